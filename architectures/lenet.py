@@ -1,0 +1,48 @@
+"""LeNet-300-100 and LeNet-5, the first subjects of lottery tickets and deep compression."""
+
+import flax.linen as nn
+import jax
+
+from architectures.initializers import scaled
+
+glorot = nn.initializers.glorot_normal()
+
+
+class LeNet300100(nn.Module):
+    """inputs-300-100-classes with ReLU; 266,610 parameters for 784 inputs and 10 classes.
+
+    Gaussian Glorot kernels, zero biases. Source: Frankle & Carbin, arXiv:1803.03635, Figure 2.
+    """
+
+    classes: int
+    width: float = 1.0
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        x = inputs.reshape((inputs.shape[0], -1))
+        for name, units in (("fc1", 300), ("fc2", 100)):
+            x = nn.relu(nn.Dense(scaled(units, self.width), kernel_init=glorot, name=name)(x))
+        return nn.Dense(self.classes, kernel_init=glorot, name="output")(x)
+
+
+class LeNet5(nn.Module):
+    """Two 5×5 convolutions (20, 50 channels, VALID), each with 2×2 max-pooling; 500; classes.
+
+    431,080 parameters for 28×28×1 and 10 classes: Caffe's form, as deep compression has it.
+    Gaussian Glorot kernels, zero biases. Source: Han et al., arXiv:1510.00149, Table 3.
+    Departs: ReLU after each convolution too, as in the lottery-ticket literature.
+    """
+
+    classes: int
+    width: float = 1.0
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        x = inputs
+        for name, channels in (("conv1", 20), ("conv2", 50)):
+            channels = scaled(channels, self.width)
+            x = nn.Conv(channels, (5, 5), padding="VALID", kernel_init=glorot, name=name)(x)
+            x = nn.max_pool(nn.relu(x), (2, 2), strides=(2, 2))
+        x = x.reshape((x.shape[0], -1))
+        x = nn.relu(nn.Dense(scaled(500, self.width), kernel_init=glorot, name="fc1")(x))
+        return nn.Dense(self.classes, kernel_init=glorot, name="output")(x)

@@ -1,0 +1,24 @@
+r"""Lottery tickets of LeNet-5 on Fashion-MNIST: the smallest convolutional subject.
+
+    python -m lottery.main --config=configs/lottery/lenet5_fashion_mnist.py --workdir=runs/lenet5 \
+        --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
+
+431,080 parameters; convolutions 10 %, dense layers 20 %, the output layer 10 % a level; Adam
+1.2e-3, batch 128, two epochs a level.
+Source of the rates: Frankle & Carbin, arXiv:1803.03635, Figure 2.
+"""
+
+from configs.lottery import lenet_fashion_mnist
+
+
+def get_config():
+    """See the module's docstring."""
+    config = lenet_fashion_mnist.get_config()
+    config.levels = 12
+    config.model.name = "lenet_5"
+    config.train.steps = 2 * 429
+    config.prune.rate = {"conv*": 0.1, "fc1": 0.2, "output": 0.1}
+    config.branches.random_reinit = (6, 12)
+    config.branches.random_mask = (6, 12)
+    config.branches.small_dense = (12,)
+    return config

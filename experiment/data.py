@@ -1,0 +1,115 @@
+"""Data sets that fit on the device: `load` gives one, whole, as arrays.
+
+Read `load` first. `sources.py` reads each kind of file; here the examples are checked, split
+and described. The order of training examples is a function of (seed, step): `epoch_order`.
+"""
+
+# N examples, B batch, H W C image height, width, channels
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from experiment import keys, sources
+from experiment.errors import UserError, unknown
+
+
+class Split(NamedTuple):
+    """Examples of one split. Images are stored as they came (uint8 where they are images)."""
+
+    images: np.ndarray  # [N, H, W, C] uint8, or [N, features] float32
+    labels: np.ndarray  # [N] int32 in [0, classes)
+
+
+class Dataset(NamedTuple):
+    """A data set in memory. `validation` may be empty."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+    mean: np.ndarray  # [C] or []; subtracted after scaling to [0, 1]
+    std: np.ndarray  # [C] or []
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return self.train.images.shape[1:]
+
+
+def load(config: Mapping[str, Any]) -> Dataset:
+    """Read, check and split the data set that a config names.
+
+    Args:
+      config: an experiment's config or its `data` section, with the keys `name`; `source`
+        (`digits`, `mnist1d`, `idx`, `tfds`); `dir` (folder of the files, for idx and tfds);
+        `validation_examples` (held out of train by a permutation drawn from `split_seed`);
+        `standardize` (subtract the training images' mean, divide by their deviation).
+
+    Raises:
+      UserError: an unknown name or source; missing, truncated or foreign files; labels out of
+        range; more validation examples than there are.
+    """
+    section = config["data"] if "data" in config else config
+    source, name = section["source"], section["name"]
+    if source not in sources.SOURCES:
+        raise unknown("data source", source, sources.SOURCES)
+    train, test, classes = sources.SOURCES[source](name, section["dir"])
+    train, test = (Split(*_checked(name, *split, classes)) for split in (train, test))
+    held = section["validation_examples"]
+    if not 0 <= held < len(train.labels):
+        raise UserError(
+            f"data.validation_examples={held} must be at least 0 and less than the "
+            f"{len(train.labels)} training examples of {name}"
+        )
+    order = np.random.default_rng(section["split_seed"]).permutation(len(train.labels))
+    kept, held_out = np.sort(order[held:]), np.sort(order[:held])
+    validation = Split(train.images[held_out], train.labels[held_out])
+    train = Split(train.images[kept], train.labels[kept])
+    mean, std = _moments(train.images) if section["standardize"] else (np.zeros(()), np.ones(()))
+    return Dataset(name, train, validation, test, classes, *map(np.float32, (mean, std)))
+
+
+def normalize(dataset: Dataset, images: jax.Array) -> jax.Array:
+    """Stored images → float32 network inputs, same shape: scaled to [0, 1], standardised."""
+    scale = 255.0 if dataset.train.images.dtype == np.uint8 else 1.0
+    return (images.astype(jnp.float32) / scale - dataset.mean) / dataset.std
+
+
+def epoch_order(key: jax.Array, epoch: jax.Array, examples: int) -> jax.Array:
+    """Order in which one epoch visits the training examples, [N] int32, of a root key."""
+    key = jax.random.fold_in(keys.stream(key, "order"), epoch)
+    # One sort of random words; jax.random.permutation sorts twice. A tie among N < 2²⁴ words
+    # leaves two neighbours in their old order, which no batch statistic can see.
+    words = jax.random.bits(key, (examples,))
+    # Zero times the words: under shard_map a sorted bare iota loses its mark of varying by device.
+    places = jnp.arange(examples, dtype=jnp.int32) + (words & 0).astype(jnp.int32)
+    return lax.sort_key_val(words, places)[1]
+
+
+def _checked(
+    name: str, images: np.ndarray, labels: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    if len(images) != len(labels):
+        raise UserError(f"{name} has {len(images)} images but {len(labels)} labels")
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(bad):
+        raise UserError(
+            f"label {labels[bad[0]]} of example {bad[0]} of {name} is out of range: "
+            f"expected 0 to {classes - 1}"
+        )
+    return images, labels.astype(np.int32)
+
+
+def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation a channel, of images scaled to [0, 1]."""
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    axes = tuple(range(images.ndim - 1))
+    mean = images.mean(axes, dtype=np.float64) / scale
+    std = images.std(axes, dtype=np.float64) / scale
+    return mean, np.where(std > 0, std, 1.0)

@@ -1,0 +1,52 @@
+"""metrics.jsonl: one row an evaluation, appended as it comes, exact after any interruption."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiment.checkpoint import write_atomically
+
+Row = dict[str, Any]
+
+
+def append(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows at the end and hand them to the operating system."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def sync(path: Path) -> None:
+    """Wait until the rows are on the disk: before a checkpoint that counts on them."""
+    with open(path, "a", encoding="utf-8") as file:
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[Row]:
+    """All rows. A last line that was cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def keep(path: Path, unit: str, rows: int) -> None:
+    """Drop what `unit` wrote after its first `rows` rows: work that is about to be repeated."""
+    if not path.exists():
+        return
+    kept, seen = [], 0
+    for row in read(path):
+        seen += row["unit"] == unit
+        if row["unit"] != unit or seen <= rows:
+            kept.append(json.dumps(row) + "\n")
+    if "".join(kept) != path.read_text(encoding="utf-8"):
+        write_atomically(path, "".join(kept))
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over replicates (0 for one)."""
+    array = np.asarray(values, np.float64)
+    return float(array.mean()), float(array.std(ddof=1)) if array.size > 1 else 0.0

@@ -1,0 +1,114 @@
+"""One training step and one evaluation, of one replicate: pure functions over pytrees."""
+
+# B batch, C classes
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from experiment import keys
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a training run carries from step to step."""
+
+    step: jax.Array  # [] int32
+    key: jax.Array  # [] the replicate's root key; folded with the step, never split in place
+    variables: Any  # {"params": …, "batch_stats": …}
+    opt_state: Any  # holds the mask where the optimiser is wrapped by lottery.masks.enforce
+
+
+class Batch(NamedTuple):
+    """Network inputs and labels. `valid` is False for padding, which counts nowhere."""
+
+    inputs: jax.Array  # [B, …] float32
+    labels: jax.Array  # [B] int32
+    valid: jax.Array  # [B] bool
+
+
+class Counts(NamedTuple):
+    """Sums over examples. Divide at the end: each example counts once."""
+
+    loss: jax.Array  # [] float32, sum of cross-entropies in nats
+    correct: jax.Array  # [] int32
+    examples: jax.Array  # [] int32
+
+
+LossFn = Callable[[jax.Array, Any, Batch], tuple[jax.Array, tuple[Any, Counts]]]
+
+
+def count(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
+    """Sums over the valid examples: logits [B, C], labels [B], valid [B]."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    hits = jnp.argmax(logits, -1) == labels
+    return Counts(
+        loss=jnp.sum(jnp.where(valid, losses, 0.0)),
+        correct=jnp.sum(hits & valid, dtype=jnp.int32),
+        examples=jnp.sum(valid, dtype=jnp.int32),
+    )
+
+
+def make_loss(model: nn.Module) -> LossFn:
+    """Mean cross-entropy of a batch: (key, variables, batch) → (loss, (batch_stats, counts))."""
+
+    def loss_fn(key, variables, batch):
+        logits, updated = model.apply(
+            variables, batch.inputs, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
+        counts = count(logits, batch.labels, batch.valid)
+        return counts.loss / counts.examples, (updated, counts)
+
+    return loss_fn
+
+
+def make_train_step(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, axis: str | None = None
+) -> Callable[[TrainState, Batch], tuple[TrainState, tuple[jax.Array, Counts]]]:
+    """(state, batch) → (state, (loss, counts)).
+
+    With `axis`, the batch is one device's share: the loss is averaged over that mesh axis
+    *inside* the differentiated function, which makes the gradient the whole batch's (under
+    `shard_map` nothing may be averaged after `jax.grad`), and batch statistics are averaged too.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def mean(tree: Any) -> Any:
+        return lax.pmean(tree, axis) if axis else tree
+
+    def train_step(state, batch):
+        key = jax.random.fold_in(keys.stream(state.key, "step"), state.step)
+
+        def objective(params):
+            loss, aux = loss_fn(key, {**state.variables, "params": params}, batch)
+            return mean(loss), aux
+
+        params = state.variables["params"]
+        (loss, (updated, counts)), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, params, step=state.step)
+        variables = {
+            **state.variables,
+            **mean(updated),
+            "params": optax.apply_updates(params, updates),
+        }
+        counts = lax.psum(counts, axis) if axis else counts
+        new = state.replace(step=state.step + 1, variables=variables, opt_state=opt_state)
+        return new, (loss, counts)
+
+    return train_step
+
+
+def make_eval_step(model: nn.Module) -> Callable[[Any, Batch], Counts]:
+    """(variables, batch) → counts, with batch statistics as they are."""
+
+    def eval_step(variables, batch):
+        logits = model.apply(variables, batch.inputs, train=False)
+        return count(logits, batch.labels, batch.valid)
+
+    return eval_step

@@ -1,0 +1,64 @@
+"""Controls: what is trained beside a ticket, to see what the ticket owes to what."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiment import keys
+from experiment import mesh as mesh_lib
+from experiment.step import TrainState
+from lottery import masks, tickets
+from lottery.criteria import random
+from lottery.tickets import Experiment, Network, Ticket
+
+
+def train_branch(
+    experiment: Experiment, branch: str, level: int, ticket: Ticket, point: TrainState
+) -> None:
+    """Train one control at a level, unless it is done.
+
+    `random_mask`: as many weights in each layer as the ticket keeps, chosen at random; the
+    ticket's own weights, rewound alike. `random_reinit`: the ticket's mask; weights drawn anew,
+    trained from step 0. `small_dense`: a dense network of the same family, narrowed until it has
+    no more parameters than the ticket keeps; trained from step 0.
+    """
+    if experiment.run.unit(tickets.unit_name(level, branch)).done:
+        return
+    network = experiment.network
+    if branch == "random_mask":
+        mask = _random_mask(experiment, level, ticket.mask)
+        start = tickets.rewind(experiment, point, mask)
+    elif branch == "random_reinit":
+        mask = ticket.mask
+        start = _fresh(experiment, network, branch, level, mask)
+    else:
+        network = experiment.narrowed(tickets.parameters_kept(ticket))
+        mask = network.ones(_init(experiment, network, branch, level)["params"])
+        start = _fresh(experiment, network, branch, level, mask)
+    tickets.train_unit(experiment, network, branch, level, mask, start)
+
+
+def _random_mask(experiment: Experiment, level: int, mask: masks.Mask) -> masks.Mask:
+    def draw(root, mask, level):
+        key = jax.random.fold_in(keys.stream(root, "random_mask"), level)
+        paths = {name: group.paths for name, group in masks.groups(mask, 0.0).items()}
+        everything = {path: leaf | True for path, leaf in mask.items()}
+        return masks.prune_to(everything, random({}, mask, key=key), masks.kept(mask), paths)
+
+    return mesh_lib.each_replicate(experiment.mesh, draw, shared=1)(experiment.roots, mask, level)
+
+
+def _init(experiment: Experiment, network: Network, branch: str, level: int) -> Any:
+    """Variables of a stream of random numbers that nothing else uses."""
+    own = jax.vmap(lambda root: jax.random.fold_in(keys.stream(root, branch), level))
+    return network.programs.init(own(experiment.roots))
+
+
+def _fresh(
+    experiment: Experiment, network: Network, branch: str, level: int, mask: masks.Mask
+) -> TrainState:
+    zero = np.zeros(experiment.spec.replicates, np.int32)
+    zero = mesh_lib.put(experiment.mesh, zero, mesh_lib.BY_REPLICATE)
+    variables = _init(experiment, network, branch, level)
+    return network.start(experiment.roots, mask, variables, zero)

@@ -1,0 +1,148 @@
+"""The figures of a lottery run, each a function from results to a PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from experiment import figures
+from lottery import tickets
+from lottery.results import Point, Results
+
+COLOURS = {
+    "ticket": "#1f5fb4",
+    "random_reinit": "#d1622b",
+    "random_mask": "#7f7f7f",
+    "small_dense": "#3a8f4d",
+}
+SPREAD = "Lines are means over replicates, bands one standard deviation."
+
+
+def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
+    """Test accuracy against density, the ticket and every branch; several runs overlaid."""
+    stopped = all(point.stopped_accuracy for run in runs for point in run.points.values())
+    whens = ("at the early-stopping step", "at the end of training")[0 if stopped else 1 :]
+    figure, axes = figures.subplots(len(whens))
+    for ax, when in zip(axes, whens, strict=True):
+        for number, run in enumerate(runs):
+            _accuracy_lines(ax, run, number, len(runs), early="early" in when)
+        ax.set_ylabel("test accuracy")
+        ax.set_title(when)
+        figures.density_axis(ax)
+    axes[0].legend()
+    caption = f"Test accuracy against the share of prunable weights that is kept. {SPREAD}"
+    return figures.save(figure, path), caption
+
+
+def _accuracy_lines(ax: Axes, run: Results, number: int, runs: int, early: bool) -> None:
+    def values(point: Point) -> list[float]:
+        return point.stopped_accuracy if early else point.accuracy
+
+    style = ("-", "--", ":", "-.")[number % 4]
+    for branch in run.branches():
+        points = run.of(branch)
+        figures.band(
+            ax,
+            [point.density for point in points],
+            [values(point) for point in points],
+            color=COLOURS[branch],
+            linestyle=style,
+            marker="o" if len(points) < 30 else None,
+            markersize=3,
+            label=f"{branch}" + (f" ({run.name})" if runs > 1 else ""),
+        )
+    if ("ticket", 0) in run.points:
+        dense = float(np.mean(values(run.points["ticket", 0])))
+        label = "dense" if runs == 1 else None
+        ax.axhline(dense, color="black", lw=0.8, linestyle=style, alpha=0.6, label=label)
+
+
+def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
+    """Loss and accuracy against step, a line a level; validation where there is one."""
+    validated = any(key[2] == "validation" for key in run.curves)
+    split = "validation" if validated else "train"
+    points = [p for p in run.of("ticket") if ("ticket", p.level, split, "loss") in run.curves]
+    points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, 9).round().astype(int))]
+    figure, axes = figures.subplots(2)
+    for ax, value in zip(axes, ("loss", "accuracy"), strict=True):
+        for place, point in enumerate(points):
+            curve = run.curves["ticket", point.level, split, value]
+            colour = plt.get_cmap("viridis")(place / max(len(points), 2))
+            label = f"level {point.level}, density {point.density:.3f}"
+            steps = sorted(curve)
+            figures.band(ax, steps, [curve[s] for s in steps], color=colour, lw=1.1, label=label)
+        ax.set_xlabel("step")
+        ax.set_ylabel(f"{split} {value}" + (" (nats)" if value == "loss" else ""))
+    if split == "train":
+        axes[0].set_yscale("log")
+    axes[1].legend(fontsize=7)
+    caption = f"Learning curves of tickets on {split} examples. {SPREAD}"
+    return figures.save(figure, path), caption
+
+
+def early_stopping(run: Results, path: Path) -> tuple[Path, str]:
+    """Early-stopping step against density, a line a branch."""
+    figure, (ax,) = figures.subplots()
+    for branch in run.branches():
+        points = run.of(branch)
+        figures.band(
+            ax,
+            [point.density for point in points],
+            [point.stopped_step for point in points],
+            color=COLOURS[branch],
+            marker="o",
+            markersize=3,
+            label=branch,
+        )
+    figures.density_axis(ax)
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("early-stopping step")
+    ax.legend()
+    caption = f"Step of the least validation loss: lower has learned faster. {SPREAD}"
+    return figures.save(figure, path), caption
+
+
+def layer_density(run: Results, path: Path) -> tuple[Path, str]:
+    """Density of each layer of the ticket at each level."""
+    figure, (ax,) = figures.subplots()
+    points = run.of("ticket")
+    for layer, size in points[0].sizes.items():
+        shares = [[kept / size for kept in point.kept[layer]] for point in points]
+        label = f"{layer} ({size:,} weights)"
+        figures.band(ax, [p.level for p in points], shares, marker="o", markersize=3, label=label)
+    ax.set_yscale("log")
+    ax.set_xlabel("level")
+    ax.set_ylabel("density of the layer")
+    ax.legend()
+    return figures.save(figure, path), f"Which layers the pruning took from. {SPREAD}"
+
+
+def first_layer_mask(run: Results, path: Path) -> tuple[Path, str]:
+    """The first layer's mask of the last ticket, replicate 0, and what each input keeps."""
+    level = run.of("ticket")[-1].level
+    mask = tickets.load(run.folder, level).mask
+    kernels = [name for name, leaf in mask.items() if leaf.ndim > 2]  # [R, …]: not biases
+    name = next((k for k in kernels if k.startswith(("fc1", "conv1", "Conv_0"))), kernels[0])
+    keep = np.asarray(mask[name][0])
+    figure, (left, right) = figures.subplots(2)
+    matrix = keep.reshape(-1, keep.shape[-1])  # [inputs, units]
+    left.imshow(matrix, cmap="gray_r", aspect="auto", interpolation="nearest")
+    left.set_xlabel("unit")
+    left.set_ylabel("input")
+    left.set_title(f"{name}, level {level}")
+    counts = matrix.sum(1)
+    side = round(len(counts) ** 0.5)
+    if keep.ndim == 2 and side > 7 and side * side == len(counts):
+        image = right.imshow(counts.reshape(side, side), cmap="viridis")
+        figure.colorbar(image, ax=right, label="weights kept")
+        right.set_title("weights kept by pixel")
+    else:
+        right.bar(np.arange(len(counts)), counts, width=1.0, color=COLOURS["ticket"])
+        right.set_xlabel("input")
+        right.set_ylabel("weights kept")
+    for ax in (left, right):
+        ax.grid(False)
+    caption = "The first layer's mask of replicate 0 (black = kept), and what is left of each input."
+    return figures.save(figure, path), caption

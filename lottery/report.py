@@ -1,0 +1,153 @@
+"""python -m lottery.report RUN [RUN…]: tables, figures and the page of one run, or of several.
+
+One run: its `figures/` and `report.html` are drawn again. Several: they are laid over one another
+in `comparison/`, beside the first.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from experiment import config as config_lib
+from experiment import figures
+from experiment.checkpoint import write_atomically
+from experiment.errors import UserError, run_main
+from experiment.metrics import mean_and_spread
+from lottery import plots, results
+from lottery.results import Point, Results
+
+NOTE = (
+    "Every number is the mean ± sample standard deviation over {replicates} replicates; test "
+    "accuracy at the end of training. A mask stores zeros: by itself it makes neither the file "
+    "smaller nor the network faster."
+)
+
+
+def show(folders: Sequence[Path]) -> Path:
+    """Print the table of each run, draw the figures, write the page; its path."""
+    runs = [results.read(folder) for folder in folders]
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for run in runs:
+        console.print(_rich_table(f"{run.name}: test accuracy at the end of training", run))
+        if "published" in run.config:
+            console.print(_rich_table_of("beside the published figures", *_published(run)))
+    path = _write_page(runs[0]) if len(runs) == 1 else _write_comparison(runs)
+    console.print(f"report: {path}", soft_wrap=True)
+    return path
+
+
+def _write_page(run: Results) -> Path:
+    folder = run.folder / "figures"
+    drawn = [
+        ("Accuracy", plots.accuracy([run], folder / "accuracy.png")),
+        ("Learning curves", plots.learning_curves(run, folder / "learning_curves.png")),
+        ("Layers", plots.layer_density(run, folder / "layer_density.png")),
+        ("First layer", plots.first_layer_mask(run, folder / "first_layer_mask.png")),
+    ]
+    if run.points["ticket", 0].stopped_step:
+        stopping = plots.early_stopping(run, folder / "early_stopping.png")
+        drawn.insert(1, ("Early stopping", stopping))
+    note = NOTE.format(replicates=run.config["replicates"])
+    sections = [("Results", f"<p>{note}</p>" + figures.table(*_table(run)))]
+    if "published" in run.config:
+        source = f"<p>Published: {run.config['published']['source']}.</p>"
+        sections.append(("Beside the published figures", source + figures.table(*_published(run))))
+    sections += [(title, figures.picture(*figure)) for title, figure in drawn]
+    sections.append(("Asked and kept, by layer, at the last level", _layer_table(run)))
+    sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
+    sections.append(("Software", figures.listing(config_lib.flatten(run.about))))
+    path = run.folder / "report.html"
+    write_atomically(path, figures.page(f"Lottery tickets: {run.name}", sections))
+    return path
+
+
+def _write_comparison(runs: Sequence[Results]) -> Path:
+    folder = runs[0].folder.resolve().parent / "comparison"
+    figure = plots.accuracy(runs, folder / "accuracy.png")
+    sections = [("Accuracy", figures.picture(*figure))]
+    sections += [(run.name, figures.table(*_table(run))) for run in runs]
+    path = folder / "report.html"
+    write_atomically(path, figures.page("Lottery tickets: a comparison", sections))
+    return path
+
+
+def _table(run: Results) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a row a level, a column a branch."""
+    branches = run.branches()
+    stopped = bool(run.points["ticket", 0].stopped_step) if ("ticket", 0) in run.points else False
+    header = ["level", "density", "parameters", *branches]
+    header += ["early-stop step", "ticket there"] if stopped else []
+    rows = []
+    for point in run.of("ticket"):
+        cells = [run.points.get((branch, point.level)) for branch in branches]
+        row = [str(point.level), f"{point.density:.4f}", f"{point.parameters:,}"]
+        row += [_plus_minus(cell.accuracy) if cell else "" for cell in cells]
+        if stopped:
+            row += [f"{mean_and_spread(point.stopped_step)[0]:.0f}"]
+            row += [_plus_minus(point.stopped_accuracy)]
+        rows.append(row)
+    return header, rows
+
+
+def _published(run: Results) -> tuple[list[str], list[list[str]]]:
+    """Ours beside the paper's at the level that the config names."""
+    published = run.config["published"]
+    rows = []
+    for name, level in (("ticket", None), ("random_mask", None), ("dense", 0)):
+        level = published["level"] if level is None else level
+        point = run.points.get(("ticket" if name == "dense" else name, level))
+        theirs = f"{min(published[name]):.3f} to {max(published[name]):.3f}"
+        ours = [f"{point.density:.4f}", _plus_minus(point.accuracy)] if point else ["", "not yet"]
+        rows.append([name, str(level), *ours, theirs])
+    return ["branch", "level", "density", "ours", "published (lowest to highest)"], rows
+
+
+def _layer_table(run: Results) -> str:
+    last = run.of("ticket")[-1]
+    header = ["layer", "weights", "kept (a replicate each)", "density asked", "density kept"]
+    rows = [_layer_row(last, layer) for layer in last.sizes]
+    return figures.table(header, rows)
+
+
+def _layer_row(point: Point, layer: str) -> list[str]:
+    kept, size = point.kept[layer], point.sizes[layer]
+    together = [name for name in point.requested if name not in point.sizes]
+    asked = point.requested.get(layer)
+    text = f"{asked:.5f}" if asked is not None else f"ranked in {', '.join(together)}"
+    return [layer, f"{size:,}", ", ".join(map(str, kept)), text, f"{sum(kept) / len(kept) / size:.5f}"]
+
+
+def _plus_minus(values: Sequence[float]) -> str:
+    mean, spread = mean_and_spread(values)
+    return f"{mean:.4f} ± {spread:.4f}"
+
+
+def _rich_table(title: str, run: Results) -> Table:
+    return _rich_table_of(title, *_table(run))
+
+
+def _rich_table_of(title: str, header: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=title)
+    for column in header:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draw the reports of the runs named on the command line."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        return
+    for folder in argv:
+        if folder.startswith("-"):
+            raise UserError(f"unknown flag {folder}: give the folders of runs")
+    show([Path(folder) for folder in argv])
+
+
+if __name__ == "__main__":
+    run_main(main)

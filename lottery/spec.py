@@ -1,0 +1,146 @@
+"""The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from experiment import config as config_lib
+from experiment.errors import UserError, unknown
+from experiment.optim import OptimizerSpec
+from lottery.criteria import CRITERIA
+from lottery.masks import SCOPES, Rate, Scope
+from lottery.schedule import SCHEDULES
+
+BRANCHES = ("random_reinit", "random_mask", "small_dense")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """`train`: steps of a level (counted from step 0) and examples a step."""
+
+    steps: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        _at_least("train", self, steps=1, batch_size=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneSpec:
+    """`prune`: what is removed at each level; see `lottery.masks.prune` and `schedule.plan`.
+
+    `prunable` are patterns (fnmatch) of the paths of the leaves that may be pruned.
+    """
+
+    rate: Rate
+    scope: Scope
+    criterion: str
+    schedule: str
+    prunable: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for key, known in (("scope", SCOPES), ("criterion", CRITERIA), ("schedule", SCHEDULES)):
+            if getattr(self, key) not in known:
+                raise unknown(f"prune.{key}", getattr(self, key), known)
+        rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
+        for pattern, rate in rates.items():
+            if not isinstance(rate, int | float) or not 0 <= rate < 1:
+                of = f" of {pattern!r}" if pattern else ""
+                raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
+
+    def is_prunable(self, path: str) -> bool:
+        """Does one of the patterns match?"""
+        return any(fnmatchcase(path, pattern) for pattern in self.prunable)
+
+
+@dataclasses.dataclass(frozen=True)
+class RewindSpec:
+    """`rewind`: to which step, and what comes back.
+
+    `restore`: `weights` = parameters and batch statistics, with fresh optimiser moments;
+    `state` = the optimiser's moments too. The learning rate's schedule and the data order go on
+    at `step` under both.
+    """
+
+    step: int
+    restore: str
+
+    def __post_init__(self) -> None:
+        _at_least("rewind", self, step=0)
+        if self.restore not in ("weights", "state"):
+            raise unknown("rewind.restore", self.restore, ("weights", "state"))
+
+
+@dataclasses.dataclass(frozen=True)
+class LotterySpec:
+    """A whole experiment. `branches`: branch → levels to train it at."""
+
+    seed: int
+    levels: int
+    replicates: int
+    eval_every: int
+    train: TrainSpec
+    optimizer: OptimizerSpec
+    prune: PruneSpec
+    rewind: RewindSpec
+    branches: Mapping[str, tuple[int, ...]]
+    checkpoint_seconds: float
+
+    def __post_init__(self) -> None:
+        _at_least("", self, seed=0, levels=0, replicates=1, eval_every=1, checkpoint_seconds=0)
+        if self.rewind.step >= self.train.steps:
+            raise UserError(
+                f"rewind.step={self.rewind.step} must be less than train.steps={self.train.steps}"
+            )
+
+    @property
+    def prunable(self) -> Callable[[str], bool]:
+        """The predicate on paths that masks take."""
+        return self.prune.is_prunable
+
+
+def from_config(config: Mapping[str, Any]) -> LotterySpec:
+    """Check a resolved config (nested dicts) and turn it into a spec.
+
+    Raises:
+      UserError: names the key that is wrong and what would be right.
+    """
+    known = {*(f.name for f in dataclasses.fields(LotterySpec)), "data", "model", "mesh", "log"}
+    known = known - {"checkpoint_seconds"} | {"checkpoint", "published"}
+    for key in config:
+        if key not in known:
+            raise unknown("config key", key, known)
+    for key in known - {"published"}:
+        if key not in config:
+            raise UserError(f"the config lacks the key {key!r}")
+    sections = {"train": TrainSpec, "optimizer": OptimizerSpec, "prune": PruneSpec}
+    sections["rewind"] = RewindSpec
+    return LotterySpec(
+        **{key: config[key] for key in ("seed", "levels", "replicates", "eval_every")},
+        **{key: config_lib.build(kind, config[key], key) for key, kind in sections.items()},
+        branches=_branches(config["branches"], config["levels"]),
+        checkpoint_seconds=config["checkpoint"]["every_seconds"],
+    )
+
+
+def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, ...]]:
+    """Levels of each branch: "all" or a sequence of integers; those past the last are left out."""
+    branches = {}
+    for name, chosen in section.items():
+        if name not in BRANCHES:
+            raise unknown("branch", name, BRANCHES)
+        if chosen == "all":
+            chosen = range(1, levels + 1)
+        chosen = (chosen,) if isinstance(chosen, int) else chosen
+        if isinstance(chosen, str) or not all(isinstance(k, int) and k > 0 for k in chosen):
+            raise UserError(f"branches.{name}={chosen!r} must be 'all' or levels from 1, as (4, 8)")
+        branches[name] = tuple(level for level in chosen if level <= levels)
+    return branches
+
+
+def _at_least(section: str, spec: Any, **least: float) -> None:
+    for key, low in least.items():
+        if getattr(spec, key) < low:
+            name = f"{section}.{key}" if section else key
+            raise UserError(f"{name}={getattr(spec, key)} must be at least {low}")

@@ -1,0 +1,251 @@
+"""Iterative magnitude pruning with rewinding, and its controls. Read `find_tickets` first.
+
+Source: Frankle & Carbin, arXiv:1803.03635 (tickets); Frankle et al., arXiv:1903.01611 (late
+rewinding). Everything is done to R replicates at once; every leaf has a leading axis R.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from experiment import checkpoint, keys, loop, mesh as mesh_lib
+from experiment.errors import UserError
+from experiment.loop import Schedule
+from experiment.programs import Programs
+from experiment.progress import Reporter
+from experiment.run import Run, Unit
+from experiment.step import TrainState
+from lottery import masks
+from lottery.criteria import CRITERIA
+from lottery.schedule import Plan
+from lottery.spec import LotterySpec
+
+
+class Ticket(NamedTuple):
+    """A branch at a level. Leaves have a leading replicate axis R."""
+
+    mask: masks.Mask  # path → [R, …] bool
+    rewound: Any  # variables at the start of its training, masked
+    trained: Any  # variables at the end of its training
+
+
+class Network(NamedTuple):
+    """One architecture with everything compiled for it."""
+
+    programs: Programs
+    optimizer: optax.GradientTransformation  # not wrapped
+    start: Callable[..., TrainState]  # keys, mask, variables, step → state with fresh moments
+    ones: Callable[[Any], masks.Mask]  # params → the dense mask
+
+
+class Experiment(NamedTuple):
+    """What stays the same from level to level."""
+
+    spec: LotterySpec
+    run: Run
+    reporter: Reporter
+    mesh: Mesh
+    network: Network
+    narrowed: Callable[[int], Network]  # n → dense, same family, at most n parameters
+    plan: Plan
+    roots: jax.Array  # [R] keys
+    validate: bool  # is there a validation split?
+
+
+def find_tickets(
+    experiment: Experiment, train_branch: Callable[[Experiment, str, int, Ticket, TrainState], None]
+) -> None:
+    """Levels 0 (dense) to `spec.levels`: train, score, prune, rewind, and the branches beside.
+
+    What is done already is loaded instead. `train_branch(experiment, branch, level, ticket,
+    rewind_point)` trains a control.
+    """
+    spec = experiment.spec
+    prune = _make_prune(experiment)
+    rewind_point = _train_to_rewind_step(experiment)
+    mask = experiment.network.ones(rewind_point.variables["params"])
+    ticket = None
+    for level in range(spec.levels + 1):
+        if ticket is None:
+            start = _copy(rewind_point)
+        else:
+            counts = experiment.plan.kept[level]
+            mask = prune(experiment.roots, ticket.mask, ticket.trained, level, counts)
+            start = rewind(experiment, rewind_point, mask)
+        ticket = train_unit(experiment, experiment.network, "ticket", level, mask, start)
+        for branch, levels in spec.branches.items():
+            if level in levels:
+                train_branch(experiment, branch, level, ticket, rewind_point)
+
+
+def rewind(experiment: Experiment, point: TrainState, mask: masks.Mask) -> TrainState:
+    """The state at the rewind step under a mask.
+
+    Parameters and batch statistics come back, and with them the step, so that the learning
+    rate's schedule and the data order go on from there. Moments are fresh, or with
+    `rewind.restore=state` those of the rewind step.
+    """
+    start = experiment.network.start(point.key, mask, point.variables, point.step)
+    if experiment.spec.rewind.restore == "state":
+        start = start.replace(opt_state=_copy(point.opt_state)._replace(mask=_copy(mask)))
+    return start
+
+
+def train_unit(
+    experiment: Experiment,
+    network: Network,
+    branch: str,
+    level: int,
+    mask: masks.Mask,
+    start: TrainState,
+) -> Ticket:
+    """Train a branch at a level from `start` (donated), or load it where it is done."""
+    spec, reporter = experiment.spec, experiment.reporter
+    unit = experiment.run.unit(unit_name(level, branch))
+    rewound = _copy(start.variables)
+    if unit.done:
+        return Ticket(*unit.result((mask, rewound, rewound))[0])
+    fields = _fields(experiment, branch, level, mask, rewound)
+    schedule = Schedule(spec.train.steps, spec.eval_every, spec.checkpoint_seconds)
+    final = loop.train(
+        network.programs, start, schedule, unit, fields, reporter, validate=experiment.validate
+    )
+    ticket = Ticket(mask, rewound, final.variables)
+    unit.finish(tuple(ticket), _metadata(experiment, branch, level, mask))
+    reporter.end(f"density {np.mean(fields['density']):.4f}")
+    return ticket
+
+
+def load(workdir: str | Path, level: int, branch: str = "ticket") -> Ticket:
+    """A finished branch of a run, verified, as numpy arrays with a leading replicate axis.
+
+    Args:
+      workdir: the run's folder.
+      level: 0 is dense.
+      branch: `ticket`, `random_reinit`, `random_mask` or `small_dense`.
+
+    Raises:
+      UserError: the run has no such unit (lists those it has), or its checkpoint is damaged.
+    """
+    run = Run(Path(workdir))
+    unit = run.unit(unit_name(level, branch))
+    if not unit.done:
+        there = ", ".join(run.units()) or "none"
+        raise UserError(f"{workdir} has no finished {unit.name} (finished: {there})")
+    return Ticket(*unit.result()[0])
+
+
+def unit_names(spec: LotterySpec) -> list[str]:
+    """All units of a run, in the order in which they are done."""
+    names = ["start"]
+    for level in range(spec.levels + 1):
+        names.append(unit_name(level, "ticket"))
+        names += [unit_name(level, b) for b, chosen in spec.branches.items() if level in chosen]
+    return names
+
+
+def parameters_kept(ticket: Ticket) -> int:
+    """Parameters of a ticket that are not pruned, prunable or not: the least of its replicates."""
+    return int(_parameters(ticket.mask, ticket.trained).min())
+
+
+def unit_name(level: int, branch: str) -> str:
+    """`levels/03/ticket`."""
+    return f"levels/{level:02d}/{branch}"
+
+
+def make_network(
+    programs: Programs, optimizer: optax.GradientTransformation, mesh: Mesh, prunable: Callable
+) -> Network:
+    """Compile what a level needs besides training steps."""
+
+    def start(key, mask, variables, step):
+        params = masks.apply(mask, variables["params"])
+        opt_state = masks.enforce(optimizer, mask).init(params)
+        return TrainState(step, key, {**variables, "params": params}, opt_state)
+
+    return Network(
+        programs=programs,
+        optimizer=optimizer,
+        start=mesh_lib.each_replicate(mesh, start),
+        ones=mesh_lib.each_replicate(mesh, lambda params: masks.ones(params, prunable)),
+    )
+
+
+def _train_to_rewind_step(experiment: Experiment) -> TrainState:
+    """The dense state at the rewind step, of all replicates: the unit `start`."""
+    spec, network, run = experiment.spec, experiment.network, experiment.run
+    init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(experiment.roots)
+    variables = network.programs.init(init_keys)
+    mask = network.ones(variables["params"])
+    zero = mesh_lib.put(experiment.mesh, np.zeros(spec.replicates, np.int32), mesh_lib.BY_REPLICATE)
+    state = network.start(experiment.roots, mask, variables, zero)
+    unit = run.unit("start")
+    if unit.done:
+        return unit.result(state)[0]
+    if spec.rewind.step:
+        fields = _fields(experiment, "ticket", 0, mask, variables)
+        schedule = Schedule(spec.rewind.step, spec.eval_every, spec.checkpoint_seconds)
+        state = loop.train(
+            network.programs, state, schedule, unit, fields, experiment.reporter,
+            validate=experiment.validate, test=False,
+        )
+    unit.finish(state, {"step": spec.rewind.step})
+    return state
+
+
+def _make_prune(experiment: Experiment) -> Callable[..., masks.Mask]:
+    """(roots, masks, variables, level, counts by group) → the next level's masks."""
+    score = CRITERIA[experiment.spec.prune.criterion]
+    paths = experiment.plan.paths
+
+    def prune(root, mask, variables, level, counts):
+        key = jax.random.fold_in(keys.stream(root, "criterion"), level)
+        return masks.prune_to(mask, score(variables["params"], mask, key=key), counts, paths)
+
+    return mesh_lib.each_replicate(experiment.mesh, prune, shared=2)
+
+
+def _fields(
+    experiment: Experiment, branch: str, level: int, mask: masks.Mask, variables: Any
+) -> dict[str, Any]:
+    """What every row of a unit says of it. Density is a share of the full network's weights."""
+    kept = sum(np.asarray(counts) for counts in jax.vmap(masks.kept)(mask).values())
+    return {
+        "level": level,
+        "branch": branch,
+        "density": kept / sum(experiment.plan.sizes.values()),  # [R]
+        "parameters": _parameters(mask, variables),  # [R]
+    }
+
+
+def _parameters(mask: masks.Mask, variables: Any) -> np.ndarray:
+    """Parameters that are not pruned, prunable or not, [R] int."""
+    kept = sum(np.asarray(counts) for counts in jax.vmap(masks.kept)(mask).values())
+    everything = sum(leaf[0].size for leaf in jax.tree.leaves(variables["params"]))
+    return everything - masks.total(mask) // len(kept) + kept
+
+
+def _metadata(experiment: Experiment, branch: str, level: int, mask: masks.Mask) -> dict[str, Any]:
+    """What was asked and what came out, by layer, for the report; an empty layer is announced."""
+    kept = {layer: np.asarray(n).tolist() for layer, n in jax.vmap(masks.kept)(mask).items()}
+    sizes: dict[str, int] = {}
+    for path, leaf in mask.items():
+        layer = masks.layer_of(path)
+        sizes[layer] = sizes.get(layer, 0) + leaf[0].size
+    for layer in kept:
+        if 0 in kept[layer]:
+            experiment.reporter.say(f"warning: level {level}, {branch}: layer {layer} is empty")
+    requested = experiment.plan.requested(level)
+    return {"level": level, "branch": branch, "kept": kept, "sizes": sizes, "requested": requested}
+
+
+def _copy(tree: Any) -> Any:
+    """Fresh buffers, so that the original survives when these are donated."""
+    return jax.tree.map(jnp.copy, tree)

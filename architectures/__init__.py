@@ -33,7 +33,7 @@ def build(config: Mapping[str, Any], classes: int) -> nn.Module:
     Raises:
       UserError: an unknown name, or a width that is not positive.
     """
-    section = config["model"] if "model" in config else config
+    section = config.get("model", config)
     if section["name"] not in MODELS:
         raise unknown("model", section["name"], MODELS)
     if section["width"] <= 0:
@@ -60,7 +60,7 @@ def narrowed(
     One multiplier scales every hidden layer, found by bisection; the result has at most
     `parameters` entries in `params`, unless even a width of one unit a layer has more.
     """
-    section = dict(config["model"] if "model" in config else config)
+    section = dict(config.get("model", config))
 
     def size(width: float) -> int:
         return count(shapes(build({**section, "width": width}, classes), shape)["params"])

@@ -13,7 +13,8 @@ def torch_bias(fan_in: int) -> jax.nn.initializers.Initializer:
     """PyTorch's default for biases: uniform in ±1/√fan_in of the layer's kernel."""
     bound = 1 / math.sqrt(fan_in)
 
-    def init(key, shape, dtype=jax.numpy.float32):
+    def init(key, shape, dtype=jax.numpy.float32, out_sharding=None):
+        del out_sharding
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init

@@ -71,7 +71,8 @@ def load(path: str) -> ml_collections.ConfigDict:
         raise UserError(f"config file {name} does not exist{hint}")
     try:
         spec = importlib.util.spec_from_file_location("config_file", name)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module.get_config(variant) if variant else module.get_config()

@@ -55,7 +55,7 @@ def load(config: Mapping[str, Any]) -> Dataset:
       UserError: an unknown name or source; missing, truncated or foreign files; labels out of
         range; more validation examples than there are.
     """
-    section = config["data"] if "data" in config else config
+    section = config.get("data", config)
     source, name = section["source"], section["name"]
     if source not in sources.SOURCES:
         raise unknown("data source", source, sources.SOURCES)
@@ -72,7 +72,8 @@ def load(config: Mapping[str, Any]) -> Dataset:
     validation = Split(train.images[held_out], train.labels[held_out])
     train = Split(train.images[kept], train.labels[kept])
     mean, std = _moments(train.images) if section["standardize"] else (np.zeros(()), np.ones(()))
-    return Dataset(name, train, validation, test, classes, *map(np.float32, (mean, std)))
+    mean, std = mean.astype(np.float32), std.astype(np.float32)
+    return Dataset(name, train, validation, test, classes, mean, std)
 
 
 def normalize(dataset: Dataset, images: jax.Array) -> jax.Array:

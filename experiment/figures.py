@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 120,
     "savefig.dpi": 160,
     "figure.constrained_layout.use": True,
@@ -37,7 +37,9 @@ pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem}
 """
 
 
-def subplots(columns: int = 1, width: float = 4.6, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+def subplots(
+    columns: int = 1, width: float = 4.6, height: float = 3.4
+) -> tuple[Figure, list[Axes]]:
     """A row of axes in the house's style."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False)
@@ -58,7 +60,9 @@ def band(axes: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **st
     means = np.asarray([np.mean(v) for v in values])
     deviations = np.asarray([np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values])
     (line,) = axes.plot(x, means, **style)
-    axes.fill_between(x, means - deviations, means + deviations, color=line.get_color(), alpha=0.18, lw=0)
+    axes.fill_between(
+        x, means - deviations, means + deviations, color=line.get_color(), alpha=0.18, lw=0
+    )
 
 
 def density_axis(axes: Axes, label: str = "density (kept / prunable)") -> None:
@@ -66,7 +70,9 @@ def density_axis(axes: Axes, label: str = "density (kept / prunable)") -> None:
     axes.set_xscale("log")
     axes.set_xlabel(label)
     low, high = sorted(axes.get_xlim())
-    ticks = [t for t in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001) if low <= t <= high]
+    ticks = [
+        t for t in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001) if low <= t <= high
+    ]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlim(high, low)

@@ -66,7 +66,6 @@ def train(
     Raises:
       UserError: a loss is not finite; names the replicate and the step.
     """
-    first = int(np.asarray(state.step)[0])
     best = _no_best(state) if validate else None
     step, rows = int(np.asarray(state.step)[0]), 0
     found = unit.latest((state, best), reporter.say)
@@ -82,10 +81,13 @@ def train(
         """Fetch, check, append rows; the number of rows."""
         _check_finite(pending, unit.name)
         seconds = time.monotonic() - begun
-        new = [row for name, counts in pending.counts.items()
-               for row in _rows(unit.name, name, pending.step, counts, fields, seconds)]
+        new = [
+            row
+            for name, counts in pending.counts.items()
+            for row in _rows(unit.name, name, pending.step, counts, fields, seconds)
+        ]
         metrics.append(unit.run.metrics, new)
-        last = new[-len(state.step):]
+        last = new[-len(state.step) :]
         means = (float(np.mean([row[key] for row in last])) for key in ("loss", "accuracy"))
         reporter.update(pending.step, schedule.stop, *means)
         return len(new)
@@ -134,8 +136,17 @@ def _rows(unit, split, step, counts: Counts, fields, seconds) -> list[metrics.Ro
         own = {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()}
         accuracy = int(correct[replicate]) / int(examples[replicate])
         mean = float(loss[replicate]) / int(examples[replicate])
-        rows.append({"unit": unit, **own, "replicate": replicate, "split": split,
-                     "loss": mean, "accuracy": accuracy, "seconds": round(seconds, 3)})
+        rows.append(
+            {
+                "unit": unit,
+                **own,
+                "replicate": replicate,
+                "split": split,
+                "loss": mean,
+                "accuracy": accuracy,
+                "seconds": round(seconds, 3),
+            }
+        )
     return rows
 
 

@@ -58,7 +58,7 @@ class OptimizerSpec:
 def schedule(spec: OptimizerSpec, total_steps: int) -> optax.Schedule:
     """Learning rate as a function of the step, [] int32 → [] float32."""
     if spec.schedule == "step":
-        drops = {step: spec.drop_factor for step in spec.drop_steps}
+        drops = dict.fromkeys(spec.drop_steps, spec.drop_factor)
         base = optax.piecewise_constant_schedule(spec.learning_rate, drops)
     elif spec.schedule == "cosine":
         base = optax.cosine_decay_schedule(spec.learning_rate, total_steps)

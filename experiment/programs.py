@@ -138,9 +138,7 @@ def make(
         jitted["steps"] = sharded(
             steps, (*carry, whole, whole, whole), carry, donate_argnums=(0, 1, 2)
         )
-        jitted["eval"] = sharded(
-            eval_split, (by_replicate, batches_of, by_replicate), by_replicate
-        )
+        jitted["eval"] = sharded(eval_split, (by_replicate, batches_of, by_replicate), by_replicate)
     else:
         jitted["steps"] = sharded(
             lambda state, order, tally, examples, step: one_step(
@@ -154,8 +152,8 @@ def make(
 
     def zeros(replicates: int) -> Counts:
         dtypes = (np.float32, np.int32, np.int32)
-        zero = Counts(*(np.zeros(replicates, dtype) for dtype in dtypes))
-        return put(mesh, zero, by_replicate)
+        zeros = [put(mesh, np.zeros(replicates, dtype), by_replicate) for dtype in dtypes]
+        return Counts(*zeros)
 
     def run_steps(state, order, start, stop):
         replicates = state.step.shape[0]

@@ -1,6 +1,5 @@
 """What a run says while it works: bars on a terminal, plain lines in a file and elsewhere."""
 
-import sys
 import time
 from pathlib import Path
 

@@ -1,12 +1,12 @@
 """A run is a folder of named units of work; the same command continues it.
 
-    config.json       resolved config, versions, git commit: written once, never changed
-    starts.jsonl      one line each time a command opened the run
-    metrics.jsonl     one row an evaluation
-    run.log           what the terminal said
-    checkpoints/UNIT/final          exists whole = the unit is done
-    checkpoints/UNIT/step-00000100  while it is not
-    figures/*.png, report.html
+config.json       resolved config, versions, git commit: written once, never changed
+starts.jsonl      one line each time a command opened the run
+metrics.jsonl     one row an evaluation
+run.log           what the terminal said
+checkpoints/UNIT/final          exists whole = the unit is done
+checkpoints/UNIT/step-00000100  while it is not
+figures/*.png, report.html
 """
 
 import dataclasses
@@ -118,7 +118,7 @@ def open_run(
     Raises:
       UserError: the folder holds a run of another identity, or something else.
     """
-    now = {"config": dict(config), "versions": _versions(), "commit": _commit()}
+    now: dict[str, Any] = {"config": dict(config), "versions": _versions(), "commit": _commit()}
     path = folder / "config.json"
     warnings = []
     if path.exists():
@@ -161,14 +161,20 @@ def _refuse_other(
         {key: value for key, value in flatten(config).items() if not _ignored(key, extendable)}
         for config in (began, json.loads(json.dumps(now)))
     )
-    differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    differing = [
+        key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)
+    ]
     if differing:
         said = "; ".join(f"{k} is {before.get(k)} there, {after.get(k)} here" for k in differing)
-        raise UserError(f"{folder} holds another run: {said}. Give another --workdir, or its config")
+        raise UserError(
+            f"{folder} holds another run: {said}. Give another --workdir, or its config"
+        )
 
 
 def _ignored(key: str, extendable: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(name.rstrip(".") + ".") for name in NOT_IDENTITY + extendable)
+    return any(
+        key == name or key.startswith(name.rstrip(".") + ".") for name in NOT_IDENTITY + extendable
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -179,7 +185,16 @@ def _versions() -> dict[str, str]:
 def _commit() -> str:
     """The commit of this code, with + where files have changed; "unknown" outside a checkout."""
     here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]
+    command = [
+        "git",
+        "-C",
+        str(here),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--exclude=*",
+        "--abbrev=12",
+    ]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -66,7 +66,9 @@ def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
     if name not in IDX_NAMES:
         raise unknown("data set of source 'idx'", name, IDX_NAMES)
     if not folder:
-        raise UserError(f"data.source=idx needs data.dir, the folder of {name}'s files. {HOW_TO_GET}")
+        raise UserError(
+            f"data.source=idx needs data.dir, the folder of {name}'s files. {HOW_TO_GET}"
+        )
     arrays = [_read_idx_file(Path(folder), *file) for file in IDX_FILES.values()]
     train, test = (arrays[0][..., None], arrays[1]), (arrays[2][..., None], arrays[3])
     return train, test, IDX_NAMES[name] or int(train[1].max()) + 1
@@ -125,7 +127,9 @@ def _read_idx_file(folder: Path, stem: str, dimensions: int) -> np.ndarray:
         content = path.read_bytes()
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): truncated or damaged; get it again") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): truncated or damaged; get it again"
+        ) from error
     magic = bytes([0, 0, 8, dimensions])
     if content[:4] != magic:
         raise UserError(

@@ -15,8 +15,7 @@ from jax import lax
 from experiment import keys
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that a training run carries from step to step."""
 
     step: jax.Array  # [] int32
@@ -108,7 +107,7 @@ def make_eval_step(model: nn.Module) -> Callable[[Any, Batch], Counts]:
     """(variables, batch) → counts, with batch statistics as they are."""
 
     def eval_step(variables, batch):
-        logits = model.apply(variables, batch.inputs, train=False)
+        logits: Any = model.apply(variables, batch.inputs, train=False)
         return count(logits, batch.labels, batch.valid)
 
     return eval_step

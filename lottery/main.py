@@ -45,9 +45,7 @@ def _train(config, checked, dataset, plan, devices, opened, reporter) -> None:
 
     def narrowed(parameters: int) -> tickets.Network:
         model = config["model"]
-        return network_of(
-            architectures.narrowed(model, dataset.classes, dataset.shape, parameters)
-        )
+        return network_of(architectures.narrowed(model, dataset.classes, dataset.shape, parameters))
 
     idle = len(jax.devices()) - devices.size
     reporter.say(f"mesh {dict(devices.shape)}" + (f", {idle} devices idle" if idle else ""))

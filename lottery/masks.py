@@ -60,8 +60,8 @@ def apply(mask: Mask, params: Any) -> Any:
 
 def density(mask: Mask) -> jax.Array:
     """Kept / prunable, [] float32 in [0, 1]."""
-    total = sum(leaf.size for leaf in mask.values())
-    return sum(jnp.sum(leaf, dtype=jnp.int32) for leaf in mask.values()) / total
+    remaining = sum(jnp.sum(leaf, dtype=jnp.int32) for leaf in mask.values())
+    return jnp.asarray(remaining / total(mask))
 
 
 def layer_of(path: str) -> str:
@@ -153,9 +153,8 @@ def groups(shapes: Mapping[str, Any], rate: Rate, scope: Scope = "layerwise") ->
     together: dict[float, list[str]] = {}
     for layer, paths in layers.items():
         together.setdefault(rates[layer], []).extend(paths)
-    if len(together) == 1:
-        return {"all layers": Group(tuple(paths), r) for r, paths in together.items()}
-    return {f"layers at rate {r}": Group(tuple(paths), r) for r, paths in together.items()}
+    name = "all layers" if len(together) == 1 else "layers at rate {}"
+    return {name.format(r): Group(tuple(paths), r) for r, paths in together.items()}
 
 
 class EnforceState(NamedTuple):

@@ -144,5 +144,7 @@ def first_layer_mask(run: Results, path: Path) -> tuple[Path, str]:
         right.set_ylabel("weights kept")
     for ax in (left, right):
         ax.grid(False)
-    caption = "The first layer's mask of replicate 0 (black = kept), and what is left of each input."
+    caption = (
+        "The first layer's mask of replicate 0 (black = kept), and what is left of each input."
+    )
     return figures.save(figure, path), caption

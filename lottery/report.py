@@ -117,12 +117,18 @@ def _layer_row(point: Point, layer: str) -> list[str]:
     together = [name for name in point.requested if name not in point.sizes]
     asked = point.requested.get(layer)
     text = f"{asked:.5f}" if asked is not None else f"ranked in {', '.join(together)}"
-    return [layer, f"{size:,}", ", ".join(map(str, kept)), text, f"{sum(kept) / len(kept) / size:.5f}"]
+    return [
+        layer,
+        f"{size:,}",
+        ", ".join(map(str, kept)),
+        text,
+        f"{sum(kept) / len(kept) / size:.5f}",
+    ]
 
 
 def _plus_minus(values: Sequence[float]) -> str:
     mean, spread = mean_and_spread(values)
-    return f"{mean:.4f} ± {spread:.4f}"
+    return f"{mean:.3f} ± {spread:.3f}"
 
 
 def _rich_table(title: str, run: Results) -> Table:

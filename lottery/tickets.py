@@ -4,7 +4,7 @@ Source: Frankle & Carbin, arXiv:1803.03635 (tickets); Frankle et al., arXiv:1903
 rewinding). Everything is done to R replicates at once; every leaf has a leading axis R.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +14,13 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from experiment import checkpoint, keys, loop, mesh as mesh_lib
+from experiment import keys, loop
+from experiment import mesh as mesh_lib
 from experiment.errors import UserError
 from experiment.loop import Schedule
 from experiment.programs import Programs
 from experiment.progress import Reporter
-from experiment.run import Run, Unit
+from experiment.run import Run
 from experiment.step import TrainState
 from lottery import masks
 from lottery.criteria import CRITERIA
@@ -193,8 +194,14 @@ def _train_to_rewind_step(experiment: Experiment) -> TrainState:
         fields = _fields(experiment, "ticket", 0, mask, variables)
         schedule = Schedule(spec.rewind.step, spec.eval_every, spec.checkpoint_seconds)
         state = loop.train(
-            network.programs, state, schedule, unit, fields, experiment.reporter,
-            validate=experiment.validate, test=False,
+            network.programs,
+            state,
+            schedule,
+            unit,
+            fields,
+            experiment.reporter,
+            validate=experiment.validate,
+            test=False,
         )
     unit.finish(state, {"step": spec.rewind.step})
     return state
@@ -216,7 +223,7 @@ def _fields(
     experiment: Experiment, branch: str, level: int, mask: masks.Mask, variables: Any
 ) -> dict[str, Any]:
     """What every row of a unit says of it. Density is a share of the full network's weights."""
-    kept = sum(np.asarray(counts) for counts in jax.vmap(masks.kept)(mask).values())
+    kept = _kept(mask)
     return {
         "level": level,
         "branch": branch,
@@ -225,9 +232,14 @@ def _fields(
     }
 
 
+def _kept(mask: masks.Mask) -> np.ndarray:
+    """Kept weights, [R] int."""
+    return np.sum([np.asarray(n) for n in jax.vmap(masks.kept)(mask).values()], axis=0)
+
+
 def _parameters(mask: masks.Mask, variables: Any) -> np.ndarray:
     """Parameters that are not pruned, prunable or not, [R] int."""
-    kept = sum(np.asarray(counts) for counts in jax.vmap(masks.kept)(mask).values())
+    kept = _kept(mask)
     everything = sum(leaf[0].size for leaf in jax.tree.leaves(variables["params"]))
     return everything - masks.total(mask) // len(kept) + kept
 

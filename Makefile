@@ -1,0 +1,51 @@
+# make quickstart   a winning ticket, from nothing to a report
+# make test         the whole test suite
+# make check        formatter, linter, types, imports, then the tests
+# make newest       the tests with the newest release of every dependency
+# Another interpreter: make PYTHON=python3.13 test
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test lint check format newest clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/python -m lottery.main --config=configs/lottery/mnist1d.py --workdir=runs/mnist1d
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	sed 's/==.*//' requirements-dev.txt requirements.txt | grep -v '^-r' > .venv-newest/newest.txt
+	.venv-newest/bin/pip install --quiet --upgrade -r .venv-newest/newest.txt
+	.venv-newest/bin/python -m pytest
+
+clean:
+	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .jax_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,46 @@
+"""Stricter than life and small: warnings are errors (pyproject), four CPU devices, fixed keys."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / ".jax_cache"
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("ci")
+
+
+@pytest.fixture
+def one_device() -> list[jax.Device]:
+    """The device of the 1×1 mesh."""
+    return jax.devices()[:1]
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., subprocess.CompletedProcess]:
+    """Run `python -m MODULE ARGS` from the repository's root, as a user does."""
+
+    def run(module: str, *args: str, **options) -> subprocess.CompletedProcess:
+        env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE), **options.pop("env", {})}
+        return subprocess.run(
+            [sys.executable, "-m", module, *args],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **options,
+        )
+
+    return run

@@ -3,6 +3,7 @@
 Orbax restores a file with flipped bits without a word; `restore` verifies every byte first.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 from experiment.errors import UserError
 
 MANIFEST = "manifest.json"
+SPARE_BYTES = 1 << 20  # for metadata, and for the rows and logs beside it
 
 
 class DamagedError(UserError):
@@ -27,14 +29,21 @@ def save(folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
     """Write a tree of arrays (keys included) and JSON metadata; whole once the manifest exists.
 
     Raises:
+      FileExistsError: a whole checkpoint is there: nothing is ever overwritten.
       OSError: the disk is full, for instance; checkpoints written earlier stay as they were.
     """
     if exists(folder):
         raise FileExistsError(f"{folder} is already written, and nothing is ever overwritten")
     _clear(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), tree)
+    _check_space(folder, tree)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), tree)
+    except ValueError as error:  # what Orbax makes of a disk that fills up meanwhile
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
     body = {"metadata": metadata, "files": _digests(folder)}
     write_atomically(folder / MANIFEST, json.dumps({"body": body, "sha256": _digest_of(body)}))
 
@@ -111,6 +120,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _check_space(folder: Path, tree: Any) -> None:
+    """Refuse to begin what will not fit: Orbax's own way of failing is long and untidy."""
+    needed = SPARE_BYTES + sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        reason = f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes needed, {free:,} free"
+        raise OSError(errno.ENOSPC, reason, str(folder))
 
 
 def _clear(folder: Path) -> None:

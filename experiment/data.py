@@ -33,8 +33,8 @@ class Dataset(NamedTuple):
     validation: Split
     test: Split
     classes: int
-    mean: np.ndarray  # [C] or []; subtracted after scaling to [0, 1]
-    std: np.ndarray  # [C] or []
+    mean: np.ndarray  # [1, …, C], subtracted after scaling to [0, 1]
+    std: np.ndarray  # [1, …, C], what it is then divided by
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,9 +71,8 @@ def load(config: Mapping[str, Any]) -> Dataset:
     kept, held_out = np.sort(order[held:]), np.sort(order[:held])
     validation = Split(train.images[held_out], train.labels[held_out])
     train = Split(train.images[kept], train.labels[kept])
-    mean, std = _moments(train.images) if section["standardize"] else (np.zeros(()), np.ones(()))
-    mean, std = mean.astype(np.float32), std.astype(np.float32)
-    return Dataset(name, train, validation, test, classes, mean, std)
+    moments = _moments(train.images) if section["standardize"] else _no_moments(train.images)
+    return Dataset(name, train, validation, test, classes, *moments)
 
 
 def normalize(dataset: Dataset, images: jax.Array) -> jax.Array:
@@ -108,9 +107,14 @@ def _checked(
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation a channel, of images scaled to [0, 1]."""
+    """Mean and standard deviation a channel, of images scaled to [0, 1], as float32."""
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     axes = tuple(range(images.ndim - 1))
-    mean = images.mean(axes, dtype=np.float64) / scale
-    std = images.std(axes, dtype=np.float64) / scale
-    return mean, np.where(std > 0, std, 1.0)
+    mean = images.mean(axes, dtype=np.float64, keepdims=True) / scale
+    std = images.std(axes, dtype=np.float64, keepdims=True) / scale
+    return mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
+
+
+def _no_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shape = (1,) * images.ndim
+    return np.zeros(shape, np.float32), np.ones(shape, np.float32)

@@ -25,7 +25,8 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
     except UserError as error:
         sys.exit(_fail(str(error)))
     except OSError as error:
-        sys.exit(_fail(f"{error}; what was written before is whole: mend it, start again"))
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        sys.exit(_fail(f"{what}. What was written before is whole: mend it, start again"))
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues", file=sys.stderr)
         sys.exit(130)

@@ -38,6 +38,13 @@ class Schedule(NamedTuple):
     checkpoint_seconds: float
 
 
+class Splits(NamedTuple):
+    """What is evaluated beside the training examples."""
+
+    validation: bool
+    test: bool
+
+
 class _Pending(NamedTuple):
     """Results that may still be on their way from the device."""
 
@@ -53,11 +60,9 @@ def train(
     unit: Unit,
     fields: Mapping[str, Any],
     reporter: Reporter,
-    *,
-    validate: bool,
-    test: bool = True,
+    splits: Splits,
 ) -> TrainState:
-    """Train all replicates from `state` (donated) to `schedule.stop`, or go on where it stood.
+    """Train all replicates from `state` to `schedule.stop`, or go on where the unit stood.
 
     Writes rows to the run's metrics: `train` (the mean over the steps since the last row) and
     `validation` at every evaluation; `test` at the early-stopping step, which is that of the least
@@ -66,7 +71,8 @@ def train(
     Raises:
       UserError: a loss is not finite; names the replicate and the step.
     """
-    best = _no_best(state) if validate else None
+    state = jax.tree.map(jnp.copy, state)  # the steps reuse its buffers, the caller's survive
+    best = _no_best(state) if splits.validation else None
     step, rows = int(np.asarray(state.step)[0]), 0
     found = unit.latest((state, best), reporter.say)
     if found:
@@ -86,7 +92,7 @@ def train(
             for name, counts in pending.counts.items()
             for row in _rows(unit.name, name, pending.step, counts, fields, seconds)
         ]
-        metrics.append(unit.run.metrics, new)
+        unit.run.record(new)
         last = new[-len(state.step) :]
         means = (float(np.mean([row[key] for row in last])) for key in ("loss", "accuracy"))
         reporter.update(pending.step, schedule.stop, *means)
@@ -112,7 +118,7 @@ def train(
     for pending in waiting:
         write(pending)
     _check_variables(state.variables, step, unit.name)
-    if test:
+    if splits.test:
         _test(programs, state, best, unit, fields, time.monotonic() - begun)
     return state
 
@@ -123,7 +129,7 @@ def _test(programs, state, best, unit, fields, seconds) -> None:
     for at, steps, variables in [*ends, ("end", state.step, state.variables)]:
         counts = programs.evaluate(variables, "test")
         new = _rows(unit.name, "test", np.asarray(steps), counts, {**fields, "at": at}, seconds)
-        metrics.append(unit.run.metrics, new)
+        unit.run.record(new)
 
 
 def _rows(unit, split, step, counts: Counts, fields, seconds) -> list[metrics.Row]:

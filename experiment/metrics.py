@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,26 @@ def sync(path: Path) -> None:
     """Wait until the rows are on the disk: before a checkpoint that counts on them."""
     with open(path, "a", encoding="utf-8") as file:
         os.fsync(file.fileno())
+
+
+def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
+    """A function that shows rows in TensorBoard: one chart a split and value, a line a curve."""
+    from tensorboardX import SummaryWriter  # only where it is asked for
+
+    writers: dict[str, SummaryWriter] = {}
+
+    def write(rows: list[Row]) -> None:
+        for row in rows:
+            name = f"{row['unit']}/replicate-{row['replicate']}"
+            chart = "-".join([row["split"], *([row["at"]] if "at" in row else [])])
+            if name not in writers:
+                writers[name] = SummaryWriter(str(folder / name))
+            for value in ("loss", "accuracy"):
+                writers[name].add_scalar(f"{chart}/{value}", row[value], row["step"])
+        for writer in writers.values():
+            writer.flush()
+
+    return write
 
 
 def read(path: Path) -> list[Row]:

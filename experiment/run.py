@@ -34,6 +34,13 @@ class Run:
     """An open run folder."""
 
     folder: Path
+    mirror: Callable[[list[metrics.Row]], None] | None = None  # where else rows go: TensorBoard
+
+    def record(self, rows: list[metrics.Row]) -> None:
+        """Append rows to the metrics."""
+        metrics.append(self.metrics, rows)
+        if self.mirror:
+            self.mirror(rows)
 
     @property
     def metrics(self) -> Path:
@@ -70,7 +77,6 @@ class Unit:
 
     def finish(self, tree: Any, metadata: dict[str, Any]) -> None:
         """Save the result. From here on the unit is done, and its other checkpoints go."""
-        metrics.append(self.run.metrics, [])
         metrics.sync(self.run.metrics)
         checkpoint.save(self.folder / "final", tree, metadata)
         for folder in self._steps():
@@ -82,7 +88,6 @@ class Unit:
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
         """Save where an unfinished unit stands."""
-        metrics.append(self.run.metrics, [])
         metrics.sync(self.run.metrics)
         checkpoint.save(self.folder / f"step-{step:08d}", tree, metadata)
         for folder in self._steps()[:-KEPT_STEPS]:
@@ -134,7 +139,8 @@ def open_run(
         checkpoint.write_atomically(path, json.dumps(now, indent=1))
     start = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "argv": sys.argv[1:], **now}
     metrics.append(folder / "starts.jsonl", [start])
-    run = Run(folder)
+    mirror = metrics.tensorboard(folder / "tensorboard") if config["log"]["tensorboard"] else None
+    run = Run(folder, mirror)
     for name in run.units():
         final = run.unit(name).folder / "final"
         try:

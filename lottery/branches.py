@@ -16,15 +16,13 @@ from lottery.tickets import Experiment, Network, Ticket
 def train_branch(
     experiment: Experiment, branch: str, level: int, ticket: Ticket, point: TrainState
 ) -> None:
-    """Train one control at a level, unless it is done.
+    """Train one control at a level.
 
     `random_mask`: as many weights in each layer as the ticket keeps, chosen at random; the
     ticket's own weights, rewound alike. `random_reinit`: the ticket's mask; weights drawn anew,
     trained from step 0. `small_dense`: a dense network of the same family, narrowed until it has
     no more parameters than the ticket keeps; trained from step 0.
     """
-    if experiment.run.unit(tickets.unit_name(level, branch)).done:
-        return
     network = experiment.network
     if branch == "random_mask":
         mask = _random_mask(experiment, level, ticket.mask)

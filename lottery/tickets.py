@@ -4,12 +4,11 @@ Source: Frankle & Carbin, arXiv:1803.03635 (tickets); Frankle et al., arXiv:1903
 rewinding). Everything is done to R replicates at once; every leaf has a leading axis R.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -20,7 +19,7 @@ from experiment.errors import UserError
 from experiment.loop import Schedule
 from experiment.programs import Programs
 from experiment.progress import Reporter
-from experiment.run import Run
+from experiment.run import Run, Unit
 from experiment.step import TrainState
 from lottery import masks
 from lottery.criteria import CRITERIA
@@ -64,25 +63,28 @@ def find_tickets(
 ) -> None:
     """Levels 0 (dense) to `spec.levels`: train, score, prune, rewind, and the branches beside.
 
-    What is done already is loaded instead. `train_branch(experiment, branch, level, ticket,
-    rewind_point)` trains a control.
+    A ticket that is done already is loaded instead, a branch that is done is passed over.
+    `train_branch(experiment, branch, level, ticket, rewind_point)` trains a control.
     """
-    spec = experiment.spec
+    spec, network = experiment.spec, experiment.network
     prune = _make_prune(experiment)
-    rewind_point = _train_to_rewind_step(experiment)
-    mask = experiment.network.ones(rewind_point.variables["params"])
-    ticket = None
+    point = _train_to_rewind_step(experiment)
+    dense = network.ones(point.variables["params"])
+    ticket = Ticket(dense, point.variables, point.variables)
     for level in range(spec.levels + 1):
-        if ticket is None:
-            start = _copy(rewind_point)
+        unit = experiment.run.unit(unit_name(level, "ticket"))
+        if unit.done:
+            ticket = Ticket(*unit.result(tuple(ticket))[0])
+        elif level == 0:
+            ticket = train_unit(experiment, network, "ticket", level, dense, point)
         else:
             counts = experiment.plan.kept[level]
             mask = prune(experiment.roots, ticket.mask, ticket.trained, level, counts)
-            start = rewind(experiment, rewind_point, mask)
-        ticket = train_unit(experiment, experiment.network, "ticket", level, mask, start)
+            start = rewind(experiment, point, mask)
+            ticket = train_unit(experiment, network, "ticket", level, mask, start)
         for branch, levels in spec.branches.items():
-            if level in levels:
-                train_branch(experiment, branch, level, ticket, rewind_point)
+            if level in levels and not experiment.run.unit(unit_name(level, branch)).done:
+                train_branch(experiment, branch, level, ticket, point)
 
 
 def rewind(experiment: Experiment, point: TrainState, mask: masks.Mask) -> TrainState:
@@ -94,7 +96,7 @@ def rewind(experiment: Experiment, point: TrainState, mask: masks.Mask) -> Train
     """
     start = experiment.network.start(point.key, mask, point.variables, point.step)
     if experiment.spec.rewind.restore == "state":
-        start = start.replace(opt_state=_copy(point.opt_state)._replace(mask=_copy(mask)))
+        start = start.replace(opt_state=point.opt_state._replace(mask=mask))
     return start
 
 
@@ -106,20 +108,14 @@ def train_unit(
     mask: masks.Mask,
     start: TrainState,
 ) -> Ticket:
-    """Train a branch at a level from `start` (donated), or load it where it is done."""
-    spec, reporter = experiment.spec, experiment.reporter
+    """Train a branch at a level from `start`, and save it."""
+    spec, rewound = experiment.spec, start.variables
     unit = experiment.run.unit(unit_name(level, branch))
-    rewound = _copy(start.variables)
-    if unit.done:
-        return Ticket(*unit.result((mask, rewound, rewound))[0])
     fields = _fields(experiment, branch, level, mask, rewound)
-    schedule = Schedule(spec.train.steps, spec.eval_every, spec.checkpoint_seconds)
-    final = loop.train(
-        network.programs, start, schedule, unit, fields, reporter, validate=experiment.validate
-    )
+    final = _train(experiment, network, start, unit, spec.train.steps, fields)
     ticket = Ticket(mask, rewound, final.variables)
     unit.finish(tuple(ticket), _metadata(experiment, branch, level, mask))
-    reporter.end(f"density {np.mean(fields['density']):.4f}")
+    experiment.reporter.end(f"density {np.mean(fields['density']):.4f}")
     return ticket
 
 
@@ -190,21 +186,28 @@ def _train_to_rewind_step(experiment: Experiment) -> TrainState:
     unit = run.unit("start")
     if unit.done:
         return unit.result(state)[0]
+    experiment.reporter.begin(unit.name, 0, spec.rewind.step)
     if spec.rewind.step:
         fields = _fields(experiment, "ticket", 0, mask, variables)
-        schedule = Schedule(spec.rewind.step, spec.eval_every, spec.checkpoint_seconds)
-        state = loop.train(
-            network.programs,
-            state,
-            schedule,
-            unit,
-            fields,
-            experiment.reporter,
-            validate=experiment.validate,
-            test=False,
-        )
+        state = _train(experiment, network, state, unit, spec.rewind.step, fields, test=False)
     unit.finish(state, {"step": spec.rewind.step})
+    experiment.reporter.end(f"rewind point at step {spec.rewind.step}")
     return state
+
+
+def _train(
+    experiment: Experiment,
+    network: Network,
+    state: TrainState,
+    unit: Unit,
+    stop: int,
+    fields: Mapping[str, Any],
+    test: bool = True,
+) -> TrainState:
+    spec = experiment.spec
+    schedule = Schedule(stop, spec.eval_every, spec.checkpoint_seconds)
+    splits = loop.Splits(validation=experiment.validate, test=test)
+    return loop.train(network.programs, state, schedule, unit, fields, experiment.reporter, splits)
 
 
 def _make_prune(experiment: Experiment) -> Callable[..., masks.Mask]:
@@ -256,8 +259,3 @@ def _metadata(experiment: Experiment, branch: str, level: int, mask: masks.Mask)
             experiment.reporter.say(f"warning: level {level}, {branch}: layer {layer} is empty")
     requested = experiment.plan.requested(level)
     return {"level": level, "branch": branch, "kept": kept, "sizes": sizes, "requested": requested}
-
-
-def _copy(tree: Any) -> Any:
-    """Fresh buffers, so that the original survives when these are donated."""
-    return jax.tree.map(jnp.copy, tree)

@@ -1,0 +1,200 @@
+"""python -m benchmarks.lottery_epoch: one epoch of LeNet-300-100, ours beside PyTorch's.
+
+Batch 128, Adam 1.2e-3, 55,000 training examples of Fashion-MNIST (429 steps). Each contestant
+lives in a process of its own and runs alone, in turns with the others; JAX and PyTorch never share
+a process. Quoted are medians, their ratios, and the fastest variant of each PyTorch loop.
+"""
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # for `python benchmarks/lottery_epoch.py`
+
+EXAMPLES, BATCH = 55_000, 128
+EPOCH_STEPS = EXAMPLES // BATCH
+FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+SLOW_REPEATS = 3  # of the loops that load example by example
+
+
+class Contestant(NamedTuple):
+    """Who runs: `benchmarks.MODULE.MAKE(folder, **options)` gives steps → None."""
+
+    group: str
+    label: str
+    module: str
+    make: str
+    options: dict[str, Any]
+    steps: int = EPOCH_STEPS  # measured, and scaled to an epoch
+
+
+class Measured(NamedTuple):
+    """What came of it."""
+
+    who: Contestant
+    seconds: list[float]  # an epoch, a repeat each
+    peak_bytes: int  # resident, of the process that trains
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def replicates(self) -> int:
+        return self.who.options.get("replicates", 1)
+
+
+def contestants(share: float) -> list[Contestant]:
+    """All of them; (b) is measured on a share of an epoch."""
+    slow_steps = max(1, round(share * EPOCH_STEPS))
+    found = [
+        Contestant("ours", f"ours, R = {r}", "jax_steps", "make", {"replicates": r}) for r in (1, 3)
+    ]
+    for name, options in (("", {}), (", foreach", {"foreach": True}), (", fused", {"fused": True})):
+        options = {"examples": EXAMPLES, **options}
+        label = f"(a) PyTorch, in memory, Adam{name}"
+        found.append(Contestant("a", label, "torch_loops", "in_memory", options))
+    for workers in (0, 2):
+        options = {"examples": slow_steps * BATCH, "workers": workers}
+        label = f"(b) PyTorch, DataLoader, {workers} workers"
+        found.append(Contestant("b", label, "torch_loops", "per_example", options, slow_steps))
+    return found
+
+
+def serve(pipe: Connection, who: Contestant, folder: str) -> None:
+    """In the contestant's process: build, warm up, then an epoch for every True that comes."""
+    run = getattr(importlib.import_module(f"benchmarks.{who.module}"), who.make)(
+        folder, **who.options
+    )
+    run(who.steps)
+    assert not {"jax", "torch"} <= sys.modules.keys(), "one process, one framework"
+    pipe.send("ready")
+    while pipe.recv():
+        begun = time.perf_counter()
+        run(who.steps)
+        seconds = (time.perf_counter() - begun) * EPOCH_STEPS / who.steps
+        pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def measure(entered: list[Contestant], folder: str, repeats: int) -> list[Measured]:
+    """Start all, one after the other; then let them take turns."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = [], []
+    for who in entered:
+        ours, theirs = context.Pipe()
+        processes.append(context.Process(target=serve, args=(theirs, who, folder)))
+        processes[-1].start()
+        theirs.close()
+        ours.recv()  # built and warm; EOFError if it failed
+        pipes.append(ours)
+    results: list[list[tuple[float, int]]] = [[] for _ in entered]
+    for repeat in range(repeats):
+        for who, pipe, result in zip(entered, pipes, results, strict=True):
+            if who.group != "b" or repeat < SLOW_REPEATS:
+                pipe.send(True)
+                result.append(pipe.recv())
+    for pipe, process in zip(pipes, processes, strict=True):
+        pipe.send(False)
+        process.join()
+    return [
+        Measured(who, [seconds for seconds, _ in result], result[-1][1])
+        for who, result in zip(entered, results, strict=True)
+    ]
+
+
+def table(results: list[Measured]) -> Table:
+    """A row a contestant; ratios say how many times faster than the fastest (a) and (b)."""
+    best = {g: min(r.median for r in results if r.who.group == g) for g in ("a", "b")}
+    shown = Table(title="One epoch of LeNet-300-100, batch 128, Adam, 55,000 examples")
+    columns = ("", "s an epoch", "lowest to highest", "s an epoch and replicate")
+    for column in (*columns, "× (a)", "× (b)", "peak memory, GB"):
+        shown.add_column(column, justify="right" if column else "left")
+    for result in results:
+        each = result.median / result.replicates
+        shown.add_row(
+            result.who.label,
+            f"{result.median:.3f}",
+            f"{min(result.seconds):.3f} to {max(result.seconds):.3f}",
+            f"{each:.3f}",
+            *(f"{best[group] / each:.2f}" for group in ("a", "b")),
+            f"{result.peak_bytes / 1e9:.2f}",
+        )
+    return shown
+
+
+@contextlib.contextmanager
+def fashion_mnist(folder: str) -> Iterator[tuple[str, str]]:
+    """The folder of IDX files and what is in it: random bytes of equal size where it is absent."""
+    if Path(folder).is_dir():
+        yield folder, f"Fashion-MNIST from {folder}"
+        return
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as made:
+        for split, count in (("train", 60_000), ("t10k", 10_000)):
+            for kind, shape, end in (("images", (28, 28), 256), ("labels", (), 10)):
+                shape = (count, *shape)
+                header = struct.pack(f">I{len(shape)}I", 0x800 + len(shape), *shape)
+                content = random.integers(0, end, shape, np.uint8).tobytes()
+                path = Path(made) / f"{split}-{kind}-idx{len(shape)}-ubyte"
+                path.write_bytes(header + content)
+        yield made, f"SYNTHETIC data of Fashion-MNIST's size: there is no {folder}"
+
+
+def machine() -> str:
+    """CPU, cores and versions."""
+    found = platform.processor()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    packages = ("jax", "jaxlib", "flax", "optax", "torch", "pillow", "numpy")
+    versions = []
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+    python = f"Python {platform.python_version()}"
+    return f"{found}, {os.cpu_count()} cores and threads; {', '.join([python, *versions])}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data-dir", default=FASHION_MNIST, help="folder of the IDX files")
+    parser.add_argument("--repeats", type=int, default=5, help="epochs of each (b: at most 3)")
+    parser.add_argument("--share", type=float, default=0.25, help="of an epoch, measured of (b)")
+    flags = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with fashion_mnist(flags.data_dir) as (folder, said):
+        results = measure(contestants(flags.share), folder, flags.repeats)
+    console.print(table(results))
+    slow = min(flags.repeats, SLOW_REPEATS)
+    for line in (
+        f"data: {said}",
+        f"machine: {machine()}",
+        f"medians of {flags.repeats} interleaved repeats; (b) of {slow}, each {flags.share:g} of "
+        "an epoch, scaled; × (a) and × (b): a replicate, against the fastest variant of each",
+        "ours: mask in the state, half of the weights pruned; PyTorch's: dense, without a mask",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

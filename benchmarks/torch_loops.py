@@ -1,0 +1,92 @@
+"""What a PyTorch user would write instead: the same network, batch and optimiser, dense."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from experiment import sources
+
+BATCH = 128
+Run = Callable[[int], None]  # steps → None, at most an epoch
+
+
+def in_memory(folder: str, examples: int, **adam: bool) -> Run:
+    """(a) Tight: normalised float32 tensors in memory, indexed by a permutation an epoch."""
+    pixels, labels, mean, std = _read(folder, examples)
+    inputs = torch.from_numpy(pixels).float().div_(255).sub_(mean).div_(std)
+    targets = torch.from_numpy(labels)
+    step = _make_step(**adam)
+
+    def run(steps: int) -> None:
+        order = torch.randperm(examples)
+        for start in range(0, steps * BATCH, BATCH):
+            chosen = order[start : start + BATCH]
+            step(inputs[chosen], targets[chosen])
+
+    return run
+
+
+def per_example(folder: str, examples: int, workers: int) -> Run:
+    """(b) As the usual frameworks do it: PIL image → tensor → normalise, behind a DataLoader."""
+    loader = torch.utils.data.DataLoader(
+        PerExample(*_read(folder, examples)),
+        batch_size=BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    step = _make_step()
+
+    def run(steps: int) -> None:
+        assert steps == len(loader), "a loader runs whole epochs: give it fewer examples"
+        for inputs, targets in loader:
+            step(inputs, targets)
+
+    return run
+
+
+class PerExample:
+    """A map-style data set, with what torchvision's ToTensor and Normalize do."""
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, mean: float, std: float):
+        self.pixels, self.labels, self.mean, self.std = pixels, labels, mean, std
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = Image.fromarray(self.pixels[index, :, :, 0])
+        pixels = torch.from_numpy(np.array(image)).unsqueeze(0)  # [1, 28, 28] uint8
+        return pixels.float().div_(255).sub_(self.mean).div_(self.std), int(self.labels[index])
+
+
+def _read(folder: str, examples: int) -> tuple[np.ndarray, np.ndarray, float, float]:
+    (pixels, labels), _, _ = sources.read_idx("fashion_mnist", folder)
+    pixels, labels = pixels[:examples].copy(), labels[:examples].astype(np.int64)
+    return pixels, labels, pixels.mean() / 255, pixels.std() / 255
+
+
+def _make_step(**adam: bool) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    torch.set_num_threads(os.cpu_count() or 1)
+    model = torch.nn.Sequential(
+        torch.nn.Flatten(),
+        torch.nn.Linear(784, 300),
+        torch.nn.ReLU(),
+        torch.nn.Linear(300, 100),
+        torch.nn.ReLU(),
+        torch.nn.Linear(100, 10),
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.2e-3, **adam)
+
+    def step(inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        loss = functional.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step

@@ -8,22 +8,17 @@ a process. Quoted are medians, their ratios, and the fastest variant of each PyT
 import argparse
 import contextlib
 import importlib
-import importlib.metadata
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
-import struct
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -32,14 +27,13 @@ sys.path.insert(0, str(ROOT))  # for `python benchmarks/lottery_epoch.py`
 
 EXAMPLES, BATCH = 55_000, 128
 EPOCH_STEPS = EXAMPLES // BATCH
-FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 SLOW_REPEATS = 3  # of the loops that load example by example
 
 
 class Contestant(NamedTuple):
     """Who runs: `benchmarks.MODULE.MAKE(folder, **options)` gives steps → None."""
 
-    group: str
+    group: str  # ours, a, b
     label: str
     module: str
     make: str
@@ -69,52 +63,62 @@ def contestants(share: float) -> list[Contestant]:
     found = [
         Contestant("ours", f"ours, R = {r}", "jax_steps", "make", {"replicates": r}) for r in (1, 3)
     ]
-    for name, options in (("", {}), (", foreach", {"foreach": True}), (", fused", {"fused": True})):
-        options = {"examples": EXAMPLES, **options}
-        label = f"(a) PyTorch, in memory, Adam{name}"
+    for form in ("single", "foreach", "fused"):
+        options = {"examples": EXAMPLES, **({} if form == "single" else {form: True})}
+        label = f"(a) tensors, Adam {form}"
         found.append(Contestant("a", label, "torch_loops", "in_memory", options))
     for workers in (0, 2):
         options = {"examples": slow_steps * BATCH, "workers": workers}
-        label = f"(b) PyTorch, DataLoader, {workers} workers"
+        label = f"(b) DataLoader, {workers} workers"
         found.append(Contestant("b", label, "torch_loops", "per_example", options, slow_steps))
     return found
 
 
 def serve(pipe: Connection, who: Contestant, folder: str) -> None:
-    """In the contestant's process: build, warm up, then an epoch for every True that comes."""
-    run = getattr(importlib.import_module(f"benchmarks.{who.module}"), who.make)(
-        folder, **who.options
-    )
+    """In the contestant's process: build, warm up, answer each request until the pipe closes."""
+    module = importlib.import_module(f"benchmarks.{who.module}")
+    run = getattr(module, who.make)(folder, **who.options)
     run(who.steps)
     assert not {"jax", "torch"} <= sys.modules.keys(), "one process, one framework"
     pipe.send("ready")
-    while pipe.recv():
-        begun = time.perf_counter()
-        run(who.steps)
-        seconds = (time.perf_counter() - begun) * EPOCH_STEPS / who.steps
-        pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    with contextlib.suppress(EOFError):
+        while pipe.recv():
+            begun = time.perf_counter()
+            run(who.steps)
+            seconds = (time.perf_counter() - begun) * EPOCH_STEPS / who.steps
+            pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+@contextlib.contextmanager
+def started(who: Contestant, folder: str) -> Iterator[Callable[[], tuple[float, int]]]:
+    """A warm process of its own: each call runs it once → seconds an epoch, peak bytes."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, who, folder))
+    process.start()
+    theirs.close()
+
+    def once() -> tuple[float, int]:
+        ours.send("run")
+        return ours.recv()
+
+    try:
+        ours.recv()  # EOFError if it failed, below its own traceback
+        yield once
+    finally:
+        ours.close()
+        process.join()
 
 
 def measure(entered: list[Contestant], folder: str, repeats: int) -> list[Measured]:
     """Start all, one after the other; then let them take turns."""
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for who in entered:
-        ours, theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(theirs, who, folder)))
-        processes[-1].start()
-        theirs.close()
-        ours.recv()  # built and warm; EOFError if it failed
-        pipes.append(ours)
     results: list[list[tuple[float, int]]] = [[] for _ in entered]
-    for repeat in range(repeats):
-        for who, pipe, result in zip(entered, pipes, results, strict=True):
-            if who.group != "b" or repeat < SLOW_REPEATS:
-                pipe.send(True)
-                result.append(pipe.recv())
-    for pipe, process in zip(pipes, processes, strict=True):
-        pipe.send(False)
-        process.join()
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(started(who, folder)) for who in entered]
+        for repeat in range(repeats):
+            for who, once, result in zip(entered, workers, results, strict=True):
+                if who.group != "b" or repeat < SLOW_REPEATS:
+                    result.append(once())
     return [
         Measured(who, [seconds for seconds, _ in result], result[-1][1])
         for who, result in zip(entered, results, strict=True)
@@ -124,10 +128,10 @@ def measure(entered: list[Contestant], folder: str, repeats: int) -> list[Measur
 def table(results: list[Measured]) -> Table:
     """A row a contestant; ratios say how many times faster than the fastest (a) and (b)."""
     best = {g: min(r.median for r in results if r.who.group == g) for g in ("a", "b")}
-    shown = Table(title="One epoch of LeNet-300-100, batch 128, Adam, 55,000 examples")
-    columns = ("", "s an epoch", "lowest to highest", "s an epoch and replicate")
-    for column in (*columns, "× (a)", "× (b)", "peak memory, GB"):
-        shown.add_column(column, justify="right" if column else "left")
+    shown = Table("", title="One epoch of LeNet-300-100, batch 128, Adam, 55,000 examples")
+    columns = ("s/epoch", "lowest to highest", "s/epoch/replicate", "× (a)", "× (b)", "peak GB")
+    for column in columns:
+        shown.add_column(column, justify="right", no_wrap=True)
     for result in results:
         each = result.median / result.replicates
         shown.add_row(
@@ -141,57 +145,26 @@ def table(results: list[Measured]) -> Table:
     return shown
 
 
-@contextlib.contextmanager
-def fashion_mnist(folder: str) -> Iterator[tuple[str, str]]:
-    """The folder of IDX files and what is in it: random bytes of equal size where it is absent."""
-    if Path(folder).is_dir():
-        yield folder, f"Fashion-MNIST from {folder}"
-        return
-    random = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as made:
-        for split, count in (("train", 60_000), ("t10k", 10_000)):
-            for kind, shape, end in (("images", (28, 28), 256), ("labels", (), 10)):
-                shape = (count, *shape)
-                header = struct.pack(f">I{len(shape)}I", 0x800 + len(shape), *shape)
-                content = random.integers(0, end, shape, np.uint8).tobytes()
-                path = Path(made) / f"{split}-{kind}-idx{len(shape)}-ubyte"
-                path.write_bytes(header + content)
-        yield made, f"SYNTHETIC data of Fashion-MNIST's size: there is no {folder}"
-
-
-def machine() -> str:
-    """CPU, cores and versions."""
-    found = platform.processor()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    packages = ("jax", "jaxlib", "flax", "optax", "torch", "pillow", "numpy")
-    versions = []
-    for name in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-    python = f"Python {platform.python_version()}"
-    return f"{found}, {os.cpu_count()} cores and threads; {', '.join([python, *versions])}"
-
-
 def main() -> None:
     """Measure and print."""
+    from benchmarks import setting
+
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data-dir", default=FASHION_MNIST, help="folder of the IDX files")
+    parser.add_argument("--data-dir", default=setting.FASHION_MNIST, help="folder of the IDX files")
     parser.add_argument("--repeats", type=int, default=5, help="epochs of each (b: at most 3)")
     parser.add_argument("--share", type=float, default=0.25, help="of an epoch, measured of (b)")
     flags = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    with fashion_mnist(flags.data_dir) as (folder, said):
+    with setting.fashion_mnist(flags.data_dir) as (folder, said):
         results = measure(contestants(flags.share), folder, flags.repeats)
     console.print(table(results))
     slow = min(flags.repeats, SLOW_REPEATS)
     for line in (
         f"data: {said}",
-        f"machine: {machine()}",
+        f"machine: {setting.machine()}",
         f"medians of {flags.repeats} interleaved repeats; (b) of {slow}, each {flags.share:g} of "
         "an epoch, scaled; × (a) and × (b): a replicate, against the fastest variant of each",
-        "ours: mask in the state, half of the weights pruned; PyTorch's: dense, without a mask",
+        "ours: mask in the state, half of the weights pruned; PyTorch, (a) and (b): dense, no mask",
     ):
         console.print(line, soft_wrap=True, highlight=False)
 

@@ -51,18 +51,33 @@ def per_example(folder: str, examples: int, workers: int) -> Run:
 
 
 class PerExample:
-    """A map-style data set, with what torchvision's ToTensor and Normalize do."""
+    """A map-style data set, as torchvision's FashionMNIST(transform=[ToTensor, Normalize])."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, mean: float, std: float):
-        self.pixels, self.labels, self.mean, self.std = pixels, labels, mean, std
+        self.pixels, self.labels, self.mean, self.std = pixels, labels, [mean], [std]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         image = Image.fromarray(self.pixels[index, :, :, 0])
-        pixels = torch.from_numpy(np.array(image)).unsqueeze(0)  # [1, 28, 28] uint8
-        return pixels.float().div_(255).sub_(self.mean).div_(self.std), int(self.labels[index])
+        return normalize(to_tensor(image), self.mean, self.std), int(self.labels[index])
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """PIL → [1, H, W] float32 in [0, 1], by the operations of torchvision's ToTensor."""
+    pixels = torch.from_numpy(np.array(image, np.uint8, copy=True))
+    pixels = pixels.view(image.size[1], image.size[0], 1).permute((2, 0, 1)).contiguous()
+    return pixels.to(dtype=torch.get_default_dtype()).div(255)
+
+
+def normalize(image: torch.Tensor, mean: list[float], std: list[float]) -> torch.Tensor:
+    """By the operations of torchvision's Normalize."""
+    image = image.clone()
+    means, stds = (torch.as_tensor(values, dtype=image.dtype) for values in (mean, std))
+    if (stds == 0).any():
+        raise ValueError("std is zero")
+    return image.sub_(means.view(-1, 1, 1)).div_(stds.view(-1, 1, 1))
 
 
 def _read(folder: str, examples: int) -> tuple[np.ndarray, np.ndarray, float, float]:

@@ -35,21 +35,23 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
       UserError: no or a missing config file, an unknown key, a value of the wrong type.
     """
     argv = _joined(argv)
-    given = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
-    path = given.get("config")
+    settings = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
+    path = settings.get("config")
     if not argv or "--help" in argv or "-h" in argv:
         print(usage)
         _describe(path)
         raise SystemExit(0)
     if path is None:
         raise UserError("no config: give --config=FILE, e.g. one of configs/*/*.py (see --help)")
-    default = load(path)
-    _check_keys(argv, default)
+    config = load(path)
+    _check_keys(argv, config)
     holder = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=holder, sys_argv=["main", *argv])
-    flags.DEFINE_string("workdir", f"runs/{Path(path).stem}", "", flag_values=holder)
+    given = ["main", *(a for a in argv if not a.lstrip("-").startswith("config="))]
+    config_flags.DEFINE_config_dict("config", config, flag_values=holder, sys_argv=given)
+    name = Path(path.partition(":")[0]).stem
+    flags.DEFINE_string("workdir", f"runs/{name}", "", flag_values=holder)
     try:
-        rest = holder(["main", *argv])[1:]
+        rest = holder(given)[1:]
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"cannot read the command line: {_one_line(error)}") from error
     if rest:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -79,7 +80,7 @@ def _table(run: Results) -> tuple[list[str], list[list[str]]]:
     branches = run.branches()
     stopped = bool(run.points["ticket", 0].stopped_step) if ("ticket", 0) in run.points else False
     header = ["level", "density", "parameters", *branches]
-    header += ["early-stop step", "ticket there"] if stopped else []
+    header += ["early stop", "ticket then"] if stopped else []
     rows = []
     for point in run.of("ticket"):
         cells = [run.points.get((branch, point.level)) for branch in branches]
@@ -128,7 +129,7 @@ def _layer_row(point: Point, layer: str) -> list[str]:
 
 def _plus_minus(values: Sequence[float]) -> str:
     mean, spread = mean_and_spread(values)
-    return f"{mean:.3f} ± {spread:.3f}"
+    return f"{mean:.3f}±{spread:.3f}"
 
 
 def _rich_table(title: str, run: Results) -> Table:
@@ -136,9 +137,9 @@ def _rich_table(title: str, run: Results) -> Table:
 
 
 def _rich_table_of(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE_HEAD)
     for column in header:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table

@@ -15,15 +15,14 @@ from lottery import masks
 # sorted paths; `a` has two prunable leaves, `scale` is a bare scalar
 SHAPES = {
     "a/bias": (4,),
-    "a/kernel": (3, 5),
-    "conv/kernel": (2, 2, 1, 3),
-    "net/head/kernel": (5, 2),
+    "a/kernel": (2, 4),
+    "net/conv/kernel": (2, 2, 1, 3),
     "scale": (),
 }
 SIZE = sum(math.prod(shape) for shape in SHAPES.values())
 RATES = {
     "one rate": 0.5,
-    "mapping": {"*": 0.3, "conv": 0.1, "a/bias": 0.5, "net/*": 0.3},
+    "mapping": {"*": 0.3, "a/bias": 0.5, "net/*": 0.1},
 }
 MODES = {
     "eager": lambda f: lambda m, s: _stack([f(_at(m, r), _at(s, r)) for r in range(R)]),
@@ -83,7 +82,7 @@ def layer_rates(rate):
     """What the mapping of RATES says, written out by hand."""
     if isinstance(rate, float):
         return dict.fromkeys(map(_layer, SHAPES), rate)
-    return {"a": 0.5, "conv": 0.1, "net/head": 0.3, "scale": 0.3}
+    return {"a": 0.5, "net/conv": 0.1, "scale": 0.3}
 
 
 def same(got, want):
@@ -141,8 +140,8 @@ def test_counts_are_pythons_round_of_the_float64_product(mode):
     rates = {"l1": 0.1, "l3": 0.3, "l35": 0.35, "l5": 0.5, "l7": 0.7}
     prune = functools.partial(masks.prune, rate=rates)
     keep = np.tri(200, 199, -1, dtype=bool)  # row k: k kept
-    # the last four: a float32 product would round the other way
-    counts = [0, 1, 5, 7, 15, 25, 45, 90, 95, 135] if mode in ("eager", "jit") else range(200)
+    # 45 · 0.7, 90 · 0.35, 95 · 0.3: a float32 product would round the other way
+    counts = [0, 1, 5, 7, 15, 25, 45, 90, 95] if mode in ("eager", "jit") else range(200)
     mask = {f"{layer}/kernel": keep[list(counts)] for layer in rates}
     scores = {path: np.zeros(199, np.float32) for path in mask}
     if mode in ("eager", "jit"):
@@ -161,7 +160,7 @@ def test_counts_are_pythons_round_of_the_float64_product(mode):
     [(0.5, 5, 3), (0.5, 7, 3), (0.1, 5, 5), (0.1, 15, 13), (0.3, 5, 3), (0.2, 10, 8), (0.5, 1, 1)],
 )
 def test_halves_round_to_even(rate, before, after):
-    new = masks.prune({"w": np.ones(before, bool)}, {"w": np.arange(before)}, rate)
+    new = masks.prune({"w": np.arange(20) < before}, {"w": np.arange(20.0)}, rate)
     assert int(np.sum(new["w"])) == after
 
 
@@ -314,7 +313,7 @@ def test_scores_of_other_paths_or_shapes_are_refused(scores, message):
 
 
 def test_an_unknown_scope_is_refused():
-    with pytest.raises(ValueError, match="unknown scope 'layers' .*layerwise, global"):
+    with pytest.raises(ValueError, match=r"unknown scope 'layers' .*layerwise, global"):
         masks.prune({"a": np.ones(3, bool)}, {"a": np.zeros(3)}, 0.5, "layers")
 
 
@@ -333,13 +332,10 @@ def test_one_compiled_prune_to_serves_every_level():
     rng = np.random.default_rng(2)
     scores = _unflatten(rng.normal(size=SIZE), np.float32)
     mask = {path: np.ones(shape, bool) for path, shape in SHAPES.items()}
-    for count in (15, 8, 0, 4):
+    for count, left in [(20, 12), (8, 8), (8, 8), (0, 0), (4, 0)]:  # never more than before
         new = prune_to(mask, scores, {"all": jnp.int32(count)})
-        together = [new["a/bias"], new["a/kernel"].ravel()]
-        got = int(np.sum(np.concatenate(together)))
-        assert got == min(count, 15 if count == 15 else got), "kept at most what is asked"
-        assert got == {15: 15, 8: 8, 0: 0, 4: 0}[count]  # 4 of an empty group: it stays empty
-        assert all(np.all(new[path]) for path in ("conv/kernel", "net/head/kernel", "scale"))
+        assert int(np.sum(new["a/bias"]) + np.sum(new["a/kernel"])) == left
+        assert all(np.all(new[path]) for path in ("net/conv/kernel", "scale"))
         assert nested(new, mask)
         mask = new
     assert len(traces) == 1
@@ -376,7 +372,10 @@ def test_ones_with_nothing_prunable_names_the_leaves():
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
 def test_apply_zeroes_the_pruned_and_leaves_the_rest_bit_for_bit(transform):
     kernel = np.array([[math.nan, 1.5], [-math.inf, math.nan]], np.float32)
-    params = {"a": [{"kernel": kernel, "bias": np.array([math.nan])}], "b": np.float32(2)}
+    params = {
+        "a": [{"kernel": kernel, "bias": np.full(1, math.nan, np.float32)}],
+        "b": np.float32(2),
+    }
     mask = {"a/0/kernel": np.array([[False, True], [False, True]]), "b": np.array(False)}
     new = transform(masks.apply)(mask, params)
     np.testing.assert_array_equal(new["a"][0]["kernel"], [[0, 1.5], [0, math.nan]])
@@ -384,9 +383,7 @@ def test_apply_zeroes_the_pruned_and_leaves_the_rest_bit_for_bit(transform):
     assert np.isnan(new["a"][0]["bias"]).all()
     assert new["b"] == 0
     assert jax.tree.structure(new) == jax.tree.structure(params)
-    assert all(
-        n.dtype == jnp.asarray(p).dtype for n, p in zip(*map(jax.tree.leaves, (new, params)))
-    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype(np.float32)}
 
 
 def test_apply_refuses_a_mask_of_other_paths_or_shapes():
@@ -401,8 +398,8 @@ def test_density_and_kept_are_exact(keep):
     mask = _unflatten(keep, bool)
     assert masks.density(mask).dtype == np.float32
     assert float(masks.density(mask)) == np.float32(sum(keep) / SIZE)
-    want = {"a": sum(keep[:19]), "conv": sum(keep[19:31]), "net/head": sum(keep[31:41])}
-    assert {k: int(n) for k, n in masks.kept(mask).items()} == want | {"scale": int(keep[41])}
+    want = {"a": sum(keep[:12]), "net/conv": sum(keep[12:24]), "scale": keep[24]}
+    assert {layer: int(n) for layer, n in masks.kept(mask).items()} == want
 
 
 def test_density_and_kept_map_over_replicates():
@@ -422,8 +419,8 @@ def test_repeated_pruning_of_lenet_300_100_gives_the_papers_densities():
     mask = {f"{layer}/kernel": np.ones(shape, bool) for layer, shape in shapes.items()}
     prune = jax.jit(functools.partial(masks.prune, rate={"*": 0.2, "output": 0.1}))
     rng = np.random.default_rng(3)
-    labels = {3: 51.3, 7: 21.1, 9: 13.5, 12: 7.0, 15: 3.6, 16: 2.9}
-    for level in range(1, 17):
+    labels = {3: 51.3, 7: 21.1, 9: 13.5}
+    for level in range(1, 10):
         mask = prune(mask, {p: rng.random(leaf.shape, np.float32) for p, leaf in mask.items()})
         if level in labels:
             assert round(100 * float(masks.density(mask)), 1) == labels[level], level

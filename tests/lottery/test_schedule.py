@@ -82,7 +82,7 @@ def test_lenet_300_100_reproduces_the_papers_table():
 @pytest.mark.parametrize("scope", masks.SCOPES)
 @pytest.mark.parametrize("rate", [0.3, {"*": 0.3, "b": 0.1}])
 def test_a_geometric_plan_counts_what_repeated_pruning_leaves(rate, scope):
-    shapes = {"a/bias": (5,), "a/kernel": (7, 5), "b/kernel": (19,)}
+    shapes = {"a/bias": (4,), "a/kernel": (2, 4), "b/kernel": (12,)}
     plan = schedule.plan(_shapes(shapes), rate, scope, 4)
     mask, rng = {p: np.ones(s, bool) for p, s in shapes.items()}, np.random.default_rng(0)
     planned = mask
@@ -163,7 +163,7 @@ def test_a_layer_at_rate_0_stays_whole(scope, kind):
     whole = next(g for g, paths in plan.paths.items() if "shortcut/kernel" in paths)
     assert [row[whole] for row in plan.kept] == [1] * 4
     assert plan.requested(3)[whole] == 1
-    assert sum(plan.kept[3].values()) < 6
+    assert sum(plan.kept[3].values()) <= 6
 
 
 @pytest.mark.parametrize(

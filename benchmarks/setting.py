@@ -1,0 +1,45 @@
+"""What a benchmark runs on: the data and the machine."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import struct
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+
+
+@contextlib.contextmanager
+def fashion_mnist(folder: str) -> Iterator[tuple[str, str]]:
+    """The folder of IDX files and what is in it: random bytes of equal size where it is absent."""
+    if Path(folder).is_dir():
+        yield folder, f"Fashion-MNIST from {folder}"
+        return
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as made:
+        for split, count in (("train", 60_000), ("t10k", 10_000)):
+            for kind, shape, end in (("images", (28, 28), 256), ("labels", (), 10)):
+                shape = (count, *shape)
+                header = struct.pack(f">I{len(shape)}I", 0x800 + len(shape), *shape)
+                content = random.integers(0, end, shape, np.uint8).tobytes()
+                path = Path(made) / f"{split}-{kind}-idx{len(shape)}-ubyte"
+                path.write_bytes(header + content)
+        yield made, f"SYNTHETIC data of Fashion-MNIST's size: there is no {folder}"
+
+
+def machine() -> str:
+    """CPU, cores and versions."""
+    found = platform.processor()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "pillow"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+    return f"{found}, {os.cpu_count()} cores and threads; {', '.join(versions)}"

@@ -1,0 +1,111 @@
+"""Tables, figures and pages say what the rows say."""
+
+import re
+import shutil
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiment.errors import UserError
+from lottery import plots, report, results
+from tests.lottery import small
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    small.run(folder, "--config.checkpoint.every_seconds=60")
+    return folder
+
+
+def _mean(folder, unit, replicates=2):
+    ends = [r["accuracy"] for r in small.rows(folder) if r["unit"] == unit and r.get("at") == "end"]
+    assert len(ends) == replicates
+    return f"{np.mean(ends):.3f}±{np.std(ends, ddof=1):.3f}"
+
+
+def test_the_table_has_every_branch_with_its_mean_and_spread(folder, capsys):
+    report.show([folder])
+    printed = capsys.readouterr().out
+    for level, branch in small.UNITS:
+        assert _mean(folder, f"levels/{level:02d}/{branch}") in printed
+    assert "report.html" in printed
+
+
+def test_the_page_holds_the_numbers_and_its_figures_inside_it(folder):
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "http" not in re.sub(r"data:image[^']*", "", page)  # nothing is fetched
+    assert _mean(folder, "levels/02/ticket") in page
+    assert "prune.scope = layerwise" in page
+    assert "commit" in page
+
+
+def test_every_figure_is_a_picture_with_something_on_it(folder):
+    names = {p.name for p in (folder / "figures").iterdir()}
+    assert names == {
+        "accuracy.png", "early_stopping.png", "first_layer_mask.png", "layer_density.png",
+        "learning_curves.png",
+    }  # fmt: skip
+    for name in names:
+        image = matplotlib.image.imread(folder / "figures" / name)
+        assert min(image.shape[:2]) > 300
+        assert image[..., :3].std() > 0.02
+
+
+def test_bands_are_one_sample_deviation_around_the_mean(folder):
+    run = results.read(folder)
+    figure, (axes,) = plots.figures.subplots()
+    plots._accuracy_lines(axes, run, 0, 1, early=False)
+    points = run.of("ticket")
+    line = next(line for line in axes.lines if line.get_label() == "ticket")
+    np.testing.assert_allclose(line.get_ydata(), [np.mean(p.accuracy) for p in points])
+    np.testing.assert_allclose(line.get_xdata(), [p.density for p in points])
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    deviations = np.array([np.std(p.accuracy, ddof=1) for p in points])
+    means = np.array([np.mean(p.accuracy) for p in points])
+    assert band.max() == pytest.approx((means + deviations).max())
+    assert band.min() == pytest.approx((means - deviations).min())
+
+
+def test_several_runs_are_laid_over_one_another(folder, capsys):
+    other = folder.with_name("other")
+    shutil.copytree(folder, other)
+    path = report.show([folder, other])
+    assert path == folder.parent / "comparison" / "report.html"
+    page = path.read_text()
+    assert "small" in page
+    assert "other" in page
+
+
+def test_published_figures_stand_beside_ours(folder):
+    copy = folder.with_name("published")
+    shutil.copytree(folder, copy)
+    config = (copy / "config.json").read_text()
+    published = {
+        "source": "a paper",
+        "level": 2,
+        "ticket": [0.75, 0.7],
+        "random_mask": [0.5],
+        "dense": [0.6],
+    }
+    import json
+
+    began = json.loads(config)
+    began["config"]["published"] = published
+    (copy / "config.json").write_text(json.dumps(began))
+    header, rows = report._published(results.read(copy))
+    assert rows[0][0] == "ticket"
+    assert rows[0][3] == _mean(folder, "levels/02/ticket")
+    assert rows[0][4] == "0.700 to 0.750"
+    assert rows[2][3] == _mean(folder, "levels/00/ticket")
+    report.show([copy])
+    assert "a paper" in (copy / "report.html").read_text()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="holds no readable run"):
+        report.show([tmp_path])
+    with pytest.raises(UserError, match="unknown flag --out"):
+        report.main(["--out=x"])

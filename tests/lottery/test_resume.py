@@ -1,0 +1,103 @@
+"""Killed at any moment and started again, a run ends as if nothing had happened, bit for bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import CACHE, ROOT
+from tests.lottery import small
+
+DIE_IN_A_CHECKPOINT = """
+import os, signal, sys
+from experiment import checkpoint
+from lottery import main
+digests, saves = checkpoint._digests, []
+def die(folder, sync=True):
+    saves.append(sync)
+    if sum(saves) == 4:  # Orbax's files are written, the manifest is not
+        os.kill(os.getpid(), signal.SIGKILL)
+    return digests(folder, sync)
+checkpoint._digests = die
+main.main(sys.argv[1:])
+"""
+
+
+def _start(folder, *python):
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE)}
+    command = [sys.executable, *python, *small.ARGS, f"--workdir={folder}"]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _kill_when(process, ready, patience=120):
+    """SIGKILL as soon as `ready()`; was it in time?"""
+    end = time.monotonic() + patience
+    while process.poll() is None and time.monotonic() < end:
+        if ready():
+            process.kill()
+            break
+        time.sleep(0.001)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_five_kills_change_nothing(tmp_path):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    process = _start(undisturbed, "-m", "lottery.main")
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+
+    draw = random.Random(0)
+    log = disturbed / "metrics.jsonl"
+
+    def lines():
+        return log.read_bytes().count(b"\n") if log.exists() else 0
+
+    def after(rows):
+        target = lines() + rows
+        return lambda: lines() >= target
+
+    kills = [
+        _kill_when(_start(disturbed, "-m", "lottery.main"), after(draw.randint(3, 25)))
+        for _ in range(3)
+    ]
+    inside = _start(disturbed, "-c", DIE_IN_A_CHECKPOINT)
+    inside.communicate(timeout=300)
+    kills.append(inside.returncode == -signal.SIGKILL)
+
+    def writing():  # os.walk passes over folders that go away meanwhile
+        return any("orbax-checkpoint-tmp" in at for at, *_ in os.walk(disturbed / "checkpoints"))
+
+    kills.append(_kill_when(_start(disturbed, "-m", "lottery.main"), writing))
+    assert kills == [True] * 5
+
+    process = _start(disturbed, "-m", "lottery.main")
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    assert "continues from step" in (disturbed / "run.log").read_text()
+    small.assert_same_run(disturbed, undisturbed, small.UNITS)
+
+
+def test_ctrl_c_says_in_one_line_how_to_go_on(tmp_path):
+    process = _start(tmp_path / "run", "-m", "lottery.main")
+    log = tmp_path / "run/metrics.jsonl"
+    while not log.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1] == "interrupted; the same command continues"

@@ -32,7 +32,7 @@ def make(folder: str, replicates: int) -> Callable[[int], None]:
         devices,
         batch_size=checked.train.batch_size,
     )
-    network = tickets.make_network(compiled, optimizer, devices, checked.prunable)
+    network = tickets.make_network(compiled, optimizer, devices, checked.prune.is_prunable)
     state = _half_pruned(network, devices, replicates)
     order, step = compiled.order(state.key, 0), 0
 

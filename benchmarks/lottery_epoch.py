@@ -8,8 +8,8 @@ a process. Quoted are medians, their ratios, and the fastest variant of each PyT
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import multiprocessing
-import os
 import resource
 import statistics
 import sys
@@ -154,6 +154,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="epochs of each (b: at most 3)")
     parser.add_argument("--share", type=float, default=0.25, help="of an epoch, measured of (b)")
     flags = parser.parse_args()
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("PyTorch is missing: pip install -r requirements-benchmarks.txt")
     console = Console(width=None if sys.stdout.isatty() else 120)
     with setting.fashion_mnist(flags.data_dir) as (folder, said):
         results = measure(contestants(flags.share), folder, flags.repeats)

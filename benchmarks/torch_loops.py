@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ BATCH = 128
 Run = Callable[[int], None]  # steps → None, at most an epoch
 
 
-def in_memory(folder: str, examples: int, **adam: bool) -> Run:
+def in_memory(folder: str, examples: int, **adam: Any) -> Run:
     """(a) Tight: normalised float32 tensors in memory, indexed by a permutation an epoch."""
     pixels, labels, mean, std = _read(folder, examples)
     inputs = torch.from_numpy(pixels).float().div_(255).sub_(mean).div_(std)
@@ -32,7 +33,7 @@ def in_memory(folder: str, examples: int, **adam: bool) -> Run:
 
 def per_example(folder: str, examples: int, workers: int) -> Run:
     """(b) As the usual frameworks do it: PIL image → tensor → normalise, behind a DataLoader."""
-    loader = torch.utils.data.DataLoader(
+    loader: Any = torch.utils.data.DataLoader(
         PerExample(*_read(folder, examples)),
         batch_size=BATCH,
         shuffle=True,
@@ -50,7 +51,7 @@ def per_example(folder: str, examples: int, workers: int) -> Run:
     return run
 
 
-class PerExample:
+class PerExample(torch.utils.data.Dataset):
     """A map-style data set, as torchvision's FashionMNIST(transform=[ToTensor, Normalize])."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, mean: float, std: float):
@@ -86,7 +87,7 @@ def _read(folder: str, examples: int) -> tuple[np.ndarray, np.ndarray, float, fl
     return pixels, labels, pixels.mean() / 255, pixels.std() / 255
 
 
-def _make_step(**adam: bool) -> Callable[[torch.Tensor, torch.Tensor], None]:
+def _make_step(**adam: Any) -> Callable[[torch.Tensor, torch.Tensor], None]:
     torch.set_num_threads(os.cpu_count() or 1)
     model = torch.nn.Sequential(
         torch.nn.Flatten(),

@@ -6,6 +6,7 @@ already run.
 
 # R replicates
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -80,26 +81,10 @@ def train(
         step, rows = at["step"], at["rows"]
         reporter.say(f"{unit.name}  continues from step {step}")
     metrics.keep(unit.run.metrics, unit.name, rows)
-    begun = saved = time.monotonic()
     reporter.begin(unit.name, step, schedule.stop)
-
-    def write(pending: _Pending) -> int:
-        """Fetch, check, append rows; the number of rows."""
-        _check_finite(pending, unit.name)
-        seconds = time.monotonic() - begun
-        new = [
-            row
-            for name, counts in pending.counts.items()
-            for row in _rows(unit.name, name, pending.step, counts, fields, seconds)
-        ]
-        unit.run.record(new)
-        last = new[-len(state.step) :]
-        means = (float(np.mean([row[key] for row in last])) for key in ("loss", "accuracy"))
-        reporter.update(pending.step, schedule.stop, *means)
-        return len(new)
-
+    writer = _Writer(unit, fields, reporter, schedule.stop, rows)
     order = programs.order(state.key, step)
-    waiting: list[_Pending] = []
+    saved = time.monotonic()
     while step < schedule.stop:
         following = min(schedule.stop, (step // schedule.eval_every + 1) * schedule.eval_every)
         state, order, tally = programs.run_steps(state, order, step, following)
@@ -107,60 +92,76 @@ def train(
         if best:
             counts["validation"] = programs.evaluate(state.variables, "validation")
             best = _keep_better(best, state, counts["validation"])
-        waiting.append(_Pending(step, counts, tally.first_bad))
-        if len(waiting) > 1:
-            rows += write(waiting.pop(0))
+        writer.push(_Pending(step, counts, tally.first_bad))
         if time.monotonic() - saved >= schedule.checkpoint_seconds and step < schedule.stop:
-            rows += write(waiting.pop(0))
+            writer.flush()
             _check_variables(state.variables, step, unit.name)
-            unit.save(step, (state, best), {"step": step, "rows": rows})
+            unit.save(step, (state, best), {"step": step, "rows": writer.rows})
             saved = time.monotonic()
-    for pending in waiting:
-        write(pending)
+    writer.flush()
     _check_variables(state.variables, step, unit.name)
     if splits.test:
-        _test(programs, state, best, unit, fields, time.monotonic() - begun)
+        _test(programs, state, best, writer)
     return state
 
 
-def _test(programs, state, best, unit, fields, seconds) -> None:
+class _Writer:
+    """Writes a unit's rows, those of an evaluation once the next one has been asked for."""
+
+    def __init__(
+        self, unit: Unit, fields: Mapping[str, Any], reporter: Reporter, stop: int, rows: int
+    ):
+        self.rows = rows  # of this unit, so far
+        self._unit, self._fields, self._reporter, self._stop = unit, fields, reporter, stop
+        self._begun = time.monotonic()
+        self._waiting: list[_Pending] = []
+
+    def push(self, pending: _Pending) -> None:
+        """Take the newest results, write the ones before."""
+        self.flush()
+        self._waiting.append(pending)
+
+    def flush(self) -> None:
+        """Fetch, check and write what is waiting."""
+        for pending in self._waiting:
+            _check_first_bad(pending.first_bad, self._unit.name)
+            for split, counts in pending.counts.items():
+                new = self.write(split, pending.step, counts)
+            means = (float(np.mean([row[key] for row in new])) for key in ("loss", "accuracy"))
+            self._reporter.update(pending.step, self._stop, *means)
+        self._waiting.clear()
+
+    def write(self, split: str, step: Any, counts: Counts, **fields: Any) -> list[metrics.Row]:
+        """One row a replicate. The step and the fields are scalars or have an entry a replicate."""
+        loss, correct, examples = (np.asarray(leaf) for leaf in counts)
+        shared = {"step": step, **self._fields, **fields}
+        rows = []
+        for replicate, total in enumerate(examples.tolist()):
+            own = {k: v[replicate] if np.ndim(v) else v for k, v in shared.items()}
+            own = {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()}
+            mean, accuracy = float(loss[replicate]) / total, int(correct[replicate]) / total
+            if not math.isfinite(mean):
+                raise _not_finite(f"{split} loss", self._unit.name, replicate, own["step"])
+            row = {"unit": self._unit.name, **own, "replicate": replicate, "split": split}
+            seconds = round(time.monotonic() - self._begun, 3)
+            rows.append({**row, "loss": mean, "accuracy": accuracy, "seconds": seconds})
+        self._unit.run.record(rows)
+        self.rows += len(rows)
+        return rows
+
+
+def _test(programs: Programs, state: TrainState, best: Best | None, writer: _Writer) -> None:
     """Test rows: at the early-stopping step, where there is one, and at the end."""
     ends = [("early_stop", best.step, best.variables)] if best else []
     for at, steps, variables in [*ends, ("end", state.step, state.variables)]:
-        counts = programs.evaluate(variables, "test")
-        new = _rows(unit.name, "test", np.asarray(steps), counts, {**fields, "at": at}, seconds)
-        unit.run.record(new)
+        writer.write("test", np.asarray(steps), programs.evaluate(variables, "test"), at=at)
 
 
-def _rows(unit, split, step, counts: Counts, fields, seconds) -> list[metrics.Row]:
-    """One row a replicate. `step` and the fields are scalars or have an entry a replicate."""
-    loss, correct, examples = (np.asarray(leaf) for leaf in counts)
-    rows = []
-    for replicate in range(len(loss)):
-        each = {"step": step, **fields}
-        own = {k: v[replicate] if np.ndim(v) else v for k, v in each.items()}
-        own = {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()}
-        accuracy = int(correct[replicate]) / int(examples[replicate])
-        mean = float(loss[replicate]) / int(examples[replicate])
-        rows.append(
-            {
-                "unit": unit,
-                **own,
-                "replicate": replicate,
-                "split": split,
-                "loss": mean,
-                "accuracy": accuracy,
-                "seconds": round(seconds, 3),
-            }
-        )
-    return rows
-
-
-def _check_finite(pending: _Pending, unit: str) -> None:
-    first_bad = np.asarray(pending.first_bad)
-    if (first_bad != NEVER).any():
-        replicate = int(np.argmin(first_bad))
-        raise _not_finite("training loss", unit, replicate, int(first_bad[replicate]))
+def _check_first_bad(first_bad: jax.Array, unit: str) -> None:
+    steps = np.asarray(first_bad)
+    if (steps != NEVER).any():
+        replicate = int(np.argmin(steps))
+        raise _not_finite("training loss", unit, replicate, int(steps[replicate]))
 
 
 def _check_variables(variables: Any, step: int, unit: str) -> None:

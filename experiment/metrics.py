@@ -36,11 +36,9 @@ def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
             name = f"{row['unit']}/replicate-{row['replicate']}"
             chart = "-".join([row["split"], *([row["at"]] if "at" in row else [])])
             if name not in writers:
-                writers[name] = SummaryWriter(str(folder / name))
+                writers[name] = SummaryWriter(str(folder / name), flush_secs=2)
             for value in ("loss", "accuracy"):
                 writers[name].add_scalar(f"{chart}/{value}", row[value], row["step"])
-        for writer in writers.values():
-            writer.flush()
 
     return write
 

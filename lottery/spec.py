@@ -1,7 +1,7 @@
 """The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -93,11 +93,6 @@ class LotterySpec:
             raise UserError(
                 f"rewind.step={self.rewind.step} must be less than train.steps={self.train.steps}"
             )
-
-    @property
-    def prunable(self) -> Callable[[str], bool]:
-        """The predicate on paths that masks take."""
-        return self.prune.is_prunable
 
 
 def from_config(config: Mapping[str, Any]) -> LotterySpec:

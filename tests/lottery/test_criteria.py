@@ -14,7 +14,7 @@ R = 3  # replicates
 
 def _params(replicates=()):
     rng = np.random.default_rng(0)
-    shapes = {"conv": (2, 2, 1, 3), "fc": (4, 3), "out": (4, 3)}
+    shapes = {"conv": (2, 2, 1, 3), "fc": (4, 3)}
     return {
         "layers": [
             {
@@ -47,7 +47,7 @@ class TestContract:
         assert all(jnp.issubdtype(s.dtype, jnp.floating) for s in scores.values())
         assert (
             int(sum(np.sum(m) for m in masks.prune(mask, scores, 0.5, "global").values()))
-            == 37 - 18
+            == 25 - 12
         )
 
     def test_the_signature_is_params_mask_and_a_keyword_key(self, name):

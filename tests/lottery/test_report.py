@@ -56,7 +56,7 @@ def test_every_figure_is_a_picture_with_something_on_it(folder):
 
 def test_bands_are_one_sample_deviation_around_the_mean(folder):
     run = results.read(folder)
-    figure, (axes,) = plots.figures.subplots()
+    _, (axes,) = plots.figures.subplots()
     plots._accuracy_lines(axes, run, 0, 1, early=False)
     points = run.of("ticket")
     line = next(line for line in axes.lines if line.get_label() == "ticket")
@@ -95,7 +95,7 @@ def test_published_figures_stand_beside_ours(folder):
     began = json.loads(config)
     began["config"]["published"] = published
     (copy / "config.json").write_text(json.dumps(began))
-    header, rows = report._published(results.read(copy))
+    _, rows = report._published(results.read(copy))
     assert rows[0][0] == "ticket"
     assert rows[0][3] == _mean(folder, "levels/02/ticket")
     assert rows[0][4] == "0.700 to 0.750"

@@ -154,7 +154,7 @@ def test_the_early_stopping_step_is_that_of_the_least_validation_loss(finished):
 def test_a_finished_run_shows_its_result_and_trains_nothing(finished, monkeypatch):
     folder, printed = finished
     before = (folder / "metrics.jsonl").read_bytes()
-    monkeypatch.setattr("lottery.main._train", lambda *a: pytest.fail("it trained again"))
+    monkeypatch.setattr("experiment.loop.train", lambda *a: pytest.fail("it trained again"))
     assert small.run(folder) == printed
     assert (folder / "metrics.jsonl").read_bytes() == before
 

@@ -1,0 +1,92 @@
+"""From a checked config to an experiment that can be run: plan, devices, networks."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+import architectures
+from experiment import keys, optim, programs
+from experiment import mesh as mesh_lib
+from experiment.data import Dataset
+from experiment.errors import UserError
+from experiment.progress import Reporter
+from experiment.run import Run
+from lottery import masks, schedule, tickets
+from lottery.spec import LotterySpec
+
+Config = Mapping[str, Any]
+
+
+def make_plan(spec: LotterySpec, config: Config, dataset: Dataset) -> schedule.Plan:
+    """Counts of every level, from the network's shapes alone.
+
+    Raises:
+      UserError: nothing is prunable, or `schedule.plan` refuses the levels.
+    """
+    module = architectures.build(config, dataset.classes)
+    shapes = architectures.shapes(module, dataset.shape)["params"]
+    prunable = masks.flatten(shapes, spec.prune.is_prunable)
+    if not prunable:
+        raise UserError(f"prune.prunable={spec.prune.prunable} matches no parameter")
+    rules = spec.prune
+    return schedule.plan(prunable, rules.rate, rules.scope, spec.levels, rules.schedule)
+
+
+def make_mesh(spec: LotterySpec, config: Config, dataset: Dataset) -> Mesh:
+    """The devices' mesh.
+
+    Raises:
+      UserError: a batch larger than the data, or mesh sizes that do not divide.
+    """
+    batch, examples = spec.train.batch_size, len(dataset.train.labels)
+    if batch > examples:
+        raise UserError(f"train.batch_size={batch} is more than the {examples} training examples")
+    return mesh_lib.make(spec.replicates, batch, **config["mesh"])
+
+
+def make_experiment(
+    spec: LotterySpec,
+    config: Config,
+    dataset: Dataset,
+    plan: schedule.Plan,
+    mesh: Mesh,
+    run: Run,
+    reporter: Reporter,
+) -> tickets.Experiment:
+    """Everything that stays the same from level to level; nothing is compiled yet."""
+    network_of = functools.partial(_make_network, spec, dataset, mesh)
+
+    def narrowed(parameters: int) -> tickets.Network:
+        section = architectures.narrowed(config, dataset.classes, dataset.shape, parameters)
+        return network_of(section)
+
+    idle = len(jax.devices()) - mesh.size
+    reporter.say(f"mesh {dict(mesh.shape)}" + (f", {idle} devices idle" if idle else ""))
+    return tickets.Experiment(
+        spec=spec,
+        run=run,
+        reporter=reporter,
+        mesh=mesh,
+        network=network_of(config["model"]),
+        narrowed=narrowed,
+        plan=plan,
+        roots=mesh_lib.put(mesh, keys.roots(spec.seed, spec.replicates), mesh_lib.BY_REPLICATE),
+        validate=len(dataset.validation.labels) > 0,
+    )
+
+
+def _make_network(
+    spec: LotterySpec, dataset: Dataset, mesh: Mesh, model: Mapping[str, Any]
+) -> tickets.Network:
+    optimizer = optim.make(spec.optimizer, spec.train.steps)
+    compiled = programs.make(
+        architectures.build(model, dataset.classes),
+        masks.enforce(optimizer, None),
+        dataset,
+        mesh,
+        batch_size=spec.train.batch_size,
+    )
+    return tickets.make_network(compiled, optimizer, mesh, spec.prune.is_prunable)

@@ -11,26 +11,44 @@ import pytest
 from experiment import config as config_lib
 from experiment import run
 from experiment.errors import run_main
-from lottery import main
+from lottery import main, tickets
 
 ROOT = Path(__file__).parents[2]
 DIGITS = "--config=configs/lottery/digits.py"
 SIZES = {"fc1": 64 * 300, "fc2": 300 * 100, "output": 100 * 10}
 
 
-@pytest.fixture
-def refused(monkeypatch, capsys, tmp_path):
-    """Run the command in this process; give its one line on stderr."""
+class TrainingBeganError(Exception):
+    """Nothing was found wrong."""
 
-    def call(*args, config=DIGITS, workdir=None):
-        workdir = tmp_path / "run" if workdir is None else workdir
-        before = contents(tmp_path)
-        monkeypatch.chdir(ROOT)
+
+@pytest.fixture
+def typed(monkeypatch, tmp_path):
+    """Run the command in this process, from the repository's root, up to where it would train."""
+
+    def begin(*args):
+        raise TrainingBeganError
+
+    def call(*args, config=DIGITS):
         overrides = [a if a.startswith("-") else f"--config.{a}" for a in args]
-        monkeypatch.setattr(sys, "argv", ["main", config, f"--workdir={workdir}", *overrides])
+        argv = ["main", config, f"--workdir={tmp_path / 'run'}", *overrides]
+        monkeypatch.setattr(sys, "argv", argv)
+        run_main(main.main)
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(tickets, "find_tickets", begin)
+    return call
+
+
+@pytest.fixture
+def refused(typed, capsys, tmp_path):
+    """Run the command, which must refuse; give its one line on stderr."""
+
+    def call(*args, **kwargs):
+        before = contents(tmp_path)
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
-            run_main(main.main)
+            typed(*args, **kwargs)
         out, err = capsys.readouterr()
         check(caught.value.code, out, err)
         assert contents(tmp_path) == before
@@ -52,6 +70,12 @@ def check(code, out, err):
 def contents(folder):
     """Every path below a folder, and what the files hold."""
     return {p: p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def test_the_command_that_the_others_here_change_is_itself_accepted(typed, tmp_path):
+    with pytest.raises(TrainingBeganError):
+        typed()
+    assert (tmp_path / "run/config.json").is_file()
 
 
 CASES = {
@@ -78,7 +102,7 @@ CASES = {
     "a text as rate": ("prune.rate=fast", ["prune.rate=fast", "[0, 1)"]),
     "a text as rate in a mapping": ("prune.rate={'*': 'x'}", ["prune.rate", "'*'", "[0, 1)"]),
     "a list as rate": ("prune.rate=[0.1, 0.2]", ["prune.rate=", "[0, 1)"]),
-    "a truth as rate": ("prune.rate=False", ["prune.rate=False", "[0, 1)"]),
+    "a truth as rate": ("prune.rate=True", ["prune.rate=True", "[0, 1)"]),
     "rate 0": ("prune.rate=0", ["prune.rate", "level 1", "levels=0"]),
     "a layer without a rate": ("prune.rate={'fc*': 0.2}", ["prune.rate", "'output'"]),
     "a pattern without a layer": (

@@ -6,6 +6,7 @@ handed to `update(…, step=…)`, so there is one clock.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ class OptimizerSpec:
       weight_decay: added to the gradient as L2 (sgd, momentum, nesterov, adam), or decoupled
         and scaled by the learning rate (adamw).
       schedule: `constant`; `step` (times `drop_factor` at each of `drop_steps`); `cosine`
-        (to 0 at the last step).
+        (to 0 at `train.steps`, one past the last step).
       warmup_steps: linear from 0 to the schedule's value; step s < warmup_steps has
         (s + 1) / warmup_steps of it.
     """
@@ -46,9 +47,16 @@ class OptimizerSpec:
             raise unknown("optimizer.name", self.name, OPTIMIZERS)
         if self.schedule not in SCHEDULES:
             raise unknown("optimizer.schedule", self.schedule, SCHEDULES)
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise UserError(f"optimizer.learning_rate={self.learning_rate} must be positive")
-        for key, end in (("momentum", 1), ("weight_decay", float("inf"))):
+        if not 0 < self.drop_factor <= 1:
+            raise UserError(f"optimizer.drop_factor={self.drop_factor} must be in (0, 1]")
+        drops = self.drop_steps
+        if not isinstance(drops, tuple | list) or not all(
+            isinstance(s, int) and s > 0 for s in drops
+        ):
+            raise UserError(f"optimizer.drop_steps={drops} must be steps from 1, as (20000, 25000)")
+        for key, end in (("momentum", 1), ("weight_decay", math.inf)):
             if not 0 <= getattr(self, key) < end:
                 raise UserError(f"optimizer.{key}={getattr(self, key)} must be in [0, {end})")
         if self.warmup_steps < 0:

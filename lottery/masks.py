@@ -154,7 +154,7 @@ def groups(shapes: Mapping[str, Any], rate: Rate, scope: Scope = "layerwise") ->
     for layer, paths in layers.items():
         together.setdefault(rates[layer], []).extend(paths)
     name = "all layers" if len(together) == 1 else "layers at rate {}"
-    return {name.format(r): Group(tuple(paths), r) for r, paths in together.items()}
+    return {name.format(r): Group(tuple(sorted(paths)), r) for r, paths in together.items()}
 
 
 class EnforceState(NamedTuple):
@@ -194,8 +194,9 @@ def enforce(optimizer: optax.GradientTransformation, mask: Mask | None):
             raise ValueError("enforce needs the parameters: update(gradients, state, params)")
         updates = apply(state.mask, updates)
         updates, inner = optimizer.update(updates, state.inner, params, **extra_args)
+        # −p in the parameter's own precision, whatever the update's: their sum is zero exactly
         updates = _map_masked(
-            lambda keep, u, p: jnp.where(keep, u, -p.astype(u.dtype)), state.mask, updates, params
+            lambda keep, u, p: jnp.where(keep, u, -p), state.mask, updates, params
         )
         return updates, EnforceState(state.mask, inner)
 
@@ -206,6 +207,7 @@ def _remaining(count: Any, rate: float) -> Any:
     """count − round(rate × count) on host integers, behind a callback where `count` is traced."""
 
     def on_host(count):
+        count = np.asarray(count)  # a callback is handed a jax array: float32 arithmetic
         # numpy's rint rounds half to even, as Python's round does
         return (count - np.rint(np.float64(rate) * count)).astype(np.int32)
 

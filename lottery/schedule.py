@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from experiment.errors import UserError
+from experiment.errors import UserError, unknown
 from lottery import masks
 
 SCHEDULES = ("geometric", "linear")
@@ -42,6 +42,8 @@ def plan(
       UserError: the rates do not fit the layers, or a level would stop shrinking or would empty
         a group.
     """
+    if schedule not in SCHEDULES:
+        raise unknown("prune.schedule", schedule, SCHEDULES)
     try:
         grouped = masks.groups(shapes, rate, scope)
     except ValueError as error:

@@ -244,6 +244,9 @@ def test_update_without_the_step_is_refused():
         ({"momentum": -0.1}, "optimizer.momentum=-0.1"),
         ({"weight_decay": -1e-4}, "optimizer.weight_decay=-0.0001"),
         ({"weight_decay": math.inf}, "optimizer.weight_decay=inf"),
+        ({"learning_rate": math.inf}, "optimizer.learning_rate=inf"),
+        ({"schedule": "step", "drop_factor": -0.1}, "optimizer.drop_factor=-0.1"),
+        ({"schedule": "step", "drop_factor": math.nan}, "optimizer.drop_factor=nan"),
         ({"warmup_steps": -1}, "optimizer.warmup_steps=-1 must be at least 0"),
     ],
 )

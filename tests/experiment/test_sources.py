@@ -215,6 +215,14 @@ def test_a_gzip_with_a_flipped_bit_is_refused(folder, arrays):
         assert str(folder / IMAGES) in refused(folder)
 
 
+def test_rubbish_behind_a_gzip_header_is_refused(folder):
+    header = gzip.compress(b"")[:10]
+    (folder / IMAGES).write_bytes(header + b"\xff" * 100)
+    said = refused(folder)
+    assert str(folder / IMAGES) in said
+    assert "damaged" in said
+
+
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
 def test_a_file_that_is_too_long_is_refused(folder, arrays, compress):
     (folder / IMAGES).write_bytes(compress(idx_bytes(arrays[IMAGES]) + b"x"))

@@ -156,6 +156,8 @@ def main() -> None:
     flags = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
         sys.exit("PyTorch is missing: pip install -r requirements-benchmarks.txt")
+    load = setting.load()
+    print(f"{load}; about a minute", file=sys.stderr)
     console = Console(width=None if sys.stdout.isatty() else 120)
     with setting.fashion_mnist(flags.data_dir) as (folder, said):
         results = measure(contestants(flags.share), folder, flags.repeats)
@@ -163,7 +165,7 @@ def main() -> None:
     slow = min(flags.repeats, SLOW_REPEATS)
     for line in (
         f"data: {said}",
-        f"machine: {setting.machine()}",
+        f"machine: {setting.machine()}; {load}",
         f"medians of {flags.repeats} interleaved repeats; (b) of {slow}, each {flags.share:g} of "
         "an epoch, scaled; × (a) and × (b): a replicate, against the fastest variant of each",
         "ours: mask in the state, half of the weights pruned; PyTorch, (a) and (b): dense, no mask",

@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=3, help="rounds of pruning")
     parser.add_argument("--blocks", type=int, default=4, help="of bare steps, before and after")
     flags = parser.parse_args()
+    load = setting.load()
     options = {"replicates": REPLICATES}
     stepper = epoch.Contestant("ours", "bare steps", "jax_steps", "make", options, BLOCK_STEPS)
     with (
@@ -88,7 +89,7 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(shown)
     memory = f"peak memory of the run: {peak / 1e9:.2f} GB"
-    for line in (f"data: {said}", f"machine: {setting.machine()}", memory):
+    for line in (f"data: {said}", f"machine: {setting.machine()}; {load}", memory):
         console.print(line, soft_wrap=True, highlight=False)
 
 

@@ -32,6 +32,11 @@ def fashion_mnist(folder: str) -> Iterator[tuple[str, str]]:
         yield made, f"SYNTHETIC data of Fashion-MNIST's size: there is no {folder}"
 
 
+def load() -> str:
+    """How busy the machine was before: timings need an idle one."""
+    return f"load average before the start: {os.getloadavg()[0]:.2f} (an idle machine has 0)"
+
+
 def machine() -> str:
     """CPU, cores and versions."""
     found = platform.processor()

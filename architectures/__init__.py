@@ -4,6 +4,8 @@ Every module is called as `module.apply(variables, inputs, train=False)` with in
 [B, …] float32 and gives logits [B, classes].
 """
 
+import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 
 from architectures.lenet import LeNet5, LeNet300100
 from architectures.mlp import ResidualMLP
+from experiment import config as config_lib
 from experiment.errors import UserError, unknown
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -20,6 +23,20 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet_5": LeNet5,
     "residual_mlp": ResidualMLP,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """The config's `model` section: a name, and a multiplier of every hidden layer's width."""
+
+    name: str
+    width: float
+
+    def __post_init__(self) -> None:
+        if self.name not in MODELS:
+            raise unknown("model", self.name, MODELS)
+        if not 0 < self.width < math.inf:
+            raise UserError(f"model.width={self.width} must be positive (1.0 = the paper's)")
 
 
 def build(config: Mapping[str, Any], classes: int) -> nn.Module:
@@ -33,18 +50,22 @@ def build(config: Mapping[str, Any], classes: int) -> nn.Module:
     Raises:
       UserError: an unknown name, or a width that is not positive.
     """
-    section = config.get("model", config)
-    if section["name"] not in MODELS:
-        raise unknown("model", section["name"], MODELS)
-    if section["width"] <= 0:
-        raise UserError(f"model.width={section['width']} must be positive (1.0 = the paper's)")
-    return MODELS[section["name"]](classes=classes, width=section["width"])
+    spec = config_lib.build(ModelSpec, config.get("model", config), "model")
+    return MODELS[spec.name](classes=classes, width=spec.width)
 
 
 def shapes(module: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Shapes and dtypes of a module's variables for examples of `shape`; computes nothing."""
+    """Shapes and dtypes of a module's variables for examples of `shape`; computes nothing.
+
+    Raises:
+      UserError: the module cannot take such examples.
+    """
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    return jax.eval_shape(module.init, jax.random.key(0), example)
+    try:
+        return jax.eval_shape(module.init, jax.random.key(0), example)
+    except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
+        kind = type(module).__name__
+        raise UserError(f"{kind} cannot take examples of shape {shape}: {error}") from error
 
 
 def count(tree: Any) -> int:

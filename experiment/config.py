@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import importlib.util
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -71,16 +70,22 @@ def load(path: str) -> ml_collections.ConfigDict:
         near = difflib.get_close_matches(name, [str(p) for p in folder.rglob("*.py")], n=1)
         hint = f"; did you mean {near[0]}?" if near else "; configs/ has the shipped ones"
         raise UserError(f"config file {name} does not exist{hint}")
+    spec = importlib.util.spec_from_file_location("config_file", name)
+    if spec is None or spec.loader is None:
+        raise UserError(f"config file {name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
     try:
-        spec = importlib.util.spec_from_file_location("config_file", name)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return module.get_config(variant) if variant else module.get_config()
+        make = getattr(module, "get_config", lambda *_: None)
+        config = make(variant) if variant else make()
     except Exception as error:  # a config is a user's program: whatever it raises is its fault
-        line = traceback.extract_tb(sys.exc_info()[2])[-1].lineno
-        raise UserError(f"config file {name} fails: {_one_line(error)} (line {line})") from error
+        reason = error.msg if isinstance(error, SyntaxError) else _one_line(error)
+        raise UserError(
+            f"config file {name} fails: {reason} (line {_line(error, name)})"
+        ) from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"config file {name} must have get_config() that returns a ConfigDict")
+    return config
 
 
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
@@ -151,8 +156,20 @@ def _keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
     return keys
 
 
+def _line(error: Exception, name: str) -> int | None:
+    """Line of the file `name` that an error came from."""
+    if isinstance(error, SyntaxError):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next(
+        (f.lineno for f in reversed(frames) if Path(f.filename) == Path(name).absolute()), None
+    )
+
+
 def _unknown_key(name: str, known: Sequence[str], what: str = "config key") -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    short = {key.removeprefix("config."): key for key in known}
+    near = difflib.get_close_matches(name.removeprefix("config."), short, n=1, cutoff=0.5)
+    near = [short[key] for key in near]
     leaf = [key for key in known if key.rsplit(".")[-1] == name.rsplit(".")[-1]]
     hint = (leaf or near)[:1]
     return f"unknown {what} {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
@@ -164,8 +181,12 @@ def _describe(path: str | None) -> None:
         with open(path.partition(":")[0], encoding="utf-8") as file:
             story = compile(file.read(), path, "exec", dont_inherit=True).co_consts[0]
         print(f"{path}\n\n{story if isinstance(story, str) else ''}\nkeys and defaults:")
-        for key, value in flatten(resolve(config)).items():
-            print(f"  --config.{key}={value}")
+        for key in _keys(config):
+            value = config
+            for part in key.split("."):
+                value = value[part]
+            if not isinstance(value, ml_collections.ConfigDict):
+                print(f"  --config.{key}={value}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ and described. The order of training examples is a function of (seed, step): `ep
 
 # N examples, B batch, H W C image height, width, channels
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from experiment import config as config_lib
 from experiment import keys, sources
 from experiment.errors import UserError, unknown
 
@@ -42,36 +44,62 @@ class Dataset(NamedTuple):
         return self.train.images.shape[1:]
 
 
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """The config's `data` section.
+
+    Attributes:
+      name: the data set.
+      source: `digits`, `mnist1d`, `idx` or `tfds`.
+      dir: folder of the files, for idx and tfds.
+      validation_examples: held out of train, by a permutation drawn from `split_seed`.
+      split_seed: at least 0.
+      standardize: subtract the training images' mean, divide by their deviation.
+    """
+
+    name: str
+    source: str
+    dir: str
+    validation_examples: int
+    split_seed: int
+    standardize: bool
+
+    def __post_init__(self) -> None:
+        if self.source not in sources.SOURCES:
+            raise unknown("data source", self.source, sources.SOURCES)
+        if self.split_seed < 0:
+            raise UserError(f"data.split_seed={self.split_seed} must be at least 0")
+
+
 def load(config: Mapping[str, Any]) -> Dataset:
     """Read, check and split the data set that a config names.
 
     Args:
-      config: an experiment's config or its `data` section, with the keys `name`; `source`
-        (`digits`, `mnist1d`, `idx`, `tfds`); `dir` (folder of the files, for idx and tfds);
-        `validation_examples` (held out of train by a permutation drawn from `split_seed`);
-        `standardize` (subtract the training images' mean, divide by their deviation).
+      config: an experiment's config or its `data` section: the keys of `DataSpec`.
 
     Raises:
-      UserError: an unknown name or source; missing, truncated or foreign files; labels out of
-        range; more validation examples than there are.
+      UserError: an unknown key, name or source; missing, truncated or foreign files; labels out
+        of range; more validation examples than there are.
     """
-    section = config.get("data", config)
-    source, name = section["source"], section["name"]
-    if source not in sources.SOURCES:
-        raise unknown("data source", source, sources.SOURCES)
-    train, test, classes = sources.SOURCES[source](name, section["dir"])
+    spec = config_lib.build(DataSpec, config.get("data", config), "data")
+    name, held = spec.name, spec.validation_examples
+    train, test, classes = sources.SOURCES[spec.source](name, spec.dir)
     train, test = (Split(*_checked(name, *split, classes)) for split in (train, test))
-    held = section["validation_examples"]
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise UserError(
+            f"{name} has training examples of shape {train.images.shape[1:]} but test examples of "
+            f"shape {test.images.shape[1:]}"
+        )
     if not 0 <= held < len(train.labels):
         raise UserError(
             f"data.validation_examples={held} must be at least 0 and less than the "
             f"{len(train.labels)} training examples of {name}"
         )
-    order = np.random.default_rng(section["split_seed"]).permutation(len(train.labels))
+    order = np.random.default_rng(spec.split_seed).permutation(len(train.labels))
     kept, held_out = np.sort(order[held:]), np.sort(order[:held])
     validation = Split(train.images[held_out], train.labels[held_out])
     train = Split(train.images[kept], train.labels[kept])
-    moments = _moments(train.images) if section["standardize"] else _no_moments(train.images)
+    moments = _moments(train.images) if spec.standardize else _no_moments(train.images)
     return Dataset(name, train, validation, test, classes, *moments)
 
 
@@ -97,6 +125,8 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray]:
     if len(images) != len(labels):
         raise UserError(f"{name} has {len(images)} images but {len(labels)} labels")
+    if not len(labels):
+        raise UserError(f"{name} has a split without examples")
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
         raise UserError(

@@ -1,5 +1,6 @@
 """Devices as a mesh with the axes ('replicate', 'data'). One device is the 1×1 mesh."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,14 @@ from experiment.errors import UserError
 
 REPLICATED = PartitionSpec()
 BY_REPLICATE = PartitionSpec("replicate")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSpec:
+    """The config's `mesh` section: devices along each axis; 0 = choose."""
+
+    replicate: int
+    data: int
 
 
 def make(

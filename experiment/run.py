@@ -127,11 +127,13 @@ def open_run(
     path = folder / "config.json"
     warnings = []
     if path.exists():
-        began = _read_json(path)
+        began = read_about(folder)
         _refuse_other(folder, began["config"], now["config"], extendable)
         for name in ("versions", "commit"):
             if began.get(name) != now[name]:
                 warnings.append(f"this run began with {name} {began.get(name)}, now {now[name]}")
+    elif folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder: give another --workdir")
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no run: give another --workdir")
     else:
@@ -157,7 +159,14 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises:
       UserError: there is no run.
     """
-    return _read_json(folder / "config.json")
+    path = folder / "config.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no readable run: {path.name}: {error}") from error
+    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+        raise UserError(f"{folder} holds no readable run: {path.name} has no config")
+    return about
 
 
 def _refuse_other(
@@ -206,10 +215,3 @@ def _commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return found.stdout.strip() or "unknown"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.parent} holds no readable run: {path.name}: {error}") from error

@@ -6,7 +6,9 @@
 import gzip
 import importlib.util
 import logging
+import math
 import os
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +26,23 @@ IDX_FILES = {
     "test images": ("t10k-images-idx3-ubyte", 3),
     "test labels": ("t10k-labels-idx1-ubyte", 1),
 }
-HOW_TO_GET = (
-    "On Debian: `apt-get install dataset-fashion-mnist`, then "
-    "`--config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist`. "
-    "With a network: `pip install -r requirements-tfds.txt`, then "
-    "`--config.data.source=tfds`, and TFDS fetches it"
-)
+
+
+def how_to_get(name: str) -> str:
+    """The commands that bring a data set."""
+    debian = (
+        "On Debian: `apt-get install dataset-fashion-mnist`, then "
+        "`--config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist`. "
+    )
+    files = (
+        "With its four IDX files in a folder: `--config.data.source=idx --config.data.dir=FOLDER`. "
+    )
+    tfds = (
+        "With a network: `pip install -r requirements-tfds.txt`, then "
+        "`--config.data.source=tfds`, and TFDS fetches it"
+    )
+    local = {"fashion_mnist": debian, "mnist": files, "kmnist": files}.get(name, "")
+    return local + ("" if name == "custom" else tfds)
 
 
 def read_digits(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
@@ -66,12 +79,11 @@ def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
     if name not in IDX_NAMES:
         raise unknown("data set of source 'idx'", name, IDX_NAMES)
     if not folder:
-        raise UserError(
-            f"data.source=idx needs data.dir, the folder of {name}'s files. {HOW_TO_GET}"
-        )
-    arrays = [_read_idx_file(Path(folder), *file) for file in IDX_FILES.values()]
+        needs = f"data.source=idx needs data.dir, the folder of {name}'s files"
+        raise UserError(f"{needs}. {how_to_get(name)}")
+    arrays = [_read_idx_file(name, Path(folder), *file) for file in IDX_FILES.values()]
     train, test = (arrays[0][..., None], arrays[1]), (arrays[2][..., None], arrays[3])
-    return train, test, IDX_NAMES[name] or int(train[1].max()) + 1
+    return train, test, IDX_NAMES[name] or int(train[1].max(initial=0)) + 1
 
 
 def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
@@ -87,19 +99,18 @@ def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
-        known = tfds.list_builders(with_community_datasets=False)
+        known = [*tfds.list_builders(with_community_datasets=False), *_folders(data_dir)]
         raise unknown(f"TFDS data set (nor is it in {data_dir}):", name, known, most=0) from None
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, ImportError) as error:
         raise UserError(f"TFDS has no {name!r}: {' '.join(str(error).split())[:200]}") from error
     if not builder.is_prepared():
         builder = _prepare(name, data_dir)
-    try:
-        train, test = (_read_split(builder.as_data_source(split=s)) for s in ("train", "test"))
-    except NotImplementedError as error:
-        raise UserError(
-            f"{builder.data_path} is prepared as {builder.info.file_format.value}, which cannot be "
-            "read without TensorFlow: prepare it as array_record, in another data.dir"
-        ) from error
+    for part in ("image", "label"):
+        if part not in builder.info.features:
+            raise UserError(
+                f"{name} has no feature {part!r}: an image classification set is needed"
+            )
+    train, test = (_read_split(builder, split) for split in ("train", "test"))
     return train, test, builder.info.features["label"].num_classes
 
 
@@ -116,13 +127,13 @@ def _only(known: str, name: str) -> None:
         raise unknown(f"data set of source {known!r}", name, [known])
 
 
-def _read_idx_file(folder: Path, stem: str, dimensions: int) -> np.ndarray:
+def _read_idx_file(name: str, folder: Path, stem: str, dimensions: int) -> np.ndarray:
     """One IDX file of unsigned bytes; the header is four bytes and a 32-bit size a dimension."""
     dotted = stem.replace("-idx", ".idx")
-    candidates = [folder / (name + end) for name in (stem, dotted) for end in (".gz", "")]
+    candidates = [folder / (start + end) for start in (stem, dotted) for end in (".gz", "")]
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
-        raise UserError(f"{folder / stem} (or {stem}.gz) does not exist. {HOW_TO_GET}")
+        raise UserError(f"{folder / stem} (or {stem}.gz) does not exist. {how_to_get(name)}")
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -137,11 +148,16 @@ def _read_idx_file(folder: Path, stem: str, dimensions: int) -> np.ndarray:
             f"begin with {magic.hex()}, got {content[:4].hex() or 'nothing'}"
         )
     header = 4 + 4 * dimensions
-    shape = np.frombuffer(content[4:header].ljust(4 * dimensions, b"\0"), ">u4").astype(int)
-    if len(content) != header + shape.prod():
+    if len(content) < header:
         raise UserError(
-            f"{path} is truncated or too long: expected {header + shape.prod()} bytes for shape "
-            f"{tuple(shape.tolist())}, got {len(content)}"
+            f"{path} is truncated: expected at least {header} bytes, got {len(content)}"
+        )
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    size = header + math.prod(shape)
+    if len(content) != size:
+        raise UserError(
+            f"{path} is truncated or too long: expected {size} bytes for shape {shape}, "
+            f"got {len(content)}"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -152,18 +168,34 @@ def _prepare(name: str, data_dir: Path):
 
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
-            f"{name} is not prepared in {data_dir}, and preparing it needs TensorFlow. {HOW_TO_GET}"
+            f"{name} is not prepared in {data_dir}, and preparing it needs TensorFlow. "
+            f"{how_to_get(name)}"
         )
     builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     try:
         builder.download_and_prepare()
     except Exception as error:  # download failures come as many types, from many libraries
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"TFDS could not prepare {name} ({reason}). {HOW_TO_GET}") from error
+        raise UserError(f"TFDS could not prepare {name} ({reason}). {how_to_get(name)}") from error
     return builder
 
 
-def _read_split(source) -> Arrays:
-    rows = source.__getitems__(range(len(source)))
-    images = np.stack([row["image"] for row in rows])
-    return images, np.asarray([row["label"] for row in rows])
+def _read_split(builder, split: str) -> Arrays:
+    if split not in builder.info.splits:
+        raise UserError(f"{builder.name} has no split {split!r}: {list(builder.info.splits)}")
+    try:
+        source = builder.as_data_source(split=split)
+        rows = source.__getitems__(range(len(source)))
+    except NotImplementedError as error:
+        raise UserError(
+            f"{builder.data_path} is prepared as {builder.info.file_format.value}, which cannot be "
+            "read without TensorFlow: prepare it as array_record, in another data.dir"
+        ) from error
+    except Exception as error:  # damaged records fail in as many ways as they have bytes
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{builder.data_path}: {split} cannot be read ({reason})") from error
+    return np.stack([row["image"] for row in rows]), np.asarray([row["label"] for row in rows])
+
+
+def _folders(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []

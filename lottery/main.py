@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     checked = spec.from_config(config)
     dataset = data.load(config)
     plan = setup.make_plan(checked, config, dataset)
-    devices = setup.make_mesh(checked, config, dataset)
+    devices = setup.make_mesh(checked, dataset)
     opened, warnings = run.open_run(workdir, config, extendable=("levels", "branches"))
     units = tickets.unit_names(checked)
     done = set(units) & set(opened.units())

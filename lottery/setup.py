@@ -1,5 +1,6 @@
 """From a checked config to an experiment that can be run: plan, devices, networks."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -30,12 +31,13 @@ def make_plan(spec: LotterySpec, config: Config, dataset: Dataset) -> schedule.P
     shapes = architectures.shapes(module, dataset.shape)["params"]
     prunable = masks.flatten(shapes, spec.prune.is_prunable)
     if not prunable:
-        raise UserError(f"prune.prunable={spec.prune.prunable} matches no parameter")
+        paths = ", ".join(masks.flatten(shapes, lambda path: True))
+        raise UserError(f"prune.prunable={spec.prune.prunable} matches none of {paths}")
     rules = spec.prune
     return schedule.plan(prunable, rules.rate, rules.scope, spec.levels, rules.schedule)
 
 
-def make_mesh(spec: LotterySpec, config: Config, dataset: Dataset) -> Mesh:
+def make_mesh(spec: LotterySpec, dataset: Dataset) -> Mesh:
     """The devices' mesh.
 
     Raises:
@@ -44,7 +46,7 @@ def make_mesh(spec: LotterySpec, config: Config, dataset: Dataset) -> Mesh:
     batch, examples = spec.train.batch_size, len(dataset.train.labels)
     if batch > examples:
         raise UserError(f"train.batch_size={batch} is more than the {examples} training examples")
-    return mesh_lib.make(spec.replicates, batch, **config["mesh"])
+    return mesh_lib.make(spec.replicates, batch, **dataclasses.asdict(spec.mesh))
 
 
 def make_experiment(

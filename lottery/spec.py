@@ -7,6 +7,7 @@ from typing import Any
 
 from experiment import config as config_lib
 from experiment.errors import UserError, unknown
+from experiment.mesh import MeshSpec
 from experiment.optim import OptimizerSpec
 from lottery.criteria import CRITERIA
 from lottery.masks import SCOPES, Rate, Scope
@@ -73,6 +74,35 @@ class RewindSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckpointSpec:
+    """`checkpoint`: how often an unfinished level is saved."""
+
+    every_seconds: float
+
+    def __post_init__(self) -> None:
+        if not self.every_seconds >= 0:
+            raise UserError(f"checkpoint.every_seconds={self.every_seconds} must be at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSpec:
+    """`log`: where rows go besides metrics.jsonl."""
+
+    tensorboard: bool
+
+
+SECTIONS: dict[str, Any] = {
+    "train": TrainSpec,
+    "optimizer": OptimizerSpec,
+    "prune": PruneSpec,
+    "rewind": RewindSpec,
+    "mesh": MeshSpec,
+    "checkpoint": CheckpointSpec,
+    "log": LogSpec,
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class LotterySpec:
     """A whole experiment. `branches`: branch → levels to train it at."""
 
@@ -85,10 +115,14 @@ class LotterySpec:
     prune: PruneSpec
     rewind: RewindSpec
     branches: Mapping[str, tuple[int, ...]]
-    checkpoint_seconds: float
+    mesh: MeshSpec
+    checkpoint: CheckpointSpec
+    log: LogSpec
 
     def __post_init__(self) -> None:
-        _at_least("", self, seed=0, levels=0, replicates=1, eval_every=1, checkpoint_seconds=0)
+        _at_least("", self, seed=0, levels=0, replicates=1, eval_every=1)
+        if self.seed >= 2**32:
+            raise UserError(f"seed={self.seed} must be less than 2**32: keys have 32 bits of it")
         if self.rewind.step >= self.train.steps:
             raise UserError(
                 f"rewind.step={self.rewind.step} must be less than train.steps={self.train.steps}"
@@ -101,21 +135,18 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     Raises:
       UserError: names the key that is wrong and what would be right.
     """
-    known = {*(f.name for f in dataclasses.fields(LotterySpec)), "data", "model", "mesh", "log"}
-    known = known - {"checkpoint_seconds"} | {"checkpoint", "published"}
+    own = {field.name for field in dataclasses.fields(LotterySpec)}
+    known = own | {"data", "model", "published"}
     for key in config:
         if key not in known:
             raise unknown("config key", key, known)
     for key in known - {"published"}:
         if key not in config:
             raise UserError(f"the config lacks the key {key!r}")
-    sections = {"train": TrainSpec, "optimizer": OptimizerSpec, "prune": PruneSpec}
-    sections["rewind"] = RewindSpec
     return LotterySpec(
         **{key: config[key] for key in ("seed", "levels", "replicates", "eval_every")},
-        **{key: config_lib.build(kind, config[key], key) for key, kind in sections.items()},
+        **{key: config_lib.build(kind, config[key], key) for key, kind in SECTIONS.items()},
         branches=_branches(config["branches"], config["levels"]),
-        checkpoint_seconds=config["checkpoint"]["every_seconds"],
     )
 
 
@@ -128,7 +159,8 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
         if chosen == "all":
             chosen = range(1, levels + 1)
         chosen = (chosen,) if isinstance(chosen, int) else chosen
-        if isinstance(chosen, str) or not all(isinstance(k, int) and k > 0 for k in chosen):
+        sequence = isinstance(chosen, tuple | list | range)
+        if not sequence or not all(isinstance(k, int) and k > 0 for k in chosen):
             raise UserError(f"branches.{name}={chosen!r} must be 'all' or levels from 1, as (4, 8)")
         branches[name] = tuple(level for level in chosen if level <= levels)
     return branches

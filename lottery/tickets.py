@@ -205,7 +205,7 @@ def _train(
     test: bool = True,
 ) -> TrainState:
     spec = experiment.spec
-    schedule = Schedule(stop, spec.eval_every, spec.checkpoint_seconds)
+    schedule = Schedule(stop, spec.eval_every, spec.checkpoint.every_seconds)
     splits = loop.Splits(validation=experiment.validate, test=test)
     return loop.train(network.programs, state, schedule, unit, fields, experiment.reporter, splits)
 

@@ -220,7 +220,8 @@ def test_restore_state_brings_the_moments_back_and_weights_does_not(tmp_path, re
     """With one step after the rewind, Adam's update tells fresh moments from old ones."""
     small.run(
         tmp_path / "run", "--config.train.steps=21", f"--config.rewind.restore={restore}",
-        "--config.levels=1", "--config.branches.random_mask=()", "--config.branches.random_reinit=()",
+        "--config.levels=1", "--config.branches.random_mask=()",
+        "--config.branches.random_reinit=()",
     )  # fmt: skip
     _, rewound, trained = tickets.load(tmp_path / "run", 1)
     moved = np.abs(trained["params"]["output"]["bias"] - rewound["params"]["output"]["bias"])

@@ -30,7 +30,7 @@ class ModelSpec:
     """The config's `model` section: a name, and a multiplier of every hidden layer's width."""
 
     name: str
-    width: float
+    width: float = 1.0
 
     def __post_init__(self) -> None:
         if self.name not in MODELS:

@@ -92,13 +92,15 @@ def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
     """The dataclass `kind` from a config's section `name`; each key is read by its name.
 
     Raises:
-      UserError: a key is missing or unknown, or the dataclass refuses a value.
+      UserError: a key without a default is missing, one is unknown, or a value is refused.
     """
-    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    known = [field.name for field in fields]
     for key in section:
         if key not in known:
             raise UserError(_unknown_key(f"{name}.{key}", [f"{name}.{k}" for k in known]))
-    missing = [key for key in known if key not in section]
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    missing = [key for key in needed if key not in section]
     if missing:
         raise UserError(f"config lacks the key {name}.{missing[0]}")
     return kind(**section)

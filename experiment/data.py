@@ -59,10 +59,10 @@ class DataSpec:
 
     name: str
     source: str
-    dir: str
-    validation_examples: int
-    split_seed: int
-    standardize: bool
+    dir: str = ""
+    validation_examples: int = 0
+    split_seed: int = 0
+    standardize: bool = True
 
     def __post_init__(self) -> None:
         if self.source not in sources.SOURCES:

@@ -284,8 +284,7 @@ def test_a_key_that_a_config_file_misspells_is_refused_with_the_near_one(refused
 
 KEYS = [
     *("seed", "levels", "replicates", "eval_every", *SECTIONS, "checkpoint", "log"),
-    *("data.name", "data.source", "data.dir", "data.validation_examples", "data.split_seed"),
-    *("data.standardize", "model.name", "model.width", "train.steps", "optimizer.momentum"),
+    *("data.name", "data.source", "model.name", "train.steps", "optimizer.momentum"),
     *("prune.rate", "rewind.step", "mesh.data", "checkpoint.every_seconds", "log.tensorboard"),
 ]
 

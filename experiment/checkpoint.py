@@ -45,6 +45,8 @@ def save(folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
     body = {"metadata": metadata, "files": _digests(folder)}
+    for inside in (*(path for path in folder.rglob("*") if path.is_dir()), folder, folder.parent):
+        sync_folder(inside)
     write_atomically(folder / MANIFEST, json.dumps({"body": body, "sha256": _digest_of(body)}))
 
 

@@ -7,6 +7,7 @@ and described. The order of training examples is a function of (seed, step): `ep
 # N examples, B batch, H W C image height, width, channels
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -101,6 +102,15 @@ def load(config: Mapping[str, Any]) -> Dataset:
     train = Split(train.images[kept], train.labels[kept])
     moments = _moments(train.images) if spec.standardize else _no_moments(train.images)
     return Dataset(name, train, validation, test, classes, *moments)
+
+
+def digest(dataset: Dataset) -> str:
+    """SHA-256 of all examples and labels, to tell whether a run goes on with the same data."""
+    total = hashlib.sha256()
+    for split in (dataset.train, dataset.validation, dataset.test):
+        for array in split:
+            total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
 
 
 def normalize(dataset: Dataset, images: jax.Array) -> jax.Array:

@@ -62,18 +62,20 @@ def train(
     fields: Mapping[str, Any],
     reporter: Reporter,
     splits: Splits,
-) -> TrainState:
+    best: Best | None = None,
+) -> tuple[TrainState, Best | None]:
     """Train all replicates from `state` to `schedule.stop`, or go on where the unit stood.
 
     Writes rows to the run's metrics: `train` (the mean over the steps since the last row) and
     `validation` at every evaluation; `test` at the early-stopping step, which is that of the least
-    validation loss, and at the end, only. The row's `fields` may be scalars or [R] lists.
+    validation loss, and at the end, only. The row's `fields` may be scalars or [R] lists. `best` is
+    the early-stopping point of an earlier unit that this one continues; its own is returned.
 
     Raises:
       UserError: a loss is not finite; names the replicate and the step.
     """
     state = jax.tree.map(jnp.copy, state)  # the steps reuse its buffers, the caller's survive
-    best = _no_best(state) if splits.validation else None
+    best = (best or no_best(state)) if splits.validation else None
     step, rows = int(np.asarray(state.step)[0]), 0
     found = unit.latest((state, best), reporter.say)
     if found:
@@ -102,7 +104,7 @@ def train(
     _check_variables(state.variables, step, unit.name)
     if splits.test:
         _test(programs, state, best, writer)
-    return state
+    return state, best
 
 
 class _Writer:
@@ -173,8 +175,8 @@ def _check_variables(variables: Any, step: int, unit: str) -> None:
 
 def _not_finite(what: str, unit: str, replicate: int, step: int) -> UserError:
     return UserError(
-        f"the {what} is not finite: {unit}, replicate {replicate}, step {step}. The last good "
-        "checkpoint is kept; try a smaller optimizer.learning_rate (in another --workdir)"
+        f"the {what} is not finite: {unit}, replicate {replicate}, step {step}. What was saved "
+        "before is kept; try a smaller optimizer.learning_rate (in another --workdir)"
     )
 
 
@@ -185,8 +187,8 @@ def _all_finite(variables: Any) -> jax.Array:
     return jnp.stack(leaves).all(0)
 
 
-def _no_best(state: TrainState) -> Best:
-    """No evaluation yet. Copies, since the state's buffers are about to be donated."""
+def no_best(state: TrainState) -> Best:
+    """The early-stopping point before any evaluation. Copies: a state's buffers are donated."""
     worst = jnp.full_like(state.step, jnp.inf, dtype=jnp.float32)
     return Best(worst, *jax.tree.map(jnp.copy, (state.step, state.variables)))
 

@@ -61,6 +61,12 @@ def make(
     return Mesh(grid, ("replicate", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
+def describe(mesh: Mesh) -> dict[str, Any]:
+    """What bits depend on: backend, kind of device, sizes of the axes."""
+    device = mesh.devices.flat[0]
+    return {"backend": device.platform, "kind": device.device_kind, "mesh": dict(mesh.shape)}
+
+
 def put(mesh: Mesh, tree: Any, spec: PartitionSpec = REPLICATED) -> Any:
     """The tree on the mesh's devices, whole on each or split by its leading replicate axis."""
     return jax.device_put(tree, NamedSharding(mesh, spec))

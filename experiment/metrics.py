@@ -15,8 +15,10 @@ Row = dict[str, Any]
 
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Add rows at the end and hand them to the operating system."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    with open(path, "ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            file.write(b"\n")  # a row that a crash cut off stays a line of its own
+        file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 def sync(path: Path) -> None:
@@ -44,11 +46,14 @@ def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
 
 
 def read(path: Path) -> list[Row]:
-    """All rows. A last line that was cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    """All rows up to the first line that a crash or a power cut left unreadable."""
+    rows: list[Row] = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # rows from here on were never relied upon by a checkpoint
+            break
+    return rows
 
 
 def keep(path: Path, unit: str, rows: int) -> None:
@@ -60,7 +65,7 @@ def keep(path: Path, unit: str, rows: int) -> None:
         seen += row["unit"] == unit
         if row["unit"] != unit or seen <= rows:
             kept.append(json.dumps(row) + "\n")
-    if "".join(kept) != path.read_text(encoding="utf-8"):
+    if "".join(kept).encode() != path.read_bytes():
         write_atomically(path, "".join(kept))
 
 

@@ -9,14 +9,17 @@ checkpoints/UNIT/step-00000100  while it is not
 figures/*.png, report.html
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +82,7 @@ class Unit:
         """Save the result. From here on the unit is done, and its other checkpoints go."""
         metrics.sync(self.run.metrics)
         checkpoint.save(self.folder / "final", tree, metadata)
-        for folder in self._steps():
-            shutil.rmtree(folder)
+        self.tidy()
 
     def result(self, like: Any = None) -> tuple[Any, dict[str, Any]]:
         """Tree and metadata that `finish` was given, verified."""
@@ -103,38 +105,68 @@ class Unit:
                 warn(f"{error}; it is set aside, and the one before it is used")
         return None
 
+    def tidy(self) -> None:
+        """Remove what a finished unit no longer needs, also of saves that were cut off."""
+        for rest in self.folder.glob("step-*"):
+            if ".damaged-" not in rest.name:
+                shutil.rmtree(rest)
+
     def _steps(self) -> list[Path]:
         steps = (path for path in self.folder.glob("step-????????") if checkpoint.exists(path))
         return sorted(steps)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it: two processes in one run would undo each other's rows.
+
+    Raises:
+      UserError: it is a file, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder} is a file, not a folder: give another --workdir") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"{folder} is in use by another process: wait for it, or stop it") from None
+    finally:
+        os.close(descriptor)
+
+
 def open_run(
-    folder: Path, config: Mapping[str, Any], extendable: tuple[str, ...] = ()
+    folder: Path,
+    config: Mapping[str, Any],
+    extendable: tuple[str, ...] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> tuple[Run, list[str]]:
     """Begin a run in `folder`, or go on with the one that is there.
 
     A run's identity is its config without mesh, data folder, checkpointing and logging, and
-    without the keys in `extendable`, whose larger value extends the run.
+    without the keys in `extendable`, whose larger value extends the run. `facts` are recorded
+    beside it: what else bits depend on, such as the devices and the data's digest.
 
     Returns:
-      The run, and warnings: other versions or another commit than it was begun with, and
+      The run, and warnings: versions, commit or facts other than those it was begun with, and
       finished units whose checkpoints turned out damaged (they are set aside and done again).
 
     Raises:
       UserError: the folder holds a run of another identity, or something else.
     """
-    now: dict[str, Any] = {"config": dict(config), "versions": _versions(), "commit": _commit()}
+    about = {"versions": _versions(), "commit": _commit(), **(facts or {})}
+    now: dict[str, Any] = {"config": dict(config), **about}
     path = folder / "config.json"
     warnings = []
     if path.exists():
         began = read_about(folder)
         _refuse_other(folder, began["config"], now["config"], extendable)
-        for name in ("versions", "commit"):
-            if began.get(name) != now[name]:
-                warnings.append(f"this run began with {name} {began.get(name)}, now {now[name]}")
-    elif folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a folder: give another --workdir")
-    elif folder.is_dir() and any(folder.iterdir()):
+        for name, fact in about.items():
+            if began.get(name) != fact:
+                warnings.append(f"this run began with {name} {began.get(name)}, now {fact}")
+    elif folder.is_dir() and any(p.name != f"{path.name}.part" for p in folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no run: give another --workdir")
     else:
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,6 +176,7 @@ def open_run(
     mirror = metrics.tensorboard(folder / "tensorboard") if config["log"]["tensorboard"] else None
     run = Run(folder, mirror)
     for name in run.units():
+        run.unit(name).tidy()
         final = run.unit(name).folder / "final"
         try:
             checkpoint.verify(final)

@@ -83,6 +83,8 @@ def make_train_step(
 
     def train_step(state, batch):
         key = jax.random.fold_in(keys.stream(state.key, "step"), state.step)
+        if axis:  # each device's share of the batch draws its own
+            key = jax.random.fold_in(key, lax.axis_index(axis))
 
         def objective(params):
             loss, aux = loss_fn(key, {**state.variables, "params": params}, batch)

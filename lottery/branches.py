@@ -32,7 +32,14 @@ def train_branch(
         start = _fresh(experiment, network, branch, level, mask)
     else:
         network = experiment.narrowed(tickets.parameters_kept(ticket))
-        mask = network.ones(_init(experiment, network, branch, level)["params"])
+        variables = _init(experiment, network, branch, level)
+        mask = network.ones(variables["params"])
+        size = tickets.parameters_kept(Ticket(mask, variables, variables))
+        if size > tickets.parameters_kept(ticket):
+            experiment.reporter.say(
+                f"warning: level {level}: no dense network is as small as the ticket; {branch} has "
+                f"{size} parameters for its {tickets.parameters_kept(ticket)}"
+            )
         start = _fresh(experiment, network, branch, level, mask)
     tickets.train_unit(experiment, network, branch, level, mask, start)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiment import config as config_lib
-from experiment import data, run
+from experiment import data, mesh, run
 from experiment.errors import run_main
 from experiment.progress import Reporter
 from lottery import branches, report, setup, spec, tickets
@@ -23,18 +23,20 @@ def main(argv: Sequence[str]) -> None:
     dataset = data.load(config)
     plan = setup.make_plan(checked, config, dataset)
     devices = setup.make_mesh(checked, dataset)
-    opened, warnings = run.open_run(workdir, config, extendable=("levels", "branches"))
-    units = tickets.unit_names(checked)
-    done = set(units) & set(opened.units())
-    with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
-        for warning in warnings:
-            reporter.say(f"warning: {warning}")
-        if len(done) < len(units):
-            experiment = setup.make_experiment(
-                checked, config, dataset, plan, devices, opened, reporter
-            )
-            tickets.find_tickets(experiment, branches.train_branch)
-    report.show([workdir])
+    facts = {"data": data.digest(dataset), "devices": mesh.describe(devices)}
+    with run.locked(workdir):
+        opened, warnings = run.open_run(workdir, config, ("levels", "branches"), facts)
+        units = tickets.unit_names(checked)
+        done = set(units) & set(opened.units())
+        with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
+            for warning in warnings:
+                reporter.say(f"warning: {warning}")
+            if len(done) < len(units):
+                experiment = setup.make_experiment(
+                    checked, config, dataset, plan, devices, opened, reporter
+                )
+                tickets.find_tickets(experiment, branches.train_branch)
+        report.show([workdir])
 
 
 if __name__ == "__main__":

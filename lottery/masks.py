@@ -170,7 +170,8 @@ def enforce(optimizer: optax.GradientTransformation, mask: Mask | None):
     Gradients are masked going in, and a pruned entry's update is minus its value, so momentum,
     Adam's moments and weight decay cannot revive it. The mask lives in the *state*: another
     level is `state._replace(mask=…)` or a new `init`, and compiles nothing. Wrap last, so that
-    nothing changes the updates afterwards. Works under jit, vmap and shard_map.
+    nothing changes the updates afterwards. Parameters must be finite (`apply` mends pruned ones
+    that are not). Works under jit, vmap and shard_map.
 
     Args:
       optimizer: an optax gradient transformation.

@@ -119,12 +119,15 @@ def layer_density(run: Results, path: Path) -> tuple[Path, str]:
     return figures.save(figure, path), f"Which layers the pruning took from. {SPREAD}"
 
 
-def first_layer_mask(run: Results, path: Path) -> tuple[Path, str]:
-    """The first layer's mask of the last ticket, replicate 0, and what each input keeps."""
+def first_layer_mask(run: Results, path: Path) -> tuple[Path, str] | None:
+    """The first layer's mask of the last ticket, replicate 0; None where no kernel is prunable."""
     level = run.of("ticket")[-1].level
     mask = tickets.load(run.folder, level).mask
     kernels = [name for name, leaf in mask.items() if leaf.ndim > 2]  # [R, …]: not biases
-    name = next((k for k in kernels if k.startswith(("fc1", "conv1", "Conv_0"))), kernels[0])
+    if not kernels:
+        return None
+    first = [name for name in kernels if name.startswith(("fc1", "conv1", "Conv_0"))]
+    name = (first or kernels)[0]
     keep = np.asarray(mask[name][0])
     figure, (left, right) = figures.subplots(2)
     matrix = keep.reshape(-1, keep.shape[-1])  # [inputs, units]

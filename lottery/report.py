@@ -46,8 +46,9 @@ def _write_page(run: Results) -> Path:
         ("Accuracy", plots.accuracy([run], folder / "accuracy.png")),
         ("Learning curves", plots.learning_curves(run, folder / "learning_curves.png")),
         ("Layers", plots.layer_density(run, folder / "layer_density.png")),
-        ("First layer", plots.first_layer_mask(run, folder / "first_layer_mask.png")),
     ]
+    first = plots.first_layer_mask(run, folder / "first_layer_mask.png")
+    drawn += [("First layer", first)] if first else []
     if run.points["ticket", 0].stopped_step:
         stopping = plots.early_stopping(run, folder / "early_stopping.png")
         drawn.insert(1, ("Early stopping", stopping))

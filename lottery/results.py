@@ -75,6 +75,8 @@ def read(folder: Path) -> Results:
     for name in run.units():
         if name.startswith("levels/"):
             metadata = checkpoint.verify(run.unit(name).folder / "final")
+            if not any(row["at"] == "end" for row in tests[name]):
+                raise UserError(f"{run.metrics} lacks the test rows of {name}")
             point = _point(tests[name], metadata)
             points[point.branch, point.level] = point
     if not points:

@@ -44,8 +44,12 @@ class PruneSpec:
         for key, known in (("scope", SCOPES), ("criterion", CRITERIA), ("schedule", SCHEDULES)):
             if getattr(self, key) not in known:
                 raise unknown(f"prune.{key}", getattr(self, key), known)
+        if isinstance(self.prunable, str):
+            raise UserError(f"prune.prunable={self.prunable!r} must be patterns, as ('*kernel',)")
         rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
         for pattern, rate in rates.items():
+            if not isinstance(pattern, str):
+                raise UserError(f"prune.rate: the pattern {pattern!r} must be a text, as 'fc1'")
             if not isinstance(rate, int | float) or not 0 <= rate < 1:
                 of = f" of {pattern!r}" if pattern else ""
                 raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
@@ -143,6 +147,9 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     for key in known - {"published"}:
         if key not in config:
             raise UserError(f"the config lacks the key {key!r}")
+    for key in ("seed", "levels", "replicates", "eval_every"):
+        if type(config[key]) is not int:
+            raise UserError(f"{key}={config[key]!r} must be an integer")
     return LotterySpec(
         **{key: config[key] for key in ("seed", "levels", "replicates", "eval_every")},
         **{key: config_lib.build(kind, config[key], key) for key, kind in SECTIONS.items()},

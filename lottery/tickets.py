@@ -66,25 +66,26 @@ def find_tickets(
     A ticket that is done already is loaded instead, a branch that is done is passed over.
     `train_branch(experiment, branch, level, ticket, rewind_point)` trains a control.
     """
-    spec, network = experiment.spec, experiment.network
+    run, network = experiment.run, experiment.network
     prune = _make_prune(experiment)
-    point = _train_to_rewind_step(experiment)
+    point, best = _train_to_rewind_step(experiment)
     dense = network.ones(point.variables["params"])
-    ticket = Ticket(dense, point.variables, point.variables)
-    for level in range(spec.levels + 1):
-        unit = experiment.run.unit(unit_name(level, "ticket"))
-        if unit.done:
-            ticket = Ticket(*unit.result(tuple(ticket))[0])
+    ticket = like = Ticket(dense, point.variables, point.variables)
+    for level in range(experiment.spec.levels + 1):
+        branches = [b for b, chosen in experiment.spec.branches.items() if level in chosen]
+        branches = [b for b in branches if not run.unit(unit_name(level, b)).done]
+        if run.unit(unit_name(level, "ticket")).done:
+            if branches or not run.unit(unit_name(level + 1, "ticket")).done:
+                ticket = Ticket(*run.unit(unit_name(level, "ticket")).result(tuple(like))[0])
         elif level == 0:
-            ticket = train_unit(experiment, network, "ticket", level, dense, point)
+            ticket = train_unit(experiment, network, "ticket", level, dense, point, best)
         else:
             counts = experiment.plan.kept[level]
             mask = prune(experiment.roots, ticket.mask, ticket.trained, level, counts)
             start = rewind(experiment, point, mask)
             ticket = train_unit(experiment, network, "ticket", level, mask, start)
-        for branch, levels in spec.branches.items():
-            if level in levels and not experiment.run.unit(unit_name(level, branch)).done:
-                train_branch(experiment, branch, level, ticket, point)
+        for branch in branches:
+            train_branch(experiment, branch, level, ticket, point)
 
 
 def rewind(experiment: Experiment, point: TrainState, mask: masks.Mask) -> TrainState:
@@ -107,12 +108,17 @@ def train_unit(
     level: int,
     mask: masks.Mask,
     start: TrainState,
+    best: loop.Best | None = None,
 ) -> Ticket:
-    """Train a branch at a level from `start`, and save it."""
+    """Train a branch at a level from `start`, and save it.
+
+    `best` is the early-stopping point so far, where `start` continues the dense training; a
+    network that was rewound has only its own steps to choose from.
+    """
     spec, rewound = experiment.spec, start.variables
     unit = experiment.run.unit(unit_name(level, branch))
     fields = _fields(experiment, branch, level, mask, rewound)
-    final = _train(experiment, network, start, unit, spec.train.steps, fields)
+    final, _ = _train(experiment, network, start, unit, spec.train.steps, fields, best=best)
     ticket = Ticket(mask, rewound, final.variables)
     unit.finish(tuple(ticket), _metadata(experiment, branch, level, mask))
     experiment.reporter.end(f"density {np.mean(fields['density']):.4f}")
@@ -175,8 +181,8 @@ def make_network(
     )
 
 
-def _train_to_rewind_step(experiment: Experiment) -> TrainState:
-    """The dense state at the rewind step, of all replicates: the unit `start`."""
+def _train_to_rewind_step(experiment: Experiment) -> tuple[TrainState, loop.Best | None]:
+    """The dense state at the rewind step and its early-stopping point: the unit `start`."""
     spec, network, run = experiment.spec, experiment.network, experiment.run
     init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(experiment.roots)
     variables = network.programs.init(init_keys)
@@ -184,15 +190,16 @@ def _train_to_rewind_step(experiment: Experiment) -> TrainState:
     zero = mesh_lib.put(experiment.mesh, np.zeros(spec.replicates, np.int32), mesh_lib.BY_REPLICATE)
     state = network.start(experiment.roots, mask, variables, zero)
     unit = run.unit("start")
+    best = loop.no_best(state) if experiment.validate else None
     if unit.done:
-        return unit.result(state)[0]
+        return unit.result((state, best))[0]
     experiment.reporter.begin(unit.name, 0, spec.rewind.step)
     if spec.rewind.step:
         fields = _fields(experiment, "ticket", 0, mask, variables)
-        state = _train(experiment, network, state, unit, spec.rewind.step, fields, test=False)
-    unit.finish(state, {"step": spec.rewind.step})
+        state, best = _train(experiment, network, state, unit, spec.rewind.step, fields, test=False)
+    unit.finish((state, best), {"step": spec.rewind.step})
     experiment.reporter.end(f"rewind point at step {spec.rewind.step}")
-    return state
+    return state, best
 
 
 def _train(
@@ -203,11 +210,14 @@ def _train(
     stop: int,
     fields: Mapping[str, Any],
     test: bool = True,
-) -> TrainState:
+    best: loop.Best | None = None,
+) -> tuple[TrainState, loop.Best | None]:
     spec = experiment.spec
     schedule = Schedule(stop, spec.eval_every, spec.checkpoint.every_seconds)
     splits = loop.Splits(validation=experiment.validate, test=test)
-    return loop.train(network.programs, state, schedule, unit, fields, experiment.reporter, splits)
+    return loop.train(
+        network.programs, state, schedule, unit, fields, experiment.reporter, splits, best
+    )
 
 
 def _make_prune(experiment: Experiment) -> Callable[..., masks.Mask]:

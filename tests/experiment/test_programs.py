@@ -181,6 +181,32 @@ def test_the_first_step_whose_loss_is_not_finite_is_known(dataset):
     assert (np.asarray(tally.first_bad) == programs.NEVER).all()
 
 
+def test_each_share_of_a_batch_draws_its_own_random_numbers():
+    def loss_fn(key, variables, batch):
+        drawn = jax.random.uniform(key) + 0 * batch.sum()
+        return variables["params"]["w"] * drawn, ({}, step.Counts(drawn, drawn, drawn))
+
+    devices = mesh.make(1, 4, data=4, devices=jax.devices())
+    train_step = step.make_train_step(loss_fn, optax.identity(), axis="data")
+    state = TrainState(jnp.int32(0), jax.random.key(0), {"params": {"w": jnp.ones(())}}, ())
+    specs = (mesh.REPLICATED, jax.sharding.PartitionSpec("data"))
+    mapped = jax.shard_map(
+        lambda s, b: train_step(s, b)[1], mesh=devices, in_specs=specs, out_specs=mesh.REPLICATED
+    )
+    loss, counts = jax.jit(mapped)(state, jnp.ones(4))
+    drawn = [
+        float(
+            jax.random.uniform(
+                jax.random.fold_in(jax.random.fold_in(keys.stream(jax.random.key(0), "step"), 0), d)
+            )
+        )
+        for d in range(4)
+    ]
+    assert len(set(drawn)) == 4
+    np.testing.assert_allclose(counts.loss, sum(drawn), rtol=1e-6)
+    np.testing.assert_allclose(loss, np.mean(drawn), rtol=1e-6)
+
+
 def test_convolutions_on_a_cpu_get_single_steps_and_dense_models_a_loop():
     example = jnp.zeros((1, 6, 6, 1))
     assert programs.default_form(Dense(), example) == "looped"

@@ -134,6 +134,58 @@ def test_rows_of_work_that_is_repeated_are_dropped_and_no_others(tmp_path):
     assert path.stat().st_mtime_ns == before  # nothing to drop, nothing written
 
 
+def test_rows_behind_an_unreadable_line_are_dropped_with_it(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics.append(path, [{"unit": "a", "n": 1}])
+    with open(path, "ab") as file:  # what a power cut leaves of a page
+        file.write(b"\0" * 50 + b'\n"half"}\n')
+    assert metrics.read(path) == [{"unit": "a", "n": 1}]
+    metrics.keep(path, "b", 0)
+    assert path.read_bytes() == b'{"unit": "a", "n": 1}\n'
+
+
+def test_a_line_that_was_cut_off_does_not_swallow_the_next(tmp_path):
+    path = tmp_path / "starts.jsonl"
+    path.write_text('{"half')
+    metrics.append(path, [{"n": 1}])
+    assert path.read_text() == '{"half\n{"n": 1}\n'
+
+
+def test_a_kill_while_the_config_was_written_leaves_the_folder_usable(tmp_path):
+    (tmp_path / "config.json.part").write_text('{"con')
+    opened, _ = _open(tmp_path)
+    assert json.loads((opened.folder / "config.json").read_text())["config"]["seed"] == 1
+
+
+def test_other_data_and_devices_are_warned_of(tmp_path):
+    run.open_run(tmp_path, CONFIG, facts={"data": "abc"})
+    _, warnings = run.open_run(tmp_path, CONFIG, facts={"data": "def"})
+    assert warnings == ["this run began with data abc, now def"]
+
+
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path):
+    with (
+        run.locked(tmp_path / "a"),
+        pytest.raises(UserError, match="in use by another process"),
+        run.locked(tmp_path / "a"),
+    ):
+        pass
+    with run.locked(tmp_path / "a"):
+        pass
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"), run.locked(tmp_path / "file"):
+        pass
+
+
+def test_what_a_cut_off_save_left_goes_when_the_unit_is_done(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    unit = opened.unit("start")
+    for name in ("step-00000010", "step-00000020.orbax-checkpoint-tmp", "step-00000030.damaged-1"):
+        (unit.folder / name).mkdir(parents=True)
+    unit.finish({"w": jnp.ones(2)}, {})
+    assert sorted(p.name for p in unit.folder.iterdir()) == ["final", "step-00000030.damaged-1"]
+
+
 def test_mean_and_spread_are_the_samples():
     mean, spread = metrics.mean_and_spread([0.1, 0.2, 0.6])
     assert mean == pytest.approx(0.3)

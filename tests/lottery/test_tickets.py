@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import architectures
-from experiment import checkpoint, keys, metrics
+from experiment import checkpoint, keys
 from experiment.errors import UserError
 from lottery import masks, results, tickets
 from tests.lottery import small
@@ -135,20 +135,42 @@ def test_rows_say_what_the_masks_say(finished):
     ] == [step for step in (30, 40, 50, 60) for _ in range(2)]
 
 
+def _early_stops(folder, level, branch, replicate):
+    """Validation losses by step, and the step that the test row names."""
+    units = [tickets.unit_name(level, branch), *(["start"] if level == 0 else [])]
+    rows = [r for r in small.rows(folder) if r["unit"] in units and r["replicate"] == replicate]
+    losses = {r["step"]: r["loss"] for r in rows if r["split"] == "validation"}
+    stops = [r["step"] for r in rows if r.get("at") == "early_stop"]
+    assert [r["step"] for r in rows if r.get("at") == "end"] == [60]
+    return losses, stops
+
+
 def test_the_early_stopping_step_is_that_of_the_least_validation_loss(finished):
-    found = small.rows(finished[0])
     for level, branch in small.UNITS:
         for replicate in range(2):
-            own = [
-                r
-                for r in found
-                if r["unit"] == tickets.unit_name(level, branch) and r["replicate"] == replicate
-            ]
-            losses = {r["step"]: r["loss"] for r in own if r["split"] == "validation"}
-            stops = [r["step"] for r in own if r.get("at") == "early_stop"]
-            ends = [r["step"] for r in own if r.get("at") == "end"]
+            losses, stops = _early_stops(finished[0], level, branch, replicate)
             assert stops == [min(losses, key=lambda step: (losses[step], step))]
-            assert ends == [60]
+
+
+def test_the_dense_networks_early_stopping_step_may_lie_before_the_rewind_step(tmp_path):
+    small.run(
+        tmp_path / "run", "--config.optimizer.learning_rate=0.05", "--config.levels=0",
+        "--config.rewind.step=50",
+    )  # fmt: skip
+    found = [_early_stops(tmp_path / "run", 0, "ticket", replicate) for replicate in range(2)]
+    assert any(stops[0] <= 50 for _, stops in found)
+    assert all(stops == [min(losses, key=losses.get)] for losses, stops in found)
+
+
+def test_a_network_with_prunable_biases_alone_has_no_mask_picture_and_all_else(tmp_path):
+    small.run(
+        tmp_path / "run", "--config.prune.prunable=('*bias',)", "--config.prune.rate=0.2",
+        "--config.levels=1", "--config.branches.random_reinit=()",
+        "--config.branches.random_mask=()",
+    )  # fmt: skip
+    assert tickets.load(tmp_path / "run", 1).mask["fc1/bias"].sum(1).tolist() == [24, 24]
+    assert (tmp_path / "run/figures/accuracy.png").exists()
+    assert not (tmp_path / "run/figures/first_layer_mask.png").exists()
 
 
 def test_a_finished_run_shows_its_result_and_trains_nothing(finished, monkeypatch):
@@ -256,9 +278,12 @@ def test_the_random_criterion_does_not_look_at_the_weights(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path):
-    with pytest.raises(UserError, match=r"levels/00/ticket|start.*replicate \d, step \d+"):
-        small.run(tmp_path / "run", "--config.optimizer.learning_rate=1e38")
-    assert all(np.isfinite(row["loss"]) for row in metrics.read(tmp_path / "run/metrics.jsonl"))
+    args = ("--config.optimizer.name=sgd", "--config.rewind.step=0", "--config.levels=0")
+    said = r"training loss is not finite: levels/00/ticket, replicate \d, step [1-9]\d*\. "
+    with pytest.raises(UserError, match=said):
+        small.run(tmp_path / "run", *args, "--config.optimizer.learning_rate=1e38")
+    assert checkpoint.verify(tmp_path / "run/checkpoints/start/final")["step"] == 0
+    assert not (tmp_path / "run/checkpoints/levels/00/ticket/final").exists()
 
 
 def test_results_read_back_what_was_written(finished):

@@ -31,7 +31,8 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
         ax.set_ylabel("test accuracy")
         ax.set_title(when)
         figures.density_axis(ax)
-    axes[0].legend()
+    lines, labels = axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside upper center", ncols=min(len(labels), 3 * len(axes)))
     caption = f"Test accuracy against the share of prunable weights that is kept. {SPREAD}"
     return figures.save(figure, path), caption
 
@@ -77,6 +78,8 @@ def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
         ax.set_ylabel(f"{split} {value}" + (" (nats)" if value == "loss" else ""))
     if split == "train":
         axes[0].set_yscale("log")
+        lowest = min(float(np.min(np.asarray(line.get_ydata()))) for line in axes[0].lines)
+        axes[0].set_ylim(bottom=lowest / 2)  # a band may reach below zero
     axes[1].legend(fontsize=7)
     caption = f"Learning curves of tickets on {split} examples. {SPREAD}"
     return figures.save(figure, path), caption
@@ -108,10 +111,11 @@ def layer_density(run: Results, path: Path) -> tuple[Path, str]:
     """Density of each layer of the ticket at each level."""
     figure, (ax,) = figures.subplots()
     points = run.of("ticket")
-    for layer, size in points[0].sizes.items():
+    for number, (layer, size) in enumerate(points[0].sizes.items()):
         shares = [[kept / size for kept in point.kept[layer]] for point in points]
         label = f"{layer} ({size:,} weights)"
-        figures.band(ax, [p.level for p in points], shares, marker="o", markersize=3, label=label)
+        style = ("-", "--", ":", "-.")[number % 4]  # equal rates lie on one another
+        figures.band(ax, [p.level for p in points], shares, linestyle=style, label=label)
     ax.set_yscale("log")
     ax.set_xlabel("level")
     ax.set_ylabel("density of the layer")

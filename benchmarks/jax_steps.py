@@ -12,11 +12,12 @@ from experiment import data, keys, mesh, optim, programs
 from lottery import criteria, masks, spec, tickets
 
 
-def make(folder: str, replicates: int) -> Callable[[int], None]:
+def make(folder: str, replicates: int, enforced: bool = True) -> Callable[[int], None]:
     """steps → None: so many training steps of R replicates, done when it returns.
 
     The shipped LeNet-300-100 on Fashion-MNIST: the programs, the optimiser and the state are put
-    together as `lottery.main` does it, with half of the weights pruned.
+    together as `lottery.main` does it, with half of the weights pruned. Without `enforced`, the
+    bare optimiser: what `masks.enforce` costs is the difference.
     """
     shipped = lenet_fashion_mnist.get_config()
     shipped.replicates = replicates
@@ -27,13 +28,14 @@ def make(folder: str, replicates: int) -> Callable[[int], None]:
     optimizer = optim.make(checked.optimizer, checked.train.steps)
     compiled = programs.make(
         architectures.build(config["model"], dataset.classes),
-        masks.enforce(optimizer, None),
+        masks.enforce(optimizer, None) if enforced else optimizer,
         dataset,
         devices,
         batch_size=checked.train.batch_size,
     )
     network = tickets.make_network(compiled, optimizer, devices, checked.prune.is_prunable)
     state = _half_pruned(network, devices, replicates)
+    state = state if enforced else state.replace(opt_state=state.opt_state.inner)
     order, step = compiled.order(state.key, 0), 0
 
     def advance(steps: int) -> None:

@@ -21,13 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from experiment import data as data_lib
 from experiment.data import Dataset, Split
 from experiment.mesh import BY_REPLICATE, REPLICATED, put
 from experiment.step import Batch, Counts, TrainState, make_eval_step, make_loss, make_train_step
 
+Form = Literal["looped", "single"]
 EVAL_BATCH = 1000
 NEVER = np.iinfo(np.int32).max  # the step of the first loss that was not finite, if all were
 
@@ -56,33 +57,43 @@ def make(
     mesh: Mesh,
     *,
     batch_size: int,
-    form: Literal["looped", "single"] | None = None,
+    form: Form | None = None,
 ) -> Programs:
     """Build the programs. `state` and `order` given to `run_steps` are donated: use its results.
 
     An epoch is the largest number of whole batches; the examples left over are other ones in
     every epoch. Step s takes batch s mod steps_per_epoch of epoch s div steps_per_epoch.
     """
-    n_train = len(dataset.train.labels)
-    steps_per_epoch = n_train // batch_size
     example = jnp.zeros((1, *dataset.shape))
     form = form or default_form(model, example)
-    each = _vmapped if form == "looped" else _unrolled
-    share = batch_size // mesh.shape["data"]
+
+    def init_all(keys):
+        return jax.vmap(lambda key: model.init(key, example))(keys)
+
+    init = _sharded(mesh, init_all, (BY_REPLICATE,), BY_REPLICATE)
     train_step = make_train_step(make_loss(model), optimizer, axis="data")
-    eval_step = make_eval_step(model)
+    run_steps, steps = _make_run_steps(train_step, dataset, mesh, batch_size, form)
+    evaluate, evaluation = _make_evaluate(make_eval_step(model), dataset, mesh, form)
+    epoch_order = _sharded(mesh, _orders(dataset), (BY_REPLICATE, REPLICATED), BY_REPLICATE)
 
-    def sharded(function, in_specs, out_specs, **options):
-        mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
-        return jax.jit(mapped, **options)
+    def order(keys, step):
+        return epoch_order(keys, np.int32(step // _steps_per_epoch(dataset, batch_size)))
 
-    def epoch_order(keys, epoch):
-        return jax.vmap(lambda key: data_lib.epoch_order(key, epoch, n_train))(keys)
+    jitted = {"init": init, "order": epoch_order, "steps": steps, "eval": evaluation}
+    return Programs(init, order, run_steps, evaluate, jitted)
+
+
+def _make_run_steps(
+    train_step: Callable, dataset: Dataset, mesh: Mesh, batch_size: int, form: Form
+) -> tuple[Callable[..., tuple[TrainState, jax.Array, Tally]], Any]:
+    """`run_steps` of `Programs`, and the jitted function behind it."""
+    share = batch_size // mesh.shape["data"]
+    epoch_order = _orders(dataset)
 
     def one_step(carry, examples, step):
         """The step of all replicates on this device: its share of each replicate's batch."""
         state, order, tally = carry
-        epoch, place = step // steps_per_epoch, step % steps_per_epoch
+        epoch, place = jnp.divmod(step, _steps_per_epoch(dataset, batch_size))
         order = lax.cond(place == 0, lambda: epoch_order(state.key, epoch), lambda: order)
         start = place * batch_size + lax.axis_index("data") * share
 
@@ -92,95 +103,75 @@ def make(
             batch = Batch(inputs, examples.labels[chosen], jnp.ones(share, bool))
             return train_step(state, batch)
 
-        state, (loss, counts) = each(step_of_one)(state, order)
+        state, (loss, counts) = _each(form)(step_of_one)(state, order)
         bad = jnp.where(jnp.isfinite(loss), NEVER, step)
         counts = jax.tree.map(jnp.add, tally.counts, counts)
         return state, order, Tally(counts, jnp.minimum(tally.first_bad, bad))
 
-    def steps(state, order, tally, examples, start, stop):
-        return lax.fori_loop(
-            start, stop, lambda step, carry: one_step(carry, examples, step), (state, order, tally)
-        )
+    def some_steps(state, order, tally, examples, start, stop):
+        if form == "single":  # `stop` is not used: one step a call
+            return one_step((state, order, tally), examples, start)
+        carry = state, order, tally
+        return lax.fori_loop(start, stop, lambda s, carry: one_step(carry, examples, s), carry)
 
-    def eval_batch(variables, split, index):
-        """Batch `index` of a split stored as [batches, B, …], this device's share of it."""
-        images, labels, valid = jax.tree.map(lambda a: a[index], split)
-        batch = Batch(data_lib.normalize(dataset, images), labels, valid)
-        counts = each(lambda variables: eval_step(variables, batch))(variables)
-        return jax.tree.map(lambda a: lax.psum(a, "data"), counts)
-
-    def eval_split(variables, split, zeros):
-        batches = split[1].shape[0]
-
-        def add(index, counts):
-            return jax.tree.map(jnp.add, counts, eval_batch(variables, split, index))
-
-        return lax.fori_loop(0, batches, add, zeros)
-
-    by_replicate, whole = BY_REPLICATE, REPLICATED
-    carry = (by_replicate, by_replicate, by_replicate)
-    batches_of = jax.sharding.PartitionSpec(None, "data")
-    jitted = {
-        "init": sharded(
-            lambda keys: jax.vmap(lambda key: model.init(key, example))(keys),
-            (by_replicate,),
-            by_replicate,
-        ),
-        "order": sharded(epoch_order, (by_replicate, whole), by_replicate),
-    }
-    training = put(mesh, dataset.train)
-    splits = {
-        name: put(mesh, _in_batches(split, mesh.shape["data"]), batches_of)
-        for name, split in (("validation", dataset.validation), ("test", dataset.test))
-        if len(split.labels)
-    }
-    if form == "looped":
-        jitted["steps"] = sharded(
-            steps, (*carry, whole, whole, whole), carry, donate_argnums=(0, 1, 2)
-        )
-        jitted["eval"] = sharded(eval_split, (by_replicate, batches_of, by_replicate), by_replicate)
-    else:
-        jitted["steps"] = sharded(
-            lambda state, order, tally, examples, step: one_step(
-                (state, order, tally), examples, step
-            ),
-            (*carry, whole, whole),
-            carry,
-            donate_argnums=(0, 1, 2),
-        )
-        jitted["eval"] = sharded(eval_batch, (by_replicate, batches_of, whole), by_replicate)
-
-    def zeros(replicates: int) -> Counts:
-        dtypes = (np.float32, np.int32, np.int32)
-        zeros = [put(mesh, np.zeros(replicates, dtype), by_replicate) for dtype in dtypes]
-        return Counts(*zeros)
+    carry = (BY_REPLICATE,) * 3
+    specs = (*carry, REPLICATED, REPLICATED, REPLICATED)
+    steps = _sharded(mesh, some_steps, specs, carry, donate_argnums=(0, 1, 2))
+    examples = put(mesh, dataset.train)
 
     def run_steps(state, order, start, stop):
         replicates = state.step.shape[0]
-        never = put(mesh, np.full(replicates, NEVER, np.int32), by_replicate)
-        done = (state, order, Tally(zeros(replicates), never))
-        if form == "looped":
-            return jitted["steps"](*done, training, np.int32(start), np.int32(stop))
-        for step in range(start, stop):
-            done = jitted["steps"](*done, training, np.int32(step))
+        never = put(mesh, np.full(replicates, NEVER, np.int32), BY_REPLICATE)
+        done = state, order, Tally(_no_counts(mesh, replicates), never)
+        stride = stop - start if form == "looped" else 1
+        for first in range(start, stop, stride):
+            done = steps(*done, examples, np.int32(first), np.int32(first + stride))
         return done
 
+    return run_steps, steps
+
+
+def _make_evaluate(
+    eval_step: Callable, dataset: Dataset, mesh: Mesh, form: Form
+) -> tuple[Callable[[Any, str], Counts], Any]:
+    """`evaluate` of `Programs`, and the jitted function behind it."""
+
+    def add_batch(counts, variables, split, index):
+        """Add batch `index` of a split stored as [batches, B, …]: this device's share of it."""
+        images, labels, valid = jax.tree.map(lambda a: a[index], split)
+        batch = Batch(data_lib.normalize(dataset, images), labels, valid)
+        new = _each(form)(lambda variables: eval_step(variables, batch))(variables)
+        return jax.tree.map(lambda old, own: old + lax.psum(own, "data"), counts, new)
+
+    def add_batches(counts, variables, split, first, last):
+        if form == "single":  # `last` is not used: one batch a call
+            return add_batch(counts, variables, split, first)
+        return lax.fori_loop(
+            first, last, lambda i, counts: add_batch(counts, variables, split, i), counts
+        )
+
+    by_batch = PartitionSpec(None, "data")
+    specs = (BY_REPLICATE, BY_REPLICATE, by_batch, REPLICATED, REPLICATED)
+    evaluation = _sharded(mesh, add_batches, specs, BY_REPLICATE)
+    splits = {
+        name: put(mesh, _in_batches(split, mesh.shape["data"]), by_batch)
+        for name, split in (("validation", dataset.validation), ("test", dataset.test))
+        if len(split.labels)
+    }
+
     def evaluate(variables, name):
-        total = zeros(jax.tree.leaves(variables)[0].shape[0])
-        if form == "looped":
-            return jitted["eval"](variables, splits[name], total)
-        for index in range(splits[name][1].shape[0]):
-            counts = jitted["eval"](variables, splits[name], np.int32(index))
-            total = jax.tree.map(jnp.add, total, counts)
-        return total
+        split = splits[name]
+        counts = _no_counts(mesh, jax.tree.leaves(variables)[0].shape[0])
+        batches = split[1].shape[0]
+        stride = batches if form == "looped" else 1
+        for first in range(0, batches, stride):
+            counts = evaluation(counts, variables, split, np.int32(first), np.int32(first + stride))
+        return counts
 
-    def order(keys, step):
-        return jitted["order"](keys, np.int32(step // steps_per_epoch))
-
-    return Programs(jitted["init"], order, run_steps, evaluate, jitted)
+    return evaluate, evaluation
 
 
-def default_form(model: nn.Module, example: jax.Array) -> Literal["looped", "single"]:
+def default_form(model: nn.Module, example: jax.Array) -> Form:
     """`single` for a model with convolutions on the CPU backend, `looped` otherwise."""
     if jax.default_backend() != "cpu":
         return "looped"
@@ -189,8 +180,31 @@ def default_form(model: nn.Module, example: jax.Array) -> Literal["looped", "sin
     return "single" if "conv_general_dilated" in str(trace) else "looped"
 
 
-def _vmapped(function: Callable) -> Callable:
-    return jax.vmap(function)
+def _sharded(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, **options: Any) -> Any:
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+    return jax.jit(mapped, **options)
+
+
+def _steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+    return len(dataset.train.labels) // batch_size
+
+
+def _orders(dataset: Dataset) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """(keys [R], epoch) → [R, N]."""
+    examples = len(dataset.train.labels)
+    return lambda keys, epoch: jax.vmap(lambda key: data_lib.epoch_order(key, epoch, examples))(
+        keys
+    )
+
+
+def _no_counts(mesh: Mesh, replicates: int) -> Counts:
+    dtypes = (np.float32, np.int32, np.int32)
+    return Counts(*(put(mesh, np.zeros(replicates, dtype), BY_REPLICATE) for dtype in dtypes))
+
+
+def _each(form: Form) -> Callable[[Callable], Callable]:
+    """How a function of one replicate is mapped over them."""
+    return jax.vmap if form == "looped" else _unrolled
 
 
 def _unrolled(function: Callable) -> Callable:

@@ -61,11 +61,14 @@ def shapes(module: nn.Module, shape: tuple[int, ...]) -> Any:
       UserError: the module cannot take such examples.
     """
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    refusal = f"{type(module).__name__} cannot take examples of shape {shape}"
     try:
-        return jax.eval_shape(module.init, jax.random.key(0), example)
+        found = jax.eval_shape(module.init, jax.random.key(0), example)
     except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
-        kind = type(module).__name__
-        raise UserError(f"{kind} cannot take examples of shape {shape}: {error}") from error
+        raise UserError(f"{refusal}: {error}") from error
+    if not all(leaf.size for leaf in jax.tree.leaves(found)):
+        raise UserError(f"{refusal}: a layer would have no inputs")
+    return found
 
 
 def count(tree: Any) -> int:

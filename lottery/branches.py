@@ -1,9 +1,12 @@
 """Controls: what is trained beside a ticket, to see what the ticket owes to what."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from experiment import keys
 from experiment import mesh as mesh_lib
@@ -25,7 +28,7 @@ def train_branch(
     """
     network = experiment.network
     if branch == "random_mask":
-        mask = _random_mask(experiment, level, ticket.mask)
+        mask = make_draw(experiment.mesh)(experiment.roots, ticket.mask, level)
         start = tickets.rewind(experiment, point, mask)
     elif branch == "random_reinit":
         mask = ticket.mask
@@ -44,14 +47,17 @@ def train_branch(
     tickets.train_unit(experiment, network, branch, level, mask, start)
 
 
-def _random_mask(experiment: Experiment, level: int, mask: masks.Mask) -> masks.Mask:
+@functools.cache
+def make_draw(mesh: Mesh) -> Callable[..., masks.Mask]:
+    """(roots, masks, level) → masks with as many weights in each layer; compiled once a mesh."""
+
     def draw(root, mask, level):
         key = jax.random.fold_in(keys.stream(root, "random_mask"), level)
         paths = {name: group.paths for name, group in masks.groups(mask, 0.0).items()}
         everything = {path: leaf | True for path, leaf in mask.items()}
         return masks.prune_to(everything, random({}, mask, key=key), masks.kept(mask), paths)
 
-    return mesh_lib.each_replicate(experiment.mesh, draw, shared=1)(experiment.roots, mask, level)
+    return mesh_lib.each_replicate(mesh, draw, shared=1)
 
 
 def _init(experiment: Experiment, network: Network, branch: str, level: int) -> Any:

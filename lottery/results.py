@@ -30,7 +30,6 @@ class Point:
     kept: dict[str, list[int]]  # layer → kept weights
     sizes: dict[str, int]
     requested: dict[str, float]  # group → density before rounding
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,5 +97,4 @@ def _point(rows: Sequence[metrics.Row], metadata: dict[str, Any]) -> Point:
         kept=metadata["kept"],
         sizes=metadata["sizes"],
         requested=metadata["requested"],
-        seconds=max(row["seconds"] for row in rows),
     )

@@ -39,7 +39,6 @@ class Network(NamedTuple):
     """One architecture with everything compiled for it."""
 
     programs: Programs
-    optimizer: optax.GradientTransformation  # not wrapped
     start: Callable[..., TrainState]  # keys, mask, variables, step → state with fresh moments
     ones: Callable[[Any], masks.Mask]  # params → the dense mask
 
@@ -175,7 +174,6 @@ def make_network(
 
     return Network(
         programs=programs,
-        optimizer=optimizer,
         start=mesh_lib.each_replicate(mesh, start),
         ones=mesh_lib.each_replicate(mesh, lambda params: masks.ones(params, prunable)),
     )

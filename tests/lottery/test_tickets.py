@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import architectures
-from experiment import checkpoint, keys
+from experiment import checkpoint, keys, mesh
 from experiment.errors import UserError
-from lottery import masks, results, tickets
+from lottery import branches, masks, results, tickets
 from tests.lottery import small
 
 LAYERS = {"fc1": 64 * 30, "fc2": 30 * 10, "output": 10 * 10}
@@ -224,11 +224,14 @@ def test_all_levels_share_one_compiled_step(tmp_path, monkeypatch):
 
     made = []
     original = programs.make
+    branches.make_draw.cache_clear()
+    draw = branches.make_draw(mesh.make(1, 50, replicate=1, data=1, devices=jax.devices()))
     monkeypatch.setattr(
         programs, "make", lambda *a, **k: made.append(original(*a, **k)) or made[-1]
     )
     small.run(tmp_path / "run", "--config.branches.small_dense=()")
     assert len(made) == 1
+    assert draw._cache_size() == 1  # the random masks of both levels
     assert {name: f._cache_size() for name, f in made[0].jitted.items()} == {
         "init": 1,
         "order": 1,

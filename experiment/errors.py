@@ -1,6 +1,8 @@
 """Errors that are answers: one line that says what was wrong and what would be right."""
 
 import difflib
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,6 +26,9 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
         entry(sys.argv[1:])
     except UserError as error:
         sys.exit(_fail(str(error)))
+    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         sys.exit(_fail(f"{what}. What was written before is whole: mend it, start again"))

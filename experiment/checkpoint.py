@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiment import processes
 from experiment.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -28,15 +29,13 @@ class DamagedError(UserError):
 def save(folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
     """Write a tree of arrays (keys included) and JSON metadata; whole once the manifest exists.
 
+    All processes write their own part of the arrays, the first one the rest.
+
     Raises:
       FileExistsError: a whole checkpoint is there: nothing is ever overwritten.
       OSError: the disk is full, for instance; checkpoints written earlier stay as they were.
     """
-    if exists(folder):
-        raise FileExistsError(f"{folder} is already written, and nothing is ever overwritten")
-    _clear(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(folder, tree)
+    processes.on_first(_make_room, folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder.absolute(), tree)
@@ -44,10 +43,7 @@ def save(folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
-    body = {"metadata": metadata, "files": _digests(folder)}
-    for inside in (*(path for path in folder.rglob("*") if path.is_dir()), folder, folder.parent):
-        sync_folder(inside)
-    write_atomically(folder / MANIFEST, json.dumps({"body": body, "sha256": _digest_of(body)}))
+    processes.on_first(_seal, folder, metadata)
 
 
 def exists(folder: Path) -> bool:
@@ -80,20 +76,29 @@ def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
 
     Args:
       folder: what was given to `save`.
-      like: a tree of arrays with the same structure, whose shardings the result takes; without
-        it, nested dicts of numpy arrays (or keys), on the host.
+      like: a tree of arrays with the same structure, whose shardings the result takes (all
+        processes); without it, nested dicts of numpy arrays (or keys), for this process alone.
 
     Raises:
       DamagedError: see `verify`.
     """
+    if like is not None:
+        metadata = processes.on_first(verify, folder)
+        return read(folder, like), metadata
     metadata = verify(folder)
-    with ocp.StandardCheckpointer() as checkpointer:
-        if like is None:
-            described = checkpointer.metadata(folder.absolute()).item_metadata.tree
-            like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
-        else:
-            like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    own = processes.index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+        described = checkpointer.metadata(folder.absolute()).item_metadata.tree
+        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
         return checkpointer.restore(folder.absolute(), like), metadata
+
+
+def read(folder: Path, like: Any) -> Any:
+    """The tree of a checkpoint that has been verified (all processes); see `restore`."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return checkpointer.restore(folder.absolute(), like)
 
 
 def set_aside(folder: Path) -> Path:
@@ -124,13 +129,25 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _check_space(folder: Path, tree: Any) -> None:
+def _make_room(folder: Path, tree_bytes: int) -> None:
     """Refuse to begin what will not fit: Orbax's own way of failing is long and untidy."""
-    needed = SPARE_BYTES + sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    if exists(folder):
+        raise FileExistsError(f"{folder} is already written, and nothing is ever overwritten")
+    _clear(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    needed = SPARE_BYTES + tree_bytes
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
         reason = f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes needed, {free:,} free"
         raise OSError(errno.ENOSPC, reason, str(folder))
+
+
+def _seal(folder: Path, metadata: dict[str, Any]) -> None:
+    """Flush everything to the disk and write the manifest."""
+    body = {"metadata": metadata, "files": _digests(folder)}
+    for inside in (*(path for path in folder.rglob("*") if path.is_dir()), folder, folder.parent):
+        sync_folder(inside)
+    write_atomically(folder / MANIFEST, json.dumps({"body": body, "sha256": _digest_of(body)}))
 
 
 def _clear(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The one training loop: a unit of work from a state to its last step, resumable anywhere.
 
-Nothing in it waits for the device: metrics are fetched one evaluation late, while the next steps
-already run.
+The device never waits for it: metrics are fetched one evaluation late, while the next steps already
+run. It waits for the device so far that no more than two calls of steps are under way, to be able
+to stop soon when it is asked to. With several processes, all of them run it alike.
 """
 
 # R replicates
@@ -15,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiment import metrics
+from experiment import mesh, metrics, processes
 from experiment.errors import UserError
-from experiment.programs import NEVER, Programs
+from experiment.interruption import Interruption
+from experiment.programs import NEVER, Programs, Tally
 from experiment.progress import Reporter
 from experiment.run import Unit
 from experiment.step import Counts, TrainState
@@ -46,6 +48,14 @@ class Splits(NamedTuple):
     test: bool
 
 
+class _Place(NamedTuple):
+    """Where a unit stands: all that a checkpoint of it holds."""
+
+    state: TrainState
+    best: Best | None
+    tally: Tally  # of the steps since the last evaluation
+
+
 class _Pending(NamedTuple):
     """Results that may still be on their way from the device."""
 
@@ -62,6 +72,7 @@ def train(
     fields: Mapping[str, Any],
     reporter: Reporter,
     splits: Splits,
+    interruption: Interruption,
     best: Best | None = None,
 ) -> tuple[TrainState, Best | None]:
     """Train all replicates from `state` to `schedule.stop`, or go on where the unit stood.
@@ -73,38 +84,62 @@ def train(
 
     Raises:
       UserError: a loss is not finite; names the replicate and the step.
+      Interrupted: the run was asked to stop; it is saved.
     """
     state = jax.tree.map(jnp.copy, state)  # the steps reuse its buffers, the caller's survive
     best = (best or no_best(state)) if splits.validation else None
-    step, rows = int(np.asarray(state.step)[0]), 0
-    found = unit.latest((state, best), reporter.say)
-    if found:
-        (state, best), at = found
-        step, rows = at["step"], at["rows"]
-        reporter.say(f"{unit.name}  continues from step {step}")
-    metrics.keep(unit.run.metrics, unit.name, rows)
+    nothing = programs.no_tally(len(state.step))
+    (state, best, tally), step, rows = _resume(unit, _Place(state, best, nothing), reporter)
     reporter.begin(unit.name, step, schedule.stop)
     writer = _Writer(unit, fields, reporter, schedule.stop, rows)
+
+    def save() -> None:
+        writer.flush()
+        _check_variables(state.variables, step, unit.name)
+        place = _Place(state, best, tally)
+        unit.save(step, place, {"step": step, "rows": writer.rows})
+
     order = programs.order(state.key, step)
-    saved = time.monotonic()
+    on_disk, saved, seconds = step, time.monotonic(), processes.broadcast(0)
     while step < schedule.stop:
-        following = min(schedule.stop, (step // schedule.eval_every + 1) * schedule.eval_every)
-        state, order, tally = programs.run_steps(state, order, step, following)
-        step, counts = following, {"train": tally.counts}
+        if interruption.reached():
+            if step > on_disk:
+                save()
+            raise interruption.stop(f"{unit.name}, step {step}")
+        evaluation = min(schedule.stop, (step // schedule.eval_every + 1) * schedule.eval_every)
+        following, before = min(evaluation, step + programs.stride), tally
+        state, order, tally = programs.run_steps(state, order, tally, step, following)
+        step = following
+        jax.block_until_ready(before)
+        if step < evaluation:
+            continue
+        counts = {"train": tally.counts}
         if best:
             counts["validation"] = programs.evaluate(state.variables, "validation")
             best = _keep_better(best, state, counts["validation"])
         writer.push(_Pending(step, counts, tally.first_bad))
-        if time.monotonic() - saved >= schedule.checkpoint_seconds and step < schedule.stop:
-            writer.flush()
-            _check_variables(state.variables, step, unit.name)
-            unit.save(step, (state, best), {"step": step, "rows": writer.rows})
-            saved = time.monotonic()
+        tally = nothing
+        if float(seconds) >= schedule.checkpoint_seconds and step < schedule.stop:
+            save()
+            on_disk, saved = step, time.monotonic()
+        seconds = processes.broadcast(time.monotonic() - saved)  # read at the next evaluation
     writer.flush()
     _check_variables(state.variables, step, unit.name)
     if splits.test:
         _test(programs, state, best, writer)
     return state, best
+
+
+def _resume(unit: Unit, place: _Place, reporter: Reporter) -> tuple[_Place, int, int]:
+    """Where the unit stood, or `place` if it had not begun; its step, and the rows until there."""
+    step, rows = int(mesh.fetch(place.state.step)[0]), 0
+    found = unit.latest(place, reporter.say)
+    if found:
+        place, at = found
+        step, rows = at["step"], at["rows"]
+        reporter.say(f"{unit.name}  continues from step {step}")
+    unit.begin_again(rows)
+    return place, step, rows
 
 
 class _Writer:
@@ -121,7 +156,8 @@ class _Writer:
     def push(self, pending: _Pending) -> None:
         """Take the newest results, write the ones before."""
         self.flush()
-        self._waiting.append(pending)
+        counts, first_bad = mesh.gather((pending.counts, pending.first_bad))
+        self._waiting.append(_Pending(pending.step, counts, first_bad))
 
     def flush(self) -> None:
         """Fetch, check and write what is waiting."""
@@ -156,7 +192,8 @@ def _test(programs: Programs, state: TrainState, best: Best | None, writer: _Wri
     """Test rows: at the early-stopping step, where there is one, and at the end."""
     ends = [("early_stop", best.step, best.variables)] if best else []
     for at, steps, variables in [*ends, ("end", state.step, state.variables)]:
-        writer.write("test", np.asarray(steps), programs.evaluate(variables, "test"), at=at)
+        steps, counts = mesh.fetch((steps, programs.evaluate(variables, "test")))
+        writer.write("test", steps, counts, at=at)
 
 
 def _check_first_bad(first_bad: jax.Array, unit: str) -> None:
@@ -168,7 +205,7 @@ def _check_first_bad(first_bad: jax.Array, unit: str) -> None:
 
 def _check_variables(variables: Any, step: int, unit: str) -> None:
     """A loss may be finite one step longer than the weights that it was computed from."""
-    finite = np.asarray(_all_finite(variables))
+    finite = mesh.fetch(_all_finite(variables))
     if not finite.all():
         raise _not_finite("result of the update", unit, int(np.argmin(finite)), step)
 

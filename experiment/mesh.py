@@ -1,6 +1,8 @@
 """Devices as a mesh with the axes ('replicate', 'data'). One device is the 1×1 mesh."""
 
+import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from experiment import processes
 from experiment.errors import UserError
 
 REPLICATED = PartitionSpec()
@@ -34,15 +37,18 @@ def make(
     """A mesh for `replicates` networks, each trained on batches of `batch_size`.
 
     By default (0) the replicate axis is gcd(replicates, devices) and the data axis the largest
-    divisor of the batch that fits on the rest; devices left over stay idle.
+    divisor of the batch that fits on the rest; devices left over stay idle, as many in each
+    process.
 
     Raises:
-      UserError: an explicit size that does not divide, or more devices than there are.
+      UserError: an explicit size that does not divide, more devices than there are, or processes
+        that would have nothing to do.
     """
     devices = jax.devices() if devices is None else devices
+    hosts = len({device.process_index for device in devices})
     rows = replicate or math.gcd(replicates, len(devices))
-    free = len(devices) // rows
-    columns = data or max((d for d in range(1, free + 1) if batch_size % d == 0), default=1)
+    sizes = [d for d in range(1, len(devices) // rows + 1) if batch_size % d == 0]
+    columns = data or max((d for d in sizes if rows * d % hosts == 0), default=1)
     for name, size, whole, what in (
         ("replicate", rows, replicates, "replicates"),
         ("data", columns, batch_size, "train.batch_size"),
@@ -57,19 +63,56 @@ def make(
             f"mesh.replicate={rows} × mesh.data={columns} needs {rows * columns} devices, "
             f"but there are {len(devices)}"
         )
-    grid = np.asarray(devices[: rows * columns]).reshape(rows, columns)
-    return Mesh(grid, ("replicate", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
+    if rows * columns % hosts:
+        raise UserError(
+            f"{hosts} processes cannot share a mesh of {rows}×{columns} devices evenly: make "
+            f"replicates={replicates} or train.batch_size={batch_size} a multiple of {hosts}, or "
+            "start fewer processes"
+        )
+    chosen = _evenly(devices, rows * columns // hosts)
+    axes = AxisType.Auto, AxisType.Auto
+    return jax.make_mesh((rows, columns), ("replicate", "data"), axes, devices=chosen)
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:
-    """What bits depend on: backend, kind of device, sizes of the axes."""
+    """What bits depend on: backend, kind of device, sizes of the axes, processes."""
     device = mesh.devices.flat[0]
-    return {"backend": device.platform, "kind": device.device_kind, "mesh": dict(mesh.shape)}
+    hosts = len({device.process_index for device in mesh.devices.flat})
+    kind = {"backend": device.platform, "kind": device.device_kind}
+    return {**kind, "mesh": dict(mesh.shape), "processes": hosts}
 
 
 def put(mesh: Mesh, tree: Any, spec: PartitionSpec = REPLICATED) -> Any:
-    """The tree on the mesh's devices, whole on each or split by its leading replicate axis."""
-    return jax.device_put(tree, NamedSharding(mesh, spec))
+    """The tree on the mesh's devices, whole on each or split by its leading replicate axis.
+
+    Every process has the whole tree and gives its own devices their part of it.
+    """
+    sharding = NamedSharding(mesh, spec)
+
+    def place(leaf):
+        if isinstance(leaf, jax.Array):  # jax.device_put would compare them between processes
+            return _identity(sharding)(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda at: leaf[at])
+
+    if processes.count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(place, tree)
+
+
+def gather(tree: Any) -> Any:
+    """The tree with all arrays readable in this process. Does not wait for them.
+
+    All processes must come here: where an array lies on devices of several, it is sent to all.
+    """
+    leaves = jax.tree.leaves(tree)
+    if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
+        return tree
+    return _identity(NamedSharding(leaves[0].sharding.mesh, REPLICATED))(tree)
+
+
+def fetch(tree: Any) -> Any:
+    """The tree as numpy arrays; see `gather`."""
+    return jax.tree.map(np.asarray, gather(tree))
 
 
 def each_replicate(mesh: Mesh, function: Callable, shared: int = 0) -> Callable:
@@ -85,3 +128,17 @@ def each_replicate(mesh: Mesh, function: Callable, shared: int = 0) -> Callable:
         return jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=BY_REPLICATE)(*args)
 
     return jax.jit(mapped)
+
+
+def _evenly(devices: Sequence[jax.Device], each: int) -> list[jax.Device]:
+    """The first `each` devices of every process, those of a process side by side."""
+    own = collections.defaultdict(list)
+    for device in devices:
+        own[device.process_index].append(device)
+    return [device for host in sorted(own) for device in own[host][:each]]
+
+
+@functools.cache
+def _identity(sharding: NamedSharding) -> Callable[[Any], Any]:
+    """Compiled once a sharding."""
+    return jax.jit(lambda tree: tree, out_shardings=sharding)

@@ -30,6 +30,7 @@ from experiment.step import Batch, Counts, TrainState, make_eval_step, make_loss
 
 Form = Literal["looped", "single"]
 EVAL_BATCH = 1000
+STRIDE = 50  # steps: a fraction of a second between two looks at the world outside
 NEVER = np.iinfo(np.int32).max  # the step of the first loss that was not finite, if all were
 
 
@@ -45,7 +46,9 @@ class Programs(NamedTuple):
 
     init: Callable[[jax.Array], Any]  # keys [R] → variables
     order: Callable[[jax.Array, int], jax.Array]  # keys [R], step → [R, N] int32, of its epoch
-    run_steps: Callable[..., tuple[TrainState, jax.Array, Tally]]  # state, order, start, stop
+    run_steps: Callable[..., tuple[TrainState, jax.Array, Tally]]  # and tally, start, stop
+    no_tally: Callable[[int], Tally]  # replicates → the tally of no steps
+    stride: int  # the most steps that one call of run_steps should take
     evaluate: Callable[[Any, str], Counts]  # variables, "validation" or "test" → counts of [R]
     jitted: dict[str, Any]  # the jitted functions behind these, for tests that count compilations
 
@@ -58,6 +61,7 @@ def make(
     *,
     batch_size: int,
     form: Form | None = None,
+    stride: int = STRIDE,
 ) -> Programs:
     """Build the programs. `state` and `order` given to `run_steps` are donated: use its results.
 
@@ -80,7 +84,13 @@ def make(
         return epoch_order(keys, np.int32(step // _steps_per_epoch(dataset, batch_size)))
 
     jitted = {"init": init, "order": epoch_order, "steps": steps, "eval": evaluation}
-    return Programs(init, order, run_steps, evaluate, jitted)
+    stride = stride if form == "looped" else 1
+
+    def no_tally(replicates):
+        never = put(mesh, np.full(replicates, NEVER, np.int32), BY_REPLICATE)
+        return Tally(_no_counts(mesh, replicates), never)
+
+    return Programs(init, order, run_steps, no_tally, stride, evaluate, jitted)
 
 
 def _make_run_steps(
@@ -116,13 +126,11 @@ def _make_run_steps(
 
     carry = (BY_REPLICATE,) * 3
     specs = (*carry, REPLICATED, REPLICATED, REPLICATED)
-    steps = _sharded(mesh, some_steps, specs, carry, donate_argnums=(0, 1, 2))
+    steps = _sharded(mesh, some_steps, specs, carry, donate_argnums=(0, 1))
     examples = put(mesh, dataset.train)
 
-    def run_steps(state, order, start, stop):
-        replicates = state.step.shape[0]
-        never = put(mesh, np.full(replicates, NEVER, np.int32), BY_REPLICATE)
-        done = state, order, Tally(_no_counts(mesh, replicates), never)
+    def run_steps(state, order, tally, start, stop):
+        done = state, order, tally
         stride = stop - start if form == "looped" else 1
         for first in range(start, stop, stride):
             done = steps(*done, examples, np.int32(first), np.int32(first + stride))

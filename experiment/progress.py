@@ -1,25 +1,33 @@
 """What a run says while it works: bars on a terminal, plain lines in a file and elsewhere."""
 
+import os
 import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from experiment import processes
+
 LINE_SECONDS = 10.0  # at most one plain line of progress in this time
 
 
 class Reporter:
-    """Two bars (units of the run, steps of the unit) on a terminal; lines in `run.log`."""
+    """Two bars (units of the run, steps of the unit) on a terminal; lines in `run.log`.
+
+    Of several processes the first one alone says anything.
+    """
 
     def __init__(self, log_file: Path, units: int, done: int):
-        self._file = open(log_file, "a", encoding="utf-8")  # noqa: SIM115 closed by __exit__
-        self._console = Console(stderr=True)
+        silent = not processes.first()
+        path = os.devnull if silent else log_file
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by __exit__
+        self._console = Console(stderr=True, quiet=silent)
         self._bars: Progress | None = None
         self._unit_bar = self._step_bar = TaskID(0)
         self._begun = self._said = time.monotonic()
         self._name, self._last = "", (0, self._begun)
-        if self._console.is_terminal:
+        if self._console.is_terminal and not silent:
             self._bars = Progress(
                 TextColumn("{task.description:<26}"),
                 BarColumn(),

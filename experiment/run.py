@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiment import checkpoint, metrics
+from experiment import checkpoint, metrics, processes
 from experiment.config import flatten
 from experiment.errors import UserError
 
@@ -34,16 +34,17 @@ KEPT_STEPS = 2  # checkpoints of an unfinished unit: the newest, and one to fall
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An open run folder."""
+    """An open run folder. What says "all processes" is to be called in each of them."""
 
     folder: Path
     mirror: Callable[[list[metrics.Row]], None] | None = None  # where else rows go: TensorBoard
 
     def record(self, rows: list[metrics.Row]) -> None:
-        """Append rows to the metrics."""
-        metrics.append(self.metrics, rows)
-        if self.mirror:
-            self.mirror(rows)
+        """Append rows to the metrics: the first process does."""
+        if processes.first():
+            metrics.append(self.metrics, rows)
+            if self.mirror:
+                self.mirror(rows)
 
     @property
     def metrics(self) -> Path:
@@ -79,37 +80,55 @@ class Unit:
         return checkpoint.exists(self.folder / "final")
 
     def finish(self, tree: Any, metadata: dict[str, Any]) -> None:
-        """Save the result. From here on the unit is done, and its other checkpoints go."""
-        metrics.sync(self.run.metrics)
+        """Save the result (all processes). The unit is done then; its other checkpoints go."""
+        processes.on_first(metrics.sync, self.run.metrics)
         checkpoint.save(self.folder / "final", tree, metadata)
-        self.tidy()
+        processes.on_first(self.tidy)
 
     def result(self, like: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Tree and metadata that `finish` was given, verified."""
+        """Tree and metadata that `finish` was given, verified (all processes)."""
         return checkpoint.restore(self.folder / "final", like)
 
+    def begin_again(self, rows: int) -> None:
+        """Drop the unit's rows after the first `rows`: what comes after them is done again."""
+        processes.on_first(metrics.keep, self.run.metrics, self.name, rows)
+
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
-        """Save where an unfinished unit stands."""
-        metrics.sync(self.run.metrics)
+        """Save where an unfinished unit stands (all processes)."""
+        processes.on_first(metrics.sync, self.run.metrics)
         checkpoint.save(self.folder / f"step-{step:08d}", tree, metadata)
-        for folder in self._steps()[:-KEPT_STEPS]:
-            shutil.rmtree(folder)
+        processes.on_first(self._forget)
 
     def latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
-        """The newest whole checkpoint of an unfinished unit; damaged ones are set aside, aloud."""
-        for folder in reversed(self._steps()):
-            try:
-                return checkpoint.restore(folder, like)
-            except checkpoint.DamagedError as error:
-                checkpoint.set_aside(folder)
-                warn(f"{error}; it is set aside, and the one before it is used")
-        return None
+        """The newest whole checkpoint of an unfinished unit; damaged ones are set aside, aloud.
+
+        All processes.
+        """
+        name, metadata, warnings = processes.on_first(self._newest)
+        for warning in warnings:
+            warn(warning)
+        return (checkpoint.read(self.folder / name, like), metadata) if name else None
 
     def tidy(self) -> None:
         """Remove what a finished unit no longer needs, also of saves that were cut off."""
         for rest in self.folder.glob("step-*"):
             if ".damaged-" not in rest.name:
                 shutil.rmtree(rest)
+
+    def _newest(self) -> tuple[str, dict[str, Any], list[str]]:
+        """Name and metadata of the newest whole checkpoint, and what was set aside."""
+        warnings: list[str] = []
+        for folder in reversed(self._steps()):
+            try:
+                return folder.name, checkpoint.verify(folder), warnings
+            except checkpoint.DamagedError as error:
+                checkpoint.set_aside(folder)
+                warnings.append(f"{error}; it is set aside, and the one before it is used")
+        return "", {}, warnings
+
+    def _forget(self) -> None:
+        for folder in self._steps()[:-KEPT_STEPS]:
+            shutil.rmtree(folder)
 
     def _steps(self) -> list[Path]:
         steps = (path for path in self.folder.glob("step-????????") if checkpoint.exists(path))
@@ -118,23 +137,19 @@ class Unit:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it: two processes in one run would undo each other's rows.
+    """Make the folder and hold it: two commands in one run would undo each other's rows.
+
+    All processes; the first one holds it.
 
     Raises:
-      UserError: it is a file, or another process holds it.
+      UserError: it is a file, or another command holds it.
     """
+    descriptor = processes.on_first(_lock, folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"{folder} is a file, not a folder: give another --workdir") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise UserError(f"{folder} is in use by another process: wait for it, or stop it") from None
     finally:
-        os.close(descriptor)
+        if processes.first():
+            os.close(descriptor)
 
 
 def open_run(
@@ -149,6 +164,8 @@ def open_run(
     without the keys in `extendable`, whose larger value extends the run. `facts` are recorded
     beside it: what else bits depend on, such as the devices and the data's digest.
 
+    All processes; the first one looks and writes.
+
     Returns:
       The run, and warnings: versions, commit or facts other than those it was begun with, and
       finished units whose checkpoints turned out damaged (they are set aside and done again).
@@ -156,7 +173,19 @@ def open_run(
     Raises:
       UserError: the folder holds a run of another identity, or something else.
     """
-    about = {"versions": _versions(), "commit": _commit(), **(facts or {})}
+    run = Run(folder)
+    warnings = processes.on_first(_begin, run, config, extendable, facts or {})
+    if config["log"]["tensorboard"] and processes.first():
+        run = dataclasses.replace(run, mirror=metrics.tensorboard(folder / "tensorboard"))
+    return run, warnings
+
+
+def _begin(
+    run: Run, config: Mapping[str, Any], extendable: tuple[str, ...], facts: Mapping[str, Any]
+) -> list[str]:
+    """Write or compare config.json, and look through what is there; warnings."""
+    folder = run.folder
+    about = {"versions": _versions(), "commit": _commit(), **facts}
     now: dict[str, Any] = {"config": dict(config), **about}
     path = folder / "config.json"
     warnings = []
@@ -173,8 +202,12 @@ def open_run(
         checkpoint.write_atomically(path, json.dumps(now, indent=1))
     start = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "argv": sys.argv[1:], **now}
     metrics.append(folder / "starts.jsonl", [start])
-    mirror = metrics.tensorboard(folder / "tensorboard") if config["log"]["tensorboard"] else None
-    run = Run(folder, mirror)
+    return warnings + _set_damaged_aside(run)
+
+
+def _set_damaged_aside(run: Run) -> list[str]:
+    """Verify every finished unit and tidy up beside it; a warning for each that is to be redone."""
+    warnings = []
     for name in run.units():
         run.unit(name).tidy()
         final = run.unit(name).folder / "final"
@@ -183,7 +216,22 @@ def open_run(
         except checkpoint.DamagedError as error:
             checkpoint.set_aside(final)
             warnings.append(f"{error}; it is set aside, and {name} is done again")
-    return run, warnings
+    return warnings
+
+
+def _lock(folder: Path) -> int:
+    """Descriptor of the folder, made and locked."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder} is a file, not a folder: give another --workdir") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"{folder} is in use by another process: wait for it, or stop it") from None
+    return descriptor
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """python -m lottery.main --config=configs/lottery/FILE.py --workdir=DIR [--config.KEY=VALUE …]"""
 
+import json
 from collections.abc import Sequence
 
 from experiment import config as config_lib
-from experiment import data, mesh, run
-from experiment.errors import run_main
+from experiment import data, interruption, mesh, processes, run
+from experiment.entry import run_main
 from experiment.progress import Reporter
 from lottery import branches, report, setup, spec, tickets
 
@@ -20,23 +21,28 @@ def main(argv: Sequence[str]) -> None:
     parsed, workdir = config_lib.parse(argv, USAGE)
     config = config_lib.resolve(parsed)
     checked = spec.from_config(config)
+    processes.start()
+    processes.same("config", json.dumps(config))
     dataset = data.load(config)
+    processes.same("data set", data.digest(dataset))
     plan = setup.make_plan(checked, config, dataset)
     devices = setup.make_mesh(checked, dataset)
     facts = {"data": data.digest(dataset), "devices": mesh.describe(devices)}
-    with run.locked(workdir):
+    with interruption.watched() as asked, run.locked(workdir):
         opened, warnings = run.open_run(workdir, config, ("levels", "branches"), facts)
         units = tickets.unit_names(checked)
-        done = set(units) & set(opened.units())
+        done = set(units) & set(processes.on_first(opened.units))
         with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
             for warning in warnings:
                 reporter.say(f"warning: {warning}")
             if len(done) < len(units):
                 experiment = setup.make_experiment(
-                    checked, config, dataset, plan, devices, opened, reporter
+                    checked, config, dataset, plan, devices, opened, reporter, asked
                 )
                 tickets.find_tickets(experiment, branches.train_branch)
-        report.show([workdir])
+        if processes.first():
+            report.show([workdir])
+        processes.wait_for_all("the report")
 
 
 if __name__ == "__main__":

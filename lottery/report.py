@@ -15,7 +15,8 @@ from rich.table import Table
 from experiment import config as config_lib
 from experiment import figures
 from experiment.checkpoint import write_atomically
-from experiment.errors import UserError, run_main
+from experiment.entry import run_main
+from experiment.errors import UserError
 from experiment.metrics import mean_and_spread
 from lottery import plots, results
 from lottery.results import Point, Results

@@ -13,6 +13,7 @@ from experiment import keys, optim, programs
 from experiment import mesh as mesh_lib
 from experiment.data import Dataset
 from experiment.errors import UserError
+from experiment.interruption import Interruption
 from experiment.progress import Reporter
 from experiment.run import Run
 from lottery import masks, schedule, tickets
@@ -57,6 +58,7 @@ def make_experiment(
     mesh: Mesh,
     run: Run,
     reporter: Reporter,
+    interruption: Interruption,
 ) -> tickets.Experiment:
     """Everything that stays the same from level to level; nothing is compiled yet."""
     network_of = functools.partial(_make_network, spec, dataset, mesh)
@@ -71,6 +73,7 @@ def make_experiment(
         spec=spec,
         run=run,
         reporter=reporter,
+        interruption=interruption,
         mesh=mesh,
         network=network_of(config["model"]),
         narrowed=narrowed,

@@ -13,9 +13,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from experiment import keys, loop
+from experiment import keys, loop, processes
 from experiment import mesh as mesh_lib
 from experiment.errors import UserError
+from experiment.interruption import Interruption
 from experiment.loop import Schedule
 from experiment.programs import Programs
 from experiment.progress import Reporter
@@ -49,6 +50,7 @@ class Experiment(NamedTuple):
     spec: LotterySpec
     run: Run
     reporter: Reporter
+    interruption: Interruption
     mesh: Mesh
     network: Network
     narrowed: Callable[[int], Network]  # n → dense, same family, at most n parameters
@@ -67,14 +69,15 @@ def find_tickets(
     """
     run, network = experiment.run, experiment.network
     prune = _make_prune(experiment)
-    point, best = _train_to_rewind_step(experiment)
+    done = frozenset(processes.on_first(run.units))
+    point, best = _train_to_rewind_step(experiment, "start" in done)
     dense = network.ones(point.variables["params"])
     ticket = like = Ticket(dense, point.variables, point.variables)
     for level in range(experiment.spec.levels + 1):
         branches = [b for b, chosen in experiment.spec.branches.items() if level in chosen]
-        branches = [b for b in branches if not run.unit(unit_name(level, b)).done]
-        if run.unit(unit_name(level, "ticket")).done:
-            if branches or not run.unit(unit_name(level + 1, "ticket")).done:
+        branches = [b for b in branches if unit_name(level, b) not in done]
+        if unit_name(level, "ticket") in done:
+            if branches or unit_name(level + 1, "ticket") not in done:
                 ticket = Ticket(*run.unit(unit_name(level, "ticket")).result(tuple(like))[0])
         elif level == 0:
             ticket = train_unit(experiment, network, "ticket", level, dense, point, best)
@@ -179,7 +182,9 @@ def make_network(
     )
 
 
-def _train_to_rewind_step(experiment: Experiment) -> tuple[TrainState, loop.Best | None]:
+def _train_to_rewind_step(
+    experiment: Experiment, done: bool
+) -> tuple[TrainState, loop.Best | None]:
     """The dense state at the rewind step and its early-stopping point: the unit `start`."""
     spec, network, run = experiment.spec, experiment.network, experiment.run
     init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(experiment.roots)
@@ -189,7 +194,7 @@ def _train_to_rewind_step(experiment: Experiment) -> tuple[TrainState, loop.Best
     state = network.start(experiment.roots, mask, variables, zero)
     unit = run.unit("start")
     best = loop.no_best(state) if experiment.validate else None
-    if unit.done:
+    if done:
         return unit.result((state, best))[0]
     experiment.reporter.begin(unit.name, 0, spec.rewind.step)
     if spec.rewind.step:
@@ -214,7 +219,15 @@ def _train(
     schedule = Schedule(stop, spec.eval_every, spec.checkpoint.every_seconds)
     splits = loop.Splits(validation=experiment.validate, test=test)
     return loop.train(
-        network.programs, state, schedule, unit, fields, experiment.reporter, splits, best
+        network.programs,
+        state,
+        schedule,
+        unit,
+        fields,
+        experiment.reporter,
+        splits,
+        experiment.interruption,
+        best,
     )
 
 
@@ -245,7 +258,7 @@ def _fields(
 
 def _kept(mask: masks.Mask) -> np.ndarray:
     """Kept weights, [R] int."""
-    return np.sum([np.asarray(n) for n in jax.vmap(masks.kept)(mask).values()], axis=0)
+    return np.sum(list(mesh_lib.fetch(jax.vmap(masks.kept)(mask)).values()), axis=0)
 
 
 def _parameters(mask: masks.Mask, variables: Any) -> np.ndarray:
@@ -257,7 +270,7 @@ def _parameters(mask: masks.Mask, variables: Any) -> np.ndarray:
 
 def _metadata(experiment: Experiment, branch: str, level: int, mask: masks.Mask) -> dict[str, Any]:
     """What was asked and what came out, by layer, for the report; an empty layer is announced."""
-    kept = {layer: np.asarray(n).tolist() for layer, n in jax.vmap(masks.kept)(mask).items()}
+    kept = {k: n.tolist() for k, n in mesh_lib.fetch(jax.vmap(masks.kept)(mask)).items()}
     sizes: dict[str, int] = {}
     for path, leaf in mask.items():
         layer = masks.layer_of(path)

@@ -57,7 +57,7 @@ def _compile(model, dataset, rows, columns, replicates=2, form=None, rate=0.1):
 
 def _run(compiled, state, start, stop):
     order = compiled.order(state.key, start)
-    return compiled.run_steps(state, order, start, stop)
+    return compiled.run_steps(state, order, compiled.no_tally(len(state.step)), start, stop)
 
 
 def _close(a, b, rtol):

@@ -10,7 +10,7 @@ import pytest
 
 from experiment import config as config_lib
 from experiment import run
-from experiment.errors import run_main
+from experiment.entry import run_main
 from lottery import main, tickets
 
 ROOT = Path(__file__).parents[2]

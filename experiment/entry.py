@@ -1,0 +1,46 @@
+"""How a command ends: its exit code, and one line that says why."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from experiment import processes
+from experiment.errors import UserError
+from experiment.interruption import BY_HAND, Interrupted
+
+
+def run_main(entry: Callable[[Sequence[str]], None]) -> None:
+    """Run a `main` to its end, and the process with it.
+
+    Exit codes: 0 done; 2 a user's mistake; 75 asked to stop (SIGTERM), and 130 by hand (Ctrl-C):
+    both have saved, and the same command continues.
+    """
+    try:
+        entry(sys.argv[1:])
+    except UserError as error:
+        _leave(2, f"error: {error}")
+    except Interrupted as stop:
+        _leave(stop.code, str(stop))
+    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(128 + signal.SIGPIPE)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _leave(2, f"error: {what}. What was written before is whole: mend it, start again")
+    except KeyboardInterrupt:
+        _leave(BY_HAND, "\ninterrupted; the same command continues")
+    except Exception:
+        if processes.count() > 1:  # say it now: the others have to be told by leaving
+            sys.excepthook(*sys.exc_info())
+            _leave(1)
+        raise
+
+
+def _leave(code: int, message: str = "") -> None:
+    if message:
+        print(message, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    processes.leave(code)
+    sys.exit(code)

@@ -1,0 +1,141 @@
+"""python launch/local.py --processes=2 [--devices=4] -- python -m lottery.main …
+
+Starts N processes of one run on this machine: a rehearsal for a pod or a cluster. They find one
+another as they would there; CPU devices talk through sockets. `python` is the interpreter that
+runs this file. The first process has the terminal, lines of the others carry their number. If one
+dies, it is named and the others are ended; SIGTERM and Ctrl-C are passed on to all. Its exit code is
+that of the process that failed first, or theirs.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import IO
+
+GRACE_SECONDS = 10.0  # for the others to end by themselves, once one has failed
+POLL_SECONDS = 0.05
+
+
+def main(argv: Sequence[str]) -> int:
+    """Start the processes, wait for all, and say which one failed."""
+    flags = _parse(argv)
+    port = _free_port()
+    if flags.dry_run:
+        for index in range(flags.processes):
+            shown = " ".join(f"{k}={v}" for k, v in _environment(flags, port, index).items())
+            print(shown, *flags.command)
+        return 0
+    children = [_start(flags, port, index) for index in range(flags.processes)]
+    readers = [_relay(child, index) for index, child in enumerate(children) if index]
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    code = _wait(children)
+    for reader in readers:
+        reader.join()
+    return code
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="launch/local.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="python launch/local.py --processes=N [--devices=D] [--dry-run] -- COMMAND …",
+    )
+    parser.add_argument("--processes", type=int, required=True, help="how many to start")
+    parser.add_argument("--devices", type=int, default=0, help="CPU devices each (0: JAX's own)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be started")
+    parser.add_argument("command", nargs="+", help="what each of them runs")
+    flags = parser.parse_args(argv)
+    if flags.processes < 1 or flags.devices < 0:
+        parser.error("--processes must be at least 1, --devices at least 0")
+    if flags.command[0] in ("python", "python3"):
+        flags.command[0] = sys.executable
+    return flags
+
+
+def _environment(flags: argparse.Namespace, port: int, index: int) -> dict[str, str]:
+    """What tells a process which one it is."""
+    own = {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": str(flags.processes),
+        "JAX_PROCESS_ID": str(index),
+    }
+    devices = {"JAX_NUM_CPU_DEVICES": str(flags.devices), "JAX_PLATFORMS": "cpu"}
+    return {**own, **(devices if flags.devices else {})}
+
+
+def _start(flags: argparse.Namespace, port: int, index: int) -> subprocess.Popen:
+    """A process in a session of its own: Ctrl-C comes to it once, from here."""
+    pipe = subprocess.PIPE if index else None
+    return subprocess.Popen(
+        flags.command,
+        env={**os.environ, **_environment(flags, port, index)},
+        stdout=pipe,
+        stderr=subprocess.STDOUT if index else None,
+        start_new_session=True,
+    )
+
+
+def _relay(child: subprocess.Popen, index: int) -> threading.Thread:
+    """Print what a process says, each line with its number."""
+
+    def copy(stream: IO[bytes]) -> None:
+        for line in stream:
+            sys.stderr.write(f"[{index}] {line.decode(errors='replace')}")
+            sys.stderr.flush()
+
+    thread = threading.Thread(target=copy, args=(child.stdout,))
+    thread.start()
+    return thread
+
+
+def _wait(children: Sequence[subprocess.Popen]) -> int:
+    """Wait for all; end the rest soon after one has failed. The code of the first that did."""
+    failed: int | None = None
+    deadline = float("inf")
+    while any(child.poll() is None for child in children):
+        codes = [child.poll() for child in children]
+        if failed is None and any(codes):
+            failed = next(index for index, code in enumerate(codes) if code)
+            deadline = time.monotonic() + GRACE_SECONDS
+            print(f"process {failed} of {len(children)} {_ending(codes[failed])}", file=sys.stderr)
+        if time.monotonic() > deadline:
+            for index, child in enumerate(children):
+                if child.poll() is None:
+                    print(f"process {index} is ended: it waits for {failed}", file=sys.stderr)
+                    child.kill()
+            deadline = float("inf")
+        time.sleep(POLL_SECONDS)
+    codes = [child.returncode for child in children]
+    code = next((code for code in codes if code), 0) if failed is None else codes[failed]
+    return 128 - code if code < 0 else code
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with code {code}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from experiment import processes
@@ -30,10 +31,9 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
         _leave(2, f"error: {what}. What was written before is whole: mend it, start again")
     except KeyboardInterrupt:
         _leave(BY_HAND, "\ninterrupted; the same command continues")
-    except Exception:
-        if processes.count() > 1:  # say it now: the others have to be told by leaving
-            sys.excepthook(*sys.exc_info())
-            _leave(1)
+    except Exception as error:
+        if processes.count() > 1:  # said now: what Python says at the end would come too late
+            _leave(1, processes.lost(error) or traceback.format_exc())
         raise
 
 

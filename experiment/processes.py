@@ -8,7 +8,10 @@ import functools
 import hashlib
 import json
 import os
+import re
+import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -23,6 +26,7 @@ HEARTBEAT_SECONDS = 30  # a process that is silent for so long is dead, and JAX 
 LEAVE_SECONDS = 5.0  # that a process which fails waits for the others to fail alike
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # set by srun and mpirun
+LOST = re.compile("gloo|nccl|closed by peer|unavailable", re.IGNORECASE)  # in JAX's words
 T = TypeVar("T")
 
 
@@ -115,6 +119,24 @@ def wait_for_all(what: str) -> None:
     """Return once every process has come here."""
     if count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def lost(error: Exception) -> str:
+    """Why a collective failed, if it did so because another process has ended; else "".
+
+    Waits for JAX, which in general ends this process meanwhile, naming the one that is dead.
+    """
+    reason = str(error).strip().partition("\n")[0]
+    if not LOST.search(reason):
+        return ""
+    print(
+        f"error: another of the {count()} processes has ended ({reason}): JAX names it within "
+        f"{HEARTBEAT_SECONDS} s. The same command continues",
+        file=sys.stderr,
+        flush=True,
+    )
+    time.sleep(HEARTBEAT_SECONDS + LEAVE_SECONDS)
+    return "error: which process has ended could not be found out"
 
 
 def leave(code: int) -> None:

@@ -3,8 +3,8 @@
 Starts N processes of one run on this machine: a rehearsal for a pod or a cluster. They find one
 another as they would there; CPU devices talk through sockets. `python` is the interpreter that
 runs this file. The first process has the terminal, lines of the others carry their number. If one
-dies, it is named and the others are ended; SIGTERM and Ctrl-C are passed on to all. Its exit code is
-that of the process that failed first, or theirs.
+dies, it is named and the others are ended; SIGTERM and Ctrl-C are passed on to all. Its exit code
+is theirs, or that of the process that failed first.
 """
 
 import argparse

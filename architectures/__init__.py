@@ -24,15 +24,27 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "residual_mlp": ResidualMLP,
 }
 
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """The config's `model` section: a name, and a multiplier of every hidden layer's width."""
+    """The config's `model` section.
+
+    Attributes:
+      name: one of `MODELS`.
+      width: multiplies the width of every hidden layer (1.0 = the paper's).
+      dtype: what layers compute in, `float32` or `bfloat16`; parameters, optimiser state, batch
+        statistics and the loss are float32 under both.
+    """
 
     name: str
     width: float = 1.0
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise unknown("model.dtype", self.dtype, DTYPES)
         if self.name not in MODELS:
             raise unknown("model", self.name, MODELS)
         if not 0 < self.width < math.inf:
@@ -43,15 +55,14 @@ def build(config: Mapping[str, Any], classes: int) -> nn.Module:
     """The module that a config names.
 
     Args:
-      config: an experiment's config or its `model` section: `name`, one of `MODELS`, and
-        `width`, which multiplies the width of every hidden layer (1.0 = the paper's).
+      config: an experiment's config or its `model` section: the keys of `ModelSpec`.
       classes: number of outputs.
 
     Raises:
-      UserError: an unknown name, or a width that is not positive.
+      UserError: an unknown name or dtype, or a width that is not positive.
     """
     spec = config_lib.build(ModelSpec, config.get("model", config), "model")
-    return MODELS[spec.name](classes=classes, width=spec.width)
+    return MODELS[spec.name](classes=classes, width=spec.width, dtype=DTYPES[spec.dtype])
 
 
 def shapes(module: nn.Module, shape: tuple[int, ...]) -> Any:

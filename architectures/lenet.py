@@ -1,7 +1,11 @@
 """LeNet-300-100 and LeNet-5, the first subjects of lottery tickets and deep compression."""
 
+import functools
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from architectures.initializers import scaled
 
@@ -16,13 +20,15 @@ class LeNet300100(nn.Module):
 
     classes: int
     width: float = 1.0
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        dense = functools.partial(nn.Dense, kernel_init=glorot, dtype=self.dtype)
         x = inputs.reshape((inputs.shape[0], -1))
         for name, units in (("fc1", 300), ("fc2", 100)):
-            x = nn.relu(nn.Dense(scaled(units, self.width), kernel_init=glorot, name=name)(x))
-        return nn.Dense(self.classes, kernel_init=glorot, name="output")(x)
+            x = nn.relu(dense(scaled(units, self.width), name=name)(x))
+        return dense(self.classes, name="output")(x)
 
 
 class LeNet5(nn.Module):
@@ -35,14 +41,17 @@ class LeNet5(nn.Module):
 
     classes: int
     width: float = 1.0
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        conv = functools.partial(nn.Conv, kernel_init=glorot, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=glorot, dtype=self.dtype)
         x = inputs
         for name, channels in (("conv1", 20), ("conv2", 50)):
             channels = scaled(channels, self.width)
-            x = nn.Conv(channels, (5, 5), padding="VALID", kernel_init=glorot, name=name)(x)
+            x = conv(channels, (5, 5), padding="VALID", name=name)(x)
             x = nn.max_pool(nn.relu(x), (2, 2), strides=(2, 2))
         x = x.reshape((x.shape[0], -1))
-        x = nn.relu(nn.Dense(scaled(500, self.width), kernel_init=glorot, name="fc1")(x))
-        return nn.Dense(self.classes, kernel_init=glorot, name="output")(x)
+        x = nn.relu(dense(scaled(500, self.width), name="fc1")(x))
+        return dense(self.classes, name="output")(x)

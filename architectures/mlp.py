@@ -2,6 +2,8 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from architectures.initializers import scaled, torch_bias, torch_kernel
 
@@ -16,6 +18,7 @@ class ResidualMLP(nn.Module):
 
     classes: int
     width: float = 1.0
+    dtype: DTypeLike = jnp.float32
     hidden: int = 500
 
     @nn.compact
@@ -28,4 +31,7 @@ class ResidualMLP(nn.Module):
 
     def _dense(self, x: jax.Array, units: int, name: str) -> jax.Array:
         bias = torch_bias(x.shape[-1])
-        return nn.Dense(units, kernel_init=torch_kernel, bias_init=bias, name=name)(x)
+        dense = nn.Dense(
+            units, True, self.dtype, kernel_init=torch_kernel, bias_init=bias, name=name
+        )
+        return dense(x)

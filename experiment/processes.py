@@ -47,6 +47,7 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"cannot join the run's other processes: {error}") from error
+    _silence_gloo()
 
 
 def index() -> int:
@@ -166,6 +167,15 @@ def _described(environment: Mapping[str, str]) -> dict[str, Any] | None:
         return {"coordinator_address": address, "num_processes": number, "process_id": own}
     several = any(int(environment.get(name, 1)) > 1 for name in TASKS)
     return {} if several or environment.get("JAX_DISTRIBUTED") == "auto" else None
+
+
+def _silence_gloo() -> None:
+    """Keep standard output for ours: Gloo tells the C library's whom it is connected to."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    sys.stdout = os.fdopen(own, "w", encoding="utf-8")
 
 
 def _from_first(message: bytes) -> bytes:

@@ -29,6 +29,7 @@ from experiment.errors import UserError
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 NOT_IDENTITY = ("mesh.", "data.dir", "log.", "checkpoint.", "published")
+ADDED = {"model.dtype": "float32"}  # keys that older runs lack, with what they meant then
 KEPT_STEPS = 2  # checkpoints of an unfinished unit: the newest, and one to fall back to
 
 
@@ -253,9 +254,11 @@ def read_about(folder: Path) -> dict[str, Any]:
 def _refuse_other(
     folder: Path, began: Mapping[str, Any], now: Mapping[str, Any], extendable: tuple[str, ...]
 ) -> None:
+    there, here = flatten(began), flatten(json.loads(json.dumps(now)))
+    there = {key: value for key, value in ADDED.items() if key in here} | there
     before, after = (
-        {key: value for key, value in flatten(config).items() if not _ignored(key, extendable)}
-        for config in (began, json.loads(json.dumps(now)))
+        {key: value for key, value in flat.items() if not _ignored(key, extendable)}
+        for flat in (there, here)
     )
     differing = [
         key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)

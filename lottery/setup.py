@@ -93,5 +93,6 @@ def _make_network(
         dataset,
         mesh,
         batch_size=spec.train.batch_size,
+        stride=spec.checkpoint.poll_steps,
     )
     return tickets.make_network(compiled, optimizer, mesh, spec.prune.is_prunable)

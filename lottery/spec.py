@@ -79,13 +79,15 @@ class RewindSpec:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSpec:
-    """`checkpoint`: how often an unfinished level is saved."""
+    """`checkpoint`: how often an unfinished level is saved, and looks whether it shall stop."""
 
     every_seconds: float
+    poll_steps: int
 
     def __post_init__(self) -> None:
         if not self.every_seconds >= 0:
             raise UserError(f"checkpoint.every_seconds={self.every_seconds} must be at least 0")
+        _at_least("checkpoint", self, poll_steps=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,11 @@ def get_config() -> ml_collections.ConfigDict:
         split_seed=0,
         standardize=True,  # subtract the training mean, divide by the deviation
     )
-    config.model = dict(name="lenet_300_100", width=1.0)
+    config.model = dict(
+        name="lenet_300_100",
+        width=1.0,
+        dtype="float32",  # bfloat16: layers compute in it; parameters stay float32
+    )
     config.train = dict(steps=400, batch_size=100)
     config.optimizer = dict(
         name="adam",  # sgd, momentum, nesterov, adam, adamw
@@ -50,6 +54,9 @@ def get_config() -> ml_collections.ConfigDict:
         random_reinit=anything(()), random_mask=anything(()), small_dense=anything(())
     )
     config.mesh = dict(replicate=0, data=0)  # devices an axis; 0 = choose
-    config.checkpoint = dict(every_seconds=60.0)  # inside a level
+    config.checkpoint = dict(
+        every_seconds=60.0,  # inside a level
+        poll_steps=50,  # of a dense model, between two looks whether it is asked to stop
+    )
     config.log = dict(tensorboard=False)
     return config

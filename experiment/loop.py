@@ -100,7 +100,7 @@ def train(
         unit.save(step, place, {"step": step, "rows": writer.rows})
 
     order = programs.order(state.key, step)
-    on_disk, saved, seconds = step, time.monotonic(), processes.broadcast(0)
+    on_disk, clock = step, _Clock(schedule.checkpoint_seconds)
     while step < schedule.stop:
         if interruption.reached():
             if step > on_disk:
@@ -109,20 +109,14 @@ def train(
         evaluation = min(schedule.stop, (step // schedule.eval_every + 1) * schedule.eval_every)
         following, before = min(evaluation, step + programs.stride), tally
         state, order, tally = programs.run_steps(state, order, tally, step, following)
-        step = following
         jax.block_until_ready(before)
-        if step < evaluation:
-            continue
-        counts = {"train": tally.counts}
-        if best:
-            counts["validation"] = programs.evaluate(state.variables, "validation")
-            best = _keep_better(best, state, counts["validation"])
-        writer.push(_Pending(step, counts, tally.first_bad))
-        tally = nothing
-        if float(seconds) >= schedule.checkpoint_seconds and step < schedule.stop:
-            save()
-            on_disk, saved = step, time.monotonic()
-        seconds = processes.broadcast(time.monotonic() - saved)  # read at the next evaluation
+        step = following
+        if step == evaluation:
+            best = _evaluate(programs, _Place(state, best, tally), step, writer)
+            tally = nothing
+            if clock.due() and step < schedule.stop:
+                save()
+                on_disk = step
     writer.flush()
     _check_variables(state.variables, step, unit.name)
     if splits.test:
@@ -140,6 +134,33 @@ def _resume(unit: Unit, place: _Place, reporter: Reporter) -> tuple[_Place, int,
         reporter.say(f"{unit.name}  continues from step {step}")
     unit.begin_again(rows)
     return place, step, rows
+
+
+def _evaluate(programs: Programs, place: _Place, step: int, writer: "_Writer") -> Best | None:
+    """Rows of the steps since the last evaluation and of this one; the early-stopping point."""
+    state, best, tally = place
+    counts = {"train": tally.counts}
+    if best:
+        counts["validation"] = programs.evaluate(state.variables, "validation")
+        best = _keep_better(best, state, counts["validation"])
+    writer.push(_Pending(step, counts, tally.first_bad))
+    return best
+
+
+class _Clock:
+    """Is it time for a checkpoint? By the first process's clock, read one evaluation late."""
+
+    def __init__(self, seconds: float):
+        self._seconds, self._saved = seconds, time.monotonic()
+        self._elapsed = processes.broadcast(0)
+
+    def due(self) -> bool:
+        """To be asked at every evaluation, in all processes."""
+        due = float(self._elapsed) >= self._seconds
+        if due:
+            self._saved = time.monotonic()
+        self._elapsed = processes.broadcast(time.monotonic() - self._saved)
+        return due
 
 
 class _Writer:

@@ -7,7 +7,6 @@ to stop soon when it is asked to. With several processes, all of them run it ali
 
 # R replicates
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiment import mesh, metrics, processes
-from experiment.errors import UserError
+from experiment import mesh, processes
 from experiment.interruption import Interruption
-from experiment.programs import NEVER, Programs, Tally
+from experiment.programs import Programs, Tally
 from experiment.progress import Reporter
 from experiment.run import Unit
 from experiment.step import Counts, TrainState
+from experiment.writer import Pending, Writer, not_finite
 
 
 class Best(NamedTuple):
@@ -56,14 +55,6 @@ class _Place(NamedTuple):
     tally: Tally  # of the steps since the last evaluation
 
 
-class _Pending(NamedTuple):
-    """Results that may still be on their way from the device."""
-
-    step: int
-    counts: dict[str, Counts]
-    first_bad: jax.Array
-
-
 def train(
     programs: Programs,
     state: TrainState,
@@ -91,7 +82,7 @@ def train(
     nothing = programs.no_tally(len(state.step))
     (state, best, tally), step, rows = _resume(unit, _Place(state, best, nothing), reporter)
     reporter.begin(unit.name, step, schedule.stop)
-    writer = _Writer(unit, fields, reporter, schedule.stop, rows)
+    writer = Writer(unit, fields, reporter, schedule.stop, rows)
 
     def save() -> None:
         writer.flush()
@@ -136,14 +127,14 @@ def _resume(unit: Unit, place: _Place, reporter: Reporter) -> tuple[_Place, int,
     return place, step, rows
 
 
-def _evaluate(programs: Programs, place: _Place, step: int, writer: "_Writer") -> Best | None:
+def _evaluate(programs: Programs, place: _Place, step: int, writer: Writer) -> Best | None:
     """Rows of the steps since the last evaluation and of this one; the early-stopping point."""
     state, best, tally = place
     counts = {"train": tally.counts}
     if best:
         counts["validation"] = programs.evaluate(state.variables, "validation")
         best = _keep_better(best, state, counts["validation"])
-    writer.push(_Pending(step, counts, tally.first_bad))
+    writer.push(Pending(step, counts, tally.first_bad))
     return best
 
 
@@ -163,53 +154,7 @@ class _Clock:
         return due
 
 
-class _Writer:
-    """Writes a unit's rows, those of an evaluation once the next one has been asked for."""
-
-    def __init__(
-        self, unit: Unit, fields: Mapping[str, Any], reporter: Reporter, stop: int, rows: int
-    ):
-        self.rows = rows  # of this unit, so far
-        self._unit, self._fields, self._reporter, self._stop = unit, fields, reporter, stop
-        self._begun = time.monotonic()
-        self._waiting: list[_Pending] = []
-
-    def push(self, pending: _Pending) -> None:
-        """Take the newest results, write the ones before."""
-        self.flush()
-        counts, first_bad = mesh.gather((pending.counts, pending.first_bad))
-        self._waiting.append(_Pending(pending.step, counts, first_bad))
-
-    def flush(self) -> None:
-        """Fetch, check and write what is waiting."""
-        for pending in self._waiting:
-            _check_first_bad(pending.first_bad, self._unit.name)
-            for split, counts in pending.counts.items():
-                new = self.write(split, pending.step, counts)
-            means = (float(np.mean([row[key] for row in new])) for key in ("loss", "accuracy"))
-            self._reporter.update(pending.step, self._stop, *means)
-        self._waiting.clear()
-
-    def write(self, split: str, step: Any, counts: Counts, **fields: Any) -> list[metrics.Row]:
-        """One row a replicate. The step and the fields are scalars or have an entry a replicate."""
-        loss, correct, examples = (np.asarray(leaf) for leaf in counts)
-        shared = {"step": step, **self._fields, **fields}
-        rows = []
-        for replicate, total in enumerate(examples.tolist()):
-            own = {k: v[replicate] if np.ndim(v) else v for k, v in shared.items()}
-            own = {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()}
-            mean, accuracy = float(loss[replicate]) / total, int(correct[replicate]) / total
-            if not math.isfinite(mean):
-                raise _not_finite(f"{split} loss", self._unit.name, replicate, own["step"])
-            row = {"unit": self._unit.name, **own, "replicate": replicate, "split": split}
-            seconds = round(time.monotonic() - self._begun, 3)
-            rows.append({**row, "loss": mean, "accuracy": accuracy, "seconds": seconds})
-        self._unit.run.record(rows)
-        self.rows += len(rows)
-        return rows
-
-
-def _test(programs: Programs, state: TrainState, best: Best | None, writer: _Writer) -> None:
+def _test(programs: Programs, state: TrainState, best: Best | None, writer: Writer) -> None:
     """Test rows: at the early-stopping step, where there is one, and at the end."""
     ends = [("early_stop", best.step, best.variables)] if best else []
     for at, steps, variables in [*ends, ("end", state.step, state.variables)]:
@@ -217,25 +162,11 @@ def _test(programs: Programs, state: TrainState, best: Best | None, writer: _Wri
         writer.write("test", steps, counts, at=at)
 
 
-def _check_first_bad(first_bad: jax.Array, unit: str) -> None:
-    steps = np.asarray(first_bad)
-    if (steps != NEVER).any():
-        replicate = int(np.argmin(steps))
-        raise _not_finite("training loss", unit, replicate, int(steps[replicate]))
-
-
 def _check_variables(variables: Any, step: int, unit: str) -> None:
     """A loss may be finite one step longer than the weights that it was computed from."""
     finite = mesh.fetch(_all_finite(variables))
     if not finite.all():
-        raise _not_finite("result of the update", unit, int(np.argmin(finite)), step)
-
-
-def _not_finite(what: str, unit: str, replicate: int, step: int) -> UserError:
-    return UserError(
-        f"the {what} is not finite: {unit}, replicate {replicate}, step {step}. What was saved "
-        "before is kept; try a smaller optimizer.learning_rate (in another --workdir)"
-    )
+        raise not_finite("result of the update", unit, int(np.argmin(finite)), step)
 
 
 @jax.jit

@@ -32,8 +32,8 @@ from experiment.step import Batch, Counts, TrainState, make_eval_step, make_loss
 
 Form = Literal["looped", "single"]
 EVAL_BATCH = 1000
-# Without it a sum over an axis of one device is compiled as an all-reduce of one device with itself.
-# JAX calls the switch temporary: where it is gone, results are the same, and these are left over.
+# Without it, a sum over an axis of one device is compiled as an all-reduce of that device alone.
+# JAX calls the switch temporary: where it is gone, results are the same and those are left over.
 _one_device_is_no_axis = getattr(
     jax, "remove_size_one_mesh_axis_from_type", lambda on: contextlib.nullcontext()
 )

@@ -11,6 +11,8 @@ devices by `shard_map`, and repeated. Two forms compute the same:
 
 # R replicates (on one device: its share), N examples, B batch
 
+import contextlib
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -31,6 +33,11 @@ from experiment.step import Batch, Counts, TrainState, make_eval_step, make_loss
 Form = Literal["looped", "single"]
 EVAL_BATCH = 1000
 STRIDE = 50  # steps: a fraction of a second between two looks at the world outside
+# Without it, a sum over an axis of one device is compiled as an all-reduce of that device alone.
+# JAX calls the switch temporary: where it is gone, results are the same and those are left over.
+_one_device_is_no_axis = getattr(
+    jax, "remove_size_one_mesh_axis_from_type", lambda on: contextlib.nullcontext()
+)
 NEVER = np.iinfo(np.int32).max  # the step of the first loss that was not finite, if all were
 
 
@@ -190,7 +197,13 @@ def default_form(model: nn.Module, example: jax.Array) -> Form:
 
 def _sharded(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, **options: Any) -> Any:
     mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
-    return jax.jit(mapped, **options)
+
+    @functools.wraps(function)
+    def on_mesh(*args):
+        with _one_device_is_no_axis(True):
+            return mapped(*args)
+
+    return jax.jit(on_mesh, **options)
 
 
 def _steps_per_epoch(dataset: Dataset, batch_size: int) -> int:

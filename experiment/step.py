@@ -13,6 +13,7 @@ import optax
 from jax import lax
 
 from experiment import keys
+from experiment.errors import UserError
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -74,12 +75,13 @@ def make_train_step(
 
     With `axis`, the batch is one device's share: the loss is averaged over that mesh axis
     *inside* the differentiated function, which makes the gradient the whole batch's (under
-    `shard_map` nothing may be averaged after `jax.grad`), and batch statistics are averaged too.
+    `shard_map` nothing may be averaged after `jax.grad`). Batch statistics must leave the model
+    averaged over that axis, as BatchNorm's are with `axis_name=axis`: they are not moved again.
+
+    The step raises, when traced:
+      UserError: batch statistics that may differ between the devices of `axis`.
     """
     optimizer = optax.with_extra_args_support(optimizer)
-
-    def mean(tree: Any) -> Any:
-        return lax.pmean(tree, axis) if axis else tree
 
     def train_step(state, batch):
         key = jax.random.fold_in(keys.stream(state.key, "step"), state.step)
@@ -88,21 +90,50 @@ def make_train_step(
 
         def objective(params):
             loss, aux = loss_fn(key, {**state.variables, "params": params}, batch)
-            return mean(loss), aux
+            return lax.pmean(loss, axis) if axis else loss, aux
 
         params = state.variables["params"]
         (loss, (updated, counts)), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        if axis:
+            _refuse_own_statistics(updated, axis)
         updates, opt_state = optimizer.update(grads, state.opt_state, params, step=state.step)
         variables = {
             **state.variables,
-            **mean(updated),
+            **updated,
             "params": optax.apply_updates(params, updates),
         }
-        counts = lax.psum(counts, axis) if axis else counts
+        counts = _total(counts, axis) if axis else counts
         new = state.replace(step=state.step + 1, variables=variables, opt_state=opt_state)
         return new, (loss, counts)
 
     return train_step
+
+
+def _total(counts: Counts, axis: str) -> Counts:
+    """Sums over the devices of `axis`, moved as one vector of floats.
+
+    So they can travel with the gradients: integers would need an all-reduce of their own, and its
+    wait. Floats hold counts exactly, up to 2**24 examples a batch.
+    """
+    dtype = jnp.promote_types(counts.loss.dtype, jnp.float32)
+    sums = lax.psum(jnp.stack([count.astype(dtype) for count in counts]), axis)
+    return Counts(*(total.astype(count.dtype) for total, count in zip(sums, counts, strict=True)))
+
+
+def _refuse_own_statistics(updated: Any, axis: str) -> None:
+    """Raise where a leaf is one device's own, by the marks that `shard_map` keeps.
+
+    Averaging here instead would hide that each device normalised by its share of the batch.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(updated):
+        try:  # only what is equal on all devices can be cast; the result is not used
+            lax.pcast(leaf, axis, to="varying")
+        except ValueError:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UserError(
+                f"{name} differs between the devices that share a batch: "
+                f'its BatchNorm needs axis_name="{axis}" in training'
+            ) from None
 
 
 def make_eval_step(model: nn.Module) -> Callable[[Any, Batch], Counts]:

@@ -91,13 +91,7 @@ def load(config: Mapping[str, Any]) -> Dataset:
             f"{name} has training examples of shape {train.images.shape[1:]} but test examples of "
             f"shape {test.images.shape[1:]}"
         )
-    if not 0 <= held < len(train.labels):
-        raise UserError(
-            f"data.validation_examples={held} must be at least 0 and less than the "
-            f"{len(train.labels)} training examples of {name}"
-        )
-    order = np.random.default_rng(spec.split_seed).permutation(len(train.labels))
-    kept, held_out = np.sort(order[held:]), np.sort(order[:held])
+    kept, held_out = sources.hold_out(name, len(train.labels), held, spec.split_seed)
     validation = Split(train.images[held_out], train.labels[held_out])
     train = Split(train.images[kept], train.labels[kept])
     moments = _moments(train.images) if spec.standardize else _no_moments(train.images)

@@ -129,6 +129,8 @@ def open_tfds(name: str, folder: str):
             raise UserError(
                 f"{name} has no feature {part!r}: an image classification set is needed"
             )
+    if getattr(builder.info.features["label"], "num_classes", None) is None:
+        raise UserError(f"the labels of {name} are no classes: a classification set is needed")
     return builder
 
 

@@ -170,6 +170,10 @@ def _digest(builder: Any, splits: Sequence[str]) -> str:
     about: list[Any] = [builder.info.full_name]
     for split in splits:
         info = builder.info.splits[split]
-        sizes = [os.path.getsize(path) for path in info.filepaths]
+        try:
+            sizes = [os.path.getsize(path) for path in info.filepaths]
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}"
+            raise UserError(f"{builder.name}: {split} cannot be read ({reason})") from error
         about.append([split, info.num_examples, info.shard_lengths, sizes])
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()

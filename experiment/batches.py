@@ -45,7 +45,7 @@ def train_batches(
     batch_size: int,
     parts: int,
     part: int,
-) -> Iterator[TrainBatch]:
+) -> Generator[TrainBatch, None, None]:
     """Endless training batches from step `start` on, one a step, of the replicates with `seeds`.
 
     Yields:
@@ -67,7 +67,7 @@ def train_batches(
 
 def eval_batches(
     streams: Streams, spec: "DataSpec", split: str, *, batch_size: int, parts: int, part: int
-) -> Iterator[EvalBatch]:
+) -> Generator[EvalBatch, None, None]:
     """Once through `validation` or `test`, in order: this part of every batch.
 
     Yields:
@@ -77,8 +77,6 @@ def eval_batches(
     source = {"validation": streams.validation, "test": streams.test}[split]
     share = _share(batch_size, parts, part)
     whole = math.ceil(len(source) / batch_size) * batch_size
-    if not whole:
-        return iter(())
     view = functools.partial(
         _evaluation_view, source, streams.shape, augment=spec.augment, size=spec.image_size
     )
@@ -123,7 +121,7 @@ def prefetch(
         thread.join()
 
 
-def _read(batches: grain.MapDataset, name: str, workers: int) -> Iterator:
+def _read(batches: grain.MapDataset, name: str, workers: int) -> Generator:
     """Its elements in order, read ahead by threads or, with `workers`, by processes."""
     _default_flags()
     threads = 0 if workers else THREADS

@@ -152,10 +152,9 @@ def _sampled_moments(train: Source, spec: "DataSpec") -> tuple[np.ndarray, np.nd
     chosen = np.random.default_rng(0).permutation(len(train))[:MOMENT_EXAMPLES]
     with ThreadPoolExecutor(THREADS) as pool:
         sums = list(pool.map(lambda index: _sums(train[index]["image"], spec), chosen))
-    count, total, squares = np.sum(sums, axis=0).astype(object).T  # Python's integers: exact
-    mean = (total / count / 255).astype(float)
-    std = np.sqrt(((count * squares - total**2) / (count * 255) ** 2).astype(float))
-    return mean, np.where(std > 0, std, 1.0)
+    count, total, squares = np.sum(sums, axis=0).astype(np.float64).T
+    std = np.sqrt(count * squares - total**2) / count / 255  # exactly 0 where all are equal
+    return total / count / 255, np.where(std > 0, std, 1.0)
 
 
 def _sums(image: np.ndarray, spec: "DataSpec") -> np.ndarray:

@@ -32,3 +32,13 @@ def streams_of(images, held=0, classes=7):
     zeros, ones = np.zeros((1, 1, 1, 3)), np.ones((1, 1, 1, 3))
     shape = images[0].shape
     return Streams("memory", train, validation, test, shape, classes, zeros, ones, "")
+
+
+class BackendRecords:
+    """A record's label says whether the process that reads it has initialised a JAX backend."""
+
+    def __getitem__(self, place):
+        from jax._src import xla_bridge
+
+        image = png(np.zeros((6, 6, 3), np.uint8))
+        return {"image": image, "label": int(xla_bridge.backends_are_initialized())}

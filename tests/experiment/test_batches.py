@@ -20,7 +20,7 @@ from experiment.data import DataSpec
 from experiment.errors import UserError
 from experiment.streams import Source
 from tests.conftest import ROOT
-from tests.experiment.memory import images_of, png, streams_of
+from tests.experiment.memory import BackendRecords, images_of, streams_of
 
 
 def spec_of(kind="none", workers=0, image_size=0):
@@ -173,7 +173,8 @@ def evaluate(streams, split, batch_size, parts=1, part=0, **spec):
     made = batches.eval_batches(
         streams, spec_of(**spec), split, batch_size=batch_size, parts=parts, part=part
     )
-    return list(made)
+    with contextlib.closing(made):
+        return list(made)
 
 
 @pytest.mark.parametrize("examples", [1, 6, 10, 12, 13])
@@ -237,24 +238,12 @@ def test_workers_evaluate_the_same_also_when_batches_run_out_unevenly():
     assert children() == []
 
 
-class Records:
-    """A record's label says whether the process that read it has initialised a JAX backend."""
-
-    def __getitem__(self, place):
-        image = png(np.zeros((6, 6, 3), np.uint8))
-        return {"image": image, "label": int(backend_is_up())}
-
-
-def backend_is_up():
-    from jax._src import xla_bridge
-
-    return xla_bridge.backends_are_initialized()
-
-
 def test_workers_initialise_no_backend():
     backend.get_backend()
     streams = streams_of(images_of(2))
-    streams = streams._replace(train=Source("memory", "train", Records(), np.arange(2), 7, 3))
+    streams = streams._replace(
+        train=Source("memory", "train", BackendRecords(), np.arange(2), 7, 3)
+    )
     assert train(streams, 1)[1].all()  # here there is one
     assert not train(streams, 1, workers=1)[1].any()
 
@@ -306,19 +295,25 @@ if __name__ == "__main__":
     from experiment import batches, data
     from tests.experiment import memory
 
-    made = batches.train_batches(
-        memory.streams_of(memory.images_of(10)),
-        data.DataSpec("memory", "tfds", stream=True, workers=1),
-        [0], 0, batch_size=6, parts=1, part=0,
-    )
-    ahead = batches.prefetch(made, lambda batch: batch)
-    next(ahead)
+    def begin():
+        made = batches.train_batches(
+            memory.streams_of(memory.images_of(10)),
+            data.DataSpec("memory", "tfds", stream=True, workers=1),
+            [0], 0, batch_size=6, parts=1, part=0,
+        )
+        ahead = batches.prefetch(made, lambda batch: batch)
+        next(ahead)
+        return ahead
+
+    ahead = begin()
     (worker,) = multiprocessing.active_children()
     print(worker.pid, flush=True)
     if sys.argv[1] == "sleep":
         time.sleep(60)
-    if sys.argv[1] == "close":
-        ahead.close()
+    ahead.close()
+    forgotten = begin()
+    (worker,) = multiprocessing.active_children()
+    print(worker.pid, flush=True)
 """
 
 
@@ -335,6 +330,7 @@ def script(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     return begin
@@ -352,18 +348,28 @@ def ends(pid, seconds=10):
     return False
 
 
-@pytest.mark.parametrize("how", ["close", "forget"])
-def test_a_programs_workers_end_with_it(script, how):
-    with script(how) as program:
+def test_a_programs_workers_end_with_it_quietly_closed_or_not(script):
+    with script("end") as program:
         out, err = program.communicate(timeout=60)
     assert (program.returncode, err) == (0, "")
-    assert ends(int(out))
+    closed, forgotten = map(int, out.split())
+    assert ends(closed)
+    assert ends(forgotten)
 
 
 def test_a_program_that_is_killed_leaves_no_worker_behind(script):
     with script("sleep") as program:
         worker = int(program.stdout.readline())
         program.kill()
+    assert ends(worker)
+
+
+def test_workers_leave_ctrl_c_to_the_program(script):
+    with script("sleep") as program:
+        worker = int(program.stdout.readline())
+        os.killpg(program.pid, signal.SIGINT)
+        _, err = program.communicate(timeout=60)
+    assert err.count("Traceback") == err.count("KeyboardInterrupt") == 1
     assert ends(worker)
 
 

@@ -164,7 +164,7 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     seconds, first = [], 0
     for repeat in range(case.repeats + 1):  # the first warms up
         begun = time.perf_counter()
-        state, order, _ = made.run_steps(state, order, first, first + case.steps)
+        state, order, tally = made.run_steps(state, order, tally, first, first + case.steps)
         jax.block_until_ready(state)
         if repeat:
             seconds.append((time.perf_counter() - begun) / case.steps)

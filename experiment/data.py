@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from experiment import augment, keys, sources
 from experiment import config as config_lib
-from experiment import keys, sources
 from experiment.errors import UserError, unknown
+
+STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # of DataSpec
 
 
 class Split(NamedTuple):
@@ -56,6 +58,14 @@ class DataSpec:
       validation_examples: held out of train, by a permutation drawn from `split_seed`.
       split_seed: at least 0.
       standardize: subtract the training images' mean, divide by their deviation.
+      stream: read a tfds set as it is needed (`streams.open_streams`), not whole (`load`).
+
+    The rest is for streams alone:
+      test_split: the split that is the test set; for ImageNet `validation`, as in its papers.
+      image_size: height and width that images are brought to; 0 = as they are stored.
+      augment: `none`, `crop_flip` or `resized_crop`: see `augment.training`.
+      workers: processes that read ahead; 0 = threads of this one.
+      mean, std: in [0, 1], one a channel; empty = computed from `streams.MOMENT_EXAMPLES` images.
     """
 
     name: str
@@ -64,12 +74,49 @@ class DataSpec:
     validation_examples: int = 0
     split_seed: int = 0
     standardize: bool = True
+    stream: bool = False
+    test_split: str = "test"
+    image_size: int = 0
+    augment: str = "none"
+    workers: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.source not in sources.SOURCES:
             raise unknown("data source", self.source, sources.SOURCES)
         if self.split_seed < 0:
             raise UserError(f"data.split_seed={self.split_seed} must be at least 0")
+        if self.augment not in augment.AUGMENTS:
+            raise unknown("data.augment", self.augment, augment.AUGMENTS)
+        if self.stream:
+            self._check_stream()
+        else:
+            self._check_no_stream()
+
+    def _check_stream(self) -> None:
+        if self.source != "tfds":
+            raise UserError(f"data.stream=True needs data.source=tfds, not {self.source}")
+        for key in ("image_size", "workers"):
+            if getattr(self, key) < 0:
+                raise UserError(f"data.{key}={getattr(self, key)} must be at least 0")
+        if self.augment == "resized_crop" and not self.image_size:
+            raise UserError("data.augment=resized_crop needs data.image_size, such as 224")
+        if len(self.mean) != len(self.std):
+            raise UserError(f"data.mean={self.mean} and data.std={self.std} must be equally long")
+        if self.mean and not self.standardize:
+            raise UserError("data.mean and data.std have no use with data.standardize=False")
+        if not all(0 <= m <= 1 and 0 < s <= 1 for m, s in zip(self.mean, self.std, strict=True)):
+            raise UserError(
+                f"data.mean={self.mean} and data.std={self.std} must be in [0, 1] (std not 0), as "
+                "of images scaled to [0, 1]: divide numbers in [0, 255] by 255"
+            )
+
+    def _check_no_stream(self) -> None:
+        for key in STREAM_KEYS:
+            value = getattr(self, key)
+            if value != getattr(DataSpec, key):
+                raise UserError(f"data.{key}={value!r} needs data.stream=True")
 
 
 def load(config: Mapping[str, Any]) -> Dataset:
@@ -79,10 +126,12 @@ def load(config: Mapping[str, Any]) -> Dataset:
       config: an experiment's config or its `data` section: the keys of `DataSpec`.
 
     Raises:
-      UserError: an unknown key, name or source; missing, truncated or foreign files; labels out
-        of range; more validation examples than there are.
+      UserError: an unknown key, name or source, or a stream; missing, truncated or foreign files;
+        labels out of range; more validation examples than there are.
     """
     spec = config_lib.build(DataSpec, config.get("data", config), "data")
+    if spec.stream:
+        raise UserError("data.stream=True: this reads data sets whole; give data.stream=False")
     name, held = spec.name, spec.validation_examples
     train, test, classes = sources.SOURCES[spec.source](name, spec.dir)
     train, test = (Split(*_checked(name, *split, classes)) for split in (train, test))
@@ -91,13 +140,7 @@ def load(config: Mapping[str, Any]) -> Dataset:
             f"{name} has training examples of shape {train.images.shape[1:]} but test examples of "
             f"shape {test.images.shape[1:]}"
         )
-    if not 0 <= held < len(train.labels):
-        raise UserError(
-            f"data.validation_examples={held} must be at least 0 and less than the "
-            f"{len(train.labels)} training examples of {name}"
-        )
-    order = np.random.default_rng(spec.split_seed).permutation(len(train.labels))
-    kept, held_out = np.sort(order[held:]), np.sort(order[:held])
+    kept, held_out = sources.hold_out(name, len(train.labels), held, spec.split_seed)
     validation = Split(train.images[held_out], train.labels[held_out])
     train = Split(train.images[kept], train.labels[kept])
     moments = _moments(train.images) if spec.standardize else _no_moments(train.images)

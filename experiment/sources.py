@@ -10,8 +10,9 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,9 +88,27 @@ def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
 
 
 def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
-    """Any image classification set of TFDS, through `tfds.data_source`'s array_record files.
+    """Any image classification set of TFDS, through `tfds.data_source`'s array_record files."""
+    builder = open_tfds(name, folder)
+    train, test = (_read_split(builder, split) for split in ("train", "test"))
+    return train, test, builder.info.features["label"].num_classes
+
+
+SOURCES: dict[str, Callable[[str, str], tuple[Arrays, Arrays, int]]] = {
+    "digits": read_digits,
+    "mnist1d": read_mnist1d,
+    "idx": read_idx,
+    "tfds": read_tfds,
+}
+
+
+def open_tfds(name: str, folder: str):
+    """The TFDS builder of a prepared image classification set (prepared now, where it is not).
 
     Preparing a set (its first use) needs TensorFlow and a network; reading it needs neither.
+
+    Raises:
+      UserError: an unknown name, a set that cannot be prepared, or one without images and labels.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every optional package
     import tensorflow_datasets as tfds
@@ -110,16 +129,43 @@ def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
             raise UserError(
                 f"{name} has no feature {part!r}: an image classification set is needed"
             )
-    train, test = (_read_split(builder, split) for split in ("train", "test"))
-    return train, test, builder.info.features["label"].num_classes
+    if getattr(builder.info.features["label"], "num_classes", None) is None:
+        raise UserError(f"the labels of {name} are no classes: a classification set is needed")
+    return builder
 
 
-SOURCES: dict[str, Callable[[str, str], tuple[Arrays, Arrays, int]]] = {
-    "digits": read_digits,
-    "mnist1d": read_mnist1d,
-    "idx": read_idx,
-    "tfds": read_tfds,
-}
+def open_split(builder, split: str, decoders: Mapping[str, Any] | None = None):
+    """The random-access source of one split of a TFDS builder; `decoders` are TFDS's, a feature.
+
+    Raises:
+      UserError: there is no such split, it is not stored as array_record, or it cannot be opened.
+    """
+    if split not in builder.info.splits:
+        raise UserError(f"{builder.name} has no split {split!r}: {list(builder.info.splits)}")
+    try:
+        return builder.as_data_source(split=split, decoders=decoders)
+    except NotImplementedError as error:
+        raise UserError(
+            f"{builder.data_path} is prepared as {builder.info.file_format.value}, which cannot be "
+            "read without TensorFlow: prepare it as array_record, in another data.dir"
+        ) from error
+    except Exception as error:  # as in _read_split
+        raise _unreadable(builder, split, error) from error
+
+
+def hold_out(name: str, examples: int, held: int, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which training examples are kept and which are held out for validation: sorted indices.
+
+    Raises:
+      UserError: more are to be held out than there are, or all of them.
+    """
+    if not 0 <= held < examples:
+        raise UserError(
+            f"data.validation_examples={held} must be at least 0 and less than the "
+            f"{examples} training examples of {name}"
+        )
+    order = np.random.default_rng(split_seed).permutation(examples)
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 def _only(known: str, name: str) -> None:
@@ -181,20 +227,17 @@ def _prepare(name: str, data_dir: Path):
 
 
 def _read_split(builder, split: str) -> Arrays:
-    if split not in builder.info.splits:
-        raise UserError(f"{builder.name} has no split {split!r}: {list(builder.info.splits)}")
+    source = open_split(builder, split)
     try:
-        source = builder.as_data_source(split=split)
         rows = source.__getitems__(range(len(source)))
-    except NotImplementedError as error:
-        raise UserError(
-            f"{builder.data_path} is prepared as {builder.info.file_format.value}, which cannot be "
-            "read without TensorFlow: prepare it as array_record, in another data.dir"
-        ) from error
     except Exception as error:  # damaged records fail in as many ways as they have bytes
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{builder.data_path}: {split} cannot be read ({reason})") from error
+        raise _unreadable(builder, split, error) from error
     return np.stack([row["image"] for row in rows]), np.asarray([row["label"] for row in rows])
+
+
+def _unreadable(builder, split: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"{builder.data_path}: {split} cannot be read ({reason})")
 
 
 def _folders(folder: Path) -> list[str]:

@@ -25,6 +25,13 @@ def get_config() -> ml_collections.ConfigDict:
         validation_examples=0,  # held out of train
         split_seed=0,
         standardize=True,  # subtract the training mean, divide by the deviation
+        stream=False,  # read a tfds set as it is needed; the rest is for streams alone
+        test_split="test",  # for ImageNet: validation
+        image_size=0,  # height and width of the inputs; 0 = as stored
+        augment="none",  # none, crop_flip, resized_crop
+        workers=0,  # processes that read ahead; 0 = threads of this one
+        mean=(),  # one a channel, of images in [0, 1]; () = computed
+        std=(),
     )
     config.model = dict(
         name="lenet_300_100",

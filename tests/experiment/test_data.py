@@ -135,6 +135,54 @@ def test_a_negative_split_seed_is_refused(serve):
         serve(numbered(20), split_seed=-1)
 
 
+# streams
+
+
+STREAM = dict(name="x", source="tfds", stream=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("test_split", "validation"),
+        ("image_size", 32),
+        ("augment", "crop_flip"),
+        ("workers", 2),
+        ("mean", (0.5,)),
+        ("std", (0.5,)),
+    ],
+)
+def test_what_streams_alone_can_do_is_refused_without_one(key, value):
+    with pytest.raises(UserError, match=rf"data\.{key}=.* needs data\.stream=True"):
+        data.DataSpec("x", "tfds", **{key: value})
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (dict(source="idx"), r"data\.stream=True needs data\.source=tfds, not idx"),
+        (dict(image_size=-1), r"data\.image_size=-1 must be at least 0"),
+        (dict(workers=-1), r"data\.workers=-1 must be at least 0"),
+        (dict(augment="crop_flop"), r"data\.augment 'crop_flop'; did you mean 'crop_flip'"),
+        (dict(augment="resized_crop"), r"resized_crop needs data\.image_size"),
+        (dict(mean=(0.5,)), r"data\.mean=.*data\.std=.*equally long"),
+        (dict(mean=(0.5,), std=(0.5, 0.5)), r"data\.mean=.*data\.std=.*equally long"),
+        (dict(mean=(0.5,), std=(0.5,), standardize=False), r"no use with data\.standardize=False"),
+        (dict(mean=(127.5,), std=(0.5,)), r"in \[0, 1\].*divide .* by 255"),
+        (dict(mean=(0.5,), std=(0.0,)), r"in \[0, 1\]"),
+        (dict(mean=(0.5,), std=(64.0,)), r"in \[0, 1\]"),
+    ],
+)
+def test_a_stream_that_cannot_be_is_refused(section, said):
+    with pytest.raises(UserError, match=said):
+        data.DataSpec(**{**STREAM, **section})
+
+
+def test_a_stream_is_not_loaded_whole():
+    with pytest.raises(UserError, match=r"data\.stream=True"):
+        data.load(STREAM)
+
+
 # standardisation
 
 

@@ -1,0 +1,72 @@
+"""Images a second that the host reads, decodes and augments for training.
+
+    python -m benchmarks.streams
+
+Synthetic JPEGs of 400 × 500 pixels (ImageNet's mean is 400 × 350), held in memory, `resized_crop`
+to 224: with threads of one process (`data.workers=0`) and with 2 worker processes. The first
+batches, which wait for the workers to start, are not counted.
+"""
+
+import argparse
+import contextlib
+import io
+import time
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import setting
+from experiment import batches
+from experiment.data import DataSpec
+from experiment.streams import Source, Streams
+
+BATCH, WARM = 64, 4  # images; batches
+
+
+def jpegs(count: int) -> list[dict]:
+    """Smooth colours and some noise: about 60 kB each at Pillow's quality of 90."""
+    rng = np.random.default_rng(0)
+    records = []
+    for label in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (10, 12, 3), np.uint8))
+        smooth = np.asarray(coarse.resize((500, 400), Image.Resampling.BICUBIC), np.int16)
+        noisy = np.clip(smooth + rng.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
+        content = io.BytesIO()
+        Image.fromarray(noisy).save(content, "JPEG", quality=90)
+        records.append({"image": content.getvalue(), "label": label})
+    return records
+
+
+def rate(streams: Streams, workers: int, seconds: float) -> float:
+    """Images a second, one replicate."""
+    spec = DataSpec(
+        "synthetic", "tfds", stream=True, image_size=224, augment="resized_crop", workers=workers
+    )
+    made = batches.train_batches(streams, spec, [0], 0, batch_size=BATCH, parts=1, part=0)
+    with contextlib.closing(made):
+        for _ in range(WARM):
+            next(made)
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() < start + seconds:
+            count += next(made)[1].size
+        return count / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
+    seconds = parser.parse_args().seconds
+    print(setting.machine())
+    print(setting.load())
+    records = jpegs(100)
+    size = np.mean([len(record["image"]) for record in records])
+    print(f"{len(records)} JPEGs of 400 × 500, {size / 1000:.0f} kB in the mean")
+    source = Source("synthetic", "train", records, np.arange(100), 100, 3)
+    zeros, ones = np.zeros((1, 1, 1, 3)), np.ones((1, 1, 1, 3))
+    streams = Streams("synthetic", source, source, source, (224, 224, 3), 100, zeros, ones, "")
+    for workers in (0, 2):
+        print(f"data.workers={workers}: {rate(streams, workers, seconds):.0f} images a second")
+
+
+if __name__ == "__main__":
+    main()

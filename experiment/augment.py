@@ -1,0 +1,110 @@
+"""Image transforms on the host, with numpy and Pillow alone: uint8 [H, W, C] in and out.
+
+Read `training` and `evaluation` first: what becomes of one image. Every random choice is drawn
+from the generator that is passed in, always in the same order.
+"""
+
+# H W C image height, width, channels
+
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+AUGMENTS = ("none", "crop_flip", "resized_crop")
+MODES = {1: "L", 3: "RGB"}  # channels → what Pillow calls it
+PADDING = 4  # pixels on each side, in crop_flip
+AREA = (0.08, 1.0)  # of the image, in resized_crop
+RATIO = (3 / 4, 4 / 3)  # width / height of the box, in resized_crop
+MARGIN = 256 / 224  # shorter side before the central crop / side of the crop, in resized_crop
+
+
+def training(image: np.ndarray, rng: np.random.Generator, augment: str, size: int) -> np.ndarray:
+    """One image as it is trained on: [H, W, C] → [size, size, C]; with size 0, as stored.
+
+    `crop_flip` pads by 4 black pixels, crops at random and mirrors half of the images (He et al.,
+    arXiv:1512.03385, section 4.2). `resized_crop` crops a box of random area and ratio, scales it
+    to `size` and mirrors half of them (Szegedy et al., arXiv:1409.4842, section 6).
+    """
+    if augment == "resized_crop":
+        return _maybe_mirrored(resized_crop(image, rng, size), rng)
+    image = evaluation(image, augment, size)
+    if augment == "crop_flip":
+        return _maybe_mirrored(padded_crop(image, rng), rng)
+    return image
+
+
+def evaluation(image: np.ndarray, augment: str, size: int) -> np.ndarray:
+    """One image as it is evaluated: [H, W, C] → [size, size, C]; with size 0, as stored.
+
+    The shorter side is scaled to `size`, under `resized_crop` to size × 256 / 224, and the centre
+    is cut out.
+    """
+    if not size:
+        return image
+    return central_crop(image, size, round(size * MARGIN) if augment == "resized_crop" else size)
+
+
+def decode(content: bytes, channels: int) -> np.ndarray:
+    """An image file's bytes → uint8 [H, W, channels], grey made colour and the reverse.
+
+    Raises:
+      OSError: not an image that Pillow reads, or a truncated one.
+    """
+    with Image.open(io.BytesIO(content)) as image:
+        pixels = np.asarray(image.convert(MODES[channels]))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def padded_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A window of the image's own size, anywhere in the image with a black border of `PADDING`."""
+    height, width, _ = image.shape
+    padded = np.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+    top, left = rng.integers(0, 2 * PADDING + 1, 2)
+    return padded[top : top + height, left : left + width]
+
+
+def resized_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """A random box of the image (see `random_box`), scaled to [size, size, C]."""
+    top, left, height, width = random_box(image.shape[0], image.shape[1], rng)
+    return _scaled(image[top : top + height, left : left + width], size, size)
+
+
+def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a box in an image of `height` × `width`, in pixels.
+
+    Its area is uniform in `AREA` of the image's and its ratio log-uniform in `RATIO`. Where ten
+    draws do not fit (very long images): the largest central box whose ratio is within `RATIO`.
+    """
+    for _ in range(10):
+        area = rng.uniform(*AREA) * height * width
+        ratio = math.exp(rng.uniform(*np.log(RATIO)))
+        h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+        if 0 < h <= height and 0 < w <= width:
+            top, left = rng.integers(0, (height - h + 1, width - w + 1))
+            return int(top), int(left), h, w
+    h, w = min(height, round(width / RATIO[0])), min(width, round(height * RATIO[1]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def central_crop(image: np.ndarray, size: int, shorter: int) -> np.ndarray:
+    """Scale the shorter side to `shorter` pixels, then cut out the central [size, size, C]."""
+    height, width, _ = image.shape
+    scale = shorter / min(height, width)
+    image = _scaled(image, round(height * scale), round(width * scale))
+    top, left = ((side - size) // 2 for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def _scaled(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, over the whole area that a pixel covers where the image shrinks."""
+    if image.shape[:2] == (height, width):
+        return image
+    pixels = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    scaled = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
+    return scaled.reshape(height, width, -1)
+
+
+def _maybe_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return image[:, ::-1] if rng.random() < 0.5 else image

@@ -115,7 +115,7 @@ class DataSpec:
     def _check_no_stream(self) -> None:
         for key in STREAM_KEYS:
             value = getattr(self, key)
-            if value != getattr(DataSpec, key):
+            if value != getattr(DataSpec, key) and value != []:  # JSON's form of ()
                 raise UserError(f"data.{key}={value!r} needs data.stream=True")
 
 

@@ -1,3 +1,6 @@
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,6 +179,12 @@ def test_what_streams_alone_can_do_is_refused_without_one(key, value):
 def test_a_stream_that_cannot_be_is_refused(section, said):
     with pytest.raises(UserError, match=said):
         data.DataSpec(**{**STREAM, **section})
+
+
+def test_a_spec_comes_back_from_json():
+    spec = data.DataSpec("x", "tfds")
+    again = data.DataSpec(**json.loads(json.dumps(dataclasses.asdict(spec))))
+    assert (again.stream, list(again.mean)) == (False, [])
 
 
 def test_a_stream_is_not_loaded_whole():

@@ -148,11 +148,9 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     state = TrainState(
         step, roots, variables, jax.jit(jax.vmap(optimizer.init))(variables["params"])
     )
-    order = made.order(roots, 0)
-
-    zeros = Counts(*(np.zeros(1, dtype) for dtype in (np.float32, np.int32, np.int32)))
-    tally = programs.Tally(zeros, np.full(1, programs.NEVER, np.int32))
-    carry = state, order, mesh.put(devices, tally, mesh.BY_REPLICATE)
+    tally = made.no_tally(1)
+    with made.feed(roots, 0) as feed:
+        carry = state, feed.places, tally
     begun = time.perf_counter()
     lowered = made.jitted["steps"].lower(
         *carry, mesh.put(devices, dataset.train), np.int32(0), np.int32(1)

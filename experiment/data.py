@@ -19,6 +19,7 @@ from jax import lax
 from experiment import augment, keys, sources
 from experiment import config as config_lib
 from experiment.errors import UserError, unknown
+from experiment.streams import Streams, open_streams
 
 STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # of DataSpec
 
@@ -40,6 +41,12 @@ class Dataset(NamedTuple):
     classes: int
     mean: np.ndarray  # [1, …, C], subtracted after scaling to [0, 1]
     std: np.ndarray  # [1, …, C], what it is then divided by
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """How many there are, by split."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: len(split.labels) for name, split in splits.items()}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,19 +126,19 @@ class DataSpec:
                 raise UserError(f"data.{key}={value!r} needs data.stream=True")
 
 
-def load(config: Mapping[str, Any]) -> Dataset:
-    """Read, check and split the data set that a config names.
+def load(config: Mapping[str, Any]) -> Dataset | Streams:
+    """Read, check and split the data set that a config names, or open it as a stream.
 
     Args:
       config: an experiment's config or its `data` section: the keys of `DataSpec`.
 
     Raises:
-      UserError: an unknown key, name or source, or a stream; missing, truncated or foreign files;
-        labels out of range; more validation examples than there are.
+      UserError: an unknown key, name or source; missing, truncated or foreign files; labels out
+        of range; more validation examples than there are; what `open_streams` refuses.
     """
     spec = config_lib.build(DataSpec, config.get("data", config), "data")
     if spec.stream:
-        raise UserError("data.stream=True: this reads data sets whole; give data.stream=False")
+        return open_streams(spec)
     name, held = spec.name, spec.validation_examples
     train, test, classes = sources.SOURCES[spec.source](name, spec.dir)
     train, test = (Split(*_checked(name, *split, classes)) for split in (train, test))
@@ -147,8 +154,13 @@ def load(config: Mapping[str, Any]) -> Dataset:
     return Dataset(name, train, validation, test, classes, *moments)
 
 
-def digest(dataset: Dataset) -> str:
-    """SHA-256 of all examples and labels, to tell whether a run goes on with the same data."""
+def digest(dataset: Dataset | Streams) -> str:
+    """SHA-256 of all examples and labels, to tell whether a run goes on with the same data.
+
+    Of a stream: of the names and sizes of its files.
+    """
+    if isinstance(dataset, Streams):
+        return dataset.digest
     total = hashlib.sha256()
     for split in (dataset.train, dataset.validation, dataset.test):
         for array in split:
@@ -156,9 +168,9 @@ def digest(dataset: Dataset) -> str:
     return total.hexdigest()
 
 
-def normalize(dataset: Dataset, images: jax.Array) -> jax.Array:
+def normalize(dataset: Dataset | Streams, images: jax.Array) -> jax.Array:
     """Stored images → float32 network inputs, same shape: scaled to [0, 1], standardised."""
-    scale = 255.0 if dataset.train.images.dtype == np.uint8 else 1.0
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
     return (images.astype(jnp.float32) / scale - dataset.mean) / dataset.std
 
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from experiment import mesh, processes
 from experiment.interruption import Interruption
-from experiment.programs import Programs, Tally
+from experiment.programs import Programs
 from experiment.progress import Reporter
 from experiment.run import Unit
-from experiment.step import Counts, TrainState
+from experiment.step import Counts, Tally, TrainState
 from experiment.writer import Pending, Writer, not_finite
 
 
@@ -90,24 +90,24 @@ def train(
         place = _Place(state, best, tally)
         unit.save(step, place, {"step": step, "rows": writer.rows})
 
-    order = programs.order(state.key, step)
     on_disk, clock = step, _Clock(schedule.checkpoint_seconds)
-    while step < schedule.stop:
-        if interruption.reached():
-            if step > on_disk:
-                save()
-            raise interruption.stop(f"{unit.name}, step {step}")
-        evaluation = min(schedule.stop, (step // schedule.eval_every + 1) * schedule.eval_every)
-        following, before = min(evaluation, step + programs.stride), tally
-        state, order, tally = programs.run_steps(state, order, tally, step, following)
-        jax.block_until_ready(before)
-        step = following
-        if step == evaluation:
-            best = _evaluate(programs, _Place(state, best, tally), step, writer)
-            tally = nothing
-            if clock.due() and step < schedule.stop:
-                save()
-                on_disk = step
+    with programs.feed(state.key, step) as feed:
+        while step < schedule.stop:
+            if interruption.reached():
+                if step > on_disk:
+                    save()
+                raise interruption.stop(f"{unit.name}, step {step}")
+            evaluation = min(schedule.stop, (step // schedule.eval_every + 1) * schedule.eval_every)
+            following, before = min(evaluation, step + programs.stride), tally
+            state, tally = programs.run_steps(state, feed, tally, step, following)
+            jax.block_until_ready(before)
+            step = following
+            if step == evaluation:
+                best = _evaluate(programs, _Place(state, best, tally), step, writer)
+                tally = nothing
+                if clock.due() and step < schedule.stop:
+                    save()
+                    on_disk = step
     writer.flush()
     _check_variables(state.variables, step, unit.name)
     if splits.test:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -113,6 +113,40 @@ def gather(tree: Any) -> Any:
 def fetch(tree: Any) -> Any:
     """The tree as numpy arrays; see `gather`."""
     return jax.tree.map(np.asarray, gather(tree))
+
+
+class Own(NamedTuple):
+    """What this process has of a mesh."""
+
+    rows: range  # of the replicate axis
+    parts: int  # pieces that the data axis falls into by process
+    part: int  # which of them
+
+
+def own(mesh: Mesh) -> Own:
+    """This process's rows, and its part of every batch.
+
+    Raises:
+      UserError: its devices are no rectangle of the mesh.
+    """
+    index = processes.index()
+    places = [at for at, d in np.ndenumerate(mesh.devices) if d.process_index == index]
+    rows, columns = (sorted(set(axis)) for axis in zip(*places, strict=True))
+    if len(rows) * len(columns) != len(places):
+        raise UserError(
+            f"a mesh of {dict(mesh.shape)} gives process {index} the devices {places}, but a "
+            "stream needs a rectangle: set mesh.replicate and mesh.data"
+        )
+    parts = mesh.shape["data"] // len(columns)
+    return Own(range(rows[0], rows[-1] + 1), parts, columns[0] // len(columns))
+
+
+def put_own(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
+    """As `put`, where every process has its part of the arrays alone."""
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree
+    )
 
 
 def each_replicate(mesh: Mesh, function: Callable, shared: int = 0) -> Callable:

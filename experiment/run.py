@@ -27,9 +27,17 @@ from experiment import checkpoint, metrics, processes
 from experiment.config import flatten
 from experiment.errors import UserError
 
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-NOT_IDENTITY = ("mesh.", "data.dir", "log.", "checkpoint.", "published")
-ADDED = {"model.dtype": "float32"}  # keys that older runs lack, with what they meant then
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
+NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
+ADDED = {  # keys that older runs lack, with what they meant then
+    "model.dtype": "float32",
+    "data.stream": False,
+    "data.test_split": "test",
+    "data.image_size": 0,
+    "data.augment": "none",
+    "data.mean": [],
+    "data.std": [],
+}
 KEPT_STEPS = 2  # checkpoints of an unfinished unit: the newest, and one to fall back to
 
 

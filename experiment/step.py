@@ -9,11 +9,14 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
 from experiment import keys
 from experiment.errors import UserError
+
+NEVER = np.iinfo(np.int32).max  # the step of the first loss that was not finite, if all were
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -39,6 +42,19 @@ class Counts(NamedTuple):
     loss: jax.Array  # [] float32, sum of cross-entropies in nats
     correct: jax.Array  # [] int32
     examples: jax.Array  # [] int32
+
+
+class Tally(NamedTuple):
+    """What some training steps added up to, a replicate an entry."""
+
+    counts: Counts  # of [R]
+    first_bad: jax.Array  # [R] int32, first step whose loss was not finite, or NEVER
+
+    def add(self, step: jax.Array, loss: jax.Array, counts: Counts) -> "Tally":
+        """With one more step, whose losses are [R]."""
+        bad = jnp.where(jnp.isfinite(loss), NEVER, step)
+        total = jax.tree.map(jnp.add, self.counts, counts)
+        return Tally(total, jnp.minimum(self.first_bad, bad))
 
 
 LossFn = Callable[[jax.Array, Any, Batch], tuple[jax.Array, tuple[Any, Counts]]]

@@ -79,6 +79,13 @@ class Streams(NamedTuple):
     mean: np.ndarray  # [1, 1, 1, C], subtracted after scaling to [0, 1]
     std: np.ndarray  # [1, 1, 1, C], what it is then divided by
     digest: str  # the same for the same files
+    spec: "DataSpec"
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """How many there are, by split."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: len(source) for name, source in splits.items()}
 
 
 def open_streams(spec: "DataSpec") -> Streams:
@@ -127,6 +134,7 @@ def open_streams(spec: "DataSpec") -> Streams:
         mean=mean,
         std=std,
         digest=_digest(builder, splits),
+        spec=spec,
     )
 
 

@@ -12,10 +12,9 @@ import numpy as np
 
 from experiment import mesh, metrics
 from experiment.errors import UserError
-from experiment.programs import NEVER
 from experiment.progress import Reporter
 from experiment.run import Unit
-from experiment.step import Counts
+from experiment.step import NEVER, Counts
 
 
 class Pending(NamedTuple):

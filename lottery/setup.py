@@ -12,6 +12,7 @@ import architectures
 from experiment import keys, optim, programs
 from experiment import mesh as mesh_lib
 from experiment.data import Dataset
+from experiment.streams import Streams
 from experiment.errors import UserError
 from experiment.interruption import Interruption
 from experiment.progress import Reporter
@@ -22,7 +23,7 @@ from lottery.spec import LotterySpec
 Config = Mapping[str, Any]
 
 
-def make_plan(spec: LotterySpec, config: Config, dataset: Dataset) -> schedule.Plan:
+def make_plan(spec: LotterySpec, config: Config, dataset: Dataset | Streams) -> schedule.Plan:
     """Counts of every level, from the network's shapes alone.
 
     Raises:
@@ -38,13 +39,13 @@ def make_plan(spec: LotterySpec, config: Config, dataset: Dataset) -> schedule.P
     return schedule.plan(prunable, rules.rate, rules.scope, spec.levels, rules.schedule)
 
 
-def make_mesh(spec: LotterySpec, dataset: Dataset) -> Mesh:
+def make_mesh(spec: LotterySpec, dataset: Dataset | Streams) -> Mesh:
     """The devices' mesh.
 
     Raises:
       UserError: a batch larger than the data, or mesh sizes that do not divide.
     """
-    batch, examples = spec.train.batch_size, len(dataset.train.labels)
+    batch, examples = spec.train.batch_size, dataset.examples["train"]
     if batch > examples:
         raise UserError(f"train.batch_size={batch} is more than the {examples} training examples")
     return mesh_lib.make(spec.replicates, batch, **dataclasses.asdict(spec.mesh))
@@ -53,7 +54,7 @@ def make_mesh(spec: LotterySpec, dataset: Dataset) -> Mesh:
 def make_experiment(
     spec: LotterySpec,
     config: Config,
-    dataset: Dataset,
+    dataset: Dataset | Streams,
     plan: schedule.Plan,
     mesh: Mesh,
     run: Run,
@@ -79,12 +80,12 @@ def make_experiment(
         narrowed=narrowed,
         plan=plan,
         roots=mesh_lib.put(mesh, keys.roots(spec.seed, spec.replicates), mesh_lib.BY_REPLICATE),
-        validate=len(dataset.validation.labels) > 0,
+        validate=dataset.examples["validation"] > 0,
     )
 
 
 def _make_network(
-    spec: LotterySpec, dataset: Dataset, mesh: Mesh, model: Mapping[str, Any]
+    spec: LotterySpec, dataset: Dataset | Streams, mesh: Mesh, model: Mapping[str, Any]
 ) -> tickets.Network:
     optimizer = optim.make(spec.optimizer, spec.train.steps)
     compiled = programs.make(

@@ -16,8 +16,8 @@ from jax.sharding import Mesh, PartitionSpec
 
 from experiment import keys, mesh, programs, step
 from experiment.data import Dataset, Split
-from experiment.programs import NEVER, Programs, Tally
-from experiment.step import Batch, Counts, TrainState
+from experiment.programs import Programs
+from experiment.step import NEVER, Batch, Counts, Tally, TrainState
 
 REPLICATES, BATCH, RATE = 8, 16, 0.1
 MESHES = ((2, 4), (4, 2), (1, 8), (8, 1))
@@ -106,8 +106,9 @@ def chosen(tree: Any, start: int, stop: int) -> Any:
 def train(made: tuple[Programs, Mesh], state: TrainState, steps: int) -> Any:
     """Variables after so many steps, on the host."""
     compiled, devices = made
-    state, order, *_ = arguments(devices, state)
-    return jax.device_get(compiled.run_steps(state, order, compiled.no_tally(len(state.step)), 0, steps)[0].variables)
+    state, _, tally, *_ = arguments(devices, state)
+    with compiled.feed(state.key, 0) as feed:
+        return jax.device_get(compiled.run_steps(state, feed, tally, 0, steps)[0].variables)
 
 
 def double(model: nn.Module, rows: int, columns: int) -> Any:

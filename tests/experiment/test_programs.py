@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiment import data, keys, mesh, programs, step
+from experiment import data, keys, mapping, mesh, programs, resident, step
 from experiment.data import Dataset, Split
 from experiment.step import Batch, TrainState
 
@@ -56,8 +56,9 @@ def _compile(model, dataset, rows, columns, replicates=2, form=None, rate=0.1):
 
 
 def _run(compiled, state, start, stop):
-    order = compiled.order(state.key, start)
-    return compiled.run_steps(state, order, compiled.no_tally(len(state.step)), start, stop)
+    tally = compiled.no_tally(len(state.step))
+    with compiled.feed(state.key, start) as feed:
+        return compiled.run_steps(state, feed, tally, start, stop)
 
 
 def _close(a, b, rtol):
@@ -91,7 +92,7 @@ def _plain(model, dataset, variables, root, steps):
 def test_replicates_are_what_a_plain_loop_over_epochs_gives(dataset):
     compiled, state = _compile(Dense(), dataset, 1, 1)
     roots, variables = jnp.copy(state.key), jax.device_get(state.variables)
-    final, _, tally = _run(compiled, state, 0, 10)
+    final, tally = _run(compiled, state, 0, 10)
     for replicate in range(2):
         own = jax.tree.map(lambda a, r=replicate: jnp.asarray(a[r]), variables)
         plain, losses = _plain(Dense(), dataset, own, roots[replicate], 10)
@@ -106,8 +107,8 @@ def test_replicates_are_what_a_plain_loop_over_epochs_gives(dataset):
 @pytest.mark.parametrize(("rows", "columns"), [(1, 4), (2, 2), (2, 1)])
 def test_a_step_on_any_mesh_equals_the_step_on_one_device(dataset, model, rows, columns):
     (one, first), (many, second) = (_compile(model, dataset, *s) for s in ((1, 1), (rows, columns)))
-    alone, _, counted = _run(one, first, 0, 1)
-    spread, _, tally = _run(many, second, 0, 1)
+    alone, counted = _run(one, first, 0, 1)
+    spread, tally = _run(many, second, 0, 1)
     _close(spread.variables, alone.variables, 1e-6)
     np.testing.assert_array_equal(tally.counts.correct, counted.counts.correct)
     np.testing.assert_array_equal(tally.counts.examples, counted.counts.examples)
@@ -117,7 +118,7 @@ def test_looped_and_single_steps_agree(dataset):
     results = []
     for form in ("looped", "single"):
         compiled, state = _compile(Dense(), dataset, 1, 1, form=form)
-        final, _, tally = _run(compiled, state, 0, 6)
+        final, tally = _run(compiled, state, 0, 6)
         results.append((final.variables, tally.counts, compiled.evaluate(final.variables, "test")))
     _close(results[0], results[1], 1e-5)
 
@@ -125,9 +126,9 @@ def test_looped_and_single_steps_agree(dataset):
 def test_ten_steps_are_five_and_five_more_bit_for_bit(dataset):
     compiled, state = _compile(Dense(), dataset, 1, 1)
     copy = jax.tree.map(jnp.copy, state)
-    whole, _, _ = _run(compiled, state, 0, 10)
-    half, _, _ = _run(compiled, copy, 0, 5)
-    again, _, _ = _run(compiled, half, 5, 10)  # with the order of its epoch drawn anew
+    whole, _ = _run(compiled, state, 0, 10)
+    half, _ = _run(compiled, copy, 0, 5)
+    again, _ = _run(compiled, half, 5, 10)  # with the order of its epoch drawn anew
     for a, b in zip(
         jax.tree.leaves(whole.variables), jax.tree.leaves(again.variables), strict=True
     ):
@@ -137,7 +138,7 @@ def test_ten_steps_are_five_and_five_more_bit_for_bit(dataset):
 def test_steps_and_evaluation_are_compiled_once(dataset):
     compiled, state = _compile(Dense(), dataset, 1, 1)
     for start, stop in ((0, 3), (3, 4), (4, 11)):
-        state, _, _ = _run(compiled, state, start, stop)
+        state, _ = _run(compiled, state, start, stop)
         compiled.evaluate(state.variables, "validation")
     assert {name: f._cache_size() for name, f in compiled.jitted.items()} == dict.fromkeys(
         ("init", "order", "steps", "eval"), 1
@@ -163,7 +164,7 @@ def test_evaluation_counts_each_example_once(dataset, columns):
 
 
 def test_large_splits_are_evaluated_in_batches_of_equal_shape(dataset, monkeypatch):
-    monkeypatch.setattr(programs, "EVAL_BATCH", 10)
+    monkeypatch.setattr(resident, "EVAL_BATCH", 10)
     compiled, state = _compile(Dense(), dataset, 1, 1)
     monkeypatch.undo()
     whole, again = _compile(Dense(), dataset, 1, 1)
@@ -174,11 +175,11 @@ def test_large_splits_are_evaluated_in_batches_of_equal_shape(dataset, monkeypat
 
 def test_the_first_step_whose_loss_is_not_finite_is_known(dataset):
     compiled, state = _compile(Dense(), dataset, 1, 1, rate=1e30)
-    _, _, tally = _run(compiled, state, 0, 12)
+    _, tally = _run(compiled, state, 0, 12)
     assert (np.asarray(tally.first_bad) < 4).all()
     compiled, state = _compile(Dense(), dataset, 1, 1)
-    _, _, tally = _run(compiled, state, 0, 12)
-    assert (np.asarray(tally.first_bad) == programs.NEVER).all()
+    _, tally = _run(compiled, state, 0, 12)
+    assert (np.asarray(tally.first_bad) == step.NEVER).all()
 
 
 def test_each_share_of_a_batch_draws_its_own_random_numbers():
@@ -209,8 +210,8 @@ def test_each_share_of_a_batch_draws_its_own_random_numbers():
 
 def test_convolutions_on_a_cpu_get_single_steps_and_dense_models_a_loop():
     example = jnp.zeros((1, 6, 6, 1))
-    assert programs.default_form(Dense(), example) == "looped"
-    assert programs.default_form(Convolutional(), example) == "single"
+    assert mapping.default_form(Dense(), example) == "looped"
+    assert mapping.default_form(Convolutional(), example) == "single"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Measured, on CPU devices simulated in one process, or in two that speak by gloo: time of a step,
 time to compile it, and the bytes that its compiled form moves over the mesh's data axis. Simulated
 devices share this machine's cores: their step time is no measure of scaling, and where it falls it
-is because one device left a core idle (as convolutions do). The bytes are those that the program
+may be because one device left a core idle. The bytes are those that the program
 asks of any devices; another backend's compiler may group them into other all-reduces.
 
 Computed, for chips: how long those bytes are under way, by `projection`'s formula and published
@@ -45,7 +45,7 @@ FORMULA = (
 )
 NOTES = (
     "measured: simulated devices share the cores of this machine, so times say what spreading "
-    "costs here and nothing of scaling: more devices can only be faster where one left a core idle",
+    "costs here and nothing of scaling: more devices may be faster where one left a core idle",
     "one replicate, batch 128 in all, float32, SGD, random images 28×28×1",
     "bytes: of the arrays that a device's all-reduces add up in one step, by compiled HLO",
     f"computed: {FORMULA}",

@@ -2,8 +2,9 @@
 
 Measured, on CPU devices simulated in one process, or in two that speak by gloo: time of a step,
 time to compile it, and the bytes that its compiled form moves over the mesh's data axis. Simulated
-devices share this machine's cores, so their step time cannot shrink: it shows what spreading costs
-where it gains nothing. The bytes are the same on real chips.
+devices share this machine's cores: their step time is no measure of scaling, and where it falls it
+may be because one device left a core idle. The bytes are those that the program
+asks of any devices; another backend's compiler may group them into other all-reduces.
 
 Computed, for chips: how long those bytes are under way, by `projection`'s formula and published
 figures. No chip was measured, computing is not in it, and nothing overlaps. Sources:
@@ -43,8 +44,9 @@ FORMULA = (
     "addition 2 (P − 1) / P × bytes / a pod's bandwidth"
 )
 NOTES = (
-    "measured: simulated devices share the cores of this machine, so a step cannot get faster; one "
-    "replicate, batch 128 in all, float32, SGD, random images 28×28×1",
+    "measured: simulated devices share the cores of this machine, so times say what spreading "
+    "costs here and nothing of scaling: more devices may be faster where one left a core idle",
+    "one replicate, batch 128 in all, float32, SGD, random images 28×28×1",
     "bytes: of the arrays that a device's all-reduces add up in one step, by compiled HLO",
     f"computed: {FORMULA}",
     "computed for the mesh 1×D: a batch of at least D examples (the bytes depend on neither), "
@@ -236,7 +238,7 @@ def tables(measured: list[dict[str, Any]], computed: list[dict[str, Any]]) -> tu
     for row in measured:
         start = row["model"], str(row["devices"]), str(row["processes"])
         if "error" in row:
-            first.add_row(*start, "failed", "", "", row["error"][:60], "")
+            first.add_row(*start, "failed", "", "", "", "")
             continue
         low, high = (f"{1e3 * seconds:.2f}" for seconds in row["step_seconds_range"])
         size = sum(row["bytes_per_step"].values())
@@ -277,7 +279,8 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     for part in tables(measured, computed):
         console.print(part)
-    for line in (f"machine: {setting.machine()}; {load}", *NOTES):
+    errors = {f"failed: {row['error']}" for row in measured if "error" in row}
+    for line in (*sorted(errors), f"machine: {setting.machine()}; {load}", *NOTES):
         console.print(line, soft_wrap=True, highlight=False)
 
 

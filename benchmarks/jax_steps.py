@@ -36,11 +36,11 @@ def make(folder: str, replicates: int, enforced: bool = True) -> Callable[[int],
     network = tickets.make_network(compiled, optimizer, devices, checked.prune.is_prunable)
     state = _half_pruned(network, devices, replicates)
     state = state if enforced else state.replace(opt_state=state.opt_state.inner)
-    order, step, tally = compiled.order(state.key, 0), 0, compiled.no_tally(replicates)
+    feed, tally, step = compiled.feed(state.key, 0).__enter__(), compiled.no_tally(replicates), 0
 
     def advance(steps: int) -> None:
-        nonlocal state, order, step
-        state, order, _ = compiled.run_steps(state, order, tally, step, step + steps)
+        nonlocal state, step
+        state, _ = compiled.run_steps(state, feed, tally, step, step + steps)
         jax.block_until_ready(state)
         step += steps
 

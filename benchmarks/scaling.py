@@ -132,7 +132,7 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     import architectures
     from experiment import communication, keys, mesh, programs
     from experiment.data import Dataset, Split
-    from experiment.step import Counts, TrainState
+    from experiment.step import TrainState
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (EXAMPLES, *IMAGE)).astype(np.uint8)
@@ -150,12 +150,10 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     state = TrainState(
         step, roots, variables, jax.jit(jax.vmap(optimizer.init))(variables["params"])
     )
-    tally = made.no_tally(1)
-    with made.feed(roots, 0) as feed:
-        carry = state, feed.places, tally
+    tally, feed = made.no_tally(1), made.feed(roots, 0).__enter__()
     begun = time.perf_counter()
     lowered = made.jitted["steps"].lower(
-        *carry, mesh.put(devices, dataset.train), np.int32(0), np.int32(1)
+        state, feed.places, tally, mesh.put(devices, dataset.train), np.int32(0), np.int32(1)
     )
     text = lowered.compile().as_text()
     compile_seconds = time.perf_counter() - begun
@@ -164,7 +162,7 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     seconds, first = [], 0
     for repeat in range(case.repeats + 1):  # the first warms up
         begun = time.perf_counter()
-        state, order, tally = made.run_steps(state, order, tally, first, first + case.steps)
+        state, tally = made.run_steps(state, feed, tally, first, first + case.steps)
         jax.block_until_ready(state)
         if repeat:
             seconds.append((time.perf_counter() - begun) / case.steps)

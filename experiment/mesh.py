@@ -144,9 +144,7 @@ def own(mesh: Mesh) -> Own:
 def put_own(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
     """As `put`, where every process has its part of the arrays alone."""
     sharding = NamedSharding(mesh, spec)
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree
-    )
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 
 def each_replicate(mesh: Mesh, function: Callable, shared: int = 0) -> Callable:

@@ -12,11 +12,11 @@ import architectures
 from experiment import keys, optim, programs
 from experiment import mesh as mesh_lib
 from experiment.data import Dataset
-from experiment.streams import Streams
 from experiment.errors import UserError
 from experiment.interruption import Interruption
 from experiment.progress import Reporter
 from experiment.run import Run
+from experiment.streams import Streams
 from lottery import masks, schedule, tickets
 from lottery.spec import LotterySpec
 

@@ -31,7 +31,7 @@ def streams_of(images, held=0, classes=7):
     )
     zeros, ones = np.zeros((1, 1, 1, 3)), np.ones((1, 1, 1, 3))
     shape = images[0].shape
-    return Streams("memory", train, validation, test, shape, classes, zeros, ones, "")
+    return Streams("memory", train, validation, test, shape, classes, zeros, ones, "", spec=None)
 
 
 class BackendRecords:

@@ -202,6 +202,15 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
+def check_identity(folder: Path, config: Mapping[str, Any], extendable: tuple[str, ...]) -> None:
+    """Refuse a config that is not the one of the run in `folder`; opens nothing.
+
+    Raises:
+      UserError: there is no run, or one of another identity (see `open_run`).
+    """
+    _refuse_other(folder, read_about(folder)["config"], config, extendable)
+
+
 def _refuse_other(
     folder: Path, began: Mapping[str, Any], now: Mapping[str, Any], extendable: tuple[str, ...]
 ) -> None:

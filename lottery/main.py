@@ -1,6 +1,8 @@
 """python -m lottery.main --config=configs/lottery/FILE.py --workdir=DIR [--config.KEY=VALUE …]"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from experiment import config as config_lib
 from experiment import data, mesh, run
@@ -13,6 +15,7 @@ USAGE = config_lib.USAGE.format(
     about="Lottery tickets: train, prune, rewind, repeat, with controls beside, and a report.",
     example="configs/lottery/mnist1d.py",
 )
+EXTENDABLE = ("levels", "branches")  # more of these continues a finished run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     devices = setup.make_mesh(checked, dataset)
     facts = {"data": data.digest(dataset), "devices": mesh.describe(devices)}
     with run.locked(workdir):
-        opened, warnings = run.open_run(workdir, config, ("levels", "branches"), facts)
+        opened, warnings = run.open_run(workdir, config, EXTENDABLE, facts)
         units = tickets.unit_names(checked)
         done = set(units) & set(opened.units())
         with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
@@ -37,6 +40,19 @@ def main(argv: Sequence[str]) -> None:
                 )
                 tickets.find_tickets(experiment, branches.train_branch)
         report.show([workdir])
+
+
+def finished(workdir: Path, config: Mapping[str, Any]) -> bool:
+    """Has the run of this config in `workdir` nothing left to do? Needs neither data nor devices.
+
+    Raises:
+      UserError: the config is wrong, or the folder holds another run.
+    """
+    units = tickets.unit_names(spec.from_config(config))
+    if not (workdir / "config.json").exists():
+        return False
+    run.check_identity(workdir, config, EXTENDABLE)
+    return set(units) <= set(run.Run(workdir).units())
 
 
 if __name__ == "__main__":

@@ -83,6 +83,26 @@ def read(folder: Path) -> Results:
     return Results(folder.resolve().name, folder, about.pop("config"), about, points, dict(curves))
 
 
+def records(run: Results) -> list[dict[str, Any]]:
+    """A record a branch and level, for a table that other programs read."""
+    found = []
+    for point in run.points.values():
+        mean, spread = metrics.mean_and_spread(point.accuracy)
+        found.append(
+            {
+                "run": run.name,
+                "branch": point.branch,
+                "level": point.level,
+                "density": point.density,
+                "parameters": point.parameters,
+                "replicates": len(point.accuracy),
+                "accuracy_mean": mean,
+                "accuracy_deviation": spread,
+            }
+        )
+    return found
+
+
 def _point(rows: Sequence[metrics.Row], metadata: dict[str, Any]) -> Point:
     end = [row for row in rows if row["at"] == "end"]
     stopped = [row for row in rows if row["at"] == "early_stop"]

@@ -57,7 +57,7 @@ def test_every_figure_is_a_picture_with_something_on_it(folder):
 def test_bands_are_one_sample_deviation_around_the_mean(folder):
     run = results.read(folder)
     _, (axes,) = plots.figures.subplots()
-    plots._accuracy_lines(axes, run, 0, 1, early=False)
+    plots._accuracy_lines(axes, run, None, early=False)
     points = run.of("ticket")
     line = next(line for line in axes.lines if line.get_label() == "ticket")
     np.testing.assert_allclose(line.get_ydata(), [np.mean(p.accuracy) for p in points])

@@ -78,7 +78,7 @@ run() {
     printed=$(printf '%q ' "$@")
     echo "${printed% }" >&3
   else
-    "$@"
+    "$@" 3>&-
   fi
 }
 
@@ -166,7 +166,7 @@ start() {
   on all "cd code && JAX_DISTRIBUTED=auto launch/supervise.sh ${words% }"
 }
 
-running="kill -0 \$(cat code/run.pid) 2>/dev/null"
+running="kill -0 \$(cat code/run.pid 2>/dev/null) 2>/dev/null"
 
 if [[ -n $stop ]]; then
   on all "kill -TERM -- -\$(cat code/run.pid)"

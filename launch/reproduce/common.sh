@@ -1,5 +1,5 @@
-# Read by the scripts beside it: what they share. Each sets `toy`, the overrides of --smoke, and calls
-# `experiment` for every run and `report` at the end.
+# Read by the scripts beside it: what they share. Each sets `toy`, the overrides of --smoke, and
+# calls `experiment` for every run and `report` at the end.
 #
 # Every script takes
 #   --smoke       at toy scale, seconds, no files needed: does it work?
@@ -16,7 +16,7 @@ while (($#)); do
     --dry-run) dry=yes ;;
     --runs=*) runs=${1#*=} ;;
     --help | -h)
-      sed -n '2,/^[^#]/{/^[^#]/d;s/^# \{0,1\}//;p;}' "$0" && exit
+      sed -n '2,/^[^#]/{/^[^#]/d;/^# shellcheck/d;s/^# \{0,1\}//;p;}' "$0" && exit
       ;;
     --) shift && flags=("$@") && break ;;
     *) echo "error: unknown flag $1; --help has the story, common.sh the flags" >&2 && exit 2 ;;

@@ -83,7 +83,8 @@ def test_each_begins_with_its_figure_its_command_its_time_and_what_to_expect(scr
     assert f"launch/reproduce/{script.name}" in done.stdout
     assert "two cores" in done.stdout
     assert "Expect:" in done.stdout
-    assert "source" not in done.stdout.replace("data.source", "")
+    assert "shellcheck" not in done.stdout
+    assert "toy=" not in done.stdout
 
 
 def test_an_unknown_flag_is_one_line():

@@ -33,7 +33,10 @@ case $verb in
   describe) cat "$HOSTS/state" ;;
   create) echo READY > "$HOSTS/state" ;;
   delete) rm "$HOSTS/state" ;;
-  ssh) for host in $workers; do (cd "$HOSTS/$host" && HOME=$PWD bash -c "$command"); done ;;
+  ssh) # /alone is a disk of each host's own
+    for host in $workers; do
+      (cd "$HOSTS/$host" && HOME=$PWD bash -c "${command//\\/alone/$HOSTS/$host/alone}")
+    done ;;
   scp)
     if [[ ${words[0]} == pod:* ]]; then cp -r "${words[0]#pod:}" "${words[1]}"; exit; fi
     for host in $workers; do cp "${words[0]}" "$HOSTS/$host/${words[1]#pod:}"; done ;;
@@ -90,7 +93,13 @@ def launch(hosts, *flags, extra=(), wait=True):
     folder = hosts.parent
     command = [SCRIPT, *SLICE, f"--fetch={folder / 'fetched'}", *flags, "--"]
     command += ["python", folder / "main.py", f"--workdir={folder / 'disk/run'}", *extra]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     if not wait:
         return process
     out, err = process.communicate(timeout=60)
@@ -124,11 +133,12 @@ def test_dry_run_prints_every_command_and_runs_none(pod):
         return tpu("ssh", "pod", f"--worker={worker}", f"--command={command}")
 
     archive = f"{pod.parent}/pod-code.tar.gz"
-    mark = "'/mnt/runs/.seen-by-all-of-pod'".strip("'")
+    mark = "/mnt/runs/.seen-by-all-of-pod"
+    unseen = f"echo 'error: '$(hostname)' does not see {mark}: --mount a shared disk' >&2; exit 1"
     assert lines == [
         tpu("describe", "pod", "--format=value(state)"),
         tpu("create", "pod", "--accelerator-type=v4-32", "--spot", "--version=tpu-ubuntu2204-base"),
-        ssh(0, "kill -0 $(cat code/run.pid) 2>/dev/null"),
+        ssh(0, "kill -0 $(cat code/run.pid 2>/dev/null) 2>/dev/null"),
         ["git", "archive", "--format=tar.gz", f"--output={archive}", "HEAD"],
         tpu("scp", archive, "pod:code.tar.gz", "--worker=all"),
         ssh("all", "mkdir -p code && tar -xzf code.tar.gz -C code"),
@@ -138,8 +148,7 @@ def test_dry_run_prints_every_command_and_runs_none(pod):
             f"-r requirements.txt 'jax[tpu]=={jax}'"),
         ssh("all", "sudo mount it /mnt"),
         ssh(0, f"mkdir -p /mnt/runs && touch {mark}"),
-        ssh("all", f"test -e {mark} || {{ echo 'error: '$(hostname)' does not see {mark}: --mount a "
-            "shared disk' >&2; exit 1; }"),
+        ssh("all", f"test -e {mark} || {{ {unseen}; }}"),
         ssh(0, f"rm {mark}"),
         ssh("all", "cd code && JAX_DISTRIBUTED=auto launch/supervise.sh .venv/bin/python -m "
             r"lottery.main --workdir=/mnt/runs/a\ b --config.prune.rate=\{\'\*\':\ 0.2\}"),
@@ -202,7 +211,7 @@ def test_what_still_runs_is_followed_and_can_be_stopped(pod):
     while not (log := pod / "0/code/run.log").exists() or "waiting" not in log.read_text():
         assert time.monotonic() < end
         time.sleep(0.05)
-    first.send_signal(signal.SIGTERM)  # the connection is lost
+    os.killpg(first.pid, signal.SIGKILL)  # the connection is lost
     first.communicate(timeout=20)
     again = launch(pod, extra=["--wait"], wait=False)
     while again.stdout.readline() != "waiting\n":
@@ -215,10 +224,12 @@ def test_what_still_runs_is_followed_and_can_be_stopped(pod):
 
 
 def test_hosts_that_do_not_share_the_disk_are_refused(pod):
-    code, _, err = launch(pod, "--mount=ln -sfn $PWD mine", extra=["--workdir=/proc/none/run"])
-    assert code != 0
+    code, _, err = launch(pod, "--mount=touch mounted", extra=["--workdir=/alone/runs/a"])
+    assert code == 1
+    assert "does not see" in err
+    assert "--mount a shared disk" in err
+    assert (pod / "1/mounted").exists()
     assert not (pod / "0/code/run.log").exists()
-    assert "error" in err or "cannot" in err
 
 
 REFUSED = {

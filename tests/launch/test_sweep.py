@@ -15,6 +15,7 @@ import pytest
 
 from experiment.errors import UserError
 from launch import jobs, sweep
+from launch.child import Child
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
 
@@ -212,6 +213,59 @@ def test_ctrl_c_lets_the_running_points_save_and_says_how_to_go_on(tmp_path):
     assert {path.name for path in tmp_path.glob("*.saved")} == {"a.saved", "b.saved"}
     assert out.count("stopped ") == 2
     assert "started c" not in out
+
+
+SBATCH = """#!/bin/bash
+# runs an array's elements at once, as soon as submitit has put their pickles where they belong
+cp "$1" {folder}/script-$(ls {folder} | grep -c script)
+for element in 0 1; do
+  SUBMITIT_EXECUTOR=slurm SLURM_JOB_ID=7$element SLURM_ARRAY_JOB_ID=7 \\
+    SLURM_ARRAY_TASK_ID=$element {python} -m submitit.core._submit {folder}/jobs \\
+    > {folder}/jobs/7_${{element}}_0_log.out 2> {folder}/jobs/7_${{element}}_0_log.err < /dev/null &
+done
+echo Submitted batch job 7
+"""
+ENDED = """#!/bin/bash
+echo 'JobID|State|NodeList'
+"""
+
+
+def test_on_slurm_points_are_an_array_that_is_waited_for_and_found_again(tmp_path, monkeypatch):
+    """A scheduler whose queue is a file."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    queue = tmp_path / "queue"
+    queue.write_text("")
+    texts = {
+        "sbatch": SBATCH.format(folder=tmp_path, python=PYTHON),
+        "sacct": ENDED,
+        "squeue": f"#!/bin/bash\ncat {queue}\n",
+        "srun": "#!/bin/bash\n",
+    }
+    for name, text in texts.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(jobs, "SLURM_POLL_SECONDS", 0.1)
+    options = sweep._parser().parse_args([DIGITS, "--parallel=2", "--executor=slurm"])
+    said = []
+
+    def run_slurm(*names):
+        scripts = {"good": "print('fine')", "bad": "raise ValueError('too small')"}
+        children = {n: Child((PYTHON, "-c", scripts[n])) for n in names}
+        return jobs.run_slurm(children, tmp_path / "jobs", options, said.append)
+
+    assert run_slurm("good", "bad") == {
+        "good": jobs.Outcome("finished"),
+        "bad": jobs.Outcome("failed", "ValueError: too small (exit code 1)"),
+    }
+    assert "#SBATCH --array=0-1%2" in (tmp_path / "script-0").read_text()
+    assert said[:2] == ["queued good: job 7_0", "queued bad: job 7_1"]
+    queue.write_text("7_0\n6\n")  # as if it were still there
+    assert run_slurm("good") == {"good": jobs.Outcome("finished")}
+    assert said[-2] == "was queued good: job 7_0"
+    assert not (tmp_path / "script-1").exists()
 
 
 LOGS = {

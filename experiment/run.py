@@ -12,32 +12,18 @@ figures/*.png, report.html
 import contextlib
 import dataclasses
 import fcntl
-import importlib.metadata
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiment import checkpoint, metrics, processes
-from experiment.config import flatten
+from experiment import checkpoint, identity, metrics, processes
 from experiment.errors import UserError
 
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
-NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
-ADDED = {  # keys that older runs lack, with what they meant then
-    "model.dtype": "float32",
-    "data.stream": False,
-    "data.test_split": "test",
-    "data.image_size": 0,
-    "data.augment": "none",
-    "data.mean": [],
-    "data.std": [],
-}
 KEPT_STEPS = 2  # checkpoints of an unfinished unit: the newest, and one to fall back to
 
 
@@ -194,13 +180,13 @@ def _begin(
 ) -> list[str]:
     """Write or compare config.json, and look through what is there; warnings."""
     folder = run.folder
-    about = {"versions": _versions(), "commit": _commit(), **facts}
+    about = {"versions": identity.versions(), "commit": identity.commit(), **facts}
     now: dict[str, Any] = {"config": dict(config), **about}
     path = folder / "config.json"
     warnings = []
     if path.exists():
-        began = read_about(folder)
-        _refuse_other(folder, began["config"], now["config"], extendable)
+        began = identity.read_about(folder)
+        identity.refuse_other(folder, began["config"], now["config"], extendable)
         for name, fact in about.items():
             if began.get(name) != fact:
                 warnings.append(f"this run began with {name} {began.get(name)}, now {fact}")
@@ -241,69 +227,3 @@ def _lock(folder: Path) -> int:
         os.close(descriptor)
         raise UserError(f"{folder} is in use by another process: wait for it, or stop it") from None
     return descriptor
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """The config, versions and commit with which a run began.
-
-    Raises:
-      UserError: there is no run.
-    """
-    path = folder / "config.json"
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no readable run: {path.name}: {error}") from error
-    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
-        raise UserError(f"{folder} holds no readable run: {path.name} has no config")
-    return about
-
-
-def _refuse_other(
-    folder: Path, began: Mapping[str, Any], now: Mapping[str, Any], extendable: tuple[str, ...]
-) -> None:
-    there, here = flatten(began), flatten(json.loads(json.dumps(now)))
-    there = {key: value for key, value in ADDED.items() if key in here} | there
-    before, after = (
-        {key: value for key, value in flat.items() if not _ignored(key, extendable)}
-        for flat in (there, here)
-    )
-    differing = [
-        key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)
-    ]
-    if differing:
-        said = "; ".join(f"{k} is {before.get(k)} there, {after.get(k)} here" for k in differing)
-        raise UserError(
-            f"{folder} holds another run: {said}. Give another --workdir, or its config"
-        )
-
-
-def _ignored(key: str, extendable: tuple[str, ...]) -> bool:
-    return any(
-        key == name or key.startswith(name.rstrip(".") + ".") for name in NOT_IDENTITY + extendable
-    )
-
-
-def _versions() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in VERSIONED}
-    return {"python": sys.version.split()[0], **versions}
-
-
-def _commit() -> str:
-    """The commit of this code, with + where files have changed; "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    command = [
-        "git",
-        "-C",
-        str(here),
-        "describe",
-        "--always",
-        "--dirty=+",
-        "--exclude=*",
-        "--abbrev=12",
-    ]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return found.stdout.strip() or "unknown"

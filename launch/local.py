@@ -105,28 +105,27 @@ def _relay(child: subprocess.Popen, index: int) -> threading.Thread:
 
 def _wait(children: Sequence[subprocess.Popen]) -> int:
     """Wait for all; end the rest soon after one has failed. The code of the first that did."""
-    failed: int | None = None
-    deadline = float("inf")
+    first, deadline = 0, float("inf")
     while any(child.poll() is None for child in children):
-        codes = [child.poll() for child in children]
-        if failed is None and any(codes):
-            failed = next(index for index, code in enumerate(codes) if code)
-            deadline = time.monotonic() + GRACE_SECONDS
-            print(f"process {failed} of {len(children)} {_ending(codes[failed])}", file=sys.stderr)
+        failed = [index for index, child in enumerate(children) if child.poll()]
+        if failed and deadline == float("inf"):
+            first, deadline = failed[0], time.monotonic() + GRACE_SECONDS
+            ending = _ending(children[first].returncode)
+            print(f"process {first} of {len(children)} {ending}", file=sys.stderr)
         if time.monotonic() > deadline:
             for index, child in enumerate(children):
                 if child.poll() is None:
-                    print(f"process {index} is ended: it waits for {failed}", file=sys.stderr)
+                    print(f"process {index} waits for it, and is ended", file=sys.stderr)
                     child.kill()
-            deadline = float("inf")
+                    child.wait()
         time.sleep(POLL_SECONDS)
     codes = [child.returncode for child in children]
-    code = next((code for code in codes if code), 0) if failed is None else codes[failed]
+    code = codes[first] or next((code for code in codes if code), 0)
     return 128 - code if code < 0 else code
 
 
-def _ending(code: int | None) -> str:
-    if code is not None and code < 0:
+def _ending(code: int) -> str:
+    if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with code {code}"
 

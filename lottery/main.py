@@ -1,10 +1,12 @@
 """python -m lottery.main --config=configs/lottery/FILE.py --workdir=DIR [--config.KEY=VALUE …]"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from experiment import config as config_lib
-from experiment import data, interruption, mesh, processes, run
+from experiment import data, identity, interruption, mesh, processes, run
 from experiment.entry import run_main
 from experiment.progress import Reporter
 from lottery import branches, report, setup, spec, tickets
@@ -14,6 +16,7 @@ USAGE = config_lib.USAGE.format(
     about="Lottery tickets: train, prune, rewind, repeat, with controls beside, and a report.",
     example="configs/lottery/mnist1d.py",
 )
+EXTENDABLE = ("levels", "branches")  # more of these continues a finished run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     devices = setup.make_mesh(checked, dataset)
     facts = {"data": data.digest(dataset), "devices": mesh.describe(devices)}
     with interruption.watched() as asked, run.locked(workdir):
-        opened, warnings = run.open_run(workdir, config, ("levels", "branches"), facts)
+        opened, warnings = run.open_run(workdir, config, EXTENDABLE, facts)
         units = tickets.unit_names(checked)
         done = set(units) & set(processes.on_first(opened.units))
         with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
@@ -43,6 +46,19 @@ def main(argv: Sequence[str]) -> None:
         if processes.first():
             report.show([workdir])
         processes.wait_for_all("the report")
+
+
+def finished(workdir: Path, config: Mapping[str, Any]) -> bool:
+    """Has the run of this config in `workdir` nothing left to do? Needs neither data nor devices.
+
+    Raises:
+      UserError: the config is wrong, or the folder holds another run.
+    """
+    units = tickets.unit_names(spec.from_config(config))
+    if not (workdir / "config.json").exists():
+        return False
+    identity.check_identity(workdir, config, EXTENDABLE)
+    return set(units) <= set(run.Run(workdir).units())
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from experiment import figures
 from lottery import tickets
@@ -17,47 +19,78 @@ COLOURS = {
     "random_mask": "#7f7f7f",
     "small_dense": "#3a8f4d",
 }
+STYLES: dict[str, Any] = {
+    "ticket": {"linestyle": "-", "marker": "o"},
+    "random_reinit": {"linestyle": "--", "marker": "s"},
+    "random_mask": {"linestyle": ":", "marker": "^"},
+    "small_dense": {"linestyle": "-.", "marker": "D"},
+}
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 
 
 def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
-    """Test accuracy against density, the ticket and every branch; several runs overlaid."""
+    """Test accuracy against density, the ticket and every branch; several runs overlaid.
+
+    One run: a colour a branch. Several: a colour a run, and a line style and marker a branch.
+    """
     stopped = all(point.stopped_accuracy for run in runs for point in run.points.values())
     whens = ("at the early-stopping step", "at the end of training")[0 if stopped else 1 :]
-    figure, axes = figures.subplots(len(whens))
+    figure, axes = figures.subplots(len(whens), height=3.4 + 0.05 * len(runs))
+    colours = _run_colours(len(runs))
     for ax, when in zip(axes, whens, strict=True):
-        for number, run in enumerate(runs):
-            _accuracy_lines(ax, run, number, len(runs), early="early" in when)
+        for run, colour in zip(runs, colours, strict=True):
+            _accuracy_lines(ax, run, colour, early="early" in when)
         ax.set_ylabel("test accuracy")
         ax.set_title(when)
         figures.density_axis(ax)
-    lines, labels = axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside upper center", ncols=min(len(labels), 3 * len(axes)))
+    handles = _legend_of_runs(runs, colours) if len(runs) > 1 else axes[0].lines
+    labels = [str(handle.get_label()) for handle in handles]
+    columns = int(60 * len(axes) / (8 + max(map(len, labels))))  # characters that fit side by side
+    columns = max(1, min(len(labels), columns))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
     caption = f"Test accuracy against the share of prunable weights that is kept. {SPREAD}"
     return figures.save(figure, path), caption
 
 
-def _accuracy_lines(ax: Axes, run: Results, number: int, runs: int, early: bool) -> None:
+def _run_colours(runs: int) -> list[Any]:
+    """A colour a run; none for a single one, whose branches are coloured."""
+    if runs == 1:
+        return [None]
+    if runs <= 10:
+        return [plt.get_cmap("tab10")(number) for number in range(runs)]
+    return [plt.get_cmap("turbo")(0.05 + 0.9 * number / (runs - 1)) for number in range(runs)]
+
+
+def _legend_of_runs(runs: Sequence[Results], colours: Sequence[Any]) -> list[Line2D]:
+    """A line a run for the colours, and a line a branch for the styles."""
+    lines = [Line2D([], [], color=c, label=run.name) for run, c in zip(runs, colours, strict=True)]
+    branches = [b for b in STYLES if any(b in run.branches() for run in runs)]
+    lines += [Line2D([], [], color="black", ms=3, label=b, **STYLES[b]) for b in branches]
+    dense = any(("ticket", 0) in run.points for run in runs)
+    return [*lines, *([Line2D([], [], color="black", lw=0.8, label="dense")] if dense else [])]
+
+
+def _accuracy_lines(ax: Axes, run: Results, colour: Any, early: bool) -> None:
     def values(point: Point) -> list[float]:
         return point.stopped_accuracy if early else point.accuracy
 
-    style = ("-", "--", ":", "-.")[number % 4]
     for branch in run.branches():
         points = run.of(branch)
+        alone: dict[str, Any] = {"linestyle": "-", "marker": "o", "color": COLOURS[branch]}
+        style = alone if colour is None else {**STYLES[branch], "color": colour}
+        if len(points) >= 30:  # markers would hide the line
+            style["marker"] = None
         figures.band(
             ax,
             [point.density for point in points],
             [values(point) for point in points],
-            color=COLOURS[branch],
-            linestyle=style,
-            marker="o" if len(points) < 30 else None,
             markersize=3,
-            label=f"{branch}" + (f" ({run.name})" if runs > 1 else ""),
+            label=branch,
+            **style,
         )
     if ("ticket", 0) in run.points:
         dense = float(np.mean(values(run.points["ticket", 0])))
-        label = "dense" if runs == 1 else None
-        ax.axhline(dense, color="black", lw=0.8, linestyle=style, alpha=0.6, label=label)
+        ax.axhline(dense, color=colour or "black", lw=0.8, alpha=0.6, label="dense")
 
 
 def learning_curves(run: Results, path: Path) -> tuple[Path, str]:

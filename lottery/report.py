@@ -4,9 +4,11 @@ One run: its `figures/` and `report.html` are drawn again. Several: they are lai
 in `comparison/`, beside the first.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -28,9 +30,29 @@ NOTE = (
 )
 
 
+class Overview(NamedTuple):
+    """Several runs side by side."""
+
+    header: list[str]
+    rows: list[list[str]]  # one a run: where its last level stands
+    records: list[dict[str, Any]]  # one a run, branch and level
+    page: Path
+
+
+def overview(folders: Sequence[Path]) -> Overview:
+    """Lay runs over one another in `comparison/` beside the first, and tabulate their last levels.
+
+    Raises:
+      UserError: a folder has no run with a finished level.
+    """
+    runs = _read(folders)
+    records = [record for run in runs for record in results.records(run)]
+    return Overview(*_last_levels(runs), records, _write_comparison(runs))
+
+
 def show(folders: Sequence[Path]) -> Path:
     """Print the table of each run, draw the figures, write the page; its path."""
-    runs = [results.read(folder) for folder in folders]
+    runs = _read(folders)
     console = Console(width=None if sys.stdout.isatty() else 120)
     for run in runs:
         console.print(_rich_table(f"{run.name}: test accuracy at the end of training", run))
@@ -39,6 +61,18 @@ def show(folders: Sequence[Path]) -> Path:
     path = _write_page(runs[0]) if len(runs) == 1 else _write_comparison(runs)
     console.print(f"report: {path}", soft_wrap=True)
     return path
+
+
+def _read(folders: Sequence[Path]) -> list[Results]:
+    """The runs, each with a name of its own: as much of its path as tells it from the others."""
+    runs = [results.read(folder) for folder in folders]
+    parts = [run.folder.resolve().parts for run in runs]
+    depths = range(1, max(map(len, parts)) + 1)
+    names = ([str(Path(*path[-depth:])) for path in parts] for depth in depths)
+    distinct = next((found for found in names if len(set(found)) == len(runs)), None)
+    if distinct is None:
+        raise UserError("the same run is there twice")
+    return [dataclasses.replace(run, name=name) for run, name in zip(runs, distinct, strict=True)]
 
 
 def _write_page(run: Results) -> Path:
@@ -71,6 +105,9 @@ def _write_comparison(runs: Sequence[Results]) -> Path:
     folder = runs[0].folder.resolve().parent / "comparison"
     figure = plots.accuracy(runs, folder / "accuracy.png")
     sections = [("Accuracy", figures.picture(*figure))]
+    header, rows = _last_levels(runs)
+    named = [[run.name, *row] for run, row in zip(runs, rows, strict=True)]
+    sections.append(("Last levels", figures.table(["run", *header], named)))
     sections += [(run.name, figures.table(*_table(run))) for run in runs]
     path = folder / "report.html"
     write_atomically(path, figures.page("Lottery tickets: a comparison", sections))
@@ -93,6 +130,19 @@ def _table(run: Results) -> tuple[list[str], list[list[str]]]:
             row += [_plus_minus(point.stopped_accuracy)]
         rows.append(row)
     return header, rows
+
+
+def _last_levels(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a row a run, its last level and its dense network."""
+    branches = [b for b in plots.COLOURS if any(b in run.branches() for run in runs)]
+    rows = []
+    for run in runs:
+        last = run.of("ticket")[-1]
+        cells = [run.points.get((branch, last.level)) for branch in branches]
+        row = [str(last.level), f"{last.density:.4f}"]
+        row += [_plus_minus(cell.accuracy) if cell else "" for cell in cells]
+        rows.append([*row, _plus_minus(run.points["ticket", 0].accuracy)])
+    return ["level", "density", *branches, "dense"], rows
 
 
 def _published(run: Results) -> tuple[list[str], list[list[str]]]:

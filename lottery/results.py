@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiment import checkpoint, metrics
+from experiment import checkpoint, identity, metrics
 from experiment import run as run_lib
 from experiment.errors import UserError
 from lottery.spec import BRANCHES
@@ -58,7 +58,7 @@ def read(folder: Path) -> Results:
     Raises:
       UserError: no run, no finished level yet, or a damaged checkpoint.
     """
-    about = run_lib.read_about(folder)
+    about = identity.read_about(folder)
     run = run_lib.Run(folder)
     rows = metrics.read(run.metrics)
     tests: dict[str, list[metrics.Row]] = defaultdict(list)
@@ -81,6 +81,26 @@ def read(folder: Path) -> Results:
     if not points:
         raise UserError(f"{folder} has no finished level yet")
     return Results(folder.resolve().name, folder, about.pop("config"), about, points, dict(curves))
+
+
+def records(run: Results) -> list[dict[str, Any]]:
+    """A record a branch and level, for a table that other programs read."""
+    found = []
+    for point in run.points.values():
+        mean, spread = metrics.mean_and_spread(point.accuracy)
+        found.append(
+            {
+                "run": run.name,
+                "branch": point.branch,
+                "level": point.level,
+                "density": point.density,
+                "parameters": point.parameters,
+                "replicates": len(point.accuracy),
+                "accuracy_mean": mean,
+                "accuracy_deviation": spread,
+            }
+        )
+    return found
 
 
 def _point(rows: Sequence[metrics.Row], metadata: dict[str, Any]) -> Point:

@@ -187,11 +187,6 @@ def test_a_spec_comes_back_from_json():
     assert (again.stream, list(again.mean)) == (False, [])
 
 
-def test_a_stream_is_not_loaded_whole():
-    with pytest.raises(UserError, match=r"data\.stream=True"):
-        data.load(STREAM)
-
-
 # standardisation
 
 

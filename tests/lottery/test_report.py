@@ -1,5 +1,6 @@
 """Tables, figures and pages say what the rows say."""
 
+import dataclasses
 import re
 import shutil
 
@@ -57,7 +58,7 @@ def test_every_figure_is_a_picture_with_something_on_it(folder):
 def test_bands_are_one_sample_deviation_around_the_mean(folder):
     run = results.read(folder)
     _, (axes,) = plots.figures.subplots()
-    plots._accuracy_lines(axes, run, 0, 1, early=False)
+    plots._accuracy_lines(axes, run, None, early=False)
     points = run.of("ticket")
     line = next(line for line in axes.lines if line.get_label() == "ticket")
     np.testing.assert_allclose(line.get_ydata(), [np.mean(p.accuracy) for p in points])
@@ -77,6 +78,45 @@ def test_several_runs_are_laid_over_one_another(folder, capsys):
     page = path.read_text()
     assert "small" in page
     assert "other" in page
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(folder, tmp_path):
+    for place in ("a", "b"):
+        shutil.copytree(folder, tmp_path / place / "digits")
+    runs = report._read([tmp_path / "a/digits", tmp_path / "b/digits"])
+    assert [run.name for run in runs] == ["a/digits", "b/digits"]
+    assert [run.name for run in report._read([tmp_path / "a/digits", folder])] == [
+        "digits",
+        "small",
+    ]
+    with pytest.raises(UserError, match="the same run is there twice"):
+        report._read([folder, folder.parent / "." / "small"])
+
+
+def test_the_legend_of_several_runs_has_every_run_and_every_branch(folder):
+    run = results.read(folder)
+    runs = [dataclasses.replace(run, name=f"run-{number}") for number in range(12)]
+    colours = plots._run_colours(len(runs))
+    assert len({tuple(colour) for colour in colours}) == 12
+    labels = [line.get_label() for line in plots._legend_of_runs(runs, colours)]
+    names = [f"run-{number}" for number in range(12)]
+    branches = ["ticket", "random_reinit", "random_mask", "small_dense"]
+    assert labels == [*names, *branches, "dense"]
+    looks = {(style["linestyle"], style["marker"]) for style in plots.STYLES.values()}
+    assert len(looks) == len(branches)
+    assert plots.STYLES.keys() == plots.COLOURS.keys()
+
+
+def test_an_overview_has_a_row_a_run_and_a_record_a_branch_and_level(folder):
+    overview = report.overview([folder])
+    assert overview.header[:3] == ["level", "density", "ticket"]
+    assert overview.header[-1] == "dense"
+    (row,) = overview.rows
+    assert row[0] == "2"
+    assert row[2] == _mean(folder, "levels/02/ticket")
+    assert row[-1] == _mean(folder, "levels/00/ticket")
+    assert {(r["level"], r["branch"]) for r in overview.records} == set(small.UNITS)
+    assert overview.page.is_file()
 
 
 def test_published_figures_stand_beside_ours(folder):

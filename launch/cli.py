@@ -1,0 +1,52 @@
+"""What the launchers' command lines share: one-line errors, and the command after `--`."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from experiment.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse whose errors are one line, flags in full, and a story after the list of flags."""
+
+    def __init__(self, module: str, usage: str, story: str) -> None:
+        super().__init__(
+            prog=f"python -m {module}",
+            usage=f"python -m {module} {usage}",
+            epilog=story,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what `run_main` prints."""
+        raise UserError(f"{message} ({self.prog} --help has all flags)")
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before and after the first `--`."""
+    argv = list(argv)
+    if "--" not in argv:
+        return argv, []
+    place = argv.index("--")
+    return argv[:place], argv[place + 1 :]
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """A command to start; `python` as its first word is the interpreter that runs this.
+
+    Raises:
+      UserError: there is no word.
+    """
+    if not words:
+        raise UserError("no command: give it after --, as in -- python -m lottery.main --config=…")
+    first = sys.executable if words[0] in ("python", "python3") else words[0]
+    return [first, *words[1:]]
+
+
+def shown(words: Sequence[str]) -> str:
+    """A command as it would be typed."""
+    return shlex.join(words)

@@ -1,0 +1,129 @@
+"""The points of a sweep: which overrides each has, what it is called, what it runs."""
+
+import hashlib
+import itertools
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiment.errors import UserError
+
+CLOSING = {"(": ")", "[": "]", "{": "}"}
+UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
+LONGEST = 180  # characters of a name; file systems allow 255
+
+
+class Point(NamedTuple):
+    """One run of a sweep."""
+
+    name: str
+    overrides: dict[str, str]  # key of the config → value, as typed
+
+    def arguments(self) -> list[str]:
+        """The overrides as flags of a main."""
+        return [f"--config.{key}={value}" for key, value in self.overrides.items()]
+
+
+def make(grid: Sequence[str], file: Path | None) -> list[Point]:
+    """Every line of `file` with every combination of the `KEY=VALUE,VALUE…` of `grid`.
+
+    Raises:
+      UserError: nothing to vary, a key twice in a point, the same point twice, unreadable text.
+    """
+    axes = [_axis(text) for text in grid]
+    lines = _lines(file) if file else [[]]
+    if not axes and not file:
+        raise UserError("nothing to vary: give --set KEY=VALUE,VALUE or --points FILE")
+    points = [_point([*line, *chosen]) for line in lines for chosen in itertools.product(*axes)]
+    seen: set[str] = set()
+    for point in points:
+        if point.name in seen:
+            raise UserError(f"the point {point.name} is there twice")
+        seen.add(point.name)
+    return points
+
+
+def values(text: str) -> list[str]:
+    """The values that commas separate; commas inside brackets or quotes belong to a value.
+
+    A value in quotes is what is between them.
+    """
+    parts, start, inside, quote = [], 0, [], ""
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in CLOSING:
+            inside.append(CLOSING[character])
+        elif inside and character == inside[-1]:
+            inside.pop()
+        elif character == "," and not inside:
+            parts.append(text[start:place])
+            start = place + 1
+    if quote or inside:
+        raise UserError(f"{text!r} lacks a closing {quote or inside[-1]}")
+    return [_unquoted(part.strip()) for part in (*parts, text[start:])]
+
+
+def name(overrides: Sequence[tuple[str, str]]) -> str:
+    """A folder's name: `prune.rate=0.1,seed=0`.
+
+    What is not a letter, a digit or one of `.+-` becomes `_`; a digest of the text then keeps
+    values apart that would look alike.
+    """
+    parts = []
+    for key, value in overrides:
+        safe = UNSAFE.sub("_", value).strip("_")
+        parts.append(f"{key}={safe}" + (f"~{_digest(value)}" if safe != value else ""))
+    whole = ",".join(parts)
+    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}~{_digest(whole)}"
+
+
+def _point(overrides: Sequence[tuple[str, str]]) -> Point:
+    keys = [key for key, _ in overrides]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise UserError(f"{twice[0]} is set twice in one point")
+    return Point(name(overrides), dict(overrides))
+
+
+def _axis(text: str) -> list[tuple[str, str]]:
+    key, rest = _split(text, "--set")
+    return [(key, value) for value in values(rest)]
+
+
+def _lines(file: Path) -> list[list[tuple[str, str]]]:
+    """A point a line: KEY=VALUE, blanks between, quotes around what has blanks; # is a comment."""
+    lines = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            raise UserError(f"{file}, line {number}: {error}") from error
+        if words:
+            lines.append([_split(word, f"{file}, line {number}:") for word in words])
+    if not lines:
+        raise UserError(f"{file} has no point")
+    return lines
+
+
+def _split(text: str, where: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    key = key.removeprefix("--").removeprefix("config.")
+    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", key):
+        raise UserError(f"{where} {text!r} must be KEY=VALUE, such as prune.rate=0.1")
+    return key, value
+
+
+def _unquoted(text: str) -> str:
+    whole = (
+        len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]
+    )
+    return text[1:-1] if whole else text
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]

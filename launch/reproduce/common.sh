@@ -1,0 +1,52 @@
+# Read by the scripts beside it: what they share. Each sets `toy`, the overrides of --smoke, and
+# calls `experiment` for every run and `report` at the end.
+#
+# Every script takes
+#   --smoke       at toy scale, seconds, no files needed: does it work?
+#   --dry-run     print the commands, execute none
+#   --runs=DIR    where the runs go (runs/reproduce)
+#   -- FLAGS      for every run alike: -- --config.data.source=idx --config.data.dir=FOLDER
+# shellcheck shell=bash
+set -euo pipefail
+
+runs=runs/reproduce smoke='' dry='' flags=() folders=()
+while (($#)); do
+  case $1 in
+    --smoke) smoke=yes ;;
+    --dry-run) dry=yes ;;
+    --runs=*) runs=${1#*=} ;;
+    --help | -h)
+      sed -n '2,/^[^#]/{/^[^#]/d;/^# shellcheck/d;s/^# \{0,1\}//;p;}' "$0" && exit
+      ;;
+    --) shift && flags=("$@") && break ;;
+    *) echo "error: unknown flag $1; --help has the story, common.sh the flags" >&2 && exit 2 ;;
+  esac
+  shift
+done
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+[[ -z $smoke ]] || runs=$runs/smoke
+
+run() {
+  local printed
+  printed=$(printf '%q ' "$@")
+  if [[ -n $dry ]]; then
+    echo "${printed% }"
+  else
+    echo "+ ${printed% }"
+    "$@"
+  fi
+}
+
+experiment() { # NAME CONFIG OVERRIDES…: a run in the folder NAME; in --smoke also with `toy`
+  local name=$1 config=$2
+  shift 2
+  # shellcheck disable=SC2154 # each script sets `toy`
+  [[ -z $smoke ]] || set -- "$@" "${toy[@]}"
+  folders+=("$runs/$name")
+  run "${PYTHON:-python}" -m lottery.main "--config=$config" "--workdir=$runs/$name" \
+    "$@" ${flags[@]+"${flags[@]}"}
+}
+
+report() { # all runs over one another
+  run "${PYTHON:-python}" -m lottery.report "${folders[@]}"
+}

@@ -1,0 +1,193 @@
+"""python -m launch.sweep --config=FILE --set KEY=VALUE,VALUE …: many runs, one table."""
+
+import argparse
+import csv
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiment import config as config_lib
+from experiment.entry import run_main
+from experiment.errors import UserError
+from launch import cli, jobs, points, slurm
+from launch.child import Child
+from launch.jobs import Outcome
+from launch.points import Point
+
+STORY = """
+Every point is a run in a folder of --workdir named by its overrides, such as prune.rate=0.1,seed=0.
+Finished ones are passed over, so the same command continues a sweep, and with more values extends
+it. At the end: a table of all points, results.csv, and comparison/ with one figure.
+
+  --set KEY=VALUE,VALUE  a value of KEY a point; several --set make a grid. Commas inside brackets
+                         or quotes belong to a value: --set "branches.random_mask=(1,2),all"
+                         --set "prune.rate=0.2,{'*': 0.2, 'output': 0.1}"
+  --points FILE          a point a line: KEY=VALUE KEY=VALUE; quotes around what has blanks, # is a
+                         comment. With --set, every line with every combination.
+  -- FLAGS               for every point alike, such as -- --config.train.steps=100
+
+  python -m launch.sweep --config=configs/lottery/digits.py --workdir=runs/sweep \\
+      --set prune.rate=0.1,0.2,0.5 --set seed=0,1
+
+A --module that can be swept has main.finished(workdir, config) and, beside it,
+report.overview(folders).
+"""
+
+
+class Job(NamedTuple):
+    """A point, where it runs, and what runs it."""
+
+    point: Point
+    folder: Path
+    child: Child
+    finished: bool
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run what is not finished, then show everything; fail if a point has failed."""
+    flags, extra = cli.split(argv)
+    options = _parser().parse_args(flags)
+    work = _plan(options, extra)
+    todo = {job.point.name: job.child for job in work if not job.finished}
+    if options.dry_run:
+        _show_plan(work, options)
+        return
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    say = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False).print
+    say(f"{len(work)} points, {len(work) - len(todo)} finished already", markup=False)
+    outcomes = {job.point.name: Outcome("finished") for job in work if job.finished}
+    if todo:
+        outcomes.update(_run(todo, options, lambda text: say(text, markup=False)))
+    _report(work, outcomes, options)
+    failed = {name: outcome for name, outcome in outcomes.items() if outcome.state != "finished"}
+    for name, outcome in failed.items():
+        print(f"{outcome.state} {name}: {outcome.reason}", file=sys.stderr)
+    if failed:
+        print("the same command starts these points again", file=sys.stderr)
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.Parser("launch.sweep", "--config=FILE --set KEY=VALUE,… [FLAGS] [-- …]", STORY)
+    parser.add_argument("--config", required=True, help="what every point starts from")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/sweep"), help="(runs/sweep)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=…", help="see below")
+    parser.add_argument("--points", type=Path, metavar="FILE", help="see below")
+    parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
+    parser.add_argument("--parallel", type=int, default=1, help="points at a time (default: 1)")
+    parser.add_argument("--module", default="lottery.main", help="what runs (lottery.main)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be executed")
+    slurm.add_flags(parser)
+    return parser
+
+
+def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
+    """Every point with its command, checked: a sweep does not begin with a wrong one."""
+    if options.parallel < 1:
+        raise UserError(f"--parallel={options.parallel} must be at least 1")
+    finished = _part(options.module, "finished")
+    work = []
+    for point in points.make(options.set, options.points):
+        folder = options.workdir / point.name
+        flags = [f"--config={options.config}", f"--workdir={folder}", *extra, *point.arguments()]
+        try:
+            config, found = config_lib.parse(flags, "")
+            if found != folder:
+                raise UserError(f"the points' folders are the sweep's: --workdir={options.workdir}")
+            done = finished(folder, config_lib.resolve(config))
+        except UserError as error:
+            raise UserError(f"point {point.name}: {error}") from error
+        command = (sys.executable, "-m", options.module, *flags)
+        work.append(Job(point, folder, Child(command, _devices()), done))
+    return work
+
+
+def _devices() -> dict[str, str | None]:
+    """Submitit's local jobs see no GPU unless it is given one: a point sees what the sweep sees."""
+    return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
+
+
+def _part(module: str, name: str) -> Any:
+    """`name` of a module that --module names, or of one beside it."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"--module cannot be swept: {error} (see --help)") from error
+
+
+def _show_plan(work: Sequence[Job], options: argparse.Namespace) -> None:
+    for job in work:
+        shown = cli.shown(job.child.command)
+        print(f"# finished: {job.folder}" if job.finished else shown)
+    left = sum(not job.finished for job in work)
+    if options.executor == "slurm" and left:
+        made = slurm.executor(options, _logs(options), "sweep", options.parallel)
+        print(f"# sbatch, an array with a point an element\n{slurm.script(made, left)}")
+
+
+def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> dict[str, Outcome]:
+    """Run them on the executor; SIGTERM is answered as Ctrl-C is."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if options.executor == "slurm":
+            return jobs.run_slurm(todo, _logs(options), options, say)
+        return jobs.run_local(todo, _logs(options), options.parallel, say)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _logs(options: argparse.Namespace) -> Path:
+    return options.workdir / "jobs"
+
+
+def _report(
+    work: Sequence[Job], outcomes: Mapping[str, Outcome], options: argparse.Namespace
+) -> None:
+    """The table of all points, `results.csv` and the overlaid figure."""
+    done = [job for job in work if outcomes[job.point.name].state == "finished"]
+    if not done:
+        return
+    package = options.module.rpartition(".")[0]
+    overview = _part(f"{package}.report", "overview")([job.folder for job in done])
+    keys = list(dict.fromkeys(key for job in work for key in job.point.overrides))
+    rows = dict(zip((job.point.name for job in done), overview.rows, strict=True))
+    table = Table(title=f"{options.workdir}: the last level of each point", box=box.SIMPLE_HEAD)
+    for column in [*keys, *overview.header]:
+        table.add_column(column, justify="right", no_wrap=True)
+    for job in work:
+        name = job.point.name
+        cells = rows.get(name, [outcomes[name].state])
+        table.add_row(*(job.point.overrides.get(key, "") for key in keys), *cells)
+    console = Console(width=None if sys.stdout.isatty() else 40 + 24 * len(table.columns))
+    console.print(table)
+    _write_csv(options.workdir / "results.csv", keys, done, overview.records)
+    print(f"table: {options.workdir / 'results.csv'}\nreport: {overview.page}")
+
+
+def _write_csv(
+    path: Path, keys: Sequence[str], done: Sequence[Job], records: Sequence[Mapping[str, Any]]
+) -> None:
+    """A row a point, branch and level, with the point's overrides."""
+    overrides = {job.folder.name: job.point.overrides for job in done}
+    rows = [{**record, **overrides[record["run"]]} for record in records]
+    columns = ["run", *keys, *(name for name in records[0] if name != "run")]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,104 @@
+"""The scripts of the papers: their commands, and one of them run at toy scale."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiment import config as config_lib
+from lottery import spec
+from tests.conftest import CACHE, ROOT
+
+SCRIPTS = sorted(p for p in (ROOT / "launch/reproduce").glob("*.sh") if p.name != "common.sh")
+
+
+def run(script, *flags):
+    """From elsewhere, as a user may."""
+    environment = {**os.environ, "PYTHON": sys.executable, "JAX_COMPILATION_CACHE_DIR": str(CACHE)}
+    return subprocess.run(
+        [ROOT / "launch/reproduce" / script, *flags],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def commands(script, *flags):
+    done = run(script, "--dry-run", *flags)
+    assert done.returncode == 0, done.stderr
+    return [shlex.split(line) for line in done.stdout.splitlines()]
+
+
+def test_there_is_a_script_for_each_figure():
+    assert [path.name for path in SCRIPTS] == [
+        "lenet_fashion_mnist.sh", "lenet_mnist.sh", "mnist1d.sh",
+    ]  # fmt: skip
+
+
+def test_dry_run_prints_every_command():
+    data = ["--config.data.source=idx", "--config.data.dir=/some where"]
+    assert commands("lenet_mnist.sh", "--runs=/tmp/r", "--", *data) == [
+        [
+            sys.executable, "-m", "lottery.main", "--config=configs/lottery/lenet_mnist.py",
+            "--workdir=/tmp/r/lenet_mnist", "--config.replicates=5",
+            "--config.branches.random_mask=all", *data,
+        ],
+        [sys.executable, "-m", "lottery.report", "/tmp/r/lenet_mnist"],
+    ]  # fmt: skip
+    *mains, report = commands("mnist1d.sh")
+    assert [main[3:] for main in mains] == [
+        [f"--config=configs/lottery/{name}.py", f"--workdir=runs/reproduce/{name}"]
+        for name in ("mnist1d", "mnist1d_full")
+    ]
+    assert report[3:] == ["runs/reproduce/mnist1d", "runs/reproduce/mnist1d_full"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("flags", [[], ["--smoke"]], ids=["full", "smoke"])
+def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    *mains, report = commands(script.name, *flags)
+    folders = []
+    for _, _, module, *arguments in mains:
+        assert module == "lottery.main"
+        config, folder = config_lib.parse(arguments, "")
+        checked = spec.from_config(config_lib.resolve(config))
+        folders.append(str(folder))
+        if flags:
+            assert config.data.source in ("digits", "mnist1d")
+            assert checked.levels * checked.train.steps <= 100
+    assert report[2:] == ["lottery.report", *folders]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_each_begins_with_its_figure_its_command_its_time_and_what_to_expect(script):
+    done = run(script.name, "--help")
+    assert done.returncode == 0
+    assert "arXiv:" in done.stdout
+    assert f"launch/reproduce/{script.name}" in done.stdout
+    assert "two cores" in done.stdout
+    assert "Expect:" in done.stdout
+    assert "shellcheck" not in done.stdout
+    assert "toy=" not in done.stdout
+
+
+def test_an_unknown_flag_is_one_line():
+    done = run("mnist1d.sh", "--smok")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown flag --smok")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_smoke_run_ends_with_the_figures(tmp_path):
+    done = run("lenet_mnist.sh", "--smoke", f"--runs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    figures = {path.name for path in (tmp_path / "smoke/lenet_mnist/figures").iterdir()}
+    assert {"accuracy.png", "early_stopping.png"} <= figures
+    assert "random_reinit" in done.stdout
+    assert Path(done.stdout.split("report: ")[-1].strip()).is_file()

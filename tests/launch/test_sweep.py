@@ -1,0 +1,286 @@
+"""A sweep runs what is not finished, says what failed and why, and tabulates everything."""
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiment.errors import UserError
+from launch import jobs, sweep
+from launch.child import Child
+from tests.conftest import CACHE, ROOT
+from tests.lottery import small
+
+DIGITS = "--config=configs/lottery/digits.py"
+SMALL = [a for a in small.ARGS if a != DIGITS and "levels" not in a and "small_dense" not in a]
+FEW = [
+    "--config.levels=1",
+    "--config.train.steps=30",
+    "--config.rewind.step=0",
+    "--config.data.validation_examples=0",
+    "--config.branches.random_reinit=()",
+]
+PYTHON = sys.executable
+
+
+def run(folder, *flags, extra=(*SMALL, *FEW)):
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE)}
+    command = [PYTHON, "-m", "launch.sweep", DIGITS, f"--workdir={folder}", *flags, "--", *extra]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep with a point that cannot run, since the data has no such split."""
+    folder = tmp_path_factory.mktemp("sweep") / "rates"
+    with run(
+        folder, "--set", "prune.rate={'*': 0.5, 'output': 0.2},0.5,{'fc1': 0.5}", "--parallel=2"
+    ) as process:
+        out, err = process.communicate(timeout=200)
+    return folder, process.returncode, out, err
+
+
+def test_every_point_is_a_run_in_a_folder_of_its_name(swept):
+    folder, *_ = swept
+    names = {path.name for path in folder.iterdir() if (path / "report.html").is_file()}
+    assert names == {"prune.rate=0.5", "prune.rate=0.5_output_0.2~d3cc95", "comparison"}
+
+
+def test_a_point_that_fails_is_listed_with_its_reason_and_the_sweep_fails(swept):
+    _, code, _, err = swept
+    assert code == 1
+    failed, hint = err.splitlines()
+    assert failed.startswith("failed prune.rate=fc1_0.5~")
+    assert "prune.rate: no rate for layer 'fc2'" in failed
+    assert hint == "the same command starts these points again"
+
+
+def test_the_table_has_all_points_with_mean_and_spread_at_the_last_level(swept):
+    folder, _, out, _ = swept
+    for name in ("prune.rate=0.5", "prune.rate=0.5_output_0.2~d3cc95"):
+        for unit in ("levels/01/ticket", "levels/01/random_mask", "levels/00/ticket"):
+            ends = [
+                row["accuracy"]
+                for row in small.rows(folder / name)
+                if row["unit"] == unit and row.get("at") == "end"
+            ]
+            assert len(ends) == 2
+            assert f"{np.mean(ends):.3f}±{np.std(ends, ddof=1):.3f}" in out
+    assert re.search(r"\{'fc1': 0.5\} +failed", out)
+    assert "{'*': 0.5, 'output': 0.2}" in out
+
+
+def test_the_file_has_a_row_a_point_branch_and_level(swept):
+    folder, *_ = swept
+    with open(folder / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3  # dense, and ticket and random_mask at level 1
+    (row,) = (
+        r for r in rows if (r["prune.rate"], r["branch"], r["level"]) == ("0.5", "random_mask", "1")
+    )
+    ends = [
+        r["accuracy"]
+        for r in small.rows(folder / "prune.rate=0.5")
+        if r["unit"] == "levels/01/random_mask" and r.get("at") == "end"
+    ]
+    assert float(row["accuracy_mean"]) == np.mean(ends)
+    assert float(row["accuracy_deviation"]) == pytest.approx(np.std(ends, ddof=1))
+    assert int(row["replicates"]) == 2
+
+
+def test_finished_points_are_passed_over_and_the_rest_printed(swept, capsys):
+    folder, *_ = swept
+    flags = ["--set", "prune.rate=0.5,0.3", "--dry-run"]
+    sweep.main([DIGITS, f"--workdir={folder}", *flags, "--", *SMALL, *FEW])
+    finished, command = capsys.readouterr().out.splitlines()
+    assert finished == f"# finished: {folder}/prune.rate=0.5"
+    words = [PYTHON, "-m", "lottery.main", DIGITS, f"--workdir={folder}/prune.rate=0.3"]
+    words += [*SMALL, *FEW, "--config.prune.rate=0.3"]
+    assert command == shlex.join(words)
+
+
+def test_a_run_that_is_not_this_point_is_not_taken_for_it(swept):
+    folder, *_ = swept
+    flags = [DIGITS, f"--workdir={folder}", "--set", "prune.rate=0.5", "--dry-run"]
+    with pytest.raises(UserError, match=r"point prune.rate=0.5: .*train.steps is 30 there, 40"):
+        sweep.main([*flags, "--", *SMALL, *FEW, "--config.train.steps=40"])
+
+
+def test_more_levels_are_not_finished(swept, capsys):
+    folder, *_ = swept
+    flags = [DIGITS, f"--workdir={folder}", "--set", "prune.rate=0.5", "--dry-run"]
+    sweep.main([*flags, "--", *SMALL, *FEW, "--config.levels=2"])
+    assert "finished" not in capsys.readouterr().out
+
+
+def test_a_damaged_or_missing_unit_is_not_finished(swept, tmp_path, capsys):
+    folder, *_ = swept
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "prune.rate=0.5", copy / "prune.rate=0.5")
+    shutil.rmtree(copy / "prune.rate=0.5/checkpoints/levels/01/random_mask")
+    flags = [DIGITS, f"--workdir={copy}", "--set", "prune.rate=0.5", "--dry-run"]
+    sweep.main([*flags, "--", *SMALL, *FEW])
+    assert "finished" not in capsys.readouterr().out
+
+
+def test_as_an_array_of_slurm(swept, capsys):
+    folder, *_ = swept
+    flags = ["--set", "prune.rate=0.5,0.3,0.1", "--executor=slurm", "--parallel=4", "--dry-run"]
+    sweep.main([DIGITS, f"--workdir={folder}", *flags, "--partition=gpu", "--", *SMALL, *FEW])
+    out = capsys.readouterr().out
+    assert "#SBATCH --array=0-1%2\n" in out
+    assert "#SBATCH --partition=gpu\n" in out
+    assert f"#SBATCH --output={folder}/jobs/%A_%a_0_log.out\n" in out
+
+
+REFUSED = {
+    "an unknown key": (["--set", "prune.rte=0.1"], "point prune.rte=0.1: .*'config.prune.rate'"),
+    "a wrong value": (["--set", "levels=1,-1"], "point levels=-1: levels=-1 must be at least 0"),
+    "another workdir": (["--set", "seed=0", "--", "--workdir=x"], "the points' folders"),
+    "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel=0 must be at least 1"),
+    "nothing to vary": ([], "nothing to vary"),
+    "an unknown module": (["--set", "seed=0", "--module=lottery.mine"], "lottery.mine"),
+    "a module of another kind": (["--set", "seed=0", "--module=lottery.masks"], "finished"),
+    "an unknown flag": (["--sett", "seed=0"], "--help has all flags"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_said_before_anything_starts(case, tmp_path):
+    flags, said = REFUSED[case]
+    with pytest.raises(UserError, match=said):
+        sweep.main([DIGITS, f"--workdir={tmp_path / 'sweep'}", *flags])
+    assert not (tmp_path / "sweep").exists()
+
+
+WAITING = """
+import signal, sys, time
+from pathlib import Path
+def save(*_):
+    Path(sys.argv[1] + ".saved").touch()
+    sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+Path(sys.argv[1] + ".ready").touch()
+time.sleep(60)
+"""
+STOPPED = """
+import sys
+from pathlib import Path
+from experiment.entry import run_main
+from launch import jobs
+from launch.child import Child
+children = {n: Child((sys.executable, sys.argv[1], f"{sys.argv[2]}/{n}")) for n in "abc"}
+run_main(lambda _: jobs.run_local(children, Path(sys.argv[2]) / "jobs", 2, print))
+"""
+
+
+def test_ctrl_c_lets_the_running_points_save_and_says_how_to_go_on(tmp_path):
+    """As a terminal sends it: to every process of the foreground group."""
+    (tmp_path / "waiting.py").write_text(WAITING)
+    (tmp_path / "stopped.py").write_text(STOPPED)
+    with subprocess.Popen(
+        [PYTHON, tmp_path / "stopped.py", tmp_path / "waiting.py", tmp_path],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        end = time.monotonic() + 20
+        while not all((tmp_path / f"{name}.ready").exists() for name in "ab"):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "\ninterrupted; the same command continues\n"
+    assert "stopping: waiting until a, b has saved" in out
+    assert {path.name for path in tmp_path.glob("*.saved")} == {"a.saved", "b.saved"}
+    assert out.count("stopped ") == 2
+    assert "started c" not in out
+
+
+SBATCH = """#!/bin/bash
+# runs an array's elements at once, as soon as submitit has put their pickles where they belong
+[[ ! -e {folder}/script ]] || exit 1
+cp "$1" {folder}/script
+for element in 0 1; do
+  SUBMITIT_EXECUTOR=slurm SLURM_JOB_ID=7$element SLURM_ARRAY_JOB_ID=7 \\
+    SLURM_ARRAY_TASK_ID=$element {python} -m submitit.core._submit {folder}/jobs \\
+    > {folder}/jobs/7_${{element}}_0_log.out 2> {folder}/jobs/7_${{element}}_0_log.err < /dev/null &
+done
+echo Submitted batch job 7
+"""
+ENDED = """#!/bin/bash
+echo 'JobID|State|NodeList'
+"""
+
+
+def test_on_slurm_points_are_an_array_that_is_waited_for_and_found_again(tmp_path, monkeypatch):
+    """A scheduler whose queue is a file."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    queue = tmp_path / "queue"
+    queue.write_text("")
+    texts = {
+        "sbatch": SBATCH.format(folder=tmp_path, python=PYTHON),
+        "sacct": ENDED,
+        "squeue": f"#!/bin/bash\ncat {queue}\n",
+        "srun": "#!/bin/bash\n",
+    }
+    for name, text in texts.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(jobs, "SLURM_POLL_SECONDS", 0.1)
+    options = sweep._parser().parse_args([DIGITS, "--parallel=2", "--executor=slurm"])
+    said = []
+
+    def run_slurm(*names):
+        scripts = {"good": "print('fine')", "bad": "raise ValueError('too small')"}
+        children = {n: Child((PYTHON, "-c", scripts[n])) for n in names}
+        return jobs.run_slurm(children, tmp_path / "jobs", options, said.append)
+
+    assert run_slurm("good", "bad") == {
+        "good": jobs.Outcome("finished"),
+        "bad": jobs.Outcome("failed", "ValueError: too small (exit code 1)"),
+    }
+    assert "#SBATCH --array=0-1%2" in (tmp_path / "script").read_text()
+    assert said[:2] == ["queued good: job 7_0", "queued bad: job 7_1"]
+    queue.write_text("7_0\n6\n")  # as if it were still there
+    assert run_slurm("good") == {"good": jobs.Outcome("finished")}
+    assert said[-2] == "was queued good: job 7_0"
+
+
+LOGS = {
+    "warning: x\nerror: no data\nsubmitit ERROR (…) - it raised\n": (2, "no data"),
+    "Traceback\n  File\nValueError: too small\n": (1, "ValueError: too small (exit code 1)"),
+    "jax.errors.JaxRuntimeError: full\nat the end\n": (
+        1,
+        "jax.errors.JaxRuntimeError: full (exit code 1)",
+    ),
+    "": (137, "it said nothing (exit code 137)"),
+    "Killed\n": (137, "Killed (exit code 137)"),
+}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_the_reason_is_one_line_of_the_log(log):
+    code, reason = LOGS[log]
+    assert jobs.why(log, code) == reason

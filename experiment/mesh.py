@@ -127,18 +127,18 @@ def own(mesh: Mesh) -> Own:
     """This process's rows, and its part of every batch.
 
     Raises:
-      UserError: its devices are no rectangle of the mesh.
+      UserError: the devices of a process are no rectangle of the mesh.
     """
-    index = processes.index()
+    index, width = processes.index(), mesh.shape["data"]
     places = [at for at, d in np.ndenumerate(mesh.devices) if d.process_index == index]
-    rows, columns = (sorted(set(axis)) for axis in zip(*places, strict=True))
-    if len(rows) * len(columns) != len(places):
+    if len(places) % width and width % len(places):
         raise UserError(
-            f"a mesh of {dict(mesh.shape)} gives process {index} the devices {places}, but a "
-            "stream needs a rectangle: set mesh.replicate and mesh.data"
+            f"a stream needs whole rows, or equal parts of one, in each process: mesh.data={width} "
+            f"and {len(places)} devices a process do not divide; set mesh.data"
         )
-    parts = mesh.shape["data"] // len(columns)
-    return Own(range(rows[0], rows[-1] + 1), parts, columns[0] // len(columns))
+    (first, column), (last, _) = places[0], places[-1]
+    share = min(width, len(places))
+    return Own(range(first, last + 1), width // share, column // share)
 
 
 def put_own(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:

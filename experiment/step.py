@@ -61,7 +61,11 @@ LossFn = Callable[[jax.Array, Any, Batch], tuple[jax.Array, tuple[Any, Counts]]]
 
 
 def count(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
-    """Sums over the valid examples: logits [B, C], labels [B], valid [B]."""
+    """Sums over the valid examples: logits [B, C], labels [B], valid [B].
+
+    Of logits in a shorter type than float32 the loss is computed in float32.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     hits = jnp.argmax(logits, -1) == labels
     return Counts(

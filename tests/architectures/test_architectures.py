@@ -1,5 +1,6 @@
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -230,6 +231,30 @@ def test_logits_under_jit_and_train_are_those_without(name, params):
     np.testing.assert_array_equal(logits(name, params[name], inputs, train=True), plain)
     jitted = jax.jit(lambda tree: logits(name, tree, inputs))(params[name])
     np.testing.assert_allclose(jitted, plain, rtol=1e-5, atol=1e-5)
+
+
+# dtype
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_is_computed_in_and_float32_is_stored(name, params):
+    short = build({**section(name), "dtype": "bfloat16"}, 10)
+    inputs = jnp.asarray(inputs_for(name), jnp.float32)
+    stored = {leaf.dtype for leaf in jax.tree.leaves(shapes(short, INPUT[name]))}
+    assert stored == {jnp.dtype("float32")}
+    tree = {"params": jax.tree.map(jnp.float32, params[name])}
+    trace = str(jax.make_jaxpr(short.apply)(tree, inputs))
+    products = re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general_dilated)\[", trace)
+    assert set(products) == {"bf16"}
+    whole = logits(name, params[name], inputs_for(name))
+    found = short.apply(tree, inputs).astype(jnp.float32)
+    assert not np.array_equal(found, whole)
+    np.testing.assert_allclose(found, whole, atol=0.03 * np.abs(whole).max())  # 8 bits of fraction
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(UserError, match=r"model\.dtype 'float16'.*bfloat16, float32"):
+        build({**section("lenet_5"), "dtype": "float16"}, 10)
 
 
 # narrowed

@@ -71,6 +71,30 @@ def test_padding_counts_nowhere():
     assert (int(a.correct), int(a.examples)) == (int(b.correct), 5)
 
 
+def test_the_loss_of_short_logits_is_computed_in_float32():
+    logits = jnp.asarray([[8.0, 0.0, 0.0]] * 300, jnp.bfloat16)
+    counts = step.count(logits, jnp.zeros(300, jnp.int32), jnp.ones(300, bool))
+    assert counts.loss.dtype == jnp.float32
+    np.testing.assert_allclose(counts.loss, 300 * np.log1p(2 * np.exp(-8.0)), rtol=1e-3)
+
+
+def test_parameters_and_moments_stay_float32_when_layers_compute_in_bfloat16():
+    batch, optimizer = _batch(np.random.default_rng(0)), optax.adam(0.1)
+    model = nn.Dense(3, dtype=jnp.bfloat16)
+    state = _state(model, optimizer, batch)
+
+    def loss_fn(key, variables, batch):
+        counts = step.count(model.apply(variables, batch.inputs), batch.labels, batch.valid)
+        return counts.loss / counts.examples, ({}, counts)
+
+    new, (loss, _) = step.make_train_step(loss_fn, optimizer)(state, batch)
+    floats = [leaf for leaf in jax.tree.leaves((new.variables, new.opt_state)) if leaf.ndim]
+    assert {leaf.dtype for leaf in (*floats, loss)} == {jnp.dtype("float32")}
+    assert not np.array_equal(
+        new.variables["params"]["kernel"], state.variables["params"]["kernel"]
+    )
+
+
 def test_a_nan_in_padding_does_not_reach_the_sum():
     batch = _batch(np.random.default_rng(2), valid=np.arange(8) < 7)
     batch = batch._replace(inputs=batch.inputs.at[7].set(jnp.nan))

@@ -1,0 +1,70 @@
+"""A run whose data is read from files as it is needed: interrupted, continued, on another mesh."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from experiment.interruption import PREEMPTED, Interrupted
+from tests.conftest import ROOT
+from tests.lottery import small
+
+STREAM = [
+    "--config.data.name=tiny_digits",
+    "--config.data.source=tfds",
+    f"--config.data.dir={ROOT / 'tests/fixtures/tfds'}",
+    "--config.data.stream=true",
+    "--config.data.augment=crop_flip",
+    "--config.data.validation_examples=20",
+    "--config.train.batch_size=16",
+    "--config.levels=1",
+    "--config.branches.small_dense=()",
+    "--config.branches.random_mask=()",
+]
+UNITS = [(0, "ticket"), (1, "ticket"), (1, "random_reinit")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("streamed") / "run"
+    small.run(folder, *STREAM)
+    return folder
+
+
+def test_a_stream_trains_and_every_example_is_evaluated(undisturbed):
+    rows = small.rows(undisturbed)
+    assert {row["split"] for row in rows} == {"train", "validation", "test"}
+    ends = [row for row in rows if row["unit"] == "levels/01/ticket" and row.get("at") == "end"]
+    assert len(ends) == 2
+    for row in ends:  # correct / examples: a whole number of the test examples
+        whole = row["accuracy"] * 30
+        assert abs(whole - round(whole)) < 1e-9
+
+
+def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    log = folder / "metrics.jsonl"
+
+    def ask():
+        while not log.exists() or log.read_bytes().count(b"\n") < 14:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with pytest.raises(Interrupted, match=r"saved at levels/0[01]") as stopped:
+        small.run(folder, *STREAM)
+    asking.join()
+    assert stopped.value.code == PREEMPTED
+    small.run(folder, *STREAM)
+    assert "continues from step" in (folder / "run.log").read_text()
+    small.assert_same_run(folder, undisturbed, UNITS)
+
+
+def test_on_four_devices_the_losses_are_the_same(undisturbed, tmp_path):
+    small.run(tmp_path, *STREAM, "--config.mesh.replicate=2", "--config.mesh.data=2")
+    for one, four in zip(small.rows(undisturbed), small.rows(tmp_path), strict=True):
+        np.testing.assert_allclose(four["loss"], one["loss"], rtol=1e-4)

@@ -26,7 +26,7 @@ class Reporter:
         self._bars: Progress | None = None
         self._unit_bar = self._step_bar = TaskID(0)
         self._begun = self._said = time.monotonic()
-        self._name, self._last = "", (0, self._begun)
+        self._name, self._first = "", 0
         if self._console.is_terminal and not silent:
             self._bars = Progress(
                 TextColumn("{task.description:<26}"),
@@ -58,16 +58,14 @@ class Reporter:
 
     def begin(self, name: str, step: int, stop: int) -> None:
         """A unit begins, or goes on, at `step`."""
-        self._name, self._begun = name, time.monotonic()
-        self._last = (step, self._begun)
+        self._name, self._first, self._begun = name, step, time.monotonic()
         if self._bars:
             self._bars.reset(self._step_bar, total=stop, completed=step, description=name)
 
     def update(self, step: int, stop: int, loss: float, accuracy: float) -> None:
         """The unit has reached `step`, with these means over replicates."""
         now = time.monotonic()
-        speed = (step - self._last[0]) / max(now - self._last[1], 1e-9)
-        self._last = (step, now)
+        speed = (step - self._first) / max(now - self._begun, 1e-9)
         note = f"loss {loss:.4f}  accuracy {accuracy:.4f}  {speed:.0f} steps/s"
         if self._bars:
             self._bars.update(self._step_bar, completed=step, note=note)

@@ -116,7 +116,7 @@ def test_a_thread_is_not_watched_but_works():
     assert reached == [False]
 
 
-def _devices(hosts, each):
+def stand_ins(hosts, each):
     """Stand-ins: a mesh looks at a device's process alone, until it is used."""
     return [
         SimpleNamespace(process_index=h, id=h * each + i) for h in range(hosts) for i in range(each)
@@ -126,9 +126,9 @@ def _devices(hosts, each):
 def test_every_process_gives_as_many_devices_side_by_side(monkeypatch):
     taken = []
     monkeypatch.setattr("jax.make_mesh", lambda *args, devices: taken.append((args[0], devices)))
-    mesh.make(3, 60, devices=_devices(2, 4))
-    mesh.make(4, 10, devices=_devices(2, 4))
-    mesh.make(2, 7, devices=_devices(2, 4))
+    mesh.make(3, 60, devices=stand_ins(2, 4))
+    mesh.make(4, 10, devices=stand_ins(2, 4))
+    mesh.make(2, 7, devices=stand_ins(2, 4))
     shapes = [shape for shape, _ in taken]
     assert shapes == [(1, 6), (4, 2), (2, 1)]
     chosen = [[device.id for device in devices] for _, devices in taken]
@@ -138,7 +138,7 @@ def test_every_process_gives_as_many_devices_side_by_side(monkeypatch):
 @pytest.mark.parametrize("sizes", [{}, {"data": 7}])
 def test_processes_without_work_are_refused(sizes):
     with pytest.raises(UserError, match="2 processes cannot share a mesh"):
-        mesh.make(1, 7, devices=_devices(2, 4), **sizes)
+        mesh.make(1, 7, devices=stand_ins(2, 4), **sizes)
 
 
 def test_what_one_process_has_is_gathered_as_it_is():

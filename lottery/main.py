@@ -27,10 +27,11 @@ def main(argv: Sequence[str]) -> None:
     processes.start()
     processes.same("config", json.dumps(config))
     dataset = data.load(config)
-    processes.same("data set", data.digest(dataset))
+    digest = data.digest(dataset)
+    processes.same("data set", digest)
     plan = setup.make_plan(checked, config, dataset)
     devices = setup.make_mesh(checked, dataset)
-    facts = {"data": data.digest(dataset), "devices": mesh.describe(devices)}
+    facts = {"data": digest, "devices": mesh.describe(devices)}
     with interruption.watched() as asked, run.locked(workdir):
         opened, warnings = run.open_run(workdir, config, EXTENDABLE, facts)
         units = tickets.unit_names(checked)

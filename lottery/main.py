@@ -25,28 +25,29 @@ def main(argv: Sequence[str]) -> None:
     config = config_lib.resolve(parsed)
     checked = spec.from_config(config)
     processes.start()
-    processes.same("config", json.dumps(config))
-    dataset = data.load(config)
-    digest = data.digest(dataset)
-    processes.same("data set", digest)
-    plan = setup.make_plan(checked, config, dataset)
-    devices = setup.make_mesh(checked, dataset)
-    facts = {"data": digest, "devices": mesh.describe(devices)}
-    with interruption.watched() as asked, run.locked(workdir):
-        opened, warnings = run.open_run(workdir, config, EXTENDABLE, facts)
-        units = tickets.unit_names(checked)
-        done = set(units) & set(processes.on_first(opened.units))
-        with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
-            for warning in warnings:
-                reporter.say(f"warning: {warning}")
-            if len(done) < len(units):
-                experiment = setup.make_experiment(
-                    checked, config, dataset, plan, devices, opened, reporter, asked
-                )
-                tickets.find_tickets(experiment, branches.train_branch)
-        if processes.first():
-            report.show([workdir])
-        processes.wait_for_all("the report")
+    with interruption.watched() as asked:
+        processes.same("config", json.dumps(config))
+        dataset = data.load(config)
+        digest = data.digest(dataset)
+        processes.same("data set", digest)
+        plan = setup.make_plan(checked, config, dataset)
+        devices = setup.make_mesh(checked, dataset)
+        facts = {"data": digest, "devices": mesh.describe(devices)}
+        with run.locked(workdir):
+            opened, warnings = run.open_run(workdir, config, EXTENDABLE, facts)
+            units = tickets.unit_names(checked)
+            done = set(units) & set(processes.on_first(opened.units))
+            with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
+                for warning in warnings:
+                    reporter.say(f"warning: {warning}")
+                if len(done) < len(units):
+                    experiment = setup.make_experiment(
+                        checked, config, dataset, plan, devices, opened, reporter, asked
+                    )
+                    tickets.find_tickets(experiment, branches.train_branch)
+            if processes.first():
+                report.show([workdir])
+            processes.wait_for_all("the report")
 
 
 def finished(workdir: Path, config: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ import pytest
 from lottery import tickets
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
+from tests.lottery.test_streams import STREAM
 
 pytestmark = pytest.mark.slow
 RUN = [
@@ -39,11 +40,11 @@ ENVIRONMENT = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE), "JAX_PLATF
 UNITS = [(0, "ticket"), (1, "ticket")]
 
 
-def _launch(folder: Path, processes: int, devices: int) -> subprocess.Popen:
+def _launch(folder: Path, processes: int, devices: int, *flags: str) -> subprocess.Popen:
     """The launcher, and through it all processes."""
     launcher = [sys.executable, "launch/local.py", f"--processes={processes}"]
-    command = [*launcher, f"--devices={devices}", "--", "python", *RUN, f"--workdir={folder}"]
-    return _open(command, {})
+    command = [*launcher, f"--devices={devices}", "--", "python", *RUN, *flags]
+    return _open([*command, f"--workdir={folder}"], {})
 
 
 def _by_hand(folder: Path, port: int, index: int) -> subprocess.Popen:
@@ -183,3 +184,16 @@ def test_sigterm_to_two_processes_stops_both_at_one_step(tmp_path, undisturbed):
     assert len(set(said)) == 1
     _finish(_launch(folder, 2, 4))
     small.assert_same_run(folder, undisturbed, UNITS)
+
+
+def test_two_processes_read_their_own_shares_of_a_stream(tmp_path):
+    """One replicate, so that each process reads half of every batch."""
+    folders = tmp_path / "two", tmp_path / "one"
+    stream = [*STREAM, "--config.replicates=1", "--config.levels=0"]
+    _finish(_launch(folders[0], 2, 1, *stream))
+    small.run(folders[1], *RUN[3:], *stream, "--config.mesh.data=2")
+    two, one = (small.rows(folder) for folder in folders)
+    assert len(two) == len(one) > 0
+    for a, b in zip(two, one, strict=True):
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
+        assert a["accuracy"] == b["accuracy"]

@@ -11,7 +11,7 @@ Source of the protocol: Frankle & Carbin, arXiv:1803.03635, Figure 2; theirs, wh
 `conv2_cifar10.py`.
 Departs: Fashion-MNIST for CIFAR-10, a quarter of the width, 917 steps for 20,000, and so 3e-4 for
 2e-4, 8 levels for about 20.
-Hours: about half of one on two cores, reckoned from 100 steps a level (6 steps of both networks a
+Hours: about two thirds of one on two cores, reckoned from 100 steps a level (6 steps of both a
 second on a busy machine); not run whole.
 """
 

@@ -13,15 +13,28 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from architectures.conv import Conv2, Conv4, Conv6
 from architectures.lenet import LeNet5, LeNet300100
 from architectures.mlp import ResidualMLP
+from architectures.resnet import ResNet20, ResNet32, ResNet56
+from architectures.vgg import VGG11, VGG13, VGG16, VGG19
 from experiment import config as config_lib
 from experiment.errors import UserError, unknown
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "conv_2": Conv2,
+    "conv_4": Conv4,
+    "conv_6": Conv6,
     "lenet_300_100": LeNet300100,
     "lenet_5": LeNet5,
     "residual_mlp": ResidualMLP,
+    "resnet_20": ResNet20,
+    "resnet_32": ResNet32,
+    "resnet_56": ResNet56,
+    "vgg_11": VGG11,
+    "vgg_13": VGG13,
+    "vgg_16": VGG16,
+    "vgg_19": VGG19,
 }
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -103,7 +116,7 @@ def narrowed(
     low, high = 1e-6, float(section["width"])
     if size(high) <= parameters:
         return section
-    for _ in range(40):  # hidden widths are integers: far finer than one unit
+    for _ in range(26):  # hidden widths are integers: far finer than one unit
         middle = (low + high) / 2
         low, high = (middle, high) if size(middle) <= parameters else (low, middle)
     return {**section, "width": low}

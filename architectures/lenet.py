@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from architectures import layers
 from architectures.initializers import scaled
-
-glorot = nn.initializers.glorot_normal()
 
 
 class LeNet300100(nn.Module):
@@ -24,7 +23,7 @@ class LeNet300100(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        dense = functools.partial(nn.Dense, kernel_init=glorot, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=layers.glorot, dtype=self.dtype)
         x = inputs.reshape((inputs.shape[0], -1))
         for name, units in (("fc1", 300), ("fc2", 100)):
             x = nn.relu(dense(scaled(units, self.width), name=name)(x))
@@ -45,13 +44,12 @@ class LeNet5(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        conv = functools.partial(nn.Conv, kernel_init=glorot, dtype=self.dtype)
-        dense = functools.partial(nn.Dense, kernel_init=glorot, dtype=self.dtype)
-        x = inputs
+        conv = functools.partial(layers.conv, kernel_init=layers.glorot, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=layers.glorot, dtype=self.dtype)
+        x = layers.as_images(inputs)
         for name, channels in (("conv1", 20), ("conv2", 50)):
-            channels = scaled(channels, self.width)
-            x = conv(channels, (5, 5), padding="VALID", name=name)(x)
-            x = nn.max_pool(nn.relu(x), (2, 2), strides=(2, 2))
+            x = conv(scaled(channels, self.width), 5, padding="VALID", name=name)(x)
+            x = layers.max_pool(nn.relu(x))
         x = x.reshape((x.shape[0], -1))
         x = nn.relu(dense(scaled(500, self.width), name="fc1")(x))
         return dense(self.classes, name="output")(x)

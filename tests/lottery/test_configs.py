@@ -1,4 +1,5 @@
 import ast
+import re
 import shlex
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 
 import architectures
 from experiment import config as config_lib
-from experiment import optim, sources
+from experiment import data, optim, sources
 from experiment.errors import UserError
 from lottery import masks, schedule, spec
 
@@ -18,13 +19,21 @@ SHAPES = {  # data set → shape of an example, training examples
     "mnist": ((28, 28, 1), 60_000),
     "fashion_mnist": ((28, 28, 1), 60_000),
     "mnist1d": ((40,), 4000),
+    "cifar10": ((32, 32, 3), 50_000),
 }
 PARAMETERS = {  # as the docstrings and papers have them
+    "conv2_cifar10.py": 4_301_642,
+    "conv2_fashion_mnist.py": 208_058,
+    "conv4_cifar10.py": 2_425_930,
+    "conv6_cifar10.py": 2_262_602,
     "lenet5_fashion_mnist.py": 431_080,
     "lenet_fashion_mnist.py": 266_610,
     "lenet_mnist.py": 266_610,
     "mnist1d.py": 276_010,
     "mnist1d_full.py": 276_010,
+    "resnet20_cifar10.py": 269_722,
+    "resnet20_fashion_mnist.py": 67_906,
+    "vgg19_cifar10.py": 20_035_018,
 }
 
 
@@ -79,12 +88,26 @@ def test_a_configs_model_builds_and_its_levels_can_all_be_pruned(name):
     plan = plan_of(config)
     assert len(plan.kept) == config["levels"] + 1
     for before, after in zip(plan.kept, plan.kept[1:], strict=False):
-        assert all(1 <= after[group] < before[group] for group in before)
+        for group, rate in plan.rates.items():  # a layer that is never pruned stays whole
+            assert 1 <= after[group] <= before[group]
+            assert (after[group] < before[group]) == (rate > 0)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_configs_model_has_the_papers_number_of_parameters(name):
     assert architectures.count(shapes_of(loaded(name))) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PARAMETERS if "conv" in name or "net20_f" in name]
+)
+def test_a_docstring_says_the_number_of_parameters(name):
+    assert f"{PARAMETERS[name]:,} parameters" in docstring(name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_configs_data_section_is_one_that_can_be_loaded(name):
+    config_lib.build(data.DataSpec, loaded(name)["data"], "data")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -217,6 +240,84 @@ def test_fashion_mnist_goes_below_a_density_of_a_tenth_in_at_least_12_levels():
 def test_lenet_5_prunes_convolutions_at_half_the_rate_of_dense_layers():
     rates = plan_of(loaded("lenet5_fashion_mnist.py")).rates
     assert rates == {"conv1": 0.1, "conv2": 0.1, "fc1": 0.2, "output": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "learning_rate", "convolutions"),
+    [  # Frankle & Carbin, Figure 2 and Appendix H: the output layer at half the dense layers' rate
+        ("conv2_cifar10.py", 20_000, 2e-4, 0.1),
+        ("conv4_cifar10.py", 25_000, 3e-4, 0.1),
+        ("conv6_cifar10.py", 30_000, 3e-4, 0.15),
+    ],
+)
+def test_the_conv_configs_are_the_papers(name, steps, learning_rate, convolutions):
+    config = loaded(name)
+    assert config["train"] == {"steps": steps, "batch_size": 60}
+    assert config["optimizer"]["name"] == "adam"
+    assert config["optimizer"]["learning_rate"] == learning_rate
+    assert config["data"]["validation_examples"] == 5000
+    assert config["data"]["augment"] == "none"
+    assert (config["rewind"]["step"], config["prune"]["scope"]) == (0, "layerwise")
+    rates = {re.sub(r"\d", "", layer): rate for layer, rate in plan_of(config).rates.items()}
+    assert rates == {"conv": convolutions, "fc": 0.2, "output": 0.1}
+    assert (
+        density(name, config["levels"]) < 0.02
+    )  # below which tickets fall under the dense network
+
+
+@pytest.mark.parametrize(
+    ("name", "densities", "atol"),
+    [  # the papers' own labels, in Sections 3 and 4: they are where these rates lead
+        ("conv2_cifar10.py", {6: 0.265, 11: 0.088, 14: 0.046}, 5e-4),
+        ("conv4_cifar10.py", {11: 0.111, 12: 0.092, 15: 0.054}, 5e-4),
+        ("conv6_cifar10.py", {7: 0.264, 10: 0.151, 12: 0.105}, 2.5e-3),
+        # theirs has 2,560 weights more that are never pruned
+        ("resnet20_cifar10.py", {4: 0.417, 6: 0.271, 7: 0.219, 10: 0.118}, 9e-3),
+        ("vgg19_cifar10.py", {12: 0.069, 15: 0.035, 19: 0.015}, 5e-4),
+    ],
+)
+def test_levels_reach_the_densities_that_the_papers_print(name, densities, atol):
+    for level, published in densities.items():
+        assert density(name, level) == pytest.approx(published, abs=atol)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "batch_size", "drops", "rewind_step", "warmup_steps", "warm_rate"),
+    [  # Frankle & Carbin, Appendix I and Section 4; Frankle et al., 1903.01611 (rewinding)
+        ("resnet20_cifar10.py", 30_000, 128, (20_000, 25_000), 500, 20_000, 0.03),
+        ("vgg19_cifar10.py", 112_480, 64, (56_240, 84_360), 100, 10_000, 0.1),
+    ],
+)
+def test_the_deep_configs_are_the_papers(
+    name, steps, batch_size, drops, rewind_step, warmup_steps, warm_rate
+):
+    config = loaded(name)
+    assert config["train"] == {"steps": steps, "batch_size": batch_size}
+    checked = spec.from_config(config)
+    rate = optim.schedule(checked.optimizer, steps)
+    for step, expected in zip((0, drops[0], drops[1]), (0.1, 0.01, 0.001), strict=True):
+        assert float(rate(step)) == pytest.approx(expected)
+        assert step == 0 or float(rate(step - 1)) == pytest.approx(10 * expected)
+    assert (checked.optimizer.name, checked.optimizer.momentum) == ("momentum", 0.9)
+    assert checked.optimizer.weight_decay == 1e-4
+    assert checked.rewind.step == rewind_step
+    assert (config["data"]["augment"], config["data"]["stream"]) == ("crop_flip", True)
+    # all convolutions are ranked together; the output layer is never pruned
+    rates = plan_of(config).rates
+    assert sorted(rates.values()) == [0.0, 0.2]
+    (whole,) = [plan_of(config).paths[group] for group, share in rates.items() if not share]
+    assert whole == ("output/kernel",)
+    # the second command is the form with warm-up, from step 0
+    warm, _ = config_lib.parse(commands(name)[1][3:], "")
+    checked = spec.from_config(config_lib.resolve(warm))
+    assert checked.rewind.step == 0
+    assert checked.optimizer.warmup_steps == warmup_steps
+    assert checked.optimizer.learning_rate == warm_rate
+
+
+def test_the_short_residual_config_reaches_a_density_below_a_tenth():
+    levels = loaded("resnet20_fashion_mnist.py")["levels"]
+    assert density("resnet20_fashion_mnist.py", levels) == pytest.approx(0.07, abs=0.005)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

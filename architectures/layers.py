@@ -1,0 +1,87 @@
+"""Layers that all families share. Every convolution of every model is made by `conv`."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+glorot = nn.initializers.glorot_normal()
+"""Glorot & Bengio 2010: normal, variance 2 / (fan in + fan out), cut at two deviations."""
+
+he = nn.initializers.he_normal()
+"""He et al., arXiv:1502.01852: normal, variance 2 / fan in, cut at two deviations."""
+
+# PyTorch's and fb.resnet.torch's: statistics keep 0.9 of what they were (PyTorch calls that
+# momentum 0.1), 1e-5 is added to the variance.
+BATCH_NORM_MOMENTUM = 0.9
+BATCH_NORM_EPSILON = 1e-5
+
+
+def conv(
+    channels: int,
+    size: int,
+    *,
+    name: str,
+    kernel_init: nn.initializers.Initializer,
+    dtype: DTypeLike,
+    strides: int = 1,
+    padding: str | int = "SAME",
+    bias: bool = True,
+) -> nn.Module:
+    """A square convolution, [B, H, W, C] → [B, H', W', channels]: the one place that makes any.
+
+    `padding` is Flax's, or pixels on every side (at stride 2 `SAME` would pad one side alone).
+    """
+    return nn.Conv(
+        channels,
+        (size, size),
+        strides=strides,
+        padding=padding,
+        use_bias=bias,
+        dtype=dtype,
+        kernel_init=kernel_init,
+        name=name,
+    )
+
+
+def batch_norm(name: str, train: bool, dtype: DTypeLike) -> nn.Module:
+    """BatchNorm over B, H, W and, in training, over all devices that share the batch.
+
+    Scale 1 and offset 0 to begin with; statistics are float32 under every `dtype`. Departs from
+    PyTorch: the running variance is of the batch as it is, not times n / (n − 1).
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=BATCH_NORM_MOMENTUM,
+        epsilon=BATCH_NORM_EPSILON,
+        dtype=dtype,
+        axis_name="data" if train else None,
+        name=name,
+    )
+
+
+def as_images(inputs: jax.Array) -> jax.Array:
+    """The inputs, if they are [B, H, W, C]; Flax itself takes [H, W, C] for one image.
+
+    Raises:
+      ValueError: they are not.
+    """
+    if inputs.ndim != 4:
+        raise ValueError("images of [height, width, channels] are needed")
+    return inputs
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """2×2, stride 2; an odd last row or column is left out."""
+    return nn.max_pool(x, (2, 2), strides=(2, 2))
+
+
+def global_average(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] → [B, C].
+
+    Raises:
+      ValueError: nothing is left of the image.
+    """
+    if not x.shape[1] * x.shape[2]:
+        raise ValueError("after the pooling layers no pixel is left")
+    return jnp.mean(x, (1, 2))

@@ -90,7 +90,8 @@ def prefetch(
     """`put(batch)` for each batch of `iterator`, in order, made up to `size` ahead by a thread.
 
     The thread starts at the first `next`. What it raises is raised here, at its place in the
-    order. Closing the generator ends the thread and closes the iterator.
+    order. Closing the generator ends the thread and closes the iterator; where it reads through
+    workers, a program that forgets this does not end under Python 3.13.
     """
     made: queue.SimpleQueue = queue.SimpleQueue()  # (batch, None), at last (None, why it ended)
     room, closed = threading.Semaphore(size), threading.Event()
@@ -151,8 +152,9 @@ def _default_flags() -> None:
 
 
 def _begin_worker(index: int, count: int) -> None:
-    """Ctrl-C is for the main process to answer, and no worker outlives it, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals are for the main process to answer, and no worker outlives it, however it ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may come to the whole group
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""Data sets that fit on the device: `load` gives one, whole, as arrays.
+"""Data sets that fit on the device: `load` gives one, whole, as arrays (or opens a stream).
 
 Read `load` first. `sources.py` reads each kind of file; here the examples are checked, split
 and described. The order of training examples is a function of (seed, step): `epoch_order`.

@@ -5,10 +5,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
 
 from experiment import processes
 from experiment.errors import UserError
-from experiment.interruption import BY_HAND, Interrupted
+from experiment.interruption import BY_HAND, PREEMPTED, Interrupted
 
 
 def run_main(entry: Callable[[Sequence[str]], None]) -> None:
@@ -17,6 +19,7 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
     Exit codes: 0 done; 2 a user's mistake; 75 asked to stop (SIGTERM), and 130 by hand (Ctrl-C):
     both have saved, and the same command continues.
     """
+    signal.signal(signal.SIGTERM, _nothing_to_save)  # until `interruption.watched` takes over
     try:
         entry(sys.argv[1:])
     except UserError as error:
@@ -35,6 +38,10 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
         if processes.count() > 1:  # said now: what Python says at the end would come too late
             _leave(1, processes.lost(error) or traceback.format_exc())
         raise
+
+
+def _nothing_to_save(number: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted("asked to stop before training began; the same command begins", PREEMPTED)
 
 
 def _leave(code: int, message: str = "") -> None:

@@ -82,6 +82,11 @@ def _ignored(key: str, extendable: tuple[str, ...]) -> bool:
     )
 
 
+def software() -> dict[str, Any]:
+    """Versions and commit."""
+    return {"versions": versions(), "commit": commit()}
+
+
 def versions() -> dict[str, str]:
     """Of Python and of what results depend on."""
     versions = {name: importlib.metadata.version(name) for name in VERSIONED}

@@ -69,9 +69,10 @@ def make(
             f"replicates={replicates} or train.batch_size={batch_size} a multiple of {hosts}, or "
             "start fewer processes"
         )
-    chosen = _evenly(devices, rows * columns // hosts)
-    axes = AxisType.Auto, AxisType.Auto
-    return jax.make_mesh((rows, columns), ("replicate", "data"), axes, devices=chosen)
+    # In the processes' order, not in that of a TPU's torus: jax.make_mesh would spread a process
+    # over the mesh (a stream reads whole parts of it), and cannot leave devices idle there.
+    grid = np.asarray(_evenly(devices, rows * columns // hosts)).reshape(rows, columns)
+    return Mesh(grid, ("replicate", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:
@@ -130,15 +131,17 @@ def own(mesh: Mesh) -> Own:
       UserError: the devices of a process are no rectangle of the mesh.
     """
     index, width = processes.index(), mesh.shape["data"]
-    places = [at for at, d in np.ndenumerate(mesh.devices) if d.process_index == index]
-    if len(places) % width and width % len(places):
+    hosts = np.vectorize(lambda device: device.process_index)(mesh.devices)
+    number = np.count_nonzero(hosts == index)
+    share, high = min(width, number), max(1, number // width)
+    blocks = hosts.reshape(hosts.size // number, -1) if not max(number, width) % share else None
+    if blocks is None or (blocks != blocks[:, :1]).any():
         raise UserError(
             f"a stream needs whole rows, or equal parts of one, in each process: mesh.data={width} "
-            f"and {len(places)} devices a process do not divide; set mesh.data"
+            f"and {number} devices a process do not divide; set mesh.data"
         )
-    (first, column), (last, _) = places[0], places[-1]
-    share = min(width, len(places))
-    return Own(range(first, last + 1), width // share, column // share)
+    row, column = np.argwhere(hosts == index)[0].tolist()
+    return Own(range(row, row + high), width // share, column // share)
 
 
 def put_own(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:

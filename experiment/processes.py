@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -38,10 +39,14 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
     with `JAX_DISTRIBUTED=auto`. To be called once, before JAX looks for devices.
 
     Raises:
-      UserError: the variables are incomplete or no numbers, or the others cannot be found.
+      UserError: the variables are incomplete or no numbers, or do not name a process that there
+        is; JAX sees other processes, and nothing was said of them. (If the others do not come
+        within five minutes, JAX ends the process itself.)
     """
     given = _described(environment)
     if given is None:
+        if jax.process_count() > 1:
+            raise UserError(f"there are {jax.process_count()} processes: set JAX_DISTRIBUTED=auto")
         return
     try:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
@@ -80,14 +85,15 @@ def on_first(function: Callable[..., T], *args: Any) -> T:
         try:
             told = {"value": function(*args)}
         except OSError as error:
-            told = {"number": error.errno, "reason": error.strerror, "file": str(error.filename)}
+            told = {"os": [error.errno, error.strerror, error.filename and str(error.filename)]}
+            told = told if error.errno else {"os": [str(error)]}
         except UserError as error:
             told = {"error": str(error)}
     told = json.loads(_from_first(json.dumps(told).encode()))
     if "error" in told:
         raise UserError(told["error"])
-    if "number" in told:
-        raise OSError(told["number"], told["reason"], told["file"])
+    if "os" in told:
+        raise OSError(*told["os"])
     return told["value"]
 
 
@@ -130,6 +136,7 @@ def lost(error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0]
     if not LOST.search(reason):
         return ""
+    traceback.print_exc()
     print(
         f"error: another of the {count()} processes has ended ({reason}): JAX names it within "
         f"{HEARTBEAT_SECONDS} s. The same command continues",

@@ -155,8 +155,8 @@ def open_run(
 ) -> tuple[Run, list[str]]:
     """Begin a run in `folder`, or go on with the one that is there.
 
-    A run's identity is its config without mesh, data folder, checkpointing and logging, and
-    without the keys in `extendable`, whose larger value extends the run. `facts` are recorded
+    A run's identity is its config without mesh, data folder and workers, checkpoints and logging,
+    and without the keys in `extendable`, whose larger value extends the run. `facts` are recorded
     beside it: what else bits depend on, such as the devices and the data's digest.
 
     All processes; the first one looks and writes.
@@ -175,12 +175,18 @@ def open_run(
     return run, warnings
 
 
+def fingerprint(folder: Path) -> str:
+    """What this process sees of the run: the same in all that share its disk."""
+    starts = folder / "starts.jsonl"
+    return starts.read_text(encoding="utf-8") if starts.exists() else "nothing"
+
+
 def _begin(
     run: Run, config: Mapping[str, Any], extendable: tuple[str, ...], facts: Mapping[str, Any]
 ) -> list[str]:
     """Write or compare config.json, and look through what is there; warnings."""
     folder = run.folder
-    about = {"versions": identity.versions(), "commit": identity.commit(), **facts}
+    about = {**identity.software(), **facts}
     now: dict[str, Any] = {"config": dict(config), **about}
     path = folder / "config.json"
     warnings = []

@@ -98,4 +98,4 @@ def _goes_on(job: submitit.JobEnvironment, received: set[int], user_signal: int)
         return signal.SIGTERM not in received
     asked = ["squeue", "--noheader", "--format=%T", f"--jobs={job.raw_job_id}"]
     found = subprocess.run(asked, capture_output=True, text=True, timeout=STATE_SECONDS)
-    return "RUNNING" in found.stdout.split()
+    return found.returncode != 0 or "RUNNING" in found.stdout.split()  # in doubt it goes on

@@ -24,12 +24,13 @@ Starts COMMAND on --nodes hosts, one process each, as a JobSet; the processes ma
 image is built from launch/kubernetes/Dockerfile. The claim is a ReadWriteMany volume: it is
 mounted at runs/, so COMMAND's --workdir must be in there (its default is).
 
-A host that is preempted saves and exits with 75, or is lost: all start again and continue, however
-often. Failures count: after --max-restarts of them the JobSet has failed.
+A host that is preempted saves and exits with 75: all start again and continue, however often.
+Failures count: after --max-restarts of them the JobSet has failed. So does a host that is lost
+without notice, where the others end before the cluster knows.
 
   python -m launch.jobset --name=mnist --image=REGISTRY/lottery --nodes=4 \\
       --resource=nvidia.com/gpu=8 --claim=runs -- \\
-      python -m lottery.main --config=configs/lottery/lenet_mnist.py --workdir=runs/mnist
+      python -m lottery.main --config=configs/lottery/mnist1d_full.py --workdir=runs/mnist1d_full
 """
 
 

@@ -24,7 +24,7 @@ exits with 75, and the job goes back into the queue and continues. Any other cod
 failure, and the job's own code. scancel ends it for good; it saves first, if Slurm gives it time.
 
   python -m launch.slurm --nodes=2 --gpus-per-node=8 --hours=12 --partition=gpu -- \\
-      python -m lottery.main --config=configs/lottery/lenet_mnist.py --workdir=runs/mnist
+      python -m lottery.main --config=configs/lottery/mnist1d_full.py --workdir=runs/mnist1d_full
 """
 
 
@@ -40,7 +40,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say what of a cluster a job takes."""
     flags = parser.add_argument_group("on Slurm")
     flags.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
-    flags.add_argument("--tasks-per-node", type=int, default=1, help="processes on each (1)")
+    flags.add_argument("--tasks-per-node", type=int, help="processes on each (one a GPU, or 1)")
     flags.add_argument("--gpus-per-node", type=int, help="GPUs of each machine")
     flags.add_argument("--cpus-per-task", type=int, help="cores of each process")
     flags.add_argument("--memory", help="of each machine, such as 64GB")
@@ -67,7 +67,8 @@ def executor(options: argparse.Namespace, folder: Path, name: str, parallel: int
     asked = {
         "job_name": name,
         "nodes": options.nodes,
-        "ntasks_per_node": options.tasks_per_node,
+        # Of a Slurm step JAX gives each process one GPU of its node.
+        "ntasks_per_node": options.tasks_per_node or options.gpus_per_node or 1,
         "gpus_per_node": options.gpus_per_node,
         "cpus_per_task": options.cpus_per_task,
         "mem": options.memory,

@@ -2,7 +2,7 @@
 # A command on every host of a Cloud TPU slice.
 #
 #   launch/tpu_pod.sh --name=NAME --zone=ZONE --type=v4-32 [FLAGS] -- \
-#       python -m lottery.main --config=configs/lottery/lenet_mnist.py --workdir=/mnt/runs/mnist
+#       python -m lottery.main --config=configs/lottery/mnist1d_full.py --workdir=/mnt/runs/mnist1d_full
 #
 # Creates the slice or takes the one that is there, copies the committed code, installs it, starts
 # the command on all hosts so that it outlives the connection, follows host 0, and brings the run's

@@ -27,6 +27,7 @@ def main(argv: Sequence[str]) -> None:
     processes.start()
     with interruption.watched() as asked:
         processes.same("config", json.dumps(config))
+        processes.same("version of the code", json.dumps(identity.software()))
         dataset = data.load(config)
         digest = data.digest(dataset)
         processes.same("data set", digest)
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
         facts = {"data": digest, "devices": mesh.describe(devices)}
         with run.locked(workdir):
             opened, warnings = run.open_run(workdir, config, EXTENDABLE, facts)
+            processes.same("run folder: all need --workdir on one disk", run.fingerprint(workdir))
             units = tickets.unit_names(checked)
             done = set(units) & set(processes.on_first(opened.units))
             with Reporter(workdir / "run.log", len(units), len(done)) as reporter:

@@ -125,13 +125,12 @@ def stand_ins(hosts, each):
 
 def test_every_process_gives_as_many_devices_side_by_side(monkeypatch):
     taken = []
-    monkeypatch.setattr("jax.make_mesh", lambda *args, devices: taken.append((args[0], devices)))
+    monkeypatch.setattr(mesh, "Mesh", lambda grid, names, axis_types: taken.append(grid))
     mesh.make(3, 60, devices=stand_ins(2, 4))
     mesh.make(4, 10, devices=stand_ins(2, 4))
     mesh.make(2, 7, devices=stand_ins(2, 4))
-    shapes = [shape for shape, _ in taken]
-    assert shapes == [(1, 6), (4, 2), (2, 1)]
-    chosen = [[device.id for device in devices] for _, devices in taken]
+    assert [grid.shape for grid in taken] == [(1, 6), (4, 2), (2, 1)]
+    chosen = [[device.id for device in grid.flat] for grid in taken]
     assert chosen == [[0, 1, 2, 4, 5, 6], list(range(8)), [0, 4]]
 
 

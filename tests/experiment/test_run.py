@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiment import checkpoint, metrics, run
+from experiment import config as config_lib
 from experiment.errors import UserError
 
 CONFIG = {
@@ -222,3 +223,30 @@ def _scalars(content, event_type):
         found |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
         place += size + 16
     return found
+
+
+OLD = {  # as the first runs have it in config.json: without the keys that came later
+    "model": {"name": "lenet_300_100", "width": 1.0},
+    "data": {"name": "digits", "source": "digits", "dir": "", "validation_examples": 0}
+    | {"split_seed": 0, "standardize": True},
+    "checkpoint": {"every_seconds": 60.0},
+    "log": {"tensorboard": False},
+}
+
+
+def _as_today(**data):
+    base = config_lib.resolve(config_lib.load("configs/lottery/base.py"))
+    config = {name: base[name] for name in OLD}
+    return {**config, "data": {**config["data"], **data}}
+
+
+def test_a_run_of_before_a_key_was_added_is_the_run_with_its_default(tmp_path):
+    run.open_run(tmp_path / "a", OLD)
+    _, warnings = run.open_run(tmp_path / "a", _as_today(workers=3))  # workers change no result
+    assert warnings == []
+    for key, value in (("stream", True), ("augment", "crop_flip"), ("mean", (0.5,))):
+        with pytest.raises(UserError, match=f"data.{key} is"):
+            run.open_run(tmp_path / "a", _as_today(**{key: value}))
+    with pytest.raises(UserError, match="model.dtype is float32 there, bfloat16 here"):
+        today = _as_today()
+        run.open_run(tmp_path / "a", {**today, "model": {**today["model"], "dtype": "bfloat16"}})

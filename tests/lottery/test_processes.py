@@ -171,27 +171,29 @@ def test_sigterm_saves_within_ten_seconds_and_fewer_or_more_devices_go_on(
             assert (mask != two[path]).mean() < 1e-3
 
 
-def test_sigterm_to_two_processes_stops_both_at_one_step(tmp_path, undisturbed):
+def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(tmp_path, undisturbed):
     folder = tmp_path / "run"
-    both = _launch(folder, 2, 4)
-    _wait_for_rows(folder, 8, both)
+    port = 30000 + os.getpid() % 10000
+    one, other = (_by_hand(folder, port, index) for index in (0, 1))
+    _wait_for_rows(folder, 8, one, other)
     begun = time.monotonic()
-    both.send_signal(signal.SIGTERM)
-    printed = _finish(both, 75)
+    other.send_signal(signal.SIGTERM)
+    printed = [_finish(process, 75) for process in (one, other)]
     assert time.monotonic() - begun < 10
-    said = re.findall(r"asked to stop; saved at (levels/\S+, step \d+)", printed)
-    assert len(said) == 2
-    assert len(set(said)) == 1
+    found = [re.findall(r"asked to stop; saved at (\S+, step \d+)", text) for text in printed]
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
     _finish(_launch(folder, 2, 4))
     small.assert_same_run(folder, undisturbed, UNITS)
 
 
-def test_two_processes_read_their_own_shares_of_a_stream(tmp_path):
-    """One replicate, so that each process reads half of every batch."""
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_two_processes_read_their_own_shares_of_a_stream(tmp_path, replicates):
+    """Of one replicate's batches each process reads half, of two replicates each has its own."""
     folders = tmp_path / "two", tmp_path / "one"
-    stream = [*STREAM, "--config.replicates=1", "--config.levels=0"]
+    stream = [*STREAM, f"--config.replicates={replicates}", "--config.levels=0"]
     _finish(_launch(folders[0], 2, 1, *stream))
-    small.run(folders[1], *RUN[3:], *stream, "--config.mesh.data=2")
+    small.run(folders[1], *RUN[3:], *stream, f"--config.mesh.data={3 - replicates}")
     two, one = (small.rows(folder) for folder in folders)
     assert len(two) == len(one) > 0
     for a, b in zip(two, one, strict=True):

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from experiment.interruption import Interrupted, Interruption
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
 
@@ -103,3 +104,16 @@ def test_ctrl_c_says_in_one_line_how_to_go_on(tmp_path):
     assert "Traceback" not in printed
     last = printed.splitlines()[-1]
     assert re.fullmatch(r"interrupted; saved at start, step \d+; the same command continues", last)
+
+
+def test_asked_to_stop_between_two_evaluations_the_next_row_is_the_same(tmp_path, monkeypatch):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    often = ("--config.levels=0", "--config.checkpoint.poll_steps=3")
+    small.run(undisturbed, *often)
+    looks = iter(range(1000))
+    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 10)  # steps 3 6 9 10 …
+    with pytest.raises(Interrupted, match=r"saved at levels/00/ticket, step 26"):
+        small.run(disturbed, *often)
+    monkeypatch.undo()
+    small.run(disturbed, *often)
+    small.assert_same_run(disturbed, undisturbed, [(0, "ticket")])

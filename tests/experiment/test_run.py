@@ -247,6 +247,7 @@ def test_a_run_of_before_a_key_was_added_is_the_run_with_its_default(tmp_path):
     for key, value in (("stream", True), ("augment", "crop_flip"), ("mean", (0.5,))):
         with pytest.raises(UserError, match=f"data.{key} is"):
             run.open_run(tmp_path / "a", _as_today(**{key: value}))
-    with pytest.raises(UserError, match="model.dtype is float32 there, bfloat16 here"):
-        today = _as_today()
-        run.open_run(tmp_path / "a", {**today, "model": {**today["model"], "dtype": "bfloat16"}})
+    today = _as_today()
+    short = {**today, "model": {**today["model"], "dtype": "bfloat16"}}
+    with pytest.raises(UserError, match=r"model\.dtype is float32 there, bfloat16 here"):
+        run.open_run(tmp_path / "a", short)

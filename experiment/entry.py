@@ -1,5 +1,6 @@
 """How a command ends: its exit code, and one line that says why."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -34,6 +35,9 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
         _leave(2, f"error: {what}. What was written before is whole: mend it, start again")
     except KeyboardInterrupt:
         _leave(BY_HAND, "\ninterrupted; the same command continues")
+    except SystemExit as stop:  # rich's, where nobody reads any more; --help's
+        broken = isinstance(stop.__context__, BrokenPipeError)
+        _leave(128 + signal.SIGPIPE if broken else stop.code or 0)
     except Exception as error:
         if processes.count() > 1:  # said now: what Python says at the end would come too late
             _leave(1, processes.lost(error) or traceback.format_exc())
@@ -44,10 +48,11 @@ def _nothing_to_save(number: int, frame: FrameType | None) -> NoReturn:
     raise Interrupted("asked to stop before training began; the same command begins", PREEMPTED)
 
 
-def _leave(code: int, message: str = "") -> None:
-    if message:
-        print(message, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    processes.leave(code)
+def _leave(code: int | str, message: str = "") -> NoReturn:
+    with contextlib.suppress(OSError):  # the terminal may be gone; that must not keep us
+        if message:
+            print(message, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    processes.leave(code if isinstance(code, int) else 1)
     sys.exit(code)

@@ -43,6 +43,8 @@ class Child:
         user_signal = getattr(signal, f"SIG{job.USR_SIG}")
         requeue: Any = signal.getsignal(user_signal)  # submitit's own way to checkpoint a job
         code, received = self._run((signal.SIGTERM, user_signal))
+        if code == 128 + signal.SIGTERM and received:
+            code = SAVED  # told to stop before it could answer: nothing to save yet
         if code not in (0, SAVED):
             raise ChildFailedError(code)
         if code == SAVED and _goes_on(job, received, user_signal):

@@ -32,15 +32,19 @@ def main(argv: Sequence[str]) -> int:
             shown = " ".join(f"{k}={v}" for k, v in _environment(flags, port, index).items())
             print(shown, *flags.command)
         return 0
-    children = [_start(flags, port, index) for index in range(flags.processes)]
+    try:
+        children = [_start(flags, port, index) for index in range(flags.processes)]
+    except OSError as error:
+        print(f"error: {flags.command[0]}: {error.strerror}", file=sys.stderr)
+        return 2
     readers = [_relay(child, index) for index, child in enumerate(children) if index]
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for child in children:
             if child.poll() is None:
-                child.send_signal(number)
+                child.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: the terminal is gone
         signal.signal(number, pass_on)
     code = _wait(children)
     for reader in readers:

@@ -1,6 +1,7 @@
 """Batches of images held in memory as files: the order, the parts, the workers, the ends."""
 
 import contextlib
+import gc
 import itertools
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -21,6 +23,17 @@ from experiment.errors import UserError
 from experiment.streams import Source
 from tests.conftest import ROOT
 from tests.experiment.memory import BackendRecords, images_of, streams_of
+
+# Grain leaves the pipes of its workers to the garbage collector, which Python 3.13 tells of.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pipes_for_the_next_module():
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def spec_of(kind="none", workers=0, image_size=0):

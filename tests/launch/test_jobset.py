@@ -64,7 +64,7 @@ def test_a_preempted_host_restarts_all_and_only_failures_count(capsys):
         {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
             "action": "FailJob",
-            "onExitCodes": {"containerName": "main", "operator": "In", "values": [75]},
+            "onExitCodes": {"containerName": "main", "operator": "In", "values": [75, 143]},
         },
     ]
     assert pod(document)["restartPolicy"] == "Never"

@@ -90,11 +90,11 @@ def prefetch(
     """`put(batch)` for each batch of `iterator`, in order, made up to `size` ahead by a thread.
 
     The thread starts at the first `next`. What it raises is raised here, at its place in the
-    order. Closing the generator ends the thread and closes the iterator; where it reads through
-    workers, a program that forgets this does not end under Python 3.13.
+    order. Closing the generator ends the thread and closes the iterator.
     """
     made: queue.SimpleQueue = queue.SimpleQueue()  # (batch, None), at last (None, why it ended)
     room, closed = threading.Semaphore(size), threading.Event()
+    program_ends = sys.is_finalizing  # threads run no more then, and `sys` itself may be gone
 
     def make() -> None:
         try:
@@ -119,7 +119,8 @@ def prefetch(
     finally:
         closed.set()
         room.release()
-        thread.join()
+        if not program_ends():
+            thread.join()
 
 
 def _read(batches: grain.MapDataset, name: str, workers: int) -> Generator:

@@ -1,0 +1,119 @@
+"""Convolutions that oneDNN computes on the CPU, where it is built (`make cpu`); XLA elsewhere.
+
+`conv_general_dilated` stands for `jax.lax.conv_general_dilated`, above all in
+`flax.linen.Conv(conv_general_dilated=...)`. What it traces to is the same with and without
+oneDNN; what it lowers to is a call of oneDNN on the CPU, and exactly `jax.lax`'s convolution
+and gradients on GPU and TPU. `cpu/library.py` says when oneDNN is used and how it is switched off.
+"""
+
+# N batch, H W image, C channels, KH KW window, O channels out, R replicates
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+from architectures.cpu import library, primitive
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+DTYPES = ("float32", "bfloat16")
+
+
+def available() -> bool:
+    """Whether oneDNN computes convolutions on this machine's CPU, in this process."""
+    return library.load() is not None
+
+
+def conv_general_dilated(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: Any = None,
+    **options: Any,
+) -> jax.Array:
+    """As `jax.lax.conv_general_dilated`: same arguments, meaning, shapes and errors.
+
+    Two-dimensional NHWC/HWIO/NHWC convolutions of float32 or bfloat16 become the primitive
+    `convolution`; all others, as before, `jax.lax`'s own.
+
+    Args:
+      lhs: images [N, H, W, C].
+      rhs: kernel [KH, KW, C / feature_group_count, O].
+      window_strides: two integers.
+      padding: "SAME", "SAME_LOWER", "VALID", or ((top, bottom), (left, right)).
+      lhs_dilation: spreads the images; anything but 1 is `jax.lax`'s.
+      rhs_dilation: spreads the kernel; two integers.
+      dimension_numbers: as `jax.lax`'s; others than NHWC/HWIO/NHWC are `jax.lax`'s.
+      feature_group_count: groups of channels; C for depthwise convolutions.
+      batch_group_count: anything but 1 is `jax.lax`'s.
+      precision: on GPU and TPU as `jax.lax`'s; on the CPU everything is full precision.
+      preferred_element_type: anything but the images' own type is `jax.lax`'s.
+      **options: what `jax.lax` takes besides; any that is set leaves it to `jax.lax`.
+
+    Returns:
+      [N, OH, OW, O], of the images' type.
+    """
+
+    def plain(lhs, rhs):
+        return lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            dimension_numbers,
+            feature_group_count,
+            batch_group_count,
+            precision,
+            preferred_element_type,
+            **options,
+        )
+
+    ours = (
+        _is_ours(lhs, rhs, dimension_numbers)
+        and batch_group_count == 1
+        and set(lhs_dilation or (1,)) == {1}
+        and preferred_element_type in (None, lhs.dtype)
+        and not any(option is not None for option in options.values())
+    )
+    if not ours:
+        return plain(lhs, rhs)
+    bare = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (lhs, rhs)]
+    output = jax.eval_shape(plain, *bare)  # raises what jax.lax would
+    strides = tuple(map(int, window_strides))
+    dilation = tuple(map(int, rhs_dilation or (1, 1)))
+    if isinstance(padding, str):
+        window = [(k - 1) * d + 1 if k else 0 for k, d in zip(rhs.shape, dilation, strict=False)]
+        padding = lax.padtype_to_pads(lhs.shape[1:3], window, strides, padding)
+    geometry = primitive.Geometry(
+        input=lhs.shape,
+        kernel=rhs.shape,
+        output=output.shape,
+        strides=strides,
+        padding=tuple((int(low), int(high)) for low, high in padding),
+        dilation=dilation,
+        groups=int(feature_group_count),
+        precision=precision if precision is not None else jax.config.jax_default_matmul_precision,
+    )
+    return primitive.bind(lhs, rhs, role="output", geometry=geometry)
+
+
+def _is_ours(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:
+    """Rank, dimension numbers, types; sizes that are known; no explicitly sharded dimension."""
+    if lhs.ndim != 4 or rhs.ndim != 4 or not lhs.dtype == rhs.dtype or lhs.dtype not in DTYPES:
+        return False
+    if not all(isinstance(size, int) for size in (*lhs.shape, *rhs.shape)):
+        return False
+    found = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    if found != lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT):
+        return False
+    return all(set(jax.typeof(x).sharding.spec) <= {None} for x in (lhs, rhs))

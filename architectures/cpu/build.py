@@ -1,0 +1,77 @@
+"""python -m architectures.cpu.build: compile `convolution.cc` against oneDNN (`make cpu`)."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+from architectures.cpu import library
+
+FLAGS = ("-O2", "-std=c++17", "-fPIC", "-shared", "-fopenmp", "-Wall", "-Wextra")
+LIBRARY = "libdnnl.so.3"
+
+
+def onednn(roots: list[Path]) -> tuple[Path, Path]:
+    """Folders of oneDNN's headers and library, version 3, under the first root that has them.
+
+    Raises:
+      SystemExit: none has.
+    """
+    for root in roots:
+        version = root / "include/oneapi/dnnl/dnnl_version.h"
+        for lib in (root / "lib", root / "lib64", root / "lib/x86_64-linux-gnu"):
+            if (lib / LIBRARY).exists() and version.exists():
+                if re.search(r"define DNNL_VERSION_MAJOR +3\b", version.read_text()):
+                    return root / "include", lib
+    where = ", ".join(map(str, roots))
+    sys.exit(f"no oneDNN 3 under {where}: pip install -r requirements-cpu.txt")
+
+
+def build(roots: list[Path], compiler: str) -> Path:
+    """Compiles; writes the library, then beside it what it was made of. Returns the library."""
+    include, lib = onednn(roots)
+    target = library.path()
+    target.parent.mkdir(exist_ok=True)
+    target.with_suffix(".json").unlink(missing_ok=True)
+    fresh = target.with_suffix(f".{os.getpid()}")
+    subprocess.run(
+        [compiler, *FLAGS, str(library.SOURCE), "-o", str(fresh)]
+        + ["-isystem", str(include), "-isystem", jax.ffi.include_dir()]
+        + [f"-L{lib}", "-l:" + LIBRARY, f"-Wl,-rpath,{lib}"],
+        check=True,
+    )
+    fresh.replace(target)
+    needs = (lib / LIBRARY).resolve()
+    record = {
+        "source": library.digest(library.SOURCE),
+        "library": library.digest(target),
+        "onednn": {"path": str(needs), "digest": library.digest(needs)},
+    }
+    fresh.write_text(json.dumps(record, indent=1))
+    fresh.replace(target.with_suffix(".json"))
+    return target
+
+
+def main() -> None:
+    """Build, load, and say what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--onednn", type=Path, help="folder with include/ and lib/ of oneDNN 3")
+    parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
+    flags = parser.parse_args()
+    roots = [flags.onednn] if flags.onednn else [Path(sys.prefix), Path("/usr/local"), Path("/usr")]
+    try:
+        built = build(roots, flags.compiler)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"not built: {error}")
+    if library.load() is None:
+        sys.exit(f"{built} was built, but cannot be used here")
+    print(f"{built}: convolutions on the CPU run by oneDNN")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The compiled `convolution.cc`: where it lies, whether it may be loaded, what it can do.
+
+oneDNN is used where all of this holds; otherwise XLA computes convolutions, and one line on stderr
+says why:
+
+* `make cpu` has built it, from this source and for this jaxlib's foreign function interface;
+* its file and oneDNN's are what they were when it was built;
+* the CPU is an x86-64 with AVX2;
+* the environment does not say `ARCHITECTURES_CPU_CONVOLUTION=xla`.
+
+`OMP_NUM_THREADS` sets the number of threads (by default, the CPUs that the process may use).
+"""
+
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+
+from experiment.errors import unknown
+
+if TYPE_CHECKING:
+    from architectures.cpu.primitive import Geometry
+
+SOURCE = Path(__file__).with_name("convolution.cc")
+TARGET = "architectures_convolution"
+SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
+CPUINFO = Path("/proc/cpuinfo")
+# OpenMP's threads would otherwise keep their cores busy while XLA's have work between convolutions.
+WAITING = {"GOMP_SPINCOUNT": "10000"}
+
+
+def path() -> Path:
+    """Where the library for this jaxlib is built: its interface's version is in the name."""
+    header = Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h"
+    found = re.findall(r"define XLA_FFI_API_(?:MAJOR|MINOR) (\d+)", header.read_text())
+    return SOURCE.parent / "build" / f"convolution-ffi-{'.'.join(found)}.so"
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@functools.cache
+def load() -> ctypes.CDLL | None:
+    """The library, loaded and known to XLA, or None where it cannot be used.
+
+    Decided once a process.
+
+    Raises:
+      UserError: the switch is neither `xla` nor `onednn`.
+    """
+    switch = os.environ.get(SWITCH, "onednn")
+    if switch not in ("onednn", "xla"):
+        raise unknown(SWITCH, switch, ("onednn", "xla"))
+    if switch == "xla" or not _is_x86_linux():
+        return None
+    file = path()
+    if not file.with_suffix(".json").exists():
+        others = any(file.parent.glob("convolution-ffi-*.so"))
+        built = "built for another jaxlib" if others else "not built"
+        _say(f"convolutions on the CPU: by XLA, which is slow; oneDNN is {built}: make cpu")
+        return None
+    reason = _unusable(file)
+    if reason is None:
+        try:
+            return _loaded(file)
+        except (OSError, AttributeError) as error:
+            reason = str(error)
+    warnings.warn(f"convolutions on the CPU: by XLA, which is slow: {reason}", stacklevel=2)
+    return None
+
+
+@functools.cache
+def implementation(fields: tuple[int, ...]) -> tuple[bool, str]:
+    """Whether oneDNN has fast code for a descriptor, and that code's name or the refusal."""
+    library = load()
+    assert library is not None
+    name = ctypes.create_string_buffer(256)
+    array = (ctypes.c_int64 * len(fields))(*fields)
+    fast = library.architectures_implementation(array, len(fields), name, len(name))
+    return bool(fast), name.value.decode()
+
+
+def computes(geometry: "Geometry", bits: int) -> bool:
+    """Whether oneDNN computes this convolution and both of its gradients here."""
+    sizes = (*geometry.input, *geometry.kernel, *geometry.output)
+    if not all(sizes) or min(map(min, geometry.padding)) < 0:
+        return False  # nothing to compute, or cropping
+    if load() is None:
+        return False
+    roles = ("output", "input", "kernel")
+    return all(implementation(tuple(map(int, geometry.descriptor(r, bits))))[0] for r in roles)
+
+
+def _loaded(file: Path) -> ctypes.CDLL:
+    # read once, when OpenMP's library is loaded
+    ours = {name: value for name, value in WAITING.items() if name not in os.environ}
+    if "OMP_WAIT_POLICY" in os.environ:
+        ours = {}
+    os.environ.update(ours)
+    try:
+        library = ctypes.CDLL(str(file))
+    finally:
+        for name in ours:
+            del os.environ[name]
+    handler = jax.ffi.pycapsule(library.architectures_convolution)
+    jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
+    library.architectures_start(0)
+    return library
+
+
+def _unusable(file: Path) -> str | None:
+    """Why what was built must not be loaded; loading a damaged library can end the process."""
+    again = "build it again: make cpu"
+    if "avx2" not in CPUINFO.read_text(errors="replace").split():
+        return "oneDNN is built, but this CPU has no AVX2"
+    try:
+        record = json.loads(file.with_suffix(".json").read_text())
+        expected = {SOURCE: record["source"], file: record["library"]}
+        expected[Path(record["onednn"]["path"])] = record["onednn"]["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{file.with_suffix('.json')} is damaged ({error}); {again}"
+    for needed, wanted in expected.items():
+        try:
+            if digest(needed) != wanted:
+                return f"{needed} has changed since oneDNN was built; {again}"
+        except OSError as error:
+            return f"{error}; {again}"
+    return None
+
+
+def _is_x86_linux() -> bool:
+    return sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

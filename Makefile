@@ -1,4 +1,5 @@
 # make quickstart   a winning ticket, from nothing to a report
+# make cpu          fast convolutions on the CPU (oneDNN; needs a C++ compiler)
 # make test         the whole test suite
 # make check        formatter, linter, types, imports, then the tests
 # make newest       the tests with the newest release of every dependency
@@ -8,10 +9,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint check format newest clean
+.PHONY: quickstart cpu test lint check format newest clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python -m lottery.main --config=configs/lottery/mnist1d.py --workdir=runs/mnist1d
+
+cpu: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-cpu.txt
+	$(BIN)/python -m architectures.cpu.build
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

@@ -102,14 +102,14 @@ def conv_general_dilated(
         padding=tuple((int(low), int(high)) for low, high in padding),
         dilation=dilation,
         groups=int(feature_group_count),
-        precision=precision if precision is not None else jax.config.jax_default_matmul_precision,
+        precision=precision or jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
     )
     return primitive.bind(lhs, rhs, role="output", geometry=geometry)
 
 
 def _is_ours(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:
     """Rank, dimension numbers, types; sizes that are known; no explicitly sharded dimension."""
-    if lhs.ndim != 4 or rhs.ndim != 4 or not lhs.dtype == rhs.dtype or lhs.dtype not in DTYPES:
+    if lhs.ndim != 4 or rhs.ndim != 4 or lhs.dtype != rhs.dtype or lhs.dtype not in DTYPES:
         return False
     if not all(isinstance(size, int) for size in (*lhs.shape, *rhs.shape)):
         return False

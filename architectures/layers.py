@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from architectures.convolution import conv_general_dilated
+
 glorot = nn.initializers.glorot_normal()
 """Glorot & Bengio 2010: normal, variance 2 / (fan in + fan out), cut at two deviations."""
 
@@ -40,6 +42,7 @@ def conv(
         use_bias=bias,
         dtype=dtype,
         kernel_init=kernel_init,
+        conv_general_dilated=conv_general_dilated,
         name=name,
     )
 

@@ -2,10 +2,10 @@
 
 Two forms compute the same:
 
-* `looped`: many steps a call inside one `fori_loop`, replicates by `vmap`. For dense models, and
-  for everything on GPU and TPU.
-* `single`: one step a call, replicates unrolled. For convolutions on the CPU backend, which run on
-  one slow thread inside a loop and become grouped convolutions under `vmap`.
+* `looped`: many steps a call inside one `fori_loop`, replicates by `vmap`. For dense models, for
+  everything on GPU and TPU, and for convolutions that a library computes on the CPU.
+* `single`: one step a call, replicates unrolled. For XLA's own convolutions on the CPU, which run
+  on one slow thread inside a loop and become grouped convolutions under `vmap`.
 """
 
 # R replicates (on one device: its share)
@@ -33,12 +33,15 @@ _one_device_is_no_axis = getattr(
 
 
 def default_form(model: nn.Module, example: jax.Array) -> Form:
-    """`single` for a model with convolutions on the CPU backend, `looped` otherwise."""
+    """`single` for a model with convolutions that XLA computes on the CPU, `looped` otherwise.
+
+    What the model lowers to decides: a convolution that a library computes is a call of it there.
+    """
     if jax.default_backend() != "cpu":
         return "looped"
     variables = jax.eval_shape(model.init, jax.random.key(0), example)
-    trace = jax.make_jaxpr(model.apply)(variables, example)
-    return "single" if "conv_general_dilated" in str(trace) else "looped"
+    lowered = jax.jit(model.apply).lower(variables, example)
+    return "single" if "stablehlo.convolution" in lowered.as_text() else "looped"
 
 
 def sharded(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, **options: Any) -> Any:

@@ -24,10 +24,12 @@ def onednn(roots: list[Path]) -> tuple[Path, Path]:
     """
     for root in roots:
         version = root / "include/oneapi/dnnl/dnnl_version.h"
+        major = r"define DNNL_VERSION_MAJOR +3\b"
+        if not (version.exists() and re.search(major, version.read_text())):
+            continue
         for lib in (root / "lib", root / "lib64", root / "lib/x86_64-linux-gnu"):
-            if (lib / LIBRARY).exists() and version.exists():
-                if re.search(r"define DNNL_VERSION_MAJOR +3\b", version.read_text()):
-                    return root / "include", lib
+            if (lib / LIBRARY).exists():
+                return root / "include", lib
     where = ", ".join(map(str, roots))
     sys.exit(f"no oneDNN 3 under {where}: pip install -r requirements-cpu.txt")
 
@@ -39,12 +41,10 @@ def build(roots: list[Path], compiler: str) -> Path:
     target.parent.mkdir(exist_ok=True)
     target.with_suffix(".json").unlink(missing_ok=True)
     fresh = target.with_suffix(f".{os.getpid()}")
-    subprocess.run(
-        [compiler, *FLAGS, str(library.SOURCE), "-o", str(fresh)]
-        + ["-isystem", str(include), "-isystem", jax.ffi.include_dir()]
-        + [f"-L{lib}", "-l:" + LIBRARY, f"-Wl,-rpath,{lib}"],
-        check=True,
-    )
+    headers = ["-isystem", str(include), "-isystem", jax.ffi.include_dir()]
+    libraries = [f"-L{lib}", f"-l:{LIBRARY}", f"-Wl,-rpath,{lib}"]
+    command = [compiler, *FLAGS, *headers, str(library.SOURCE), *libraries, "-o", str(fresh)]
+    subprocess.run(command, check=True)
     fresh.replace(target)
     needs = (lib / LIBRARY).resolve()
     record = {

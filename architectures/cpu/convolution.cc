@@ -4,9 +4,9 @@
 // [N, OH, OW, O]. Given two of them, oneDNN computes the third: the output (forward), the
 // gradient with respect to the input (backward data) or to the kernel (backward weights).
 //
-// All of it happens on one thread of ours, which owns OpenMP's team, the cache of primitives and the
-// scratch memory; XLA's threads hand it their calls and sleep until they are done. So calls
-// from many threads share one team (each caller would otherwise raise a team of its own), nothing
+// All of it happens on one thread of ours, which owns OpenMP's team, the cache of primitives and
+// the scratch memory; XLA's threads hand it their calls and sleep until they are done. So calls from
+// many threads share one team (each caller would otherwise raise a team of its own), nothing
 // needs a lock but the queue, and the team's size, hence every sum's order, is always the same.
 
 #include <dnnl.hpp>
@@ -47,6 +47,7 @@ using Descriptor = std::array<int64_t, kFields>;
 
 constexpr size_t kPlans = 1024;     // distinct convolutions kept; then the longest unused one goes
 constexpr size_t kAlignment = 64;   // bytes: a cache line, the widest vector
+constexpr size_t kAlone = 1 << 18;  // bytes that one thread moves sooner than a team wakes up
 
 Descriptor checked(const int64_t* fields, size_t count) {
   Descriptor d;
@@ -159,6 +160,18 @@ struct Layout {
   }
 };
 
+// While it lives, oneDNN computes on this thread alone.
+class Alone {
+ public:
+  explicit Alone(bool alone) : team_(omp_get_max_threads()) {
+    if (alone) omp_set_num_threads(1);
+  }
+  ~Alone() { omp_set_num_threads(team_); }
+
+ private:
+  int team_;
+};
+
 // A primitive for one descriptor, with the reorder of the kernel into oneDNN's layout or back.
 struct Plan {
   Layout layout;
@@ -166,7 +179,7 @@ struct Plan {
   std::string implementation;
   dnnl::primitive convolution;
   dnnl::reorder reorder;
-  bool reorders = false;
+  bool reorders = false, small = false;
   size_t kernel_bytes = 0;  // of own_kernel where it is not the caller's, rounded up
   uint64_t used = 0;
 
@@ -204,6 +217,7 @@ struct Plan {
     if (!reorders) return;
     kernel_bytes = (own_kernel.get_size() + kAlignment - 1) / kAlignment * kAlignment;
     bool back = d[kRole] == kKernel;
+    Alone alone(small = kernel_bytes <= kAlone);
     reorder::primitive_desc moved(cpu(), back ? own_kernel : layout.kernel, cpu(),
                                   back ? layout.kernel : own_kernel);
     if (build) reorder = dnnl::reorder(moved);
@@ -232,13 +246,13 @@ class Convolutions {
       memory output(plan.layout.output, cpu(), arrays[2] + r * step[2]);
       memory own = plan.reorders ? memory(plan.own_kernel, cpu(), kernel) : given;
       bool back = d[kRole] == kKernel;
-      if (plan.reorders && !back) plan.reorder.execute(stream_, given, own);
+      if (plan.reorders && !back) move(plan, given, own);
       plan.convolution.execute(
           stream_, {{d[kRole] == kInput ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, input},
                     {back ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, own},
                     {d[kRole] == kOutput ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, output},
                     {DNNL_ARG_SCRATCHPAD, scratch}});
-      if (plan.reorders && back) plan.reorder.execute(stream_, own, given);
+      if (plan.reorders && back) move(plan, own, given);
     }
     stream_.wait();
   }
@@ -257,6 +271,11 @@ class Convolutions {
     }
     found->second.used = ++clock_;
     return found->second;
+  }
+
+  void move(Plan& plan, memory& from, memory& to) {
+    Alone alone(plan.small);
+    plan.reorder.execute(stream_, from, to);
   }
 
   dnnl::stream stream_{cpu()};

@@ -20,22 +20,20 @@ import platform
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
+import numpy as np
 
 from experiment.errors import unknown
-
-if TYPE_CHECKING:
-    from architectures.cpu.primitive import Geometry
 
 SOURCE = Path(__file__).with_name("convolution.cc")
 TARGET = "architectures_convolution"
 SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
 CPUINFO = Path("/proc/cpuinfo")
-# OpenMP's threads would otherwise keep their cores busy while XLA's have work between convolutions.
-WAITING = {"GOMP_SPINCOUNT": "10000"}
+# OpenMP's threads would otherwise spin on their cores while XLA's have work between convolutions.
+WAITING = {"OMP_WAIT_POLICY": "passive"}
 
 
 def path() -> Path:
@@ -92,22 +90,17 @@ def implementation(fields: tuple[int, ...]) -> tuple[bool, str]:
     return bool(fast), name.value.decode()
 
 
-def computes(geometry: "Geometry", bits: int) -> bool:
-    """Whether oneDNN computes this convolution and both of its gradients here."""
-    sizes = (*geometry.input, *geometry.kernel, *geometry.output)
-    if not all(sizes) or min(map(min, geometry.padding)) < 0:
-        return False  # nothing to compute, or cropping
+def computes(descriptors: Iterable[np.ndarray]) -> bool:
+    """Whether oneDNN is used here and has fast code for all of these."""
     if load() is None:
         return False
-    roles = ("output", "input", "kernel")
-    return all(implementation(tuple(map(int, geometry.descriptor(r, bits))))[0] for r in roles)
+    return all(implementation(tuple(fields.tolist()))[0] for fields in descriptors)
 
 
+@functools.cache
 def _loaded(file: Path) -> ctypes.CDLL:
-    # read once, when OpenMP's library is loaded
-    ours = {name: value for name, value in WAITING.items() if name not in os.environ}
-    if "OMP_WAIT_POLICY" in os.environ:
-        ours = {}
+    # OpenMP's library reads the environment once, when it is loaded
+    ours = {} if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys() else WAITING
     os.environ.update(ours)
     try:
         library = ctypes.CDLL(str(file))

@@ -23,7 +23,7 @@ from architectures.cpu import library
 
 Role = Literal["input", "kernel", "output"]
 ROLES: tuple[Role, ...] = ("input", "kernel", "output")
-Shape = tuple[int, int, int, int]
+Shape = tuple[int, ...]
 
 
 class Geometry(NamedTuple):
@@ -43,9 +43,9 @@ class Geometry(NamedTuple):
     input: Shape
     kernel: Shape
     output: Shape
-    strides: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
     groups: int
     precision: Any
 
@@ -91,7 +91,7 @@ def bind(
       second: that of the second, likewise.
       role: what is computed.
       geometry: of one convolution.
-      replicates: R, separate convolutions; above 1, the result is stacked too.
+      replicates: R, separate convolutions; unless 1, the result is stacked too.
       mapped: whether first and second are stacked; not where R is 1.
     """
     axes = [jax.typeof(x).manual_axis_type.varying for x in (first, second)]
@@ -127,17 +127,18 @@ def _transpose(which, cotangent, first, second, *, role, geometry, replicates, m
     """The gradient with respect to operand `which`: this primitive in that operand's role."""
     target = others(role)[which]
     kept = others(role)[1 - which]
-    given = {role: (cotangent, replicates > 1), kept: ((first, second)[1 - which], mapped[1 - which])}
+    given = {
+        role: (cotangent, replicates != 1),
+        kept: ((first, second)[1 - which], mapped[1 - which]),
+    }
     operands, flags = zip(*(given[r] for r in others(target)), strict=True)
     found = bind(*operands, role=target, geometry=geometry, replicates=replicates, mapped=flags)
-    if replicates > 1 and not mapped[which]:
+    if replicates != 1 and not mapped[which]:
         found = found.reshape(replicates, *geometry.shape(target)).sum(0)
     return found
 
 
-ad.defbilinear(
-    convolution_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1)
-)
+ad.defbilinear(convolution_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))
 
 
 # batching
@@ -147,7 +148,8 @@ def _batch(operands, axes, *, role, geometry, replicates, mapped):
     """Folds the new axis into N where all share one kernel; else the axis becomes replicates."""
     size = next(x.shape[a] for x, a in zip(operands, axes, strict=True) if a is not None)
     fronted = [
-        x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(operands, axes, strict=True)
+        x if axis is None else jnp.moveaxis(x, axis, 0)
+        for x, axis in zip(operands, axes, strict=True)
     ]
     kernel = others(role).index("kernel") if role != "kernel" else None
     if kernel is not None and axes[kernel] is None:
@@ -166,22 +168,28 @@ def _batch(operands, axes, *, role, geometry, replicates, mapped):
         leading, *rest = geometry.shape(role)
         found = jnp.moveaxis(found.reshape(replicates, size, leading, *rest), 1, 0)
         return found.reshape(size, replicates * leading, *rest), 0
-    stacked, flags = [], []
-    for x, axis, was in zip(fronted, axes, mapped, strict=True):
-        if axis is None and was:  # R' × R: repeated along the new axis
+    stacked = []
+    for x, axis, was, of in zip(fronted, axes, mapped, others(role), strict=True):
+        leading, *rest = geometry.shape(of)
+        if axis is None and was:  # repeated along the new axis
             x = jnp.broadcast_to(x, (size, *x.shape))
-        elif axis is not None and not was and replicates > 1:  # along the old one
-            x = jnp.broadcast_to(x[:, None], (size, replicates, *x.shape[1:]))
-        stacked.append(x.reshape(-1, *x.shape[-3:]))
-        flags.append(was or axis is not None)
+        elif axis is not None and not was and replicates != 1:  # along the old one
+            x = jnp.broadcast_to(x[:, None], (size, replicates, leading, *rest))
+        copies = size * replicates if was or axis is not None else 1
+        stacked.append(x.reshape(copies * leading, *rest))
+    several = size * replicates != 1
     found = bind(
         *stacked,
         role=role,
         geometry=geometry,
         replicates=size * replicates,
-        mapped=tuple(flags) if size * replicates > 1 else (False, False),
+        mapped=(
+            several and (mapped[0] or axes[0] is not None),
+            several and (mapped[1] or axes[1] is not None),
+        ),
     )
-    return found.reshape(size, -1, *found.shape[1:]), 0
+    leading, *rest = geometry.shape(role)
+    return found.reshape(size, replicates * leading, *rest), 0
 
 
 batching.primitive_batchers[convolution_p] = _batch
@@ -199,17 +207,17 @@ def by_lax(first, second, *, role, geometry, replicates=1, mapped=(False, False)
     if replicates == 1:
         return one(first, second)
     rows = [
-        x.reshape(replicates, -1, *x.shape[1:]) if is_mapped else x
-        for x, is_mapped in zip((first, second), mapped, strict=True)
+        x.reshape(replicates, *geometry.shape(of)) if is_mapped else x
+        for x, of, is_mapped in zip((first, second), others(role), mapped, strict=True)
     ]
-    if unrolled:
+    if unrolled and replicates:
         picked = [
             [x[r] if is_mapped else x for x, is_mapped in zip(rows, mapped, strict=True)]
             for r in range(replicates)
         ]
         return jnp.concatenate([one(*pair) for pair in picked])
     found = jax.vmap(one, in_axes=tuple(0 if m else None for m in mapped))(*rows)
-    return found.reshape(-1, *found.shape[2:])
+    return found.reshape(replicates * found.shape[1], *found.shape[2:])
 
 
 def _one_by_lax(role, geometry, first, second):
@@ -233,10 +241,18 @@ def _one_by_lax(role, geometry, first, second):
     return jax.linear_transpose(lambda x: given(x, other), unknown)(second)[0]
 
 
+def _is_onednns(geometry: Geometry, bits: int) -> bool:
+    """All roles or none, so that where a model's forward pass is oneDNN's, its gradients are."""
+    sizes = (*geometry.input, *geometry.kernel, *geometry.output)
+    if not all(sizes) or min(map(min, geometry.padding)) < 0:  # nothing to compute, or cropping
+        return False
+    return library.computes([geometry.descriptor(role, bits) for role in ROLES])
+
+
 def _lower_on_cpu(context, first, second, *, role, geometry, replicates, mapped):
     (aval,) = context.avals_out
     bits = aval.dtype.itemsize * 8
-    if replicates and library.computes(geometry, bits):
+    if replicates and _is_onednns(geometry, bits):
         return jax.ffi.ffi_lowering(library.TARGET)(
             context,
             first,

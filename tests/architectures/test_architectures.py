@@ -115,7 +115,7 @@ def test_bfloat16_is_computed_in_and_float32_is_stored(name):
     assert stored == {jnp.dtype("float32")}
     tree = as_float32(initial(name))
     trace = str(jax.make_jaxpr(short.apply)(tree, inputs))
-    products = re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general_dilated)\[", trace)
+    products = re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|convolution)\[", trace)
     assert set(products) == {"bf16"}
     whole = logits(name, initial(name), inputs_for(name))
     found = quickly(short.apply)(tree, inputs).astype(jnp.float32)

@@ -1,0 +1,91 @@
+"""PyTorch's side of `benchmarks.convolution`: the same networks, channels last."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, bias=False):
+    return nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=bias)
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, channels: int, stride: int):
+        super().__init__()
+        self.first, self.second = conv(inputs, channels, 3, stride), conv(channels, channels, 3)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(2))
+        self.shortcut = nn.Identity()
+        if stride == 2:
+            self.shortcut = nn.Sequential(
+                conv(inputs, channels, 1, stride), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x):
+        y = torch.relu(self.norms[0](self.first(x)))
+        return torch.relu(self.norms[1](self.second(y)) + self.shortcut(x))
+
+
+def resnet20() -> nn.Module:
+    layers: list[nn.Module] = [conv(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU()]
+    inputs = 16
+    for stage, channels in enumerate((16, 32, 64)):
+        for block in range(3):
+            layers.append(Block(inputs, channels, 2 if stage and not block else 1))
+            inputs = channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+def conv4() -> nn.Module:
+    layers: list[nn.Module] = []
+    for inputs, channels in ((3, 64), (64, 128)):
+        for first in (inputs, channels):
+            layers += [conv(first, channels, 3, bias=True), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+    dense = [nn.Linear(128 * 64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), *dense, nn.Linear(256, 10))
+
+
+def separable() -> nn.Module:
+    layers: list[nn.Module] = [conv(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU()]
+    inputs = 32
+    for channels, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
+        layers += [conv(inputs, inputs, 3, stride, inputs), nn.BatchNorm2d(inputs), nn.ReLU()]
+        layers += [conv(inputs, channels, 1), nn.BatchNorm2d(channels), nn.ReLU()]
+        inputs = channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+
+
+NETWORKS = {"resnet20": resnet20, "conv4": conv4, "separable": separable}
+
+
+def make(network: str, batch: int) -> tuple[Callable[[str, int], None], Any]:
+    """(what, steps) → None, for `train` and `infer`; and nothing that was compiled."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    random = np.random.default_rng(0)
+    images = torch.tensor(random.normal(size=(batch, 3, 32, 32)), dtype=torch.float32)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.tensor(random.integers(0, 10, batch))
+    model = NETWORKS[network]().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    def run(what: str, steps: int) -> None:
+        model.train(what == "train")
+        if what == "train":
+            for _ in range(steps):
+                step()
+        else:
+            with torch.inference_mode():
+                for _ in range(steps):
+                    model(images)
+
+    return run, None

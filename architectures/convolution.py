@@ -82,6 +82,7 @@ def conv_general_dilated(
         _is_ours(lhs, rhs, dimension_numbers)
         and batch_group_count == 1
         and set(lhs_dilation or (1,)) == {1}
+        and len(rhs_dilation or (1, 1)) == 2
         and preferred_element_type in (None, lhs.dtype)
         and not any(option is not None for option in options.values())
     )

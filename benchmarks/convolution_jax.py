@@ -79,7 +79,7 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
       network: one of `NETWORKS`.
       batch: images of 32×32×3.
       by: `onednn` or `xla`.
-      form: `scan` (all steps in one call, replicates none) or `calls` (a call a step).
+      form: `scan` (all steps in one call) or `calls` (a call a step).
     """
     os.environ["ARCHITECTURES_CPU_CONVOLUTION"] = by
     assert available() == (by == "onednn"), "oneDNN is not built: make cpu"

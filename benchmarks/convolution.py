@@ -1,0 +1,147 @@
+"""python -m benchmarks.convolution: convolutional steps by oneDNN, by XLA, and PyTorch's.
+
+ResNet-20 (batch 128), Conv-4 (batch 60) and a depthwise-separable network (batch 128) on random
+images of 32×32×3, float32; a training step (forward, backward, SGD with momentum) and a forward
+pass. Each contestant lives in a process of its own and runs alone, in turns with the others.
+"""
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # for `python benchmarks/convolution.py`
+
+NETWORKS = {"resnet20": 128, "conv4": 60, "separable": 128}  # and their batches
+STEPS = {"train": 3, "infer": 6}  # a turn
+
+
+class Contestant(NamedTuple):
+    """Who runs: `benchmarks.MODULE.make(network, batch, **options)`."""
+
+    label: str
+    module: str
+    options: dict[str, str]
+
+
+CONTESTANTS = (
+    Contestant("oneDNN, steps in a loop", "convolution_jax", {"by": "onednn", "form": "scan"}),
+    Contestant("XLA, a step a call", "convolution_jax", {"by": "xla", "form": "calls"}),
+    Contestant("PyTorch, channels last", "convolution_torch", {}),
+)
+Once = Callable[[str], tuple[float, float]]  # what → seconds and CPU seconds a step
+
+
+def serve(pipe: Connection, who: Contestant, network: str) -> None:
+    """In the contestant's process: build, warm up, answer each request until the pipe closes."""
+    module = importlib.import_module(f"benchmarks.{who.module}")
+    run, compiled_seconds = module.make(network, NETWORKS[network], **who.options)
+    for what, steps in STEPS.items():
+        run(what, steps)
+    assert not {"jax", "torch"} <= sys.modules.keys(), "one process, one framework"
+    pipe.send(compiled_seconds)
+    with contextlib.suppress(EOFError):
+        while what := pipe.recv():
+            busy, begun = _cpu_seconds(), time.perf_counter()
+            run(what, STEPS[what])
+            seconds = time.perf_counter() - begun
+            pipe.send((seconds / STEPS[what], (_cpu_seconds() - busy) / STEPS[what]))
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+@contextlib.contextmanager
+def started(who: Contestant, network: str) -> Iterator[tuple[Once, float | None]]:
+    """A warm process of its own: a call runs a turn; and seconds to compile 100 steps' scan."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, who, network))
+    process.start()
+    theirs.close()
+
+    def once(what: str) -> tuple[float, float]:
+        ours.send(what)
+        return ours.recv()
+
+    try:
+        yield once, ours.recv()  # EOFError if it failed, below its own traceback
+    finally:
+        ours.close()
+        process.join()
+
+
+def measure(network: str, repeats: int) -> list[tuple[Contestant, float | None, dict[str, Any]]]:
+    """Of each contestant: seconds of compilation, and of each turn by what it did."""
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(started(who, network)) for who in CONTESTANTS]
+        turns: list[dict[str, Any]] = [{what: [] for what in STEPS} for _ in workers]
+        for _ in range(repeats):
+            for what in STEPS:
+                for (once, _), turn in zip(workers, turns, strict=True):
+                    turn[what].append(once(what))
+    compiled = [seconds for _, seconds in workers]
+    return list(zip(CONTESTANTS, compiled, turns, strict=True))
+
+
+def add_rows(shown: Table, network: str, results: list[tuple[Contestant, float | None, Any]]):
+    """A row a contestant; × says how many times PyTorch's median it takes."""
+    *_, (_, _, torch) = results
+    medians = {w: statistics.median(s for s, _ in torch[w]) for w in STEPS}
+    for who, compiled, turns in results:
+        cells = []
+        for what in STEPS:
+            seconds = [s for s, _ in turns[what]]
+            median = statistics.median(seconds)
+            busy = statistics.median(busy for _, busy in turns[what])
+            cells += [f"{1e3 * median:.0f}", f"{1e3 * min(seconds):.0f}", f"{1e3 * busy:.0f}"]
+            cells.append(f"{median / medians[what]:.2f}")
+        shown.add_row(network, who.label, *cells, f"{compiled:.1f}" if compiled else "")
+
+
+def main() -> None:
+    """Measure and print."""
+    from benchmarks import setting
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    flags = parser.parse_args()
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("PyTorch is missing: pip install -r requirements-benchmarks.txt")
+    load = setting.load()
+    print(load, file=sys.stderr)
+    shown = Table(title="ms a step: median, lowest, CPU time; × PyTorch's median")
+    for column in ("network", "", "train", "low", "cpu", "×", "infer", "low", "cpu", "×"):
+        shown.add_column(column, justify="right" if column not in ("network", "") else "left")
+    shown.add_column("scan of 100 steps compiled, s", justify="right")
+    for network in flags.networks:
+        add_rows(shown, network, measure(network, flags.repeats))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(shown)
+    for line in (
+        f"machine: {setting.machine()}; {load}",
+        f"medians of {flags.repeats} interleaved turns of {STEPS} steps; CPU time counts all "
+        "threads, those that wait busily too",
+        f"batches: {NETWORKS}; images 32×32×3; float32; the networks are this benchmark's own",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

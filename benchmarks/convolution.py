@@ -25,7 +25,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for `python benchmarks/convolution.py`
 
-NETWORKS = {"resnet20": 128, "conv4": 60, "separable": 128}  # and their batches
+NETWORKS = {"resnet_20": 128, "conv_4": 60, "separable": 128}  # and their batches
 STEPS = {"train": 10, "infer": 10}  # a turn; ours takes the ten training steps in one call
 
 
@@ -138,7 +138,7 @@ def main() -> None:
         f"machine: {setting.machine()}; {load}",
         f"medians of {flags.repeats} interleaved turns of {STEPS} steps; CPU time counts all "
         "threads, those that wait busily too",
-        f"batches: {NETWORKS}; images 32×32×3; float32; the networks are this benchmark's own",
+        f"batches: {NETWORKS}; images 32×32×3; float32",
     ):
         console.print(line, soft_wrap=True, highlight=False)
 

@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.convolution`: three small networks whose convolutions go through ours."""
+"""Our side of `benchmarks.convolution`: two networks of `architectures`, and a separable one."""
 
 import functools
 import os
@@ -11,48 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec as P
 
+import architectures
 from architectures.convolution import available, conv_general_dilated
-
-Conv = functools.partial(
-    nn.Conv, use_bias=False, padding="SAME", conv_general_dilated=conv_general_dilated
-)
-
-
-def norm(x: jax.Array, train: bool) -> jax.Array:
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-
-
-class ResNet20(nn.Module):
-    """3 stages of 3 blocks, 16, 32, 64 channels; 1×1 convolutions where a shortcut changes."""
-
-    @nn.compact
-    def __call__(self, x, train):
-        x = nn.relu(norm(Conv(16, (3, 3))(x), train))
-        for stage, channels in enumerate((16, 32, 64)):
-            for block in range(3):
-                stride = 2 if stage and not block else 1
-                y = nn.relu(norm(Conv(channels, (3, 3), stride)(x), train))
-                y = norm(Conv(channels, (3, 3))(y), train)
-                if stride == 2:
-                    x = norm(Conv(channels, (1, 1), stride)(x), train)
-                x = nn.relu(x + y)
-        return nn.Dense(10)(x.mean((1, 2)))
-
-
-class Conv4(nn.Module):
-    """64, 64, pool, 128, 128, pool, 256, 256, 10."""
-
-    @nn.compact
-    def __call__(self, x, train):
-        for channels in (64, 128):
-            x = nn.relu(Conv(channels, (3, 3), use_bias=True)(x))
-            x = nn.relu(Conv(channels, (3, 3), use_bias=True)(x))
-            x = nn.max_pool(x, (2, 2), (2, 2))
-        x = x.reshape(len(x), -1)
-        for units in (256, 256):
-            x = nn.relu(nn.Dense(units)(x))
-        return nn.Dense(10)(x)
+from experiment import mapping
 
 
 class Separable(nn.Module):
@@ -60,23 +23,28 @@ class Separable(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        x = nn.relu(norm(Conv(32, (3, 3))(x), train))
-        for channels, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
+        def block(x, channels, size, **options):
+            conv = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
+            x = conv(channels, (size, size), use_bias=False, **options)(x)
+            return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+
+        x = block(x, 32, 3)
+        for channels, strides in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
             groups = x.shape[-1]
-            depthwise = Conv(groups, (3, 3), stride, feature_group_count=groups)
-            x = nn.relu(norm(depthwise(x), train))
-            x = nn.relu(norm(Conv(channels, (1, 1))(x), train))
+            x = block(x, groups, 3, strides=strides, feature_group_count=groups)
+            x = block(x, channels, 1)
         return nn.Dense(10)(x.mean((1, 2)))
 
 
-NETWORKS = {"resnet20": ResNet20, "conv4": Conv4, "separable": Separable}
+def build(network: str) -> nn.Module:
+    return Separable() if network == "separable" else architectures.build({"name": network}, 10)
 
 
 def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, int], None], Any]:
     """(what, steps) → None, for `train` and `infer`; and seconds to compile 100 steps' scan.
 
     Args:
-      network: one of `NETWORKS`.
+      network: `separable`, or a name in `architectures`.
       batch: images of 32×32×3.
       by: `onednn` or `xla`.
       form: `scan` (all steps in one call) or `calls` (a call a step).
@@ -86,37 +54,46 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
     random = np.random.default_rng(0)
     images = jnp.asarray(random.normal(size=(batch, 32, 32, 3)), jnp.float32)
     labels = jnp.asarray(random.integers(0, 10, batch))
-    model = NETWORKS[network]()
+    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])  # BatchNorm averages over it
+    model = build(network)
     optimizer = optax.sgd(0.01, momentum=0.9)
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
     params, stats = variables["params"], variables.get("batch_stats", {})
     state = (params, stats, optimizer.init(params))
 
-    def loss_of(params, stats):
-        logits, new = model.apply(
-            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"]
-        )
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new
-
-    def step(state):
+    def step(state, images, labels):
         params, stats, opt_state = state
-        grads, new = jax.grad(loss_of, has_aux=True)(params, stats)
+
+        def loss_of(params):
+            logits, new = model.apply(
+                {"params": params, "batch_stats": stats}, images, True, mutable=["batch_stats"]
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return jax.lax.pmean(losses.mean(), "data"), new
+
+        grads, new = jax.grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), new.get("batch_stats", {}), opt_state
 
-    def loop(state, steps):
-        return jax.lax.fori_loop(0, steps, lambda _, state: step(state), state)
+    def scan(length, state, images, labels):
+        def next_state(state, _):
+            return step(state, images, labels), None
+
+        return jax.lax.scan(next_state, state, length=length)[0]
+
+    def compiled(function):
+        return mapping.sharded(mesh, function, (P(), P("data"), P("data")), P())
 
     def infer(state):
         variables = {"params": state[0], "batch_stats": state[1]}
-        return model.apply(variables, images, train=False)
+        return model.apply(variables, images, False)
 
-    one, many, inference = jax.jit(step), jax.jit(loop), jax.jit(infer)
+    one, inference = compiled(step), jax.jit(infer)
+    several = functools.cache(lambda steps: compiled(functools.partial(scan, steps)))
     seconds = None
     if form == "scan":
         begun = time.perf_counter()
-        whole = jax.jit(lambda s: jax.lax.scan(lambda s, _: (step(s), None), s, length=100)[0])
-        whole.lower(state).compile()
+        several(100).lower(state, images, labels).compile()
         seconds = time.perf_counter() - begun
 
     def run(what: str, steps: int) -> None:
@@ -126,10 +103,10 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
                 found = inference(state)
             found.block_until_ready()
         elif form == "scan":
-            state = jax.block_until_ready(many(state, steps))
+            state = jax.block_until_ready(several(steps)(state, images, labels))
         else:
             for _ in range(steps):
-                state = one(state)
+                state = one(state, images, labels)
             jax.block_until_ready(state)
 
     return run, seconds

@@ -19,15 +19,14 @@ class Block(nn.Module):
         super().__init__()
         self.first, self.second = conv(inputs, channels, 3, stride), conv(channels, channels, 3)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(2))
-        self.shortcut = nn.Identity()
-        if stride == 2:
-            self.shortcut = nn.Sequential(
-                conv(inputs, channels, 1, stride), nn.BatchNorm2d(channels)
-            )
+        self.stride, self.lacking = stride, channels - inputs
 
     def forward(self, x):
         y = torch.relu(self.norms[0](self.first(x)))
-        return torch.relu(self.norms[1](self.second(y)) + self.shortcut(x))
+        if self.lacking:
+            x = x[:, :, :: self.stride, :: self.stride]
+            x = functional.pad(x, (0, 0, 0, 0, 0, self.lacking))
+        return torch.relu(self.norms[1](self.second(y)) + x)
 
 
 def resnet20() -> nn.Module:
@@ -60,7 +59,7 @@ def separable() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
 
 
-NETWORKS = {"resnet20": resnet20, "conv4": conv4, "separable": separable}
+NETWORKS = {"resnet_20": resnet20, "conv_4": conv4, "separable": separable}
 
 
 def make(network: str, batch: int) -> tuple[Callable[[str, int], None], Any]:

@@ -11,7 +11,9 @@ and gradients on GPU and TPU. `cpu/library.py` says when oneDNN is used and how 
 from collections.abc import Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from architectures.cpu import library, primitive
@@ -23,6 +25,24 @@ DTYPES = ("float32", "bfloat16")
 def available() -> bool:
     """Whether oneDNN computes convolutions on this machine's CPU, in this process."""
     return library.load() is not None
+
+
+def computed_by(module: nn.Module, shape: tuple[int, ...]) -> str | None:
+    """What computes a network's convolutions in this process, None if it has none.
+
+    Args:
+      module: it takes examples [1, *shape].
+      shape: of an example.
+
+    Returns:
+      `XLA`, or such as `oneDNN 3.2.0 on 2 threads`: two runs whose answers differ differ in last
+      bits.
+    """
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    trace = jax.make_jaxpr(module.init)(jax.random.key(0), example)
+    if f" {primitive.convolution_p.name}[" not in str(trace):
+        return None
+    return library.about() if jax.default_backend() == "cpu" else "XLA"
 
 
 def conv_general_dilated(

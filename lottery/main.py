@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment import config as config_lib
-from experiment import data, identity, interruption, mesh, processes, run
+from experiment import data, identity, interruption, processes, run
 from experiment.entry import run_main
 from experiment.progress import Reporter
 from lottery import branches, report, setup, spec, tickets
@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> None:
         processes.same("data set", digest)
         plan = setup.make_plan(checked, config, dataset)
         devices = setup.make_mesh(checked, dataset)
-        facts = {"data": digest, "devices": mesh.describe(devices)}
+        facts = {"data": digest, **setup.facts(config, dataset, devices)}
+        processes.same("library of convolutions", str(facts["convolutions"]))
         with run.locked(workdir):
             opened, warnings = run.open_run(workdir, config, EXTENDABLE, facts)
             processes.same("run folder: all need --workdir on one disk", run.fingerprint(workdir))

@@ -51,6 +51,13 @@ def make_mesh(spec: LotterySpec, dataset: Dataset | Streams) -> Mesh:
     return mesh_lib.make(spec.replicates, batch, **dataclasses.asdict(spec.mesh))
 
 
+def facts(config: Config, dataset: Dataset | Streams, mesh: Mesh) -> dict[str, Any]:
+    """What else bits depend on: the devices, and what computes convolutions (None: has none)."""
+    module = architectures.build(config, dataset.classes)
+    computed_by = architectures.convolution.computed_by(module, dataset.shape)
+    return {"devices": mesh_lib.describe(mesh), "convolutions": computed_by}
+
+
 def make_experiment(
     spec: LotterySpec,
     config: Config,

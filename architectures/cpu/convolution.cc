@@ -16,6 +16,7 @@
 #include <array>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -341,6 +342,14 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_convolution, convolve,
 
 // Starts the worker with a team of `threads` (0: OpenMP's own choice); once a process.
 extern "C" void architectures_start(int threads) { worker().start(threads); }
+
+// Writes what bits depend on: oneDNN's version and the size of its team.
+extern "C" void architectures_about(char* text, int64_t bytes) {
+  int threads = 0;
+  worker().run([&] { threads = omp_get_max_threads(); });
+  const dnnl_version_t* v = dnnl_version();
+  std::snprintf(text, bytes, "oneDNN %d.%d.%d on %d threads", v->major, v->minor, v->patch, threads);
+}
 
 // Writes the name of oneDNN's implementation; 0 if there is none that is faster than a plain loop.
 extern "C" int architectures_implementation(const int64_t* fields, int64_t count, char* name,

@@ -79,6 +79,16 @@ def load() -> ctypes.CDLL | None:
     return None
 
 
+def about() -> str:
+    """What computes convolutions on the CPU, with its version and threads: bits depend on it."""
+    library = load()
+    if library is None:
+        return "XLA"
+    text = ctypes.create_string_buffer(64)
+    library.architectures_about(text, len(text))
+    return text.value.decode()
+
+
 @functools.cache
 def implementation(fields: tuple[int, ...]) -> tuple[bool, str]:
     """Whether oneDNN has fast code for a descriptor, and that code's name or the refusal."""

@@ -1,5 +1,6 @@
 """Killed at any moment and started again, a run ends as if nothing had happened, bit for bit."""
 
+import json
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import time
 
 import pytest
 
+from architectures import convolution
 from experiment.interruption import Interrupted, Interruption
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
@@ -31,7 +33,7 @@ main.main(sys.argv[1:])
 
 def _start(folder, *python):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE)}
-    command = [sys.executable, *python, *small.ARGS, f"--workdir={folder}"]
+    command = [sys.executable, *python[:2], *small.ARGS, *python[2:], f"--workdir={folder}"]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -116,4 +118,27 @@ def test_asked_to_stop_between_two_evaluations_the_next_row_is_the_same(tmp_path
         small.run(disturbed, *often)
     monkeypatch.undo()
     small.run(disturbed, *often)
+    small.assert_same_run(disturbed, undisturbed, [(0, "ticket")])
+
+
+CONVOLUTIONS = [
+    "--config.model.name=conv_2",
+    "--config.levels=0",
+    "--config.train.steps=200",
+    "--config.eval_every=40",
+]
+
+
+def test_convolutions_killed_in_the_middle_go_on_bit_for_bit(tmp_path):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    small.run(undisturbed, *CONVOLUTIONS)
+    began = json.loads((undisturbed / "config.json").read_text())
+    assert began["convolutions"] == convolution.library.about()
+    killed = _start(disturbed, "-m", "lottery.main", *CONVOLUTIONS)
+    steps = disturbed / "checkpoints/levels/00/ticket"
+    assert _kill_when(killed, lambda: any(steps.glob("step-*/manifest.json")))
+    small.run(disturbed, *CONVOLUTIONS)
+    log = (disturbed / "run.log").read_text()
+    assert "continues from step" in log
+    assert "warning" not in log
     small.assert_same_run(disturbed, undisturbed, [(0, "ticket")])

@@ -18,8 +18,14 @@ cpu: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-cpu.txt
 	$(BIN)/python -m architectures.cpu.build
 
-test: $(VENV)/.installed-dev
+# Tests of convolutions run by oneDNN too where it can be had.
+COMPILER := $(shell uname -sm | grep -q 'Linux x86_64' && command -v $${CXX:-g++})
+test: $(VENV)/.installed-dev $(if $(COMPILER),$(VENV)/.built-cpu)
 	$(BIN)/python -m pytest
+
+$(VENV)/.built-cpu: $(wildcard architectures/cpu/*.*) requirements-cpu.txt requirements.txt
+	$(MAKE) cpu
+	touch $@
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

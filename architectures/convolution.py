@@ -16,7 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from architectures.cpu import library, primitive
+from architectures.cpu import library, lowering
+from architectures.cpu.geometry import Geometry
+from architectures.cpu.primitive import bind, convolution_p
+
+lowering.register()
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 DTYPES = ("float32", "bfloat16")
@@ -40,7 +44,7 @@ def computed_by(module: nn.Module, shape: tuple[int, ...]) -> str | None:
     """
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     trace = jax.make_jaxpr(module.init)(jax.random.key(0), example)
-    if f" {primitive.convolution_p.name}[" not in str(trace):
+    if f" {convolution_p.name}[" not in str(trace):
         return None
     return library.about() if jax.default_backend() == "cpu" else "XLA"
 
@@ -115,7 +119,7 @@ def conv_general_dilated(
     if isinstance(padding, str):
         window = [(k - 1) * d + 1 if k else 0 for k, d in zip(rhs.shape, dilation, strict=False)]
         padding = lax.padtype_to_pads(lhs.shape[1:3], window, strides, padding)
-    geometry = primitive.Geometry(
+    geometry = Geometry(
         input=lhs.shape,
         kernel=rhs.shape,
         output=output.shape,
@@ -125,7 +129,7 @@ def conv_general_dilated(
         groups=int(feature_group_count),
         precision=precision or jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
     )
-    return primitive.bind(lhs, rhs, role="output", geometry=geometry)
+    return bind(lhs, rhs, role="output", geometry=geometry)
 
 
 def _is_ours(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:

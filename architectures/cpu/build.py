@@ -48,7 +48,7 @@ def build(roots: list[Path], compiler: str) -> Path:
     fresh.replace(target)
     needs = (lib / LIBRARY).resolve()
     record = {
-        "source": library.digest(library.SOURCE),
+        "source": library.source_digest(),
         "library": library.digest(target),
         "onednn": {"path": str(needs), "digest": library.digest(needs)},
     }

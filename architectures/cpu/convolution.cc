@@ -11,108 +11,27 @@
 
 #include <dnnl.hpp>
 #include <omp.h>
-#include <xmmintrin.h>
 
 #include <array>
-#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <exception>
-#include <functional>
 #include <map>
-#include <mutex>
 #include <new>
-#include <stdexcept>
 #include <string>
-#include <thread>
-#include <unordered_map>
 
+#include "plan.h"
+#include "worker.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
 
 namespace ffi = xla::ffi;
-using dnnl::memory;
-using dnnl::primitive_desc_base;
+using namespace architectures;
 
-// What convolution.py packs, in this order. Padding: top, bottom, left, right. Dilation 1 is none.
-enum Field {
-  kRole, kBits, kN, kH, kW, kC, kKernelH, kKernelW, kO, kOutputH, kOutputW, kStrideH, kStrideW,
-  kTop, kBottom, kLeft, kRight, kDilationH, kDilationW, kGroups, kFields
-};
-enum Role { kInput, kKernel, kOutput };  // which array is computed; the arrays' order everywhere
-using Descriptor = std::array<int64_t, kFields>;
-
-constexpr size_t kPlans = 1024;     // distinct convolutions kept; then the longest unused one goes
-constexpr size_t kAlignment = 64;   // bytes: a cache line, the widest vector
-constexpr size_t kAlone = 1 << 18;  // bytes that one thread moves sooner than a team wakes up
-
-Descriptor checked(const int64_t* fields, size_t count) {
-  Descriptor d;
-  if (count != kFields) throw std::invalid_argument("a descriptor of another version");
-  std::copy(fields, fields + count, d.begin());
-  return d;
-}
-
-// One thread that runs what others hand in, first come first served. Never ends: it would have to
-// outlive every thread of XLA's.
-class Worker {
- public:
-  void start(int threads) {
-    std::lock_guard lock(mutex_);
-    if (started_) return;
-    started_ = true;
-    std::thread([this, threads] { serve(threads); }).detach();
-  }
-
-  // Runs `job` there, waits, and passes on what it throws.
-  void run(const std::function<void()>& job) {
-    Task task{&job};
-    std::unique_lock lock(mutex_);
-    if (!started_) throw std::runtime_error("called before it was started");
-    queue_.push_back(&task);
-    arrived_.notify_one();
-    task.finished.wait(lock, [&] { return task.done; });
-    if (task.error) std::rethrow_exception(task.error);
-  }
-
- private:
-  struct Task {
-    const std::function<void()>* job;
-    std::condition_variable finished = {};
-    bool done = false;
-    std::exception_ptr error = nullptr;
-  };
-
-  void serve(int threads) {
-    // As XLA's own threads do; OpenMP's threads inherit it. Subnormal numbers are slow.
-    _mm_setcsr(_mm_getcsr() | 0x8040);  // flush to zero, denormals are zero
-    if (threads > 0) omp_set_num_threads(threads);
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      arrived_.wait(lock, [&] { return !queue_.empty(); });
-      Task* task = queue_.front();
-      queue_.pop_front();
-      lock.unlock();
-      try {
-        (*task->job)();
-      } catch (...) {
-        task->error = std::current_exception();
-      }
-      lock.lock();
-      task->done = true;
-      task->finished.notify_one();  // under the lock: the task dies when its owner wakes up
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable arrived_;
-  std::deque<Task*> queue_;
-  bool started_ = false;
-};
+constexpr size_t kPlans = 1024;  // distinct convolutions kept; then the longest unused one goes
 
 // Memory that grows to the largest request and stays.
 class Arena {
@@ -133,103 +52,6 @@ class Arena {
  private:
   char* data_ = nullptr;
   size_t size_ = 0;
-};
-
-dnnl::engine& cpu() {
-  static auto* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
-  return *engine;
-}
-
-// The arrays of a convolution as they lie in memory, row-major as XLA has them.
-struct Layout {
-  memory::desc input, kernel, output;
-
-  explicit Layout(const Descriptor& d) {
-    auto type = d[kBits] == 16 ? memory::data_type::bf16 : memory::data_type::f32;
-    auto last = memory::format_tag::nhwc;  // of dimensions that oneDNN always names N, C, H, W
-    input = {{d[kN], d[kC], d[kH], d[kW]}, type, last};
-    output = {{d[kN], d[kO], d[kOutputH], d[kOutputW]}, type, last};
-    int64_t g = d[kGroups], o = d[kO] / g, i = d[kC] / g, h = d[kKernelH], w = d[kKernelW];
-    memory::dims row_major = {1, w * i * d[kO], i * d[kO], d[kO]};  // O, H, W, I of [H, W, I, O]
-    memory::dims strides = {row_major[0], row_major[3], row_major[1], row_major[2]};
-    memory::dims dims = {o, i, h, w};
-    if (g > 1) {
-      dims.insert(dims.begin(), g);
-      strides.insert(strides.begin(), o);
-    }
-    kernel = {dims, type, strides};
-  }
-};
-
-// While it lives, oneDNN computes on this thread alone.
-class Alone {
- public:
-  explicit Alone(bool alone) : team_(omp_get_max_threads()) {
-    if (alone) omp_set_num_threads(1);
-  }
-  ~Alone() { omp_set_num_threads(team_); }
-
- private:
-  int team_;
-};
-
-// A primitive for one descriptor, with the reorder of the kernel into oneDNN's layout or back.
-struct Plan {
-  Layout layout;
-  memory::desc own_kernel, scratch;  // own_kernel: what oneDNN asked for
-  std::string implementation;
-  dnnl::primitive convolution;
-  dnnl::reorder reorder;
-  bool reorders = false, small = false;
-  size_t kernel_bytes = 0;  // of own_kernel where it is not the caller's, rounded up
-  uint64_t used = 0;
-
-  explicit Plan(const Descriptor& d, bool build) : layout(d) {
-    using namespace dnnl;
-    auto direct = algorithm::convolution_direct;
-    memory::desc free(layout.kernel.get_dims(), layout.kernel.get_data_type(),
-                      memory::format_tag::any);
-    memory::dims strides = {d[kStrideH], d[kStrideW]}, before = {d[kTop], d[kLeft]};
-    memory::dims after = {d[kBottom], d[kRight]};
-    memory::dims dilation = {d[kDilationH] - 1, d[kDilationW] - 1};
-    primitive_attr attributes;
-    attributes.set_scratchpad_mode(scratchpad_mode::user);
-
-    convolution_forward::primitive_desc forward(
-        cpu(), prop_kind::forward_training, direct, layout.input, free, layout.output, strides,
-        dilation, before, after, attributes);
-    if (d[kRole] == kOutput) {
-      take(forward, forward.weights_desc());
-      if (build) convolution = convolution_forward(forward);
-    } else if (d[kRole] == kInput) {
-      convolution_backward_data::primitive_desc backward(
-          cpu(), direct, layout.input, free, layout.output, strides, dilation, before, after,
-          forward, attributes);
-      take(backward, backward.weights_desc());
-      if (build) convolution = convolution_backward_data(backward);
-    } else {
-      convolution_backward_weights::primitive_desc backward(
-          cpu(), direct, layout.input, free, layout.output, strides, dilation, before, after,
-          forward, attributes);
-      take(backward, backward.diff_weights_desc());
-      if (build) convolution = convolution_backward_weights(backward);
-    }
-    reorders = own_kernel != layout.kernel;
-    if (!reorders) return;
-    kernel_bytes = (own_kernel.get_size() + kAlignment - 1) / kAlignment * kAlignment;
-    bool back = d[kRole] == kKernel;
-    Alone alone(small = kernel_bytes <= kAlone);
-    reorder::primitive_desc moved(cpu(), back ? own_kernel : layout.kernel, cpu(),
-                                  back ? layout.kernel : own_kernel);
-    if (build) reorder = dnnl::reorder(moved);
-  }
-
- private:
-  void take(const primitive_desc_base& description, memory::desc kernel_layout) {
-    own_kernel = kernel_layout;
-    scratch = description.scratchpad_desc();
-    implementation = description.impl_info_str();
-  }
 };
 
 // Everything below runs on the worker alone.

@@ -29,6 +29,7 @@ import numpy as np
 from experiment.errors import unknown
 
 SOURCE = Path(__file__).with_name("convolution.cc")
+SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
 TARGET = "architectures_convolution"
 SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
 CPUINFO = Path("/proc/cpuinfo")
@@ -47,6 +48,11 @@ def digest(file: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def source_digest() -> str:
+    """SHA-256 over all of the source."""
+    return hashlib.sha256("".join(map(digest, SOURCES)).encode()).hexdigest()
 
 
 @functools.cache
@@ -130,10 +136,13 @@ def _unusable(file: Path) -> str | None:
         return "oneDNN is built, but this CPU has no AVX2"
     try:
         record = json.loads(file.with_suffix(".json").read_text())
-        expected = {SOURCE: record["source"], file: record["library"]}
+        expected = {file: record["library"]}
         expected[Path(record["onednn"]["path"])] = record["onednn"]["digest"]
+        stale = record["source"] != source_digest()
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{file.with_suffix('.json')} is damaged ({error}); {again}"
+    if stale:
+        return f"{SOURCE.name} or what it includes has changed since oneDNN was built; {again}"
     for needed, wanted in expected.items():
         try:
             if digest(needed) != wanted:

@@ -1,74 +1,21 @@
-"""The primitive `convolution`: what it means, its derivatives, its batching, what it lowers to.
+"""The primitive `convolution`: what it means, its derivatives, its batching.
 
-A convolution relates three arrays: input, kernel and output. It is linear in input and kernel, so
-with any two given the third slot has one array: the output itself, or the gradient with respect to
-the input or the kernel. The primitive's `role` says which; the other two are its operands, in the
-order above. Every derivative, of any order, is again this primitive in another role.
+Its `role` says which of the three arrays of `geometry` it computes; the other two are its operands,
+in the order of `ROLES`. Every derivative, of any order, is again this primitive in another role.
+`lowering.py` says what computes it.
 """
 
-# N batch, H W image, C channels, KH KW window, O channels out, R replicates
+# R replicates
 
 import functools
-import math
-from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir, xla
+from jax.interpreters import ad, batching, xla
 
-from architectures.cpu import library
-
-Role = Literal["input", "kernel", "output"]
-ROLES: tuple[Role, ...] = ("input", "kernel", "output")
-Shape = tuple[int, ...]
-
-
-class Geometry(NamedTuple):
-    """One convolution, without dtype.
-
-    Attributes:
-      input: N, H, W, C.
-      kernel: KH, KW, C / groups, O.
-      output: N, OH, OW, O.
-      strides: of the window, in rows and columns.
-      padding: (top, bottom), (left, right); negative ones crop.
-      dilation: of the kernel, in rows and columns; 1 is none.
-      groups: of channels.
-      precision: `jax.lax`'s, for GPU and TPU.
-    """
-
-    input: Shape
-    kernel: Shape
-    output: Shape
-    strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-    precision: Any
-
-    @property
-    def multiply_adds(self) -> int:
-        """MACs in any role; those with padding count."""
-        return math.prod(self.output) * math.prod(self.kernel[:3])
-
-    def shape(self, role: Role) -> Shape:
-        """Of the array in this role."""
-        return {"input": self.input, "kernel": self.kernel, "output": self.output}[role]
-
-    def of_batch(self, batch: int) -> "Geometry":
-        """The same with another N."""
-        return self._replace(input=(batch, *self.input[1:]), output=(batch, *self.output[1:]))
-
-    def descriptor(self, role: Role, bits: int) -> np.ndarray:
-        """As `convolution.cc` reads it, [20] int64."""
-        (n, h, w, c), (kh, kw, _, o), (_, oh, ow, _) = self.input, self.kernel, self.output
-        (top, bottom), (left, right) = self.padding
-        fields = [ROLES.index(role), bits, n, h, w, c, kh, kw, o, oh, ow, *self.strides]
-        return np.array([*fields, top, bottom, left, right, *self.dilation, self.groups], np.int64)
-
+from architectures.cpu.geometry import Geometry, Role, others
 
 convolution_p = Primitive("convolution")
 convolution_p.def_impl(functools.partial(xla.apply_primitive, convolution_p))
@@ -103,11 +50,6 @@ def bind(
     return convolution_p.bind(
         first, second, role=role, geometry=geometry, replicates=replicates, mapped=mapped
     )
-
-
-def others(role: Role) -> list[Role]:
-    """The roles of the operands."""
-    return [other for other in ROLES if other != role]
 
 
 @convolution_p.def_abstract_eval
@@ -193,78 +135,3 @@ def _batch(operands, axes, *, role, geometry, replicates, mapped):
 
 
 batching.primitive_batchers[convolution_p] = _batch
-
-
-# lowering
-
-
-def by_lax(first, second, *, role, geometry, replicates=1, mapped=(False, False), unrolled=False):
-    """The same by `jax.lax`'s convolution and its gradients; arguments as `bind`'s.
-
-    Under `unrolled`, one convolution a replicate instead of `jax.vmap`'s grouped one.
-    """
-    one = functools.partial(_one_by_lax, role, geometry)
-    if replicates == 1:
-        return one(first, second)
-    rows = [
-        x.reshape(replicates, *geometry.shape(of)) if is_mapped else x
-        for x, of, is_mapped in zip((first, second), others(role), mapped, strict=True)
-    ]
-    if unrolled and replicates:
-        picked = [
-            [x[r] if is_mapped else x for x, is_mapped in zip(rows, mapped, strict=True)]
-            for r in range(replicates)
-        ]
-        return jnp.concatenate([one(*pair) for pair in picked])
-    found = jax.vmap(one, in_axes=tuple(0 if m else None for m in mapped))(*rows)
-    return found.reshape(replicates * found.shape[1], *found.shape[2:])
-
-
-def _one_by_lax(role, geometry, first, second):
-    def forward(images, kernel):
-        return lax.conv_general_dilated(
-            images,
-            kernel,
-            geometry.strides,
-            geometry.padding,
-            rhs_dilation=geometry.dilation,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=geometry.groups,
-            precision=geometry.precision,
-        )
-
-    if role == "output":
-        return forward(first, second)
-    given = forward if role == "input" else lambda kernel, images: forward(images, kernel)
-    other = first  # kernel for the input's gradient, images for the kernel's
-    unknown = jax.typeof(second).update(shape=geometry.shape(role))
-    return jax.linear_transpose(lambda x: given(x, other), unknown)(second)[0]
-
-
-def _is_onednns(geometry: Geometry, bits: int) -> bool:
-    """All roles or none, so that where a model's forward pass is oneDNN's, its gradients are."""
-    sizes = (*geometry.input, *geometry.kernel, *geometry.output)
-    if not all(sizes) or min(map(min, geometry.padding)) < 0:  # nothing to compute, or cropping
-        return False
-    return library.computes([geometry.descriptor(role, bits) for role in ROLES])
-
-
-def _lower_on_cpu(context, first, second, *, role, geometry, replicates, mapped):
-    (aval,) = context.avals_out
-    bits = aval.dtype.itemsize * 8
-    if replicates and _is_onednns(geometry, bits):
-        return jax.ffi.ffi_lowering(library.TARGET)(
-            context,
-            first,
-            second,
-            descriptor=geometry.descriptor(role, bits),
-            replicates=np.int64(replicates),
-            mapped=np.array(mapped, np.int64),
-        )
-    rule = mlir.lower_fun(functools.partial(by_lax, unrolled=True), multiple_results=False)
-    params = dict(role=role, geometry=geometry, replicates=replicates, mapped=mapped)
-    return rule(context, first, second, **params)
-
-
-mlir.register_lowering(convolution_p, mlir.lower_fun(by_lax, multiple_results=False))
-mlir.register_lowering(convolution_p, _lower_on_cpu, platform="cpu")

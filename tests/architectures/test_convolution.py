@@ -20,7 +20,8 @@ from jax.sharding import PartitionSpec as P
 
 import architectures
 from architectures.convolution import available, conv_general_dilated
-from architectures.cpu import library, primitive
+from architectures.cpu import library
+from architectures.cpu.primitive import convolution_p
 from experiment import mapping
 from experiment.errors import UserError
 
@@ -377,7 +378,7 @@ class Network(nn.Module):
 
 def convolutions(function, *arguments):
     jaxpr = jax.make_jaxpr(function)(*arguments)
-    return [e for e in jaxpr.eqns if e.primitive is primitive.convolution_p], str(jaxpr)
+    return [e for e in jaxpr.eqns if e.primitive is convolution_p], str(jaxpr)
 
 
 def test_a_trace_and_its_multiply_adds_are_the_same_with_and_without(monkeypatch):
@@ -433,7 +434,7 @@ def built(tmp_path, monkeypatch):
     monkeypatch.delenv(library.SWITCH, raising=False)
     file = tmp_path / "convolution-ffi-0.0.so"
     file.write_bytes(b"\x7fELF and then nothing")
-    record = {"source": library.digest(library.SOURCE), "library": library.digest(file)}
+    record = {"source": library.source_digest(), "library": library.digest(file)}
     record["onednn"] = {"path": str(file), "digest": library.digest(file)}
     file.with_suffix(".json").write_text(json.dumps(record))
     monkeypatch.setattr(library, "path", lambda: file)

@@ -1,0 +1,66 @@
+"""One convolution: sizes, strides, padding; the three arrays that it relates.
+
+Input, kernel and output: it is linear in the first two, so with any two given the third slot has
+one array: the output itself, or the gradient with respect to the input or the kernel. A role says
+which.
+"""
+
+# N batch, H W image, C channels, KH KW window, O channels out
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Role = Literal["input", "kernel", "output"]
+ROLES: tuple[Role, ...] = ("input", "kernel", "output")
+Shape = tuple[int, ...]
+
+
+class Geometry(NamedTuple):
+    """One convolution, without dtype.
+
+    Attributes:
+      input: N, H, W, C.
+      kernel: KH, KW, C / groups, O.
+      output: N, OH, OW, O.
+      strides: of the window, in rows and columns.
+      padding: (top, bottom), (left, right); negative ones crop.
+      dilation: of the kernel, in rows and columns; 1 is none.
+      groups: of channels.
+      precision: `jax.lax`'s, for GPU and TPU.
+    """
+
+    input: Shape
+    kernel: Shape
+    output: Shape
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+    precision: Any
+
+    @property
+    def multiply_adds(self) -> int:
+        """MACs in any role; those with padding count."""
+        return math.prod(self.output) * math.prod(self.kernel[:3])
+
+    def shape(self, role: Role) -> Shape:
+        """Of the array in this role."""
+        return {"input": self.input, "kernel": self.kernel, "output": self.output}[role]
+
+    def of_batch(self, batch: int) -> "Geometry":
+        """The same with another N."""
+        return self._replace(input=(batch, *self.input[1:]), output=(batch, *self.output[1:]))
+
+    def descriptor(self, role: Role, bits: int) -> np.ndarray:
+        """As `convolution.cc` reads it, [20] int64."""
+        (n, h, w, c), (kh, kw, _, o), (_, oh, ow, _) = self.input, self.kernel, self.output
+        (top, bottom), (left, right) = self.padding
+        fields = [ROLES.index(role), bits, n, h, w, c, kh, kw, o, oh, ow, *self.strides]
+        return np.array([*fields, top, bottom, left, right, *self.dilation, self.groups], np.int64)
+
+
+def others(role: Role) -> list[Role]:
+    """The roles of the operands."""
+    return [other for other in ROLES if other != role]

@@ -1,0 +1,134 @@
+// What a convolution is, and the primitive of oneDNN's that computes it.
+
+#pragma once
+
+#include <dnnl.hpp>
+#include <omp.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace architectures {
+
+using dnnl::memory;
+
+// What `Geometry.descriptor` packs, in this order. Padding: top, bottom, left, right; dilation 1 is
+// none.
+enum Field {
+  kRole, kBits, kN, kH, kW, kC, kKernelH, kKernelW, kO, kOutputH, kOutputW, kStrideH, kStrideW,
+  kTop, kBottom, kLeft, kRight, kDilationH, kDilationW, kGroups, kFields
+};
+enum Role { kInput, kKernel, kOutput };  // which array is computed; the arrays' order everywhere
+using Descriptor = std::array<int64_t, kFields>;
+
+constexpr size_t kAlignment = 64;   // bytes: a cache line, the widest vector
+constexpr size_t kAlone = 1 << 18;  // bytes that one thread moves sooner than a team wakes up
+
+inline Descriptor checked(const int64_t* fields, size_t count) {
+  Descriptor d;
+  if (count != kFields) throw std::invalid_argument("a descriptor of another version");
+  std::copy(fields, fields + count, d.begin());
+  return d;
+}
+
+inline dnnl::engine& cpu() {
+  static auto* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
+  return *engine;
+}
+
+// The arrays of a convolution as they lie in memory, row-major as XLA has them.
+struct Layout {
+  memory::desc input, kernel, output;
+
+  explicit Layout(const Descriptor& d) {
+    auto type = d[kBits] == 16 ? memory::data_type::bf16 : memory::data_type::f32;
+    auto last = memory::format_tag::nhwc;  // of dimensions that oneDNN always names N, C, H, W
+    input = {{d[kN], d[kC], d[kH], d[kW]}, type, last};
+    output = {{d[kN], d[kO], d[kOutputH], d[kOutputW]}, type, last};
+    int64_t g = d[kGroups], o = d[kO] / g, i = d[kC] / g, h = d[kKernelH], w = d[kKernelW];
+    memory::dims row_major = {1, w * i * d[kO], i * d[kO], d[kO]};  // O, H, W, I of [H, W, I, O]
+    memory::dims strides = {row_major[0], row_major[3], row_major[1], row_major[2]};
+    memory::dims dims = {o, i, h, w};
+    if (g > 1) {
+      dims.insert(dims.begin(), g);
+      strides.insert(strides.begin(), o);
+    }
+    kernel = {dims, type, strides};
+  }
+};
+
+// While it lives, oneDNN computes on this thread alone.
+class Alone {
+ public:
+  explicit Alone(bool alone) : team_(omp_get_max_threads()) {
+    if (alone) omp_set_num_threads(1);
+  }
+  ~Alone() { omp_set_num_threads(team_); }
+
+ private:
+  int team_;
+};
+
+// A primitive for one descriptor, with the reorder of the kernel into oneDNN's layout or back.
+struct Plan {
+  Layout layout;
+  memory::desc own_kernel, scratch;  // own_kernel: what oneDNN asked for
+  std::string implementation;
+  dnnl::primitive convolution;
+  dnnl::reorder reorder;
+  bool reorders = false, small = false;
+  size_t kernel_bytes = 0;  // of own_kernel where it is not the caller's, rounded up
+  uint64_t used = 0;
+
+  explicit Plan(const Descriptor& d, bool build) : layout(d) {
+    using namespace dnnl;
+    auto direct = algorithm::convolution_direct;
+    memory::desc free(layout.kernel.get_dims(), layout.kernel.get_data_type(),
+                      memory::format_tag::any);
+    memory::dims strides = {d[kStrideH], d[kStrideW]}, before = {d[kTop], d[kLeft]};
+    memory::dims after = {d[kBottom], d[kRight]};
+    memory::dims dilation = {d[kDilationH] - 1, d[kDilationW] - 1};
+    primitive_attr attributes;
+    attributes.set_scratchpad_mode(scratchpad_mode::user);
+
+    convolution_forward::primitive_desc forward(
+        cpu(), prop_kind::forward_training, direct, layout.input, free, layout.output, strides,
+        dilation, before, after, attributes);
+    if (d[kRole] == kOutput) {
+      take(forward, forward.weights_desc());
+      if (build) convolution = convolution_forward(forward);
+    } else if (d[kRole] == kInput) {
+      convolution_backward_data::primitive_desc backward(
+          cpu(), direct, layout.input, free, layout.output, strides, dilation, before, after,
+          forward, attributes);
+      take(backward, backward.weights_desc());
+      if (build) convolution = convolution_backward_data(backward);
+    } else {
+      convolution_backward_weights::primitive_desc backward(
+          cpu(), direct, layout.input, free, layout.output, strides, dilation, before, after,
+          forward, attributes);
+      take(backward, backward.diff_weights_desc());
+      if (build) convolution = convolution_backward_weights(backward);
+    }
+    reorders = own_kernel != layout.kernel;
+    if (!reorders) return;
+    kernel_bytes = (own_kernel.get_size() + kAlignment - 1) / kAlignment * kAlignment;
+    bool back = d[kRole] == kKernel;
+    Alone alone(small = kernel_bytes <= kAlone);
+    reorder::primitive_desc moved(cpu(), back ? own_kernel : layout.kernel, cpu(),
+                                  back ? layout.kernel : own_kernel);
+    if (build) reorder = dnnl::reorder(moved);
+  }
+
+ private:
+  void take(const dnnl::primitive_desc_base& description, memory::desc kernel_layout) {
+    own_kernel = kernel_layout;
+    scratch = description.scratchpad_desc();
+    implementation = description.impl_info_str();
+  }
+};
+
+}  // namespace architectures

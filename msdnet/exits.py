@@ -1,0 +1,231 @@
+"""When to stop: confidences, thresholds for a budget, and what they cost. Numpy on the host.
+
+Read `thresholds` first. Source: Huang et al., arXiv:1703.09844, Section 3 (the two settings) and
+Section 5.2 (exit probabilities and thresholds).
+"""
+
+# N examples, K exits, C classes
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from experiment.errors import UserError, unknown
+
+CONFIDENCES = ("softmax", "entropy", "margin")
+LEAST_EXAMPLES = 10  # an exit, to choose thresholds on
+RATIOS = np.concatenate([np.linspace(0.05, 1, 20), 1 / np.linspace(0.95, 0.05, 19)])
+
+
+class Outcome(NamedTuple):
+    """Of a labelled split under thresholds, or at one exit."""
+
+    accuracy: float
+    cost: float  # mean an example, in the unit of the costs
+
+
+def confidence(logits: jax.Array, kind: str = "softmax") -> jax.Array:
+    """How sure a classifier is, in [0, 1]: [..., C] → [...].
+
+    `softmax` is the largest probability (the paper's), `margin` the largest less the second,
+    `entropy` 1 − entropy / log C.
+
+    Raises:
+      UserError: an unknown kind.
+    """
+    if kind not in CONFIDENCES:
+        raise unknown("exits.confidence", kind, CONFIDENCES)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    if kind == "entropy":
+        entropy = -jnp.sum(jnp.exp(log_p) * log_p, -1)
+        return 1 - entropy / jnp.log(logits.shape[-1])
+    if kind == "margin":
+        first, second = jnp.moveaxis(jax.lax.top_k(jnp.exp(log_p), 2)[0], -1, 0)
+        return first - second
+    return jnp.exp(jnp.max(log_p, -1))
+
+
+def thresholds(confidences: ArrayLike, costs: ArrayLike, budget: float) -> np.ndarray:
+    """Thresholds that spend as much of a budget as they can, on average over a validation split.
+
+    An example leaves at the first exit whose confidence is above its threshold. The shares that
+    leave are those of `shares` for one ratio; the largest that keeps the budget is found by
+    bisection.
+
+    Args:
+      confidences: [N, K], of examples that were never trained on; N ≥ 10 K.
+      costs: [K], of a prediction at each exit with all before it: multiply-adds, milliseconds, …
+      budget: the mean of that an example may cost.
+
+    Returns:
+      [K − 1] float64, each midway between two confidences of the split, or ±inf where all leave
+      or none.
+
+    Raises:
+      UserError: the first exit alone costs more; too few examples; shapes or values that are wrong.
+    """
+    confidences, costs = _checked(confidences, costs)
+    if not budget >= costs[0]:
+        raise UserError(
+            f"a budget of {budget:g} an example cannot be kept: the cheapest exit costs {costs[0]:g}"
+        )
+    if budget >= costs[-1]:
+        return np.full(len(costs) - 1, np.inf)
+    best = np.full(len(costs) - 1, -np.inf)  # all leave at the first exit
+    low, high = -30.0, 30.0  # logarithm of the ratio
+    for _ in range(50):
+        middle = (low + high) / 2
+        found = for_shares(confidences, shares(len(costs), np.exp(middle)))
+        if np.mean(costs[route(confidences, found)]) <= budget:
+            low, best = middle, found
+        else:
+            high = middle
+    return best
+
+
+def shares(exits: int, ratio: float) -> np.ndarray:
+    """The share of examples that is to leave at each exit, [K], proportional to ratio ** k.
+
+    With the paper's probability q of leaving at an exit that was reached: ratio = 1 − q. Ratios
+    above 1 send most to late exits.
+    """
+    logs = np.arange(exits) * np.log(ratio)
+    weights = np.exp(logs - logs.max())
+    return weights / weights.sum()
+
+
+def for_shares(confidences: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Thresholds at which these shares of a split leave: [N, K], [K] → [K − 1].
+
+    At each exit the most confident of those that are left. Where fewer are left than are to leave,
+    all do; equally confident ones leave together.
+    """
+    examples, exits = confidences.shape
+    quotas = np.diff(np.round(np.cumsum(shares) * examples).astype(int), prepend=0)
+    left, found = np.arange(examples), np.full(exits - 1, -np.inf)
+    for k in range(exits - 1):
+        values = np.sort(confidences[left, k])[::-1]
+        found[k] = _cut(values, quotas[k])
+        left = left[confidences[left, k] <= found[k]]
+    return found
+
+
+def route(confidences: np.ndarray, thresholds: ArrayLike) -> np.ndarray:
+    """The exit at which each example leaves: [N, K], [K − 1] → [N] int.
+
+    Raises:
+      UserError: not one threshold fewer than exits.
+    """
+    wanted, given = confidences.shape[1] - 1, np.shape(thresholds)
+    if given != (wanted,):
+        raise UserError(f"{wanted + 1} exits need {wanted} thresholds, not an array of {given}")
+    leaves = confidences[:, :-1] > np.asarray(thresholds)
+    return np.where(leaves.any(1), leaves.argmax(1), wanted)
+
+
+def outcome(correct: np.ndarray, exits: np.ndarray, costs: ArrayLike) -> Outcome:
+    """Accuracy and mean cost: correct [N, K] bool, exits [N], costs [K]."""
+    hits = np.take_along_axis(correct, exits[:, None], 1)
+    return Outcome(float(hits.mean()), float(np.mean(np.asarray(costs)[exits])))
+
+
+def budgeted(
+    validation: np.ndarray, test: np.ndarray, correct: np.ndarray, costs: Sequence[float]
+) -> list[Outcome]:
+    """The budgeted-batch curve: what test costs and reaches, a point for each of `RATIOS`.
+
+    Args:
+      validation: confidences [N, K] that thresholds are chosen on.
+      test: confidences [M, K].
+      correct: of the test split, [M, K] bool.
+      costs: [K].
+    """
+    chosen = (for_shares(validation, shares(len(costs), ratio)) for ratio in RATIOS)
+    return [outcome(correct, route(test, found), costs) for found in chosen]
+
+
+def anytime(correct: np.ndarray, costs: Sequence[float]) -> list[Outcome]:
+    """What each exit reaches when all examples leave there: correct [N, K], costs [K]."""
+    return [Outcome(float(a), float(c)) for a, c in zip(correct.mean(0), costs, strict=True)]
+
+
+def area(curve: Sequence[Outcome]) -> float:
+    """Mean accuracy over costs between a curve's cheapest and dearest point (trapezoids)."""
+    points = sorted(curve, key=lambda point: point.cost)
+    x, y = (np.asarray(values) for values in zip(*((p.cost, p.accuracy) for p in points)))
+    width = x[-1] - x[0]
+    return float(np.trapezoid(y, x) / width) if width else float(y.mean())
+
+
+def temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What each exit's logits are to be divided by, so that they are least surprised: [K].
+
+    The mean cross-entropy of a validation split, [N, K, C] with labels [N], is convex in
+    1 / temperature; the root of its slope is found by bisection in [1/100, 100].
+    Source: Guo et al., arXiv:1706.04599, Section 4.2.
+    """
+    logits = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    own = np.take_along_axis(logits, labels[:, None, None], -1)[..., 0]  # [N, K]
+    low, high = np.full(logits.shape[1], 0.01), np.full(logits.shape[1], 100.0)
+    for _ in range(60):
+        scale = np.sqrt(low * high)
+        weights = np.exp(logits * scale[:, None])
+        expected = (weights * logits).sum(-1) / weights.sum(-1)
+        rising = (expected - own).mean(0) > 0
+        low, high = np.where(rising, low, scale), np.where(rising, scale, high)
+    return 1 / np.sqrt(low * high)
+
+
+class Reliability(NamedTuple):
+    """Bins of equal width in confidence; `error` weighs their gaps by their examples."""
+
+    confidence: np.ndarray  # [bins], mean; NaN where a bin is empty
+    accuracy: np.ndarray  # [bins]
+    examples: np.ndarray  # [bins] int
+    error: float  # expected calibration error
+
+
+def reliability(confidences: np.ndarray, correct: np.ndarray, bins: int = 15) -> Reliability:
+    """Does a confidence of p mean right in p of the cases? Of one exit: [N], [N] bool.
+
+    Source: Guo et al., arXiv:1706.04599, equation 3.
+    """
+    place = np.minimum((confidences * bins).astype(int), bins - 1)
+    examples = np.bincount(place, minlength=bins)
+    sums = [np.bincount(place, weights, bins) for weights in (confidences, correct)]
+    with np.errstate(invalid="ignore"):
+        mean, accuracy = (total / examples for total in sums)
+    error = float(np.abs(sums[0] - sums[1]).sum() / len(confidences))
+    return Reliability(mean, accuracy, examples, error)
+
+
+def _cut(values: np.ndarray, quota: int) -> float:
+    """A threshold that the first `quota` of falling values exceed, and all equal to the last."""
+    if quota <= 0:
+        return np.inf
+    if quota >= len(values):
+        return -np.inf
+    below = values[values < values[quota - 1]]
+    return float((values[quota - 1] + below[0]) / 2) if len(below) else -np.inf
+
+
+def _checked(confidences: ArrayLike, costs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    confidences, costs = np.asarray(confidences, np.float64), np.asarray(costs, np.float64)
+    if costs.ndim != 1 or confidences.shape[1:] != costs.shape or not len(costs):
+        raise UserError(
+            f"confidences {confidences.shape} and costs {costs.shape} must be [N, exits], [exits]"
+        )
+    if np.isnan(confidences).any():
+        raise UserError("confidences hold NaN: the network's logits are not finite")
+    if (np.diff(costs) < 0).any():
+        raise UserError(f"costs={costs.tolist()} must grow from exit to exit")
+    if len(confidences) < LEAST_EXAMPLES * len(costs):
+        raise UserError(
+            f"{len(confidences)} validation examples are too few for {len(costs)} exits: at least "
+            f"{LEAST_EXAMPLES} an exit (data.validation_examples)"
+        )
+    return confidences, costs

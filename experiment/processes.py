@@ -97,11 +97,11 @@ def on_first(function: Callable[..., T], *args: Any) -> T:
     return told["value"]
 
 
-def same(what: str, value: str) -> None:
+def same(what: str, value: str, remedy: str) -> None:
     """Check that all processes have the same.
 
     Raises:
-      UserError: in all processes; names one that differs from process 0.
+      UserError: in all processes; names one that differs from process 0, and says the remedy.
     """
     if count() == 1:
         return
@@ -109,7 +109,7 @@ def same(what: str, value: str) -> None:
     digests = multihost_utils.process_allgather(digest)
     different = np.flatnonzero((digests != digests[0]).any(1))
     if len(different):
-        raise UserError(f"process {different[0]} was given another {what} than process 0")
+        raise UserError(f"process {different[0]} has another {what} than process 0: {remedy}")
 
 
 def broadcast(value: float) -> jax.Array | np.ndarray:

@@ -26,18 +26,21 @@ def main(argv: Sequence[str]) -> None:
     checked = spec.from_config(config)
     processes.start()
     with interruption.watched() as asked:
-        processes.same("config", json.dumps(config))
-        processes.same("version of the code", json.dumps(identity.software()))
+        processes.same("config", json.dumps(config), "start the same command everywhere")
+        software = json.dumps(identity.software())
+        processes.same("version of the code or of a library", software, "install the same")
         dataset = data.load(config)
         digest = data.digest(dataset)
-        processes.same("data set", digest)
+        processes.same("data set", digest, "give all the same files")
         plan = setup.make_plan(checked, config, dataset)
         devices = setup.make_mesh(checked, dataset)
         facts = {"data": digest, **setup.facts(config, dataset, devices)}
-        processes.same("library of convolutions", str(facts["convolutions"]))
+        built = str(facts["convolutions"])
+        processes.same("library of convolutions", built, "`make cpu` on all machines or on none")
         with run.locked(workdir):
             opened, warnings = run.open_run(workdir, config, EXTENDABLE, facts)
-            processes.same("run folder: all need --workdir on one disk", run.fingerprint(workdir))
+            seen = run.fingerprint(workdir)
+            processes.same("run folder", seen, "--workdir must be on a disk that all share")
             units = tickets.unit_names(checked)
             done = set(units) & set(processes.on_first(opened.units))
             with Reporter(workdir / "run.log", len(units), len(done)) as reporter:

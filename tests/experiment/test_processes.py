@@ -1,5 +1,6 @@
 """Who is in a run, told by the environment; requests to stop; meshes over processes."""
 
+import hashlib
 import os
 import signal
 import threading
@@ -79,6 +80,33 @@ def test_alone_the_first_process_is_asked_directly():
     with pytest.raises(FileNotFoundError):
         processes.on_first(open, "/nowhere")
     assert float(processes.broadcast(2.5)) == 2.5
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Be one of three processes; what the others have is told by calling this."""
+    others = []
+
+    def tell(*values):
+        digests = [hashlib.sha256(value.encode()).digest() for value in values]
+        others.extend(np.frombuffer(digest, np.uint8) for digest in digests)
+
+    gather = "jax.experimental.multihost_utils.process_allgather"
+    monkeypatch.setattr(gather, lambda own: np.stack([own, *others]))
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    return tell
+
+
+def test_what_all_processes_have_in_common_is_accepted(told):
+    told("mine", "mine")
+    processes.same("run folder", "mine", "share a disk")
+
+
+def test_one_that_has_something_else_is_named_with_what_to_do(told):
+    told("mine", "another")
+    with pytest.raises(UserError) as caught:
+        processes.same("run folder", "mine", "share a disk")
+    assert str(caught.value) == "process 2 has another run folder than process 0: share a disk"
 
 
 @pytest.mark.parametrize(

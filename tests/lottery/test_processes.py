@@ -139,6 +139,13 @@ def test_started_again_alike_the_end_is_the_same_bit_for_bit(killed, undisturbed
     small.assert_same_run(folder, undisturbed, UNITS)
 
 
+def test_processes_that_share_no_run_folder_are_refused(tmp_path):
+    port = 40000 + os.getpid() % 10000
+    for process in [_by_hand(tmp_path / str(index), port, index) for index in (0, 1)]:
+        said = "error: process 1 has another run folder than process 0: --workdir must be on a disk"
+        assert said in _finish(process, 2)
+
+
 def test_sigterm_saves_within_ten_seconds_and_fewer_or_more_devices_go_on(
     killed, undisturbed, tmp_path
 ):

@@ -18,17 +18,17 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
     """Run a `main` to its end, and the process with it.
 
     Exit codes: 0 done; 2 a user's mistake; 75 asked to stop (SIGTERM), and 130 by hand (Ctrl-C):
-    both have saved, and the same command continues.
+    both have saved, and the same command continues; 141 nobody reads the output (a closed pipe).
     """
     signal.signal(signal.SIGTERM, _nothing_to_save)  # until `interruption.watched` takes over
     try:
         entry(sys.argv[1:])
+        print(end="", flush=True)  # now: at its own end Python would answer a failure with 120
     except UserError as error:
         _leave(2, f"error: {error}")
     except Interrupted as stop:
         _leave(stop.code, str(stop))
     except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(128 + signal.SIGPIPE)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -52,7 +52,10 @@ def _leave(code: int | str, message: str = "") -> NoReturn:
     with contextlib.suppress(OSError):  # the terminal may be gone; that must not keep us
         if message:
             print(message, file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:  # nor change the code, when Python tries again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     processes.leave(code if isinstance(code, int) else 1)
     sys.exit(code)

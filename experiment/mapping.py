@@ -12,6 +12,7 @@ Two forms compute the same:
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiment.mesh import BY_REPLICATE, put
+from experiment.mesh import BY_REPLICATE, REPLICATED, put
 from experiment.step import NEVER, Counts, Tally
 
 Form = Literal["looped", "single"]
@@ -54,6 +55,17 @@ def sharded(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, **opt
             return mapped(*args)
 
     return jax.jit(on_mesh, **options)
+
+
+def each_replicate(mesh: Mesh, function: Callable, shared: int = 0) -> Any:
+    """The function of one replicate mapped over the leading axis of its arguments, compiled.
+
+    Its last `shared` arguments are the same for all replicates. Nothing crosses replicates.
+    """
+    own = len(inspect.signature(function).parameters) - shared
+    mapped = jax.vmap(function, in_axes=(0,) * own + (None,) * shared)
+    specs = (BY_REPLICATE,) * own + (REPLICATED,) * shared
+    return sharded(mesh, mapped, specs, BY_REPLICATE)
 
 
 def each(form: Form) -> Callable[[Callable], Callable]:

@@ -150,21 +150,6 @@ def put_own(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 
-def each_replicate(mesh: Mesh, function: Callable, shared: int = 0) -> Callable:
-    """Map a function of one replicate over the leading axis of its arguments, and compile it.
-
-    The last `shared` arguments are the same for all replicates. Nothing crosses replicates.
-    """
-
-    def mapped(*args):
-        own = len(args) - shared
-        each = jax.vmap(function, in_axes=(0,) * own + (None,) * shared)
-        specs = (BY_REPLICATE,) * own + (REPLICATED,) * shared
-        return jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=BY_REPLICATE)(*args)
-
-    return jax.jit(mapped)
-
-
 def _evenly(devices: Sequence[jax.Device], each: int) -> list[jax.Device]:
     """The first `each` devices of every process, those of a process side by side."""
     own = collections.defaultdict(list)

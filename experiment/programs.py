@@ -20,7 +20,6 @@ from jax.sharding import Mesh
 from experiment import mapping, resident, streamed
 from experiment.data import Dataset
 from experiment.mapping import Form
-from experiment.mesh import BY_REPLICATE
 from experiment.step import Counts, Tally, TrainState, make_eval_step, make_loss, make_train_step
 from experiment.streams import Streams
 
@@ -55,10 +54,7 @@ def make(
     example = jnp.zeros((1, *dataset.shape))
     form = form or mapping.default_form(model, example)
 
-    def init_all(keys):
-        return jax.vmap(lambda key: model.init(key, example))(keys)
-
-    init = mapping.sharded(mesh, init_all, (BY_REPLICATE,), BY_REPLICATE)
+    init = mapping.each_replicate(mesh, lambda key: model.init(key, example))
     train_step = make_train_step(make_loss(model), optimizer, axis="data")
     eval_step = make_eval_step(model)
     if isinstance(dataset, Streams):

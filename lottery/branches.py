@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from experiment import keys
+from experiment import keys, mapping
 from experiment import mesh as mesh_lib
 from experiment.step import TrainState
 from lottery import masks, tickets
@@ -57,7 +57,7 @@ def make_draw(mesh: Mesh) -> Callable[..., masks.Mask]:
         everything = {path: leaf | True for path, leaf in mask.items()}
         return masks.prune_to(everything, random({}, mask, key=key), masks.kept(mask), paths)
 
-    return mesh_lib.each_replicate(mesh, draw, shared=1)
+    return mapping.each_replicate(mesh, draw, shared=1)
 
 
 def _init(experiment: Experiment, network: Network, branch: str, level: int) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from experiment import keys, loop, processes
+from experiment import keys, loop, mapping, processes
 from experiment import mesh as mesh_lib
 from experiment.errors import UserError
 from experiment.interruption import Interruption
@@ -177,8 +177,8 @@ def make_network(
 
     return Network(
         programs=programs,
-        start=mesh_lib.each_replicate(mesh, start),
-        ones=mesh_lib.each_replicate(mesh, lambda params: masks.ones(params, prunable)),
+        start=mapping.each_replicate(mesh, start),
+        ones=mapping.each_replicate(mesh, lambda params: masks.ones(params, prunable)),
     )
 
 
@@ -240,7 +240,7 @@ def _make_prune(experiment: Experiment) -> Callable[..., masks.Mask]:
         key = jax.random.fold_in(keys.stream(root, "criterion"), level)
         return masks.prune_to(mask, score(variables["params"], mask, key=key), counts, paths)
 
-    return mesh_lib.each_replicate(experiment.mesh, prune, shared=2)
+    return mapping.each_replicate(experiment.mesh, prune, shared=2)
 
 
 def _fields(

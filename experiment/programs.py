@@ -15,12 +15,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.sharding import Mesh
 
+from experiment import data as data_lib
 from experiment import mapping, resident, streamed
 from experiment.data import Dataset
 from experiment.mapping import Form
-from experiment.step import Counts, Tally, TrainState, make_eval_step, make_loss, make_train_step
+from experiment.step import (
+    Batch,
+    Counts,
+    Tally,
+    TrainState,
+    make_eval_step,
+    make_loss,
+    make_train_step,
+)
 from experiment.streams import Streams
 
 STRIDE = 50  # steps: a fraction of a second between two looks at the world outside
@@ -57,10 +67,17 @@ def make(
     init = mapping.each_replicate(mesh, lambda key: model.init(key, example))
     train_step = make_train_step(make_loss(model), optimizer, axis="data")
     eval_step = make_eval_step(model)
+
+    def add_batch(counts, variables, images, labels, valid):
+        """Counts of all replicates on this device, with all devices' shares of one more batch."""
+        batch = Batch(data_lib.normalize(dataset, images), labels, valid)
+        new = mapping.each(form)(lambda variables: eval_step(variables, batch))(variables)
+        return jax.tree.map(lambda old, own: old + lax.psum(own, "data"), counts, new)
+
     if isinstance(dataset, Streams):
-        parts = streamed.make(train_step, eval_step, dataset, mesh, batch_size, form)
+        parts = streamed.make(train_step, add_batch, dataset, mesh, batch_size, form)
     else:
-        parts = resident.make(train_step, eval_step, dataset, mesh, batch_size, form)
+        parts = resident.make(train_step, add_batch, dataset, mesh, batch_size, form)
     feed, run_steps, evaluate, jitted = parts
     several = form == "looped" and isinstance(dataset, Dataset)
     return Programs(

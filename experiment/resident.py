@@ -36,7 +36,7 @@ class Order:
 
 def make(
     train_step: Callable,
-    eval_step: Callable,
+    add_batch: Callable,
     dataset: Dataset,
     mesh: Mesh,
     batch_size: int,
@@ -59,7 +59,7 @@ def make(
             state, order.places, tally = steps(state, order.places, tally, examples, *span)
         return state, tally
 
-    evaluate, evaluation = _make_evaluate(eval_step, dataset, mesh, form)
+    evaluate, evaluation = _make_evaluate(add_batch, dataset, mesh, form)
     jitted = {"order": epoch_order, "steps": steps, "eval": evaluation}
     return feed, run_steps, evaluate, jitted
 
@@ -103,23 +103,19 @@ def _make_steps(
 
 
 def _make_evaluate(
-    eval_step: Callable, dataset: Dataset, mesh: Mesh, form: Form
+    add_batch: Callable, dataset: Dataset, mesh: Mesh, form: Form
 ) -> tuple[Callable, Any]:
     """`evaluate`, and the jitted function behind it."""
 
-    def add_batch(counts, variables, split, index):
-        """Add batch `index` of a split stored as [batches, B, …]: this device's share of it."""
-        images, labels, valid = jax.tree.map(lambda a: a[index], split)
-        batch = Batch(data_lib.normalize(dataset, images), labels, valid)
-        new = each(form)(lambda variables: eval_step(variables, batch))(variables)
-        return jax.tree.map(lambda old, own: old + lax.psum(own, "data"), counts, new)
-
     def add_batches(counts, variables, split, first, last):
+        """Of a split stored as [batches, B, …]."""
+
+        def add(index, counts):
+            return add_batch(counts, variables, *jax.tree.map(lambda a: a[index], split))
+
         if form == "single":  # `last` is not used: one batch a call
-            return add_batch(counts, variables, split, first)
-        return lax.fori_loop(
-            first, last, lambda i, counts: add_batch(counts, variables, split, i), counts
-        )
+            return add(first, counts)
+        return lax.fori_loop(first, last, add, counts)
 
     by_batch = PartitionSpec(None, "data")
     specs = (BY_REPLICATE, BY_REPLICATE, by_batch, REPLICATED, REPLICATED)

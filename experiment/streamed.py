@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from experiment import data as data_lib
@@ -31,7 +30,7 @@ SHARED = PartitionSpec("data")
 
 def make(
     train_step: Callable,
-    eval_step: Callable,
+    add_batch: Callable,
     streams: Streams,
     mesh: Mesh,
     batch_size: int,
@@ -55,7 +54,7 @@ def make(
             state, tally = steps(state, tally, *next(feed), np.int32(step))
         return state, tally
 
-    evaluate, evaluation = _make_evaluate(eval_step, streams, mesh, batch_size, form)
+    evaluate, evaluation = _make_evaluate(add_batch, streams, mesh, batch_size)
     feed = _make_feed(streams, mesh, batch_size)
     return feed, run_steps, evaluate, {"steps": steps, "eval": evaluation}
 
@@ -78,17 +77,12 @@ def _make_feed(streams: Streams, mesh: Mesh, batch_size: int) -> Callable:
 
 
 def _make_evaluate(
-    eval_step: Callable, streams: Streams, mesh: Mesh, batch_size: int, form: Form
+    add_batch: Callable, streams: Streams, mesh: Mesh, batch_size: int
 ) -> tuple[Callable, Any]:
     """`evaluate`, and the jitted function behind it."""
     own = mesh_lib.own(mesh)
     spec = dataclasses.replace(streams.spec, workers=0)  # processes take seconds to start
     share = {"batch_size": batch_size, "parts": own.parts, "part": own.part}
-
-    def add_batch(counts, variables, images, labels, valid):
-        batch = Batch(data_lib.normalize(streams, images), labels, valid)
-        new = each(form)(lambda variables: eval_step(variables, batch))(variables)
-        return jax.tree.map(lambda old, own: old + lax.psum(own, "data"), counts, new)
 
     specs = (BY_REPLICATE, BY_REPLICATE, SHARED, SHARED, SHARED)
     evaluation = sharded(mesh, add_batch, specs, BY_REPLICATE)

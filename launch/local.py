@@ -8,14 +8,16 @@ is theirs, or that of the process that failed first.
 """
 
 import argparse
+import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import IO
 
@@ -30,12 +32,14 @@ def main(argv: Sequence[str]) -> int:
     if flags.dry_run:
         for index in range(flags.processes):
             shown = " ".join(f"{k}={v}" for k, v in _environment(flags, port, index).items())
-            print(shown, *flags.command)
+            print(shown, shlex.join(flags.command))
         return 0
+    early: list[int] = []  # signals that come before there is everybody to tell
+    _watch(lambda number, frame: early.append(number))
     try:
         children = [_start(flags, port, index) for index in range(flags.processes)]
     except OSError as error:
-        print(f"error: {flags.command[0]}: {error.strerror}", file=sys.stderr)
+        _say(f"error: {flags.command[0]}: {error.strerror}")
         return 2
     readers = [_relay(child, index) for index, child in enumerate(children) if index]
 
@@ -44,8 +48,9 @@ def main(argv: Sequence[str]) -> int:
             if child.poll() is None:
                 child.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: the terminal is gone
-        signal.signal(number, pass_on)
+    _watch(pass_on)
+    for number in early:
+        pass_on(number, None)
     code = _wait(children)
     for reader in readers:
         reader.join()
@@ -69,6 +74,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if flags.command[0] in ("python", "python3"):
         flags.command[0] = sys.executable
     return flags
+
+
+def _watch(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Handle what asks us to stop: a lost terminal too, unless we were told to outlive it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under `nohup`
+        signal.signal(signal.SIGHUP, handler)
 
 
 def _environment(flags: argparse.Namespace, port: int, index: int) -> dict[str, str]:
@@ -99,8 +112,7 @@ def _relay(child: subprocess.Popen, index: int) -> threading.Thread:
 
     def copy(stream: IO[bytes]) -> None:
         for line in stream:
-            sys.stderr.write(f"[{index}] {line.decode(errors='replace')}")
-            sys.stderr.flush()
+            _say(f"[{index}] {line.decode(errors='replace').removesuffix(os.linesep)}")
 
     thread = threading.Thread(target=copy, args=(child.stdout,))
     thread.start()
@@ -109,29 +121,40 @@ def _relay(child: subprocess.Popen, index: int) -> threading.Thread:
 
 def _wait(children: Sequence[subprocess.Popen]) -> int:
     """Wait for all; end the rest soon after one has failed. The code of the first that did."""
-    first, deadline = 0, float("inf")
-    while any(child.poll() is None for child in children):
-        failed = [index for index, child in enumerate(children) if child.poll()]
-        if failed and deadline == float("inf"):
-            first, deadline = failed[0], time.monotonic() + GRACE_SECONDS
-            ending = _ending(children[first].returncode)
-            print(f"process {first} of {len(children)} {ending}", file=sys.stderr)
+    code, deadline = 0, float("inf")
+    while True:
+        codes = [child.poll() for child in children]
+        for index, found in enumerate(codes):
+            if found and not code:
+                code, deadline = found, time.monotonic() + GRACE_SECONDS
+                _say(f"process {index} of {len(children)} {_ending(code)}")
+        if None not in codes:
+            return 128 - code if code < 0 else code
         if time.monotonic() > deadline:
             for index, child in enumerate(children):
                 if child.poll() is None:
-                    print(f"process {index} waits for it, and is ended", file=sys.stderr)
-                    child.kill()
-                    child.wait()
+                    _say(f"process {index} waits for it, and is ended")
+                    _kill(child)
         time.sleep(POLL_SECONDS)
-    codes = [child.returncode for child in children]
-    code = codes[first] or next((code for code in codes if code), 0)
-    return 128 - code if code < 0 else code
+
+
+def _kill(child: subprocess.Popen) -> None:
+    """With all that it has started, which would keep its output open."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def _ending(code: int) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with code {code}"
+
+
+def _say(line: str) -> None:
+    """Tell whoever reads; that nobody does must not keep us."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode())
 
 
 def _free_port() -> int:

@@ -65,6 +65,7 @@ class DataSpec:
       validation_examples: held out of train, by a permutation drawn from `split_seed`.
       split_seed: at least 0.
       standardize: subtract the training images' mean, divide by their deviation.
+      pad: black pixels around every image, on each side; not for streams.
       stream: read a tfds set as it is needed (`streams.open_streams`), not whole (`load`).
 
     The rest is for streams alone:
@@ -81,6 +82,7 @@ class DataSpec:
     validation_examples: int = 0
     split_seed: int = 0
     standardize: bool = True
+    pad: int = 0
     stream: bool = False
     test_split: str = "test"
     image_size: int = 0
@@ -92,8 +94,9 @@ class DataSpec:
     def __post_init__(self) -> None:
         if self.source not in sources.SOURCES:
             raise unknown("data source", self.source, sources.SOURCES)
-        if self.split_seed < 0:
-            raise UserError(f"data.split_seed={self.split_seed} must be at least 0")
+        for key in ("split_seed", "pad"):
+            if getattr(self, key) < 0:
+                raise UserError(f"data.{key}={getattr(self, key)} must be at least 0")
         if self.augment not in augment.AUGMENTS:
             raise unknown("data.augment", self.augment, augment.AUGMENTS)
         if self.stream:
@@ -102,6 +105,8 @@ class DataSpec:
             self._check_no_stream()
 
     def _check_stream(self) -> None:
+        if self.pad:
+            raise UserError("data.pad is for data in memory; a stream has data.image_size")
         if self.source != "tfds":
             raise UserError(f"data.stream=True needs data.source=tfds, not {self.source}")
         for key in ("image_size", "workers"):
@@ -142,6 +147,8 @@ def load(config: Mapping[str, Any]) -> Dataset | Streams:
     name, held = spec.name, spec.validation_examples
     train, test, classes = sources.SOURCES[spec.source](name, spec.dir)
     train, test = (Split(*_checked(name, *split, classes)) for split in (train, test))
+    if spec.pad:
+        train, test = (Split(_padded(images, spec), labels) for images, labels in (train, test))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise UserError(
             f"{name} has training examples of shape {train.images.shape[1:]} but test examples of "
@@ -199,6 +206,12 @@ def _checked(
             f"expected 0 to {classes - 1}"
         )
     return images, labels.astype(np.int32)
+
+
+def _padded(images: np.ndarray, spec: DataSpec) -> np.ndarray:
+    if images.ndim != 4:
+        raise UserError(f"data.pad={spec.pad}: {spec.name} has no images")
+    return np.pad(images, [(0, 0), (spec.pad, spec.pad), (spec.pad, spec.pad), (0, 0)])
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gra
 NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
 ADDED = {  # keys that older runs lack, with what they meant then
     "model.dtype": "float32",
+    "data.pad": 0,
     "data.stream": False,
     "data.test_split": "test",
     "data.image_size": 0,

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -73,6 +73,19 @@ def make(
     # over the mesh (a stream reads whole parts of it), and cannot leave devices idle there.
     grid = np.asarray(_evenly(devices, rows * columns // hosts)).reshape(rows, columns)
     return Mesh(grid, ("replicate", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def for_run(spec: MeshSpec, replicates: int, batch_size: int, examples: Mapping[str, int]) -> Mesh:
+    """The mesh of a config, checked against the data: examples by split.
+
+    Raises:
+      UserError: a batch larger than the data, and what `make` refuses.
+    """
+    if batch_size > examples["train"]:
+        raise UserError(
+            f"train.batch_size={batch_size} is more than the {examples['train']} training examples"
+        )
+    return make(replicates, batch_size, **dataclasses.asdict(spec))
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:

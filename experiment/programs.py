@@ -25,6 +25,8 @@ from experiment.mapping import Form
 from experiment.step import (
     Batch,
     Counts,
+    EvalFn,
+    LossFn,
     Tally,
     TrainState,
     make_eval_step,
@@ -59,14 +61,19 @@ def make(
     batch_size: int,
     form: Form | None = None,
     stride: int = STRIDE,
+    loss: LossFn | None = None,
+    evaluate: EvalFn | None = None,
 ) -> Programs:
-    """Build the programs. The `state` given to `run_steps` is donated: use its result."""
+    """Build the programs. The `state` given to `run_steps` is donated: use its result.
+
+    `loss` and `evaluate` are for models that do not give one array of logits.
+    """
     example = jnp.zeros((1, *dataset.shape))
     form = form or mapping.default_form(model, example)
 
     init = mapping.each_replicate(mesh, lambda key: model.init(key, example))
-    train_step = make_train_step(make_loss(model), optimizer, axis="data")
-    eval_step = make_eval_step(model)
+    train_step = make_train_step(loss or make_loss(model), optimizer, axis="data")
+    eval_step = evaluate or make_eval_step(model)
 
     def add_batch(counts, variables, images, labels, valid):
         """Counts of all replicates on this device, with all devices' shares of one more batch."""
@@ -78,7 +85,7 @@ def make(
         parts = streamed.make(train_step, add_batch, dataset, mesh, batch_size, form)
     else:
         parts = resident.make(train_step, add_batch, dataset, mesh, batch_size, form)
-    feed, run_steps, evaluate, jitted = parts
+    feed, run_steps, evaluate_split, jitted = parts
     several = form == "looped" and isinstance(dataset, Dataset)
     return Programs(
         init=init,
@@ -86,6 +93,6 @@ def make(
         run_steps=run_steps,
         no_tally=functools.partial(mapping.no_tally, mesh),
         stride=stride if several else 1,
-        evaluate=evaluate,
+        evaluate=evaluate_split,
         jitted={"init": init, **jitted},
     )

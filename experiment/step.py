@@ -58,6 +58,7 @@ class Tally(NamedTuple):
 
 
 LossFn = Callable[[jax.Array, Any, Batch], tuple[jax.Array, tuple[Any, Counts]]]
+EvalFn = Callable[[Any, Batch], Counts]
 
 
 def count(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
@@ -156,7 +157,7 @@ def _refuse_own_statistics(updated: Any, axis: str) -> None:
             ) from None
 
 
-def make_eval_step(model: nn.Module) -> Callable[[Any, Batch], Counts]:
+def make_eval_step(model: nn.Module) -> EvalFn:
     """(variables, batch) → counts, with batch statistics as they are."""
 
     def eval_step(variables, batch):

@@ -5,14 +5,10 @@ in `comparison/`, beside the first.
 """
 
 import dataclasses
-import sys
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from experiment import config as config_lib
 from experiment import figures
@@ -20,6 +16,7 @@ from experiment.checkpoint import write_atomically
 from experiment.entry import run_main
 from experiment.errors import UserError
 from experiment.metrics import mean_and_spread
+from experiment.report import console, draw_again, plus_minus, text_table
 from lottery import plots, results
 from lottery.results import Point, Results
 
@@ -53,13 +50,13 @@ def overview(folders: Sequence[Path]) -> Overview:
 def show(folders: Sequence[Path]) -> Path:
     """Print the table of each run, draw the figures, write the page; its path."""
     runs = _read(folders)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    terminal = console()
     for run in runs:
-        console.print(_rich_table(f"{run.name}: test accuracy at the end of training", run))
+        terminal.print(text_table(f"{run.name}: test accuracy at the end of training", _table(run)))
         if "published" in run.config:
-            console.print(_rich_table_of("beside the published figures", *_published(run)))
+            terminal.print(text_table("beside the published figures", _published(run)))
     path = _write_page(runs[0]) if len(runs) == 1 else _write_comparison(runs)
-    console.print(f"report: {path}", soft_wrap=True)
+    terminal.print(f"report: {path}", soft_wrap=True)
     return path
 
 
@@ -124,10 +121,10 @@ def _table(run: Results) -> tuple[list[str], list[list[str]]]:
     for point in run.of("ticket"):
         cells = [run.points.get((branch, point.level)) for branch in branches]
         row = [str(point.level), f"{point.density:.4f}", f"{point.parameters:,}"]
-        row += [_plus_minus(cell.accuracy) if cell else "" for cell in cells]
+        row += [plus_minus(cell.accuracy) if cell else "" for cell in cells]
         if stopped:
             row += [f"{mean_and_spread(point.stopped_step)[0]:.0f}"]
-            row += [_plus_minus(point.stopped_accuracy)]
+            row += [plus_minus(point.stopped_accuracy)]
         rows.append(row)
     return header, rows
 
@@ -140,8 +137,8 @@ def _last_levels(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
         last = run.of("ticket")[-1]
         cells = [run.points.get((branch, last.level)) for branch in branches]
         row = [str(last.level), f"{last.density:.4f}"]
-        row += [_plus_minus(cell.accuracy) if cell else "" for cell in cells]
-        rows.append([*row, _plus_minus(run.points["ticket", 0].accuracy)])
+        row += [plus_minus(cell.accuracy) if cell else "" for cell in cells]
+        rows.append([*row, plus_minus(run.points["ticket", 0].accuracy)])
     return ["level", "density", *branches, "dense"], rows
 
 
@@ -153,7 +150,7 @@ def _published(run: Results) -> tuple[list[str], list[list[str]]]:
         level = published["level"] if level is None else level
         point = run.points.get(("ticket" if name == "dense" else name, level))
         theirs = f"{min(published[name]):.3f} to {max(published[name]):.3f}"
-        ours = [f"{point.density:.4f}", _plus_minus(point.accuracy)] if point else ["", "not yet"]
+        ours = [f"{point.density:.4f}", plus_minus(point.accuracy)] if point else ["", "not yet"]
         rows.append([name, str(level), *ours, theirs])
     return ["branch", "level", "density", "ours", "published (lowest to highest)"], rows
 
@@ -179,34 +176,7 @@ def _layer_row(point: Point, layer: str) -> list[str]:
     ]
 
 
-def _plus_minus(values: Sequence[float]) -> str:
-    mean, spread = mean_and_spread(values)
-    return f"{mean:.3f}±{spread:.3f}"
-
-
-def _rich_table(title: str, run: Results) -> Table:
-    return _rich_table_of(title, *_table(run))
-
-
-def _rich_table_of(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD)
-    for column in header:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def main(argv: Sequence[str]) -> None:
-    """Draw the reports of the runs named on the command line."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(__doc__)
-        return
-    for folder in argv:
-        if folder.startswith("-"):
-            raise UserError(f"unknown flag {folder}: give the folders of runs")
-    show([Path(folder) for folder in argv])
-
+main = functools.partial(draw_again, show, __doc__)
 
 if __name__ == "__main__":
     run_main(main)

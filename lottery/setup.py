@@ -1,6 +1,5 @@
 """From a checked config to an experiment that can be run: plan, devices, networks."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 import architectures
+from architectures.convolution import computed_by
 from experiment import keys, optim, programs
 from experiment import mesh as mesh_lib
 from experiment.data import Dataset
@@ -17,7 +17,8 @@ from experiment.interruption import Interruption
 from experiment.progress import Reporter
 from experiment.run import Run
 from experiment.streams import Streams
-from lottery import masks, schedule, tickets
+from experiment.study import Prepared
+from lottery import branches, masks, schedule, tickets
 from lottery.spec import LotterySpec
 
 Config = Mapping[str, Any]
@@ -39,23 +40,21 @@ def make_plan(spec: LotterySpec, config: Config, dataset: Dataset | Streams) -> 
     return schedule.plan(prunable, rules.rate, rules.scope, spec.levels, rules.schedule)
 
 
-def make_mesh(spec: LotterySpec, dataset: Dataset | Streams) -> Mesh:
-    """The devices' mesh.
+def prepare(spec: LotterySpec, config: Config, dataset: Dataset | Streams) -> Prepared:
+    """Plan, devices, and the levels that are to be gone through.
 
     Raises:
-      UserError: a batch larger than the data, or mesh sizes that do not divide.
+      UserError: what `make_plan` and `mesh.for_run` refuse.
     """
-    batch, examples = spec.train.batch_size, dataset.examples["train"]
-    if batch > examples:
-        raise UserError(f"train.batch_size={batch} is more than the {examples} training examples")
-    return mesh_lib.make(spec.replicates, batch, **dataclasses.asdict(spec.mesh))
+    plan = make_plan(spec, config, dataset)
+    mesh = mesh_lib.for_run(spec.mesh, spec.replicates, spec.train.batch_size, dataset.examples)
 
+    def work(run: Run, reporter: Reporter, interruption: Interruption) -> None:
+        experiment = make_experiment(spec, config, dataset, plan, mesh, run, reporter, interruption)
+        tickets.find_tickets(experiment, branches.train_branch)
 
-def facts(config: Config, dataset: Dataset | Streams, mesh: Mesh) -> dict[str, Any]:
-    """What else bits depend on: the devices, and what computes convolutions (None: has none)."""
     module = architectures.build(config, dataset.classes)
-    computed_by = architectures.convolution.computed_by(module, dataset.shape)
-    return {"devices": mesh_lib.describe(mesh), "convolutions": computed_by}
+    return Prepared(mesh, computed_by(module, dataset.shape), work)
 
 
 def make_experiment(

@@ -9,22 +9,21 @@ from experiment import config as config_lib
 from experiment.errors import UserError, unknown
 from experiment.mesh import MeshSpec
 from experiment.optim import OptimizerSpec
+from experiment.spec import (
+    SHARED,
+    CheckpointSpec,
+    LogSpec,
+    TrainSpec,
+    at_least,
+    check_counts,
+    check_integers,
+    check_keys,
+)
 from lottery.criteria import CRITERIA
 from lottery.masks import SCOPES, Rate, Scope
 from lottery.schedule import SCHEDULES
 
 BRANCHES = ("random_reinit", "random_mask", "small_dense")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainSpec:
-    """`train`: steps of a level (counted from step 0) and examples a step."""
-
-    steps: int
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        _at_least("train", self, steps=1, batch_size=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,39 +71,15 @@ class RewindSpec:
     restore: str
 
     def __post_init__(self) -> None:
-        _at_least("rewind", self, step=0)
+        at_least("rewind", self, step=0)
         if self.restore not in ("weights", "state"):
             raise unknown("rewind.restore", self.restore, ("weights", "state"))
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckpointSpec:
-    """`checkpoint`: how often an unfinished level is saved, and looks whether it shall stop."""
-
-    every_seconds: float
-    poll_steps: int
-
-    def __post_init__(self) -> None:
-        if not self.every_seconds >= 0:
-            raise UserError(f"checkpoint.every_seconds={self.every_seconds} must be at least 0")
-        _at_least("checkpoint", self, poll_steps=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class LogSpec:
-    """`log`: where rows go besides metrics.jsonl."""
-
-    tensorboard: bool
-
-
 SECTIONS: dict[str, Any] = {
-    "train": TrainSpec,
-    "optimizer": OptimizerSpec,
+    **SHARED,
     "prune": PruneSpec,
     "rewind": RewindSpec,
-    "mesh": MeshSpec,
-    "checkpoint": CheckpointSpec,
-    "log": LogSpec,
 }
 
 
@@ -126,9 +101,8 @@ class LotterySpec:
     log: LogSpec
 
     def __post_init__(self) -> None:
-        _at_least("", self, seed=0, levels=0, replicates=1, eval_every=1)
-        if self.seed >= 2**32:
-            raise UserError(f"seed={self.seed} must be less than 2**32: keys have 32 bits of it")
+        check_counts(self)
+        at_least("", self, levels=0)
         if self.rewind.step >= self.train.steps:
             raise UserError(
                 f"rewind.step={self.rewind.step} must be less than train.steps={self.train.steps}"
@@ -141,17 +115,9 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     Raises:
       UserError: names the key that is wrong and what would be right.
     """
-    own = {field.name for field in dataclasses.fields(LotterySpec)}
-    known = own | {"data", "model", "published"}
-    for key in config:
-        if key not in known:
-            raise unknown("config key", key, known)
-    for key in known - {"published"}:
-        if key not in config:
-            raise UserError(f"the config lacks the key {key!r}")
-    for key in ("seed", "levels", "replicates", "eval_every"):
-        if type(config[key]) is not int:
-            raise UserError(f"{key}={config[key]!r} must be an integer")
+    own = [field.name for field in dataclasses.fields(LotterySpec)]
+    check_keys(config, [*own, "data", "model"], optional=["published"])
+    check_integers(config, ("seed", "levels", "replicates", "eval_every"))
     return LotterySpec(
         **{key: config[key] for key in ("seed", "levels", "replicates", "eval_every")},
         **{key: config_lib.build(kind, config[key], key) for key, kind in SECTIONS.items()},
@@ -173,10 +139,3 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
             raise UserError(f"branches.{name}={chosen!r} must be 'all' or levels from 1, as (4, 8)")
         branches[name] = tuple(level for level in chosen if level <= levels)
     return branches
-
-
-def _at_least(section: str, spec: Any, **least: float) -> None:
-    for key, low in least.items():
-        if getattr(spec, key) < low:
-            name = f"{section}.{key}" if section else key
-            raise UserError(f"{name}={getattr(spec, key)} must be at least {low}")

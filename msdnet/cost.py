@@ -1,10 +1,14 @@
 """What an exit costs: parameters and multiply-adds, from shapes and the traced computation."""
 
+import functools
+import statistics
+import time
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import architectures
 from architectures.macs import multiply_adds
@@ -66,3 +70,33 @@ def _traced(model: nn.Module, variables: Any, k: int, features: Any) -> tuple[An
     after = jax.eval_shape(advance, variables, features)
     macs = multiply_adds(advance, variables, features), multiply_adds(classify, variables, after)
     return after, *macs
+
+
+def milliseconds(
+    model: nn.Module, variables: Any, images: np.ndarray, repeats: int = 5
+) -> list[float]:
+    """Measured wall-clock time an image of a prediction at each exit, all earlier ones included.
+
+    Blocks are compiled and timed one by one on this process's default device; each counts with its
+    median over `repeats`.
+
+    Args:
+      model: a network with exits.
+      variables: of one replicate.
+      images: network inputs [B, H, W, C].
+      repeats: runs of each block.
+    """
+    features: Any = jnp.asarray(images)
+    found, total = [], 0.0
+    for k in range(model.exits):
+        block = jax.jit(functools.partial(model.apply, method="block"), static_argnums=1)
+        (after, _) = jax.block_until_ready(block(variables, k, features))
+        seconds = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            jax.block_until_ready(block(variables, k, features))
+            seconds.append(time.perf_counter() - begun)
+        total += statistics.median(seconds)
+        found.append(1e3 * total / len(images))
+        features = after
+    return found

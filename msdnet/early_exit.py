@@ -89,7 +89,8 @@ class Blocks(NamedTuple):
 @functools.lru_cache(maxsize=16)
 def _compiled(model: nn.Module, batch_size: int, confidence: str) -> Blocks:
     def run(k, variables, features, temperature):
-        features, logits = model.apply(variables, k, features, method="block")
+        both: Any = model.apply(variables, k, features, method="block")
+        features, logits = both
         logits = logits.astype(jnp.float32) / temperature
         labels = jnp.argmax(logits, -1).astype(jnp.int32)
         return features, labels, exits_lib.confidence(logits, confidence)
@@ -155,8 +156,8 @@ class _Cascade:
 
     def _leave(self, k: int, places: np.ndarray, out: tuple[Any, jax.Array, jax.Array]) -> None:
         """Answer those that are confident at exit k; the others go on to the next pool."""
-        features, labels, confidences = out
-        labels, confidences = (np.asarray(a)[: len(places)] for a in (labels, confidences))
+        features, *answers = out
+        labels, confidences = (np.asarray(a)[: len(places)] for a in answers)
         done = ~(confidences <= self._limits[k])  # NaN leaves
         exits = np.full(done.sum(), k, np.int32)
         self._found.append((places[done], labels[done], exits, confidences[done]))

@@ -71,7 +71,7 @@ def thresholds(confidences: ArrayLike, costs: ArrayLike, budget: float) -> np.nd
     confidences, costs = _checked(confidences, costs)
     if not budget >= costs[0]:
         raise UserError(
-            f"a budget of {budget:g} an example cannot be kept: the cheapest exit costs {costs[0]:g}"
+            f"a budget of {budget:g} an example cannot be kept: the first exit costs {costs[0]:g}"
         )
     if budget >= costs[-1]:
         return np.full(len(costs) - 1, np.inf)
@@ -156,7 +156,7 @@ def anytime(correct: np.ndarray, costs: Sequence[float]) -> list[Outcome]:
 def area(curve: Sequence[Outcome]) -> float:
     """Mean accuracy over costs between a curve's cheapest and dearest point (trapezoids)."""
     points = sorted(curve, key=lambda point: point.cost)
-    x, y = (np.asarray(values) for values in zip(*((p.cost, p.accuracy) for p in points)))
+    x, y = np.array([point.cost for point in points]), np.array([p.accuracy for p in points])
     width = x[-1] - x[0]
     return float(np.trapezoid(y, x) / width) if width else float(y.mean())
 

@@ -4,7 +4,8 @@ Read `MSDNet` first. Source: Huang et al., arXiv:1703.09844, Section 4 and Appen
 paper leaves open is as in the authors' code.
 """
 
-# B batch, H W image, C channels, K exits; features: one [B, H / 2ˢ, W / 2ˢ, C] a scale, finest first
+# B batch, H W image, C channels, K exits
+# Features: one [B, H / 2ˢ, W / 2ˢ, C] a scale s, finest first
 
 import functools
 from typing import Any
@@ -21,7 +22,6 @@ from msdnet.plan import Layer
 
 Features = Any  # the images, before the first block; then a tuple of arrays
 STEMS = ("cifar", "imagenet")
-CIFAR_HEAD = 128  # channels of a classifier's convolutions
 # The authors' code draws kernels from normal(0, √(2 / (k·k·outputs))), He et al.'s for outputs.
 he_outputs = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's default
@@ -146,17 +146,17 @@ class Block(nn.Module):
 class Classifier(nn.Module):
     """Two 3×3 convolutions of stride 2 on the coarsest scale, average, linear: [B, classes].
 
-    128 channels (`cifar`), or as many as come in (`imagenet`).
+    `channels` in between, or (0) as many as come in.
     """
 
     classes: int
-    kind: str
+    channels: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, features: tuple[jax.Array, ...], train: bool) -> jax.Array:
         x = features[-1]
-        channels = CIFAR_HEAD if self.kind == "cifar" else x.shape[-1]
+        channels = self.channels or x.shape[-1]
         for name in ("conv1", "conv2"):
             x = ConvNorm(channels, 3, 2, self.dtype, name=name)(x, train)
         x = layers.global_average(x)
@@ -164,7 +164,7 @@ class Classifier(nn.Module):
 
 
 class MSDNet(nn.Module):
-    """A multi-scale dense network of `blocks` exits. Called: images → logits, one [B, classes] an exit.
+    """A multi-scale dense network. Called: images [B, H, W, C] → logits, one [B, classes] an exit.
 
     The same parameters serve the network block by block: `features, logits = block(k, features)`
     (`model.apply(variables, k, features, method="block")`), where block 0 takes the images.
@@ -177,11 +177,13 @@ class MSDNet(nn.Module):
       step_mode: `even` or `lin_grow`.
       channels: of the finest scale after the first layer.
       growth: channels that a layer adds to the finest scale.
-      growth_factors: a factor a scale on `channels` and `growth`, finest first; even from the second.
+      growth_factors: a factor a scale on `channels` and `growth`, finest first.
       bottleneck_factors: a factor a scale on the bottleneck's width; 0 = no bottleneck.
       reduction: share of the channels that a transition keeps; 0 = no transitions.
       prune: how finer scales are dropped, `max` or `min`; see `plan.layers`.
       stem: `cifar`, or `imagenet` (7×7 of stride 2 and pooling first).
+      head: channels of the classifiers' convolutions; 0 = as many as come in. The paper has 128 for
+        CIFAR, 0 for ImageNet.
       dtype: what layers compute in; parameters stay float32.
 
     Departs: classifiers end in an average over all pixels, which at the paper's image sizes are the
@@ -200,6 +202,7 @@ class MSDNet(nn.Module):
     reduction: float = 0.5
     prune: str = "max"
     stem: str = "cifar"
+    head: int = 128
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
@@ -217,7 +220,7 @@ class MSDNet(nn.Module):
             for k, b in enumerate(laid_out)
         ]
         heads = range(self.blocks)
-        self.classifier = [Classifier(self.classes, self.stem, self.dtype) for _ in heads]
+        self.classifier = [Classifier(self.classes, self.head, self.dtype) for _ in heads]
 
     @property
     def exits(self) -> int:
@@ -249,20 +252,22 @@ class MSDNet(nn.Module):
     def _check(self) -> None:
         for name, known in (("step_mode", plan.STEP_MODES), ("prune", plan.PRUNE), ("stem", STEMS)):
             if getattr(self, name) not in known:
-                raise unknown(f"model.{name}", getattr(self, name), known)
+                raise unknown(f"msdnet.{name}", getattr(self, name), known)
         for name in ("classes", "blocks", "base", "step", "channels", "growth"):
             if getattr(self, name) < 1:
-                raise UserError(f"model.{name}={getattr(self, name)} must be at least 1")
+                raise UserError(f"msdnet.{name}={getattr(self, name)} must be at least 1")
+        if self.head < 0:
+            raise UserError(f"msdnet.head={self.head} must be at least 0")
         if not 0 <= self.reduction < 1:
-            raise UserError(f"model.reduction={self.reduction} must be in [0, 1)")
+            raise UserError(f"msdnet.reduction={self.reduction} must be in [0, 1)")
         factors, bottlenecks = self.growth_factors, self.bottleneck_factors
         if len(factors) != len(bottlenecks) or not factors:
             raise UserError(
-                f"model.growth_factors={factors} and model.bottleneck_factors={bottlenecks} must "
+                f"msdnet.growth_factors={factors} and msdnet.bottleneck_factors={bottlenecks} must "
                 "have an entry a scale"
             )
         if min(factors) < 1 or any(self.growth * factor % 2 for factor in factors[1:]):
             raise UserError(
-                f"model.growth={self.growth} × model.growth_factors={factors} must be even from the "
-                "second scale on: half comes from the finer scale"
+                f"msdnet.growth={self.growth} × msdnet.growth_factors={factors} must be even from "
+                "the second scale on: half comes from the finer scale"
             )

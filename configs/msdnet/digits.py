@@ -1,0 +1,24 @@
+"""Do easy digits leave early? The smoke test: under a minute, no files needed.
+
+    python -m msdnet.main --config=configs/msdnet/digits.py --workdir=runs/msdnet_digits
+
+Three exits on scikit-learn's 8×8 digits, padded to 16×16, and both controls; two replicates.
+"""
+
+from configs.msdnet import base
+
+
+def get_config():
+    """See the module's docstring."""
+    config = base.get_config()
+    config.replicates = 2
+    config.eval_every = 50
+    config.data.update(validation_examples=300, pad=4)
+    config.train.update(steps=150, batch_size=64)
+    config.optimizer.drop_steps = (100, 130)
+    config.networks = ("msdnet", "resnet_exits", "resnets")
+    config.msdnet.update(blocks=3, base=2, step=1, channels=8, growth=4)
+    config.msdnet.update(growth_factors=(1, 2), bottleneck_factors=(1, 2))
+    config.resnet_exits.update(width=0.5, blocks=1)
+    config.resnets.update(width=0.5, blocks=(1, 2))
+    return config

@@ -1,0 +1,79 @@
+"""A network's outputs for every example of a split, on the host; evaluation adds them up instead."""
+
+# R replicates, N examples, B batch
+
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from experiment import data as data_lib
+from experiment import mapping
+from experiment import mesh as mesh_lib
+from experiment.batches import eval_batches, prefetch
+from experiment.data import Dataset
+from experiment.mesh import BY_REPLICATE
+from experiment.streams import Streams
+
+BATCH = 500
+SHARED = PartitionSpec("data")
+SPLIT = PartitionSpec("replicate", "data")
+
+
+def make(
+    model: nn.Module, dataset: Dataset | Streams, mesh: Mesh
+) -> Callable[[Any, str], tuple[Any, np.ndarray]]:
+    """(variables, "validation" or "test") → (outputs, labels [N]).
+
+    Outputs are those of `model.apply(variables, inputs, train=False)`, a pytree whose leaves
+    become [R, N, …], in the order of the split. All processes are to call it; each has all.
+    """
+    form = mapping.default_form(model, jnp.zeros((1, *dataset.shape)))
+
+    def apply_all(variables, images):
+        inputs = data_lib.normalize(dataset, images)
+        return mapping.each(form)(lambda v: model.apply(v, inputs, train=False))(variables)
+
+    apply = mapping.sharded(mesh, apply_all, (BY_REPLICATE, SHARED), SPLIT)
+
+    def outputs(variables, split):
+        found, labels = [], []
+        with contextlib.closing(_batches(dataset, mesh, split)) as batches:
+            for images, own_labels, valid in batches:
+                out, own_labels, valid = mesh_lib.fetch(
+                    (apply(variables, images), own_labels, valid)
+                )
+                found.append(jax.tree.map(lambda leaf, valid=valid: leaf[:, valid], out))
+                labels.append(own_labels[valid])
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *found)
+        return joined, np.concatenate(labels)
+
+    return outputs
+
+
+def _batches(dataset: Dataset | Streams, mesh: Mesh, split: str) -> Generator[Any, None, None]:
+    """Images, labels and valid of one batch after another, on the devices."""
+    devices = mesh.shape["data"]
+    size = -(-BATCH // devices) * devices
+    if isinstance(dataset, Streams):
+        own = mesh_lib.own(mesh)
+        share = {"batch_size": size, "parts": own.parts, "part": own.part}
+        batches = eval_batches(dataset, dataset.spec, split, **share)
+        yield from prefetch(batches, lambda batch: mesh_lib.put_own(mesh, batch, SHARED))
+        return
+    images, labels = getattr(dataset, split)
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        missing = max(0, start + size - len(labels))
+        valid = np.arange(size) < size - missing
+        batch = [_padded(images[part], missing), _padded(labels[part], missing), valid]
+        yield mesh_lib.put(mesh, tuple(batch), SHARED)
+
+
+def _padded(array: np.ndarray, missing: int) -> np.ndarray:
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))

@@ -1,0 +1,167 @@
+"""What a multi-scale dense network is held against; all have its methods.
+
+Source: Huang et al., arXiv:1703.09844, Section 5.1: a ResNet with several classifiers (ResNet^MC)
+and ensembles of ResNets of growing depth.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from architectures import layers
+from architectures.initializers import scaled
+from architectures.resnet import CHANNELS, ResNet
+from architectures.resnet import Block as Residual
+from experiment.errors import UserError
+
+
+class Segment(nn.Module):
+    """Residual blocks up to one exit; the first segment begins with the 3×3 convolution."""
+
+    blocks: tuple[tuple[int, int], ...]  # channels and strides
+    stem: int  # channels of the first convolution; 0 = there is none
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.stem:
+            conv = layers.conv(
+                self.stem,
+                3,
+                name="conv1",
+                kernel_init=layers.he,
+                dtype=self.dtype,
+                padding=1,
+                bias=False,
+            )
+            x = conv(layers.as_images(x))
+            x = nn.relu(layers.batch_norm("bn1", train, self.dtype)(x))
+        for number, (channels, strides) in enumerate(self.blocks):
+            x = Residual(channels, strides, self.dtype, name=f"block{number}")(x, train)
+        return x
+
+
+class Average(nn.Module):
+    """Global average, linear."""
+
+    classes: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        dense = nn.Dense(self.classes, dtype=self.dtype, kernel_init=layers.he, name="output")
+        return dense(layers.global_average(x))
+
+
+class ResNetExits(nn.Module):
+    """A CIFAR ResNet with a classifier after every `every` residual blocks.
+
+    Departs: each classifier is an average and a linear layer, as the ResNet's own; the number of
+    exits is free (the paper's ResNet-62 has seven).
+
+    Attributes:
+      classes: number of classes.
+      width: multiplies the channels 16, 32, 64.
+      blocks: residual blocks a stage; 6 × blocks + 2 layers.
+      every: residual blocks between exits; divides 3 × blocks.
+      dtype: what layers compute in.
+    """
+
+    classes: int
+    width: float = 1.0
+    blocks: int = 3
+    every: int = 1
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        """Residual blocks in segments."""
+        if self.blocks < 1 or self.every < 1 or 3 * self.blocks % self.every:
+            raise UserError(
+                f"resnet_exits.every={self.every} must divide the {3 * self.blocks} residual blocks"
+            )
+        widths = [scaled(channels, self.width) for channels in CHANNELS]
+        blocks = [
+            (channels, 2 if stage and not block else 1)
+            for stage, channels in enumerate(widths)
+            for block in range(self.blocks)
+        ]
+        starts = range(0, len(blocks), self.every)
+        self.backbone = [
+            Segment(tuple(blocks[i : i + self.every]), 0 if i else widths[0], self.dtype)
+            for i in starts
+        ]
+        self.classifier = [Average(self.classes, self.dtype) for _ in starts]
+
+    @property
+    def exits(self) -> int:
+        """How many exits there are."""
+        return 3 * self.blocks // self.every
+
+    def __call__(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
+        return _all_exits(self, images, train)
+
+    def block(self, k: int, features: Any, train: bool = False) -> tuple[Any, jax.Array]:
+        features = self.advance(k, features, train)
+        return features, self.classify(k, features, train)
+
+    def advance(self, k: int, features: Any, train: bool = False) -> jax.Array:
+        return self.backbone[k](features, train)
+
+    def classify(self, k: int, features: Any, train: bool = False) -> jax.Array:
+        return self.classifier[k](features, train)
+
+
+class ResNets(nn.Module):
+    """Separate ResNets of growing depth, evaluated in turn: exit k is the k-th one's own answer.
+
+    Each is trained by its own loss alone. Exit k taken alone is a plain ResNet.
+    Departs: answers of the networks before are not averaged in.
+
+    Attributes:
+      classes: number of classes.
+      width: multiplies the channels 16, 32, 64 of all.
+      blocks: residual blocks a stage, an entry a network.
+      dtype: what layers compute in.
+    """
+
+    classes: int
+    width: float = 1.0
+    blocks: tuple[int, ...] = (1, 2, 3)
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        """One network an exit."""
+        if not self.blocks or min(self.blocks) < 1:
+            raise UserError(f"resnets.blocks={self.blocks} must be numbers from 1, one a network")
+        make = functools.partial(ResNet, self.classes, self.width, self.dtype)
+        self.classifier = [make(blocks) for blocks in self.blocks]
+
+    @property
+    def exits(self) -> int:
+        """How many networks there are."""
+        return len(self.blocks)
+
+    def __call__(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
+        return _all_exits(self, images, train)
+
+    def block(self, k: int, features: Any, train: bool = False) -> tuple[Any, jax.Array]:
+        features = self.advance(k, features, train)
+        return features, self.classify(k, features, train)
+
+    def advance(self, k: int, features: Any, train: bool = False) -> jax.Array:
+        return features
+
+    def classify(self, k: int, features: Any, train: bool = False) -> jax.Array:
+        return self.classifier[k](features, train)
+
+
+def _all_exits(model: Any, images: jax.Array, train: bool) -> list[jax.Array]:
+    features, found = images, []
+    for k in range(model.exits):
+        features, logits = model.block(k, features, train)
+        found.append(logits)
+    return found

@@ -1,0 +1,149 @@
+"""The figures of a run, each a function from results to a PNG and its caption."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from experiment import figures
+from experiment.metrics import mean_and_spread
+from msdnet import exits
+from msdnet.results import Network, Results, on_grid
+
+STYLES: dict[str, dict[str, Any]] = {
+    "msdnet": {"color": "#1f5fb4", "label": "MSDNet"},
+    "resnet_exits": {"color": "#d1622b", "label": "ResNet with classifiers"},
+    "resnets": {"color": "#3a8f4d", "label": "ResNets in turn"},
+}
+PLAIN: dict[str, Any] = {"color": "black", "label": "plain ResNets", "marker": "D", "ms": 3.5}
+SPREAD = "Lines are means over replicates, bands one standard deviation."
+MILLION = 1e6
+HALF = 0.5  # of the multiply-adds of the last exit: where images are looked at one by one
+
+
+def anytime(run: Results, path: Path) -> tuple[Path, str]:
+    """Test accuracy of each exit against what a prediction there costs."""
+    figure, (ax,) = figures.subplots()
+    for name, network in run.networks.items():
+        x = [macs / MILLION for macs in network.macs]
+        figures.band(ax, x, list(network.accuracy.T), marker="o", ms=3.5, **STYLES[name])
+    _plain(ax, run)
+    _finish(ax, "multiply-adds of a prediction (millions)")
+    caption = (
+        "Anytime prediction: accuracy of each exit against the multiply-adds spent until there, "
+        f"earlier classifiers included; a plain ResNet costs itself alone. {SPREAD}"
+    )
+    return figures.save(figure, path), caption
+
+
+def budgeted(run: Results, path: Path) -> tuple[Path, str]:
+    """Test accuracy against mean multiply-adds, over a sweep of budgets."""
+    figure, (ax,) = figures.subplots()
+    for name, network in run.networks.items():
+        grid, accuracy = on_grid(network.budgeted())
+        figures.band(ax, (grid / MILLION).tolist(), list(accuracy), **STYLES[name])
+    if "msdnet" in run.networks:
+        network = run.networks["msdnet"]
+        x = [macs / MILLION for macs in network.macs]
+        style = {**STYLES["msdnet"], "label": "MSDNet, anytime", "linestyle": ":"}
+        ax.plot(x, network.accuracy.mean(0), marker="o", ms=3, lw=1, **style)
+    _plain(ax, run)
+    _finish(ax, "mean multiply-adds an image (millions)")
+    caption = (
+        "Budgeted batch: each image leaves at the first exit that is confident enough; thresholds "
+        f"from the validation split. {SPREAD}"
+    )
+    return figures.save(figure, path), caption
+
+
+def exits_by_class(network: Network, path: Path) -> tuple[Path, str]:
+    """Which share of each class leaves where, at half of the full cost."""
+    labels = network.answers["test"]["labels"]
+    routed = np.stack([exits_of for exits_of, _ in network.at_budget(HALF * network.macs[-1])])
+    classes, last = int(labels.max()) + 1, len(network.macs)
+    shares = np.array(
+        [[np.mean(routed[:, labels == c] == k) for k in range(last)] for c in range(classes)]
+    )
+    figure, (ax,) = figures.subplots(width=5.6)
+    bottom = np.zeros(classes)
+    for k in range(last):
+        colour = plt.get_cmap("viridis")(k / max(last - 1, 1))
+        ax.bar(np.arange(classes), shares[:, k], bottom=bottom, color=colour, label=f"exit {k + 1}")
+        bottom += shares[:, k]
+    if classes <= 20:
+        ax.set_xticks(range(classes))
+    ax.set_xlabel("class")
+    ax.set_ylabel("share of test images")
+    ax.grid(False)
+    figure.legend(loc="outside upper center", ncols=last, fontsize=8)
+    caption = "Where the images of each class leave, at half of the last exit's multiply-adds."
+    return figures.save(figure, path), caption
+
+
+def easy_and_hard(network: Network, path: Path) -> tuple[Path, str] | None:
+    """Images that leave at once and right, and images that go to the end; None without images."""
+    if not network.sheet:
+        return None
+    kinds = [(kind, network.sheet[kind]) for kind in ("easy", "hard")]
+    columns = max(len(images) for _, images in kinds)
+    with plt.rc_context(figures.STYLE):
+        figure, axes = plt.subplots(2, columns, figsize=(0.75 * columns, 2.0), squeeze=False)
+    for row, (kind, images) in zip(axes, kinds, strict=True):
+        for ax in row:
+            ax.axis("off")
+        for ax, image in zip(row, images, strict=False):
+            ax.imshow(image.squeeze(), cmap="gray")
+        row[0].set_title(kind, loc="left")
+    caption = (
+        "Easy: test images that leave at the first exit and are right there. Hard: images that "
+        "reach the last exit. Replicate 0, at half of the last exit's multiply-adds."
+    )
+    return figures.save(figure, path), caption
+
+
+def reliability(network: Network, path: Path) -> tuple[Path, str]:
+    """Accuracy against the predicted class's probability, an exit a line."""
+    figure, (ax,) = figures.subplots()
+    probabilities = network.answers["test"]["probabilities"]
+    last = probabilities.shape[-1]
+    for k in range(last):
+        found = exits.reliability(probabilities[..., k].ravel(), network.correct[..., k].ravel())
+        seen = found.examples >= 20
+        label = f"exit {k + 1}: off by {found.error:.3f}"
+        colour = plt.get_cmap("viridis")(k / max(last - 1, 1))
+        ax.plot(
+            found.confidence[seen],
+            found.accuracy[seen],
+            marker="o",
+            ms=3,
+            color=colour,
+            label=label,
+        )
+    ax.plot([0, 1], [0, 1], color="black", lw=0.8, linestyle="--")
+    ax.set_xlabel("probability of the predicted class")
+    ax.set_ylabel("test accuracy")
+    ax.legend(fontsize=7)
+    caption = (
+        "Is an exit right as often as it says? On the dashed line, it is; the legend has the "
+        "expected calibration error. Bins of 20 and more predictions of all replicates."
+    )
+    return figures.save(figure, path), caption
+
+
+def _plain(ax: Axes, run: Results) -> None:
+    """The ResNets, each alone, at its own cost."""
+    if "resnets" not in run.networks:
+        return
+    network = run.networks["resnets"]
+    x = [cost.macs / MILLION for cost in network.costs]
+    mean, spread = zip(*(mean_and_spread(own) for own in network.accuracy.T), strict=True)
+    ax.errorbar(x, mean, spread, linestyle="none", capsize=2, **PLAIN)
+
+
+def _finish(ax: Axes, label: str) -> None:
+    ax.set_xlabel(label)
+    ax.set_ylabel("test accuracy")
+    ax.set_xlim(left=0)
+    ax.legend(fontsize=8)

@@ -1,0 +1,113 @@
+"""python -m msdnet.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiment import config as config_lib
+from experiment import figures
+from experiment.checkpoint import write_atomically
+from experiment.entry import run_main
+from experiment.errors import UserError
+from experiment.report import Rows, console, draw_again, plus_minus, text_table
+from msdnet import exits, plots, results
+from msdnet.results import Network, Results
+
+BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of the multiply-adds of the reference's last exit
+NOTE = (
+    "Every number is the mean ± sample standard deviation over {replicates} replicates, on the test "
+    "split. Multiply-adds are those of convolutions and linear layers. A prediction at an exit "
+    "costs all blocks and all classifiers until there: that is what is reported, unless a number "
+    "says “alone” (blocks and this classifier). Milliseconds were measured on this run's machine, "
+    "an image in batches of 256."
+)
+
+
+def show(folders: Sequence[Path]) -> None:
+    """Print the tables of each run, draw its figures, write its page."""
+    terminal = console()
+    for run in [results.read(folder) for folder in folders]:
+        for name, network in run.networks.items():
+            terminal.print(text_table(f"{run.name}: {_label(name)}", _exit_table(network)))
+        terminal.print(text_table(f"{run.name}: accuracy at a mean budget", _budget_table(run)))
+        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+
+
+def _write_page(run: Results) -> Path:
+    folder = run.folder / "figures"
+    sections = [("What is counted", f"<p>{NOTE.format(replicates=run.config['replicates'])}</p>")]
+    sections.append(("Anytime", _picture(plots.anytime, folder / "anytime.png", run)))
+    sections.append(("Budgeted batch", _picture(plots.budgeted, folder / "budgeted.png", run)))
+    sections.append(("At a mean budget", figures.table(*_budget_table(run))))
+    for name, network in run.networks.items():
+        header, rows = _exit_table(network)
+        drawn = [figures.table(header, rows)]
+        for draw in (plots.exits_by_class, plots.reliability, plots.easy_and_hard):
+            drawn.append(_picture(draw, folder / f"{name}_{draw.__name__}.png", network))
+        sections.append((f"{_label(name)}: {network.parameters:,} parameters", "".join(drawn)))
+    sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
+    sections.append(("Made with", figures.listing(config_lib.flatten(run.about))))
+    page = run.folder / "report.html"
+    write_atomically(page, figures.page(run.name, sections))
+    return page
+
+
+def _picture(draw: Callable, path: Path, what: Any) -> str:
+    drawn = draw(what, path)
+    return figures.picture(*drawn) if drawn else ""
+
+
+def _exit_table(network: Network) -> Rows:
+    """A row an exit."""
+    header = [
+        "exit", "parameters until here", "multiply-adds alone", "multiply-adds", "ms an image",
+        "accuracy", "calibration error",
+    ]  # fmt: skip
+    probabilities = network.answers["test"]["probabilities"]
+    rows = []
+    for k, cost in enumerate(network.costs):
+        errors = [
+            exits.reliability(own[:, k], right[:, k]).error
+            for own, right in zip(probabilities, network.correct, strict=True)
+        ]
+        rows.append(
+            [
+                str(k + 1),
+                f"{cost.params:,}",
+                f"{cost.macs:,}",
+                f"{cost.macs_cumulative:,}",
+                f"{network.milliseconds[k]:.3f}",
+                plus_minus(network.accuracy[:, k].tolist(), 4),
+                plus_minus(errors, 4),
+            ]
+        )
+    return header, rows
+
+
+def _budget_table(run: Results) -> Rows:
+    """A row a budget, a column a network; budgets are shares of the first network's full cost."""
+    first = next(iter(run.networks.values()))
+    header = ["multiply-adds an image", *map(_label, run.networks)]
+    rows = []
+    for share in BUDGETS:
+        budget = share * first.macs[-1]
+        row = [f"{budget:,.0f} ({share:.0%} of {_label(first.name)})"]
+        for network in run.networks.values():
+            try:
+                found = [outcome.accuracy for _, outcome in network.at_budget(budget)]
+                row.append(plus_minus(found, 4))
+            except UserError:  # its first exit costs more
+                row.append("too dear")
+        rows.append(row)
+    return header, rows
+
+
+def _label(name: str) -> str:
+    return plots.STYLES[name]["label"]
+
+
+main = functools.partial(draw_again, show, __doc__)
+
+if __name__ == "__main__":
+    run_main(main)

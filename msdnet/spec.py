@@ -1,0 +1,111 @@
+"""The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from experiment import config as config_lib
+from experiment.errors import UserError, unknown
+from experiment.mesh import MeshSpec
+from experiment.optim import OptimizerSpec
+from experiment.spec import (
+    SHARED,
+    CheckpointSpec,
+    LogSpec,
+    TrainSpec,
+    check_counts,
+    check_integers,
+    check_keys,
+)
+from msdnet.exits import CONFIDENCES
+from msdnet.networks import NETWORKS
+
+
+@dataclasses.dataclass(frozen=True)
+class ExitsSpec:
+    """`exits`: how exits are trained and when images leave; see `objective` and `exits`.
+
+    Attributes:
+      weights: of `msdnet`'s exits in the loss; empty = 1 each. Controls weigh theirs equally.
+      distillation: weight of the last exit's answers as targets of the others; 0 = off.
+      distillation_temperature: of these answers.
+      equilibrium: gradient equilibrium.
+      confidence: `softmax`, `entropy` or `margin`.
+      calibrate: divide each exit's logits by a temperature fitted on the validation split.
+    """
+
+    weights: tuple[float, ...]
+    distillation: float
+    distillation_temperature: float
+    equilibrium: bool
+    confidence: str
+    calibrate: bool
+
+    def __post_init__(self) -> None:
+        if self.confidence not in CONFIDENCES:
+            raise unknown("exits.confidence", self.confidence, CONFIDENCES)
+        numbers = all(isinstance(w, int | float) and 0 <= w < math.inf for w in self.weights)
+        if not numbers or (self.weights and not sum(self.weights)):
+            raise UserError(f"exits.weights={self.weights} must be numbers from 0, not all 0")
+        if not 0 <= self.distillation < math.inf:
+            raise UserError(f"exits.distillation={self.distillation} must be at least 0")
+        if not 0 < self.distillation_temperature < math.inf:
+            raise UserError(
+                f"exits.distillation_temperature={self.distillation_temperature} must be positive"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class MSDNetSpec:
+    """A whole experiment. `sections`: network → its attributes."""
+
+    seed: int
+    replicates: int
+    eval_every: int
+    networks: tuple[str, ...]
+    sections: Mapping[str, Mapping[str, Any]]
+    train: TrainSpec
+    optimizer: OptimizerSpec
+    exits: ExitsSpec
+    mesh: MeshSpec
+    checkpoint: CheckpointSpec
+    log: LogSpec
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+        for name in self.networks:
+            if name not in NETWORKS:
+                raise unknown("network", name, NETWORKS)
+        if not self.networks or len(set(self.networks)) < len(self.networks):
+            raise UserError(f"networks={self.networks} must name at least one network, each once")
+
+
+def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
+    """Check a resolved config (nested dicts) and turn it into a spec.
+
+    Raises:
+      UserError: names the key that is wrong and what would be right.
+    """
+    own = {field.name for field in dataclasses.fields(MSDNetSpec)} - {"sections"}
+    check_keys(config, [*own, "data", *NETWORKS])
+    numbers = ("seed", "replicates", "eval_every")
+    check_integers(config, numbers)
+    names = config["networks"]
+    sections = {**SHARED, "exits": ExitsSpec}
+    return MSDNetSpec(
+        **{key: config[key] for key in numbers},
+        **{key: config_lib.build(kind, config[key], key) for key, kind in sections.items()},
+        networks=(names,) if isinstance(names, str) else tuple(names),
+        sections={name: config[name] for name in NETWORKS},
+    )
+
+
+def unit_name(network: str) -> str:
+    """`networks/msdnet`."""
+    return f"networks/{network}"
+
+
+def unit_names(spec: MSDNetSpec) -> list[str]:
+    """All units of a run, in the order in which they are done."""
+    return [unit_name(network) for network in spec.networks]

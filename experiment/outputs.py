@@ -1,4 +1,4 @@
-"""A network's outputs for every example of a split, on the host; evaluation adds them up instead."""
+"""A network's outputs for every example of a split, on the host, where `evaluate` only counts."""
 
 # R replicates, N examples, B batch
 

@@ -1,4 +1,4 @@
-"""What every command does: config → data → devices → run folder → work that is not done → report."""
+"""What every command does: config, data, devices, run folder, work that is not done, report."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -16,11 +16,11 @@ from msdnet.results import Network, Results
 
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of the multiply-adds of the reference's last exit
 NOTE = (
-    "Every number is the mean ± sample standard deviation over {replicates} replicates, on the test "
-    "split. Multiply-adds are those of convolutions and linear layers. A prediction at an exit "
-    "costs all blocks and all classifiers until there: that is what is reported, unless a number "
-    "says “alone” (blocks and this classifier). Milliseconds were measured on this run's machine, "
-    "an image in batches of 256."
+    "Every number is the mean ± sample standard deviation over {replicates} replicates, on the "
+    "test split. Multiply-adds are those of convolutions and linear layers. A prediction at an "
+    "exit costs all blocks and all classifiers until there: that is what is reported, unless a "
+    "number says “alone” (blocks and this classifier). Milliseconds were measured on this run's "
+    "machine, an image in batches of 256."
 )
 
 

@@ -7,7 +7,7 @@ r"""Does a multi-scale dense network spend its computation better than a ResNet?
 Images padded to 32×32; five exits, 5.2 million multiply-adds at the last; 8 epochs of 429 batches
 of 128, Nesterov momentum, rate 0.1, times 0.1 after a half and three quarters; two replicates;
 5,000 training images held out for thresholds. Beside it both controls: one ResNet with six
-classifiers, four ResNets of growing depth. The files come as `configs/lottery/lenet_fashion_mnist.py`
+classifiers, four ResNets of growing depth. The files come as `../lottery/lenet_fashion_mnist.py`
 says; `make cpu` first.
 Source of the protocol: Huang et al., arXiv:1703.09844, Section 5.
 Departs: Fashion-MNIST without augmentation, a narrow network with narrow classifiers, 8 epochs for

@@ -25,7 +25,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for `python benchmarks/convolution.py`
 
-NETWORKS = {"resnet_20": 128, "conv_4": 60, "separable": 128}  # and their batches
+NETWORKS = {"resnet_20": 128, "conv_4": 60, "separable": 128, "msdnet": 64}  # and their batches
 STEPS = {"train": 10, "infer": 10}  # a turn; ours takes the ten training steps in one call
 
 

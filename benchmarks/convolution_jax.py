@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.convolution`: two networks of `architectures`, and a separable one."""
+"""Our side of `benchmarks.convolution`: networks of the house, and a depthwise-separable one."""
 
 import functools
 import os
@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 import architectures
 from architectures.convolution import available, conv_general_dilated
 from experiment import mapping
+from msdnet import MSDNet
 
 
 class Separable(nn.Module):
@@ -37,14 +38,18 @@ class Separable(nn.Module):
 
 
 def build(network: str) -> nn.Module:
-    return Separable() if network == "separable" else architectures.build({"name": network}, 10)
+    if network == "separable":
+        return Separable()
+    if network == "msdnet":
+        return MSDNet(10, blocks=5, base=1, step=1, step_mode="lin_grow")
+    return architectures.build({"name": network}, 10)
 
 
 def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, int], None], Any]:
     """(what, steps) → None, for `train` and `infer`; and seconds to compile 100 steps' scan.
 
     Args:
-      network: `separable`, or a name in `architectures`.
+      network: `separable`, `msdnet`, or a name in `architectures`.
       batch: images of 32×32×3.
       by: `onednn` or `xla`.
       form: `scan` (all steps in one call) or `calls` (a call a step).
@@ -68,8 +73,10 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
             logits, new = model.apply(
                 {"params": params, "batch_stats": stats}, images, True, mutable=["batch_stats"]
             )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return jax.lax.pmean(losses.mean(), "data"), new
+            each = logits if isinstance(logits, list) else [logits]
+            cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+            loss = sum(cross_entropy(own, labels).mean() for own in each)
+            return jax.lax.pmean(loss, "data"), new
 
         grads, new = jax.grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -101,7 +108,7 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
         if what == "infer":
             for _ in range(steps):
                 found = inference(state)
-            found.block_until_ready()
+            jax.block_until_ready(found)
         elif form == "scan":
             state = jax.block_until_ready(several(steps)(state, images, labels))
         else:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.msdnet_torch import MSDNet
+
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, bias=False):
     return nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=bias)
@@ -59,7 +61,7 @@ def separable() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
 
 
-NETWORKS = {"resnet_20": resnet20, "conv_4": conv4, "separable": separable}
+NETWORKS = {"resnet_20": resnet20, "conv_4": conv4, "separable": separable, "msdnet": MSDNet}
 
 
 def make(network: str, batch: int) -> tuple[Callable[[str, int], None], Any]:
@@ -74,7 +76,9 @@ def make(network: str, batch: int) -> tuple[Callable[[str, int], None], Any]:
 
     def step() -> None:
         optimizer.zero_grad()
-        functional.cross_entropy(model(images), labels).backward()
+        found = model(images)
+        each = found if isinstance(found, list) else [found]
+        sum(functional.cross_entropy(logits, labels) for logits in each).backward()
         optimizer.step()
 
     def run(what: str, steps: int) -> None:

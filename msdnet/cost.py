@@ -3,6 +3,7 @@
 import functools
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ class Cost(NamedTuple):
     macs_cumulative: int  # with all earlier classifiers: what a prediction at this exit costs
 
 
-def costs(model: nn.Module, image_shape: tuple[int, ...]) -> list[Cost]:
+def costs(model: nn.Module, image_shape: Sequence[int]) -> list[Cost]:
     """The cost of each exit, the first one first.
 
     Args:
@@ -35,6 +36,11 @@ def costs(model: nn.Module, image_shape: tuple[int, ...]) -> list[Cost]:
     Raises:
       UserError: the network cannot take such images.
     """
+    return list(_costs(model, tuple(image_shape)))
+
+
+@functools.lru_cache(maxsize=64)
+def _costs(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[Cost, ...]:
     variables = architectures.shapes(model, image_shape)
     features: Any = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     found, params, macs, heads = [], 0, 0, 0
@@ -43,7 +49,7 @@ def costs(model: nn.Module, image_shape: tuple[int, ...]) -> list[Cost]:
         features, advance, classify = _traced(model, variables, k, features)
         params, macs, heads = params + trunk, macs + advance, heads + classify
         found.append(Cost(params + head, macs + classify, macs + heads))
-    return found
+    return tuple(found)
 
 
 def parameters(model: nn.Module, image_shape: tuple[int, ...]) -> int:

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 from jax import lax
 
 from experiment.errors import UserError
@@ -72,7 +73,9 @@ def predict(
         raise UserError(f"batch_size={batch_size} must be at least 1")
     blocks = _compiled(model, batch_size, confidence)
     cascade = _Cascade(blocks, variables, np.append(limits, -np.inf), scales.astype(np.float32))
-    for batch in _batches(images, batch_size):
+    for number, batch in enumerate(_batches(images, batch_size)):
+        if not number:
+            _check_fit(model, variables, batch)
         cascade.enter(batch)
     return cascade.finish()
 
@@ -118,7 +121,9 @@ class _Cascade:
         self._limits, self._scales = limits, scales
         self._pools = [_Pool(blocks) for _ in limits]  # that before block 0 stays empty
         self._entered = 0
-        self._found: list[tuple[np.ndarray, ...]] = []  # places, labels, exits, confidences
+        nothing = np.zeros(0, np.int32)
+        # places, labels, exits, confidences of those that are done
+        self._found: list[tuple[np.ndarray, ...]] = [(nothing, nothing, nothing, scales[:0])]
 
     def enter(self, images: np.ndarray) -> None:
         """Take a batch, and run what is full."""
@@ -203,6 +208,19 @@ class _Pool:
         taken, self._places = self._places[:number], self._places[number:]
         start, self._start = self._start, (self._start + self._size) % (2 * self._size)
         return np.asarray(taken), np.int32(start), size
+
+
+def _check_fit(model: nn.Module, variables: Any, images: np.ndarray) -> None:
+    """Raise where the network cannot take such images with these variables; computes nothing."""
+    example = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    try:
+        jax.eval_shape(model.apply, variables, example)
+    except (FlaxError, ValueError, TypeError) as error:
+        reason = str(error).partition(" (https")[0]
+        raise UserError(
+            f"the network cannot take images of {list(images.shape[1:])} with these variables "
+            f"(of one replicate): {reason}"
+        ) from error
 
 
 def _sizes(batch_size: int) -> tuple[int, ...]:

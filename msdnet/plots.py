@@ -20,7 +20,6 @@ STYLES: dict[str, dict[str, Any]] = {
 PLAIN: dict[str, Any] = {"color": "black", "label": "plain ResNets", "marker": "D", "ms": 3.5}
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 MILLION = 1e6
-HALF = 0.5  # of the multiply-adds of the last exit: where images are looked at one by one
 
 
 def anytime(run: Results, path: Path) -> tuple[Path, str]:
@@ -59,9 +58,9 @@ def budgeted(run: Results, path: Path) -> tuple[Path, str]:
 
 
 def exits_by_class(network: Network, path: Path) -> tuple[Path, str]:
-    """Which share of each class leaves where, at half of the full cost."""
+    """Which share of each class leaves where, at `network.middle` multiply-adds."""
     labels = network.answers["test"]["labels"]
-    routed = np.stack([exits_of for exits_of, _ in network.at_budget(HALF * network.macs[-1])])
+    routed = np.stack([exits_of for exits_of, _ in network.at_budget(network.middle)])
     classes, last = int(labels.max()) + 1, len(network.macs)
     shares = np.array(
         [[np.mean(routed[:, labels == c] == k) for k in range(last)] for c in range(classes)]
@@ -78,7 +77,7 @@ def exits_by_class(network: Network, path: Path) -> tuple[Path, str]:
     ax.set_ylabel("share of test images")
     ax.grid(False)
     figure.legend(loc="outside upper center", ncols=last, fontsize=8)
-    caption = "Where the images of each class leave, at half of the last exit's multiply-adds."
+    caption = f"Where the images of each class leave, at {network.middle:,.0f} multiply-adds."
     return figures.save(figure, path), caption
 
 
@@ -86,10 +85,10 @@ def easy_and_hard(network: Network, path: Path) -> tuple[Path, str] | None:
     """Images that leave at once and right, and images that go to the end; None without images."""
     if not network.sheet:
         return None
-    kinds = [(kind, network.sheet[kind]) for kind in ("easy", "hard")]
-    columns = max(len(images) for _, images in kinds)
+    kinds = [(kind, network.sheet[kind]) for kind in ("easy", "hard") if kind in network.sheet]
+    rows, columns = len(kinds), max(len(images) for _, images in kinds)
     with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(2, columns, figsize=(0.75 * columns, 2.0), squeeze=False)
+        figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, rows), squeeze=False)
     for row, (kind, images) in zip(axes, kinds, strict=True):
         for ax in row:
             ax.axis("off")
@@ -98,7 +97,7 @@ def easy_and_hard(network: Network, path: Path) -> tuple[Path, str] | None:
         row[0].set_title(kind, loc="left")
     caption = (
         "Easy: test images that leave at the first exit and are right there. Hard: images that "
-        "reach the last exit. Replicate 0, at half of the last exit's multiply-adds."
+        f"reach the last exit. Replicate 0, at {network.middle:,.0f} multiply-adds."
     )
     return figures.save(figure, path), caption
 

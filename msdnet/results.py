@@ -57,6 +57,11 @@ class Network:
         each = zip(validation, test, self.correct, strict=True)
         return [exits.budgeted(*own, self.macs) for own in each]
 
+    @property
+    def middle(self) -> float:
+        """Half of the last exit's multiply-adds, or the first one's where those are more."""
+        return max(self.macs[-1] / 2, self.macs[0])
+
     def at_budget(self, budget: float) -> list[tuple[np.ndarray, Outcome]]:
         """A replicate each: exits of the test examples [N] at a mean budget, and what comes of it.
 

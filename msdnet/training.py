@@ -140,18 +140,20 @@ def easy_and_hard(
 ) -> dict[str, np.ndarray]:
     """Test images that replicate 0 has right at the first exit, and some that reach its last.
 
-    At thresholds that spend half of the last exit's multiply-adds, at most `SHOWN` of each kind.
-    Nothing of a stream, whose images are not at hand, or where the first exit costs more than that.
+    At thresholds that spend half of the last exit's multiply-adds (the first exit's, where those
+    are more), at most `SHOWN` of each kind. Nothing of a stream, whose images are not at hand.
     """
-    if isinstance(dataset, Streams) or macs[0] > macs[-1] / 2:
+    if isinstance(dataset, Streams):
         return {}
     test = answers["test"]
-    limits = exits.thresholds(answers["validation"]["confidences"][0], macs, macs[-1] / 2)
+    limits = exits.thresholds(
+        answers["validation"]["confidences"][0], macs, max(macs[0], macs[-1] / 2)
+    )
     routed = exits.route(test["confidences"][0], limits)
     right = test["predictions"][0, :, 0] == test["labels"]
     chosen = {"easy": (routed == 0) & right, "hard": routed == len(macs) - 1}
     images = dataset.test.images
-    return {kind: images[np.flatnonzero(which)[:SHOWN]] for kind, which in chosen.items()}
+    return {kind: images[which][:SHOWN] for kind, which in chosen.items() if which.any()}
 
 
 def _start(

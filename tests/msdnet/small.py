@@ -1,0 +1,42 @@
+"""A tiny network with exits, and a small experiment of every kind: the real code path."""
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from msdnet import MSDNet, main
+
+TINY = {"blocks": 3, "base": 1, "step": 1, "channels": 4, "growth": 2, "head": 8}
+SCALES = {"growth_factors": (1, 2), "bottleneck_factors": (1, 2)}
+
+ARGS = [
+    "--config=configs/msdnet/digits.py",
+    "--config.train.steps=40",
+    "--config.train.batch_size=32",
+    "--config.eval_every=20",
+    "--config.optimizer.drop_steps=(30,)",
+    "--config.msdnet.channels=4",
+    "--config.msdnet.growth=2",
+    "--config.msdnet.head=8",
+    "--config.data.pad=0",
+    "--config.resnets.blocks=(1,)",
+    "--config.resnets.width=0.25",
+    "--config.resnet_exits.width=0.25",
+    "--config.checkpoint.every_seconds=0",
+    "--config.mesh.replicate=1",
+    "--config.mesh.data=1",
+]
+
+
+def model(**options) -> MSDNet:
+    """3 exits, 2 scales."""
+    return MSDNet(10, **TINY, **SCALES, **options)
+
+
+def run(workdir: Path, *overrides: str, networks: Sequence[str] = ("msdnet",)) -> str:
+    """Run in this process, from the repository's root; what it printed."""
+    with redirect_stdout(io.StringIO()) as printed:
+        chosen = f"--config.networks={tuple(networks)}"
+        main.main([*ARGS, chosen, f"--workdir={workdir}", *overrides])
+    return printed.getvalue()

@@ -1,0 +1,156 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiment.errors import UserError
+from msdnet import early_exit, exits, predict
+from tests.msdnet import small
+
+IMAGES = 300
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return RNG.normal(size=(IMAGES, 8, 8, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def variables(images):
+    drawn = jax.jit(small.model().init)(jax.random.key(0), images[:1])
+    # as after training: exits that are sure of some images and not of others
+    return jax.tree.map(lambda leaf: leaf * 3 if leaf.ndim == 2 else leaf, drawn)
+
+
+@pytest.fixture(scope="module")
+def logits(images, variables):
+    """All exits of all images at once, [N, K, C]."""
+    return np.stack(jax.jit(small.model().apply)(variables, images), 1)
+
+
+def confidences_of(logits, kind="softmax", temperatures=1.0):
+    scaled = jnp.asarray(logits / np.reshape(temperatures, (-1, 1)), jnp.float32)
+    return np.asarray(exits.confidence(scaled, kind))
+
+
+def assert_as_all_at_once(found, logits, thresholds, kind="softmax", temperatures=1.0):
+    confidences = confidences_of(logits, kind, temperatures)
+    routed = exits.route(confidences, thresholds)
+    near = (np.abs(confidences[:, :-1] - thresholds) < 1e-5).any(1)
+    assert near.mean() < 0.1
+    rows = np.arange(len(logits))
+    np.testing.assert_array_equal(found.exits[~near], routed[~near])
+    np.testing.assert_array_equal(found.labels[~near], logits[rows, routed].argmax(-1)[~near])
+    np.testing.assert_allclose(
+        found.confidences[~near], confidences[rows, routed][~near], atol=1e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def thresholds(logits):
+    found = exits.thresholds(confidences_of(logits), [1.0, 2.0, 3.0], 1.9)
+    assert min(np.bincount(exits.route(confidences_of(logits), found), minlength=3)) > 20
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 300, 1000])
+def test_exits_labels_and_confidences_are_those_of_all_exits(
+    batch_size, images, variables, logits, thresholds
+):
+    part = slice(0, 20 if batch_size == 1 else None)
+    found = predict(small.model(), variables, images[part], thresholds, batch_size)
+    assert_as_all_at_once(found, logits[part], thresholds)
+
+
+@settings(max_examples=15)
+@given(
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8),
+    limits=st.lists(st.sampled_from([-np.inf, 0.2, 0.5, 0.8, np.inf]), min_size=2, max_size=2),
+)
+def test_whatever_comes_in_is_answered_once_and_in_order(images, variables, logits, sizes, limits):
+    ends = np.cumsum(sizes) % IMAGES
+    parts = [images[end - min(size, end) : end] for size, end in zip(sizes, ends, strict=True)]
+    found = predict(small.model(), variables, iter(parts), limits, 16)
+    rows = [logits[end - len(p) : end] for p, end in zip(parts, ends, strict=True)]
+    together = np.concatenate(rows)
+    assert len(found.labels) == len(together)
+    if len(together):
+        assert_as_all_at_once(found, together, np.asarray(limits))
+
+
+@pytest.mark.parametrize("kind", exits.CONFIDENCES)
+def test_other_confidences_and_temperatures(kind, images, variables, logits):
+    temperatures = np.array([0.5, 2.0, 1.0])
+    confidences = confidences_of(logits, kind, temperatures)
+    limits = exits.thresholds(confidences, [1.0, 2.0, 3.0], 2.0)
+    options = {"confidence": kind, "temperatures": temperatures}
+    found = predict(small.model(), variables, images, limits, 64, **options)
+    assert_as_all_at_once(found, logits, limits, kind, temperatures)
+
+
+def test_a_block_runs_for_those_alone_who_reach_it_in_full_batches(
+    images, variables, thresholds, logits, monkeypatch
+):
+    ran = []
+    blocks = early_exit._compiled(small.model(), 64, "softmax")
+
+    def first(variables, images, temperature):
+        ran.append((0, len(images)))
+        return blocks.first(variables, images, temperature)
+
+    def later(k, variables, pool, start, size, temperature):
+        ran.append((k, size))
+        return blocks.later(k, variables, pool, start, size, temperature)
+
+    watched = blocks._replace(first=first, later=later)
+    monkeypatch.setattr(early_exit, "_compiled", lambda *_: watched)
+    found = predict(small.model(), variables, images, thresholds, 64)
+    reached = [int(np.sum(found.exits >= k)) for k in range(3)]
+    for k in (1, 2):
+        sizes = [size for block, size in ran if block == k]
+        assert sizes.count(64) == reached[k] // 64 + (sizes.count(64) > reached[k] // 64)
+        assert sum(sizes) < reached[k] + 64  # what is left over is padded to a smaller batch
+
+
+def test_compilations_are_bounded_by_blocks_and_batch_sizes(variables, thresholds, images):
+    early_exit._compiled.cache_clear()
+    for count in (300, 299, 64, 63, 17, 16, 15, 5, 1, 130, 200, 277):
+        predict(small.model(), variables, images[:count], thresholds, 64)
+    blocks = early_exit._compiled(small.model(), 64, "softmax")
+    assert blocks.sizes == (64, 16, 4, 1)
+    assert blocks.first._cache_size() <= 4
+    assert blocks.later._cache_size() <= 2 * 4
+    assert blocks.insert._cache_size() <= 2 * 4
+
+
+def test_nothing_in_gives_nothing_out(variables, images):
+    for nothing in (images[:0], iter([])):
+        found = predict(small.model(), variables, nothing, [0.5, 0.5])
+        assert [len(field) for field in found] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"thresholds": [0.5]}, "3 exits need 2 thresholds"),
+        ({"thresholds": 0.5}, "3 exits need 2 thresholds"),
+        ({"temperatures": [1.0]}, "3 exits need as many temperatures"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"confidence": "softmx"}, "did you mean 'softmax'"),
+        ({"images": np.zeros((3, 8, 8, 1), np.uint8)}, r"float32 as the network takes them.*uint8"),
+        ({"images": np.zeros((8, 8, 1), np.float32)}, r"must be \[N, H, W, C\]"),
+        ({"images": np.zeros((2, 8, 8, 3), np.float32)}, r"cannot take images of \[8, 8, 3\]"),
+        (
+            {"images": [np.zeros((2, 8, 8, 1), np.float32), np.zeros((2, 9, 8, 1), np.float32)]},
+            r"images of \[8, 8, 1\] are followed",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line(change, said, variables, images):
+    call = {"images": images, "thresholds": [0.5, 0.5], **change}
+    with pytest.raises(UserError, match=said) as caught:
+        predict(small.model(), variables, **call)
+    assert "\n" not in str(caught.value)

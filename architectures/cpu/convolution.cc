@@ -162,9 +162,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_convolution, convolve,
                                   .Attr<int64_t>("replicates")
                                   .Attr<ffi::Span<const int64_t>>("mapped"));
 
-// Starts the worker with a team of `threads` (0: OpenMP's own choice); once a process.
-extern "C" void architectures_start(int threads) { worker().start(threads); }
-
 // Writes what bits depend on: oneDNN's version and the size of its team.
 extern "C" void architectures_about(char* text, int64_t bytes) {
   int threads = 0;

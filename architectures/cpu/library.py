@@ -8,7 +8,8 @@ says why:
 * the CPU is an x86-64 with AVX2;
 * the environment does not say `ARCHITECTURES_CPU_CONVOLUTION=xla`.
 
-`OMP_NUM_THREADS` sets the number of threads (by default, the CPUs that the process may use).
+`OMP_NUM_THREADS` sets the number of threads; by default and at most, the CPUs that the process may
+use.
 """
 
 import ctypes
@@ -125,7 +126,6 @@ def _loaded(file: Path) -> ctypes.CDLL:
             del os.environ[name]
     handler = jax.ffi.pycapsule(library.architectures_convolution)
     jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
-    library.architectures_start(0)
     return library
 
 

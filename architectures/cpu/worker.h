@@ -3,8 +3,10 @@
 #pragma once
 
 #include <omp.h>
+#include <unistd.h>
 #include <xmmintrin.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -19,18 +21,14 @@ namespace architectures {
 // outlive every thread of XLA's.
 class Worker {
  public:
-  void start(int threads) {
-    std::lock_guard lock(mutex_);
-    if (started_) return;
-    started_ = true;
-    std::thread([this, threads] { serve(threads); }).detach();
-  }
-
   // Runs `job` there, waits, and passes on what it throws.
   void run(const std::function<void()>& job) {
     Task task{&job};
     std::unique_lock lock(mutex_);
-    if (!started_) throw std::runtime_error("called before it was started");
+    if (!started_) {
+      std::thread([this] { serve(); }).detach();
+      started_ = true;
+    }
     queue_.push_back(&task);
     arrived_.notify_one();
     task.finished.wait(lock, [&] { return task.done; });
@@ -45,10 +43,22 @@ class Worker {
     std::exception_ptr error = nullptr;
   };
 
-  void serve(int threads) {
+  // oneDNN waits for as many threads as OpenMP says it may have: that has to be what it gets.
+  static void form_team() {
+    omp_set_dynamic(0);
+    if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
+    omp_set_num_threads(std::min(omp_get_max_threads(), omp_get_num_procs()));
+    int formed = 1;
+#pragma omp parallel
+#pragma omp single
+    formed = omp_get_num_threads();
+    omp_set_num_threads(formed);
+  }
+
+  void serve() {
     // As XLA's own threads do; OpenMP's threads inherit it. Subnormal numbers are slow.
     _mm_setcsr(_mm_getcsr() | 0x8040);  // flush to zero, denormals are zero
-    if (threads > 0) omp_set_num_threads(threads);
+    form_team();
     std::unique_lock lock(mutex_);
     for (;;) {
       arrived_.wait(lock, [&] { return !queue_.empty(); });

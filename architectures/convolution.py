@@ -39,8 +39,9 @@ def computed_by(module: nn.Module, shape: tuple[int, ...]) -> str | None:
       shape: of an example.
 
     Returns:
-      `XLA`, or such as `oneDNN 3.2.0 on 2 threads`: two runs whose answers differ differ in last
-      bits.
+      `XLA`, or such as `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`: two runs whose answers differ
+      differ in last bits. It speaks of the convolutions that `conv_general_dilated` here makes; a
+      network that has others alone has None.
     """
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     trace = jax.make_jaxpr(module.init)(jax.random.key(0), example)

@@ -16,12 +16,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <map>
 #include <new>
 #include <string>
 
+#include "instructions.h"
 #include "plan.h"
 #include "worker.h"
 #include "xla/ffi/api/ffi.h"
@@ -162,27 +162,34 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_convolution, convolve,
                                   .Attr<int64_t>("replicates")
                                   .Attr<ffi::Span<const int64_t>>("mapped"));
 
-// Writes what bits depend on: oneDNN's version and the size of its team.
-extern "C" void architectures_about(char* text, int64_t bytes) {
-  int threads = 0;
-  worker().run([&] { threads = omp_get_max_threads(); });
-  const dnnl_version_t* v = dnnl_version();
-  std::snprintf(text, bytes, "oneDNN %d.%d.%d on %d threads", v->major, v->minor, v->patch, threads);
+// Both write an answer of at most `bytes`; below 0, it says what went wrong.
+
+// Writes what bits depend on: oneDNN's version, the instructions it uses, the size of its team.
+extern "C" int architectures_about(char* answer, int64_t bytes) {
+  try {
+    int threads = 0;
+    worker().run([&] { threads = omp_get_max_threads(); });
+    const dnnl_version_t* v = dnnl_version();
+    std::snprintf(answer, bytes, "oneDNN %d.%d.%d (%s) on %d threads", v->major, v->minor, v->patch,
+                  instructions().c_str(), threads);
+    return 0;
+  } catch (const std::exception& error) {
+    std::snprintf(answer, bytes, "%s", error.what());
+    return -1;
+  }
 }
 
 // Writes the name of oneDNN's implementation; 0 if there is none that is faster than a plain loop.
-extern "C" int architectures_implementation(const int64_t* fields, int64_t count, char* name,
-                                            int64_t bytes) {
+extern "C" int architectures_implementation(char* answer, int64_t bytes, const int64_t* fields,
+                                            int64_t count) {
   try {
     Descriptor d = checked(fields, count);
     std::string found;
     worker().run([&] { found = Plan(d, false).implementation; });
-    std::strncpy(name, found.c_str(), bytes - 1);
-    name[bytes - 1] = 0;
+    std::snprintf(answer, bytes, "%s", found.c_str());
     return found.rfind("ref", 0) != 0;
   } catch (const std::exception& error) {
-    std::strncpy(name, error.what(), bytes - 1);
-    name[bytes - 1] = 0;
-    return 0;
+    std::snprintf(answer, bytes, "%s", error.what());
+    return dynamic_cast<const dnnl::error*>(&error) ? 0 : -1;
   }
 }

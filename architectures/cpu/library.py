@@ -23,6 +23,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -87,24 +88,19 @@ def load() -> ctypes.CDLL | None:
 
 
 def about() -> str:
-    """What computes convolutions on the CPU, with its version and threads: bits depend on it."""
-    library = load()
-    if library is None:
-        return "XLA"
-    text = ctypes.create_string_buffer(64)
-    library.architectures_about(text, len(text))
-    return text.value.decode()
+    """What computes convolutions on the CPU; bits depend on all that it names.
+
+    Such as `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`, or `XLA`.
+    """
+    return "XLA" if load() is None else _ask("architectures_about")[1]
 
 
 @functools.cache
 def implementation(fields: tuple[int, ...]) -> tuple[bool, str]:
     """Whether oneDNN has fast code for a descriptor, and that code's name or the refusal."""
-    library = load()
-    assert library is not None
-    name = ctypes.create_string_buffer(256)
     array = (ctypes.c_int64 * len(fields))(*fields)
-    fast = library.architectures_implementation(array, len(fields), name, len(name))
-    return bool(fast), name.value.decode()
+    fast, name = _ask("architectures_implementation", array, ctypes.c_int64(len(fields)))
+    return fast == 1, name
 
 
 def computes(descriptors: Iterable[np.ndarray]) -> bool:
@@ -127,6 +123,19 @@ def _loaded(file: Path) -> ctypes.CDLL:
     handler = jax.ffi.pycapsule(library.architectures_convolution)
     jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
     return library
+
+
+def _ask(function: str, *arguments: Any) -> tuple[int, str]:
+    """Calls a function of the library; its code and its answer.
+
+    Raises:
+      RuntimeError: the code is below 0.
+    """
+    answer = ctypes.create_string_buffer(256)
+    code = getattr(load(), function)(answer, ctypes.c_int64(len(answer)), *arguments)
+    if code < 0:
+        raise RuntimeError(f"convolutions by oneDNN: {answer.value.decode()}")
+    return code, answer.value.decode()
 
 
 def _unusable(file: Path) -> str | None:

@@ -7,6 +7,7 @@
 #include <xmmintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -24,10 +25,13 @@ class Worker {
   // Runs `job` there, waits, and passes on what it throws.
   void run(const std::function<void()>& job) {
     Task task{&job};
+    pid_t owner = owner_;
+    if (owner != 0 && owner != getpid())  // a child has no copy of the thread
+      throw std::runtime_error("forked after oneDNN was used: start processes by spawn");
     std::unique_lock lock(mutex_);
-    if (!started_) {
+    if (owner_ == 0) {
       std::thread([this] { serve(); }).detach();
-      started_ = true;
+      owner_ = getpid();
     }
     queue_.push_back(&task);
     arrived_.notify_one();
@@ -79,7 +83,7 @@ class Worker {
   std::mutex mutex_;
   std::condition_variable arrived_;
   std::deque<Task*> queue_;
-  bool started_ = false;
+  std::atomic<pid_t> owner_ = 0;  // the process that started the thread, at the first job
 };
 
 }  // namespace architectures

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,48 @@ def test_the_team_is_the_one_that_openmp_forms(environment, threads):
     about, total = lines_of("print(library.about()); print(convolve())", **environment)
     assert about.endswith(f" on {threads} threads")
     assert float(total) == SUM
+
+
+# forks
+
+FORK = """
+import os, signal, sys
+def in_child(function):
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            print(function(), flush=True)
+        except RuntimeError as error:
+            print(error, flush=True)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@needs_onednn
+def test_a_process_may_fork_before_oneDNN_is_used_and_is_told_afterwards():
+    descriptor = "(2, 32, 2, 8, 8, 4, 3, 3, 6, 8, 8, 1, 1, 1, 1, 1, 1, 1, 1, 1)"
+    before, own, *after = lines_of(
+        FORK
+        + f"""
+assert library.load()
+in_child(library.about)
+print(library.about())
+in_child(library.about)
+in_child(lambda: library.implementation({descriptor}))
+"""
+    )
+    assert before == own
+    assert len(after) == 2
+    assert all("forked after oneDNN was used: start processes by spawn" in said for said in after)
+
+
+# what is recorded
+
+
+@needs_onednn
+def test_what_computes_says_version_instructions_and_threads():
+    (about,) = lines_of("print(library.about())", ONEDNN_MAX_CPU_ISA="AVX2", OMP_NUM_THREADS="1")
+    assert re.fullmatch(r"oneDNN 3\.\d+\.\d+ \(avx2\) on 1 threads", about)

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ def onednn(roots: list[Path]) -> tuple[Path, Path]:
     Raises:
       SystemExit: none has.
     """
-    for root in roots:
+    for root in (root.resolve() for root in roots):
         version = root / "include/oneapi/dnnl/dnnl_version.h"
         major = r"define DNNL_VERSION_MAJOR +3\b"
         if not (version.exists() and re.search(major, version.read_text())):
@@ -39,11 +40,11 @@ def build(roots: list[Path], compiler: str) -> Path:
     include, lib = onednn(roots)
     target = library.path()
     target.parent.mkdir(exist_ok=True)
-    target.with_suffix(".json").unlink(missing_ok=True)
     fresh = target.with_suffix(f".{os.getpid()}")
     headers = ["-isystem", str(include), "-isystem", jax.ffi.include_dir()]
     libraries = [f"-L{lib}", f"-l:{LIBRARY}", f"-Wl,-rpath,{lib}"]
-    command = [compiler, *FLAGS, *headers, str(library.SOURCE), *libraries, "-o", str(fresh)]
+    sources = [*headers, str(library.SOURCE), *libraries]
+    command = [*shlex.split(compiler), *FLAGS, *sources, "-o", str(fresh)]
     subprocess.run(command, check=True)
     fresh.replace(target)
     needs = (lib / LIBRARY).resolve()
@@ -61,12 +62,12 @@ def main() -> None:
     """Build, load, and say what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--onednn", type=Path, help="folder with include/ and lib/ of oneDNN 3")
-    parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
+    parser.add_argument("--compiler", default=os.environ.get("CXX") or "g++")
     flags = parser.parse_args()
     roots = [flags.onednn] if flags.onednn else [Path(sys.prefix), Path("/usr/local"), Path("/usr")]
     try:
         built = build(roots, flags.compiler)
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         sys.exit(f"not built: {error}")
     if library.load() is None:
         sys.exit(f"{built} was built, but cannot be used here")

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from architectures.convolution import available
-from architectures.cpu import library
+from architectures.cpu import build, library
 
 ROOT = Path(__file__).parents[2]
 needs_onednn = pytest.mark.skipif(not available(), reason="oneDNN is not built, or is off")
 CONVOLVE = """
 import jax, jax.numpy as jnp, numpy as np
 from architectures.convolution import conv_general_dilated
-from architectures.cpu import library
+from architectures.cpu import build, library
 layout = ("NHWC", "HWIO", "NHWC")
 x, w = np.ones((8, 16, 16, 16), "float32"), np.ones((3, 3, 16, 16), "float32")
 def total(w):
@@ -105,3 +105,65 @@ in_child(lambda: library.implementation({descriptor}))
 def test_what_computes_says_version_instructions_and_threads():
     (about,) = lines_of("print(library.about())", ONEDNN_MAX_CPU_ISA="AVX2", OMP_NUM_THREADS="1")
     assert re.fullmatch(r"oneDNN 3\.\d+\.\d+ \(avx2\) on 1 threads", about)
+
+
+# builds
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of the test's own to build in."""
+    monkeypatch.setattr(library, "path", lambda: tmp_path / "convolution-ffi-0.0.so")
+    return tmp_path
+
+
+@pytest.fixture
+def root(tmp_path):
+    """What looks like oneDNN 3."""
+    headers = tmp_path / "onednn" / "include/oneapi/dnnl"
+    headers.mkdir(parents=True)
+    (headers / "dnnl_version.h").write_text("#define DNNL_VERSION_MAJOR 3\n")
+    (tmp_path / "onednn/lib").mkdir()
+    (tmp_path / "onednn/lib" / build.LIBRARY).write_text("oneDNN")
+    return tmp_path / "onednn"
+
+
+@pytest.fixture
+def compiler(tmp_path):
+    """It writes its arguments to what it is told to make."""
+    script = tmp_path / "compiler"
+    script.write_text('#!/bin/sh\nfor last; do :; done\necho "$@" > "$last"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_failed_build_leaves_the_one_before(folder, root, compiler):
+    built = build.build([root], compiler)
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert json.loads(built.with_suffix(".json").read_text())["library"] == library.digest(built)
+    with pytest.raises(subprocess.CalledProcessError):
+        build.build([root], "false")
+    after = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert before == after
+
+
+def test_a_compiler_may_have_arguments_and_oneDNN_a_relative_path(
+    folder, root, compiler, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    arguments = build.build([Path("onednn")], f"{compiler} --extra").read_text().split()
+    assert arguments[0] == "--extra"
+    assert f"-Wl,-rpath,{root}/lib" in arguments
+
+
+@pytest.mark.parametrize(("set_to", "used"), [("", "g++"), (None, "g++"), ("clang++", "clang++")])
+def test_the_compiler_is_that_of_the_environment(set_to, used, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["build"])
+    monkeypatch.delenv("CXX", raising=False)
+    if set_to is not None:
+        monkeypatch.setenv("CXX", set_to)
+    asked = []
+    monkeypatch.setattr(build, "build", lambda roots, compiler: asked.append(compiler))
+    monkeypatch.setattr(library, "load", lambda: True)
+    build.main()
+    assert asked == [used]

@@ -46,7 +46,7 @@ newest:
 	.venv-newest/bin/python -m pytest
 
 clean:
-	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .jax_cache
+	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .jax_cache architectures/cpu/build
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -66,14 +66,14 @@ def load() -> ctypes.CDLL | None:
     Raises:
       UserError: the switch is neither `xla` nor `onednn`.
     """
-    switch = os.environ.get(SWITCH, "onednn")
+    switch = os.environ.get(SWITCH) or "onednn"
     if switch not in ("onednn", "xla"):
         raise unknown(SWITCH, switch, ("onednn", "xla"))
     if switch == "xla" or not _is_x86_linux():
         return None
     file = path()
     if not file.with_suffix(".json").exists():
-        others = any(file.parent.glob("convolution-ffi-*.so"))
+        others = set(file.parent.glob("convolution-ffi-*.so")) - {file}
         built = "built for another jaxlib" if others else "not built"
         _say(f"convolutions on the CPU: by XLA, which is slow; oneDNN is {built}: make cpu")
         return None

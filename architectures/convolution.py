@@ -8,7 +8,7 @@ and gradients on GPU and TPU. `cpu/library.py` says when oneDNN is used and how 
 
 # N batch, H W image, C channels, KH KW window, O channels out, R replicates
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -87,6 +87,9 @@ def conv_general_dilated(
       [N, OH, OW, O], of the images' type.
     """
 
+    if isinstance(padding, Iterator):
+        padding = tuple(padding)
+
     def plain(lhs, rhs):
         return lax.conv_general_dilated(
             lhs,
@@ -106,8 +109,8 @@ def conv_general_dilated(
     ours = (
         _is_ours(lhs, rhs, dimension_numbers)
         and batch_group_count == 1
-        and set(lhs_dilation or (1,)) == {1}
-        and len(rhs_dilation or (1, 1)) == 2
+        and (lhs_dilation is None or tuple(lhs_dilation) == (1, 1))
+        and (rhs_dilation is None or len(rhs_dilation) == 2)
         and preferred_element_type in (None, lhs.dtype)
         and not any(option is not None for option in options.values())
     )
@@ -116,10 +119,12 @@ def conv_general_dilated(
     bare = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (lhs, rhs)]
     output = jax.eval_shape(plain, *bare)  # raises what jax.lax would
     strides = tuple(map(int, window_strides))
-    dilation = tuple(map(int, rhs_dilation or (1, 1)))
+    dilation = (1, 1) if rhs_dilation is None else tuple(map(int, rhs_dilation))
     if isinstance(padding, str):
         window = [(k - 1) * d + 1 if k else 0 for k, d in zip(rhs.shape, dilation, strict=False)]
         padding = lax.padtype_to_pads(lhs.shape[1:3], window, strides, padding)
+    if isinstance(precision, list):
+        precision = tuple(precision)
     geometry = Geometry(
         input=lhs.shape,
         kernel=rhs.shape,

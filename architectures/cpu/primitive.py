@@ -59,7 +59,8 @@ def _abstract(first, second, *, role, geometry, replicates, mapped):
     if varying[0] != varying[1]:
         raise ValueError(f"convolution of arrays that vary along different axes: {varying}")
     leading, *rest = geometry.shape(role)
-    return first.update(shape=(replicates * leading, *rest), weak_type=False)
+    weak = first.weak_type and second.weak_type
+    return first.update(shape=(replicates * leading, *rest), weak_type=weak)
 
 
 # derivatives

@@ -181,6 +181,12 @@ def test_extreme_sizes(images, kernel, padding, by):
         {"padding": "SIDEWAYS"},
         {"padding": ((1, 1),)},
         {"rhs_dilation": (1, 1, 1)},
+        {"lhs_dilation": (1,)},
+        {"lhs_dilation": (1, 1, 1)},
+        {"rhs_dilation": ()},
+        {"precision": "nonsense"},
+        {"precision": ["default"]},
+        {"padding": None},
     ],
     ids=str,
 )
@@ -193,6 +199,53 @@ def test_errors_are_those_of_lax(change):
             conv(x, w, **call)
         said.append((type(caught.value), re.sub(r"loc\(.*", "", str(caught.value))))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"padding": lambda: ((1, size) for size in (0, 2))},
+        {"padding": lambda: np.array([[1, 1], [0, 2]])},
+        {"window_strides": lambda: np.array([2, 1])},
+        {"precision": lambda: ["default", "highest"]},
+        {"lhs_dilation": lambda: np.array([1, 1]), "padding": lambda: [(1, 1), (0, 2)]},
+        {"rhs_dilation": lambda: np.array([1, 2])},
+        {"rhs_dilation": lambda: [2, 1]},
+        {"lhs_dilation": lambda: np.array([1, 2]), "padding": lambda: [(1, 1), (0, 2)]},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_arguments_may_have_any_type_that_lax_takes(change):
+    x, w = normal(2, 8, 8, 4), normal(3, 3, 4, 6)
+    call = {"window_strides": lambda: (1, 1), "padding": lambda: "SAME", **change}
+    found, expected = (
+        jax.jit(
+            lambda x, w, conv=conv: conv(
+                x, w, dimension_numbers=LAYOUT, **{name: made() for name, made in call.items()}
+            )
+        )(x, w)
+        for conv in (conv_general_dilated, lax.conv_general_dilated)
+    )
+    assert_near(found, expected)
+
+
+@pytest.mark.parametrize("weak", [(True, True), (True, False), (False, True)])
+def test_results_are_weakly_typed_where_laxs_are(weak):
+    def array(is_weak, *shape):
+        return jnp.broadcast_to(jnp.asarray(2.0) if is_weak else jnp.float32(2), shape)
+
+    x, w = array(weak[0], 2, 2, 6, 6, 4), array(weak[1], 2, 3, 3, 4, 5)
+    assert (x.weak_type, w.weak_type) == weak
+
+    def compute(conv):
+        def each(x, w):
+            return conv(x, w), jax.vjp(conv, x, w)[1](conv(x, w)), jax.jvp(conv, (x, w), (x, w))
+
+        mapped = [jax.vmap(each, axes)(x, w) for axes in [(0, 0)]]
+        shared = jax.vmap(each, (0, None))(x, w[0]), jax.vmap(each, (None, 0))(x[0], w)
+        return jax.tree.map(lambda y: y.weak_type, (each(x[0], w[0]), mapped, shared))
+
+    assert compute(ours) == compute(theirs)
 
 
 @pytest.mark.parametrize(

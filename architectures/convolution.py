@@ -88,7 +88,7 @@ def conv_general_dilated(
     """
 
     if isinstance(padding, Iterator):
-        padding = tuple(padding)
+        padding = tuple(padding)  # type: ignore[arg-type]
 
     def plain(lhs, rhs):
         return lax.conv_general_dilated(

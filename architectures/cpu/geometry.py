@@ -45,6 +45,11 @@ class Geometry(NamedTuple):
         """MACs in any role; those with padding count."""
         return math.prod(self.output) * math.prod(self.kernel[:3])
 
+    @property
+    def sizes(self) -> Shape:
+        """Of all three arrays."""
+        return (*self.input, *self.kernel, *self.output)
+
     def shape(self, role: Role) -> Shape:
         """Of the array in this role."""
         return {"input": self.input, "kernel": self.kernel, "output": self.output}[role]

@@ -60,8 +60,7 @@ def _one_by_lax(role, geometry, first, second):
 
 def _is_onednns(geometry: Geometry, bits: int) -> bool:
     """All roles or none, so that where a model's forward pass is oneDNN's, its gradients are."""
-    sizes = (*geometry.input, *geometry.kernel, *geometry.output)
-    if not all(sizes) or min(map(min, geometry.padding)) < 0:  # nothing to compute, or cropping
+    if not all(geometry.sizes) or min(map(min, geometry.padding)) < 0:  # nothing, or cropping
         return False
     return library.computes([geometry.descriptor(role, bits) for role in ROLES])
 
@@ -69,7 +68,8 @@ def _is_onednns(geometry: Geometry, bits: int) -> bool:
 def _lower_on_cpu(context, first, second, *, role, geometry, replicates, mapped):
     (aval,) = context.avals_out
     bits = aval.dtype.itemsize * 8
-    if replicates and _is_onednns(geometry, bits):
+    known = all(isinstance(size, int) for size in (replicates, *geometry.sizes))
+    if known and replicates and _is_onednns(geometry, bits):
         return jax.ffi.ffi_lowering(library.TARGET)(
             context,
             first,
@@ -78,7 +78,7 @@ def _lower_on_cpu(context, first, second, *, role, geometry, replicates, mapped)
             replicates=np.int64(replicates),
             mapped=np.array(mapped, np.int64),
         )
-    rule = mlir.lower_fun(functools.partial(by_lax, unrolled=True), multiple_results=False)
+    rule = mlir.lower_fun(functools.partial(by_lax, unrolled=known), multiple_results=False)
     params = dict(role=role, geometry=geometry, replicates=replicates, mapped=mapped)
     return rule(context, first, second, **params)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax import lax
+from jax import export, lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -358,6 +358,17 @@ def test_vmap_of_vmap(inner, outer, by):
 def test_vmap_over_nothing(by):
     found = jax.jit(jax.vmap(ours))(normal(0, 2, 6, 6, 4), normal(0, 3, 3, 4, 5))
     assert found.shape == (0, 2, 6, 6, 5)
+
+
+def test_vmap_over_a_symbolic_size_is_laxs(by):
+    x, w = normal(3, 2, 6, 6, 4), normal(3, 3, 4, 4)
+    (size,) = export.symbolic_shape("size")
+    symbolic = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+
+    def compute(conv):
+        return jax.vmap(lambda x: (conv(x, w), jax.grad(energy(conv))(x, w)))
+
+    assert_near(export.export(jax.jit(compute(ours)))(symbolic).call(x), compute(theirs)(x))
 
 
 def test_no_vmap_makes_a_grouped_convolution_on_the_cpu(by):

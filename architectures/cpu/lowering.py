@@ -60,9 +60,9 @@ def _one_by_lax(role, geometry, first, second):
 
 def _is_onednns(geometry: Geometry, bits: int) -> bool:
     """All roles or none, so that where a model's forward pass is oneDNN's, its gradients are."""
-    if not all(geometry.sizes) or min(map(min, geometry.padding)) < 0:  # nothing, or cropping
-        return False
-    return library.computes([geometry.descriptor(role, bits) for role in ROLES])
+    return all(geometry.sizes) and library.computes(
+        [geometry.descriptor(role, bits) for role in ROLES]
+    )
 
 
 def _lower_on_cpu(context, first, second, *, role, geometry, replicates, mapped):

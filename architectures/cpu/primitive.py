@@ -39,7 +39,7 @@ def bind(
       role: what is computed.
       geometry: of one convolution.
       replicates: R, separate convolutions; unless 1, the result is stacked too.
-      mapped: whether first and second are stacked; not where R is 1.
+      mapped: whether first and second are stacked.
     """
     axes = [jax.typeof(x).manual_axis_type.varying for x in (first, second)]
     both = axes[0] | axes[1]
@@ -120,16 +120,12 @@ def _batch(operands, axes, *, role, geometry, replicates, mapped):
             x = jnp.broadcast_to(x[:, None], (size, replicates, leading, *rest))
         copies = size * replicates if was or axis is not None else 1
         stacked.append(x.reshape(copies * leading, *rest))
-    several = size * replicates != 1
     found = bind(
         *stacked,
         role=role,
         geometry=geometry,
         replicates=size * replicates,
-        mapped=(
-            several and (mapped[0] or axes[0] is not None),
-            several and (mapped[1] or axes[1] is not None),
-        ),
+        mapped=(mapped[0] or axes[0] is not None, mapped[1] or axes[1] is not None),
     )
     leading, *rest = geometry.shape(role)
     return found.reshape(size, replicates * leading, *rest), 0

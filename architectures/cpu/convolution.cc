@@ -129,6 +129,8 @@ ffi::Error convolve(ffi::AnyBuffer first, ffi::AnyBuffer second, ffi::Result<ffi
                     ffi::Span<const int64_t> mapped) {
   try {
     Descriptor d = checked(descriptor.begin(), descriptor.size());
+    if (mapped.size() != 2 || replicates < 1)
+      return ffi::Error::InvalidArgument("not what goes with a descriptor");
     auto type = d[kBits] == 16 ? ffi::DataType::BF16 : ffi::DataType::F32;
     std::array<int64_t, 3> size = elements(d);
     std::array<char*, 3> arrays;
@@ -179,7 +181,8 @@ extern "C" int architectures_about(char* answer, int64_t bytes) {
   }
 }
 
-// Writes the name of oneDNN's implementation; 0 if there is none that is faster than a plain loop.
+// Writes the name of oneDNN's implementation; 0 if there is none that is faster than a plain loop
+// (or none at all: then why).
 extern "C" int architectures_implementation(char* answer, int64_t bytes, const int64_t* fields,
                                             int64_t count) {
   try {
@@ -190,6 +193,6 @@ extern "C" int architectures_implementation(char* answer, int64_t bytes, const i
     return found.rfind("ref", 0) != 0;
   } catch (const std::exception& error) {
     std::snprintf(answer, bytes, "%s", error.what());
-    return dynamic_cast<const dnnl::error*>(&error) ? 0 : -1;
+    return dynamic_cast<const std::runtime_error*>(&error) ? -1 : 0;  // no worker; oneDNN's refusal
   }
 }

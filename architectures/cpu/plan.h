@@ -31,6 +31,12 @@ inline Descriptor checked(const int64_t* fields, size_t count) {
   Descriptor d;
   if (count != kFields) throw std::invalid_argument("a descriptor of another version");
   std::copy(fields, fields + count, d.begin());
+  auto positive = [&](int from, int to) {
+    return std::all_of(d.begin() + from, d.begin() + to, [](int64_t field) { return field > 0; });
+  };
+  bool known = d[kRole] >= kInput && d[kRole] <= kOutput && (d[kBits] == 16 || d[kBits] == 32);
+  if (!known || !positive(kN, kTop) || !positive(kDilationH, kFields))
+    throw std::invalid_argument("a descriptor of no convolution");
   return d;
 }
 

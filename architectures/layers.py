@@ -77,7 +77,7 @@ def as_images(inputs: jax.Array) -> jax.Array:
 def max_pool(x: jax.Array) -> jax.Array:
     """2×2, stride 2, [B, H, W, C]; an odd last row or column is left out.
 
-    As `flax.linen.max_pool`; where nothing is NaN, its gradient too (all of it to the first of equal
+    As `flax.linen.max_pool`; its gradient too where nothing is NaN (all of it to the first of equal
     ones). XLA computes that one's gradient 15 times slower on the CPU.
     """
     x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]

@@ -1,0 +1,1 @@
+"""Low-rank decompositions of matrices, tensors and convolution kernels; and the choice of ranks."""

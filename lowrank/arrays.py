@@ -52,11 +52,14 @@ def checked_rank(rank: Any, full: int, of: str) -> int:
 
 
 def norm(array: jax.Array, axis: int | Sequence[int] | None = None) -> jax.Array:
-    """Euclidean norm over `axis` (all axes by default); safe from overflow, gradient 0 at 0."""
+    """Euclidean norm over `axis` (all axes by default); safe from overflow, gradient 0 at 0.
+
+    NaN where an entry is not finite.
+    """
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(array), axis=axis, keepdims=True))
     unit = jnp.where(largest > 0, largest, 1)
     squares = jnp.sum(jnp.square(array / unit), axis=axis)
-    found = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+    found = jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
     return found * unit.reshape(squares.shape)
 
 

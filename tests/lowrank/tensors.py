@@ -2,8 +2,7 @@
 
 import numpy as np
 
-RANDOM = (((6, 7, 8), 3), ((3, 3, 8, 10), 4))
-STRUCTURED = (((6, 7, 8), 4), ((3, 3, 8, 10), 5))
+SHAPES = (((6, 7, 8), 3), ((3, 3, 8, 10), 4))
 
 
 def low_rank(rng, shape, rank, noise=0.0):
@@ -26,9 +25,8 @@ def twenty():
     made = []
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        for shape, rank in RANDOM:
+        for shape, rank in SHAPES:
+            structured = smooth(rng, shape) if seed % 2 else low_rank(rng, shape, rank, 0.1)
             made.append((f"random{len(shape)}-{seed}", rng.normal(size=shape), rank))
-        for shape, rank in STRUCTURED:
-            tensor = smooth(rng, shape) if seed % 2 else low_rank(rng, shape, rank, 0.1)
-            made.append((f"structured{len(shape)}-{seed}", tensor, rank))
+            made.append((f"structured{len(shape)}-{seed}", structured, rank))
     return [(name, tensor.astype("f4"), rank) for name, tensor, rank in made]

@@ -68,7 +68,7 @@ def decompose(
         starting factors of other shapes, neither key nor `init`, fewer than 1 restarts or sweeps.
 
     Source: Kolda & Bader 2009, Figure 3.3; the grouping of modes is that of Phan et al. 2013
-    ("Fast alternating LS algorithms for high order CANDECOMP/PARAFAC", Section III).
+    ("Fast alternating LS algorithms for high order CANDECOMP/PARAFAC tensor factorizations").
     """
     tensor, rank = _checked(tensor, rank)
     if min(restarts, sweeps) < 1:
@@ -115,7 +115,7 @@ def kernels(factors: Sequence[jax.Array]) -> Kernels:
     Raises:
       ValueError: not four factors.
 
-    Source: Lebedev et al., arXiv:1412.6553, Section 3.2, equations 4 to 7.
+    Source: Lebedev et al., arXiv:1412.6553, Section 3.2.
     """
     if len(factors) != 4:
         raise ValueError(f"a kernel has four factors (height, width, in, out), not {len(factors)}")

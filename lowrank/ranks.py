@@ -49,9 +49,9 @@ def vbmf(matrix: Any) -> int:
     Raises:
       ValueError: not a matrix, empty, entries that are not finite.
 
-    Source: Nakajima, Sugiyama, Babacan & Tomioka, JMLR 14 (2013), Sections 3 and 4 (the global
-    solution); JMLR 16 (2015), Theorems 1 and 2 and equations 29 to 31 (the threshold and the
-    free energy in the form used here).
+    Source: Nakajima, Sugiyama, Babacan & Tomioka, JMLR 14 (2013): the global solution of
+    empirical variational Bayes; Nakajima, Tomioka, Sugiyama & Babacan, JMLR 16 (2015): threshold,
+    free energy of the noise's variance and its bounds in the form used here.
     """
     values = np.asarray(matrix, np.float64)
     if values.ndim != 2:

@@ -34,7 +34,7 @@ def decompose(kernel: jax.Array, rank: int) -> Spatial:
     Raises:
       ValueError: not four axes, entries that are not finite, a rank outside its range.
 
-    Source: Jaderberg et al., arXiv:1405.3866, Section 2.1, scheme 2 (equation 4).
+    Source: Jaderberg et al., arXiv:1405.3866, Section 2.1, scheme 2.
     """
     kernel = arrays.floats(kernel, "kernel", 4)
     height, width, channels, outputs = kernel.shape

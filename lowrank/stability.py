@@ -42,8 +42,9 @@ def stabilize(
     Raises:
       ValueError: entries that are not finite, factors that do not fit, a negative number.
 
-    Source: Phan et al., arXiv:2008.05441, Section 3.2 (EPC), with alternating updates. Departs:
-    the bound is a share above the given error, which they choose by hand.
+    Source: error-preserving correction, Phan et al., arXiv:1709.08349, by alternating updates, and
+    its use for convolutions, Phan et al., arXiv:2008.05441. Departs: the bound is a share above
+    the given error; what is minimised is the components' norm, not the latter's sensitivity.
     """
     tensor = arrays.floats(tensor, "tensor")
     rank = jnp.shape(factors[0])[-1] if len(factors) else 0

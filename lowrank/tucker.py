@@ -90,7 +90,7 @@ def kernels(kernel: jax.Array, inputs: int, outputs: int, iterations: int = 10) 
     Raises:
       ValueError: as `decompose`.
 
-    Source: Kim et al., arXiv:1511.06530, Section 3.1, equations 3 to 6.
+    Source: Kim et al., arXiv:1511.06530, Section 3.1.
     """
     kernel = arrays.floats(kernel, "kernel", 4)
     core, factors, error = decompose(kernel, (None, None, inputs, outputs), iterations)

@@ -53,7 +53,7 @@ def _component(gamma, variance, short, long):
 
     The means a, b and variances s, t of a normal posterior on the columns of A [M] and B [L];
     the priors' variances at their optimum, (a² + M s) / M and (b² + L t) / L.
-    Source: Nakajima et al. 2013, equation 12, for the factorised posterior.
+    Source: the free energy of a factorised normal posterior (Nakajima et al. 2013), by hand.
     """
 
     def energy(x):
@@ -119,7 +119,7 @@ class TestVBMF:
                 assert (_component(gamma, 0.5, short, long) < -1e-4) == kept
 
     def test_the_threshold_of_a_square_matrix(self):
-        # φ(τ) = 0 at 2.5129 (Nakajima et al. 2015, Section 4)
+        # φ(τ) = 0 at 2.5129 (Nakajima et al. 2015)
         np.testing.assert_allclose(ranks._threshold(1.0), 3.5129 * (1 + 1 / 2.5129), rtol=1e-4)
 
     @pytest.mark.parametrize("rank", [0, 1, 5, 12])

@@ -1,7 +1,8 @@
 """What all decompositions share: floats that were checked, ranks that were checked, errors."""
 
+import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -49,6 +50,17 @@ def checked_rank(rank: Any, full: int, of: str) -> int:
     if not 1 <= rank <= full:
         raise ValueError(f"rank {rank} is outside 1…{full}, the ranks of {of}")
     return rank
+
+
+def jit(function: Callable, static_argnames: tuple[str, ...] = ()) -> Callable:
+    """`jax.jit`, products in full precision: by default TPUs round to bfloat16, GPUs to TF32."""
+
+    @functools.wraps(function)
+    def precise(*args: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return function(*args)
+
+    return jax.jit(precise, static_argnames=static_argnames)
 
 
 def norm(array: jax.Array, axis: int | Sequence[int] | None = None) -> jax.Array:

@@ -152,7 +152,7 @@ def checked_factors(factors: Sequence[jax.Array], tensor: jax.Array, rank: int) 
     )
 
 
-@jax.jit
+@arrays.jit
 def _best(
     tensor: jax.Array, starts: Factors, sweeps: jax.Array, tolerance: jax.Array, ridge: jax.Array
 ) -> CP:

@@ -203,7 +203,6 @@ def _undominated(cost: np.ndarray, error: np.ndarray, most: int) -> np.ndarray:
         return order
     bins = cost[order].astype(np.float64) // (max(most, 1) / STATES)
     last = np.append(bins[1:] != bins[:-1], True)  # the best of its bin, as errors fall
-    last[0] = True  # the cheapest, without which later layers might not fit
     return order[last]
 
 

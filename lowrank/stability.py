@@ -54,7 +54,7 @@ def stabilize(
     return _stabilize(tensor, checked, float(slack), sweeps)
 
 
-@jax.jit
+@arrays.jit
 def _stabilize(
     tensor: jax.Array, factors: cp.Factors, slack: jax.Array, sweeps: jax.Array
 ) -> Stable:

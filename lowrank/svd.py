@@ -133,13 +133,13 @@ def _checked(matrix: jax.Array, rank: int) -> tuple[jax.Array, int]:
     return matrix, arrays.checked_rank(rank, min(matrix.shape), f"a matrix {matrix.shape}")
 
 
-@functools.partial(jax.jit, static_argnames="rank")
+@functools.partial(arrays.jit, static_argnames=("rank",))
 def _decompose(matrix: jax.Array, rank: int) -> SVD:
     u, sigma, v = jnp.linalg.svd(matrix, full_matrices=False)
     return _split(matrix, u, sigma, v, rank)
 
 
-@functools.partial(jax.jit, static_argnames=("rank", "width", "iterations"))
+@functools.partial(arrays.jit, static_argnames=("rank", "width", "iterations"))
 def _decompose_randomized(
     key: jax.Array, matrix: jax.Array, rank: int, width: int, iterations: int
 ) -> SVD:
@@ -152,7 +152,7 @@ def _decompose_randomized(
     return _split(matrix, basis @ u, sigma, v, rank)
 
 
-@functools.partial(jax.jit, static_argnames="rank")
+@functools.partial(arrays.jit, static_argnames=("rank",))
 def _decompose_outputs(matrix: jax.Array, inputs: jax.Array, rank: int) -> SVD:
     whitening = jnp.linalg.qr(inputs, mode="r")  # [min(B, N), N]
     size = 1e-4 * arrays.norm(inputs) / jnp.sqrt(inputs.shape[1])

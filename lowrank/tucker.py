@@ -100,7 +100,7 @@ def kernels(kernel: jax.Array, inputs: int, outputs: int, iterations: int = 10) 
     return Kernels(first[None, None], core, last.T[None, None], error)
 
 
-@functools.partial(jax.jit, static_argnames=("ranks", "iterations"))
+@functools.partial(arrays.jit, static_argnames=("ranks", "iterations"))
 def _decompose(tensor: jax.Array, ranks: tuple[int | None, ...], iterations: int) -> Tucker:
     chosen = {mode: rank for mode, rank in enumerate(ranks) if rank is not None}
     factors = {mode: _leading(tensor, mode, rank) for mode, rank in chosen.items()}

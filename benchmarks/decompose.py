@@ -7,6 +7,7 @@ every convolution of VGG-16 by CP, Tucker-2, spatial factors, and their ranks by
 """
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -99,8 +100,8 @@ def all_of_vgg(shown: Table) -> float:
         weights = layer.get("kernel")
         if weights is None or weights.ndim != 4:
             continue
-        height, width, inputs, outputs = weights.shape
-        rank = min(CP_RANK, height * width * min(inputs, outputs))
+        _, _, inputs, outputs = weights.shape
+        rank = min(CP_RANK, math.prod(weights.shape) // max(weights.shape))
         calls = (
             lambda w=weights, k=rank: cp.decompose(jax.random.key(1), w, k, 1, CP_SWEEPS),
             lambda w=weights, i=inputs, o=outputs: tucker.kernels(w, -(-i // 2), -(-o // 2)),

@@ -1,0 +1,18 @@
+r"""Budgeted batches on CIFAR-100: networks of 10 to 36 layers with linearly growing spans.
+
+    python -m msdnet.main --config=configs/msdnet/cifar100_budgeted.py:5 \
+        --workdir=runs/msdnet_cifar100_15
+
+As `cifar10_budgeted.py`, where the number after the colon is explained.
+Source: Huang et al., arXiv:1703.09844, Section 5 and Appendix A.
+Hours: not known; this has not been run. It is meant for a GPU.
+"""
+
+from configs.msdnet import cifar10_budgeted
+
+
+def get_config(exits="5"):
+    """See the module's docstring."""
+    config = cifar10_budgeted.get_config(exits)
+    config.data.name = "cifar100"
+    return config

@@ -30,8 +30,9 @@ def layers(
     """The layers of each block.
 
     With `max`, a scale is dropped after every ⌈layers / scales⌉ layers, and what is kept goes
-    through a transition to ⌊reduction × channels⌋. With `min`, a scale lives as long as a later
-    classifier can see it, and there are transitions after a third and two thirds of the layers.
+    through a transition to ⌊reduction × channels⌋, at least 1. With `min`, a scale lives as long
+    as a later classifier can see it, and there are transitions after a third and two thirds of the
+    layers.
     """
     total, number, found = sum(spans), 0, []
     for span in spans:
@@ -42,7 +43,7 @@ def layers(
             channels += growth
             transition = 0
             if reduces and reduction > 0:
-                transition = channels = math.floor(reduction * channels)
+                transition = channels = max(1, math.floor(reduction * channels))
             block.append(Layer(inputs, outputs, transition))
         found.append(block)
     return found

@@ -125,6 +125,7 @@ class Block(nn.Module):
         self, number: int, layer: Layer, features: tuple[jax.Array, ...], train: bool
     ) -> tuple[jax.Array, ...]:
         scales, grown = len(self.growth_factors), []
+        features = features[-layer.inputs :]  # a shallow network's stem makes more
         for scale in range(scales - layer.outputs, scales):
             place = scale - (scales - layer.inputs)
             own, new = features[place], self.growth * self.growth_factors[scale]

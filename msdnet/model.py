@@ -8,6 +8,7 @@ paper leaves open is as in the authors' code.
 # Features: one [B, H / 2ˢ, W / 2ˢ, C] a scale s, finest first
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -254,21 +255,32 @@ class MSDNet(nn.Module):
         for name, known in (("step_mode", plan.STEP_MODES), ("prune", plan.PRUNE), ("stem", STEMS)):
             if getattr(self, name) not in known:
                 raise unknown(f"msdnet.{name}", getattr(self, name), known)
-        for name in ("classes", "blocks", "base", "step", "channels", "growth"):
-            if getattr(self, name) < 1:
-                raise UserError(f"msdnet.{name}={getattr(self, name)} must be at least 1")
-        if self.head < 0:
-            raise UserError(f"msdnet.head={self.head} must be at least 0")
-        if not 0 <= self.reduction < 1:
+        for name in ("classes", "blocks", "base", "step", "channels", "growth", "head"):
+            least = 0 if name == "head" else 1
+            if not _integers([getattr(self, name)], least):
+                raise UserError(
+                    f"msdnet.{name}={getattr(self, name)} must be an integer, at least {least}"
+                )
+        if not isinstance(self.reduction, float | int) or not 0 <= self.reduction < 1:
             raise UserError(f"msdnet.reduction={self.reduction} must be in [0, 1)")
         factors, bottlenecks = self.growth_factors, self.bottleneck_factors
+        for name, given, least in (
+            ("growth_factors", factors, 1),
+            ("bottleneck_factors", bottlenecks, 0),
+        ):
+            if not isinstance(given, Sequence) or not _integers(given, least):
+                raise UserError(f"msdnet.{name}={given} must be integers, at least {least}")
         if len(factors) != len(bottlenecks) or not factors:
             raise UserError(
                 f"msdnet.growth_factors={factors} and msdnet.bottleneck_factors={bottlenecks} must "
                 "have an entry a scale"
             )
-        if min(factors) < 1 or any(self.growth * factor % 2 for factor in factors[1:]):
+        if any(self.growth * factor % 2 for factor in factors[1:]):
             raise UserError(
                 f"msdnet.growth={self.growth} × msdnet.growth_factors={factors} must be even from "
                 "the second scale on: half comes from the finer scale"
             )
+
+
+def _integers(values: Sequence[Any], least: int) -> bool:
+    return all(isinstance(value, int) and value >= least for value in values)

@@ -5,6 +5,8 @@ and ensembles of ResNets of growing depth.
 """
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -79,7 +81,12 @@ class ResNetExits(nn.Module):
 
     def setup(self) -> None:
         """Residual blocks in segments."""
-        if self.blocks < 1 or self.every < 1 or 3 * self.blocks % self.every:
+        _check_width("resnet_exits", self.width)
+        for key in ("blocks", "every"):
+            value = getattr(self, key)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"resnet_exits.{key}={value} must be an integer, at least 1")
+        if 3 * self.blocks % self.every:
             raise UserError(
                 f"resnet_exits.every={self.every} must divide the {3 * self.blocks} residual blocks"
             )
@@ -135,8 +142,10 @@ class ResNets(nn.Module):
 
     def setup(self) -> None:
         """One network an exit."""
-        if not self.blocks or min(self.blocks) < 1:
-            raise UserError(f"resnets.blocks={self.blocks} must be numbers from 1, one a network")
+        _check_width("resnets", self.width)
+        given = self.blocks if isinstance(self.blocks, Sequence) else ()
+        if not given or not all(isinstance(blocks, int) and blocks >= 1 for blocks in given):
+            raise UserError(f"resnets.blocks={self.blocks} must be integers from 1, one a network")
         make = functools.partial(ResNet, self.classes, self.width, self.dtype)
         self.classifier = [make(blocks) for blocks in self.blocks]
 
@@ -157,6 +166,11 @@ class ResNets(nn.Module):
 
     def classify(self, k: int, features: Any, train: bool = False) -> jax.Array:
         return self.classifier[k](features, train)
+
+
+def _check_width(name: str, width: float) -> None:
+    if not 0 < width < math.inf:
+        raise UserError(f"{name}.width={width} must be positive (1.0 = the paper's)")
 
 
 def _all_exits(model: Any, images: jax.Array, train: bool) -> list[jax.Array]:

@@ -123,8 +123,9 @@ def route(confidences: np.ndarray, thresholds: ArrayLike) -> np.ndarray:
     wanted, given = confidences.shape[1] - 1, np.shape(thresholds)
     if given != (wanted,):
         raise UserError(f"{wanted + 1} exits need {wanted} thresholds, not an array of {given}")
-    leaves = confidences[:, :-1] > np.asarray(thresholds)
-    return np.where(leaves.any(1), leaves.argmax(1), wanted)
+    leaves = confidences > np.append(thresholds, -np.inf)
+    leaves[:, -1] = True
+    return leaves.argmax(1)
 
 
 def outcome(correct: np.ndarray, exits: np.ndarray, costs: ArrayLike) -> Outcome:

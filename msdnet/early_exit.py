@@ -61,7 +61,7 @@ def predict(
     Raises:
       UserError: images of another shape or type, thresholds or temperatures of the wrong number.
     """
-    limits = np.asarray(thresholds, np.float32)
+    limits = np.asarray(thresholds, np.float64)  # float32 might round one to a confidence
     if limits.shape != (model.exits - 1,):
         raise UserError(
             f"{model.exits} exits need {model.exits - 1} thresholds, not an array of {limits.shape}"

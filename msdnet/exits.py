@@ -42,7 +42,7 @@ def confidence(logits: jax.Array, kind: str = "softmax") -> jax.Array:
     log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
     if kind == "entropy":
         entropy = -jnp.sum(jnp.exp(log_p) * log_p, -1)
-        return 1 - entropy / jnp.log(logits.shape[-1])
+        return jnp.maximum(1 - entropy / jnp.log(logits.shape[-1]), 0)  # rounding
     if kind == "margin":
         first, second = jnp.moveaxis(jax.lax.top_k(jnp.exp(log_p), 2)[0], -1, 0)
         return first - second
@@ -210,6 +210,7 @@ def _cut(values: np.ndarray, quota: int) -> float:
         return np.inf
     if quota >= len(values):
         return -np.inf
+    values = values.astype(np.float64)  # float32 neighbours have nothing of their own in between
     below = values[values < values[quota - 1]]
     return float((values[quota - 1] + below[0]) / 2) if len(below) else -np.inf
 
@@ -222,8 +223,8 @@ def _checked(confidences: ArrayLike, costs: ArrayLike) -> tuple[np.ndarray, np.n
         )
     if np.isnan(confidences).any():
         raise UserError("confidences hold NaN: the network's logits are not finite")
-    if (np.diff(costs) < 0).any():
-        raise UserError(f"costs={costs.tolist()} must grow from exit to exit")
+    if not np.isfinite(costs).all() or (np.diff(costs) < 0).any():
+        raise UserError(f"costs={costs.tolist()} must be finite and grow from exit to exit")
     if len(confidences) < LEAST_EXAMPLES * len(costs):
         raise UserError(
             f"{len(confidences)} validation examples are too few for {len(costs)} exits: at least "

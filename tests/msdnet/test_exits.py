@@ -1,0 +1,451 @@
+import functools
+import itertools
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.special
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from experiment.errors import UserError
+from msdnet import early_exit, exits
+from msdnet.exits import Outcome
+
+RNG = np.random.default_rng(0)
+
+# confidence
+
+LOGITS = {
+    "usual": RNG.normal(size=(4, 3, 7)),
+    "two classes": RNG.normal(size=(5, 2)),
+    "sure": np.array([[1000.0, 0, 0], [0, -1000, 500]]),
+    "equal": np.zeros((2, 37)),
+    "one example": RNG.normal(size=11),
+}
+
+
+def by_scipy(logits, kind):
+    p = scipy.special.softmax(logits, -1)
+    if kind == "entropy":
+        return 1 - scipy.special.entr(p).sum(-1) / math.log(logits.shape[-1])
+    ordered = np.sort(p, -1)
+    return ordered[..., -1] - (ordered[..., -2] if kind == "margin" else 0)
+
+
+@pytest.mark.parametrize("case", LOGITS)
+@pytest.mark.parametrize("kind", exits.CONFIDENCES)
+def test_confidences_are_scipy_s_and_in_0_1(kind, case):
+    logits = LOGITS[case]
+    found = exits.confidence(jnp.asarray(logits, jnp.float32), kind)
+    assert (found.shape, found.dtype) == (logits.shape[:-1], jnp.float32)
+    np.testing.assert_allclose(found, by_scipy(logits, kind), atol=2e-6)
+    assert (found >= 0).all()
+    assert (found <= 1).all()
+
+
+def test_the_softmax_confidence_is_the_default():
+    logits = jnp.asarray(LOGITS["usual"], jnp.float32)
+    np.testing.assert_array_equal(exits.confidence(logits), exits.confidence(logits, "softmax"))
+
+
+@pytest.mark.parametrize("kind", exits.CONFIDENCES)
+def test_the_least_confident_is_0_in_entropy_and_margin_and_chance_in_softmax(kind):
+    for classes in (2, 12, 25):
+        found = float(exits.confidence(jnp.zeros(classes), kind))
+        expected = 1 / classes if kind == "softmax" else 0
+        assert found >= 0
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", exits.CONFIDENCES)
+def test_confidences_of_bfloat16_logits_are_float32(kind):
+    logits = jnp.asarray(LOGITS["usual"], jnp.bfloat16)
+    found = exits.confidence(logits, kind)
+    assert found.dtype == jnp.float32
+    expected = exits.confidence(logits.astype(jnp.float32), kind)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_unknown_confidences_are_refused():
+    with pytest.raises(UserError, match=r"unknown exits\.confidence 'softmx'; did you mean"):
+        exits.confidence(jnp.zeros(3), "softmx")
+
+
+# shares
+
+
+def test_shares_are_a_geometric_series_that_adds_up_to_one():
+    np.testing.assert_allclose(exits.shares(3, 0.5), np.array([4, 2, 1]) / 7)
+    np.testing.assert_allclose(exits.shares(3, 1), np.full(3, 1 / 3))
+    np.testing.assert_allclose(exits.shares(3, 2), np.array([1, 2, 4]) / 7)
+    np.testing.assert_allclose(exits.shares(1, 0.3), [1])
+
+
+@given(st.floats(0.01, 1, exclude_max=True), st.integers(2, 9))
+def test_shares_are_those_of_the_paper_s_probability_of_leaving(q, count):
+    """q_k = z (1 − q)^(k − 1) q, with z such that they add up to 1."""
+    plain = [(1 - q) ** k * q for k in range(count)]
+    np.testing.assert_allclose(
+        exits.shares(count, 1 - q), np.array(plain) / sum(plain), rtol=1e-9, atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("ratio", [math.exp(-30), math.exp(30)])
+def test_extreme_ratios_leave_all_to_one_exit(ratio):
+    found = exits.shares(9, ratio)
+    assert found[0 if ratio < 1 else -1] == pytest.approx(1)
+    assert np.isfinite(found).all()
+    assert np.isfinite(exits.shares(40, ratio)).all()
+
+
+# thresholds for shares, and what follows from them
+
+
+def leaves_in_turn(confidences, shares):
+    """Who leaves where, exit by exit with lists: the quota's most confident, ties together."""
+    left, found, given_out = list(range(len(confidences))), {}, 0
+    for k in range(len(shares) - 1):
+        upto = round(float(np.cumsum(shares)[k]) * len(confidences))
+        quota, given_out = upto - given_out, upto
+        ranked = sorted(left, key=lambda i: -confidences[i][k])
+        going = ranked[:quota]
+        if going:
+            least = confidences[going[-1]][k]
+            going = [i for i in left if confidences[i][k] >= least]
+        found.update(dict.fromkeys(going, k))
+        left = [i for i in left if i not in going]
+    found.update(dict.fromkeys(left, len(shares) - 1))
+    return [found[i] for i in range(len(confidences))]
+
+
+def routed_in_turn(confidences, thresholds):
+    found = []
+    for row in confidences:
+        k = 0
+        while k < len(thresholds) and not row[k] > thresholds[k]:
+            k += 1
+        found.append(k)
+    return found
+
+
+NEXT = np.nextafter(np.float32(1), np.float32(0))  # with nothing of float32 in between
+
+
+@st.composite
+def confidences(draw, least=1, most=40):
+    """[N, K] with few values, hence many ties, or with many; float32 neighbours among them."""
+    shape = draw(st.integers(least, most)), draw(st.integers(1, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    values = np.append(rng.random(draw(st.sampled_from([0, 1, 3, 1000]))), [NEXT, 1])
+    return rng.choice(values, shape).astype(draw(st.sampled_from(["float32", "float64"])))
+
+
+@st.composite
+def quotas(draw, count):
+    """Also zeros, and all at one exit."""
+    given = draw(st.lists(st.integers(0, 5), min_size=count, max_size=count))
+    assume(sum(given))
+    return np.array(given) / sum(given)
+
+
+@given(st.data())
+def test_shares_of_a_split_leave_as_in_a_plain_loop(data):
+    rows = data.draw(confidences())
+    wanted = data.draw(quotas(rows.shape[1]))
+    found = exits.for_shares(rows, wanted)
+    assert (found.shape, found.dtype) == ((rows.shape[1] - 1,), np.float64)
+    assert exits.route(rows, found).tolist() == leaves_in_turn(rows, wanted)
+
+
+@given(st.data())
+def test_routes_are_those_of_a_plain_loop(data):
+    rows = data.draw(confidences())
+    values = st.sampled_from([*rows.ravel().tolist(), 0.5, -math.inf, math.inf])
+    exits_less_one = rows.shape[1] - 1
+    limits = data.draw(st.lists(values, min_size=exits_less_one, max_size=exits_less_one))
+    found = exits.route(rows, limits)
+    assert np.issubdtype(found.dtype, np.integer)
+    assert found.tolist() == routed_in_turn(rows, limits)
+
+
+@given(st.data())
+def test_thresholds_lie_strictly_between_neighbouring_confidences(data):
+    rows = data.draw(confidences())
+    found = exits.for_shares(rows, data.draw(quotas(rows.shape[1])))
+    left = np.arange(len(rows))
+    for k, threshold in enumerate(found):
+        values = rows[left, k].astype(np.float64)
+        if np.isfinite(threshold):
+            above, below = values[values > threshold].min(), values[values < threshold].max()
+            assert threshold == (above + below) / 2
+            assert below < threshold < above
+        left = left[values <= threshold]
+
+
+def test_equally_confident_ones_leave_together_and_all_where_all_are_equal():
+    rows = np.array([[0.9, 0], [0.5, 0], [0.5, 0], [0.1, 0]])
+    assert exits.for_shares(rows, np.array([0.5, 0.5])).tolist() == [0.3]
+    assert exits.for_shares(np.full((4, 2), 0.5), np.array([0.25, 0.75])).tolist() == [-np.inf]
+    assert exits.for_shares(np.full((4, 2), 0.5), np.array([0.0, 1.0])).tolist() == [np.inf]
+
+
+def test_where_fewer_are_left_than_are_to_leave_all_do():
+    rows = np.array([[0.5, 0.1, 0], [0.5, 0.2, 0], [0.5, 0.3, 0], [0.1, 0.4, 0]])
+    found = exits.for_shares(rows, np.array([0.25, 0.5, 0.25]))  # three leave for one, one is left
+    assert found.tolist() == [0.3, -np.inf]
+    assert exits.route(rows, found).tolist() == [0, 0, 0, 1]
+
+
+def test_neighbouring_float32_numbers_are_told_apart():
+    rows = np.array([[1, 0]] * 5 + [[NEXT, 0]] * 15, np.float32)
+    found = exits.for_shares(rows, np.array([0.25, 0.75]))
+    assert exits.route(rows, found).tolist() == [0] * 5 + [1] * 15
+
+
+class Given(nn.Module):
+    """Both exits answer with the image."""
+
+    exits = 2
+
+    def block(self, k, features):
+        return features, features[:, 0, 0]
+
+
+def test_real_early_exits_tell_neighbouring_float32_numbers_apart_too():
+    images = np.zeros((64, 1, 1, 2), np.float32)
+    images[:, 0, 0, 0] = 0.6 + np.arange(64) / 2**22  # confidences that are next to each other
+    predict = functools.partial(early_exit.predict, Given(), {}, images, batch_size=64)
+    rows = np.stack([predict([-np.inf]).confidences] * 2, 1)
+    numbers = np.unique(rows[:, 0])
+    assert (np.nextafter(numbers[:-1], np.float32(2)) == numbers[1:]).sum() > 3
+    for above, below in itertools.pairwise(numbers[::-1].astype(np.float64)):
+        limits = [(above + below) / 2]
+        assert predict(limits).exits.tolist() == exits.route(rows, limits).tolist()
+
+
+def test_what_is_never_confident_enough_leaves_at_the_last_exit():
+    rows = np.array([[np.nan] * 3, [0.1, 0.2, -np.inf]])
+    assert exits.route(rows, [0.5, 0.5]).tolist() == [2, 2]
+
+
+def test_routes_need_a_threshold_less_than_exits():
+    for wrong in ([], [0.5, 0.5, 0.5], [[0.5, 0.5]], 0.5):
+        with pytest.raises(UserError, match="3 exits need 2 thresholds, not an array of"):
+            exits.route(np.zeros((4, 3)), wrong)
+
+
+# thresholds for a budget
+
+COSTS = [1.0, 3.0, 4.0, 9.0]
+
+
+@functools.cache
+def untied(examples=200, count=4):
+    """Confidences that are all different, [N, K]."""
+    size = examples * count
+    return np.random.default_rng(1).permutation(size).reshape(examples, count) / size
+
+
+def spent(rows, costs, limits):
+    return np.mean(np.asarray(costs)[exits.route(rows, limits)])
+
+
+@given(st.floats(COSTS[0], COSTS[-1]))
+def test_thresholds_keep_a_budget_and_spend_nearly_all_of_it(budget):
+    rows = untied()
+    found = exits.thresholds(rows, COSTS, budget)
+    assert (found.shape, found.dtype) == ((3,), np.float64)
+    cost = spent(rows, COSTS, found)
+    assert cost <= budget
+    # at one ratio, one example at each exit may move on: each costs the way to its next exit
+    assert cost >= budget - (COSTS[-1] - COSTS[0]) / len(rows) - 1e-9
+
+
+@given(st.data())
+def test_a_budget_is_kept_on_any_split(data):
+    rows = data.draw(confidences(50, 60))
+    count = rows.shape[1]
+    costs = np.cumsum(data.draw(st.lists(st.floats(0, 5), min_size=count, max_size=count)))
+    budget = data.draw(st.floats(costs[0], costs[-1] + 1))
+    cost = spent(rows, costs, exits.thresholds(rows, costs, budget))
+    assert cost <= budget * (1 + 1e-12)  # the mean of equal costs is rounded too
+
+
+@given(st.lists(st.floats(COSTS[0], COSTS[-1] + 1), min_size=2, max_size=5))
+def test_a_larger_budget_spends_no_less(budgets):
+    rows = untied()
+    limits = [exits.thresholds(rows, COSTS, budget) for budget in sorted(budgets)]
+    costs = [spent(rows, COSTS, found) for found in limits]
+    assert costs == sorted(costs)
+
+
+def test_a_budget_of_the_first_exit_takes_all_there_and_of_the_last_lets_all_go_on():
+    rows = untied()
+    assert exits.thresholds(rows, COSTS, 1.0)[0] == -np.inf
+    assert spent(rows, COSTS, exits.thresholds(rows, COSTS, 1.0)) == 1
+    for budget in (9.0, 9.5, math.inf):
+        assert exits.thresholds(rows, COSTS, budget).tolist() == [np.inf] * 3
+    assert exits.thresholds(rows[:, :1], [2], 2.0).tolist() == []
+
+
+def test_integers_and_lists_are_taken():
+    rows = untied()
+    found = exits.thresholds(rows.tolist(), [1, 3, 4, 9], 5)
+    np.testing.assert_array_equal(found, exits.thresholds(rows, COSTS, 5.0))
+
+
+def with_nan():
+    rows = untied().copy()
+    rows[3, 2] = np.nan
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "costs", "budget", "message"),
+    [
+        (untied(), COSTS, 0.5, r"a budget of 0\.5 .* the first exit costs 1"),
+        (untied(), COSTS, math.nan, "a budget of nan"),
+        (untied(), COSTS[:3], 4, r"confidences \(200, 4\) and costs \(3,\) must be"),
+        (untied(), [COSTS], 4, r"costs \(1, 4\) must be"),
+        (untied()[:, 0], [1.0], 4, r"confidences \(200,\)"),
+        (untied()[None], COSTS, 4, r"confidences \(1, 200, 4\)"),
+        (np.float64(0), COSTS, 4, r"confidences \(\)"),
+        (np.zeros((50, 2, 2)), [[1, 2], [1, 2]], 4, r"costs \(2, 2\) must be"),
+        (np.zeros((9, 0)), [], 4, r"confidences \(9, 0\)"),
+        (with_nan(), COSTS, 4, "confidences hold NaN"),
+        (untied()[:39], COSTS, 4, "39 validation examples are too few for 4 exits: at least 10"),
+        (untied(), [1, 4, 3, 9], 4, r"costs=\[1\.0, 4\.0, 3\.0, 9\.0\] must be finite and grow"),
+        (untied(), [1, math.nan, 4, 9], 4, r"costs=\[1\.0, nan, 4\.0, 9\.0\] must"),
+        (untied(), [1, 3, 4, math.inf], 4, r"costs=.* must"),
+    ],
+)
+def test_what_has_no_thresholds_is_refused_in_one_line(rows, costs, budget, message):
+    with pytest.raises(UserError, match=message) as caught:
+        exits.thresholds(rows, costs, budget)
+    assert "\n" not in str(caught.value)
+
+
+def test_ten_examples_an_exit_are_enough():
+    assert exits.thresholds(untied()[:40], COSTS, 4).shape == (3,)
+
+
+# curves
+
+
+def test_outcomes_by_hand():
+    correct = np.array([[True, False], [False, True], [True, True], [False, False]])
+    found = exits.outcome(correct, np.array([0, 1, 1, 0]), [1, 5])
+    assert found == Outcome(accuracy=0.75, cost=3.0)
+    assert exits.anytime(correct, [1, 5]) == [Outcome(0.5, 1.0), Outcome(0.5, 5.0)]
+
+
+def test_the_budgeted_curve_chooses_on_one_split_and_is_measured_on_the_other():
+    """At ratio 1 half of the validation split leaves, those above 0.5; of the test split all."""
+    validation = np.array([[0.9, 0], [0.7, 0], [0.3, 0], [0.1, 0]], np.float32)
+    test = np.array([[0.8, 0], [0.6, 0]], np.float32)
+    correct = np.array([[True, False], [False, True]])
+    found = exits.budgeted(validation, test, correct, [1, 5])
+    assert len(found) == len(exits.RATIOS) == 39
+    at = dict(zip(np.round(exits.RATIOS, 6).tolist(), found, strict=True))
+    assert at[1] == Outcome(0.5, 1.0)
+    assert at[0.05] == Outcome(0.5, 1.0)  # four of 4.2 leave: threshold −inf
+    assert at[20] == Outcome(0.5, 5.0)  # none leaves
+    assert at[round(1 / 0.35, 6)] == Outcome(1.0, 3.0)  # one leaves, above 0.8
+    costs = [point.cost for point in found]
+    assert costs == sorted(costs)
+
+
+def test_ratios_are_symmetric_around_one():
+    np.testing.assert_allclose(exits.RATIOS * exits.RATIOS[::-1], 1)
+    assert (np.diff(exits.RATIOS) > 0).all()
+
+
+def test_the_area_is_the_mean_accuracy_over_costs():
+    rising = [Outcome(0.0, 1.0), Outcome(1.0, 3.0)]
+    assert exits.area(rising) == 0.5
+    assert exits.area(rising[::-1]) == 0.5
+    assert exits.area([Outcome(0.4, 2.0), *rising]) == pytest.approx((0.2 + 0.7) / 2)
+    assert exits.area([Outcome(0.4, 7.0)] * 3) == pytest.approx(0.4)
+    assert exits.area([Outcome(0.2, 7.0), Outcome(0.6, 7.0)]) == pytest.approx(0.4)
+
+
+# calibration
+
+
+def surprise(temperature, logits, labels):
+    log_p = scipy.special.log_softmax(logits / temperature, -1)
+    return -np.mean(log_p[np.arange(len(labels)), labels])
+
+
+def drawn(count=3, classes=4, examples=200):
+    rng = np.random.default_rng(2)
+    logits = rng.normal(size=(examples, count, classes)) * np.array([0.5, 2, 10])[:, None]
+    labels = np.argmax(logits[:, 1] + rng.gumbel(size=(examples, classes)), -1)
+    return logits, labels
+
+
+def test_temperatures_minimise_the_mean_cross_entropy():
+    logits, labels = drawn()
+    found = exits.temperatures(logits.astype(np.float32), labels)
+    assert found.shape == (3,)
+    for k in (1, 2):
+        own = functools.partial(surprise, logits=logits[:, k], labels=labels)
+        expected = scipy.optimize.minimize_scalar(
+            own, bounds=(0.01, 100), method="bounded", options={"xatol": 1e-9}
+        )
+        if expected.x < 99:
+            assert found[k] == pytest.approx(expected.x, rel=1e-4)
+        assert own(found[k]) <= expected.fun + 1e-9
+    assert found[1] == pytest.approx(1, abs=0.3)  # labels were drawn from these logits
+
+
+def test_temperatures_of_shifted_and_scaled_logits():
+    logits, labels = drawn()
+    base = exits.temperatures(logits[:, 1:2], labels)
+    np.testing.assert_allclose(exits.temperatures(logits[:, 1:2] + 1e4, labels), base, rtol=1e-6)
+    np.testing.assert_allclose(exits.temperatures(3 * logits[:, 1:2], labels), 3 * base, rtol=1e-6)
+
+
+def test_temperatures_stay_between_a_hundredth_and_a_hundred():
+    logits = np.eye(3)[:, None] * np.array([1.0, -1.0])[:, None]  # right each time; wrong each time
+    np.testing.assert_allclose(exits.temperatures(logits, np.arange(3)), [0.01, 100], rtol=1e-6)
+
+
+def test_reliability_by_hand():
+    """Five bins: 0.1 and 0.15; 0.5; 0.95, 0.99 and 1."""
+    found = exits.reliability(
+        np.array([0.1, 0.15, 0.5, 0.95, 0.99, 1.0]),
+        np.array([False, True, True, True, False, True]),
+        bins=5,
+    )
+    assert found.examples.tolist() == [2, 0, 1, 0, 3]
+    np.testing.assert_allclose(found.confidence, [0.125, np.nan, 0.5, np.nan, 0.98])
+    np.testing.assert_allclose(found.accuracy, [0.5, np.nan, 1, np.nan, 2 / 3])
+    gaps = [2 * (0.5 - 0.125), 1 * (1 - 0.5), 3 * (0.98 - 2 / 3)]
+    assert found.error == pytest.approx(sum(gaps) / 6)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=50),
+    st.integers(1, 20),
+)
+def test_every_example_is_in_a_bin_and_the_error_is_a_mean_of_gaps(pairs, bins):
+    confidences, correct = (np.array(column) for column in zip(*pairs, strict=True))
+    found = exits.reliability(confidences, correct, bins)
+    assert found.examples.sum() == len(pairs)
+    seen = found.examples > 0
+    np.testing.assert_array_equal(np.isnan(found.confidence), ~seen)
+    gaps = np.abs(found.confidence - found.accuracy)[seen]
+    assert found.error == pytest.approx(np.average(gaps, weights=found.examples[seen]))
+    edges = np.arange(bins) / bins
+    assert (found.confidence[seen] >= edges[seen] - 1e-6).all()
+    assert (found.confidence[seen] <= edges[seen] + 1 / bins + 1e-6).all()
+
+
+def test_a_perfectly_calibrated_exit_has_no_error():
+    found = exits.reliability(np.full(4, 0.75), np.array([True, True, True, False]))
+    assert found.error == 0

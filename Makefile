@@ -8,6 +8,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SPREAD := -n auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: quickstart cpu test lint check format newest clean
 
@@ -21,7 +22,7 @@ cpu: $(VENV)/.installed
 # Tests of convolutions run by oneDNN too where it can be had.
 COMPILER := $(shell uname -sm | grep -q 'Linux x86_64' && command -v $${CXX:-g++})
 test: $(VENV)/.installed-dev $(if $(COMPILER),$(VENV)/.built-cpu)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 $(VENV)/.built-cpu: $(wildcard architectures/cpu/*.*) requirements-cpu.txt requirements.txt
 	$(MAKE) cpu
@@ -43,7 +44,7 @@ newest:
 	$(PYTHON) -m venv --clear .venv-newest
 	sed 's/==.*//' requirements-dev.txt requirements-launch.txt requirements.txt | grep -v '^-r' > .venv-newest/newest.txt
 	.venv-newest/bin/pip install --quiet --upgrade -r .venv-newest/newest.txt
-	.venv-newest/bin/python -m pytest
+	.venv-newest/bin/python -m pytest $(SPREAD)
 
 clean:
 	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .jax_cache architectures/cpu/build

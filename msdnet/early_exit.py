@@ -214,7 +214,7 @@ def _check_fit(model: nn.Module, variables: Any, images: np.ndarray) -> None:
     """Raise where the network cannot take such images with these variables; computes nothing."""
     example = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
     try:
-        jax.eval_shape(model.apply, variables, example)
+        jax.eval_shape(lambda v, x: model.apply(v, 0, x, method="block"), variables, example)
     except (FlaxError, ValueError, TypeError) as error:
         reason = str(error).partition(" (https")[0]
         raise UserError(

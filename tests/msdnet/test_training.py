@@ -100,13 +100,18 @@ def test_temperatures_are_fitted_where_that_is_asked_for(tmp_path):
         ("--config.msdnet.growth_factors=(1, 3)", "must be even"),
         ("--config.msdnet.dtype=float33", "did you mean 'float32'"),
         ("--config.data.pad=-1", "data.pad=-1 must be at least 0"),
-        ("--config.data.source=mnist1d", r"images of \[height, width, channels\] are needed"),
     ],
 )
 def test_bad_configs_are_one_clear_line(override, said, tmp_path):
     with pytest.raises(UserError, match=said) as caught:
         small.run(tmp_path / "run", "--config.msdnet.growth=3", override)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    data = ("--config.data.name=mnist1d", "--config.data.source=mnist1d")
+    with pytest.raises(UserError, match=r"images of \[height, width, channels\] are needed"):
+        small.run(tmp_path / "run", *data)
 
 
 def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):

@@ -1,8 +1,8 @@
 """python -m benchmarks.convolution: convolutional steps by oneDNN, by XLA, and PyTorch's.
 
 ResNet-20 (batch 128), Conv-4 (batch 60), a depthwise-separable network (batch 128) and MSDNet (64)
-on random images of 32×32×3, float32; a training step (forward, backward, SGD with momentum) and a forward
-pass. Each contestant lives in a process of its own and runs alone, in turns with the others.
+on random images of 32×32×3, float32; a training step (forward, backward, SGD with momentum) and a
+forward pass. Each contestant lives in a process of its own and runs alone, in turns with the others.
 """
 
 import argparse

@@ -11,8 +11,8 @@ Source of the protocol: Frankle & Carbin, arXiv:1803.03635, Figure 2; theirs, wh
 `conv2_cifar10.py`.
 Departs: Fashion-MNIST for CIFAR-10, a quarter of the width, 917 steps for 20,000, and so 3e-4 for
 2e-4, 8 levels for about 20.
-Hours: a tenth of one on two cores with oneDNN (`make cpu`), 6 min 36 s beside other work; without it
-about two thirds of one.
+Hours: a tenth of one on two cores with oneDNN (`make cpu`): 6 min 36 s beside other work; without
+it about two thirds of one.
 """
 
 from configs.lottery import lenet_fashion_mnist

@@ -2,7 +2,7 @@
 
 ResNet-20 (batch 128), Conv-4 (batch 60), a depthwise-separable network (batch 128) and MSDNet (64)
 on random images of 32×32×3, float32; a training step (forward, backward, SGD with momentum) and a
-forward pass. Each contestant lives in a process of its own and runs alone, in turns with the others.
+forward pass. Each contestant lives in a process of its own, and they run alone, in turns.
 """
 
 import argparse

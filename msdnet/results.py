@@ -88,12 +88,13 @@ class Results:
     networks: dict[str, Network]
 
 
-def read(folder: Path) -> Results:
+def read(workdir: str | Path) -> Results:
     """The finished part of a run.
 
     Raises:
       UserError: no run, no finished network yet, or a damaged checkpoint.
     """
+    folder = Path(workdir)
     about = identity.read_about(folder)
     run = run_lib.Run(folder)
     found = {name: _network(run, name) for name in NETWORKS if run.unit(unit_name(name)).done}

@@ -23,7 +23,8 @@ class Foreign(nn.Module):
 
 
 def test_the_lines_for_a_users_own_code_run_and_prune():
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    (code,) = (block for block in blocks if "lottery" in block)
     assert len([line for line in code.splitlines() if line.strip()]) < 10
     model, key = Foreign(), jax.random.key(0)
     inputs = jax.random.normal(key, (64, 8))

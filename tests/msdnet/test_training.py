@@ -1,6 +1,7 @@
 """The command, end to end, on a tiny network: units, answers, report, errors, continuing."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from experiment.errors import UserError
 from experiment.interruption import Interrupted, Interruption
 from msdnet import exits, results
 from msdnet.networks import build
+from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
 from tests.msdnet import small
 
@@ -60,6 +62,23 @@ def test_rows_say_the_last_exits_accuracy(finished):
     ends = [r for r in rows if r.get("at") == "end" and r["network"] == "msdnet"]
     expected = results.read(folder).networks["msdnet"].accuracy[:, -1]
     np.testing.assert_allclose([r["accuracy"] for r in ends], expected, atol=2e-3)
+
+
+def test_the_readmes_lines_for_a_users_own_code_run(finished):
+    folder, _ = finished
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    (code,) = (block for block in blocks if "msdnet" in block)
+    assert '"runs/msdnet_digits"' in code
+    assert "budget=2e6" in code
+    run = results.read(folder)
+    budget = np.mean(run.networks["msdnet"].macs[:2])
+    code = code.replace('"runs/msdnet_digits"', repr(str(folder))).replace("2e6", str(budget))
+    dataset = data.load(run.config)
+    inputs = np.asarray(data.normalize(dataset, jax.numpy.asarray(dataset.test.images)))
+    names = {"inputs": inputs}
+    exec(code, names)
+    routed = exits.route(run.networks["msdnet"].answers["test"]["confidences"][0], names["chosen"])
+    assert (names["found"].exits == routed).mean() > 0.99
 
 
 def test_the_same_command_shows_a_finished_run_and_more_networks_extend_it(finished, tmp_path):

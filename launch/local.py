@@ -92,6 +92,8 @@ def _environment(flags: argparse.Namespace, port: int, index: int) -> dict[str, 
         "JAX_PROCESS_ID": str(index),
     }
     devices = {"JAX_NUM_CPU_DEVICES": str(flags.devices), "JAX_PLATFORMS": "cpu"}
+    # XLA's pool has a thread a device, and collectives sleep on them: leave some for the rest.
+    devices["NPROC"] = os.environ.get("NPROC", str(4 * flags.devices))
     return {**own, **(devices if flags.devices else {})}
 
 

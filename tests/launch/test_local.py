@@ -42,7 +42,9 @@ def children(script, *flags, **options):
 def test_a_dry_run_prints_commands_that_a_shell_would_run(tmp_path):
     made = tmp_path / "it's made"
     command = ["touch", str(made)]
-    code, out, err = finish(start("--processes=2", "--devices=3", "--dry-run", "--", *command))
+    flags = ("--processes=2", "--devices=3", "--dry-run", "--")
+    bare = {k: v for k, v in os.environ.items() if k != "NPROC"}
+    code, out, err = finish(start(*flags, *command, env=bare))
     assert (code, err) == (0, "")
     assert not made.exists()
     port = re.search(r"127\.0\.0\.1:(\d+)", out)[1]
@@ -53,6 +55,7 @@ def test_a_dry_run_prints_commands_that_a_shell_would_run(tmp_path):
             f"JAX_PROCESS_ID={index}",
             "JAX_NUM_CPU_DEVICES=3",
             "JAX_PLATFORMS=cpu",
+            "NPROC=12",
             *command,
         ]
     assert index == 1

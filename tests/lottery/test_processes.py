@@ -37,6 +37,7 @@ RUN = [
     "--config.branches.random_reinit=()",
 ]
 ENVIRONMENT = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE), "JAX_PLATFORMS": "cpu"}
+ENVIRONMENT["NPROC"] = "16"  # see launch/local.py
 UNITS = [(0, "ticket"), (1, "ticket")]
 
 

@@ -86,7 +86,6 @@ def conv_general_dilated(
     Returns:
       [N, OH, OW, O], of the images' type.
     """
-
     if isinstance(padding, Iterator):
         padding = tuple(padding)  # type: ignore[arg-type]
 
@@ -118,24 +117,39 @@ def conv_general_dilated(
         return plain(lhs, rhs)
     bare = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (lhs, rhs)]
     output = jax.eval_shape(plain, *bare)  # raises what jax.lax would
+    sizes = (lhs.shape, rhs.shape, output.shape)
+    windows = (window_strides, padding, rhs_dilation)
+    geometry = _geometry(sizes, *windows, feature_group_count, precision)
+    return bind(lhs, rhs, role="output", geometry=geometry)
+
+
+def _geometry(
+    sizes: tuple[tuple[int, ...], ...],
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    rhs_dilation: Sequence[int] | None,
+    groups: int,
+    precision: Any,
+) -> Geometry:
+    """Of input, kernel and output of these sizes; the rest as `conv_general_dilated` takes it."""
+    images, kernel, output = sizes
     strides = tuple(map(int, window_strides))
     dilation = (1, 1) if rhs_dilation is None else tuple(map(int, rhs_dilation))
     if isinstance(padding, str):
-        window = [(k - 1) * d + 1 if k else 0 for k, d in zip(rhs.shape, dilation, strict=False)]
-        padding = lax.padtype_to_pads(lhs.shape[1:3], window, strides, padding)
+        window = [(k - 1) * d + 1 if k else 0 for k, d in zip(kernel, dilation, strict=False)]
+        padding = lax.padtype_to_pads(images[1:3], window, strides, padding)
     if isinstance(precision, list):
         precision = tuple(precision)
-    geometry = Geometry(
-        input=lhs.shape,
-        kernel=rhs.shape,
-        output=output.shape,
+    return Geometry(
+        input=images,
+        kernel=kernel,
+        output=output,
         strides=strides,
         padding=tuple((int(low), int(high)) for low, high in padding),
         dilation=dilation,
-        groups=int(feature_group_count),
+        groups=int(groups),
         precision=precision or jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
     )
-    return bind(lhs, rhs, role="output", geometry=geometry)
 
 
 def _is_ours(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:

@@ -8,32 +8,28 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from experiment import data as data_lib
 from experiment import mapping
 from experiment import mesh as mesh_lib
-from experiment.batches import eval_batches, prefetch
 from experiment.data import Dataset
 from experiment.mesh import BY_REPLICATE
+from experiment.streamed import SHARED, SPLIT, split_batches
 from experiment.streams import Streams
 
 BATCH = 500
-SHARED = PartitionSpec("data")
-SPLIT = PartitionSpec("replicate", "data")
 
 
 def make(
-    model: nn.Module, dataset: Dataset | Streams, mesh: Mesh
+    model: nn.Module, dataset: Dataset | Streams, mesh: Mesh, form: mapping.Form
 ) -> Callable[[Any, str], tuple[Any, np.ndarray]]:
     """(variables, "validation" or "test") → (outputs, labels [N]).
 
     Outputs are those of `model.apply(variables, inputs, train=False)`, a pytree whose leaves
     become [R, N, …], in the order of the split. All processes are to call it; each has all.
     """
-    form = mapping.default_form(model, jnp.zeros((1, *dataset.shape)))
 
     def apply_all(variables, images):
         inputs = data_lib.normalize(dataset, images)
@@ -61,10 +57,7 @@ def _batches(dataset: Dataset | Streams, mesh: Mesh, split: str) -> Generator[An
     devices = mesh.shape["data"]
     size = -(-BATCH // devices) * devices
     if isinstance(dataset, Streams):
-        own = mesh_lib.own(mesh)
-        share = {"batch_size": size, "parts": own.parts, "part": own.part}
-        batches = eval_batches(dataset, dataset.spec, split, **share)
-        yield from prefetch(batches, lambda batch: mesh_lib.put_own(mesh, batch, SHARED))
+        yield from split_batches(dataset, mesh, split, size)
         return
     images, labels = getattr(dataset, split)
     for start in range(0, len(labels), size):

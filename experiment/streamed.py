@@ -7,7 +7,7 @@ Every process reads its own replicates' share of each batch, ahead of the device
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -59,6 +59,15 @@ def make(
     return feed, run_steps, evaluate, {"steps": steps, "eval": evaluation}
 
 
+def split_batches(streams: Streams, mesh: Mesh, name: str, batch_size: int) -> Generator:
+    """Images, labels and valid [B, …] of one batch of a split after another, on the devices."""
+    own = mesh_lib.own(mesh)
+    spec = dataclasses.replace(streams.spec, workers=0)  # processes take seconds to start
+    share = {"batch_size": batch_size, "parts": own.parts, "part": own.part}
+    batches = eval_batches(streams, spec, name, **share)
+    return prefetch(batches, lambda batch: mesh_lib.put_own(mesh, batch, SHARED))
+
+
 def _make_feed(streams: Streams, mesh: Mesh, batch_size: int) -> Callable:
     """(keys [R], step) → an iterator over (images [R, B, …], labels [R, B]) on the devices."""
     own = mesh_lib.own(mesh)
@@ -80,18 +89,12 @@ def _make_evaluate(
     add_batch: Callable, streams: Streams, mesh: Mesh, batch_size: int
 ) -> tuple[Callable, Any]:
     """`evaluate`, and the jitted function behind it."""
-    own = mesh_lib.own(mesh)
-    spec = dataclasses.replace(streams.spec, workers=0)  # processes take seconds to start
-    share = {"batch_size": batch_size, "parts": own.parts, "part": own.part}
-
     specs = (BY_REPLICATE, BY_REPLICATE, SHARED, SHARED, SHARED)
     evaluation = sharded(mesh, add_batch, specs, BY_REPLICATE)
 
     def evaluate(variables, name):
         counts = no_counts(mesh, jax.tree.leaves(variables)[0].shape[0])
-        batches = eval_batches(streams, spec, name, **share)
-        placed = prefetch(batches, lambda batch: mesh_lib.put_own(mesh, batch, SHARED))
-        with contextlib.closing(placed):
+        with contextlib.closing(split_batches(streams, mesh, name, batch_size)) as placed:
             for batch in placed:
                 before = counts
                 counts = evaluation(counts, variables, *batch)

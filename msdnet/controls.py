@@ -1,4 +1,4 @@
-"""What a multi-scale dense network is held against; all have its methods.
+"""What a multi-scale dense network is held against; all are `ExitNetwork`s.
 
 Source: Huang et al., arXiv:1703.09844, Section 5.1: a ResNet with several classifiers (ResNet^MC)
 and ensembles of ResNets of growing depth.
@@ -19,6 +19,7 @@ from architectures.initializers import scaled
 from architectures.resnet import CHANNELS, ResNet
 from architectures.resnet import Block as Residual
 from experiment.errors import UserError
+from msdnet.model import ExitNetwork
 
 
 class Segment(nn.Module):
@@ -59,7 +60,7 @@ class Average(nn.Module):
         return dense(layers.global_average(x))
 
 
-class ResNetExits(nn.Module):
+class ResNetExits(ExitNetwork):
     """A CIFAR ResNet with a classifier after every `every` residual blocks.
 
     Departs: each classifier is an average and a linear layer, as the ResNet's own; the number of
@@ -105,15 +106,7 @@ class ResNetExits(nn.Module):
 
     @property
     def exits(self) -> int:
-        """How many exits there are."""
         return 3 * self.blocks // self.every
-
-    def __call__(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
-        return _all_exits(self, images, train)
-
-    def block(self, k: int, features: Any, train: bool = False) -> tuple[Any, jax.Array]:
-        features = self.advance(k, features, train)
-        return features, self.classify(k, features, train)
 
     def advance(self, k: int, features: Any, train: bool = False) -> jax.Array:
         return self.backbone[k](features, train)
@@ -122,7 +115,7 @@ class ResNetExits(nn.Module):
         return self.classifier[k](features, train)
 
 
-class ResNets(nn.Module):
+class ResNets(ExitNetwork):
     """Separate ResNets of growing depth, evaluated in turn: exit k is the k-th one's own answer.
 
     Each is trained by its own loss alone. Exit k taken alone is a plain ResNet.
@@ -151,15 +144,7 @@ class ResNets(nn.Module):
 
     @property
     def exits(self) -> int:
-        """How many networks there are."""
         return len(self.blocks)
-
-    def __call__(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
-        return _all_exits(self, images, train)
-
-    def block(self, k: int, features: Any, train: bool = False) -> tuple[Any, jax.Array]:
-        features = self.advance(k, features, train)
-        return features, self.classify(k, features, train)
 
     def advance(self, k: int, features: Any, train: bool = False) -> jax.Array:
         return features
@@ -171,11 +156,3 @@ class ResNets(nn.Module):
 def _check_width(name: str, width: float) -> None:
     if not 0 < width < math.inf:
         raise UserError(f"{name}.width={width} must be positive (1.0 = the paper's)")
-
-
-def _all_exits(model: Any, images: jax.Array, train: bool) -> list[jax.Array]:
-    features, found = images, []
-    for k in range(model.exits):
-        features, logits = model.block(k, features, train)
-        found.append(logits)
-    return found

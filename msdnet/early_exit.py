@@ -72,7 +72,8 @@ def predict(
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size} must be at least 1")
     blocks = _compiled(model, batch_size, confidence)
-    cascade = _Cascade(blocks, variables, np.append(limits, -np.inf), scales.astype(np.float32))
+    on_device = jax.device_put(variables)  # once: every call of a block takes them
+    cascade = _Cascade(blocks, on_device, np.append(limits, -np.inf), scales.astype(np.float32))
     for number, batch in enumerate(_batches(images, batch_size)):
         if not number:
             _check_fit(model, variables, batch)
@@ -163,7 +164,7 @@ class _Cascade:
         """Answer those that are confident at exit k; the others go on to the next pool."""
         features, *answers = out
         labels, confidences = (np.asarray(a)[: len(places)] for a in answers)
-        done = ~(confidences <= self._limits[k])  # NaN leaves
+        done = (confidences > self._limits[k]) | (k == len(self._limits) - 1)
         exits = np.full(done.sum(), k, np.int32)
         self._found.append((places[done], labels[done], exits, confidences[done]))
         if not done.all():

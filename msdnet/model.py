@@ -165,7 +165,37 @@ class Classifier(nn.Module):
         return nn.Dense(self.classes, dtype=self.dtype, kernel_init=linear, name="linear")(x)
 
 
-class MSDNet(nn.Module):
+class ExitNetwork(nn.Module):
+    """What `cost`, `objective` and `predict` need; a network has the last three of its own."""
+
+    def __call__(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
+        """Logits of all exits, K × [B, classes]."""
+        features, found = images, []
+        for k in range(self.exits):
+            features, logits = self.block(k, features, train)
+            found.append(logits)
+        return found
+
+    def block(self, k: int, features: Features, train: bool = False) -> tuple[Features, jax.Array]:
+        """What the next block takes, and exit k's logits [B, classes]."""
+        features = self.advance(k, features, train)
+        return features, self.classify(k, features, train)
+
+    @property
+    def exits(self) -> int:
+        """How many exits there are."""
+        raise NotImplementedError
+
+    def advance(self, k: int, features: Features, train: bool = False) -> Features:
+        """Block k without its classifier."""
+        raise NotImplementedError
+
+    def classify(self, k: int, features: Features, train: bool = False) -> jax.Array:
+        """Exit k's logits, [B, classes]."""
+        raise NotImplementedError
+
+
+class MSDNet(ExitNetwork):
     """A multi-scale dense network. Called: images [B, H, W, C] → logits, one [B, classes] an exit.
 
     The same parameters serve the network block by block: `features, logits = block(k, features)`
@@ -226,29 +256,13 @@ class MSDNet(nn.Module):
 
     @property
     def exits(self) -> int:
-        """How many exits there are."""
         return self.blocks
 
-    def __call__(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
-        """Logits of all exits, K × [B, classes]."""
-        features, found = images, []
-        for k in range(self.blocks):
-            features, logits = self.block(k, features, train)
-            found.append(logits)
-        return found
-
-    def block(self, k: int, features: Features, train: bool = False) -> tuple[Features, jax.Array]:
-        """What the next block takes, and exit k's logits [B, classes]."""
-        features = self.advance(k, features, train)
-        return features, self.classify(k, features, train)
-
     def advance(self, k: int, features: Features, train: bool = False) -> Features:
-        """Block k without its classifier."""
         features = features if k else layers.as_images(features)
         return self.backbone[k](features, train)
 
     def classify(self, k: int, features: Features, train: bool = False) -> jax.Array:
-        """Exit k's logits, [B, classes]."""
         return self.classifier[k](features, train)
 
     def _check(self) -> None:

@@ -9,7 +9,6 @@ from experiment import config as config_lib
 from experiment import figures
 from experiment.checkpoint import write_atomically
 from experiment.entry import run_main
-from experiment.errors import UserError
 from experiment.report import Rows, console, draw_again, plus_minus, text_table
 from msdnet import exits, plots, results
 from msdnet.results import Network, Results
@@ -20,7 +19,8 @@ NOTE = (
     "test split. Multiply-adds are those of convolutions and linear layers. A prediction at an "
     "exit costs all blocks and all classifiers until there: that is what is reported, unless a "
     "number says “alone” (blocks and this classifier). Milliseconds were measured on this run's "
-    "machine, an image in batches of 256."
+    "machine, an image in batches of 256. An area under a curve is the mean accuracy over costs "
+    "between its cheapest and its dearest point."
 )
 
 
@@ -31,6 +31,7 @@ def show(folders: Sequence[Path]) -> None:
         for name, network in run.networks.items():
             terminal.print(text_table(f"{run.name}: {_label(name)}", _exit_table(network)))
         terminal.print(text_table(f"{run.name}: accuracy at a mean budget", _budget_table(run)))
+        terminal.print(text_table(f"{run.name}: areas", _area_table(run)))
         terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
 
 
@@ -40,6 +41,7 @@ def _write_page(run: Results) -> Path:
     sections.append(("Anytime", _picture(plots.anytime, folder / "anytime.png", run)))
     sections.append(("Budgeted batch", _picture(plots.budgeted, folder / "budgeted.png", run)))
     sections.append(("At a mean budget", figures.table(*_budget_table(run))))
+    sections.append(("Areas under the curves", figures.table(*_area_table(run))))
     for name, network in run.networks.items():
         header, rows = _exit_table(network)
         drawn = [figures.table(header, rows)]
@@ -94,12 +96,23 @@ def _budget_table(run: Results) -> Rows:
         budget = share * first.macs[-1]
         row = [f"{budget:,.0f} ({share:.0%} of {_label(first.name)})"]
         for network in run.networks.values():
-            try:
-                found = [outcome.accuracy for _, outcome in network.at_budget(budget)]
-                row.append(plus_minus(found, 4))
-            except UserError:  # its first exit costs more
+            if budget < network.macs[0]:  # its first exit costs more
                 row.append("too dear")
+                continue
+            found = [outcome.accuracy for _, outcome in network.at_budget(budget)]
+            row.append(plus_minus(found, 4))
         rows.append(row)
+    return header, rows
+
+
+def _area_table(run: Results) -> Rows:
+    """A row a network: mean accuracy between its cheapest and its dearest prediction."""
+    header = ["area under the curve", "anytime", "budgeted"]
+    rows = []
+    for name, network in run.networks.items():
+        kinds = (network.anytime(), network.budgeted())
+        areas = [plus_minus([exits.area(curve) for curve in curves], 4) for curves in kinds]
+        rows.append([_label(name), *areas])
     return header, rows
 
 

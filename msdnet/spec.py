@@ -92,6 +92,8 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
     numbers = ("seed", "replicates", "eval_every")
     check_integers(config, numbers)
     names = config["networks"]
+    if not isinstance(names, str | tuple | list):
+        raise UserError(f"networks={names!r} must be names, as ('msdnet', 'resnets')")
     sections = {**SHARED, "exits": ExitsSpec}
     return MSDNetSpec(
         **{key: config[key] for key in numbers},

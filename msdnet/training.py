@@ -79,7 +79,8 @@ def train_network(experiment: Experiment, name: str, model: nn.Module) -> None:
     spec, dataset = experiment.spec, experiment.dataset
     unit = experiment.run.unit(unit_name(name))
     fields = {"network": name, "parameters": parameters(model, dataset.shape)}
-    compiled, state = _start(experiment, name, model)
+    form = mapping.default_form(model, jnp.zeros((1, *dataset.shape)))
+    compiled, state = _start(experiment, name, model, form)
     schedule = loop.Schedule(spec.train.steps, spec.eval_every, spec.checkpoint.every_seconds)
     state, _ = loop.train(
         compiled,
@@ -91,7 +92,7 @@ def train_network(experiment: Experiment, name: str, model: nn.Module) -> None:
         loop.Splits(validation=True, test=True),
         experiment.interruption,
     )
-    answers, temperatures = answer(experiment, model, state.variables)
+    answers, temperatures = answer(experiment, model, state.variables, form)
     images = np.asarray(data_lib.normalize(dataset, jnp.asarray(_some_images(dataset))))
     one = jax.tree.map(lambda leaf: leaf[0], mesh_lib.fetch(state.variables))
     spent = costs(model, dataset.shape)
@@ -108,7 +109,7 @@ def train_network(experiment: Experiment, name: str, model: nn.Module) -> None:
 
 
 def answer(
-    experiment: Experiment, model: nn.Module, variables: Any
+    experiment: Experiment, model: nn.Module, variables: Any, form: mapping.Form
 ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
     """What every exit says of the validation and the test split.
 
@@ -117,7 +118,8 @@ def answer(
       of the predicted class, `predictions` [R, N, K] int32, `labels` [N]; and the temperatures
       [R, K] that logits were divided by.
     """
-    spec, collect = experiment.spec, outputs.make(model, experiment.dataset, experiment.mesh)
+    spec = experiment.spec
+    collect = outputs.make(model, experiment.dataset, experiment.mesh, form)
     found: dict[str, dict[str, np.ndarray]] = {}
     temperatures = np.ones((spec.replicates, model.exits))
     for split in ("validation", "test"):
@@ -157,7 +159,7 @@ def easy_and_hard(
 
 
 def _start(
-    experiment: Experiment, name: str, model: nn.Module
+    experiment: Experiment, name: str, model: nn.Module, form: mapping.Form
 ) -> tuple[programs.Programs, TrainState]:
     """Compiled programs, and the state at step 0 of all replicates."""
     spec, mesh = experiment.spec, experiment.mesh
@@ -170,6 +172,7 @@ def _start(
         experiment.dataset,
         mesh,
         batch_size=spec.train.batch_size,
+        form=form,
         stride=spec.checkpoint.poll_steps,
         loss=objective.make_loss(
             model,

@@ -129,7 +129,7 @@ CONVOLUTIONS = [
 ]
 
 
-def test_convolutions_killed_in_the_middle_go_on_bit_for_bit(tmp_path):
+def test_convolutions_killed_in_the_middle_go_on_bit_for_bit(tmp_path, monkeypatch):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     small.run(undisturbed, *CONVOLUTIONS)
     began = json.loads((undisturbed / "config.json").read_text())
@@ -142,3 +142,7 @@ def test_convolutions_killed_in_the_middle_go_on_bit_for_bit(tmp_path):
     assert "continues from step" in log
     assert "warning" not in log
     small.assert_same_run(disturbed, undisturbed, [(0, "ticket")])
+    monkeypatch.setattr(convolution.library, "about", lambda: "another library")
+    small.run(disturbed, *CONVOLUTIONS)
+    warning = f"began with convolutions {began['convolutions']}, now another library"
+    assert warning in (disturbed / "run.log").read_text()

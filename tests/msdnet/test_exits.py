@@ -227,6 +227,12 @@ def test_real_early_exits_tell_neighbouring_float32_numbers_apart_too():
         assert predict(limits).exits.tolist() == exits.route(rows, limits).tolist()
 
 
+def test_real_early_exits_let_nan_go_on_to_the_last_exit_too():
+    images = np.full((4, 1, 1, 2), np.nan, np.float32)
+    found = early_exit.predict(Given(), {}, images, [0.5], batch_size=4)
+    assert found.exits.tolist() == exits.route(np.full((4, 2), np.nan), [0.5]).tolist()
+
+
 def test_what_is_never_confident_enough_leaves_at_the_last_exit():
     rows = np.array([[np.nan] * 3, [0.1, 0.2, -np.inf]])
     assert exits.route(rows, [0.5, 0.5]).tolist() == [2, 2]

@@ -36,6 +36,14 @@ def test_every_network_is_a_unit_with_a_table_and_figures(finished):
         assert (folder / f"checkpoints/networks/{name}/final").is_dir()
 
 
+def test_the_areas_are_between_the_least_and_the_best_accuracy(finished):
+    folder, printed = finished
+    assert "area under the curve" in printed
+    network = results.read(folder).networks["msdnet"]
+    for curve, accuracy in zip(network.anytime(), network.accuracy, strict=True):
+        assert accuracy.min() <= exits.area(curve) <= accuracy.max()
+
+
 def test_answers_are_the_networks_own(finished):
     folder, _ = finished
     run = results.read(folder)
@@ -113,6 +121,7 @@ def test_temperatures_are_fitted_where_that_is_asked_for(tmp_path):
         ("--config.data.validation_examples=20", "data.validation_examples=20 is too small"),
         ("--config.networks=('msdnt',)", "did you mean 'msdnet'"),
         ("--config.networks=()", "must name at least one network"),
+        ("--config.networks=3", "must be names"),
         ("--config.exits.confidence=sofmax", "did you mean 'softmax'"),
         ("--config.exits.distillation=-1.0", "must be at least 0"),
         ("--config.msdnet.step_mode=evn", "did you mean 'even'"),

@@ -56,7 +56,8 @@ def decompose(
     Args:
       key: draws the starts, normal entries; not needed with `init`.
       tensor: of order 2 or more; computed in float32 unless it is float64.
-      rank: K, 1 … product of all sizes but the largest, at which any tensor is exact.
+      rank: K, 1 … product of all sizes but the largest: at that one, without `init`, the factors
+        are exact, each component a fibre along the largest mode.
       restarts: R starts, mapped: one compilation, about R times the work.
       sweeps: at most so many; another number compiles nothing.
       init: factors to start from, [n_i, K] each: then this is the one start.
@@ -75,6 +76,8 @@ def decompose(
         raise ValueError(f"restarts={restarts}, sweeps={sweeps}: 1 at least")
     if init is not None:
         starts = tuple(factor[None] for factor in checked_factors(init, tensor, rank))
+    elif rank == math.prod(tensor.shape) // max(tensor.shape):
+        return _exact(tensor)
     elif key is None:
         raise ValueError("a key is needed to draw the starts, or init to start from")
     else:
@@ -150,6 +153,19 @@ def checked_factors(factors: Sequence[jax.Array], tensor: jax.Array, rank: int) 
         arrays.floats(factor, f"factor {mode}").astype(tensor.dtype)
         for mode, factor in enumerate(factors)
     )
+
+
+@arrays.jit
+def _exact(tensor: jax.Array) -> CP:
+    """A component a fibre of the largest mode; the other factors have one 1 a column."""
+    largest = max(range(tensor.ndim), key=lambda mode: tensor.shape[mode])
+    others = tensor.shape[:largest] + tensor.shape[largest + 1 :]
+    places = jnp.unravel_index(jnp.arange(math.prod(others)), others)
+    found = [jax.nn.one_hot(at, size).T for at, size in zip(places, others, strict=True)]
+    found.insert(largest, jnp.moveaxis(tensor, largest, 0).reshape(tensor.shape[largest], -1))
+    factors = balance([factor.astype(tensor.dtype) for factor in found])
+    error = arrays.relative_error(tensor, reconstruct(factors))
+    return CP(factors, jnp.array(True), jnp.zeros((), jnp.int32), error)
 
 
 @arrays.jit

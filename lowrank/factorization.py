@@ -1,0 +1,177 @@
+"""A network with some layers factorised: `factorize`, by a plan that is readable data.
+
+A plan is path of a layer → `{"method": "tucker", "rank": [8, 8]}`, nested dicts that JSON keeps.
+"""
+
+import functools
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from architectures import surgery
+from experiment import keys
+from experiment.errors import UserError, unknown
+from lowrank import layers
+from lowrank.layers import METHODS, Decomposed, Method, Rank
+
+Plan = Mapping[str, Mapping[str, Any]]
+
+
+def factorize(
+    model: nn.Module,
+    variables: Any,
+    plan: Plan,
+    inputs: jax.Array | None = None,
+    key: jax.Array | None = None,
+    **kwargs: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Low-rank layers in place of a network's own; the module is not rewritten.
+
+    Args:
+      model: any Linen module; `Dense` and two-dimensional `Conv` layers are reached.
+      variables: `params`, and other collections, which stay. Of one network, no replicate axis.
+      plan: path of a layer → method of `layers.METHODS` and rank: an integer, for `tucker` two
+        ([inputs, outputs]). Layers that it does not name stay as they are.
+      inputs: [B, …] examples; for `svd_outputs`, which looks at what its layer is given.
+      key: for `cp`, which starts at random; a fixed one by default.
+      **kwargs: passed on to `model.apply` with `inputs`.
+
+    Returns:
+      `(apply, variables)`: `apply(variables, inputs, **kwargs)` as `model.apply`, and variables
+      where each such layer has `{"STAGE": {"kernel": …}, …}` in place of its kernel. Both are to
+      be used together; as any others, they jit, vmap, shard, train, save and are pruned.
+
+    Raises:
+      UserError: a path, method or rank that does not exist, a kernel that is not finite, inputs
+        that are needed and lacking, `svd_outputs` of a layer that is called more than once. And
+        `apply`, of a layer that is not a `Dense` or two-dimensional `Conv`, or has groups.
+    """
+    changed, _ = decompose(variables, plan, collect(model, variables, plan, inputs, **kwargs), key)
+    return override(model, plan), changed
+
+
+def override(model: Any, plan: Plan) -> Any:
+    """`model.apply` for variables that `decompose` has changed by this plan."""
+    chosen = {path: surgery_of(entry) for path, entry in plan.items()}
+    return surgery.override(model, chosen)
+
+
+def surgery_of(entry: Mapping[str, Any]) -> surgery.Override:
+    """What computes a layer that was factorised so."""
+
+    def compute(layer, params, inputs):
+        if layer.groups != 1:
+            raise UserError(f"layer {layer.path!r} has {layer.groups} groups: it is left alone")
+        return layers.compute(METHODS[layer.kind][entry["method"]], layer, params, inputs)
+
+    return compute
+
+
+def decompose(
+    variables: Any,
+    plan: Plan,
+    inputs: Mapping[str, jax.Array] | None = None,
+    key: jax.Array | None = None,
+) -> tuple[dict[str, Any], dict[str, Decomposed]]:
+    """The variables of `factorize`, and what each layer's factors are worth.
+
+    Args:
+      variables: of one network.
+      plan: as `factorize`.
+      inputs: path → [rows, N], of the layers that are decomposed by `svd_outputs`; see `collect`.
+      key: as `factorize`.
+    """
+    key = jax.random.key(0) if key is None else key
+    params, found = variables["params"], {}
+    for path, entry in plan.items():
+        own = parameters(variables, path)
+        method, rank = checked(path, entry, own["kernel"])
+        given = (inputs or {}).get(path)
+        if method.needs_inputs and given is None:
+            raise UserError(f"layer {path!r}: {entry['method']} needs inputs to look at")
+        try:
+            changed, found[path] = layers.factors(method, own, rank, keys.stream(key, path), given)
+        except ValueError as error:
+            raise UserError(f"layer {path!r}: {error}") from error
+        params = _replaced(params, path.split("/"), changed)
+    return {**variables, "params": params}, found
+
+
+def collect(
+    model: nn.Module, variables: Any, plan: Plan, inputs: jax.Array | None, **kwargs: Any
+) -> dict[str, jax.Array]:
+    """What the layers that are to be decomposed by their outputs are given, path → [rows, N]."""
+    paths = tuple(path for path, entry in plan.items() if _needs_inputs(variables, path, entry))
+    if not paths or inputs is None:
+        return {}
+    met, _ = surgery.layers(model, variables, inputs, **kwargs)
+    for path in paths:
+        if path not in met:
+            raise unknown("layer", path, met)
+        if len(met[path].inputs) > 1:
+            raise UserError(
+                f"layer {path!r} is shared, by {len(met[path].inputs)} calls: decompose it by its "
+                "weights alone, as svd does"
+            )
+    seen = surgery.inputs_of(model, variables, inputs, paths, **kwargs)
+    return {p: layers.rows(met[p].layer, met[p].kernel, x) for p, (x,) in seen.items()}
+
+
+def checked(path: str, entry: Mapping[str, Any], kernel: Any) -> tuple[Method, Rank]:
+    """A plan's entry as method and rank.
+
+    Raises:
+      UserError: keys, method or rank that this kernel does not have.
+    """
+    if sorted(entry) != ["method", "rank"]:
+        raise UserError(f"layer {path!r}: the plan must say method and rank, not {dict(entry)}")
+    kind = layers.KINDS.get(len(kernel.shape))
+    if kind is None:
+        raise UserError(f"layer {path!r} has a kernel of shape {kernel.shape}: no method takes it")
+    if entry["method"] not in METHODS[kind]:
+        raise unknown(f"method of the {kind} layer {path!r}", entry["method"], METHODS[kind])
+    method = METHODS[kind][entry["method"]]
+    return method, _rank(path, entry["rank"], method.full(tuple(kernel.shape)))
+
+
+def parameters(variables: Any, path: str) -> Mapping[str, Any]:
+    """A layer's own parameters.
+
+    Raises:
+      UserError: there is no layer of that path with a kernel; suggests a near one.
+    """
+    known = [
+        "/".join(str(key.key) for key in keys[:-1])
+        for keys, _ in jax.tree_util.tree_leaves_with_path(variables["params"])
+        if getattr(keys[-1], "key", None) == "kernel"
+    ]
+    if path not in known:
+        raise unknown("layer", path, known)
+    return functools.reduce(operator.getitem, path.split("/"), variables["params"])
+
+
+def _needs_inputs(variables: Any, path: str, entry: Mapping[str, Any]) -> bool:
+    return checked(path, entry, parameters(variables, path)["kernel"])[0].needs_inputs
+
+
+def _rank(path: str, rank: Any, full: Rank) -> Rank:
+    wanted = "an integer" if isinstance(full, int) else "two integers, [inputs, outputs]"
+    given = [rank] if isinstance(full, int) else rank
+    most = (full,) if isinstance(full, int) else full
+    if not isinstance(given, list | tuple) or len(given) != len(most):
+        raise UserError(f"layer {path!r}: the rank must be {wanted}, not {rank!r}")
+    for one, largest in zip(given, most, strict=True):
+        if isinstance(one, bool) or not isinstance(one, int):
+            raise UserError(f"layer {path!r}: the rank must be {wanted}, not {rank!r}")
+        if not 1 <= one <= largest:
+            raise UserError(f"layer {path!r}: rank {one} is outside 1…{largest}, its full rank")
+    return given[0] if isinstance(full, int) else (given[0], given[1])
+
+
+def _replaced(tree: Mapping[str, Any], path: list[str], leaf: Any) -> dict[str, Any]:
+    """The tree with something else at `path`."""
+    head, *rest = path
+    return {**tree, head: _replaced(tree[head], rest, leaf) if rest else leaf}

@@ -1,0 +1,209 @@
+"""Layers as products of smaller ones: what each method makes of a kernel, and how it computes.
+
+`METHODS` is the table: a method is a row of stages, each a matrix product or a convolution with
+parameters `{"STAGE": {"kernel": …}}` under the layer's own path, then the layer's bias. Every
+stage's parameter is called `kernel`, so factors are pruned, decayed and counted as kernels are.
+"""
+
+# N M inputs and outputs of a matrix, KH KW window, K rank
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+
+from architectures import surgery
+from architectures.surgery import Layer
+from lowrank import cp, spatial, svd, tucker
+
+Rank = int | tuple[int, int]
+Kernels = Sequence[jax.Array]  # one a stage
+ROWS = 16_384  # patches that a data-aware decomposition looks at
+
+
+class Stage(NamedTuple):
+    """One product of a factorised layer."""
+
+    name: str
+    axes: str = ""  # "hw", "h", "w": along which the window, strides and padding are
+    depthwise: bool = False
+
+
+class Decomposed(NamedTuple):
+    """What a method made of a kernel."""
+
+    kernels: Kernels
+    error: jax.Array  # [], relative: of the kernel, or of the outputs on given inputs
+    converged: jax.Array | bool = True  # False: its iterations stopped while the error still fell
+
+
+class Method(NamedTuple):
+    """One way to factorise kernels of two or of four axes."""
+
+    stages: tuple[Stage, ...]
+    # kernel, rank, key, inputs of the layer as a matrix [rows, N] or None
+    decompose: Callable[[jax.Array, Any, jax.Array, jax.Array | None], Decomposed]
+    reconstruct: Callable[..., jax.Array]  # kernels of the stages → kernel
+    full: Callable[[tuple[int, ...]], Rank]  # shape of the kernel → the largest rank
+    needs_inputs: bool = False
+
+
+def _svd(kernel, rank, key, inputs):
+    left, right, error = svd.decompose(kernel, rank)
+    return Decomposed((left, right), error)
+
+
+def _svd_outputs(kernel, rank, key, inputs):
+    left, right, error = svd.decompose_outputs(kernel, inputs, rank)
+    return Decomposed((left, right), error)
+
+
+def _svd_window(kernel, rank, key, inputs):
+    first, last, error = svd.kernels(kernel, rank)
+    return Decomposed((first, last), error)
+
+
+def _svd_window_outputs(kernel, rank, key, inputs):
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    left, right, error = svd.decompose_outputs(matrix, inputs, rank)
+    return Decomposed((left.reshape(*kernel.shape[:3], -1), right[None, None]), error)
+
+
+def _spatial(kernel, rank, key, inputs):
+    vertical, horizontal, error = spatial.decompose(kernel, rank)
+    return Decomposed((vertical, horizontal), error)
+
+
+def _tucker(kernel, rank, key, inputs):
+    first, core, last, error = tucker.kernels(kernel, *rank)
+    return Decomposed((first, core, last), error)
+
+
+def _cp(kernel, rank, key, inputs):
+    found = cp.decompose(key, kernel, rank)
+    return Decomposed(cp.kernels(found.factors), found.error, found.converged)
+
+
+def _two_kernel(first, last):
+    return jnp.einsum("hwik,ko->hwio", first, last[0, 0])
+
+
+def _tucker_kernel(first, core, last):
+    return tucker.reconstruct(core, (None, None, first[0, 0], last[0, 0].T))
+
+
+def _cp_kernel(first, vertical, horizontal, last):
+    return cp.reconstruct((vertical[:, 0, 0], horizontal[0, :, 0], first[0, 0], last[0, 0].T))
+
+
+def _matrix_rank(shape: tuple[int, ...]) -> int:
+    return min(math.prod(shape[:-1]), shape[-1])
+
+
+def _spatial_rank(shape: tuple[int, ...]) -> int:
+    return min(shape[0] * shape[2], shape[1] * shape[3])
+
+
+def _tucker_rank(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[2], shape[3]
+
+
+def _cp_rank(shape: tuple[int, ...]) -> int:
+    return math.prod(shape) // max(shape)
+
+
+_PAIR = (Stage("left"), Stage("right"))
+_TWO = (Stage("first", "hw"), Stage("last"))
+_SPATIAL = (Stage("vertical", "h"), Stage("horizontal", "w"))
+_TUCKER = (Stage("first"), Stage("core", "hw"), Stage("last"))
+_CP = (
+    Stage("first"),
+    Stage("vertical", "h", depthwise=True),
+    Stage("horizontal", "w", depthwise=True),
+    Stage("last"),
+)
+METHODS: dict[str, dict[str, Method]] = {
+    "Dense": {
+        "svd": Method(_PAIR, _svd, jnp.matmul, _matrix_rank),
+        "svd_outputs": Method(_PAIR, _svd_outputs, jnp.matmul, _matrix_rank, True),
+    },
+    "Conv": {
+        "svd": Method(_TWO, _svd_window, _two_kernel, _matrix_rank),
+        "svd_outputs": Method(_TWO, _svd_window_outputs, _two_kernel, _matrix_rank, True),
+        "spatial": Method(_SPATIAL, _spatial, spatial.reconstruct, _spatial_rank),
+        "tucker": Method(_TUCKER, _tucker, _tucker_kernel, _tucker_rank),
+        "cp": Method(_CP, _cp, _cp_kernel, _cp_rank),
+    },
+}
+"""Kind of the layer → name → method. Sources: the modules that are named as the methods are."""
+
+
+KINDS = {2: "Dense", 4: "Conv"}  # axes of the kernel → kind
+
+
+def factors(
+    method: Method,
+    params: Mapping[str, Any],
+    rank: Rank,
+    key: jax.Array,
+    inputs: jax.Array | None = None,
+) -> tuple[dict[str, Any], Decomposed]:
+    """A layer's parameters with factors in place of its kernel, and what they are worth.
+
+    Args:
+      method: of `METHODS`.
+      params: `kernel`, and whatever else: it stays.
+      rank: within the method's range.
+      key: for methods that start at random.
+      inputs: [rows, N] what the layer is given, as `rows`; for methods that need them.
+    """
+    found = method.decompose(params["kernel"], rank, key, inputs)
+    rest = {name: leaf for name, leaf in params.items() if name != "kernel"}
+    dtype = params["kernel"].dtype
+    own = {
+        stage.name: {"kernel": kernel.astype(dtype)}
+        for stage, kernel in zip(method.stages, found.kernels, strict=True)
+    }
+    return {**own, **rest}, found
+
+
+def compute(method: Method, layer: Layer, params: Mapping[str, Any], x: jax.Array) -> jax.Array:
+    """The outputs of a factorised layer: what `surgery.override` puts in its place."""
+    kernels = [params[stage.name]["kernel"] for stage in method.stages]
+    x, bias, *kernels = promote_dtype(x, params.get("bias"), *kernels, dtype=layer.dtype)
+    for stage, kernel in zip(method.stages, kernels, strict=True):
+        if layer.kind == "Dense":
+            x = jnp.matmul(x, kernel, precision=layer.precision)
+        else:
+            groups = kernel.shape[-1] if stage.depthwise else 1
+            x = surgery.convolve(layer, x, kernel, stage.axes, groups)
+    return x if bias is None else x + bias
+
+
+def reconstruct(method: Method, params: Mapping[str, Any]) -> jax.Array:
+    """The kernel that the factors make up, [N, M] or [KH, KW, in, out]."""
+    return method.reconstruct(*(params[stage.name]["kernel"] for stage in method.stages))
+
+
+def rows(layer: Layer, kernel: tuple[int, ...], inputs: jax.Array) -> jax.Array:
+    """What a layer multiplies its kernel by, as a matrix [rows, N]: its inputs, or their patches.
+
+    Of more than `ROWS` an even selection.
+    """
+    if layer.kind == "Conv":
+        found = lax.conv_general_dilated_patches(
+            inputs.reshape((-1, *inputs.shape[-3:])),
+            kernel[:2],
+            layer.strides,
+            layer.padding,
+            rhs_dilation=layer.dilation,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        found = found.reshape(-1, kernel[2], math.prod(kernel[:2])).swapaxes(1, 2)
+        inputs = found.reshape(-1, math.prod(kernel[:3]))
+    inputs = inputs.reshape(-1, inputs.shape[-1])
+    return inputs[:: -(-len(inputs) // ROWS)]

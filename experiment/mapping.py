@@ -16,14 +16,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from experiment.mesh import BY_REPLICATE, REPLICATED, put
-from experiment.step import NEVER, Counts, Tally
+from experiment.step import NEVER, Counts, Model, Tally
 
 Form = Literal["looped", "single"]
 # Without it, a sum over an axis of one device is compiled as an all-reduce of that device alone.
@@ -33,7 +32,7 @@ _one_device_is_no_axis = getattr(
 )
 
 
-def default_form(model: nn.Module, example: jax.Array) -> Form:
+def default_form(model: Model, example: jax.Array) -> Form:
     """`single` for a model with convolutions that XLA computes on the CPU, `looped` otherwise.
 
     What the model lowers to decides: a convolution that a library computes is a call of it there.

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -16,6 +15,7 @@ from experiment import mapping
 from experiment import mesh as mesh_lib
 from experiment.data import Dataset
 from experiment.mesh import BY_REPLICATE
+from experiment.step import Model
 from experiment.streamed import SHARED, SPLIT, split_batches
 from experiment.streams import Streams
 
@@ -23,7 +23,7 @@ BATCH = 500
 
 
 def make(
-    model: nn.Module, dataset: Dataset | Streams, mesh: Mesh, form: mapping.Form
+    model: Model, dataset: Dataset | Streams, mesh: Mesh, form: mapping.Form
 ) -> Callable[[Any, str], tuple[Any, np.ndarray]]:
     """(variables, "validation" or "test") → (outputs, labels [N]).
 

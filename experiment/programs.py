@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -27,6 +26,7 @@ from experiment.step import (
     Counts,
     EvalFn,
     LossFn,
+    Model,
     Tally,
     TrainState,
     make_eval_step,
@@ -53,7 +53,7 @@ class Programs(NamedTuple):
 
 
 def make(
-    model: nn.Module,
+    model: Model,
     optimizer: optax.GradientTransformation,
     dataset: Dataset | Streams,
     mesh: Mesh,

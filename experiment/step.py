@@ -3,10 +3,9 @@
 # B batch, C classes
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,18 @@ from experiment import keys
 from experiment.errors import UserError
 
 NEVER = np.iinfo(np.int32).max  # the step of the first loss that was not finite, if all were
+
+
+class Model(Protocol):
+    """What is asked of a network: a Linen module has it, and `architectures.surgery.Network`."""
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """(key, example inputs) → variables."""
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """(variables, inputs, train=…) → logits; with `mutable`, those and what has changed."""
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -76,7 +87,7 @@ def count(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
     )
 
 
-def make_loss(model: nn.Module) -> LossFn:
+def make_loss(model: Model) -> LossFn:
     """Mean cross-entropy of a batch: (key, variables, batch) → (loss, (batch_stats, counts))."""
 
     def loss_fn(key, variables, batch):
@@ -157,7 +168,7 @@ def _refuse_own_statistics(updated: Any, axis: str) -> None:
             ) from None
 
 
-def make_eval_step(model: nn.Module) -> EvalFn:
+def make_eval_step(model: Model) -> EvalFn:
     """(variables, batch) → counts, with batch statistics as they are."""
 
     def eval_step(variables, batch):

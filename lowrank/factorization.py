@@ -5,7 +5,7 @@ A plan is path of a layer → `{"method": "tucker", "rank": [8, 8]}`, nested dic
 
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -53,21 +53,10 @@ def factorize(
     return override(model, plan), changed
 
 
-def override(model: Any, plan: Plan) -> Any:
+def override(model: Any, plan: Plan) -> Callable[..., Any]:
     """`model.apply` for variables that `decompose` has changed by this plan."""
-    chosen = {path: surgery_of(entry) for path, entry in plan.items()}
+    chosen = {path: _computed_by(entry) for path, entry in plan.items()}
     return surgery.override(model, chosen)
-
-
-def surgery_of(entry: Mapping[str, Any]) -> surgery.Override:
-    """What computes a layer that was factorised so."""
-
-    def compute(layer, params, inputs):
-        if layer.groups != 1:
-            raise UserError(f"layer {layer.path!r} has {layer.groups} groups: it is left alone")
-        return layers.compute(METHODS[layer.kind][entry["method"]], layer, params, inputs)
-
-    return compute
 
 
 def decompose(
@@ -150,7 +139,29 @@ def parameters(variables: Any, path: str) -> Mapping[str, Any]:
     ]
     if path not in known:
         raise unknown("layer", path, known)
+    return _at(variables, path)
+
+
+def reconstruct(variables: Any, path: str, entry: Mapping[str, Any]) -> jax.Array:
+    """The kernel that a layer's factors make up, of variables that `decompose` has changed."""
+    own = _at(variables, path)
+    kind = "Dense" if "left" in own else "Conv"
+    return layers.reconstruct(METHODS[kind][entry["method"]], own)
+
+
+def _at(variables: Any, path: str) -> Any:
     return functools.reduce(operator.getitem, path.split("/"), variables["params"])
+
+
+def _computed_by(entry: Mapping[str, Any]) -> surgery.Override:
+    """What computes a layer that was factorised so."""
+
+    def compute(layer, params, inputs):
+        if layer.groups != 1:
+            raise UserError(f"layer {layer.path!r} has {layer.groups} groups: it is left alone")
+        return layers.compute(METHODS[layer.kind][entry["method"]], layer, params, inputs)
+
+    return compute
 
 
 def _needs_inputs(variables: Any, path: str, entry: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from architectures.surgery import Layer
 from lowrank import cp, spatial, svd, tucker
 
 Rank = int | tuple[int, int]
+Shape = tuple[int, ...]
 Kernels = Sequence[jax.Array]  # one a stage
 ROWS = 16_384  # patches that a data-aware decomposition looks at
 
@@ -48,7 +49,8 @@ class Method(NamedTuple):
     # kernel, rank, key, inputs of the layer as a matrix [rows, N] or None
     decompose: Callable[[jax.Array, Any, jax.Array, jax.Array | None], Decomposed]
     reconstruct: Callable[..., jax.Array]  # kernels of the stages → kernel
-    full: Callable[[tuple[int, ...]], Rank]  # shape of the kernel → the largest rank
+    full: Callable[[Shape], Rank]  # shape of the kernel → the largest rank
+    shapes: Callable[[Shape, Any], tuple[Shape, ...]]  # of the kernel, rank → of the stages' ones
     needs_inputs: bool = False
 
 
@@ -100,20 +102,41 @@ def _cp_kernel(first, vertical, horizontal, last):
     return cp.reconstruct((vertical[:, 0, 0], horizontal[0, :, 0], first[0, 0], last[0, 0].T))
 
 
-def _matrix_rank(shape: tuple[int, ...]) -> int:
+def _matrix_rank(shape):
     return min(math.prod(shape[:-1]), shape[-1])
 
 
-def _spatial_rank(shape: tuple[int, ...]) -> int:
+def _spatial_rank(shape):
     return min(shape[0] * shape[2], shape[1] * shape[3])
 
 
-def _tucker_rank(shape: tuple[int, ...]) -> tuple[int, int]:
+def _tucker_rank(shape):
     return shape[2], shape[3]
 
 
-def _cp_rank(shape: tuple[int, ...]) -> int:
+def _cp_rank(shape):
     return math.prod(shape) // max(shape)
+
+
+def _two_shapes(shape, rank):
+    """Of a matrix's two factors, or of a window's first and last."""
+    return (*shape[:-1], rank), (*(1,) * (len(shape) - 2), rank, shape[-1])
+
+
+def _spatial_shapes(shape, rank):
+    height, width, inputs, outputs = shape
+    return (height, 1, inputs, rank), (1, width, rank, outputs)
+
+
+def _tucker_shapes(shape, rank):
+    height, width, inputs, outputs = shape
+    first, last = rank
+    return (1, 1, inputs, first), (height, width, first, last), (1, 1, last, outputs)
+
+
+def _cp_shapes(shape, rank):
+    height, width, inputs, outputs = shape
+    return (1, 1, inputs, rank), (height, 1, 1, rank), (1, width, 1, rank), (1, 1, rank, outputs)
 
 
 _PAIR = (Stage("left"), Stage("right"))
@@ -128,15 +151,17 @@ _CP = (
 )
 METHODS: dict[str, dict[str, Method]] = {
     "Dense": {
-        "svd": Method(_PAIR, _svd, jnp.matmul, _matrix_rank),
-        "svd_outputs": Method(_PAIR, _svd_outputs, jnp.matmul, _matrix_rank, True),
+        "svd": Method(_PAIR, _svd, jnp.matmul, _matrix_rank, _two_shapes),
+        "svd_outputs": Method(_PAIR, _svd_outputs, jnp.matmul, _matrix_rank, _two_shapes, True),
     },
     "Conv": {
-        "svd": Method(_TWO, _svd_window, _two_kernel, _matrix_rank),
-        "svd_outputs": Method(_TWO, _svd_window_outputs, _two_kernel, _matrix_rank, True),
-        "spatial": Method(_SPATIAL, _spatial, spatial.reconstruct, _spatial_rank),
-        "tucker": Method(_TUCKER, _tucker, _tucker_kernel, _tucker_rank),
-        "cp": Method(_CP, _cp, _cp_kernel, _cp_rank),
+        "svd": Method(_TWO, _svd_window, _two_kernel, _matrix_rank, _two_shapes),
+        "svd_outputs": Method(
+            _TWO, _svd_window_outputs, _two_kernel, _matrix_rank, _two_shapes, True
+        ),
+        "spatial": Method(_SPATIAL, _spatial, spatial.reconstruct, _spatial_rank, _spatial_shapes),
+        "tucker": Method(_TUCKER, _tucker, _tucker_kernel, _tucker_rank, _tucker_shapes),
+        "cp": Method(_CP, _cp, _cp_kernel, _cp_rank, _cp_shapes),
     },
 }
 """Kind of the layer → name → method. Sources: the modules that are named as the methods are."""

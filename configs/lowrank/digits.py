@@ -1,0 +1,17 @@
+"""What do fewer ranks cost? The smoke test: seconds, no files needed.
+
+    python -m lowrank.main --config=configs/lowrank/digits.py --workdir=runs/lowrank_digits
+
+LeNet-300-100 on scikit-learn's 8×8 digits, by SVD and by its data-aware form, three replicates.
+"""
+
+from configs.lowrank import base
+
+
+def get_config():
+    """See the module's docstring."""
+    config = base.get_config()
+    config.data.validation_examples = 300
+    config.decompose.methods = ("svd", "svd_outputs")
+    config.decompose.shares = (0.5, 0.25, 0.1)
+    return config

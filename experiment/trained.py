@@ -1,0 +1,110 @@
+"""Variables of networks that were trained before: a run's, or a file of arrays."""
+
+# R replicates
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiment import identity
+from experiment.errors import UserError
+from experiment.run import Run
+
+
+def load(path: str | Path, unit: str) -> Any:
+    """The variables that a finished unit of a run, or a file, holds.
+
+    Args:
+      path: a run's folder; or an `.npz` file whose arrays are named by their place, as
+        `params/fc1/kernel`. What it holds is data: nothing of it is executed.
+      unit: of the run, such as `levels/00/ticket`.
+
+    Returns:
+      Nested dicts of numpy arrays: a run's with a leading replicate axis.
+
+    Raises:
+      UserError: there is no such file, run or unit (lists those there are), or it is damaged.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        return _from_file(path)
+    identity.read_about(path)
+    run = Run(path)
+    if not run.unit(unit).done:
+        there = ", ".join(run.units()) or "none"
+        raise UserError(f"{path} has no finished {unit} (finished: {there})")
+    tree, _ = run.unit(unit).result()
+    found = tree["variables"] if isinstance(tree, dict) else tree[-1]  # a ticket's are its last
+    if not isinstance(found, dict) or "params" not in found:
+        raise UserError(f"{unit} of {path} holds no variables of a network")
+    return found
+
+
+def save(path: str | Path, variables: Any) -> None:
+    """Write an `.npz` file that `load` reads."""
+    flat = {
+        "/".join(str(key.key) for key in keys): np.asarray(leaf)
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(variables)
+    }
+    np.savez(path, **flat)  # type: ignore[arg-type]
+
+
+def replicated(variables: Any, shapes: Any, replicates: int, where: str) -> Any:
+    """The variables with a leading replicate axis, checked against the network's shapes.
+
+    Args:
+      variables: what `load` gave; leaves with the shapes, or with a replicate axis before them.
+      shapes: of the network's variables, without that axis.
+      replicates: R; variables without the axis are taken R times.
+      where: what errors call their place.
+
+    Raises:
+      UserError: other leaves, shapes or replicates; entries that are not finite.
+    """
+    given, wanted = _flat(variables), _flat(shapes)
+    if given.keys() != wanted.keys():
+        differing = ", ".join(sorted(given.keys() ^ wanted.keys()))
+        raise UserError(f"{where} holds another network than the config's: {differing} differ")
+    found = {}
+    for name, leaf in given.items():
+        shape = tuple(wanted[name].shape)
+        if leaf.shape == shape:
+            leaf = np.broadcast_to(leaf, (replicates, *shape))
+        if leaf.shape != (replicates, *shape):
+            raise UserError(
+                f"{where}: {name} has the shape {leaf.shape}, not {shape} or {(replicates, *shape)}"
+            )
+        if not np.isfinite(leaf).all():
+            raise UserError(f"{where}: {np.sum(~np.isfinite(leaf))} entries of {name} not finite")
+        found[name] = leaf
+    structure = jax.tree.structure(shapes)
+    return jax.tree.unflatten(structure, [found[name] for name in wanted])
+
+
+def _from_file(path: Path) -> Any:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            flat = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is no readable file of arrays: {error}") from error
+    tree: dict[str, Any] = {}
+    for name, array in flat.items():
+        *parents, last = name.split("/")
+        inner = tree
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"{path}: {name} lies inside an array")
+        inner[last] = array
+    if "params" not in tree:
+        raise UserError(f"{path} has no arrays named params/…")
+    return tree
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+    return {
+        "/".join(str(key.key) for key in keys): leaf
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

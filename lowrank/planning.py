@@ -1,0 +1,121 @@
+"""From trained kernels to a plan: methods and ranks of all layers together."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from architectures.surgery import Reached
+from experiment.errors import UserError
+from lowrank import candidates, ranks, timing
+from lowrank.candidates import DENSE
+from lowrank.layers import METHODS
+from lowrank.ranks import Candidate
+
+MEASURES: dict[str, candidates.CostFn] = {
+    "macs": candidates.macs,
+    "parameters": candidates.parameters,
+    "milliseconds": timing.cost,
+}
+JOINT = "any"  # a sweep that may choose another method for each layer
+Table = Mapping[str, list[Candidate]]  # path → candidates, `dense` first
+Faster = Callable[[str, Candidate], bool]
+
+
+class Planned(NamedTuple):
+    """A plan, and what became of layers whose factors are not faster on this machine."""
+
+    plan: dict[str, dict[str, Any]]
+    slow: list[str]  # left dense, or at a lower rank, for that reason
+    needed: list[str]  # factorised though slower: without, the budget cannot be met
+
+
+def names(method: str) -> tuple[str, ...]:
+    """The methods of a sweep's method: `any` is all that look at weights alone.
+
+    A layer that has no such method (dense layers, 1×1 convolutions) is decomposed by `svd`.
+    """
+    if method == JOINT:
+        return tuple(name for name, kind in METHODS["Conv"].items() if not kind.needs_inputs)
+    return tuple(dict.fromkeys((method, "svd")))
+
+
+def by_budget(table: Table, budget: int, faster: Faster) -> Planned:
+    """The least sum of squared errors within a budget, of what is faster than the dense layer.
+
+    Candidates are timed as they are chosen; one that is not faster goes, with all of its layer
+    that cost more, and the choice is made again. Where the budget could not be met without, it
+    stays.
+
+    Raises:
+      UserError: the budget is below the cheapest choice.
+    """
+    slow: dict[str, None] = {}
+    needed: dict[str, None] = {}
+    while True:
+        chosen = ranks.choose(table, budget)
+        late = [p for p, c in chosen.items() if c.method != DENSE and not faster(p, c)]
+        late = [path for path in late if path not in needed]
+        if not late:
+            return Planned(_as_plan(chosen), list(slow), list(needed))
+        for path in late:
+            dense, *options = table[path]
+            rest = [dense, *(c for c in options if c.cost < chosen[path].cost)]
+            others = sum(min(c.cost for c in o) for p, o in table.items() if p != path)
+            if others + min(c.cost for c in rest) <= budget:
+                table = {**table, path: rest}
+                slow[path] = None
+            else:
+                needed[path] = None
+
+
+def by_rule(
+    reached: Mapping[str, Reached],
+    kernels: Mapping[str, np.ndarray],
+    method: str,
+    rule: Callable[[np.ndarray], int],
+    cost: candidates.CostFn,
+    faster: Faster,
+) -> Planned:
+    """Each layer's ranks by a rule on its matrices, the mean over replicates, 1 at least.
+
+    Layers that would cost more than they do dense, or are not faster, are left.
+
+    Args:
+      reached: the layers.
+      kernels: path → [R, …].
+      method: one that has matrices; `svd` where a layer lacks it.
+      rule: matrix → rank.
+      cost: what is to become less.
+      faster: is a candidate faster than its dense layer?
+    """
+    plan, slow = {}, []
+    for path, layer in reached.items():
+        own = method if candidates.applies(layer, method) else "svd"
+        rank = candidates.rank_by_rule(kernels[path], own, rule)
+        if layer.layer.groups != 1 or cost(layer, own, rank) >= cost(layer, DENSE, None):
+            continue
+        if faster(path, Candidate(own, rank, 0, 0.0)):
+            plan[path] = _entry(own, rank)
+        else:
+            slow.append(path)
+    return Planned(plan, slow, [])
+
+
+def has_rules(method: str) -> None:
+    """Refuse a method whose ranks no rule on matrices can choose.
+
+    Raises:
+      UserError: it is one.
+    """
+    if method not in candidates.MATRICES:
+        known = ", ".join(candidates.MATRICES)
+        raise UserError(f"the ranks of {method!r} are chosen by budget alone (by rule: {known})")
+
+
+def _as_plan(chosen: Mapping[str, Candidate]) -> dict[str, dict[str, Any]]:
+    return {p: _entry(c.method, c.rank) for p, c in chosen.items() if c.method != DENSE}
+
+
+def _entry(method: str, rank: Any) -> dict[str, Any]:
+    return {"method": method, "rank": list(rank) if isinstance(rank, tuple) else rank}

@@ -1,0 +1,122 @@
+"""python -m lowrank.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
+
+import functools
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiment import config as config_lib
+from experiment import figures
+from experiment.checkpoint import write_atomically
+from experiment.entry import run_main
+from experiment.report import Rows, console, draw_again, plus_minus, text_table
+from lowrank import plots, results
+from lowrank.candidates import DENSE
+from lowrank.results import Factorised, Results
+
+NOTE = (
+    "Accuracies are mean ± sample standard deviation over {replicates} replicates, on the test "
+    "split, of the last step. Multiply-adds are those of convolutions and linear layers, for one "
+    "image, from the traced computation; parameters are counted in the trees. Milliseconds are "
+    "medians of calls that took turns with the original's, on this run's machine. A plan is the "
+    "same for all replicates."
+)
+
+
+def show(folders: Sequence[Path]) -> None:
+    """Print the tables of each run, draw its figures, write its page."""
+    terminal = console()
+    for run in [results.read(folder) for folder in folders]:
+        terminal.print(text_table(f"{run.name}: networks", _network_table(run)))
+        for line in _remarks(run):
+            terminal.print(line, soft_wrap=True)
+        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+
+
+def _write_page(run: Results) -> Path:
+    folder = run.folder / "figures"
+    sections = [("What is counted", f"<p>{NOTE.format(replicates=run.config['replicates'])}</p>")]
+    if run.points:
+        drawn = figures.picture(*plots.accuracy(run, folder / "accuracy.png"))
+        sections.append(("Accuracy against cost", drawn))
+    sections.append(("Networks", figures.table(*_network_table(run))))
+    if remarks := _remarks(run):
+        sections.append(
+            (
+                "Layers left as they are",
+                f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in remarks)}</ul>",
+            )
+        )
+    if run.points:
+        drawn = figures.picture(*plots.spectra(run, folder / "spectra.png"))
+        sections.append(("Singular values", drawn))
+    for point in run.points:
+        sections.append((f"Layers of {point.point.name}", figures.table(*_layer_table(point))))
+    sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
+    sections.append(("Made with", figures.listing(config_lib.flatten(run.about))))
+    page = run.folder / "report.html"
+    write_atomically(page, figures.page(run.name, sections))
+    return page
+
+
+def _network_table(run: Results) -> Rows:
+    """A row a network; × is the share of the original's, of times in the same measurement."""
+    scratch = any(point.scratch for point in run.points)
+    header = ["network", "parameters", "MACs", "×", "before", "fine-tuned"]
+    header += ["scratch"] * scratch
+    for batch in run.original.milliseconds:
+        header += [f"ms at {batch}", "×"]
+    first = run.original
+    rows = [["original", f"{first.parameters:,}", f"{first.macs:,}", "1.00"]]
+    rows[0] += ["", plus_minus(first.test, 4), *[""] * scratch]
+    for own in first.milliseconds.values():
+        rows[0] += [f"{own[0]:.3f}", "1.00"]
+    for point in run.points:
+        row = [point.point.name, f"{point.parameters:,}", f"{point.macs:,}"]
+        row += [f"{point.macs / first.macs:.2f}"]
+        row += [plus_minus(point.before, 4), plus_minus(point.test, 4)]
+        row += [plus_minus(point.scratch.test, 4) if point.scratch else ""] * scratch
+        for before, after in point.milliseconds.values():
+            row += [f"{after:.3f}", f"{after / before:.2f}"]
+        rows.append(row)
+    return header, rows
+
+
+def _layer_table(point: Factorised) -> Rows:
+    """A row a layer: what was done, and what it costs before and after."""
+    header = ["layer", "kernel", "method", "rank", "relative error"]
+    header += ["parameters", "→", "multiply-adds", "→", "ms of 128", "→"]
+    rows = []
+    for own in point.layers:
+        dense = own["method"] == DENSE
+        rank = "" if dense else str(own["rank"]).strip("[]")
+        error = "" if dense else f"{np.mean(point.errors[own['path']]):.4f}"
+        row = [own["path"], "×".join(map(str, own["shape"])), own["method"], rank, error]
+        for key in ("parameters", "macs"):
+            row += [f"{own[key][0]:,}", "" if dense else f"{own[key][1]:,}"]
+        before, after = own["milliseconds"]
+        rows.append([*row, f"{before:.3f}", "" if dense else f"{after:.3f}"])
+    return header, rows
+
+
+def _remarks(run: Results) -> list[str]:
+    """Layers that were not factorised, or against what was measured, and why."""
+    found = []
+    for point in run.points:
+        for paths, why in (
+            (point.slow, "factors of the chosen rank were not faster: dense, or at a lower rank"),
+            (point.needed, "factorised though not faster, as the budget needs it"),
+        ):
+            if paths:
+                found.append(f"{point.point.name}: {', '.join(paths)}: {why}")
+    if run.points:
+        found += [f"{path}: {why}" for path, why in run.points[0].not_reached.items()]
+    return found
+
+
+main = functools.partial(draw_again, show, __doc__)
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,120 @@
+"""The numbers of a run, read back from its folder: what tables and figures are made of."""
+
+# R replicates
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiment import identity
+from experiment import run as run_lib
+from experiment.errors import UserError
+from lowrank import factorization, spec
+from lowrank.spec import Point
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What one network costs, and how often it is right."""
+
+    test: list[float]  # accuracy, [R]
+    parameters: int
+    macs: int  # multiply-adds of one example
+    milliseconds: dict[str, list[float]]  # batch size → the original's, its own, in one run
+
+
+@dataclasses.dataclass(frozen=True)
+class Factorised(Network):
+    """A point of the sweep. `test` is after fine-tuning."""
+
+    point: Point
+    plan: dict[str, dict[str, Any]]
+    before: list[float]  # test accuracy before fine-tuning, [R]
+    errors: dict[str, list[float]]  # path → relative error, [R]
+    layers: list[dict[str, Any]]  # a row each; see `training`
+    slow: list[str]
+    needed: list[str]
+    not_reached: dict[str, str]
+    scratch: Network | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """A run and its finished points, method by method."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    about: dict[str, Any]  # versions, commit
+    original: Network
+    points: list[Factorised]
+
+    def by_method(self) -> dict[str, list[Factorised]]:
+        """Points of each method, the cheapest first."""
+        found: dict[str, list[Factorised]] = {}
+        for point in sorted(self.points, key=lambda point: point.macs):
+            found.setdefault(point.point.method, []).append(point)
+        return dict(sorted(found.items()))
+
+    def kernels(self) -> dict[str, np.ndarray]:
+        """Path → [R, …]: the original's kernels of the layers in the tables; verified."""
+        variables = load(self.folder, "original")
+        rows = self.points[0].layers if self.points else []
+        paths = [row["path"] for row in rows]
+        return {p: np.asarray(factorization.parameters(variables, p)["kernel"]) for p in paths}
+
+
+def read(workdir: str | Path) -> Results:
+    """The finished part of a run.
+
+    Raises:
+      UserError: no run, no finished network yet, or a damaged checkpoint.
+    """
+    folder = Path(workdir)
+    about = identity.read_about(folder)
+    config = about.pop("config")
+    run = run_lib.Run(folder)
+    if not run.unit("original").done:
+        raise UserError(f"{folder} has no finished network yet")
+    found = [
+        _point(run, point)
+        for point in spec.from_config(config).decompose.points
+        if run.unit(spec.sweep_name(point)).done
+    ]
+    original = _network(run, "original")
+    return Results(folder.resolve().name, folder, config, about, original, found)
+
+
+def load(workdir: str | Path, unit: str) -> Any:
+    """Variables of a finished unit, `original` or such as `sweep/svd-0.5`: leaves [R, …]; verified.
+
+    Raises:
+      UserError: the run has no such unit (lists those it has), or its checkpoint is damaged.
+    """
+    run = run_lib.Run(Path(workdir))
+    if not run.unit(unit).done:
+        there = ", ".join(run.units()) or "none"
+        raise UserError(f"{workdir} has no finished {unit} (finished: {there})")
+    return run.unit(unit).result()[0]["variables"]
+
+
+def _point(run: run_lib.Run, point: Point) -> Factorised:
+    planned = run.unit(spec.plan_name(point)).result()[1]
+    metadata = run.unit(spec.sweep_name(point)).result()[1]
+    scratch = spec.scratch_name(point)
+    return Factorised(
+        **dataclasses.asdict(_network(run, spec.sweep_name(point))),
+        **{key: planned[key] for key in ("plan", "layers", "slow", "needed", "not_reached")},
+        point=point,
+        before=metadata["before"]["test"],
+        errors=metadata["errors"],
+        scratch=_network(run, scratch) if run.unit(scratch).done else None,
+    )
+
+
+def _network(run: run_lib.Run, unit: str) -> Network:
+    metadata = run.unit(unit).result()[1]
+    names = (field.name for field in dataclasses.fields(Network))
+    return Network(**{name: metadata[name] for name in names})

@@ -1,0 +1,188 @@
+"""The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiment import config as config_lib
+from experiment.errors import UserError, unknown
+from experiment.mesh import MeshSpec
+from experiment.optim import OptimizerSpec
+from experiment.spec import (
+    SHARED,
+    CheckpointSpec,
+    LogSpec,
+    TrainSpec,
+    check_counts,
+    check_integers,
+    check_keys,
+)
+from lowrank import planning, ranks
+from lowrank.layers import METHODS
+
+RULES = ("budget", "energy", "vbmf")
+
+
+class Point(NamedTuple):
+    """One factorised network of the sweep."""
+
+    method: str
+    share: float  # of the cost, or of the energy; 0 where neither decides
+
+    @property
+    def name(self) -> str:
+        """`tucker-0.25`, `svd-vbmf`."""
+        return f"{self.method}-{self.share:g}" if self.share else f"{self.method}-vbmf"
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceSpec:
+    """`source`: a network that was trained before.
+
+    Attributes:
+      path: folder of a run, or an `.npz` file (see `experiment.trained`); "" = train one.
+      unit: of the run.
+    """
+
+    path: str
+    unit: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DecomposeSpec:
+    """`decompose`: the sweep.
+
+    Attributes:
+      methods: a sweep each, of `svd`, `svd_outputs`, `spatial`, `tucker`, `cp`, `any`.
+      ranks: what chooses them: `budget`, `energy`, `vbmf`.
+      shares: of the dense layers' cost (`budget`), of the energy (`energy`); unused by `vbmf`.
+      measure: what budgets count: `macs`, `parameters`, `milliseconds`.
+      leave: patterns (fnmatch) of layers that are left alone.
+      keep_slow: factorise layers also where that is not faster on this machine.
+      scratch: train each plan from its own decomposed initialisation too, as a control.
+      frobenius_decay: weight of half the squared norm of the reassembled kernels in the loss.
+    """
+
+    methods: tuple[str, ...]
+    ranks: str
+    shares: tuple[float, ...]
+    measure: str
+    leave: tuple[str, ...]
+    keep_slow: bool
+    scratch: bool
+    frobenius_decay: float
+
+    def __post_init__(self) -> None:
+        known = (*METHODS["Conv"], planning.JOINT)
+        for key in ("methods", "shares", "leave"):
+            if not isinstance(getattr(self, key), tuple | list):
+                raise UserError(f"decompose.{key}={getattr(self, key)!r} must be a sequence")
+        for method in self.methods:
+            if method not in known:
+                raise unknown("decompose.methods", method, known)
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise UserError(f"decompose.methods={self.methods} must name methods, each once")
+        for key, names in (("ranks", RULES), ("measure", planning.MEASURES)):
+            if getattr(self, key) not in names:
+                raise unknown(f"decompose.{key}", getattr(self, key), names)
+        for share in self.shares:
+            if not isinstance(share, int | float) or not 0 < share <= 1:
+                raise UserError(f"decompose.shares={self.shares} must lie in (0, 1]")
+        if self.ranks != "vbmf" and not self.shares:
+            raise UserError("decompose.shares is empty: give shares in (0, 1], as (0.5, 0.25)")
+        if len(set(self.shares)) < len(self.shares):
+            raise UserError(f"decompose.shares={self.shares} must name each share once")
+        if self.ranks != "budget":
+            for method in self.methods:
+                planning.has_rules(method)
+        if not 0 <= self.frobenius_decay < np.inf:
+            raise UserError(f"decompose.frobenius_decay={self.frobenius_decay} must be at least 0")
+
+    @property
+    def points(self) -> list[Point]:
+        """Method by method, the dearest first."""
+        shares = (0.0,) if self.ranks == "vbmf" else sorted(self.shares, reverse=True)
+        return [Point(method, float(share)) for method in self.methods for share in shares]
+
+    def rule(self, share: float) -> Callable[[np.ndarray], int]:
+        """What chooses the rank of a matrix, if no budget does."""
+        if self.ranks == "vbmf":
+            return ranks.vbmf
+        return lambda matrix: ranks.energy(matrix, share)
+
+    def left(self, path: str) -> bool:
+        """Is the layer to be left alone?"""
+        return any(fnmatchcase(path, pattern) for pattern in self.leave)
+
+
+SECTIONS: dict[str, Any] = {
+    **SHARED,
+    "source": SourceSpec,
+    "decompose": DecomposeSpec,
+    "fine_tune": TrainSpec,
+    "fine_tune_optimizer": OptimizerSpec,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LowRankSpec:
+    """A whole experiment."""
+
+    seed: int
+    replicates: int
+    eval_every: int
+    source: SourceSpec
+    train: TrainSpec
+    optimizer: OptimizerSpec
+    decompose: DecomposeSpec
+    fine_tune: TrainSpec
+    fine_tune_optimizer: OptimizerSpec
+    mesh: MeshSpec
+    checkpoint: CheckpointSpec
+    log: LogSpec
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+
+
+def from_config(config: Mapping[str, Any]) -> LowRankSpec:
+    """Check a resolved config (nested dicts) and turn it into a spec.
+
+    Raises:
+      UserError: names the key that is wrong and what would be right.
+    """
+    own = [field.name for field in dataclasses.fields(LowRankSpec)]
+    check_keys(config, [*own, "data", "model"])
+    numbers = ("seed", "replicates", "eval_every")
+    check_integers(config, numbers)
+    return LowRankSpec(
+        **{key: config[key] for key in numbers},
+        **{key: config_lib.build(kind, config[key], key) for key, kind in SECTIONS.items()},
+    )
+
+
+def plan_name(point: Point) -> str:
+    """`plans/tucker-0.25`: what is done to which layer."""
+    return f"plans/{point.name}"
+
+
+def sweep_name(point: Point) -> str:
+    """`sweep/tucker-0.25`: decomposed and fine-tuned."""
+    return f"sweep/{point.name}"
+
+
+def scratch_name(point: Point) -> str:
+    """`scratch/tucker-0.25`: the same layers, trained from their initialisation."""
+    return f"scratch/{point.name}"
+
+
+def unit_names(spec: LowRankSpec) -> list[str]:
+    """All units of a run, in the order in which they are done."""
+    found = ["original"]
+    for point in spec.decompose.points:
+        found += [plan_name(point), sweep_name(point)]
+        found += [scratch_name(point)] if spec.decompose.scratch else []
+    return found

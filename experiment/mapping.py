@@ -25,6 +25,8 @@ from experiment.mesh import BY_REPLICATE, REPLICATED, put
 from experiment.step import NEVER, Counts, Model, Tally
 
 Form = Literal["looped", "single"]
+# LLVM spends a fifth of a second on the random numbers of every layer otherwise.
+QUICKLY = {"xla_backend_optimization_level": 1}
 # Without it, a sum over an axis of one device is compiled as an all-reduce of that device alone.
 # JAX calls the switch temporary: where it is gone, results are the same and those are left over.
 _one_device_is_no_axis = getattr(
@@ -56,15 +58,17 @@ def sharded(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, **opt
     return jax.jit(on_mesh, **options)
 
 
-def each_replicate(mesh: Mesh, function: Callable, shared: int = 0) -> Any:
+def each_replicate(mesh: Mesh, function: Callable, shared: int = 0, once: bool = False) -> Any:
     """The function of one replicate mapped over the leading axis of its arguments, compiled.
 
     Its last `shared` arguments are the same for all replicates. Nothing crosses replicates.
+    `once`: it is called so seldom that compiling it fast matters, not what it takes then.
     """
     own = len(inspect.signature(function).parameters) - shared
     mapped = jax.vmap(function, in_axes=(0,) * own + (None,) * shared)
     specs = (BY_REPLICATE,) * own + (REPLICATED,) * shared
-    return sharded(mesh, mapped, specs, BY_REPLICATE)
+    options = {"compiler_options": QUICKLY} if once and jax.default_backend() == "cpu" else {}
+    return sharded(mesh, mapped, specs, BY_REPLICATE, **options)
 
 
 def each(form: Form) -> Callable[[Callable], Callable]:

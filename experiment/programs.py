@@ -71,7 +71,7 @@ def make(
     example = jnp.zeros((1, *dataset.shape))
     form = form or mapping.default_form(model, example)
 
-    init = mapping.each_replicate(mesh, lambda key: model.init(key, example))
+    init = mapping.each_replicate(mesh, lambda key: model.init(key, example), once=True)
     train_step = make_train_step(loss or make_loss(model), optimizer, axis="data")
     eval_step = evaluate or make_eval_step(model)
 

@@ -87,17 +87,17 @@ def _network_table(run: Results) -> Rows:
 def _layer_table(point: Factorised) -> Rows:
     """A row a layer: what was done, and what it costs before and after."""
     header = ["layer", "kernel", "method", "rank", "relative error"]
-    header += ["parameters", "→", "multiply-adds", "→", "ms of 128", "→"]
+    header += ["parameters", "MACs", "ms of 128"]
     rows = []
     for own in point.layers:
         dense = own["method"] == DENSE
         rank = "" if dense else str(own["rank"]).strip("[]")
         error = "" if dense else f"{np.mean(point.errors[own['path']]):.4f}"
         row = [own["path"], "×".join(map(str, own["shape"])), own["method"], rank, error]
-        for key in ("parameters", "macs"):
-            row += [f"{own[key][0]:,}", "" if dense else f"{own[key][1]:,}"]
-        before, after = own["milliseconds"]
-        rows.append([*row, f"{before:.3f}", "" if dense else f"{after:.3f}"])
+        for key, form in (("parameters", ","), ("macs", ","), ("milliseconds", ".3f")):
+            before, after = (format(value, form) for value in own[key])
+            row.append(before if dense else f"{before} → {after}")
+        rows.append(row)
     return header, rows
 
 

@@ -62,6 +62,8 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
     shapes = architectures.shapes(model, dataset.shape)
     if not reached(spec, model, shapes, dataset.shape)[0]:
         raise UserError("decompose.leave: no layer is left to decompose")
+    if isinstance(dataset, Streams) and "svd_outputs" in spec.decompose.methods:
+        raise UserError("svd_outputs looks at images in memory: set data.stream=false")
     batch = max(spec.train.batch_size, spec.fine_tune.batch_size)
     mesh = mesh_lib.for_run(spec.mesh, spec.replicates, batch, dataset.examples)
 
@@ -280,6 +282,7 @@ def _initial(experiment: Experiment) -> Any:
     init = mapping.each_replicate(
         experiment.mesh,
         lambda root: experiment.model.init(keys.stream(root, "init"), example),
+        once=True,
     )
     return init(experiment.roots)
 

@@ -1,0 +1,22 @@
+r"""How few multiply-adds do dense layers need? LeNet-300-100 on Fashion-MNIST.
+
+    python -m lowrank.main --config=configs/lowrank/lenet300_fashion_mnist.py \
+        --workdir=runs/lowrank_lenet300 --config.data.source=idx \
+        --config.data.dir=/usr/share/datasets/fashion-mnist
+
+As `lenet5_fashion_mnist.py`, by SVD of the weights and of the outputs, with each plan also trained
+from its decomposed initialisation.
+Source of that control: Khodak et al., arXiv:2105.01029 (spectral initialisation).
+"""
+
+from configs.lowrank import lenet5_fashion_mnist
+
+
+def get_config():
+    """See the module's docstring."""
+    config = lenet5_fashion_mnist.get_config()
+    config.model.name = "lenet_300_100"
+    config.decompose.methods = ("svd", "svd_outputs")
+    config.decompose.shares = (0.5, 0.33, 0.2, 0.1, 0.05)
+    config.decompose.scratch = True
+    return config

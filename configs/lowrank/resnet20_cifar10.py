@@ -1,0 +1,16 @@
+"""How few multiply-adds does ResNet-20 need on CIFAR-10?
+
+    python -m lowrank.main --config=configs/lowrank/resnet20_cifar10.py \\
+        --workdir=runs/lowrank_resnet20
+
+As `vgg16_cifar10.py`.
+"""
+
+from configs.lowrank import vgg16_cifar10
+
+
+def get_config():
+    """See the module's docstring."""
+    config = vgg16_cifar10.get_config()
+    config.model.name = "resnet_20"
+    return config

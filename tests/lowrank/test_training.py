@@ -1,0 +1,210 @@
+"""The command, end to end, on a tiny network: units, plans, report, errors, continuing."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import architectures
+from architectures.macs import multiply_adds
+from experiment import data, trained
+from experiment.errors import UserError
+from experiment.interruption import Interrupted, Interruption
+from lowrank import factorization, results, training
+from lowrank.training import make_objective
+from tests.lottery.small import assert_same_tree
+from tests.lowrank import small
+
+BOTH = ("svd", "svd_outputs")
+SCRATCH = "--config.decompose.scratch=true"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lowrank") / "run"
+    printed = small.run(folder, SCRATCH, methods=BOTH)
+    return folder, printed
+
+
+def test_every_point_has_a_plan_a_sweep_and_a_control(finished):
+    folder, printed = finished
+    for point in ("svd-0.5", "svd_outputs-0.5"):
+        assert point in printed
+        for unit in ("plans", "sweep", "scratch"):
+            assert (folder / f"checkpoints/{unit}/{point}/final").is_dir()
+    page = (folder / "report.html").read_text()
+    assert page.count("<img") == 2
+    assert "scratch" in page
+
+
+def test_costs_and_accuracies_are_those_of_the_saved_networks(finished):
+    folder, _ = finished
+    run = results.read(folder)
+    model = architectures.build(run.config, 10)
+    dataset = data.load(run.config)
+    inputs = data.normalize(dataset, jax.numpy.asarray(dataset.test.images))
+    for point in run.points:
+        apply = factorization.override(model, point.plan)
+        variables = results.load(folder, f"sweep/{point.point.name}")
+        for r in range(2):
+            own = jax.tree.map(lambda leaf, r=r: leaf[r], variables)
+            right = np.asarray(apply(own, inputs)).argmax(-1) == dataset.test.labels
+            assert right.mean() == pytest.approx(point.test[r], abs=1e-6)
+        assert point.macs == multiply_adds(apply, own, inputs[:1])
+        assert point.parameters == sum(leaf.size for leaf in jax.tree.leaves(own))
+        assert point.macs <= 0.5 * run.original.macs
+        assert sum(row["macs"][1] for row in point.layers) == point.macs
+        assert sum(row["macs"][0] for row in point.layers) == run.original.macs
+
+
+def test_before_fine_tuning_it_is_the_decomposed_original(finished):
+    folder, _ = finished
+    run = results.read(folder)
+    model = architectures.build(run.config, 10)
+    dataset = data.load(run.config)
+    inputs = data.normalize(dataset, jax.numpy.asarray(dataset.test.images))
+    (point, _) = run.points
+    original = results.load(folder, "original")
+    for r in range(2):
+        own = jax.tree.map(lambda leaf, r=r: jax.numpy.asarray(leaf[r]), original)
+        apply, changed = factorization.factorize(model, own, point.plan)
+        right = np.asarray(apply(changed, inputs)).argmax(-1) == dataset.test.labels
+        assert right.mean() == pytest.approx(point.before[r], abs=1e-6)
+        kernel = own["params"]["fc1"]["kernel"]
+        found = factorization.reconstruct(changed, "fc1", point.plan["fc1"])
+        error = np.linalg.norm(kernel - found) / np.linalg.norm(kernel)
+        assert point.errors["fc1"][r] == pytest.approx(error, abs=1e-5)
+
+
+def test_fine_tuning_trains_and_the_control_starts_anew(finished):
+    run = results.read(finished[0])
+    (svd, outputs) = run.points
+    assert np.mean(svd.test) > np.mean(svd.before) + 0.02
+    assert np.mean(outputs.before) > np.mean(svd.before)  # it has looked at data
+    assert svd.scratch is not None
+    assert svd.scratch.macs == svd.macs
+    assert svd.scratch.test != svd.test
+
+
+def test_the_same_command_shows_it_again_and_more_shares_extend_it(finished):
+    folder, printed = finished
+    before = (folder / "metrics.jsonl").read_bytes()
+    assert small.run(folder, SCRATCH, methods=BOTH) == printed
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    more = small.run(folder, SCRATCH, shares=(0.5, 0.2))
+    assert "svd-0.2" in more
+    assert (folder / "metrics.jsonl").read_bytes().startswith(before)
+
+
+def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
+    looks = iter(range(1000))
+    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 5)
+    with pytest.raises(Interrupted, match=r"saved at sweep/svd-0\.5, step 10"):
+        small.run(tmp_path / "run")
+    monkeypatch.undo()
+    small.run(tmp_path / "run")
+    for unit in ("original", "sweep/svd-0.5"):
+        assert_same_tree(*(results.load(path, unit) for path in (tmp_path / "run", finished[0])))
+
+
+def test_a_network_may_come_from_another_run_or_from_a_file(finished, tmp_path):
+    folder, _ = finished
+    theirs = results.load(folder, "original")
+    path = tmp_path / "network.npz"
+    trained.save(path, jax.tree.map(lambda leaf: leaf[0], theirs))
+    for name, source in (("run", (folder, "original")), ("file", (path, ""))):
+        small.run(
+            tmp_path / name,
+            f"--config.source.path={source[0]}",
+            f"--config.source.unit={source[1]}",
+            "--config.fine_tune.steps=1",
+        )
+        ours = results.load(tmp_path / name, "original")
+        both = jax.tree.map(lambda leaf: np.stack([leaf[0]] * 2), theirs)
+        assert_same_tree(ours, theirs if name == "run" else both)
+        rows = [json.loads(row) for row in (tmp_path / name / "metrics.jsonl").open()]
+        assert not [row for row in rows if row["unit"] == "original"]
+
+
+def test_ranks_by_energy_and_by_evidence(tmp_path):
+    energy = "--config.decompose.ranks=energy"
+    small.run(tmp_path / "energy", energy, "--config.fine_tune.steps=1", shares=(0.9,))
+    (point,) = results.read(tmp_path / "energy").points
+    kernels = results.read(tmp_path / "energy").kernels()
+    for path, entry in point.plan.items():
+        sigma = np.linalg.svd(kernels[path], compute_uv=False) ** 2
+        held = np.cumsum(sigma, -1) / sigma.sum(-1, keepdims=True)
+        assert entry["rank"] == round(np.mean([(own < 0.9).sum() + 1 for own in held]))
+    small.run(tmp_path / "vbmf", "--config.decompose.ranks=vbmf", "--config.fine_tune.steps=1")
+    (point,) = results.read(tmp_path / "vbmf").points
+    assert point.point.name == "svd-vbmf"
+
+
+def test_frobenius_decay_is_half_the_squares_of_what_the_factors_make_up():
+    model = architectures.build({"model": {"name": "lenet_300_100", "width": 0.1}}, 10)
+    variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 64)))
+    plan = {"fc1": {"method": "svd", "rank": 4}}
+    apply, changed = factorization.factorize(model, variables, plan)
+    network = training.surgery.Network(model.init, apply)
+    batch = training.programs.Batch(
+        jax.random.normal(jax.random.key(1), (5, 64)),
+        jax.numpy.arange(5),
+        jax.numpy.ones(5, bool),
+    )
+    plain, decayed = (
+        make_objective(network, plan, decay)(jax.random.key(0), changed, batch)[0]
+        for decay in (0.0, 0.25)
+    )
+    left, right = (changed["params"]["fc1"][part]["kernel"] for part in ("left", "right"))
+    assert float(decayed - plain) == pytest.approx(0.125 * float(np.sum((left @ right) ** 2)), 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("--config.decompose.ranks=energi", "did you mean 'energy'"),
+        ("--config.decompose.measure=mac", "did you mean 'macs'"),
+        ("--config.decompose.leave=('*',)", "no layer is left to decompose"),
+        ("--config.decompose.frobenius_decay=-1.0", "must be at least 0"),
+        ("--config.fine_tune.steps=0", "fine_tune.steps=0 must be at least 1"),
+        ("--config.source.path=nowhere", "holds no readable run"),
+        ("--config.source.path=nowhere.npz", "is no readable file of arrays"),
+        ("--config.model.name=lenet", "did you mean"),
+    ],
+)
+def test_bad_configs_are_one_clear_line(override, said, tmp_path):
+    with pytest.raises(UserError, match=said) as caught:
+        small.run(tmp_path / "run", "--config.train.steps=1", override)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("methods", "shares", "said"),
+    [
+        (("sdv",), (0.5,), "did you mean 'svd'"),
+        ((), (0.5,), "must name methods, each once"),
+        (("svd", "svd"), (0.5,), "must name methods, each once"),
+        (("svd",), (0.0,), r"must lie in \(0, 1\]"),
+        (("svd",), (1.5,), r"must lie in \(0, 1\]"),
+        (("svd",), (0.5, 0.5), "must name each share once"),
+        (("svd",), (), "give shares in"),
+        (("svd",), (0.001,), "budget 3 is below 162, the cheapest choice for the 3 layers"),
+    ],
+)
+def test_bad_sweeps_are_one_clear_line(methods, shares, said, tmp_path):
+    with pytest.raises(UserError, match=said) as caught:
+        small.run(tmp_path, "--config.train.steps=1", methods=methods, shares=shares)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_ranks_of_cp_are_chosen_by_budget_alone(tmp_path):
+    with pytest.raises(UserError, match="ranks of 'cp' are chosen by budget alone"):
+        small.run(tmp_path, "--config.decompose.ranks=vbmf", methods=("cp",))
+
+
+def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no finished original"):
+        results.load(tmp_path, "original")
+    with pytest.raises(UserError, match="holds no readable run"):
+        results.read(tmp_path)

@@ -2,7 +2,8 @@
 
 Flax calls an interceptor at every method of every module; here it puts a function in place of the
 `Dense` and `Conv` calls that are named. The network's parameters at these paths may then be
-anything. Methods compose: `override` one apply within another's.
+anything. Methods compose: `override` one apply within another's; where both name a layer, the
+outer one computes it.
 """
 
 # B batch, H W image, KH KW window
@@ -15,13 +16,17 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core.scope import union_filters
 from flax.linen.dtypes import promote_dtype
 from flax.linen.linear import canonicalize_padding
+from flax.traverse_util import flatten_dict
 from jax import lax
 
 from experiment.errors import UserError
 
 Pair = tuple[int, int]
+SEEN = "seen_by_surgery"  # collection, for as long as `inputs_of` runs
+UNCALLED = "no Dense or Conv that is called has it"
 Pads = str | tuple[Pair, Pair]  # SAME, SAME_LOWER, VALID, or of height and width
 
 
@@ -79,7 +84,7 @@ def override(model: Any, overrides: Mapping[str, Override]) -> Callable[..., Any
         layer = described(context.module)
         if isinstance(layer, str):
             raise UserError(f"layer {path!r} cannot be computed in another way: {layer}")
-        return wanted[path](layer, context.module.variables["params"], *args, **kwargs)
+        return wanted[path](layer, context.module.variables["params"], _given(args, kwargs))
 
     @functools.wraps(model.apply)
     def apply(*args, **kwargs):
@@ -110,7 +115,7 @@ def layers(
 
     def record(next_fun, args, kwargs, context):
         if context.method_name == "__call__":
-            _meet(context.module, args, met, refused)
+            _meet(context.module, args, kwargs, met, refused)
         return next_fun(*args, **kwargs)
 
     def apply(variables, inputs):
@@ -120,13 +125,13 @@ def layers(
     jax.eval_shape(apply, variables, inputs)
     not_reached = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
-        parts = [str(key.key) for key in keys]
-        path = "/".join(parts[:-1])
-        if path in met and parts[-1] == "kernel" and leaf.shape != met[path].kernel:
+        name = jax.tree_util.keystr(keys, simple=True, separator="/")
+        path, _, last = name.rpartition("/")
+        if path in met and last == "kernel" and leaf.shape != met[path].kernel:
             met.pop(path)
             refused[path] = f"its kernels are stacked: {leaf.shape}"
         if path not in met and len(leaf.shape) >= 2:
-            not_reached["/".join(parts)] = refused.get(path, "it is not called")
+            not_reached[name] = refused.get(path, UNCALLED)
     return met, not_reached
 
 
@@ -134,6 +139,8 @@ def described(module: nn.Module) -> Layer | str:
     """How a module computes, or why nothing can take its place."""
     path = "/".join(module.path)
     kind = type(module)
+    if getattr(module, "promote_dtype", promote_dtype) is not promote_dtype:
+        return "it has a promote_dtype of its own"
     if kind.__call__ is nn.Dense.__call__:
         if module.dot_general is not None or module.dot_general_cls is not None:
             return "it has a dot_general of its own"
@@ -176,7 +183,12 @@ def compute(layer: Layer, params: Mapping[str, jax.Array], inputs: jax.Array) ->
         outputs = jnp.matmul(inputs, kernel, precision=layer.precision)
     else:
         outputs = convolve(layer, inputs, kernel)
-    return outputs if bias is None else outputs + bias
+    return biased(outputs, bias)
+
+
+def biased(outputs: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """Outputs [..., M] with the bias [M], if there is one."""
+    return outputs if bias is None else outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
 
 
 def convolve(
@@ -218,34 +230,50 @@ def convolve(
 def inputs_of(
     model: nn.Module, variables: Any, inputs: jax.Array, paths: tuple[str, ...], **kwargs: Any
 ) -> dict[str, list[jax.Array]]:
-    """What the layers at `paths` are given, one array a call, when the network sees `inputs`."""
-    found: dict[str, list[jax.Array]] = {path: [] for path in paths}
+    """What the layers at `paths` are given, one array a call, when the network sees `inputs`.
+
+    Of layers that are not called, or within a scan or vmap of Flax's, nothing.
+    """
 
     def record(next_fun, args, kwargs, context):
-        path = "/".join(context.module.path)
-        if path in found and context.method_name == "__call__":
-            found[path].append(args[0])
+        if "/".join(context.module.path) in paths and context.method_name == "__call__":
+            context.module.sow(SEEN, "inputs", _given(args, kwargs))
         return next_fun(*args, **kwargs)
 
+    mutable = union_filters(kwargs.pop("mutable", False), [SEEN])
     with nn.intercept_methods(record):
-        model.apply(variables, inputs, **kwargs)
-    return found
+        _, state = model.apply(variables, inputs, mutable=mutable, **kwargs)
+    seen = flatten_dict(state.get(SEEN, {}), sep="/")
+    return {path: list(seen.get(f"{path}/inputs".lstrip("/"), ())) for path in paths}
 
 
 def _meet(
-    module: nn.Module, args: tuple[Any, ...], met: dict[str, Reached], refused: dict[str, str]
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    met: dict[str, Reached],
+    refused: dict[str, str],
 ) -> None:
     """Note a module that is called, if it has parameters of its own."""
     own = module.variables.get("params", {})
+    path = "/".join(module.path)
+    if any(isinstance(leaf, nn.meta.AxisMetadata) for leaf in own.values()):
+        for name in own:
+            refused["/".join((*module.path, name))] = "it is boxed: see flax.linen.meta.unbox"
+        return
     if not any(hasattr(leaf, "shape") for leaf in own.values()):
         return
-    path = "/".join(module.path)
     layer = described(module)
     if isinstance(layer, str):
         refused[path] = layer
         return
     before = met[path].inputs if path in met else ()
-    met[path] = Reached(layer, tuple(own["kernel"].shape), (*before, tuple(args[0].shape)))
+    met[path] = Reached(layer, tuple(own["kernel"].shape), (*before, _given(args, kwargs).shape))
+
+
+def _given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> jax.Array:
+    """The inputs of a `Dense` or `Conv`, by place or by name."""
+    return args[0] if args else kwargs["inputs"]
 
 
 def _pair(value: Any) -> Pair:

@@ -85,7 +85,7 @@ def decompose(
             changed, found[path] = layers.factors(method, own, rank, keys.stream(key, path), given)
         except ValueError as error:
             raise UserError(f"layer {path!r}: {error}") from error
-        params = _replaced(params, path.split("/"), changed)
+        params = _replaced(params, _parts(path), changed)
     return {**variables, "params": params}, found
 
 
@@ -96,16 +96,23 @@ def collect(
     paths = tuple(path for path, entry in plan.items() if _needs_inputs(variables, path, entry))
     if not paths or inputs is None:
         return {}
-    met, _ = surgery.layers(model, variables, inputs, **kwargs)
+    met, missed = surgery.layers(model, variables, inputs, **kwargs)
     for path in paths:
         if path not in met:
-            raise unknown("layer", path, met)
+            reason = missed["/".join((*_parts(path), "kernel"))]
+            raise UserError(f"layer {path!r} cannot be computed in another way: {reason}")
         if len(met[path].inputs) > 1:
             raise UserError(
                 f"layer {path!r} is shared, by {len(met[path].inputs)} calls: decompose it by its "
                 "weights alone, as svd does"
             )
     seen = surgery.inputs_of(model, variables, inputs, paths, **kwargs)
+    for path in paths:
+        if not seen[path]:
+            raise UserError(
+                f"layer {path!r}: what it is given stays within a scan or vmap: decompose it by its "
+                "weights alone, as svd does"
+            )
     return {p: layers.rows(met[p].layer, met[p].kernel, x) for p, (x,) in seen.items()}
 
 
@@ -115,12 +122,13 @@ def checked(path: str, entry: Mapping[str, Any], kernel: Any) -> tuple[Method, R
     Raises:
       UserError: keys, method or rank that this kernel does not have.
     """
-    if sorted(entry) != ["method", "rank"]:
-        raise UserError(f"layer {path!r}: the plan must say method and rank, not {dict(entry)}")
+    if not isinstance(entry, Mapping) or set(entry) != {"method", "rank"}:
+        entry = dict(entry) if isinstance(entry, Mapping) else entry
+        raise UserError(f"layer {path!r}: the plan must say method and rank, not {entry!r}")
     kind = layers.KINDS.get(len(kernel.shape))
     if kind is None:
         raise UserError(f"layer {path!r} has a kernel of shape {kernel.shape}: no method takes it")
-    if entry["method"] not in METHODS[kind]:
+    if entry["method"] not in tuple(METHODS[kind]):
         raise unknown(f"method of the {kind} layer {path!r}", entry["method"], METHODS[kind])
     method = METHODS[kind][entry["method"]]
     return method, _rank(path, entry["rank"], method.full(tuple(kernel.shape)))
@@ -150,7 +158,7 @@ def reconstruct(variables: Any, path: str, entry: Mapping[str, Any]) -> jax.Arra
 
 
 def _at(variables: Any, path: str) -> Any:
-    return functools.reduce(operator.getitem, path.split("/"), variables["params"])
+    return functools.reduce(operator.getitem, _parts(path), variables["params"])
 
 
 def _computed_by(entry: Mapping[str, Any]) -> surgery.Override:
@@ -182,7 +190,14 @@ def _rank(path: str, rank: Any, full: Rank) -> Rank:
     return given[0] if isinstance(full, int) else (given[0], given[1])
 
 
+def _parts(path: str) -> list[str]:
+    """Keys from the top; of a network that is one layer, none."""
+    return path.split("/") if path else []
+
+
 def _replaced(tree: Mapping[str, Any], path: list[str], leaf: Any) -> dict[str, Any]:
     """The tree with something else at `path`."""
+    if not path:
+        return leaf
     head, *rest = path
-    return {**tree, head: _replaced(tree[head], rest, leaf) if rest else leaf}
+    return {**tree, head: _replaced(tree[head], rest, leaf)}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
@@ -206,7 +207,7 @@ def compute(method: Method, layer: Layer, params: Mapping[str, Any], x: jax.Arra
         else:
             groups = kernel.shape[-1] if stage.depthwise else 1
             x = surgery.convolve(layer, x, kernel, stage.axes, groups)
-    return x if bias is None else x + bias
+    return surgery.biased(x, bias)
 
 
 def reconstruct(method: Method, params: Mapping[str, Any]) -> jax.Array:
@@ -217,7 +218,8 @@ def reconstruct(method: Method, params: Mapping[str, Any]) -> jax.Array:
 def rows(layer: Layer, kernel: tuple[int, ...], inputs: jax.Array) -> jax.Array:
     """What a layer multiplies its kernel by, as a matrix [rows, N]: its inputs, or their patches.
 
-    Of more than `ROWS` an even selection.
+    Of more than `ROWS` a random selection, always the same: regular steps would meet the same
+    columns of every image.
     """
     if layer.kind == "Conv":
         found = lax.conv_general_dilated_patches(
@@ -227,8 +229,11 @@ def rows(layer: Layer, kernel: tuple[int, ...], inputs: jax.Array) -> jax.Array:
             layer.padding,
             rhs_dilation=layer.dilation,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=lax.Precision.HIGHEST,  # a copy: nothing is to be rounded
         )
         found = found.reshape(-1, kernel[2], math.prod(kernel[:2])).swapaxes(1, 2)
         inputs = found.reshape(-1, math.prod(kernel[:3]))
     inputs = inputs.reshape(-1, inputs.shape[-1])
-    return inputs[:: -(-len(inputs) // ROWS)]
+    if len(inputs) <= ROWS:
+        return inputs
+    return inputs[np.sort(np.random.default_rng(0).choice(len(inputs), ROWS, replace=False))]

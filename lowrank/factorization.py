@@ -110,8 +110,8 @@ def collect(
     for path in paths:
         if not seen[path]:
             raise UserError(
-                f"layer {path!r}: what it is given stays within a scan or vmap: decompose it by its "
-                "weights alone, as svd does"
+                f"layer {path!r}: what it is given stays within a scan or vmap: decompose it by "
+                "its weights alone, as svd does"
             )
     return {p: layers.rows(met[p].layer, met[p].kernel, x) for p, (x,) in seen.items()}
 

@@ -340,6 +340,26 @@ def test_setup_and_other_methods():
         np.testing.assert_allclose(found, 2 * model.apply(variables, x, method=method), rtol=1e-6)
 
 
+class Tied(nn.Dense):
+    """A Dense with another method beside."""
+
+    def back(self, x):
+        return x @ self.variables["params"]["kernel"].T
+
+
+def test_only_the_call_of_a_layer_is_computed_otherwise():
+    x = _x(2, 6)
+    model = Net(lambda x: (layer := Tied(6, name="a"))(x) + layer.back(x))
+    variables = _drawn(model, x)
+    own = {"params": variables["params"]["a"]}
+    want = 2 * Tied(6).apply(own, x) + Tied(6).apply(own, x, method="back")
+    found = surgery.override(model, {"a": _twice})(variables, x)
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+    met, _ = surgery.layers(model, variables, x)
+    assert met["a"].inputs == ((2, 6),)
+    assert len(surgery.inputs_of(model, variables, x, ("a",))["a"]) == 1
+
+
 def test_state_and_keywords_pass_through():
     model, x = Normed(), _x(4, 6)
     variables = model.init(KEY, x)

@@ -30,6 +30,7 @@ def show(folders: Sequence[Path]) -> None:
     terminal = console()
     for run in [results.read(folder) for folder in folders]:
         terminal.print(text_table(f"{run.name}: networks", _network_table(run)))
+        terminal.print(text_table(f"{run.name}: measured times", _time_table(run)))
         for line in _remarks(run):
             terminal.print(line, soft_wrap=True)
         terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
@@ -42,6 +43,7 @@ def _write_page(run: Results) -> Path:
         drawn = figures.picture(*plots.accuracy(run, folder / "accuracy.png"))
         sections.append(("Accuracy against cost", drawn))
     sections.append(("Networks", figures.table(*_network_table(run))))
+    sections.append(("Measured times", figures.table(*_time_table(run))))
     if remarks := _remarks(run):
         sections.append(
             (
@@ -62,24 +64,32 @@ def _write_page(run: Results) -> Path:
 
 
 def _network_table(run: Results) -> Rows:
-    """A row a network; × is the share of the original's, of times in the same measurement."""
+    """A row a network; × is the share of the original's multiply-adds."""
     scratch = any(point.scratch for point in run.points)
     header = ["network", "parameters", "MACs", "×", "before", "fine-tuned"]
     header += ["scratch"] * scratch
-    for batch in run.original.milliseconds:
-        header += [f"ms at {batch}", "×"]
     first = run.original
     rows = [["original", f"{first.parameters:,}", f"{first.macs:,}", "1.00"]]
     rows[0] += ["", plus_minus(first.test, 4), *[""] * scratch]
-    for own in first.milliseconds.values():
-        rows[0] += [f"{own[0]:.3f}", "1.00"]
     for point in run.points:
         row = [point.point.name, f"{point.parameters:,}", f"{point.macs:,}"]
         row += [f"{point.macs / first.macs:.2f}"]
         row += [plus_minus(point.before, 4), plus_minus(point.test, 4)]
         row += [plus_minus(point.scratch.test, 4) if point.scratch else ""] * scratch
+        rows.append(row)
+    return header, rows
+
+
+def _time_table(run: Results) -> Rows:
+    """A row a network: milliseconds, the original's in the same measurement, and their ratio."""
+    header = ["network"]
+    for batch in run.original.milliseconds:
+        header += [f"{batch} images: original, ms", "own, ms", "×"]
+    rows = []
+    for point in run.points:
+        row = [point.point.name]
         for before, after in point.milliseconds.values():
-            row += [f"{after:.3f}", f"{after / before:.2f}"]
+            row += [f"{before:.3f}", f"{after:.3f}", f"{after / before:.2f}"]
         rows.append(row)
     return header, rows
 

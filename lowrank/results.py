@@ -12,6 +12,8 @@ from experiment import identity
 from experiment import run as run_lib
 from experiment.errors import UserError
 from lowrank import factorization, spec
+from lowrank.layers import METHODS
+from lowrank.planning import JOINT
 from lowrank.spec import Point
 
 
@@ -78,11 +80,10 @@ def read(workdir: str | Path) -> Results:
     run = run_lib.Run(folder)
     if not run.unit("original").done:
         raise UserError(f"{folder} has no finished network yet")
-    found = [
-        _point(run, point)
-        for point in spec.from_config(config).decompose.points
-        if run.unit(spec.sweep_name(point)).done
-    ]
+    points = [spec.point_of(unit) for unit in run.units() if unit.startswith("sweep/")]
+    order = [*METHODS["Conv"], JOINT]
+    points.sort(key=lambda point: (order.index(point.method), -point.share))
+    found = [_point(run, point) for point in points]
     original = _network(run, "original")
     return Results(folder.resolve().name, folder, config, about, original, found)
 

@@ -179,6 +179,12 @@ def scratch_name(point: Point) -> str:
     return f"scratch/{point.name}"
 
 
+def point_of(unit: str) -> Point:
+    """The point of a unit's name, `sweep/tucker-0.25` or another one of it."""
+    method, _, share = unit.rpartition("/")[2].rpartition("-")
+    return Point(method, 0.0 if share == "vbmf" else float(share))
+
+
 def unit_names(spec: LowRankSpec) -> list[str]:
     """All units of a run, in the order in which they are done."""
     found = ["original"]

@@ -8,14 +8,14 @@ from lowrank import main
 
 ARGS = [
     "--config=configs/lowrank/digits.py",
-    "--config.model.width=0.1",
+    "--config.model.width=0.2",
     "--config.replicates=2",
-    "--config.train.steps=40",
-    "--config.fine_tune.steps=20",
-    "--config.eval_every=10",
+    "--config.train.steps=120",
+    "--config.fine_tune.steps=40",
+    "--config.eval_every=20",
     "--config.decompose.keep_slow=true",
     "--config.checkpoint.every_seconds=0",
-    "--config.checkpoint.poll_steps=10",
+    "--config.checkpoint.poll_steps=20",
     "--config.mesh.replicate=1",
     "--config.mesh.data=1",
 ]

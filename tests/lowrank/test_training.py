@@ -99,8 +99,8 @@ def test_the_same_command_shows_it_again_and_more_shares_extend_it(finished):
 
 def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
     looks = iter(range(1000))
-    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 5)
-    with pytest.raises(Interrupted, match=r"saved at sweep/svd-0\.5, step 10"):
+    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 7)
+    with pytest.raises(Interrupted, match=r"saved at sweep/svd-0\.5, step 20"):
         small.run(tmp_path / "run")
     monkeypatch.undo()
     small.run(tmp_path / "run")
@@ -123,7 +123,8 @@ def test_a_network_may_come_from_another_run_or_from_a_file(finished, tmp_path):
         ours = results.load(tmp_path / name, "original")
         both = jax.tree.map(lambda leaf: np.stack([leaf[0]] * 2), theirs)
         assert_same_tree(ours, theirs if name == "run" else both)
-        rows = [json.loads(row) for row in (tmp_path / name / "metrics.jsonl").open()]
+        text = (tmp_path / name / "metrics.jsonl").read_text()
+        rows = [json.loads(row) for row in text.splitlines()]
         assert not [row for row in rows if row["unit"] == "original"]
 
 
@@ -167,7 +168,7 @@ def test_frobenius_decay_is_half_the_squares_of_what_the_factors_make_up():
         ("--config.decompose.measure=mac", "did you mean 'macs'"),
         ("--config.decompose.leave=('*',)", "no layer is left to decompose"),
         ("--config.decompose.frobenius_decay=-1.0", "must be at least 0"),
-        ("--config.fine_tune.steps=0", "fine_tune.steps=0 must be at least 1"),
+        ("--config.fine_tune.steps=0", "train.steps=0 must be at least 1"),
         ("--config.source.path=nowhere", "holds no readable run"),
         ("--config.source.path=nowhere.npz", "is no readable file of arrays"),
         ("--config.model.name=lenet", "did you mean"),
@@ -189,7 +190,7 @@ def test_bad_configs_are_one_clear_line(override, said, tmp_path):
         (("svd",), (1.5,), r"must lie in \(0, 1\]"),
         (("svd",), (0.5, 0.5), "must name each share once"),
         (("svd",), (), "give shares in"),
-        (("svd",), (0.001,), "budget 3 is below 162, the cheapest choice for the 3 layers"),
+        (("svd",), (0.001,), "budget 5 is below 234, the cheapest choice for the 3 layers"),
     ],
 )
 def test_bad_sweeps_are_one_clear_line(methods, shares, said, tmp_path):

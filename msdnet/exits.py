@@ -6,6 +6,7 @@ Section 5.2 (exit probabilities and thresholds).
 
 # N examples, K exits, C classes
 
+import bisect
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ def confidence(logits: jax.Array, kind: str = "softmax") -> jax.Array:
     """How sure a classifier is, in [0, 1]: [..., C] → [...].
 
     `softmax` is the largest probability (the paper's), `margin` the largest less the second,
-    `entropy` 1 − entropy / log C.
+    `entropy` 1 − entropy / log C; of one class alone, each is 1.
 
     Raises:
       UserError: an unknown kind.
@@ -40,6 +41,8 @@ def confidence(logits: jax.Array, kind: str = "softmax") -> jax.Array:
     if kind not in CONFIDENCES:
         raise unknown("exits.confidence", kind, CONFIDENCES)
     log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    if logits.shape[-1] == 1:
+        return jnp.exp(log_p[..., 0])
     if kind == "entropy":
         entropy = -jnp.sum(jnp.exp(log_p) * log_p, -1)
         return jnp.maximum(1 - entropy / jnp.log(logits.shape[-1]), 0)  # rounding
@@ -54,7 +57,8 @@ def thresholds(confidences: ArrayLike, costs: ArrayLike, budget: float) -> np.nd
 
     An example leaves at the first exit whose confidence is above its threshold. The shares that
     leave are those of `shares` for one ratio; the largest that keeps the budget is found by
-    bisection.
+    bisection. As equal confidences leave together, that may spend much less; then thresholds are
+    raised one by one, the first exit's first, as far as the budget allows.
 
     Args:
       confidences: [N, K], of examples that were never trained on; N ≥ 10 K.
@@ -69,6 +73,10 @@ def thresholds(confidences: ArrayLike, costs: ArrayLike, budget: float) -> np.nd
       UserError: the first exit alone costs more; too few examples; shapes or values that are wrong.
     """
     confidences, costs = _checked(confidences, costs)
+    amount = numbers("a budget", budget)
+    if amount.ndim:
+        raise UserError(f"a budget must be one number, not an array of {amount.shape}")
+    budget = float(amount)
     if not budget >= costs[0]:
         raise UserError(
             f"a budget of {budget:g} an example cannot be kept: the first exit costs {costs[0]:g}"
@@ -84,6 +92,9 @@ def thresholds(confidences: ArrayLike, costs: ArrayLike, budget: float) -> np.nd
             low, best = middle, found
         else:
             high = middle
+    unused = budget - np.mean(costs[route(confidences, best)])
+    if unused * len(confidences) > costs[-1] - costs[0]:  # another could go all the way
+        return _raised(best, confidences, costs, budget)
     return best
 
 
@@ -118,12 +129,10 @@ def route(confidences: np.ndarray, thresholds: ArrayLike) -> np.ndarray:
     """The exit at which each example leaves: [N, K], [K − 1] → [N] int.
 
     Raises:
-      UserError: not one threshold fewer than exits.
+      UserError: not one threshold fewer than exits, or NaN among them.
     """
-    wanted, given = confidences.shape[1] - 1, np.shape(thresholds)
-    if given != (wanted,):
-        raise UserError(f"{wanted + 1} exits need {wanted} thresholds, not an array of {given}")
-    leaves = confidences > np.append(thresholds, -np.inf)
+    limits = check_thresholds(thresholds, confidences.shape[1])
+    leaves = confidences > np.append(limits, -np.inf)
     leaves[:, -1] = True
     return leaves.argmax(1)
 
@@ -204,6 +213,56 @@ def reliability(confidences: np.ndarray, correct: np.ndarray, bins: int = 15) ->
     return Reliability(mean, accuracy, examples, error)
 
 
+def check_thresholds(thresholds: ArrayLike, exits: int) -> np.ndarray:
+    """Thresholds as [K − 1] float64: float32 might round one to a confidence.
+
+    Raises:
+      UserError: not one threshold fewer than exits, or NaN among them.
+    """
+    limits = numbers("thresholds", thresholds)
+    if limits.shape != (exits - 1,):
+        raise UserError(
+            f"{exits} exits need {exits - 1} thresholds, not an array of {limits.shape}"
+        )
+    if np.isnan(limits).any():
+        raise UserError(f"thresholds={limits.tolist()} must not be NaN: no confidence is above")
+    return limits
+
+
+def numbers(what: str, given: ArrayLike) -> np.ndarray:
+    """An array of float64.
+
+    Raises:
+      UserError: `given` does not hold numbers, or has rows of different lengths.
+    """
+    try:
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} must be numbers: {' '.join(str(error).split())}") from error
+
+
+def _raised(
+    limits: np.ndarray, confidences: np.ndarray, costs: np.ndarray, budget: float
+) -> np.ndarray:
+    """Thresholds of which none could be any higher within the budget."""
+    for k in range(len(limits)):
+        reached = route(confidences, limits) >= k
+        if not reached.any():
+            continue
+        values = np.unique(confidences[reached, k])
+        higher = np.append((values[:-1] + values[1:]) / 2, np.inf)
+        higher = higher[higher > limits[k]]
+
+        def spent(limit: float, k: int = k, limits: np.ndarray = limits) -> float:
+            changed = np.where(np.arange(len(limits)) == k, limit, limits)
+            return float(np.mean(costs[route(confidences, changed)]))
+
+        kept = bisect.bisect_right(higher.tolist(), budget, key=spent)
+        if kept:
+            limits = np.where(np.arange(len(limits)) == k, higher[kept - 1], limits)
+    return limits
+
+
 def _cut(values: np.ndarray, quota: int) -> float:
     """A threshold that the first `quota` of falling values exceed, and all equal to the last."""
     if quota <= 0:
@@ -216,13 +275,13 @@ def _cut(values: np.ndarray, quota: int) -> float:
 
 
 def _checked(confidences: ArrayLike, costs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    confidences, costs = np.asarray(confidences, np.float64), np.asarray(costs, np.float64)
+    confidences, costs = numbers("confidences", confidences), numbers("costs", costs)
     if costs.ndim != 1 or confidences.shape[1:] != costs.shape or not len(costs):
         raise UserError(
             f"confidences {confidences.shape} and costs {costs.shape} must be [N, exits], [exits]"
         )
-    if np.isnan(confidences).any():
-        raise UserError("confidences hold NaN: the network's logits are not finite")
+    if not np.isfinite(confidences).all():
+        raise UserError("confidences hold NaN or infinity: the network's logits are not finite")
     if not np.isfinite(costs).all() or (np.diff(costs) < 0).any():
         raise UserError(f"costs={costs.tolist()} must be finite and grow from exit to exit")
     if len(confidences) < LEAST_EXAMPLES * len(costs):

@@ -70,6 +70,11 @@ def test_confidences_of_bfloat16_logits_are_float32(kind):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("kind", exits.CONFIDENCES)
+def test_of_one_class_alone_a_network_is_sure(kind):
+    np.testing.assert_array_equal(exits.confidence(jnp.full((2, 1), 3.0), kind), [1, 1])
+
+
 def test_unknown_confidences_are_refused():
     with pytest.raises(UserError, match=r"unknown exits\.confidence 'softmx'; did you mean"):
         exits.confidence(jnp.zeros(3), "softmx")
@@ -225,6 +230,7 @@ def test_real_early_exits_tell_neighbouring_float32_numbers_apart_too():
     for above, below in itertools.pairwise(numbers[::-1].astype(np.float64)):
         limits = [(above + below) / 2]
         assert predict(limits).exits.tolist() == exits.route(rows, limits).tolist()
+        assert predict([above]).exits.tolist() == exits.route(rows, [above]).tolist()  # on one
 
 
 def test_real_early_exits_let_nan_go_on_to_the_last_exit_too():
@@ -242,6 +248,10 @@ def test_routes_need_a_threshold_less_than_exits():
     for wrong in ([], [0.5, 0.5, 0.5], [[0.5, 0.5]], 0.5):
         with pytest.raises(UserError, match="3 exits need 2 thresholds, not an array of"):
             exits.route(np.zeros((4, 3)), wrong)
+    with pytest.raises(UserError, match=r"thresholds=\[0\.5, nan\] must not be NaN"):
+        exits.route(np.zeros((4, 3)), [0.5, math.nan])
+    with pytest.raises(UserError, match="thresholds must be numbers"):
+        exits.route(np.zeros((4, 3)), ["a", "b"])
 
 
 # thresholds for a budget
@@ -289,6 +299,34 @@ def test_a_larger_budget_spends_no_less(budgets):
     assert costs == sorted(costs)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_with_many_ties_no_threshold_could_be_higher(seed):
+    """Saturated confidences: a higher ratio lets others leave earlier, and may spend less."""
+    rng = np.random.default_rng(seed)
+    score = rng.normal(size=(100, 1)) + rng.normal(size=(100, 4))
+    rows = np.minimum(np.round(scipy.special.expit(score) * 20) / 20, 0.6)
+    for budget in np.linspace(1.05, 8.95, 9):
+        found = exits.thresholds(rows, COSTS, budget)
+        assert spent(rows, COSTS, found) <= budget
+        if budget - spent(rows, COSTS, found) <= (COSTS[-1] - COSTS[0]) / len(rows):
+            continue
+        for k, limit in enumerate(found):
+            arrived = rows[exits.route(rows, found) >= k, k]
+            above = np.unique(arrived[arrived > limit])
+            if len(above):  # those of the least of them are to go on too
+                higher = found.copy()
+                higher[k] = above[0]
+                assert spent(rows, COSTS, higher) > budget
+
+
+def test_where_all_are_equally_confident_at_an_exit_the_next_ones_share_the_budget():
+    rows = np.stack([np.full(40, 0.5), np.arange(40) / 40, np.zeros(40)], 1)
+    found = exits.thresholds(rows, [1, 2, 3], 2.25)
+    assert found[0] == np.inf
+    assert np.bincount(exits.route(rows, found)).tolist() == [0, 30, 10]
+    assert exits.thresholds(rows, [1, 2, 3], 1.9).tolist() == [-np.inf] * 2
+
+
 def test_a_budget_of_the_first_exit_takes_all_there_and_of_the_last_lets_all_go_on():
     rows = untied()
     assert exits.thresholds(rows, COSTS, 1.0)[0] == -np.inf
@@ -296,6 +334,13 @@ def test_a_budget_of_the_first_exit_takes_all_there_and_of_the_last_lets_all_go_
     for budget in (9.0, 9.5, math.inf):
         assert exits.thresholds(rows, COSTS, budget).tolist() == [np.inf] * 3
     assert exits.thresholds(rows[:, :1], [2], 2.0).tolist() == []
+
+
+def test_a_budget_may_be_spent_to_the_last_example():
+    rows = np.stack([np.arange(40) / 40, np.zeros(40)], 1)
+    for going_on in (1, 10, 39):
+        found = exits.thresholds(rows, [1, 2], 1 + going_on / 40)
+        assert np.sum(exits.route(rows, found)) == going_on
 
 
 def test_integers_and_lists_are_taken():
@@ -315,6 +360,10 @@ def with_nan():
     [
         (untied(), COSTS, 0.5, r"a budget of 0\.5 .* the first exit costs 1"),
         (untied(), COSTS, math.nan, "a budget of nan"),
+        (untied(), COSTS, "half", "a budget must be numbers: could not convert"),
+        (untied(), COSTS, [4, 5], r"a budget must be one number, not an array of \(2,\)"),
+        ([[0.5, 0.6], [0.7]], COSTS, 4, "confidences must be numbers"),
+        (np.where(untied() > 0.9, np.inf, untied()), COSTS, 4, "confidences hold NaN or infinity"),
         (untied(), COSTS[:3], 4, r"confidences \(200, 4\) and costs \(3,\) must be"),
         (untied(), [COSTS], 4, r"costs \(1, 4\) must be"),
         (untied()[:, 0], [1.0], 4, r"confidences \(200,\)"),

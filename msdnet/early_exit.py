@@ -7,8 +7,9 @@ incoming batches. So late blocks run full too, and every array has one of a few 
 
 # B batch, K exits
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,7 +19,7 @@ import numpy as np
 from flax.errors import FlaxError
 from jax import lax
 
-from experiment.errors import UserError
+from experiment.errors import UserError, unknown
 from msdnet import exits as exits_lib
 
 SHRINK = 4  # each smaller batch, for what is left at the end, is this many times smaller
@@ -51,7 +52,7 @@ def predict(
       model: a network with exits, such as `MSDNet`.
       variables: its variables, without a replicate axis.
       images: network inputs [N, H, W, C] float32; or an iterable of such arrays, which is read as
-        it is needed.
+        it is needed: one whole batch after the other, however long its arrays are.
       thresholds: [K − 1]; an image leaves at the first exit whose confidence is above. See
         `exits.thresholds`.
       batch_size: images that run at once.
@@ -59,24 +60,22 @@ def predict(
       temperatures: [K], by which logits are divided before; None = 1.
 
     Raises:
-      UserError: images of another shape or type, thresholds or temperatures of the wrong number.
+      UserError: images of another shape or type, thresholds or temperatures of the wrong number,
+        or a call from within `jax.jit`: who goes on is decided on the host.
     """
-    limits = np.asarray(thresholds, np.float64)  # float32 might round one to a confidence
-    if limits.shape != (model.exits - 1,):
-        raise UserError(
-            f"{model.exits} exits need {model.exits - 1} thresholds, not an array of {limits.shape}"
-        )
-    scales = np.ones(model.exits) if temperatures is None else np.asarray(temperatures)
-    if scales.shape != (model.exits,):
-        raise UserError(f"{model.exits} exits need as many temperatures, not {scales.shape}")
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} must be at least 1")
-    blocks = _compiled(model, batch_size, confidence)
+    given = (variables, thresholds, temperatures, images if hasattr(images, "shape") else None)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+        raise UserError("predict decides on the host who goes on: call it outside jit, vmap, grad")
+    limits = exits_lib.check_thresholds(thresholds, model.exits)
+    scales = _checked_temperatures(temperatures, model.exits)
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise UserError(f"batch_size={batch_size!r} must be an integer, at least 1")
+    if confidence not in exits_lib.CONFIDENCES:
+        raise unknown("confidence", confidence, exits_lib.CONFIDENCES)
+    blocks = _compiled(model, int(batch_size), confidence)
     on_device = jax.device_put(variables)  # once: every call of a block takes them
-    cascade = _Cascade(blocks, on_device, np.append(limits, -np.inf), scales.astype(np.float32))
-    for number, batch in enumerate(_batches(images, batch_size)):
-        if not number:
-            _check_fit(model, variables, batch)
+    cascade = _Cascade(blocks, on_device, np.append(limits, -np.inf), scales)
+    for batch in _batches(images, int(batch_size)):
         cascade.enter(batch)
     return cascade.finish()
 
@@ -122,6 +121,7 @@ class _Cascade:
         self._limits, self._scales = limits, scales
         self._pools = [_Pool(blocks) for _ in limits]  # that before block 0 stays empty
         self._entered = 0
+        self._shape: tuple[int, ...] = ()  # of an image, for errors
         nothing = np.zeros(0, np.int32)
         # places, labels, exits, confidences of those that are done
         self._found: list[tuple[np.ndarray, ...]] = [(nothing, nothing, nothing, scales[:0])]
@@ -130,10 +130,13 @@ class _Cascade:
         """Take a batch, and run what is full."""
         places = self._entered + np.arange(len(images))
         self._entered += len(images)
+        self._shape = images.shape[1:]
         size = _fitting(self._blocks.sizes, len(images))
         padding = [(0, size - len(images))] + [(0, 0)] * (images.ndim - 1)
         padded = np.pad(images, padding) if size > len(images) else images
-        self._leave(0, places, self._blocks.first(self._variables, padded, self._scales[0]))
+        with _explained(self._shape):
+            out = self._blocks.first(self._variables, padded, self._scales[0])
+        self._leave(0, places, out)
         self._run_full()
 
     def finish(self) -> Predictions:
@@ -157,7 +160,8 @@ class _Cascade:
     def _run(self, k: int) -> None:
         places, start, size = self._pools[k].take()
         pool = self._pools[k].features
-        out = self._blocks.later(k, self._variables, pool, start, size, self._scales[k])
+        with _explained(self._shape):
+            out = self._blocks.later(k, self._variables, pool, start, size, self._scales[k])
         self._leave(k, places, out)
 
     def _leave(self, k: int, places: np.ndarray, out: tuple[Any, jax.Array, jax.Array]) -> None:
@@ -211,17 +215,28 @@ class _Pool:
         return np.asarray(taken), np.int32(start), size
 
 
-def _check_fit(model: nn.Module, variables: Any, images: np.ndarray) -> None:
-    """Raise where the network cannot take such images with these variables; computes nothing."""
-    example = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+@contextlib.contextmanager
+def _explained(shape: Sequence[int]) -> Iterator[None]:
+    """Say in one line why a block cannot be compiled for such images."""
     try:
-        jax.eval_shape(lambda v, x: model.apply(v, 0, x, method="block"), variables, example)
-    except (FlaxError, ValueError, TypeError) as error:
-        reason = str(error).partition(" (https")[0]
+        yield
+    except (FlaxError, ValueError, TypeError, UserError) as error:
+        reason = " ".join(str(error).partition(" (https")[0].split())
         raise UserError(
-            f"the network cannot take images of {list(images.shape[1:])} with these variables "
+            f"the network cannot take images of {list(shape)} with these variables "
             f"(of one replicate): {reason}"
         ) from error
+
+
+def _checked_temperatures(temperatures: Any, exits: int) -> np.ndarray:
+    scales = (
+        np.ones(exits) if temperatures is None else exits_lib.numbers("temperatures", temperatures)
+    )
+    if scales.shape != (exits,):
+        raise UserError(f"{exits} exits need as many temperatures, not {scales.shape}")
+    if not (np.isfinite(scales) & (scales > 0)).all():
+        raise UserError(f"temperatures={scales.tolist()} must be positive")
+    return scales.astype(np.float32)
 
 
 def _sizes(batch_size: int) -> tuple[int, ...]:
@@ -236,9 +251,11 @@ def _fitting(sizes: tuple[int, ...], number: int) -> int:
 
 
 def _batches(images: Any, size: int) -> Iterator[np.ndarray]:
-    """Pieces of at most `size` images, of an array or of each array of an iterable."""
+    """Batches of `size` images, the last one smaller, of an array or of an iterable of arrays."""
+    if not isinstance(images, Iterable):
+        raise UserError(f"images must be an array or an iterable of arrays, not {images!r}")
     arrays: Iterable[Any] = [images] if hasattr(images, "shape") else images
-    shape = None
+    rest: np.ndarray | None = None  # of the arrays before, less than a batch
     for array in arrays:
         array = np.asarray(array)
         if array.ndim != 4 or array.dtype != np.float32:
@@ -246,8 +263,14 @@ def _batches(images: Any, size: int) -> Iterator[np.ndarray]:
                 f"images must be [N, H, W, C] float32 as the network takes them, not "
                 f"{list(array.shape)} {array.dtype}"
             )
-        if shape not in (None, array.shape[1:]):
-            raise UserError(f"images of {list(shape)} are followed by some of {array.shape[1:]}")
-        shape = array.shape[1:]
-        for start in range(0, len(array), size):
+        if rest is not None and rest.shape[1:] != array.shape[1:]:
+            raise UserError(
+                f"images of {list(rest.shape[1:])} are followed by some of {list(array.shape[1:])}"
+            )
+        array = array if rest is None else np.concatenate([rest, array])
+        whole = len(array) - len(array) % size
+        for start in range(0, whole, size):
             yield array[start : start + size]
+        rest = array[whole:]
+    if rest is not None and len(rest):
+        yield rest

@@ -107,12 +107,18 @@ def test_a_block_runs_for_those_alone_who_reach_it_in_full_batches(
 
     watched = blocks._replace(first=first, later=later)
     monkeypatch.setattr(early_exit, "_compiled", lambda *_: watched)
-    found = predict(small.model(), variables, images, thresholds, 64)
-    reached = [int(np.sum(found.exits >= k)) for k in range(3)]
-    for k in (1, 2):
-        sizes = [size for block, size in ran if block == k]
-        assert sizes.count(64) == reached[k] // 64 + (sizes.count(64) > reached[k] // 64)
-        assert sum(sizes) < reached[k] + 64  # what is left over is padded to a smaller batch
+    smaller = set()
+    for count in (300, 150, 70, 20):
+        ran.clear()
+        found = predict(small.model(), variables, images[:count], thresholds, 64)
+        for k in (1, 2):
+            reached = int(np.sum(found.exits >= k))
+            sizes = [size for block, size in ran if block == k]
+            whole, rest = divmod(reached, 64)  # what is left over is padded to a smaller batch
+            fitting = [size for size in (64, 16, 4, 1) if size >= rest > 0]
+            assert sizes == [64] * whole + fitting[-1:]
+            smaller.update(fitting[-1:])
+    assert smaller >= {64, 16}
 
 
 def test_compilations_are_bounded_by_blocks_and_batch_sizes(variables, thresholds, images):
@@ -124,6 +130,28 @@ def test_compilations_are_bounded_by_blocks_and_batch_sizes(variables, threshold
     assert blocks.first._cache_size() <= 4
     assert blocks.later._cache_size() <= 2 * 4
     assert blocks.insert._cache_size() <= 2 * 4
+
+
+def test_arrays_of_a_stream_fill_whole_batches(images):
+    lengths = [40, 0, 30, 70, 1]
+    ends = np.cumsum(lengths)
+    stream = (images[end - length : end] for end, length in zip(ends, lengths, strict=True))
+    found = list(early_exit._batches(stream, 32))
+    assert [len(batch) for batch in found] == [32] * 4 + [13]
+    np.testing.assert_array_equal(np.concatenate(found), images[:141])
+
+
+def test_a_stream_is_read_as_it_is_needed(images):
+    read = []
+
+    def stream():
+        for number in range(5):
+            read.append(number)
+            yield images[:10]
+
+    batches = early_exit._batches(stream(), 10)
+    next(batches)
+    assert read == [0]
 
 
 def test_nothing_in_gives_nothing_out(variables, images):
@@ -138,19 +166,52 @@ def test_nothing_in_gives_nothing_out(variables, images):
         ({"thresholds": [0.5]}, "3 exits need 2 thresholds"),
         ({"thresholds": 0.5}, "3 exits need 2 thresholds"),
         ({"temperatures": [1.0]}, "3 exits need as many temperatures"),
-        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"temperatures": [1.0, 0.0, 1.0]}, r"temperatures=\[1\.0, 0\.0, 1\.0\] must be positive"),
+        ({"temperatures": [1.0, 1.0, np.nan]}, "must be positive"),
+        ({"thresholds": [0.5, np.nan]}, r"thresholds=\[0\.5, nan\] must not be NaN"),
+        ({"thresholds": ["a", "b"]}, "thresholds must be numbers"),
+        ({"batch_size": 0}, "batch_size=0 must be an integer, at least 1"),
+        ({"batch_size": 2.5}, r"batch_size=2\.5 must be an integer"),
+        ({"batch_size": "16"}, "batch_size='16' must be an integer"),
+        ({"images": None}, "images must be an array or an iterable of arrays, not None"),
+        ({"images": jnp.zeros((2, 8, 8))}, r"not \[2, 8, 8\] float32"),
+        ({"variables": {"params": {}}}, "with these variables"),
         ({"confidence": "softmx"}, "did you mean 'softmax'"),
         ({"images": np.zeros((3, 8, 8, 1), np.uint8)}, r"float32 as the network takes them.*uint8"),
         ({"images": np.zeros((8, 8, 1), np.float32)}, r"must be \[N, H, W, C\]"),
         ({"images": np.zeros((2, 8, 8, 3), np.float32)}, r"cannot take images of \[8, 8, 3\]"),
         (
             {"images": [np.zeros((2, 8, 8, 1), np.float32), np.zeros((2, 9, 8, 1), np.float32)]},
-            r"images of \[8, 8, 1\] are followed",
+            r"images of \[8, 8, 1\] are followed by some of \[9, 8, 1\]",
         ),
     ],
 )
 def test_bad_input_is_one_clear_line(change, said, variables, images):
-    call = {"images": images, "thresholds": [0.5, 0.5], **change}
+    call = {"variables": variables, "images": images, "thresholds": [0.5, 0.5], **change}
     with pytest.raises(UserError, match=said) as caught:
-        predict(small.model(), variables, **call)
+        predict(small.model(), **call)
     assert "\n" not in str(caught.value)
+
+
+def test_variables_that_lack_a_later_block_are_one_clear_line(variables, images):
+    fewer = {
+        collection: {name: tree for name, tree in parts.items() if not name.endswith("_2")}
+        for collection, parts in variables.items()
+    }
+    with pytest.raises(UserError, match=r"cannot take images.*backbone_2") as caught:
+        predict(small.model(), fewer, images[:20], [np.inf, np.inf], 64)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_call_from_within_jit_is_one_clear_line(variables, images):
+    def labels(variables, images, thresholds):
+        return predict(small.model(), variables, images, thresholds).labels
+
+    given = (variables, images[:2], [0.5, 0.5])
+    for traced in range(3):
+
+        def one(value, traced=traced):
+            return labels(*given[:traced], value, *given[traced + 1 :])
+
+        with pytest.raises(UserError, match="call it outside jit"):
+            jax.jit(one)(given[traced])

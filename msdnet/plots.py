@@ -20,6 +20,7 @@ STYLES: dict[str, dict[str, Any]] = {
 PLAIN: dict[str, Any] = {"color": "black", "label": "plain ResNets", "marker": "D", "ms": 3.5}
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 MILLION = 1e6
+LEGEND_COLUMNS = 6
 
 
 def anytime(run: Results, path: Path) -> tuple[Path, str]:
@@ -62,9 +63,10 @@ def exits_by_class(network: Network, path: Path) -> tuple[Path, str]:
     labels = network.answers["test"]["labels"]
     routed = np.stack([exits_of for exits_of, _ in network.at_budget(network.middle)])
     classes, last = int(labels.max()) + 1, len(network.macs)
-    shares = np.array(
-        [[np.mean(routed[:, labels == c] == k) for k in range(last)] for c in range(classes)]
+    counts = np.array(
+        [[np.sum(routed[:, labels == c] == k) for k in range(last)] for c in range(classes)]
     )
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # a class may have no example
     figure, (ax,) = figures.subplots(width=5.6)
     bottom = np.zeros(classes)
     for k in range(last):
@@ -76,8 +78,11 @@ def exits_by_class(network: Network, path: Path) -> tuple[Path, str]:
     ax.set_xlabel("class")
     ax.set_ylabel("share of test images")
     ax.grid(False)
-    figure.legend(loc="outside upper center", ncols=last, fontsize=8)
-    caption = f"Where the images of each class leave, at {network.middle:,.0f} multiply-adds."
+    figure.legend(loc="outside upper center", ncols=min(last, LEGEND_COLUMNS), fontsize=8)
+    caption = (
+        "Where the test images of each class leave, all replicates together, at a mean budget of "
+        f"{network.middle:,.0f} multiply-adds."
+    )
     return figures.save(figure, path), caption
 
 
@@ -97,7 +102,8 @@ def easy_and_hard(network: Network, path: Path) -> tuple[Path, str] | None:
         row[0].set_title(kind, loc="left")
     caption = (
         "Easy: test images that leave at the first exit and are right there. Hard: images that "
-        f"reach the last exit. Replicate 0, at {network.middle:,.0f} multiply-adds."
+        "reach the last exit. Replicate 0, at a mean budget of "
+        f"{network.middle:,.0f} multiply-adds."
     )
     return figures.save(figure, path), caption
 
@@ -106,11 +112,11 @@ def reliability(network: Network, path: Path) -> tuple[Path, str]:
     """Accuracy against the predicted class's probability, an exit a line."""
     figure, (ax,) = figures.subplots()
     probabilities = network.answers["test"]["probabilities"]
-    last = probabilities.shape[-1]
+    last, errors = probabilities.shape[-1], network.calibration_errors.mean(0)
     for k in range(last):
         found = exits.reliability(probabilities[..., k].ravel(), network.correct[..., k].ravel())
         seen = found.examples >= 20
-        label = f"exit {k + 1}: off by {found.error:.3f}"
+        label = f"exit {k + 1}: off by {errors[k]:.3f}"
         colour = plt.get_cmap("viridis")(k / max(last - 1, 1))
         ax.plot(
             found.confidence[seen],
@@ -126,7 +132,8 @@ def reliability(network: Network, path: Path) -> tuple[Path, str]:
     ax.legend(fontsize=7)
     caption = (
         "Is an exit right as often as it says? On the dashed line, it is; the legend has the "
-        "expected calibration error. Bins of 20 and more predictions of all replicates."
+        "expected calibration error, its mean over replicates. Lines join bins of 20 and more "
+        "predictions of all replicates."
     )
     return figures.save(figure, path), caption
 

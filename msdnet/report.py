@@ -15,11 +15,13 @@ from msdnet.results import Network, Results
 
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of the multiply-adds of the reference's last exit
 NOTE = (
-    "Every number is the mean ± sample standard deviation over {replicates} replicates, on the "
-    "test split. Multiply-adds are those of convolutions and linear layers. A prediction at an "
-    "exit costs all blocks and all classifiers until there: that is what is reported, unless a "
-    "number says “alone” (blocks and this classifier). Milliseconds were measured on this run's "
-    "machine, an image in batches of 256. An area under a curve is the mean accuracy over costs "
+    "Accuracies and calibration errors are the mean ± sample standard deviation over {replicates} "
+    "replicates, on the test split. Multiply-adds are those of convolutions and linear layers. A "
+    "prediction at an exit costs all blocks and all classifiers until there: that is what is "
+    "reported, unless a number says “alone” (blocks and this classifier, whose parameters an "
+    "exit's row has too). Milliseconds were measured on this run's machine, of replicate 0, an "
+    "image in batches of at most 256. Thresholds keep a budget on the validation split; on test a "
+    "little more or less may be spent. An area under a curve is the mean accuracy over costs "
     "between its cheapest and its dearest point."
 )
 
@@ -63,16 +65,12 @@ def _picture(draw: Callable, path: Path, what: Any) -> str:
 def _exit_table(network: Network) -> Rows:
     """A row an exit."""
     header = [
-        "exit", "parameters until here", "multiply-adds alone", "multiply-adds", "ms an image",
-        "accuracy", "calibration error",
+        "exit", "parameters", "multiply-adds alone", "multiply-adds", "ms an image", "accuracy",
+        "calibration error",
     ]  # fmt: skip
-    probabilities = network.answers["test"]["probabilities"]
+    errors = network.calibration_errors
     rows = []
     for k, cost in enumerate(network.costs):
-        errors = [
-            exits.reliability(own[:, k], right[:, k]).error
-            for own, right in zip(probabilities, network.correct, strict=True)
-        ]
         rows.append(
             [
                 str(k + 1),
@@ -81,7 +79,7 @@ def _exit_table(network: Network) -> Rows:
                 f"{cost.macs_cumulative:,}",
                 f"{network.milliseconds[k]:.3f}",
                 plus_minus(network.accuracy[:, k].tolist(), 4),
-                plus_minus(errors, 4),
+                plus_minus(errors[:, k].tolist(), 4),
             ]
         )
     return header, rows

@@ -47,6 +47,17 @@ class Network:
         """On test, [R, K]."""
         return self.correct.mean(1)
 
+    @property
+    def calibration_errors(self) -> np.ndarray:
+        """Expected calibration error on test, [R, K]."""
+        probabilities, exit_count = self.answers["test"]["probabilities"], len(self.costs)
+        return np.array(
+            [
+                [exits.reliability(own[:, k], right[:, k]).error for k in range(exit_count)]
+                for own, right in zip(probabilities, self.correct, strict=True)
+            ]
+        )
+
     def anytime(self) -> list[list[Outcome]]:
         """A curve a replicate: all leave at one exit."""
         return [exits.anytime(own, self.macs) for own in self.correct]

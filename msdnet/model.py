@@ -7,6 +7,7 @@ paper leaves open is as in the authors' code.
 # B batch, H W image, C channels, K exits
 # Features: one [B, H / 2ˢ, W / 2ˢ, C] a scale s, finest first
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from architectures import layers
@@ -168,6 +170,14 @@ class Classifier(nn.Module):
 class ExitNetwork(nn.Module):
     """What `cost`, `objective` and `predict` need; a network has the last three of its own."""
 
+    def __post_init__(self) -> None:
+        """Lists become tuples: a network must have a hash."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name, None)
+            if isinstance(value, list):
+                setattr(self, field.name, tuple(value))
+        super().__post_init__()
+
     def __call__(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
         """Logits of all exits, K × [B, classes]."""
         features, found = images, []
@@ -297,4 +307,5 @@ class MSDNet(ExitNetwork):
 
 
 def _integers(values: Sequence[Any], least: int) -> bool:
-    return all(isinstance(value, int) and value >= least for value in values)
+    known = (isinstance(value, int | np.integer) and value >= least for value in values)
+    return all(known) and not any(isinstance(value, bool) for value in values)

@@ -2,6 +2,8 @@
 
 Source: Huang et al., arXiv:1703.09844, equation 1 (weights of 1); gradient equilibrium and
 distillation: Li et al., arXiv:1908.06294, Sections 3.1 and 3.3.
+Departs: distillation is added to the cross-entropies, for weights of 1 − γ and γ; and it works from
+the first step on, together with the rest, for a second training.
 """
 
 # B batch, C classes, K exits

@@ -1,6 +1,7 @@
 import functools
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import architectures
 from experiment.errors import UserError
 from msdnet import cost, networks, plan
-from msdnet.model import MSDNet
+from msdnet.model import Classifier, MSDNet
 from tests.architectures.small import as_float32, quickly
 from tests.msdnet import references
 from tests.msdnet.references import PAPER
@@ -290,7 +291,7 @@ REFUSED = [
     *(
         ({name: value}, rf"msdnet\.{name}={value} must be")
         for name in ("classes", "blocks", "base", "step", "channels", "growth")
-        for value in (0, -1, 2.5)
+        for value in (0, -1, 2.5, True)
     ),
     ({"blocks": "7"}, r"msdnet\.blocks=7 must be an integer"),
     ({"head": -1}, r"msdnet\.head=-1 must be"),
@@ -326,6 +327,53 @@ def test_what_are_no_images_or_have_no_pixels_is_refused(name, shape):
     model = networks.build(name, smaller.get(name, {"blocks": 1}), 10)
     with pytest.raises(UserError, match=f"{type(model).__name__} cannot take examples of"):
         cost.costs(model, shape)
+
+
+def test_lists_and_numpy_integers_are_taken():
+    given = {"blocks": 1, "base": 1, "head": 4}
+    factors = {"growth_factors": [1, 2], "bottleneck_factors": [1, 2]}
+    listed = MSDNet(np.int64(10), growth=np.int32(6), **given, **factors)
+    same = MSDNet(10, **given, growth_factors=(1, 2), bottleneck_factors=(1, 2))
+    assert listed == same
+    assert cost.costs(listed, (8, 8, 1)) == cost.costs(same, (8, 8, 1))
+
+
+# what is drawn at the start
+
+
+def test_kernels_start_as_the_authors_draw_them():
+    """Normal, √(2 / (k² outputs)); the linear layers uniform up to 1 / √inputs, as PyTorch's."""
+    head = Classifier(classes=100, channels=128, dtype=jnp.float32)
+    features = (jnp.zeros((1, 4, 4, 24)),)
+    params = jax.jit(head.init, static_argnums=2)(jax.random.key(0), features, False)["params"]
+    kernel = np.asarray(params["conv1"]["conv"]["kernel"])  # [3, 3, 24, 128]
+    assert kernel.std() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
+    assert np.abs(kernel).max() > 3 * kernel.std()  # not cut at two deviations
+    linear = np.asarray(params["linear"]["kernel"])
+    assert np.abs(linear).max() == pytest.approx(128**-0.5, rel=0.01)
+    assert linear.std() == pytest.approx(128**-0.5 / 3**0.5, rel=0.02)
+    assert not np.any(params["linear"]["bias"])
+
+
+# milliseconds
+
+
+class Halving(nn.Module):
+    """A block takes the features of the block before: half of its pixels."""
+
+    exits = 2
+
+    def block(self, k, features):
+        assert features.shape[1] == 8 // 2**k
+        return features[:, ::2], features
+
+
+def test_milliseconds_of_an_exit_are_medians_of_all_blocks_until_there(monkeypatch):
+    spent = [1, 50, 2, 4, 0, 3]  # seconds of a run: three of each block
+    ticks = iter(np.cumsum([x for seconds in spent for x in (10, seconds)]).tolist())
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(ticks))
+    found = cost.milliseconds(Halving(), {}, np.zeros((4, 8, 1, 1), np.float32), repeats=3)
+    assert found == [1e3 * 2 / 4, 1e3 * (2 + 3) / 4]
 
 
 # networks.build

@@ -203,6 +203,7 @@ def test_easy_ones_leave_at_once_and_are_right_hard_ones_reach_the_end():
     assert found["hard"].tolist() == images[routed == 2][: training.SHOWN].tolist()
     assert len(found["easy"]) > 3
     assert len(found["hard"]) > 2
+    assert set(training.easy_and_hard(dataset, given, [100, 110, 120])) == {"easy"}  # all leave
 
 
 def test_a_split_must_have_ten_examples_an_exit():

@@ -62,6 +62,14 @@ def test_the_loss_is_the_weighted_sum_over_exits(batch, variables, logits):
     assert (counts.correct, counts.examples) == (right, 5)
 
 
+def test_right_ones_are_the_last_exits():
+    labels = jnp.arange(6)
+    right, wrong = 5 * jnp.eye(6), 5 * jnp.eye(6)[::-1]
+    given = Batch(jnp.zeros(6), labels, jnp.asarray(VALID))
+    assert objective.count_exits([wrong, right], (1.0, 1.0), given).correct == 5
+    assert objective.count_exits([right, wrong], (1.0, 1.0), given).correct == 0
+
+
 def test_distillation_adds_the_divergence_from_the_last_exit(batch, variables, logits):
     plain, _ = loss_of((1.0,) * 3, variables, batch)
     loss, (_, counts) = loss_of((1.0,) * 3, variables, batch, distillation=0.7, temperature=2.0)

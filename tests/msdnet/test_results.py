@@ -125,6 +125,15 @@ def test_tables_have_the_costs_of_each_kind(tmp_path):
     assert rows[0][2] != "too dear"
 
 
+def test_areas_are_of_each_curve(tmp_path):
+    one = network()
+    header, rows = report._area_table(results(tmp_path, one))
+    assert header[1:] == ["anytime", "budgeted"]
+    (row,) = rows
+    for shown, curves in zip(row[1:], (one.anytime(), one.budgeted()), strict=True):
+        assert shown.startswith(f"{np.mean([exits.area(curve) for curve in curves]):.4f}±")
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """The axes of the last figure, before it is closed."""
@@ -161,6 +170,8 @@ def test_the_shares_of_a_class_add_up_to_one(drawn):
     plots.exits_by_class(one, Path("x.png"))
     heights = np.array([[bar.get_height() for bar in bars] for bars in drawn.axes.containers])
     np.testing.assert_allclose(heights.sum(0), np.ones(CLASSES))
+    feet = np.array([[bar.get_y() for bar in bars] for bars in drawn.axes.containers])
+    np.testing.assert_allclose(feet, np.cumsum(heights, 0) - heights, atol=1e-12)  # stacked
     labels = one.answers["test"]["labels"]
     routed = np.stack([routed for routed, _ in one.at_budget(one.middle)])
     assert heights[0, 2] == np.mean(routed[:, labels == 2] == 0) > 0

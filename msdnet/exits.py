@@ -171,48 +171,6 @@ def area(curve: Sequence[Outcome]) -> float:
     return float(np.trapezoid(y, x) / width) if width else float(y.mean())
 
 
-def temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What each exit's logits are to be divided by, so that they are least surprised: [K].
-
-    The mean cross-entropy of a validation split, [N, K, C] with labels [N], is convex in
-    1 / temperature; the root of its slope is found by bisection in [1/100, 100].
-    Source: Guo et al., arXiv:1706.04599, Section 4.2.
-    """
-    logits = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    own = np.take_along_axis(logits, labels[:, None, None], -1)[..., 0]  # [N, K]
-    low, high = np.full(logits.shape[1], 0.01), np.full(logits.shape[1], 100.0)
-    for _ in range(60):
-        scale = np.sqrt(low * high)
-        weights = np.exp(logits * scale[:, None])
-        expected = (weights * logits).sum(-1) / weights.sum(-1)
-        rising = (expected - own).mean(0) > 0
-        low, high = np.where(rising, low, scale), np.where(rising, scale, high)
-    return 1 / np.sqrt(low * high)
-
-
-class Reliability(NamedTuple):
-    """Bins of equal width in confidence; `error` weighs their gaps by their examples."""
-
-    confidence: np.ndarray  # [bins], mean; NaN where a bin is empty
-    accuracy: np.ndarray  # [bins]
-    examples: np.ndarray  # [bins] int
-    error: float  # expected calibration error
-
-
-def reliability(confidences: np.ndarray, correct: np.ndarray, bins: int = 15) -> Reliability:
-    """Does a confidence of p mean right in p of the cases? Of one exit: [N], [N] bool.
-
-    Source: Guo et al., arXiv:1706.04599, equation 3.
-    """
-    place = np.minimum((confidences * bins).astype(int), bins - 1)
-    examples = np.bincount(place, minlength=bins)
-    sums = [np.bincount(place, weights, bins) for weights in (confidences, correct)]
-    with np.errstate(invalid="ignore"):
-        mean, accuracy = (total / examples for total in sums)
-    error = float(np.abs(sums[0] - sums[1]).sum() / len(confidences))
-    return Reliability(mean, accuracy, examples, error)
-
-
 def check_thresholds(thresholds: ArrayLike, exits: int) -> np.ndarray:
     """Thresholds as [K − 1] float64: float32 might round one to a confidence.
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from experiment import figures
 from experiment.metrics import mean_and_spread
-from msdnet import exits
+from msdnet import calibration
 from msdnet.results import Network, Results, on_grid
 
 STYLES: dict[str, dict[str, Any]] = {
@@ -114,7 +114,9 @@ def reliability(network: Network, path: Path) -> tuple[Path, str]:
     probabilities = network.answers["test"]["probabilities"]
     last, errors = probabilities.shape[-1], network.calibration_errors.mean(0)
     for k in range(last):
-        found = exits.reliability(probabilities[..., k].ravel(), network.correct[..., k].ravel())
+        found = calibration.reliability(
+            probabilities[..., k].ravel(), network.correct[..., k].ravel()
+        )
         seen = found.examples >= 20
         label = f"exit {k + 1}: off by {errors[k]:.3f}"
         colour = plt.get_cmap("viridis")(k / max(last - 1, 1))

@@ -13,7 +13,7 @@ import numpy as np
 from experiment import identity
 from experiment import run as run_lib
 from experiment.errors import UserError
-from msdnet import exits
+from msdnet import calibration, exits
 from msdnet.cost import Cost
 from msdnet.exits import Outcome
 from msdnet.networks import NETWORKS
@@ -53,7 +53,7 @@ class Network:
         probabilities, exit_count = self.answers["test"]["probabilities"], len(self.costs)
         return np.array(
             [
-                [exits.reliability(own[:, k], right[:, k]).error for k in range(exit_count)]
+                [calibration.reliability(own[:, k], right[:, k]).error for k in range(exit_count)]
                 for own, right in zip(probabilities, self.correct, strict=True)
             ]
         )

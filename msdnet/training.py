@@ -24,7 +24,7 @@ from experiment.run import Run
 from experiment.step import TrainState
 from experiment.streams import Streams
 from experiment.study import Prepared
-from msdnet import exits, networks, objective
+from msdnet import calibration, exits, networks, objective
 from msdnet.cost import costs, milliseconds, parameters
 from msdnet.spec import MSDNetSpec, unit_name
 
@@ -126,7 +126,7 @@ def answer(
         logits, labels = collect(variables, split)
         logits = np.stack([np.asarray(exit_logits, np.float32) for exit_logits in logits], 2)
         if spec.exits.calibrate and split == "validation":
-            temperatures = np.stack([exits.temperatures(own, labels) for own in logits])
+            temperatures = np.stack([calibration.temperatures(own, labels) for own in logits])
         scaled = logits / temperatures[:, None, :, None].astype(np.float32)
         found[split] = {
             "confidences": _confidences(scaled, spec.exits.confidence),

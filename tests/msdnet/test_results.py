@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiment.errors import UserError
-from msdnet import exits, plots, report, training
+from msdnet import calibration, exits, plots, report, training
 from msdnet.cost import Cost
 from msdnet.exits import Outcome
 from msdnet.results import Network, Results, on_grid
@@ -84,7 +84,7 @@ def test_thresholds_come_from_validation_and_outcomes_from_test():
 def test_calibration_errors_are_of_probabilities_a_replicate_each():
     one = network()
     test = one.answers["test"]
-    expected = exits.reliability(test["probabilities"][1, :, 2], one.correct[1, :, 2]).error
+    expected = calibration.reliability(test["probabilities"][1, :, 2], one.correct[1, :, 2]).error
     assert one.calibration_errors.shape == (2, 3)
     assert one.calibration_errors[1, 2] == expected > 0
 

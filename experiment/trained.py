@@ -77,7 +77,9 @@ def replicated(variables: Any, shapes: Any, replicates: int, where: str) -> Any:
                 f"{where}: {name} has the shape {leaf.shape}, not {shape} or {(replicates, *shape)}"
             )
         if not np.isfinite(leaf).all():
-            raise UserError(f"{where}: {np.sum(~np.isfinite(leaf))} entries of {name} not finite")
+            raise UserError(
+                f"{where}: {np.sum(~np.isfinite(leaf))} entries of {name} are not finite"
+            )
         found[name] = leaf
     structure = jax.tree.structure(shapes)
     return jax.tree.unflatten(structure, [found[name] for name in wanted])

@@ -75,7 +75,9 @@ def ladder(full: Rank) -> list[Any]:
     """Ranks from 1 to the full one, each about as much larger as the one before."""
     if isinstance(full, tuple):
         return [(a, b) for a in ladder(full[0]) for b in ladder(full[1])]
-    return sorted({round(rank) for rank in np.geomspace(1, full, min(RANKS, full))})
+    if full <= RANKS:
+        return list(range(1, full + 1))
+    return sorted({round(rank) for rank in np.geomspace(1, full, RANKS)})
 
 
 def macs(reached: Reached, method: str, rank: Any) -> int:

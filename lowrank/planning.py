@@ -50,6 +50,7 @@ def by_budget(table: Table, budget: int, faster: Faster) -> Planned:
     Raises:
       UserError: the budget is below the cheapest choice.
     """
+    everything = table
     slow: dict[str, None] = {}
     needed: dict[str, None] = {}
     while True:
@@ -66,6 +67,8 @@ def by_budget(table: Table, budget: int, faster: Faster) -> Planned:
                 table = {**table, path: rest}
                 slow[path] = None
             else:
+                table = {**table, path: everything[path]}
+                slow.pop(path, None)
                 needed[path] = None
 
 

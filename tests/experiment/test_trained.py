@@ -1,0 +1,49 @@
+import jax
+import numpy as np
+import pytest
+
+from experiment import trained
+from experiment.errors import UserError
+
+TREE = {"params": {"fc": {"kernel": np.ones((3, 2)), "bias": np.zeros(2)}}}
+SHAPES = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), TREE)
+
+
+def test_a_file_gives_back_what_was_saved(tmp_path):
+    trained.save(tmp_path / "network.npz", TREE)
+    found = trained.load(tmp_path / "network.npz", "")
+    jax.tree.map(np.testing.assert_array_equal, found, TREE)
+
+
+def test_a_file_executes_nothing(tmp_path):
+    np.savez(tmp_path / "evil.npz", **{"params/fc": np.array([print], dtype=object)})
+    with pytest.raises(UserError, match="is no readable file of arrays"):
+        trained.load(tmp_path / "evil.npz", "")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"weights": np.ones(2)}, "no arrays named params/"),
+        ({"params/a": np.ones(2), "params/a/b": np.ones(2)}, "params/a/b lies inside an array"),
+    ],
+)
+def test_other_files_are_refused(arrays, said, tmp_path):
+    np.savez(tmp_path / "other.npz", **arrays)
+    with pytest.raises(UserError, match=said):
+        trained.load(tmp_path / "other.npz", "")
+
+
+def test_replicates_are_checked_and_one_network_serves_all():
+    found = trained.replicated(TREE, SHAPES, 3, "here")
+    assert found["params"]["fc"]["kernel"].shape == (3, 3, 2)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), TREE)
+    found = trained.replicated(stacked, SHAPES, 2, "here")
+    jax.tree.map(np.testing.assert_array_equal, found, stacked)
+    with pytest.raises(UserError, match=r"here: params/fc/bias has the shape \(2, 2\), not \(2,\)"):
+        trained.replicated(stacked, SHAPES, 3, "here")
+    with pytest.raises(UserError, match="another network than the config's: params/fc/bias differ"):
+        trained.replicated({"params": {"fc": {"kernel": np.ones((3, 2))}}}, SHAPES, 1, "here")
+    bad = {"params": {"fc": {"kernel": np.full((3, 2), np.nan), "bias": np.zeros(2)}}}
+    with pytest.raises(UserError, match="here: 6 entries of params/fc/kernel are not finite"):
+        trained.replicated(bad, SHAPES, 1, "here")

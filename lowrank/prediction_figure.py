@@ -1,0 +1,60 @@
+"""The figure of `prediction`: what a share of the weights says about the rest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from experiment import figures
+from lowrank.prediction import Curve
+
+COLOURS = ("#1f5fb4", "#d1622b", "#3a8f4d", "#8a4fa3")
+
+
+def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
+    """Relative error, and accuracy where there is any, against the share revealed.
+
+    Args:
+      curves: of one layer, by what is known of its inputs beforehand: `{"pixels": …}`. The low-rank
+        approximations that are drawn beside are those of the first.
+      path: of the PNG.
+
+    Returns:
+      The path, and a caption.
+
+    Raises:
+      ValueError: no curves.
+    """
+    if not curves:
+        raise ValueError("there are no curves to draw")
+    scored = {name: curve for name, curve in curves.items() if curve.accuracy is not None}
+    figure, (left, *right) = figures.subplots(columns=2 if scored else 1)
+    colours = dict(zip(curves, COLOURS * len(curves), strict=False))
+    for name, curve in curves.items():
+        style = {"color": colours[name], "label": f"predicted: {name}", "marker": "o", "ms": 3}
+        figures.band(left, curve.shares, list(curve.error), **style)
+    first = next(iter(curves.values()))
+    style = {"color": "#666666", "label": "low rank, as many numbers", "linestyle": ":"}
+    figures.band(left, first.shares, list(first.lowrank_error), **style)
+    grid = np.geomspace(min(first.shares), 1, 100)
+    left.plot(grid, np.sqrt(1 - grid), color="black", lw=0.8, linestyle="--", label="zeros")
+    left.set_ylabel("relative error of the weights")
+    left.set_ylim(bottom=0)
+    for name, curve in scored.items():
+        style = {"color": colours[name], "label": f"predicted: {name}", "marker": "o", "ms": 3}
+        figures.band(right[0], curve.shares, list(curve.accuracy), **style)  # type: ignore[arg-type]
+    for ax in right:
+        ax.set_ylabel("test accuracy, not trained on")
+    for ax in (left, *right):
+        ax.set_xscale("log")
+        ax.set_xlabel("share of the weights revealed")
+        ax.set_xticks(first.shares, [f"{share:.2g}" for share in first.shares])
+        ax.set_xticks([], minor=True)
+        ax.legend(fontsize=7)
+    caption = (
+        "How well a share of a layer's weights predicts the others, by kernel ridge regression "
+        "from the revealed inputs' rows. Dashed: zeros in place of what is hidden. Dotted: the best "
+        "low-rank matrix of as many numbers, which needs to see all of them. Lines are means over "
+        "replicates, bands one standard deviation."
+    )
+    return figures.save(figure, path), caption

@@ -53,8 +53,8 @@ def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
         ax.legend(fontsize=7)
     caption = (
         "How well a share of a layer's weights predicts the others, by kernel ridge regression "
-        "from the revealed inputs' rows. Dashed: zeros in place of what is hidden. Dotted: the best "
-        "low-rank matrix of as many numbers, which needs to see all of them. Lines are means over "
-        "replicates, bands one standard deviation."
+        "from the revealed inputs' rows. Dashed: zeros in place of what is hidden. Dotted: the "
+        "best low-rank matrix of as many numbers, which needs to see all of them. Lines are means "
+        "over replicates, bands one standard deviation."
     )
     return figures.save(figure, path), caption

@@ -91,7 +91,7 @@ def _dense(name="a", features=4, **options):
 
 
 def _convs(x):
-    x = nn.Conv(3, (3, 5), strides=(2, 1), padding=((1, 0), (2, 2)), name="z")(x)
+    x = nn.Conv(3, (3, 5), strides=(2, 1), padding=((1, 0), (2, 2)), precision="high", name="z")(x)
     x = nn.Conv(6, (2, 2), 3, "SAME_LOWER", kernel_dilation=2, feature_group_count=3, name="y")(x)
     x = nn.Conv(2, (1, 1), padding=1, use_bias=False, dtype=jnp.bfloat16, name="x")(x)
     return nn.Dense(5, precision="highest", name="b")(x.reshape(len(x), -1))
@@ -115,18 +115,22 @@ def test_layers_are_met_in_the_order_of_their_calls():
         ("Dense", (1, 1), "VALID", (1, 1), 1),
     ]
     assert [o.layer.dtype for o in met.values()] == [None, None, jnp.bfloat16, None]
-    assert met["inner/b"].layer.precision == "highest"
+    assert [o.layer.precision for o in met.values()] == ["high", None, None, "highest"]
 
 
-def _raw(x):
-    model = nn.module._context.module_stack[-1]
-    return x @ model.param("w", nn.initializers.ones, (6, 2))
+class Raw(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x @ self.param("w", nn.initializers.ones, (6, 2))
 
 
-def _tuple(x):
-    model = nn.module._context.module_stack[-1]
-    first, second = model.param("w", lambda key: (jnp.ones((6, 2)), jnp.ones(2)))
-    return _dense()(x @ first) + 0 * second[0]
+class Pair(nn.Module):
+    """A parameter that is two arrays."""
+
+    @nn.compact
+    def __call__(self, x):
+        first, second = self.param("w", lambda key: (jnp.ones((6, 2)), jnp.ones(2)))
+        return nn.Dense(2, name="a")(x @ first) + second[None]
 
 
 def _product(*args, **kwargs):
@@ -196,8 +200,8 @@ def test_parameters_that_are_no_layers_are_listed():
     uncalled = "no Dense or Conv that is called has it"
     boxed = nn.with_partitioning(nn.initializers.ones, ("x", "y"))
     for body, shape, met, missed in (
-        (_raw, MATRIX, [], {"w": "Net is neither Dense nor Conv"}),
-        (_tuple, MATRIX, ["a"], {"w/0": uncalled}),  # a vector is nothing to factorise
+        (Raw(), MATRIX, [], {"w": "Raw is neither Dense nor Conv"}),
+        (Pair(), MATRIX, ["a"], {"w/0": uncalled}),  # a vector is nothing to factorise
         (_scanned(**STACKED), MATRIX, [], {"a/d/kernel": "its kernels are stacked: (3, 6, 6)"}),
         (
             lambda x: nn.vmap(nn.Dense, **STACKED)(4, name="a")(x),
@@ -218,7 +222,7 @@ def test_parameters_that_are_no_layers_are_listed():
             {"a/kernel/value": "it is boxed: see flax.linen.meta.unbox"},
         ),
     ):
-        model, x = Net(body), _x(*shape)
+        model, x = body if isinstance(body, nn.Module) else Net(body), _x(*shape)
         found, other = surgery.layers(model, jax.eval_shape(model.init, KEY, x), x)
         assert (list(found), other) == (met, missed)
 

@@ -74,7 +74,7 @@ def _full(met, method):
 
 
 def _flat(tree):
-    return {masks._path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return masks.flatten(tree, lambda path: True)
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)

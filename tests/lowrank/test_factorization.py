@@ -95,15 +95,16 @@ def test_at_full_rank_outputs_are_the_networks_own(name, method):
 
 
 def test_batch_statistics_in_training_are_the_networks_own():
-    met, _ = surgery.layers(SMALL, _small(), _x(*IMAGES))
-    apply, changed = lowrank.factorize(SMALL, _small(), _full(met, "spatial"))
+    moved = {**_small(), "batch_stats": jax.tree.map(lambda s: s + 1, _small()["batch_stats"])}
+    met, _ = surgery.layers(SMALL, moved, _x(*IMAGES))
+    apply, changed = lowrank.factorize(SMALL, moved, _full(met, "spatial"))
 
     def updated(apply):
         train = functools.partial(apply, train=True, mutable=["batch_stats"])
         return jax.vmap(train, (None, 0), axis_name="data")
 
     halves = _x(*IMAGES).reshape(2, 2, *IMAGES[1:])
-    found, want = updated(apply)(changed, halves), updated(SMALL.apply)(_small(), halves)
+    found, want = updated(apply)(changed, halves), updated(SMALL.apply)(moved, halves)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, want)
 
 

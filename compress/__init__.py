@@ -1,0 +1,1 @@
+"""What is done to a trained network to store it in fewer bytes."""

@@ -57,7 +57,7 @@ def read_numbers(data: memoryview, at: int, count: int) -> tuple[np.ndarray, int
     end = at + 1 + (count * width + 7) // 8
     if width > 32 or least >> 32:
         raise ValueError(f"numbers from {least} on of {width} bits: at most 2^32 and 32")
-    if end > len(data):
+    if at >= len(data) or end > len(data):
         raise ValueError(f"the data end within {count} numbers, after {len(data)} bytes")
     bits = np.unpackbits(np.frombuffer(data[at + 1 : end], np.uint8))
     if bits[count * width :].any():

@@ -178,4 +178,4 @@ def _starts(view: memoryview, at: int, blocks: int) -> tuple[np.ndarray, int]:
 
 def _ended(view: memoryview, at: int) -> None:
     if at != len(view):
-        raise ValueError(f"{len(view) - at} bytes follow the end of the data")
+        raise ValueError(f"the data should end with byte {at}, not {len(view)}")

@@ -44,7 +44,17 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         found = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     versions = [f"Python {platform.python_version()}"]
-    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "tensorly", "torch", "pillow"):
+    for name in (
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "numpy",
+        "tensorly",
+        "torch",
+        "pillow",
+        "zstandard",
+    ):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     return f"{found}, {os.cpu_count()} cores and threads; {', '.join(versions)}"

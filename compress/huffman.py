@@ -14,7 +14,7 @@ within a byte is filled up with zeros. Parts, in order:
      1110 γ(r)    r symbols that are absent; they leave the last length as it is
      1111 s γ(r)  a length of 1 + r more or less
    γ(r), r ≥ 1, is Elias's: as many zeros as r has bits after its highest, then r in binary.
-3. Where N > 131,072: an index. The symbols are in blocks of 4096. Of every block but the last the
+3. Where N > 262,144: an index. The symbols are in blocks of 4096. Of every block but the last the
    bits of its words are written, less the fewest of them: these as LEB128, a byte with the width
    w, then the numbers of w bits each.
 4. The words, one after another. The code is canonical: sorted by length, then by symbol, the first
@@ -34,7 +34,7 @@ from compress import bitstream, code_lengths, fields
 from compress.code_lengths import LIMIT
 
 ALPHABET = 1 << 16  # symbols lie below
-INDEXED = 1 << 17  # more symbols than these have an index
+INDEXED = 1 << 18  # more symbols than these have an index
 TRUSTED = 1 << 27  # symbols that short data may declare unless the caller says otherwise
 
 

@@ -91,7 +91,7 @@ def decode(data):
     assert len(lengths) == alphabet
     read.fill()
     index = []
-    if count > 131_072:
+    if count > 262_144:
         least, width = read.leb128(), read.number(8)
         index = [least + read.number(width) for _ in range((count + 4095) // 4096 - 1)]
         read.fill()

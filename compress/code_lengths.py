@@ -144,8 +144,7 @@ def unpack(data: memoryview, alphabet: int) -> tuple[np.ndarray, int]:
         last += step
         if not 1 <= last <= LIMIT:
             raise ValueError(f"code length {last} of symbol {done} is outside 1…{LIMIT}")
-        if done + run <= alphabet:
-            lengths[done : done + run] = last
+        lengths[done : done + run] = last
         done += run
     if done > alphabet or not lengths[-1]:
         raise ValueError(f"code lengths do not end with symbol {alphabet - 1}")

@@ -128,6 +128,13 @@ def test_packed_lengths_come_back(runs, last):
     assert len(packed) <= 1 + 14 * len(lengths) / 8 + 1
 
 
+def test_the_dearest_lengths_come_back():
+    lengths = np.tile([1, 24], 500)  # 14 bits each
+    packed = code_lengths.pack(lengths)
+    np.testing.assert_array_equal(code_lengths.unpack(memoryview(packed), 1000)[0], lengths)
+    assert len(packed) > 1740
+
+
 @pytest.mark.parametrize(
     ("bits", "alphabet", "message"),
     [

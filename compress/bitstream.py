@@ -1,13 +1,13 @@
 """Code words one after another in bits: written, and read at many places at once.
 
 Bits are counted from the highest of the first byte. To read word after word would cost an
-interpreter's step a symbol. `read` steps through many blocks of `BLOCK` symbols side by side,
-where an index says at which bit each begins. `follow` needs none: it finds how far a word would
+interpreter's step a symbol. `read` steps through many blocks of symbols side by side, where an
+index says at which bit each begins. `follow` needs none: it finds how far a word would
 reach from *every* bit of a piece, then doubles these jumps until they leave the piece. The first
 makes thousands of calls of numpy however few the blocks, the second is slower for every bit.
 """
 
-# N symbols, S blocks side by side, W 32-bit words, T bits that one look into a table resolves
+# N symbols, S blocks side by side, T bits that one look into a table resolves
 
 from typing import NamedTuple
 
@@ -15,13 +15,20 @@ import numpy as np
 
 from compress.code_lengths import LIMIT, Code
 
-BLOCK = 4096  # symbols; part of the format
-_TABLE = 16  # bits; longer words are rare and take another way
+BLOCK, BLOCKS = 4096, 2048  # symbols of the smallest block, the most blocks: part of the format
+TABLE = 16  # bits; longer words are rare and take another way
 _PIECE = 512  # 32-bit words that `follow` takes at once
-_GROUP = 2048  # blocks that `read` takes at once
 _ROWS = 64  # symbols of every block that are gathered before they are put in order
 _SHIFTS = np.arange(32, dtype=np.uint64)
 _ALL = np.uint64(64)
+
+
+def block(count: int) -> int:
+    """Symbols of each block of so many: 4096, doubled until there are at most 2048 blocks."""
+    size = BLOCK
+    while count > size * BLOCKS:
+        size *= 2
+    return size
 
 
 def write(symbols: np.ndarray, code: Code, bits: int) -> tuple[bytes, np.ndarray]:
@@ -48,7 +55,8 @@ def write(symbols: np.ndarray, code: Code, bits: int) -> tuple[bytes, np.ndarray
         crossing = np.append(change[1:], place.size) - 1
         out[low + 1 : high + 2] |= (items << (_ALL - shift))[crossing]  # nothing if shift is 0
         at = int(ends[-1])
-    return out.astype(">u8").tobytes()[: -(-at // 8)], np.concatenate(starts)
+    data = out.astype(">u8").view(np.uint8)[: -(-at // 8)].tobytes()
+    return data, np.concatenate(starts)[:: block(symbols.size) // BLOCK]
 
 
 def _items(symbols: np.ndarray, code: Code, join: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +87,7 @@ class Table(NamedTuple):
 def table(code: Code, dtype: type) -> Table:
     """For reading; `dtype` is that of the symbols."""
     lengths = code.lengths[code.order]  # rising
-    bits = int(min(lengths[-1], _TABLE))
+    bits = int(min(lengths[-1], TABLE))
     short = int(np.searchsorted(lengths, bits, side="right"))
     entries = 1 << (bits - lengths[:short])
     found = np.zeros((2, 1 << bits), np.int64)
@@ -104,36 +112,32 @@ def _long(table: Table, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _windows(data: memoryview, first: int, count: int) -> np.ndarray:
     """64 bits from each of `count` 32-bit words on; zeros after the end of the data."""
-    held = bytes(data[4 * first : 4 * (first + count + 1)])
-    words = np.frombuffer(held.ljust(4 * (count + 1), b"\0"), ">u4").astype(np.uint64)
-    return (words[:-1] << np.uint64(32)) | words[1:]
+    held = bytes(data[4 * first : 4 * (first + count + 1)]).ljust(4 * (count + 1), b"\0")
+    words = np.frombuffer(held, ">u4").astype(np.uint64)
+    windows = words[:-1] << np.uint64(32)
+    windows |= words[1:]
+    return windows
 
 
 def read(data: memoryview, table: Table, starts: np.ndarray, count: int) -> tuple[np.ndarray, int]:
-    """[N] symbols from blocks that begin at these bits, and the bit after the last one.
+    """[N] symbols from the [S] blocks that begin at these bits, and the bit after the last symbol.
 
     Raises:
       ValueError: a block that does not end where the next begins.
     """
-    out = np.empty((starts.size, BLOCK), table.symbols.dtype)
-    bounds = np.append(starts, 8 * len(data))
-    last = count - BLOCK * (starts.size - 1)  # symbols of the last block
-    for first in range(0, starts.size, _GROUP):
-        group = bounds[first : first + _GROUP + 1]
-        low = int(group[0]) >> 5
-        windows = _windows(data, low, (int(group[-1]) >> 5) - low + 1)
-        ends, final = _group(windows, table, group[:-1] - 32 * low, out[first:], last)
-        ends += 32 * low
-        begins = starts[first + 1 : first + _GROUP + 1]
-        if (wrong := np.flatnonzero(ends[: begins.size] != begins)).size:
-            raise ValueError(f"block {first + int(wrong[0])} does not end where the next begins")
-    return out.ravel()[:count], final + 32 * low
+    out = np.empty((starts.size, block(count)), table.symbols.dtype)
+    last = count - out.shape[1] * (starts.size - 1)  # symbols of the last block
+    windows = _windows(data, 0, len(data) // 4 + 1)
+    ends, final = _fill(out, windows, table, starts, last)
+    if (wrong := np.flatnonzero(ends[:-1] != starts[1:])).size:
+        raise ValueError(f"block {wrong[0]} does not end where the next begins")
+    return out.ravel()[:count], final
 
 
-def _group(
-    windows: np.ndarray, table: Table, starts: np.ndarray, out: np.ndarray, last: int
+def _fill(
+    out: np.ndarray, windows: np.ndarray, table: Table, starts: np.ndarray, last: int
 ) -> tuple[np.ndarray, int]:
-    """Fill [S, BLOCK] rows; the bits after every block, and after symbol `last` of the last one.
+    """The bits after every block, and after so many symbols of the last one.
 
     Positions beyond the windows read the last window; what they find is never used.
     """
@@ -145,7 +149,7 @@ def _group(
     longest = table.bits + table.ends.size
     shift, refill = np.uint64(64 - table.bits), 33 // longest
     final = 0
-    for step in range(BLOCK):
+    for step in range(out.shape[1]):
         if step % refill == 0:  # at least 33 bits, whatever the position
             np.right_shift(at, 5, out=place)
             windows.take(place, out=window, mode="clip")
@@ -160,7 +164,7 @@ def _group(
         np.left_shift(window, lengths.view(np.uint64), out=window)
         np.add(at, lengths, out=at)
         if step % _ROWS == _ROWS - 1:
-            out[:size, step + 1 - _ROWS : step + 1] = rows.T
+            out[:, step + 1 - _ROWS : step + 1] = rows.T
         if step == last - 1:
             final = int(at[-1])
     return at, final

@@ -14,9 +14,9 @@ within a byte is filled up with zeros. Parts, in order:
      1110 γ(r)    r symbols that are absent; they leave the last length as it is
      1111 s γ(r)  a length of 1 + r more or less
    γ(r), r ≥ 1, is Elias's: as many zeros as r has bits after its highest, then r in binary.
-3. Where N > 262,144: an index. The symbols are in blocks of 4096. Of every block but the last the
-   bits of its words are written, less the fewest of them: these as LEB128, a byte with the width
-   w, then the numbers of w bits each.
+3. Where N > 262,144: an index. The symbols are in blocks of 4096, which is doubled until there are
+   at most 2048 blocks. Of every block but the last the bits of its words are written, less the
+   fewest of them: these as LEB128, a byte with the width w, then the numbers of w bits each.
 4. The words, one after another. The code is canonical: sorted by length, then by symbol, the first
    word is all zeros, and each next is the one before plus one, with zeros appended up to its
    length. It is complete: the last is all ones.
@@ -35,6 +35,7 @@ from compress.code_lengths import LIMIT
 
 ALPHABET = 1 << 16  # symbols lie below
 INDEXED = 1 << 18  # more symbols than these have an index
+TOLERANCE = 1e-4  # of the size, for words of 16 bits at most: they are read twice as fast
 TRUSTED = 1 << 27  # symbols that short data may declare unless the caller says otherwise
 
 
@@ -101,7 +102,7 @@ def decode(data: bytes, max_symbols: int | None = None) -> np.ndarray:
     table = bitstream.table(code_lengths.canonical(lengths), dtype)
     at += used
     if count > INDEXED:
-        starts, at = _starts(view, at, -(-count // bitstream.BLOCK))
+        starts, at = _starts(view, at, -(-count // bitstream.block(count)))
         found, end = bitstream.read(view[at:], table, starts, count)
     else:
         found, end = bitstream.follow(view[at:], table, count)
@@ -159,11 +160,17 @@ def _encode(symbols: np.ndarray) -> tuple[bytes, int]:
     head = fields.number(symbols.size) + fields.number(counts.size - 1)
     if counts[-1] == symbols.size:
         return head + b"\0", 0
-    lengths = code_lengths.code_lengths(counts, LIMIT)
+    lengths = _lengths(counts)
     bits = int(counts @ lengths)
     words, starts = bitstream.write(symbols, code_lengths.canonical(lengths), bits)
     index = fields.numbers(np.diff(starts)) if symbols.size > INDEXED else b""
     return head + code_lengths.pack(lengths) + index + words, bits
+
+
+def _lengths(counts: np.ndarray) -> np.ndarray:
+    """The best; or such as one look into a table resolves, where that costs next to nothing."""
+    best, short = (code_lengths.code_lengths(counts, n) for n in (LIMIT, bitstream.TABLE))
+    return short if counts @ short <= (1 + TOLERANCE) * (counts @ best) else best
 
 
 def _starts(view: memoryview, at: int, blocks: int) -> tuple[np.ndarray, int]:

@@ -63,6 +63,11 @@ class Reader:
         assert not int(self.take(-self.at % 8) or "0", 2)
 
 
+def block(count):
+    """Symbols of each block."""
+    return next(size for size in (2**k for k in itertools.count(12)) if -(-count // size) <= 2048)
+
+
 def decode(data):
     """Symbols, lengths by symbol, and the index's bits a block."""
     read = Reader(data)
@@ -93,7 +98,7 @@ def decode(data):
     index = []
     if count > 262_144:
         least, width = read.leb128(), read.number(8)
-        index = [least + read.number(width) for _ in range((count + 4095) // 4096 - 1)]
+        index = [least + read.number(width) for _ in range(-(-count // block(count)) - 1)]
         read.fill()
     words, word, before = {}, -1, 0
     for length, symbol in sorted((n, s) for s, n in enumerate(lengths) if n):
@@ -103,7 +108,7 @@ def decode(data):
     found, string, begins = [], "", []
     start = read.at
     while len(found) < count:
-        if not string and len(found) % 4096 == 0:
+        if not string and len(found) % block(count) == 0:
             begins.append(read.at - start)
         string += read.take(1)
         if string in words:

@@ -50,9 +50,14 @@ def test_both_ways_of_reading_find_them(name, count):
         assert (end, found.dtype) == (bits, np.uint16)
 
 
-def test_more_blocks_than_are_read_side_by_side(monkeypatch):
-    monkeypatch.setattr(bitstream, "_GROUP", 3)
-    symbols, data, starts, table, bits, _ = _written("up to 24 bits", 8 * 4096 + 5)
+def test_blocks_grow_with_the_symbols(monkeypatch):
+    for count in (1, 2**23, 2**23 + 1, 10**7, 2**24, 2**24 + 1, 10**9):
+        assert bitstream.block(count) == references.block(count)
+    assert [bitstream.block(n) for n in (2**23, 2**23 + 1)] == [4096, 8192]
+    monkeypatch.setattr(bitstream, "BLOCKS", 3)
+    symbols, data, starts, table, bits, code = _written("up to 24 bits", 20 * 4096 + 5)
+    at = np.cumsum([0, *code.lengths[symbols]])
+    assert starts.tolist() == at[[0, 8 * 4096, 16 * 4096]].tolist()
     found, end = bitstream.read(data, table, starts, symbols.size)
     np.testing.assert_array_equal(found, symbols)
     assert end == bits
@@ -69,8 +74,7 @@ def test_words_across_the_seams_of_pieces(count, seed, piece):
 
 
 @pytest.mark.parametrize("block", [1, 4, 7])
-def test_a_block_that_begins_elsewhere_is_refused(monkeypatch, block):
-    monkeypatch.setattr(bitstream, "_GROUP", 3)
+def test_a_block_that_begins_elsewhere_is_refused(block):
     symbols, data, starts, table, *_ = _written("16 bits each", 8 * 4096)
     starts[block] += 1
     message = f"block {block - 1} does not end where the next begins"

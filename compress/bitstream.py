@@ -37,9 +37,7 @@ def write(symbols: np.ndarray, code: Code, bits: int) -> tuple[bytes, np.ndarray
     Words are joined by pairs to items of at most 64 bits. An item lies in one 64-bit word of the
     output or in two; what begins in the same word is put together by one `or`.
     """
-    join = 1
-    while 2 * join * int(code.lengths.max()) <= 64:
-        join *= 2
+    join = 1 << (64 // int(code.lengths.max())).bit_length() - 1
     out, at, starts = np.zeros(bits // 64 + 2, np.uint64), 0, []
     for first in range(0, symbols.size, 8 * BLOCK):
         items, lengths = _items(symbols[first : first + 8 * BLOCK], code, join)

@@ -35,7 +35,7 @@ from compress.code_lengths import LIMIT
 
 ALPHABET = 1 << 16  # symbols lie below
 INDEXED = 1 << 18  # more symbols than these have an index
-TOLERANCE = 1e-4  # of the size, for words of 16 bits at most: they are read twice as fast
+TOLERANCE = 1e-4  # of the size, for words of 16 bits at most: read 1.5 times as fast
 TRUSTED = 1 << 27  # symbols that short data may declare unless the caller says otherwise
 
 
@@ -49,7 +49,9 @@ class Size(NamedTuple):
 
 
 def encode(symbols: Any) -> bytes:
-    """The symbols in the fewest bits that whole bits a symbol allow.
+    """The symbols in the fewest bits that whole bits a symbol allow, to one in ten thousand.
+
+    Words have 24 bits at most; 16 if that costs no more than `TOLERANCE`.
 
     Args:
       symbols: [N] integers of any integer type (or bool), 0 … 65,535.

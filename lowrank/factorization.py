@@ -94,8 +94,17 @@ def collect(
 ) -> dict[str, jax.Array]:
     """What the layers that are to be decomposed by their outputs are given, path → [rows, N]."""
     paths = tuple(path for path, entry in plan.items() if _needs_inputs(variables, path, entry))
-    if not paths or inputs is None:
-        return {}
+    return rows(model, variables, paths, inputs, **kwargs) if paths and inputs is not None else {}
+
+
+def rows(
+    model: nn.Module, variables: Any, paths: tuple[str, ...], inputs: jax.Array, **kwargs: Any
+) -> dict[str, jax.Array]:
+    """What some layers are given, as `layers.rows`: path → [rows, N].
+
+    Raises:
+      UserError: a layer that cannot be reached, or is called more than once.
+    """
     met, missed = surgery.layers(model, variables, inputs, **kwargs)
     for path in paths:
         if path not in met:
@@ -155,6 +164,12 @@ def reconstruct(variables: Any, path: str, entry: Mapping[str, Any]) -> jax.Arra
     own = _at(variables, path)
     kind = "Dense" if "left" in own else "Conv"
     return layers.reconstruct(METHODS[kind][entry["method"]], own)
+
+
+def with_kernel(variables: Any, path: str, kernel: Any) -> dict[str, Any]:
+    """The variables with another kernel in the layer at `path`."""
+    own = {**_at(variables, path), "kernel": kernel}
+    return {**variables, "params": _replaced(variables["params"], _parts(path), own)}
 
 
 def _at(variables: Any, path: str) -> Any:

@@ -5,7 +5,7 @@ import functools
 from experiment import config as config_lib
 from experiment import study
 from experiment.entry import run_main
-from lowrank import report, spec, training
+from lowrank import report, spec, sweep
 
 STUDY = study.Study(
     usage=config_lib.USAGE.format(
@@ -16,7 +16,7 @@ STUDY = study.Study(
     extendable=("decompose.methods", "decompose.shares"),
     check=spec.from_config,
     units=spec.unit_names,
-    prepare=training.prepare,
+    prepare=sweep.prepare,
     show=report.show,
 )
 main = functools.partial(study.conduct, STUDY)

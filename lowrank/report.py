@@ -12,7 +12,7 @@ from experiment import figures
 from experiment.checkpoint import write_atomically
 from experiment.entry import run_main
 from experiment.report import Rows, console, draw_again, plus_minus, text_table
-from lowrank import plots, results
+from lowrank import plots, prediction_figure, results
 from lowrank.candidates import DENSE
 from lowrank.results import Factorised, Results
 
@@ -54,6 +54,10 @@ def _write_page(run: Results) -> Path:
     if run.points:
         drawn = figures.picture(*plots.spectra(run, folder / "spectra.png"))
         sections.append(("Singular values", drawn))
+    for path, curves in run.predicted.items():
+        name = path.replace("/", "_")
+        drawn = figures.picture(*prediction_figure.draw(curves, folder / f"predict_{name}.png"))
+        sections.append((f"Predicting {path} from a few of its weights", drawn))
     for point in run.points:
         sections.append((f"Layers of {point.point.name}", figures.table(*_layer_table(point))))
     sections.append(("Config", figures.listing(config_lib.flatten(run.config))))

@@ -14,6 +14,7 @@ from experiment.errors import UserError
 from lowrank import factorization, spec
 from lowrank.layers import METHODS
 from lowrank.planning import JOINT
+from lowrank.prediction import Curve
 from lowrank.spec import Point
 
 
@@ -52,6 +53,7 @@ class Results:
     about: dict[str, Any]  # versions, commit
     original: Network
     points: list[Factorised]
+    predicted: dict[str, dict[str, Curve]]  # path → what is known of its inputs → curve
 
     def by_method(self) -> dict[str, list[Factorised]]:
         """Points of each method, the cheapest first."""
@@ -85,7 +87,12 @@ def read(workdir: str | Path) -> Results:
     points.sort(key=lambda point: (order.index(point.method), -point.share))
     found = [_point(run, point) for point in points]
     original = _network(run, "original")
-    return Results(folder.resolve().name, folder, config, about, original, found)
+    predicted = {
+        unit.partition("/")[2]: _curves(run, unit)
+        for unit in run.units()
+        if unit.startswith("predict/")
+    }
+    return Results(folder.resolve().name, folder, config, about, original, found, predicted)
 
 
 def load(workdir: str | Path, unit: str) -> Any:
@@ -99,6 +106,14 @@ def load(workdir: str | Path, unit: str) -> Any:
         there = ", ".join(run.units()) or "none"
         raise UserError(f"{workdir} has no finished {unit} (finished: {there})")
     return run.unit(unit).result()[0]["variables"]
+
+
+def _curves(run: run_lib.Run, unit: str) -> dict[str, Curve]:
+    tree = run.unit(unit).result()[0]
+    return {
+        name: Curve(**{**curve, "shares": tuple(np.asarray(curve["shares"]).tolist())})
+        for name, curve in tree.items()
+    }
 
 
 def _point(run: run_lib.Run, point: Point) -> Factorised:

@@ -134,6 +134,7 @@ class LowRankSpec:
     seed: int
     replicates: int
     eval_every: int
+    predict: tuple[str, ...]  # layers of which a few weights are to predict the rest
     source: SourceSpec
     train: TrainSpec
     optimizer: OptimizerSpec
@@ -146,6 +147,10 @@ class LowRankSpec:
 
     def __post_init__(self) -> None:
         check_counts(self)
+        if not isinstance(self.predict, tuple | list) or not all(
+            isinstance(path, str) for path in self.predict
+        ):
+            raise UserError(f"predict={self.predict!r} must be paths of layers, as ('fc1',)")
 
 
 def from_config(config: Mapping[str, Any]) -> LowRankSpec:
@@ -159,9 +164,14 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
     numbers = ("seed", "replicates", "eval_every")
     check_integers(config, numbers)
     return LowRankSpec(
-        **{key: config[key] for key in numbers},
+        **{key: config[key] for key in (*numbers, "predict")},
         **{key: config_lib.build(kind, config[key], key) for key, kind in SECTIONS.items()},
     )
+
+
+def predict_name(path: str) -> str:
+    """`predict/fc1`: how well a few of a layer's weights predict the rest."""
+    return f"predict/{path}"
 
 
 def plan_name(point: Point) -> str:
@@ -187,7 +197,7 @@ def point_of(unit: str) -> Point:
 
 def unit_names(spec: LowRankSpec) -> list[str]:
     """All units of a run, in the order in which they are done."""
-    found = ["original"]
+    found = ["original", *map(predict_name, spec.predict)]
     for point in spec.decompose.points:
         found += [plan_name(point), sweep_name(point)]
         found += [scratch_name(point)] if spec.decompose.scratch else []

@@ -16,6 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
         path="",  # a run's folder or an .npz file to take the network from; "" = train it
         unit="levels/00/ticket",  # of that run
     )
+    config.predict = ()  # layers, such as ("fc1",): how well do a few weights predict the rest?
     config.decompose = dict(
         methods=("svd",),  # a sweep each: svd, svd_outputs, spatial, tucker, cp, any
         ranks="budget",  # budget, energy, vbmf

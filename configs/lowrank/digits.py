@@ -12,6 +12,7 @@ def get_config():
     """See the module's docstring."""
     config = base.get_config()
     config.data.validation_examples = 300
+    config.predict = ("fc1",)
     config.decompose.methods = ("svd", "svd_outputs")
     config.decompose.shares = (0.5, 0.25, 0.1)
     return config

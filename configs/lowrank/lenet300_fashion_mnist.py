@@ -5,8 +5,9 @@ r"""How few multiply-adds do dense layers need? LeNet-300-100 on Fashion-MNIST.
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
 As `lenet5_fashion_mnist.py`, by SVD of the weights and of the outputs, with each plan also trained
-from its decomposed initialisation.
-Source of that control: Khodak et al., arXiv:2105.01029 (spectral initialisation).
+from its decomposed initialisation; and how well a share of the first layer's weights predicts the
+rest.
+Sources: Khodak et al., arXiv:2105.01029 (spectral initialisation); Denil et al., arXiv:1306.0543.
 """
 
 from configs.lowrank import lenet5_fashion_mnist
@@ -16,6 +17,7 @@ def get_config():
     """See the module's docstring."""
     config = lenet5_fashion_mnist.get_config()
     config.model.name = "lenet_300_100"
+    config.predict = ("fc1",)
     config.decompose.methods = ("svd", "svd_outputs")
     config.decompose.shares = (0.5, 0.33, 0.2, 0.1, 0.05)
     config.decompose.scratch = True

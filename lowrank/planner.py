@@ -1,0 +1,88 @@
+"""The plans of a run: candidates of its trained network, timed on this machine."""
+
+# R replicates
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from architectures import surgery
+from lowrank import candidates, factorization, planning, setup, timing
+from lowrank.candidates import DENSE
+from lowrank.factorization import Plan
+from lowrank.setup import Experiment
+from lowrank.spec import Point
+
+SEEN = 256  # training images that data-aware decompositions look at
+
+
+def make_planner(experiment: Experiment, variables: Any) -> Callable[[Point], dict[str, Any]]:
+    """A point of the sweep → its plan and the table of its layers, as JSON. On one process."""
+    spec, decompose = experiment.spec, experiment.spec.decompose
+    own = jax.tree.map(lambda leaf: leaf[0], variables)
+    found, refused = setup.reached(spec, experiment.model, own, experiment.dataset.shape)
+    kernels = {p: np.asarray(factorization.parameters(variables, p)["kernel"]) for p in found}
+    measure = planning.MEASURES[decompose.measure]
+    timed = functools.cache(lambda p, method, rank: timing.layers(found[p], method, rank))
+
+    def faster(path, candidate):
+        if decompose.keep_slow:
+            return True
+        dense, factorised = timed(path, candidate.method, candidate.rank)
+        return factorised < dense
+
+    @functools.cache
+    def options(method: str) -> dict[str, list[Any]]:
+        names = planning.names(method)
+        seen = _seen(experiment, variables, found) if method == "svd_outputs" else {}
+        return {
+            path: candidates.of_layer(layer, kernels[path], names, measure, seen.get(path))
+            for path, layer in found.items()
+        }
+
+    def plan(point: Point) -> dict[str, Any]:
+        if decompose.ranks == "budget":
+            table = options(point.method)
+            budget = int(point.share * sum(own[0].cost for own in table.values()))
+            planned = planning.by_budget(table, budget, faster)
+        else:
+            rule = decompose.rule(point.share)
+            planned = planning.by_rule(found, kernels, point.method, rule, measure, faster)
+        rows = [_layer_row(path, layer, planned.plan, timed) for path, layer in found.items()]
+        return {**planned._asdict(), "layers": rows, "not_reached": refused}
+
+    return plan
+
+
+def _layer_row(
+    path: str, layer: surgery.Reached, plan: Plan, timed: Callable[..., tuple[float, float]]
+) -> dict[str, Any]:
+    """What the report says of a layer: costs before and after."""
+    entry = plan.get(path, {"method": DENSE, "rank": 0})
+    method, rank = entry["method"], entry["rank"]
+    rank = tuple(rank) if isinstance(rank, list) else rank
+    dense, after = timed(path, method, rank)
+    return {
+        "path": path,
+        "shape": list(layer.kernel),
+        **entry,
+        "parameters": [candidates.parameters(layer, m, rank) for m in (DENSE, method)],
+        "macs": [candidates.macs(layer, m, rank) for m in (DENSE, method)],
+        "milliseconds": [1e3 * dense, 1e3 * (after if method != DENSE else dense)],
+    }
+
+
+def _seen(
+    experiment: Experiment, variables: Any, found: Mapping[str, surgery.Reached]
+) -> dict[str, np.ndarray]:
+    """Path → [R, rows, N] what each layer is given."""
+    inputs = setup.training_inputs(experiment.dataset, SEEN)
+    own = []
+    for r in range(experiment.spec.replicates):
+        one = jax.tree.map(lambda leaf, r=r: jnp.asarray(leaf[r]), variables)
+        own.append(factorization.rows(experiment.model, one, tuple(found), inputs))
+    return {path: np.stack([np.asarray(rows[path]) for rows in own]) for path in found}

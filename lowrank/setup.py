@@ -1,0 +1,56 @@
+"""What all parts of a run share: the network, its layers, the data, the devices."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from architectures import surgery
+from experiment import data as data_lib
+from experiment.data import Dataset
+from experiment.errors import UserError
+from experiment.interruption import Interruption
+from experiment.progress import Reporter
+from experiment.run import Run
+from experiment.streams import Streams
+from lowrank.spec import LowRankSpec
+
+
+class Experiment(NamedTuple):
+    """What all networks of a run share."""
+
+    spec: LowRankSpec
+    model: nn.Module
+    dataset: Dataset | Streams
+    mesh: Mesh
+    run: Run
+    reporter: Reporter
+    interruption: Interruption
+    roots: jax.Array  # [R] keys
+
+
+def reached(
+    spec: LowRankSpec, model: nn.Module, variables: Any, shape: tuple[int, ...]
+) -> tuple[dict[str, surgery.Reached], dict[str, str]]:
+    """Layers that may be decomposed; and path → why not, of the others that have weights."""
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    found, refused = surgery.layers(model, variables, example)
+    for path, layer in list(found.items()):
+        if spec.decompose.left(path):
+            refused[path] = "decompose.leave names it"
+        elif layer.layer.groups != 1:
+            refused[path] = f"it has {layer.layer.groups} groups"
+    return {p: layer for p, layer in found.items() if p not in refused}, refused
+
+
+def training_inputs(dataset: Dataset | Streams, count: int) -> jax.Array:
+    """The first training images as network inputs [B, …], at most `count`.
+
+    Raises:
+      UserError: they are streamed, and not in memory.
+    """
+    if isinstance(dataset, Streams):
+        raise UserError("images in memory are needed: set data.stream=false")
+    return data_lib.normalize(dataset, jnp.asarray(dataset.train.images[:count]))

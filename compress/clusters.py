@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from compress import checks, sums
+from compress import checks, lloyd
 from compress.straight_through import straight_through
 from lowrank import arrays
 
@@ -81,18 +81,27 @@ def kmeans(
 
 def nearest(codebook: jax.Array, weights: jax.Array) -> jax.Array:
     """Index of the nearest entry of a rising codebook [K], int32; halfway, of the lower one."""
-    return jnp.searchsorted(_borders(codebook), weights).astype(jnp.int32)
+    return jnp.searchsorted(lloyd.borders(codebook), weights).astype(jnp.int32)
 
 
-def fake_clusters(weights: jax.Array, codebook: jax.Array) -> jax.Array:
-    """Each weight's nearest entry of a rising codebook [K], to train through.
+def fake_clusters(
+    weights: jax.Array, codebook: jax.Array, mask: jax.Array | None = None
+) -> jax.Array:
+    """Each weight's nearest entry of a codebook, in any order, to train through.
 
     The gradient passes to weights within the codebook's range (0 outside it), and, summed over
     each cluster, to the codebook.
+
+    Args:
+      weights: latent, any shape.
+      codebook: [K]; with a mask, entry 0 belongs to pruned weights and is not used.
+      mask: bool, of the weights' shape, True = kept; what it prunes is 0 and has no gradient.
     """
-    value = codebook[nearest(codebook, jax.lax.stop_gradient(weights))]
+    codebook = jnp.sort(codebook if mask is None else codebook[1:])
+    value = codebook[nearest(codebook, jax.lax.stop_gradient(weights))].astype(weights.dtype)
     inside = (weights >= codebook[0]) & (weights <= codebook[-1])
-    return straight_through(value.astype(weights.dtype), jnp.where(inside, weights, 0))
+    shared = straight_through(value, jnp.where(inside, weights, 0))
+    return shared if mask is None else jnp.where(mask, shared, 0)
 
 
 @functools.partial(jax.jit, static_argnames=("bits", "init"))
@@ -110,7 +119,7 @@ def _kmeans(
     count = jnp.sum(kept, dtype=jnp.int32)
     line = jnp.sort(jnp.where(kept, weights, jnp.inf).ravel())  # pruned last  [N]
     centroids = jnp.sort(_start(line, count, size, init, key)) if start is None else jnp.sort(start)
-    centroids, converged = _lloyd(line, count, centroids, iterations)
+    centroids, converged = lloyd.run(line, count, centroids, iterations)
     indices = nearest(centroids, weights)
     if mask is not None:
         indices = jnp.where(mask, indices + 1, 0)
@@ -133,76 +142,9 @@ def _start(
         place = whole * (2 * order + 1) + jnp.floor(rest * share).astype(jnp.int32)
         found = line[jnp.clip(place, 0, jnp.maximum(count - 1, 0))]
     else:
+        assert key is not None  # `kmeans` has seen to it
         drawn = jax.random.uniform(key, line.shape)
         drawn = jnp.where(jnp.arange(line.size) < count, drawn, 2)
         place = jnp.argsort(drawn)[jnp.minimum(order, jnp.maximum(count - 1, 0))]
         found = line[place]
     return jnp.where(count > 0, found, 0)
-
-
-def _lloyd(
-    line: jax.Array, count: jax.Array, centroids: jax.Array, iterations: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Centroids [K], rising, and whether they have settled."""
-    prefix = sums.prefix(jnp.where(jnp.arange(line.size) < count, line, 0))
-
-    def assign(centroids):  # cluster k holds line[ends[k]:ends[k + 1]]  [K + 1]
-        inner = jnp.searchsorted(line, _borders(centroids), side="right").astype(jnp.int32)
-        return jnp.concatenate([jnp.zeros(1, jnp.int32), inner, count[None]])
-
-    def renew(state):
-        centroids, ends, _, done = state
-        held, total = jnp.diff(ends), sums.between(prefix, ends)
-        means = jnp.clip(  # equal weights have themselves as mean, whatever rounding says
-            total / jnp.maximum(held, 1), line[ends[:-1]], line[jnp.maximum(ends[1:] - 1, 0)]
-        )
-        means = jnp.where(held > 0, means, centroids)
-        means, moved = jax.lax.cond(
-            jnp.any(held == 0),
-            lambda: _relocate(line, count, centroids, means, held, total),
-            lambda: (means, jnp.zeros((), bool)),
-        )
-        new = assign(means)
-        return means, new, moved | jnp.any(new != ends), done + 1
-
-    state = (centroids, assign(centroids), jnp.ones((), bool), jnp.zeros((), jnp.int32))
-    centroids, _, changed, _ = jax.lax.while_loop(
-        lambda state: state[2] & (state[3] < iterations), renew, state
-    )
-    return centroids, ~changed
-
-
-def _relocate(
-    line: jax.Array,
-    count: jax.Array,
-    centroids: jax.Array,
-    means: jax.Array,
-    held: jax.Array,
-    total: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Means [K] with the empty clusters on the farthest weights, rising; and whether any moved.
-
-    A weight that an empty cluster takes counts no longer in the mean of its old one.
-    """
-    own = jnp.repeat(centroids, held, total_repeat_length=line.size)  # [N]
-    distance = jnp.where(jnp.arange(line.size) < count, jnp.abs(line - own), 0)
-    farthest, place = jax.lax.top_k(distance, min(held.size, line.size))
-    empty = held == 0
-    taken = (jnp.arange(place.size) < jnp.sum(empty)) & (farthest > 0)
-    weights = jnp.where(taken, line[place], 0)
-    cluster = jnp.searchsorted(jnp.cumsum(held), place, side="right")
-    left = held.at[cluster].add(-taken.astype(held.dtype))
-    rest = total.at[cluster].add(-weights)
-    means = jnp.where((left > 0) & (left < held), rest / jnp.maximum(left, 1), means)
-    turn = jnp.minimum(jnp.cumsum(empty) - 1, place.size - 1)  # which of the farthest
-    means = jnp.where(empty & taken[turn], weights[turn], means)
-    return jnp.sort(means), jnp.any(taken)
-
-
-def _borders(centroids: jax.Array) -> jax.Array:
-    """Midpoints [K − 1] of rising centroids; below the upper one however near they are."""
-    low, high = centroids[:-1], centroids[1:]
-    middle = 0.5 * low + 0.5 * high
-    return jnp.where(middle < high, middle, low)
-
-

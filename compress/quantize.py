@@ -1,0 +1,123 @@
+"""Quantisation: weights, activations and gradients of few bits. Pure functions.
+
+A weight is *stored* in one of four forms (`Clusters`, `Uniform`, `Ternary`, `Binary`), and
+`materialize` makes parameters of a tree of them inside jit. The `fake_` functions are for training
+with weights or activations that are quantised in the forward pass.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from compress import low_bits
+from compress import uniform as _uniform
+from compress.activations import calibrate
+from compress.allocation import allocate
+from compress.clusters import Clusters, fake_clusters, kmeans
+from compress.gradients import quantize_gradient, quantized_backward, round_stochastically
+from compress.low_bits import Binary, Ternary, binary, clip, fake_binary, fake_ternary, ternary
+from compress.straight_through import straight_through
+from compress.uniform import Grid, Uniform, fake_quantize, grid, uniform
+
+__all__ = [
+    "Binary",
+    "Clusters",
+    "Grid",
+    "Ternary",
+    "Uniform",
+    "allocate",
+    "binary",
+    "calibrate",
+    "clip",
+    "dequantize",
+    "fake_binary",
+    "fake_clusters",
+    "fake_quantize",
+    "fake_ternary",
+    "grid",
+    "kmeans",
+    "learned",
+    "materialize",
+    "quantize_gradient",
+    "quantized_backward",
+    "round_stochastically",
+    "straight_through",
+    "ternary",
+    "uniform",
+]
+
+Stored = Clusters | Uniform | Ternary | Binary
+
+
+def dequantize(stored: Stored) -> jax.Array:
+    """The weights of one stored form; differentiable in its floats.
+
+    The gradient of a codebook is the sum of the weights' gradients over each cluster (Han et al.,
+    arXiv:1510.00149, Section 3.3). Weights that a mask prunes are exactly zero, whatever the
+    codebook says, and give it no gradient.
+    """
+    match stored:
+        case Clusters():
+            weights = stored.codebook[stored.indices.astype(jnp.int32)]
+            return weights if stored.mask is None else jnp.where(stored.mask, weights, 0)
+        case Uniform():
+            return _uniform.dequantize(stored)
+        case Ternary():
+            return low_bits.dequantize_ternary(stored)
+        case Binary():
+            return low_bits.dequantize_binary(stored)
+    raise ValueError(f"no stored form: {type(stored).__name__}")
+
+
+def materialize(stored: Any, learned: Any = None) -> Any:
+    """Parameters of a tree whose leaves are stored forms or plain arrays. For jit, vmap and grad.
+
+    Args:
+      stored: any pytree of forms and arrays, such as a model's parameters some of which are stored.
+      learned: what `learned(stored)` gave, perhaps trained since, in place of what `stored` has.
+
+    Raises:
+      ValueError: `learned` is of another structure.
+    """
+    if learned is not None:
+        stored = jax.tree.map(_with, stored, learned, is_leaf=_is_stored)
+    return jax.tree.map(
+        lambda leaf: dequantize(leaf) if _is_stored(leaf) else leaf, stored, is_leaf=_is_stored
+    )
+
+
+def learned(stored: Any) -> Any:
+    """The tree of what fine-tuning changes: floats alone, for `jax.grad` and an optimiser.
+
+    In the place of `Clusters` their codebook, of `Uniform` and `Binary` the scale, of `Ternary`
+    a dict of both scales; plain arrays as they are.
+    """
+
+    def floats(leaf: Any) -> Any:
+        match leaf:
+            case Clusters():
+                return leaf.codebook
+            case Uniform() | Binary():
+                return leaf.scale
+            case Ternary():
+                return {"positive": leaf.positive, "negative": leaf.negative}
+        return leaf
+
+    return jax.tree.map(floats, stored, is_leaf=_is_stored)
+
+
+def _with(leaf: Any, floats: Any) -> Any:
+    """A leaf with other floats, as `learned` has them."""
+    match leaf:
+        case Clusters():
+            return leaf._replace(codebook=floats)
+        case Uniform() | Binary():
+            return leaf._replace(scale=floats)
+        case Ternary():
+            return leaf._replace(**floats)
+    return floats
+
+
+def _is_stored(leaf: Any) -> bool:
+    return isinstance(leaf, Stored)

@@ -1,0 +1,256 @@
+"""`compress.clusters` against scikit-learn's Lloyd from the same start, and a plain loop."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+
+from compress import quantize
+
+kmeans = quantize.kmeans
+KEY = jax.random.key(0)
+SIZE = 600  # this length and [3, 4], nearly always with 3 bits: each other one compiles
+TWELVE = np.float32([[0, 1, 4, 9], [16, 25, 36, 49], [64, 81, 100, 121]])
+
+
+def _weights(seed=0, size=SIZE):
+    """Heavy tails: even starting centroids leave clusters empty."""
+    return np.random.default_rng(seed).standard_t(3, size=size).astype("f4")
+
+
+def _start(values, count, init):
+    """The starting centroids as the docstring has them, in numpy."""
+    values = np.sort(values)
+    if init == "linear":
+        return np.linspace(values[0], values[-1], count)
+    return values[[int(len(values) * (2 * i + 1)) // (2 * count) for i in range(count)]]
+
+
+def _reference(values, start):
+    """scikit-learn's centroids, rising, and labels, in float64 until nothing changes."""
+    found = KMeans(
+        len(start),
+        init=np.float64(start)[:, None],
+        n_init=1,
+        max_iter=10_000,
+        tol=0,
+        algorithm="lloyd",
+    ).fit(np.float64(values)[:, None])
+    order = np.argsort(found.cluster_centers_[:, 0])
+    return found.cluster_centers_[order, 0], np.argsort(order)[found.labels_]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("init", ["linear", "density"])
+@pytest.mark.parametrize("bits", [3, 5])
+def test_clusters_are_those_of_scikit_learn(bits, init, seed):
+    weights = _weights(seed)
+    start = _start(weights, 2**bits, init)
+    codebook, labels = _reference(weights, start)
+    found = kmeans(weights, bits, init=init)
+    assert bool(found.converged)
+    np.testing.assert_array_equal(found.indices, labels)
+    np.testing.assert_allclose(found.codebook, codebook, rtol=1e-5, atol=1e-7)
+    given_start = kmeans(weights, bits, init=start[::-1])  # in any order
+    np.testing.assert_array_equal(given_start.indices, labels)
+
+
+def test_the_linear_start_of_these_leaves_clusters_empty():
+    """So that the test above covers what scikit-learn does about them."""
+    start = _start(_weights(), 32, "linear")
+    nearest = np.argmin(np.abs(_weights()[:, None] - start), axis=1)
+    assert len(np.unique(nearest)) < 32
+
+
+@pytest.mark.parametrize("init", ["linear", "density"])
+def test_with_a_mask_kept_weights_cluster_alone_and_zero_is_its_own(init):
+    weights = _weights(1)
+    mask = np.abs(weights) > 0.7
+    codebook, labels = _reference(weights[mask], _start(weights[mask], 15, init))
+    found = kmeans(weights, 4, mask, init)
+    assert float(found.codebook[0]) == 0
+    np.testing.assert_allclose(found.codebook[1:], codebook, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(found.indices[mask], labels + 1)
+    assert not found.indices[~mask].any()
+    shown = np.asarray(quantize.dequantize(found))
+    assert (shown[~mask] == 0).all()
+    assert (shown[mask] != 0).all()
+
+
+def test_a_random_start_is_as_many_kept_weights_none_twice():
+    mask = TWELVE > 20  # seven weights, seven centroids: only a start of all settles at once
+    found = kmeans(TWELVE, 3, mask, "random", key=KEY, iterations=1)
+    np.testing.assert_array_equal(found.codebook, [0, *TWELVE[mask]])
+
+
+def test_a_random_start_depends_on_the_key_alone():
+    first, again, other = (
+        kmeans(TWELVE, 3, None, "random", jax.random.key(k), 1).codebook for k in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+@pytest.mark.parametrize("init", ["linear", "density", "random"])
+def test_fewer_distinct_weights_than_clusters_are_kept_as_they_are(init):
+    weights = np.float32([[0.1, 0.3, 0.1, 7], [-7, 0.3, 0.1, 0.1], [0.1, 0.1, 0.1, 2]])
+    found = kmeans(weights, 3, init=init, key=KEY)
+    np.testing.assert_array_equal(quantize.dequantize(found), weights)
+    assert bool(found.converged)
+
+
+def test_neighbouring_floats_are_told_apart():
+    weights = np.float32([1, np.nextafter(np.float32(1), np.float32(2))])
+    for pair in (weights, weights + 2 * (weights[1] - 1)):  # either parity of the last bit
+        found = kmeans(pair, 1)
+        np.testing.assert_array_equal(found.codebook, pair)
+        np.testing.assert_array_equal(found.indices, [0, 1])
+        assert bool(found.converged)
+
+
+def test_halfway_belongs_to_the_lower_centroid():
+    found = kmeans(np.float32([0, 1, 2]), 1, init=np.float32([0, 2]), iterations=1)
+    np.testing.assert_array_equal(found.codebook, [0.5, 2])
+    np.testing.assert_array_equal(found.indices, [0, 0, 1])
+    assert not np.isclose(float(found.codebook[0]), 0)
+
+
+def test_nothing_kept_is_all_zero():
+    for init in ("linear", "density", "random"):
+        found = kmeans(TWELVE, 3, np.zeros((3, 4), bool), init, KEY)
+        np.testing.assert_array_equal(quantize.dequantize(found), np.zeros((3, 4)))
+        np.testing.assert_array_equal(found.codebook, np.zeros(8))
+        assert bool(found.converged)
+
+
+def test_one_bit_with_a_mask_is_zero_and_the_mean():
+    found = kmeans(np.float32([1, 2, 6, 50]), 1, np.array([True, True, True, False]))
+    np.testing.assert_array_equal(found.codebook, [0, 3])
+    np.testing.assert_array_equal(found.indices, [1, 1, 1, 0])
+
+
+def test_too_few_iterations_say_so():
+    early = kmeans(_weights(), 3, iterations=2)
+    assert not bool(early.converged)
+
+
+@given(
+    values=st.lists(st.integers(-9, 9), min_size=12, max_size=12),
+    masked=st.booleans(),
+    init=st.sampled_from(["linear", "density", "random"]),
+)
+def test_each_weight_has_its_nearest_centroid_and_each_centroid_is_its_mean(values, masked, init):
+    weights = np.float32(values).reshape(3, 4)
+    mask = np.abs(weights) > 2 if masked else None
+    kept = np.ones((3, 4), bool) if mask is None else mask
+    found = kmeans(weights, 3, mask, init, KEY)
+    assert bool(found.converged)
+    assert found.codebook.shape == (8,)
+    assert found.indices.shape == (3, 4)
+    assert found.indices.dtype == np.uint8
+    centroids = np.asarray(found.codebook)[masked:]
+    assert (np.diff(centroids) >= 0).all() or not kept.any()
+    indices = np.asarray(found.indices, int)[kept] - masked
+    distance = np.abs(weights[kept][:, None] - centroids)
+    np.testing.assert_allclose(
+        distance[np.arange(indices.size), indices], distance.min(1, initial=np.inf), atol=2e-6
+    )
+    for k in np.unique(indices):
+        np.testing.assert_allclose(centroids[k], weights[kept][indices == k].mean(), atol=2e-6)
+    distinct = len(np.unique(weights[kept]))
+    assert len(np.unique(indices)) == min(distinct, centroids.size)  # none left empty
+
+
+def test_a_small_cluster_keeps_its_mean_beside_a_large_one():
+    """The difference of two float32 prefix sums would move it by 1e-4."""
+    weights = np.random.default_rng(0).normal(5.1, 0.1, SIZE).astype("f4")
+    weights[:2] = 9, 9.25
+    found = kmeans(weights, 3, init=np.float32([4.8, 4.9, 5, 5.1, 5.2, 5.3, 5.4, 9]))
+    assert float(found.codebook[-1]) == 9.125
+
+
+def test_jit_and_vmap_give_the_same():
+    weights = np.stack([_weights(seed) for seed in (0, 1)])
+    mask = np.abs(weights) > 0.5
+    alone = [kmeans(weights[r], 3, mask[r]) for r in (0, 1)]
+    mapped = jax.jit(jax.vmap(lambda w, m: kmeans(w, 3, m)))(weights, mask)
+    for r in (0, 1):
+        assert bool(mapped.converged[r])
+        np.testing.assert_array_equal(mapped.indices[r], alone[r].indices)
+        np.testing.assert_allclose(mapped.codebook[r], alone[r].codebook, rtol=1e-6)
+
+
+def test_shapes_and_dtypes():
+    for bits, dtype in ((1, np.uint8), (8, np.uint8), (9, np.uint16), (16, np.uint16)):
+        found = jax.eval_shape(lambda w, bits=bits: kmeans(w, bits), jnp.ones((2, 3)))
+        assert (found.codebook.shape, found.codebook.dtype) == ((2**bits,), np.float32)
+        assert (found.indices.shape, found.indices.dtype) == ((2, 3), dtype)
+        assert found.mask is None
+    short = jax.eval_shape(lambda w: kmeans(w, 2), jnp.ones(4, jnp.bfloat16))
+    assert short.codebook.dtype == np.float32
+
+
+def test_float64_stays_float64():
+    with jax.enable_x64(True):
+        weights = _weights().astype("f8") / 3
+        found = kmeans(weights, 3)
+        codebook, _ = _reference(weights, _start(weights, 8, "linear"))
+        np.testing.assert_allclose(found.codebook, codebook, rtol=1e-13)
+
+
+def test_more_than_eight_bits_tell_more_than_256_weights_apart():
+    weights = np.arange(SIZE, dtype="f4")
+    found = kmeans(weights, 9, init="density")
+    assert len(np.unique(found.indices)) == 512
+    error = np.abs(np.asarray(quantize.dequantize(found)) - weights)
+    assert np.sum(error == 0) >= 512 - 88  # 600 weights, 512 values
+    assert error.max() <= 0.5
+
+
+class TestFakeClusters:
+    codebook = np.float32([9, -1, 0, 2])
+
+    def test_values_are_the_nearest_entries(self):
+        weights = np.float32([[-5, -0.4], [1.5, 1.0]])
+        shared = quantize.fake_clusters(weights, self.codebook[1:])
+        np.testing.assert_array_equal(shared, [[-1, 0], [2, 0]])
+        mask = np.array([[True, False], [True, True]])
+        shared = quantize.fake_clusters(weights, self.codebook, mask)
+        np.testing.assert_array_equal(shared, [[-1, 0], [2, 0]])
+
+    def test_gradients_pass_inside_the_range_and_add_up_over_clusters(self):
+        weights = np.float32([-5, -0.4, 1.5, 1.75, 1.0])
+        mask = np.array([True, True, True, True, False])
+        toward = np.float32([1, 2, 3, 4, 5])
+        of_weights, of_codebook = jax.grad(
+            lambda w, c: jnp.sum(toward * quantize.fake_clusters(w, c, mask)), (0, 1)
+        )(weights, self.codebook)
+        np.testing.assert_array_equal(of_weights, [0, 2, 3, 4, 0])
+        np.testing.assert_array_equal(of_codebook, [0, 1, 2, 7])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.ones(3), 0), "bits 0 is outside 1…16"),
+        ((np.ones(3), 17), "bits 17 is outside 1…16"),
+        ((np.ones(3), 2.5), "bits must be an integer, not 2.5"),
+        ((np.float32([1, np.nan]), 2), "1 of 2 entries of the weights are not finite"),
+        ((np.float32([np.inf, 1]), 2), "1 of 2 entries of the weights are not finite"),
+        ((np.ones((0, 3)), 2), "the weights is empty: shape (0, 3)"),
+        ((np.ones(3), 2, np.ones(2, bool)), "the mask has shape (2,), the weights (3,)"),
+        ((np.ones(3), 2, np.ones(3)), "the mask must be bool, not float32"),
+        ((np.ones(3), 2, None, "even"), "unknown init 'even' (known: linear, density, random)"),
+        ((np.ones(3), 2, None, "random"), "init='random' needs a key"),
+        ((np.ones(3), 2, None, np.ones(3)), "4 starting centroids are needed, not shape (3,)"),
+        ((np.ones(3), 2, None, "linear", None, 0), "iterations=0: 1 at least"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(arguments, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        kmeans(*arguments)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 from compress import checks
 from experiment.errors import UserError
@@ -46,7 +47,7 @@ def allocate(
             for bits, increase in sorted(by_bits.items())
         ]
     chosen = ranks.choose(candidates, budget_bits)
-    return {layer: int(candidate.rank) for layer, candidate in chosen.items()}  # type: ignore
+    return {layer: cast(int, candidate.rank) for layer, candidate in chosen.items()}
 
 
 def _check(sensitivities: Mapping[str, Mapping[int, float]], sizes: Mapping[str, int]) -> None:

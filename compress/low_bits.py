@@ -47,7 +47,7 @@ def ternary(weights: jax.Array, scales: str = "trained", threshold: float | None
         threshold outside its range.
 
     Source: Zhu, Han, Mao & Dally, arXiv:1612.01064, equations 6 and 9; Li, Zhang & Liu,
-    arXiv:1605.04711, Section 2. Departs: the former gives no start for the scales.
+    arXiv:1605.04711, Section 2. The start of trained scales is ours.
     """
     weights = arrays.floats(weights, "weights")
     size = jnp.abs(weights)
@@ -81,7 +81,7 @@ def fake_ternary(
       ValueError: one scale without the other, or as `ternary`.
 
     Source: Zhu et al., arXiv:1612.01064, equations 6 to 8. Departs: equation 7 leaves out that
-    ∂w/∂negative = −1 on its side.
+    ∂w/∂negative = −1 on its side, and the paper divides latent weights by their maximum first.
     """
     if (positive is None) != (negative is None):
         raise ValueError("positive and negative scales are given together or not at all")

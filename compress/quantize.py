@@ -37,7 +37,7 @@ __all__ = [
     "fake_ternary",
     "grid",
     "kmeans",
-    "learned",
+    "learnable",
     "materialize",
     "quantize_gradient",
     "quantized_backward",
@@ -75,19 +75,20 @@ def materialize(stored: Any, learned: Any = None) -> Any:
 
     Args:
       stored: any pytree of forms and arrays, such as a model's parameters some of which are stored.
-      learned: what `learned(stored)` gave, perhaps trained since, in place of what `stored` has.
+      learned: what `learnable(stored)` gave, trained since, in place of what `stored` has.
 
     Raises:
-      ValueError: `learned` is of another structure.
+      ValueError: `learned` has other paths or shapes.
     """
     if learned is not None:
+        _check_same(learnable(stored), learned)
         stored = jax.tree.map(_with, stored, learned, is_leaf=_is_stored)
     return jax.tree.map(
         lambda leaf: dequantize(leaf) if _is_stored(leaf) else leaf, stored, is_leaf=_is_stored
     )
 
 
-def learned(stored: Any) -> Any:
+def learnable(stored: Any) -> Any:
     """The tree of what fine-tuning changes: floats alone, for `jax.grad` and an optimiser.
 
     In the place of `Clusters` their codebook, of `Uniform` and `Binary` the scale, of `Ternary`
@@ -108,7 +109,7 @@ def learned(stored: Any) -> Any:
 
 
 def _with(leaf: Any, floats: Any) -> Any:
-    """A leaf with other floats, as `learned` has them."""
+    """A leaf with other floats, as `learnable` has them."""
     match leaf:
         case Clusters():
             return leaf._replace(codebook=floats)
@@ -117,6 +118,19 @@ def _with(leaf: Any, floats: Any) -> Any:
         case Ternary():
             return leaf._replace(**floats)
     return floats
+
+
+def _check_same(expected: Any, learned: Any) -> None:
+    want, got = (
+        {
+            jax.tree_util.keystr(keys, simple=True, separator="/"): jnp.shape(leaf)
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (expected, learned)
+    )
+    differing = sorted(path for path in want | got if want.get(path) != got.get(path))
+    if differing:
+        raise ValueError(f"learned differs from learnable(stored) in shape or path at {differing}")
 
 
 def _is_stored(leaf: Any) -> bool:

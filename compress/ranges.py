@@ -35,8 +35,7 @@ def limits(
       symmetric: about zero.
       error: squared error of the values on the grid of two limits, of the limits' shape.
 
-    Source: Wu et al., arXiv:2004.09602, Section 3.3 (percentile); the search is the plain form of
-    Banner et al., arXiv:1810.05723, Section 2, for any distribution.
+    Source: Wu et al., arXiv:2004.09602, Section 3.3 (percentile).
     """
     if method == "percentile" and symmetric:
         high = jnp.quantile(jnp.abs(values), share, axis=reduced, keepdims=True)

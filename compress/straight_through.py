@@ -15,7 +15,7 @@ def straight_through(value: jax.Array, carrier: jax.Array) -> jax.Array:
       value: of any shape.
       carrier: of the same shape and dtype.
 
-    Source: Bengio, Léonard & Courville, arXiv:1308.3432, Section 4.
+    Source: Bengio, Léonard & Courville, arXiv:1308.3432.
     """
     del carrier
     return value

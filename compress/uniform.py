@@ -129,8 +129,8 @@ def fake_quantize(values: jax.Array, grid: Grid) -> jax.Array:
       values: any shape that the scale fits.
       grid: of `grid` (weights) or `activations.calibrate`.
 
-    Source: Jacob et al., arXiv:1712.05877, Section 3; the clipped gradient is that of Hubara et
-    al., arXiv:1609.07061, Section 2.3.
+    Source: Jacob et al., arXiv:1712.05877, Section 3; the zero outside is that of equation 4 of
+    Hubara et al., arXiv:1602.02830.
     """
     grid = jax.lax.stop_gradient(grid)
     wide = jax.lax.stop_gradient(values).astype(grid.scale.dtype)

@@ -1,5 +1,7 @@
 """Stored forms become parameters, and their floats have the gradients of all their weights."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +76,7 @@ def test_what_is_learned_trains_with_any_optimiser():
         params = quantize.materialize(stored, learned)
         return optax.tree.norm(jax.tree.map(jnp.subtract, params, toward), squared=True)
 
-    learned = quantize.learned(stored)
+    learned = quantize.learnable(stored)
     assert {leaf.dtype for leaf in jax.tree.leaves(learned)} == {np.dtype("f4")}
     optimizer = optax.adam(0.1)
 
@@ -89,9 +91,9 @@ def test_what_is_learned_trains_with_any_optimiser():
         learned, state, value = step(learned, state)
         values.append(float(value))
     assert values[-1] < 0.8 * values[0]
-    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), learned, quantize.learned(stored))
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), learned, quantize.learnable(stored))
     assert all(jax.tree.leaves(moved))
-    same = quantize.materialize(stored, quantize.learned(stored))
+    same = quantize.materialize(stored, quantize.learnable(stored))
     jax.tree.map(np.testing.assert_array_equal, same, quantize.materialize(stored))
 
 
@@ -111,6 +113,19 @@ def test_straight_through_has_the_value_of_one_and_both_gradients():
     np.testing.assert_array_equal(found, [2, 2, 2])
     found = jax.grad(lambda x: jnp.sum(straight_through(3 * x, 2 * x)))(x)
     np.testing.assert_array_equal(found, [5, 5, 5])
+
+
+def test_other_paths_or_shapes_are_refused_in_one_line():
+    stored = {"a": quantize.uniform(_weights(), 4), "b": quantize.ternary(_weights())}
+    floats = quantize.learnable(stored)
+    for learned, at in (
+        ({**floats, "a": np.ones(6)}, ["a"]),
+        ({"a": floats["a"], "b": {"positive": 1.0}}, ["b/negative"]),
+        ({**floats, "c": 1.0}, ["c"]),
+    ):
+        message = f"learned differs from learnable(stored) in shape or path at {at}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            quantize.materialize(stored, learned)
 
 
 def test_an_array_is_no_stored_form():

@@ -85,8 +85,9 @@ def _session(dtype, axis):
 @pytest.mark.parametrize("axis", [None, 0, 1])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_integers_are_those_of_onnxruntime(symmetric, axis):
-    weights = _weights()
-    weights[0, :4] = np.float32([0.5, 1.5, 2.5, -3.5])
+    weights = np.clip(8 * _weights(), -60, 60)
+    weights[0, :4] = 0.25, 0.75, 1.25, -1.75  # halfway where the scale is 0.5, as the ends have it
+    weights[0, 4:6] = 63.5, -63.5 if symmetric else -64
     values, scale, zero_point = quantize.uniform(weights, 8, symmetric, axis)
     assert values.dtype == zero_point.dtype == ("int8" if symmetric else "uint8")
     flat = (lambda a: np.asarray(a)) if axis is None else (lambda a: np.ravel(a))
@@ -95,7 +96,7 @@ def test_integers_are_those_of_onnxruntime(symmetric, axis):
         None, {"x": weights, "scale": flat(scale), "zero": flat(zero_point).astype(values.dtype)}
     )
     np.testing.assert_array_equal(values, want)
-    assert len(np.unique(want)) > 60 or axis == 1
+    assert len(np.unique(want)) > 20
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])

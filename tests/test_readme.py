@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import architectures
 from experiment import config
 from tests.conftest import ROOT
 
@@ -20,6 +21,17 @@ class Foreign(nn.Module):
     def __call__(self, x):
         x = nn.relu(nn.Dense(20)(x))
         return nn.Dense(3)(x)
+
+
+def test_the_lines_for_low_rank_layers_run():
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    (code,) = (block for block in blocks if "lowrank" in block)
+    model = architectures.build({"name": "lenet_300_100"}, 10)
+    inputs = jax.random.normal(jax.random.key(0), (4, 784))
+    names = {"model": model, "variables": model.init(jax.random.key(1), inputs), "inputs": inputs}
+    exec(code, names)
+    assert names["logits"].shape == (4, 10)
+    assert names["changed"]["params"]["fc1"]["left"]["kernel"].shape == (784, 20)
 
 
 def test_the_lines_for_a_users_own_code_run_and_prune():
@@ -60,10 +72,13 @@ def test_the_lines_for_a_users_own_code_run_and_prune():
 
 
 def test_every_flag_and_config_that_readme_names_exists():
-    keys = set(config.flatten(config.resolve(config.load("configs/lottery/base.py"))))
-    named = set(re.findall(r"--config\.([a-z_.0-9]+)=", README))
-    assert named
-    assert named <= keys
+    before, lowrank = README.split("## Low rank", 1)
+    lowrank, after = lowrank.split("\n## ", 1)
+    for base, text in (("lottery", before + after), ("lowrank", lowrank)):
+        keys = set(config.flatten(config.resolve(config.load(f"configs/{base}/base.py"))))
+        named = set(re.findall(r"--config\.([a-z_.0-9]+)=", text))
+        assert named
+        assert named <= keys
     for path in re.findall(r"configs/[a-z_/0-9]+\.py", README):
         assert (ROOT / path).is_file()
 

@@ -21,9 +21,16 @@ ARGS = [
 ]
 
 
-def run(workdir: Path, *overrides: str, methods: object = ("svd",), shares: object = (0.5,)) -> str:
+def run(
+    workdir: Path,
+    *overrides: str,
+    methods: object = ("svd",),
+    shares: object = (0.5,),
+    predict: object = (),
+) -> str:
     """Run in this process, from the repository's root; what it printed."""
     with redirect_stdout(io.StringIO()) as printed:
         swept = [f"--config.decompose.methods={methods}", f"--config.decompose.shares={shares}"]
+        swept += [f"--config.predict={predict}"]
         main.main([*ARGS, *swept, f"--workdir={workdir}", *overrides])
     return printed.getvalue()

@@ -128,6 +128,27 @@ def test_a_network_may_come_from_another_run_or_from_a_file(finished, tmp_path):
         assert not [row for row in rows if row["unit"] == "original"]
 
 
+def test_a_few_weights_predict_the_rest(tmp_path):
+    small.run(tmp_path, "--config.fine_tune.steps=1", predict=("fc1",))
+    run = results.read(tmp_path)
+    curves = run.predicted["fc1"]
+    assert set(curves) == {"neighbouring pixels", "inputs' covariance"}
+    kernel = run.kernels()["fc1"]
+    for curve in curves.values():
+        assert curve.shares[-1] == 1
+        assert curve.error.shape == (len(curve.shares), 2)
+        np.testing.assert_allclose(curve.error[-1], 0, atol=1e-6)
+        np.testing.assert_allclose(curve.accuracy[-1], run.original.test, atol=1e-6)
+        assert (curve.accuracy[0] < curve.accuracy[-1]).all()
+        hidden = curve.error[0] ** 2 / curve.hidden_error[0] ** 2  # share of the squares
+        assert (hidden < 1).all()
+        assert (hidden > 0.9).all()
+        assert np.isfinite(kernel).all()
+    assert "Predicting fc1" in (tmp_path / "report.html").read_text()
+    with pytest.raises(UserError, match="unknown layer 'fc3'; did you mean"):
+        small.run(tmp_path / "wrong", predict=("fc3",))
+
+
 def test_ranks_by_energy_and_by_evidence(tmp_path):
     energy = "--config.decompose.ranks=energy"
     small.run(tmp_path / "energy", energy, "--config.fine_tune.steps=1", shares=(0.9,))

@@ -20,6 +20,7 @@ from lowrank.layers import METHODS, Rank
 from lowrank.ranks import Candidate
 
 RANKS = 12  # of a method with one rank, at most; of one with two, each
+CP_SWEEPS = 30  # of the one search that tells a candidate's error
 DENSE = "dense"  # the method of a layer that is left as it is
 CostFn = Callable[[Reached, str, Any], int]  # layer, method, rank → cost
 
@@ -179,11 +180,10 @@ def _tucker_errors(kernels, ranks, inputs):
 
 def _cp_errors(kernels, ranks, inputs):
     key = keys.stream(jax.random.key(0), "candidates")
-    found = [
-        np.sqrt(np.mean([float(cp.decompose(key, k, rank).error) ** 2 for k in kernels]))
-        for rank in ranks
-    ]
-    return [float(error) for error in found]
+    """Of one short search each: what a plan does with them is decomposed with more starts."""
+    search = functools.partial(cp.decompose, restarts=1, sweeps=CP_SWEEPS)
+    found = [[float(search(key, k, rank).error) for k in kernels] for rank in ranks]
+    return np.sqrt(np.mean(np.square(found), 1)).tolist() if found else []
 
 
 ERRORS: dict[str, ErrorFn] = {

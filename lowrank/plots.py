@@ -47,6 +47,11 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
             capsize=2,
             label="original",
         )
+        if run.fine_tuned:
+            mean, spread = mean_and_spread(run.fine_tuned.test)
+            style: dict[str, Any] = {"marker": "D", "ms": 4, "mfc": "white", "capsize": 2}
+            label = "original, fine-tuned too"
+            ax.errorbar(cost(run.original), mean, spread, color="black", label=label, **style)
         for method, points in run.by_method().items():
             points = sorted(points, key=cost)
             x = [cost(point) for point in points]
@@ -107,5 +112,6 @@ def _scratch(ax: Any, points: list[Any], cost: Callable, color: str) -> None:
 def _floor(run: Results) -> float:
     """Where the axis of accuracies begins: below everything after fine-tuning, not much lower."""
     after = [value for point in run.points for value in point.test] + run.original.test
+    after += run.fine_tuned.test if run.fine_tuned else []
     span = max(after) - min(after)
     return min(after) - max(0.3 * span, 0.01)

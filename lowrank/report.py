@@ -74,7 +74,9 @@ def _network_table(run: Results) -> Rows:
     header += ["scratch"] * scratch
     first = run.original
     rows = [["original", f"{first.parameters:,}", f"{first.macs:,}", "1.00"]]
-    rows[0] += ["", plus_minus(first.test, 4), *[""] * scratch]
+    rows[0] += [plus_minus(first.test, 4), "", *[""] * scratch]
+    if run.fine_tuned:
+        rows[0][5] = plus_minus(run.fine_tuned.test, 4)
     for point in run.points:
         row = [point.point.name, f"{point.parameters:,}", f"{point.macs:,}"]
         row += [f"{point.macs / first.macs:.2f}"]

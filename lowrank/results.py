@@ -52,6 +52,7 @@ class Results:
     config: dict[str, Any]
     about: dict[str, Any]  # versions, commit
     original: Network
+    fine_tuned: Network | None  # the original, with as much fine-tuning as the others
     points: list[Factorised]
     predicted: dict[str, dict[str, Curve]]  # path → what is known of its inputs → curve
 
@@ -92,7 +93,17 @@ def read(workdir: str | Path) -> Results:
         for unit in run.units()
         if unit.startswith("predict/")
     }
-    return Results(folder.resolve().name, folder, config, about, original, found, predicted)
+    tuned = _network(run, spec.FINE_TUNED) if run.unit(spec.FINE_TUNED).done else None
+    return Results(
+        name=folder.resolve().name,
+        folder=folder,
+        config=config,
+        about=about,
+        original=original,
+        fine_tuned=tuned,
+        points=found,
+        predicted=predicted,
+    )
 
 
 def load(workdir: str | Path, unit: str) -> Any:

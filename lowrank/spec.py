@@ -24,6 +24,7 @@ from lowrank import planning, ranks
 from lowrank.layers import METHODS
 
 RULES = ("budget", "energy", "vbmf")
+FINE_TUNED = "fine_tuned"  # the unit of the original after as many steps as the factorised ones
 
 
 class Point(NamedTuple):
@@ -197,7 +198,7 @@ def point_of(unit: str) -> Point:
 
 def unit_names(spec: LowRankSpec) -> list[str]:
     """All units of a run, in the order in which they are done."""
-    found = ["original", *map(predict_name, spec.predict)]
+    found = ["original", FINE_TUNED, *map(predict_name, spec.predict)]
     for point in spec.decompose.points:
         found += [plan_name(point), sweep_name(point)]
         found += [scratch_name(point)] if spec.decompose.scratch else []

@@ -26,7 +26,7 @@ from lowrank import analysis, factorization, layers, setup, training
 from lowrank.factorization import Plan
 from lowrank.planner import SEEN, make_planner
 from lowrank.setup import Experiment
-from lowrank.spec import LowRankSpec, plan_name, predict_name, scratch_name, sweep_name
+from lowrank.spec import FINE_TUNED, LowRankSpec, plan_name, predict_name, scratch_name, sweep_name
 
 
 def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> Prepared:
@@ -62,6 +62,8 @@ def sweep(experiment: Experiment) -> None:
     if "original" not in done:
         make_original(experiment)
     variables = run.unit("original").result()[0]["variables"]
+    if FINE_TUNED not in done:  # what fine-tuning alone is worth
+        factorised(experiment, FINE_TUNED, {}, variables, fine_tune=True)
     for path in spec.predict:
         if predict_name(path) not in done:
             analysis.predict_layer(experiment, path, variables)

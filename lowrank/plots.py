@@ -50,8 +50,8 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
         if run.fine_tuned:
             mean, spread = mean_and_spread(run.fine_tuned.test)
             style: dict[str, Any] = {"marker": "D", "ms": 4, "mfc": "white", "capsize": 2}
-            label = "original, fine-tuned too"
-            ax.errorbar(cost(run.original), mean, spread, color="black", label=label, **style)
+            style["label"] = "original, fine-tuned too"
+            ax.errorbar(cost(run.original), mean, spread, color="black", **style)
         for method, points in run.by_method().items():
             points = sorted(points, key=cost)
             x = [cost(point) for point in points]

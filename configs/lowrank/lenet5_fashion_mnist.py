@@ -5,7 +5,7 @@ r"""How few multiply-adds does LeNet-5 need on Fashion-MNIST, and how much time 
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
 Trained for 6 epochs of 429 batches of 128 (Adam 1.2e-3), decomposed to a half, a third and a fifth
-of its multiply-adds by four methods, each fine-tuned for 2 epochs (Adam 3e-4, cosine); three
+of its multiply-adds by five methods, each fine-tuned for 2 epochs (Adam 3e-4, cosine); three
 replicates; 5,000 training images held out. The files come as
 `../lottery/lenet_fashion_mnist.py` says; `make cpu` first.
 A network that is there already saves the training: `--config.source.path=runs/lenet5`.

@@ -27,7 +27,9 @@ def test_a_config_passes_the_spec_and_its_parts_are_made(name):
     optim.make(checked.fine_tune_optimizer, checked.fine_tune.steps)
     config_lib.build(data.DataSpec, config["data"], "data")
     model = architectures.build(config, 10)
-    architectures.shapes(model, SHAPES[config["data"]["name"]])
+    height, width, channels = SHAPES[config["data"]["name"]]
+    pad = 2 * config["data"]["pad"]
+    architectures.shapes(model, (height + pad, width + pad, channels))
     assert checked.decompose.points
 
 

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from architectures.compact import StudentNet
 from architectures.conv import Conv2, Conv4, Conv6
 from architectures.lenet import LeNet5, LeNet300100
 from architectures.mlp import ResidualMLP
@@ -31,6 +32,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet_20": ResNet20,
     "resnet_32": ResNet32,
     "resnet_56": ResNet56,
+    "student_net": StudentNet,
     "vgg_11": VGG11,
     "vgg_13": VGG13,
     "vgg_16": VGG16,

@@ -29,10 +29,13 @@ def conv(
     strides: int = 1,
     padding: str | int = "SAME",
     bias: bool = True,
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros,
+    groups: int = 1,
 ) -> nn.Module:
     """A square convolution, [B, H, W, C] → [B, H', W', channels]: the one place that makes any.
 
     `padding` is Flax's, or pixels on every side (at stride 2 `SAME` would pad one side alone).
+    `groups` of channels are convolved apart: 1, or C for a depthwise convolution.
     """
     return nn.Conv(
         channels,
@@ -42,6 +45,8 @@ def conv(
         use_bias=bias,
         dtype=dtype,
         kernel_init=kernel_init,
+        bias_init=bias_init,
+        feature_group_count=groups,
         conv_general_dilated=conv_general_dilated,
         name=name,
     )

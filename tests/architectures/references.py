@@ -2,6 +2,8 @@
 
 # B batch, H W image height, width
 
+import itertools
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -32,6 +34,12 @@ def closed_form(name, hidden, classes=10):
             for _ in range(convolutions):
                 total, below = total + 9 * below * width + 2 * width, width
         return total
+    elif name == "student_net":
+        blocks = itertools.pairwise(hidden)
+        layers = [(27, hidden[0]), *blocks, (hidden[-1], classes)]
+        depthwise = sum(9 * channels + channels for channels in hidden[:-1])
+        normed = 2 * (hidden[0] + sum(hidden[:-1]))
+        return depthwise + normed + sum((inputs + 1) * outputs for inputs, outputs in layers)
     elif name == "lenet_300_100":
         layers = list(zip((784, *hidden), (*hidden, classes), strict=True))
     elif name == "residual_mlp":
@@ -56,6 +64,13 @@ def convolve(leaves, x, padding=0, strides=1):
     x = np.pad(x, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     windows = sliding_window_view(x, kernel.shape[:2], (1, 2))[:, ::strides, ::strides]
     return np.einsum("bxyihw,hwio->bxyo", windows, kernel) + leaves.get("bias", 0)
+
+
+def depthwise(leaves, x):
+    """[B, H, W, C] with a kernel [3, 3, 1, C], a window a channel, a zero around."""
+    x = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    windows = sliding_window_view(x, (3, 3), (1, 2))
+    return np.einsum("bxychw,hwc->bxyc", windows, leaves["kernel"][:, :, 0]) + leaves["bias"]
 
 
 def pool(x):
@@ -146,10 +161,20 @@ def resnet(name, p, x, norm):
     return dense(p["output"], x.mean((1, 2)))
 
 
+def student_net(name, p, x, norm):
+    x = pool(np.clip(norm("bn1", convolve(p["conv1"], x, padding=1)), 0, 6))
+    for block in range(2, 9):
+        x = np.clip(norm(f"bn{block}", depthwise(p[f"depthwise{block}"], x)), 0, 6)
+        x = convolve(p[f"pointwise{block}"], x)
+        x = pool(x) if block <= 4 else x
+    return dense(p["output"], x.mean((1, 2)))
+
+
 FORWARD = {
     "lenet_300_100": lenet_300_100,
     "lenet_5": lenet_5,
     "residual_mlp": residual_mlp,
+    "student_net": student_net,
     **dict.fromkeys(CONV, conv_n),
     **dict.fromkeys(VGG, vgg),
     **dict.fromkeys(RESNET, resnet),

@@ -14,7 +14,7 @@ INPUT = {
     "lenet_300_100": (28, 28, 1),
     "lenet_5": (28, 28, 1),
     "residual_mlp": (40,),
-    **dict.fromkeys([*CONV, *VGG, *RESNET], (32, 32, 3)),
+    **dict.fromkeys([*CONV, *VGG, *RESNET, "student_net"], (32, 32, 3)),
 }
 PARAMETERS = {
     "conv_2": 4_301_642,  # Frankle & Carbin, Figure 2: 4.3 M
@@ -26,6 +26,7 @@ PARAMETERS = {
     "resnet_20": 269_722,  # He et al., Table 6: 0.27 M
     "resnet_32": 464_154,  # 0.46 M
     "resnet_56": 853_018,  # 0.85 M
+    "student_net": 256_522,  # for 11 classes the 256,779 of its source
     "vgg_11": 9_228_362,
     "vgg_13": 9_413_066,
     "vgg_16": 14_724_042,
@@ -38,6 +39,7 @@ HIDDEN = {  # widths that the multiplier scales
     "lenet_300_100": (300, 100),
     "lenet_5": (20, 50, 500),
     "residual_mlp": (500, 500),
+    "student_net": (16, 32, 64, 128, 256, 256, 256, 256),
     **dict.fromkeys(RESNET, (16, 32, 64)),
     **dict.fromkeys(VGG, (64, 128, 256, 512, 512)),
 }
@@ -48,9 +50,10 @@ WIDTHS = {
     "residual_mlp": 1.0,
     "conv_4": 0.25,
     "resnet_20": 0.5,
+    "student_net": 0.5,
     "vgg_11": 0.125,
 }
-NORMED = ("resnet_20", "vgg_11")
+NORMED = ("resnet_20", "student_net", "vgg_11")
 
 
 def section(name, width=1.0):

@@ -77,6 +77,8 @@ def test_layers_have_the_names_that_masks_and_tables_show():
     assert sorted(names("vgg_11")) == [*groups, "conv5_1", "conv5_2", "output"]
     blocks = [f"block{s}_{b}/conv{c}" for s in (1, 2, 3) for b in (1, 2, 3) for c in (1, 2)]
     assert sorted(names("resnet_20")) == [*blocks, "conv1", "output"]
+    pairs = [f"{kind}{n}" for kind in ("depthwise", "pointwise") for n in range(2, 9)]
+    assert sorted(names("student_net")) == sorted(["conv1", *pairs, "output"])
 
 
 @pytest.mark.parametrize("name", MODELS)

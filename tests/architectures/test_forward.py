@@ -24,6 +24,7 @@ TINY = {  # widths at which the numpy forward passes are quick
     "lenet_300_100": 1.0,
     "lenet_5": 0.2,
     "residual_mlp": 1.0,
+    "student_net": 0.2,
     **dict.fromkeys(CONV, 0.04),
     **dict.fromkeys(RESNET, 0.2),
     **dict.fromkeys(VGG, 0.04),

@@ -9,6 +9,8 @@ from scipy import stats
 from architectures import build
 from tests.architectures.small import NORMED, WIDTHS, by_layer, drawn, initial, quickly, section
 
+TORCH = ("residual_mlp", "student_net")
+
 
 def kernels_and_fans(params):
     """Layer → kernel, fan in, fan out, where a convolution's fans count its window."""
@@ -42,7 +44,7 @@ def test_kernels_are_glorot_or_he_normal(name, fans):
         assert abs(kernel).max() <= 2 * deviation / cut.std() * (1 + 1e-6), layer
 
 
-@pytest.mark.parametrize("name", [name for name in WIDTHS if name != "residual_mlp"])
+@pytest.mark.parametrize("name", [name for name in WIDTHS if name not in TORCH])
 def test_biases_are_zero_and_batchnorm_begins_as_the_identity(name):
     for layer, leaves in by_layer(initial(name)["params"]):
         normed = "scale" in leaves
@@ -55,9 +57,10 @@ def test_biases_are_zero_and_batchnorm_begins_as_the_identity(name):
         np.testing.assert_array_equal(leaves["var"], np.ones(leaves["var"].shape))
 
 
-def test_residual_mlp_kernels_and_biases_are_pytorchs():
-    # torch.nn.Linear.reset_parameters: weight and bias uniform in ±1/√fan_in
-    fans, params = {}, initial("residual_mlp")["params"]
+@pytest.mark.parametrize("name", TORCH)
+def test_kernels_and_biases_are_pytorchs(name):
+    # reset_parameters of torch.nn.Linear and Conv2d: weight and bias uniform in ±1/√fan_in
+    fans, params = {}, initial(name)["params"]
     for layer, kernel, fan_in, _ in kernels_and_fans(params):
         fans[layer] = fan_in
         bound = 1 / math.sqrt(fan_in)
@@ -66,7 +69,12 @@ def test_residual_mlp_kernels_and_biases_are_pytorchs():
             # the largest of n uniform draws: below bound × p^(1/n) with probability p
             assert abs(values).max() > bound * 1e-4 ** (1 / values.size), layer
             assert stats.kstest(values, stats.uniform(-bound, 2 * bound).cdf).pvalue > 1e-3, layer
-    assert fans == {"fc1": 40, "fc2": 500, "output": 500}
+    if name == "residual_mlp":
+        assert fans == {"fc1": 40, "fc2": 500, "output": 500}
+    else:
+        assert {fans[f"depthwise{block}"] for block in range(2, 9)} == {9}
+        assert [fans[f"pointwise{block}"] for block in (2, 5, 8)] == [8, 64, 128]
+        assert (fans["conv1"], fans["output"]) == (27, 128)
 
 
 @pytest.mark.parametrize("name", WIDTHS)

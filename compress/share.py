@@ -1,0 +1,134 @@
+"""Parameters shared across layers of equal shape: stored once, trained tied.
+
+`tie` leaves the first of each group in the tree, `materialize` puts it into the places of the
+others inside jit. Its gradient there is the sum over all of them. Read `shared`, which does both
+around a network.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from architectures.surgery import Network
+from compress import checks
+from experiment.step import Model
+
+Groups = Sequence[Sequence[str]]
+"""Of paths, of layers (`block1/conv1`) or leaves (`fc2/kernel`), two or more a group."""
+
+Values = Literal["first", "mean"]
+
+
+def tie(params: Mapping[str, Any], groups: Groups, values: Values = "first") -> dict[str, Any]:
+    """The tree without what is shared: each group is stored at its first path alone.
+
+    What an optimiser, a mask or a checkpoint sees is this tree, so what is shared counts once.
+
+    Args:
+      params: nested dicts of arrays; axes of replicates are as good as others.
+      groups: what is one. Layers that are tied have the same leaves, all of them shared; to share
+        kernels and keep biases apart, name the kernels. Statistics of BatchNorm are no parameters,
+        and stay each layer's own.
+      values: the `first`'s, or the `mean` over the group.
+
+    Raises:
+      ValueError: no such path (lists those there are), a path in two groups or inside another,
+        fewer than two a group, leaves or shapes that differ.
+    """
+    checks.name("values", values, get_args(Values))
+    flat = flatten_dict(dict(params), sep="/")
+    members = _members(flat, groups)
+    _check_equal(flat, members)
+    for first, *others in members:
+        for suffix, leaf in first.items():
+            tied = [flat.pop(other[suffix]) for other in others]
+            if values == "mean":
+                flat[leaf] = jnp.mean(jnp.stack([flat[leaf], *tied]), 0)
+    return unflatten_dict(flat, sep="/")
+
+
+def materialize(stored: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
+    """All parameters, of those that `tie` left. For jit, vmap and grad.
+
+    Args:
+      stored: the tree, trained since or not.
+      groups: those that `tie` was given.
+
+    Raises:
+      ValueError: a group's first path is missing, or another one of it is there.
+    """
+    flat = flatten_dict(dict(stored), sep="/")
+    found = dict(flat)
+    for first, *others in groups:
+        source = _under(flat, first)
+        if not source:
+            raise ValueError(f"nothing is stored at {first!r} (stored: {', '.join(sorted(flat))})")
+        for other in others:
+            if _under(flat, other):
+                raise ValueError(f"{other!r} is stored, and tied to {first!r}: tie the tree first")
+            found |= {other + suffix: flat[path] for suffix, path in source.items()}
+    return unflatten_dict(found, sep="/")
+
+
+def shared(model: Model, groups: Groups, values: Values = "first") -> Network:
+    """The network whose `params` are stored tied: for the ordinary training loop.
+
+    `init` raises:
+      ValueError: as `tie`.
+    """
+
+    def init(*args, **kwargs):
+        variables = model.init(*args, **kwargs)
+        return {**variables, "params": tie(variables["params"], groups, values)}
+
+    def apply(variables, *args, **kwargs):
+        params = materialize(variables["params"], groups)
+        return model.apply({**variables, "params": params}, *args, **kwargs)
+
+    return Network(init, apply)
+
+
+def _members(flat: Mapping[str, Any], groups: Groups) -> list[list[dict[str, str]]]:
+    """Each group's members: suffix (`/kernel`, or empty for a leaf) → path of the leaf."""
+    owner: dict[str, str] = {}
+    members = []
+    for group in groups:
+        if isinstance(group, str) or len(group) < 2:
+            raise ValueError(f"a group is two paths or more, not {group!r}")
+        found = [_under(flat, path) for path in group]
+        for path, leaves in zip(group, found, strict=True):
+            if not leaves:
+                raise ValueError(f"no layer or leaf {path!r} (known: {', '.join(sorted(flat))})")
+            for leaf in leaves.values():
+                if leaf in owner:
+                    raise ValueError(f"{leaf!r} is tied twice, by {owner[leaf]!r} and {path!r}")
+                owner[leaf] = path
+        members.append(found)
+    return members
+
+
+def _check_equal(flat: Mapping[str, Any], members: list[list[dict[str, str]]]) -> None:
+    for first, *others in members:
+        for other in others:
+            if first.keys() != other.keys():
+                raise ValueError(
+                    f"only layers of the same leaves can be tied: {', '.join(first.values())} "
+                    f"and {', '.join(other.values())}"
+                )
+            for suffix, path in first.items():
+                one, two = flat[path], flat[other[suffix]]
+                if (jnp.shape(one), one.dtype) != (jnp.shape(two), two.dtype):
+                    raise ValueError(
+                        f"only equal shapes can be tied: {path} is {one.dtype}{list(one.shape)}, "
+                        f"{other[suffix]} {two.dtype}{list(two.shape)}"
+                    )
+
+
+def _under(flat: Mapping[str, jax.Array], path: str) -> dict[str, str]:
+    """Suffix → path, of the leaf at a path or the leaves below it."""
+    if path in flat:
+        return {"": path}
+    return {leaf[len(path) :]: leaf for leaf in sorted(flat) if leaf.startswith(f"{path}/")}

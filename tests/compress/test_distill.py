@@ -129,11 +129,11 @@ def test_an_ensemble_answers_with_a_mean_of_its_distributions(mean):
 
 
 def test_arithmetic_is_the_default_and_of_probabilities():
-    """Teachers sure of 0 and of 1: half and half; by hand."""
-    logits = jnp.array([[[50.0, 0.0, 0.0]], [[0.0, 50.0, 0.0]]])
-    np.testing.assert_allclose(np.exp(distill.soften(logits, 1.0)), [[0.5, 0.5, 0]], atol=1e-6)
+    """A teacher that is sure and one that knows nothing: (1, 0, 0) and thirds; by hand."""
+    logits = jnp.array([[[50.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]])
+    np.testing.assert_allclose(np.exp(distill.soften(logits, 1.0)), [[2 / 3, 1 / 6, 1 / 6]], 1e-5)
     geometric = np.exp(distill.soften(logits, 1.0, "geometric"))
-    np.testing.assert_allclose(geometric, softmax([[25, 25, 0]], -1), atol=1e-6)
+    np.testing.assert_allclose(geometric, [[1, 0, 0]], atol=1e-6)  # the logits' mean is 25
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

@@ -116,14 +116,23 @@ def test_a_shared_network_trains_tied(batch):
     plain = jax.jit(Deep().init)(jax.random.key(0), batch.inputs)["params"]
     same(variables["params"], {name: plain[name] for name in variables["params"]})
 
-    optimizer = optax.adam(0.05)
+    apart = jax.jit(
+        jax.grad(lambda tree: make_loss(Deep())(jax.random.key(0), {"params": tree}, batch)[0])
+    )(share.materialize(variables["params"], LAYERS))
+    moves = jax.tree.map(lambda a, b: -0.1 * (a + b), apart["two"], apart["three"])
+
+    optimizer = optax.sgd(0.1)
     train = jax.jit(make_train_step(make_loss(network), optimizer))
     opt_state = optimizer.init(variables["params"])
     state, losses = TrainState(jnp.int32(0), jax.random.key(1), variables, opt_state), []
-    for _ in range(20):
+    for number in range(20):
+        before = state.variables["params"]["two"]
         state, (loss, _) = train(state, batch)
         losses.append(float(loss))
-    assert losses[-1] < 0.7 * losses[0]
+        if not number:  # plain SGD on the sum of both layers' gradients
+            found = jax.tree.map(jnp.subtract, state.variables["params"]["two"], before)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, moves)
+    assert losses[-1] < 0.95 * losses[0]
     whole = share.materialize(state.variables["params"], LAYERS)
     same(whole["two"], whole["three"])
     assert (np.asarray(whole["two"]["kernel"]) != plain["two"]["kernel"]).any()

@@ -109,7 +109,7 @@ def test_replicates_map_and_choose_for_themselves():
 
 FAMILIES = {  # wide, narrow, image
     "lenet_300_100": (0.1, 0.05, (4, 4, 1)),
-    "lenet_5": (0.4, 0.2, (16, 16, 1)),  # pooled, then flattened
+    "lenet_5": (0.4, 0.2, (20, 20, 1)),  # pooled to 2×2, then flattened
     "vgg_11": (1 / 32, 1 / 64, (16, 16, 3)),  # BatchNorm
     "student_net": (0.25, 0.125, (16, 16, 3)),  # depthwise convolutions
 }

@@ -19,6 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import architectures
 from architectures import surgery
+from experiment.mapping import QUICKLY
 from lottery import masks
 
 
@@ -86,7 +87,8 @@ def shrink(
         wider somewhere, or differs in more than its widths.
     """
     params = masks.apply(dict(mask or {}), variables["params"])
-    flat = flatten_dict({**variables, "params": params}, sep="/")
+    arrays = jax.tree.map(jnp.asarray, {**variables, "params": params})
+    flat = flatten_dict(arrays, sep="/")
     wanted = flatten_dict(dict(shapes), sep="/")
     if flat.keys() != wanted.keys():
         raise ValueError(f"the networks differ in {sorted(flat.keys() ^ wanted.keys())}")
@@ -163,11 +165,11 @@ def _norm(weights: jax.Array) -> jax.Array:
 
 
 def _select(
-    flat: Mapping[str, Any], links: Sequence[Link], chosen: Mapping[str, jax.Array]
+    flat: Mapping[str, Any], links: Sequence[Link], chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The leaves with the chosen units alone; layers that `chosen` lacks keep all of theirs."""
     found = dict(flat)
-    above: tuple[jax.Array, int] | None = None  # units of the inputs: the chosen ones, and how many
+    above: tuple[Any, int] | None = None  # units of the inputs: the chosen ones, and how many
     for link in links:
         for path, leaf in flat.items():
             if _layer(path) != link.path:
@@ -185,11 +187,12 @@ def _select(
     return found
 
 
-def _take(leaf: jax.Array, axis: int, chosen: jax.Array, units: int) -> jax.Array:
+def _take(leaf: Any, axis: int, chosen: Any, units: int) -> Any:
     """Entries `chosen` of each run of `units` along an axis: a flattened image's are its pixels."""
-    moved = jnp.moveaxis(leaf, axis, -1)
-    apart = moved.reshape(*moved.shape[:-1], -1, units)[..., chosen]
-    return jnp.moveaxis(apart.reshape(*moved.shape[:-1], -1), -1, axis)
+    axis %= leaf.ndim
+    before, after = leaf.shape[:axis], leaf.shape[axis + 1 :]
+    apart = leaf.reshape(*before, -1, units, *after)
+    return apart[(slice(None),) * (axis + 1) + (chosen,)].reshape(*before, -1, *after)
 
 
 def _permutes(
@@ -207,11 +210,15 @@ def _permutes(
     drawn = jax.tree_util.tree_map_with_path(draw, shapes)
     flat = flatten_dict(drawn, sep="/")
     units = {link.path: link.units for link in links}
-    chosen = {path: jnp.asarray(rng.permutation(units[path])) for path in _hidden(links)}
+    chosen = {path: rng.permutation(units[path]) for path in _hidden(links)}
     try:
         permuted = unflatten_dict(_select(flat, links, chosen), sep="/")
     except (TypeError, ValueError):  # a layer's inputs are no multiple of the units before it
         return False
     inputs = jnp.asarray(rng.normal(size=images), jnp.float32)
-    one, other = (np.asarray(model.apply(tree, inputs, train=False)) for tree in (drawn, permuted))
+    options: dict[str, Any] = {}
+    if jax.default_backend() == "cpu":
+        options["compiler_options"] = QUICKLY
+    apply = jax.jit(lambda tree: model.apply(tree, inputs, train=False), **options)
+    one, other = (np.asarray(apply(tree)) for tree in (drawn, permuted))
     return bool(np.abs(one - other).max() <= 1e-3 * np.abs(one).max())

@@ -80,6 +80,25 @@ def build(config: Mapping[str, Any], classes: int) -> nn.Module:
     return MODELS[spec.name](classes=classes, width=spec.width, dtype=DTYPES[spec.dtype])
 
 
+def described(module: nn.Module) -> tuple[dict[str, Any], int] | None:
+    """The `model` section and the classes of which `build` makes this module; None if of none."""
+    for name, kind in MODELS.items():
+        if type(module) is not kind:
+            continue
+        dtype = jnp.dtype(getattr(module, "dtype", None) or jnp.float32).name
+        if dtype not in DTYPES:
+            return None
+        section = {"name": name, "width": float(getattr(module, "width", 1.0)), "dtype": dtype}
+        classes = int(getattr(module, "classes", 0))
+        own, built = (
+            {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+            for made in (module, build(section, classes))
+        )
+        differing = {key for key in own if own[key] != built[key]} - {"dtype", "name", "parent"}
+        return None if differing else (section, classes)
+    return None
+
+
 def shapes(module: nn.Module, shape: tuple[int, ...]) -> Any:
     """Shapes and dtypes of a module's variables for examples of `shape`; computes nothing.
 

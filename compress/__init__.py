@@ -1,1 +1,6 @@
 """What is done to a trained network to store it in fewer bytes."""
+
+from compress import huffman, quantize
+from compress.archive import describe, load, save
+
+__all__ = ["describe", "huffman", "load", "quantize", "save"]

@@ -109,11 +109,11 @@ def set_aside(folder: Path) -> Path:
     return folder.rename(aside)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The file is there whole, or not at all, whenever the machine stops."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """The file is there whole, or not at all, whenever the machine stops. Text is UTF-8."""
     beside = path.with_name(path.name + ".part")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(beside, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)

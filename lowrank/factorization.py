@@ -89,6 +89,28 @@ def decompose(
     return {**variables, "params": params}, found
 
 
+def planned(shapes: Any, path: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The shapes of a network's variables once the layer at `path` is factorised so.
+
+    Args:
+      shapes: of `architectures.shapes`.
+      path: of the layer.
+      entry: of a plan.
+
+    Raises:
+      UserError: as `checked` and `parameters`.
+    """
+    own = parameters(shapes, path)
+    kernel = own["kernel"]
+    method, rank = checked(path, entry, kernel)
+    changed = {
+        stage.name: {"kernel": jax.ShapeDtypeStruct(shape, kernel.dtype)}
+        for stage, shape in zip(method.stages, method.shapes(kernel.shape, rank), strict=True)
+    }
+    changed.update((name, leaf) for name, leaf in own.items() if name != "kernel")
+    return {**shapes, "params": _replaced(shapes["params"], _parts(path), changed)}
+
+
 def collect(
     model: nn.Module, variables: Any, plan: Plan, inputs: jax.Array | None, **kwargs: Any
 ) -> dict[str, jax.Array]:

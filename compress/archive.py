@@ -1,0 +1,214 @@
+"""One file a compressed network: `save` and `load`; `describe` says where its bytes go.
+
+`compress.container` has the outer form of the file, `compress.streams` how an array becomes
+streams. The header, a JSON object:
+
+- `arrays`: path of an array (`params/fc1/kernel`) → its `entries.Entry`, in the file's order;
+- `model`, `classes`: what `architectures.build` takes; lacking for any other module;
+- `example`: the shape of an example for which the network has these arrays, where known. It tells
+  the sizes, not the data: the first that fits is taken;
+- `plan`: of the low-rank layers, as `lowrank.factorization` has it; lacking if there are none.
+
+The streams are those of the arrays, in the header's order; then the numbers of all `plain` ones,
+joined in that order, one stream for each dtype, in the order in which the dtypes occur first.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import architectures
+from compress import container, entries, fitting, plain, quantize, reading, streams
+from compress.entries import Entry
+from experiment import checkpoint
+from experiment.errors import UserError
+from lowrank import factorization
+
+_PLAIN = ""  # the path of streams that several arrays share
+
+
+class Stream(NamedTuple):
+    """Where bytes of a file go."""
+
+    path: str  # of the array; empty: the header's, or numbers of several arrays
+    kind: str  # "weights", "index", "codebook", "other" or "header"
+    bytes: int
+    symbols: int  # weights, gaps or numbers in it; 0 for the header
+    bits: float  # of each before coding, at one width for all
+    coded_bits: float  # of each in the file: 8 × bytes / symbols
+
+
+class Description(NamedTuple):
+    """What `describe` finds."""
+
+    header: dict[str, Any]
+    streams: list[Stream]  # their bytes add up to the file's
+
+
+def save(
+    path: str | Path,
+    model: nn.Module,
+    stored: Any,
+    plan: factorization.Plan | None = None,
+    example: tuple[int, ...] | None = None,
+) -> None:
+    """Write one network as one file: whole, or not at all; an older file is replaced.
+
+    Args:
+      path: of the file.
+      model: a module of `architectures`, which the file describes; or any other, which then has to
+        be given to `load` again.
+      stored: variables of one network (`params` and, where there are any, `batch_stats`), nested
+        dicts whose leaves are forms of `compress.quantize` or arrays. `quantize.materialize` says
+        what comes back, bit for bit.
+      plan: of `lowrank.factorization`, where layers are factorised.
+      example: shape of one example without the batch axis, to check the network by and for `load`
+        to check; otherwise usual sizes are tried.
+
+    Raises:
+      UserError: variables that are no such tree, are not finite or not the model's; a nearly
+        empty network (above 1024 entries a byte of the file, and more than 2^20).
+      OSError: the file cannot be written.
+    """
+    coded = _coded(stored)
+    found = {name: array.entry for name, array in coded.items()}
+    header = _header(model, found, dict(plan or {}), example)
+    joined: dict[str, list[np.ndarray]] = {}
+    for array in coded.values():
+        if array.entry.form == "plain":
+            joined.setdefault(array.entry.stored, []).append(array.numbers)
+    own = [stream for array in coded.values() for stream in array.streams]
+    shared = [plain.pack(np.concatenate(numbers)) for numbers in joined.values()]
+    try:
+        data = container.pack(header, own + shared)
+        reading.parse(data)
+    except ValueError as error:
+        raise UserError(f"the network cannot be stored: {error}") from error
+    checkpoint.write_atomically(Path(path), data)
+
+
+def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[..., Any], Any]:
+    """The network of a file that `save` wrote.
+
+    Nothing of the file is executed, every size that it declares is bounded by the network's shapes
+    or by the file's bytes before anything is allocated, and what fails its checksum is refused.
+
+    Args:
+      path: of the file.
+      model: the module, where the file does not describe it.
+
+    Returns:
+      `(apply, variables)`: `apply(variables, inputs, …)` as `model.apply`, low-rank layers
+      included, and nested dicts of arrays: of JAX, or of numpy where JAX has not got the dtype
+      (64 bits, unless they are enabled).
+
+    Raises:
+      UserError: no such file, a damaged one, one of a later version, one that contradicts itself;
+        no model, or one that has other arrays.
+    """
+    try:
+        file = reading.parse(reading.read(path))
+        header = file.parts.header
+        model = reading.model(header, model)
+        shape, plan = reading.example(header), reading.plan(header)
+        fitting.example(model, reading.leaves(file.arrays), plan, shape)
+        arrays = reading.arrays(file)
+        apply = factorization.override(model, plan) if plan else model.apply
+    except (ValueError, UserError) as error:
+        raise UserError(f"cannot load {path}: {' '.join(str(error).split())}") from error
+    variables: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *parents, last = name.split("/")
+        inner = variables
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        known = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
+        inner[last] = jnp.asarray(array) if known else array
+    return apply, variables
+
+
+def describe(path: str | Path) -> Description:
+    """The header of a file, and what each of its streams takes; arrays are not decoded.
+
+    Raises:
+      UserError: as `load`, but for the model.
+    """
+    try:
+        file = reading.parse(reading.read(path))
+        found = [Stream("", "header", file.parts.head_bytes, 0, 0.0, 0.0)]
+        for name, entry in file.arrays.items():
+            for kind, part in zip(entry.kinds, file.own[name], strict=True):
+                count, bits = _before(entry, kind, part, file.own[name])
+                found.append(_stream(name, kind, part, count, bits))
+    except (ValueError, UserError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    for dtype, (count, part) in file.plain.items():
+        found.append(_stream(_PLAIN, "other", part, count, 8 * jnp.dtype(dtype).itemsize))
+    return Description(file.parts.header, found)
+
+
+def _stream(name: str, kind: str, part: memoryview, count: int, bits: float) -> Stream:
+    return Stream(name, kind, len(part), count, bits, 8 * len(part) / max(count, 1))
+
+
+def _before(entry: Entry, kind: str, part: memoryview, own: list[memoryview]) -> tuple[int, float]:
+    """How many symbols a stream has, and the bits of each at one width for all."""
+    item = jnp.dtype(entry.stored).itemsize
+    if kind == "codebook":
+        return len(part) // item, 8 * item
+    if kind == "index":
+        return streams.symbol_count(part), entry.bits
+    levels = entry.levels or len(own[0]) // item + (entry.bits > 0)
+    count = streams.symbol_count(own[1]) if entry.bits else entry.size
+    return count, max(levels - 1, 0).bit_length()
+
+
+def _coded(stored: Any) -> dict[str, streams.Coded]:
+    """Every array of a tree, coded, by path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        stored, is_leaf=lambda leaf: isinstance(leaf, quantize.Stored)
+    )
+    found: dict[str, streams.Coded] = {}
+    for keys, leaf in leaves:
+        parts = [getattr(key, "key", None) for key in keys]
+        if not all(isinstance(part, str) and part and "/" not in part for part in parts):
+            raise UserError(
+                f"{jax.tree_util.keystr(keys) or 'the tree'} is not within nested dicts by names"
+            )
+        name = "/".join(map(str, parts))
+        try:
+            array = np.asarray(quantize.materialize(leaf))
+        except TypeError as error:
+            raise UserError(f"{name} is no array of numbers: {error}") from error
+        if array.dtype.name not in entries.DTYPES:
+            raise UserError(f"{name} is an array of {array.dtype}: {', '.join(entries.DTYPES)}")
+        if entries.is_float(array.dtype.name) and not np.isfinite(array).all():
+            wrong = int(np.sum(~np.isfinite(array)))
+            raise UserError(f"{name}: {wrong} of {array.size} entries are not finite")
+        found[name] = streams.encode(leaf, array)
+    if not any(name.startswith("params/") for name in found):
+        raise UserError("the variables have no params: {'params': …, 'batch_stats': …} is stored")
+    return found
+
+
+def _header(
+    model: nn.Module,
+    arrays: Mapping[str, Entry],
+    plan: dict[str, Any],
+    example: tuple[int, ...] | None,
+) -> dict[str, Any]:
+    header: dict[str, Any] = {}
+    if (known := architectures.described(model)) is not None:
+        header["model"], header["classes"] = known
+    shape = fitting.example(model, reading.leaves(arrays), plan, example)
+    if shape is not None:
+        header["example"] = list(shape)
+    if plan:
+        header["plan"] = {path: dict(entry) for path, entry in plan.items()}
+    header["arrays"] = {name: entry.to_json() for name, entry in arrays.items()}
+    return header

@@ -1,0 +1,244 @@
+"""One array as streams of bytes, and back. Read `encode` first; `entries.Entry` is beside them.
+
+Of every array the smallest of several codings is taken. Its own streams, in this order:
+
+- `codebook`: the values of a palette or the scales, each as the bytes of `stored`, the lowest
+  first. A palette's values rise as unsigned integers of their bits; +0.0 is left out where gaps
+  are stored, and is symbol 0 then.
+- `index`: the gaps of `compress.sparse`, as `compress.huffman` encodes them.
+- `weights`: the symbols, by groups, likewise; of all entries, or of those that gaps name, where a
+  filler has the symbol of zero. The last group is filled up with symbols 0.
+
+Plain numbers of all arrays of one dtype (`stored`) share a stream (`plain.pack`).
+"""
+
+# N entries of the array, K symbols, E entries that are stored
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from compress import fields, huffman, plain, sparse
+from compress.entries import LEVELS, Entry
+from compress.quantize import Binary, Uniform
+
+GROUPED = (1 << 8, 1 << 12)  # joint symbols, at most, of groups that are tried
+STREAM_BYTES = 6  # that a stream costs in the table
+
+
+class Coded(NamedTuple):
+    """An array as it goes into the file."""
+
+    entry: Entry
+    streams: list[bytes]  # one for each of `entry.kinds`
+    numbers: np.ndarray  # [≥ 0] of dtype `entry.stored`: its part of the common stream
+
+    @property
+    def cost(self) -> int:
+        """Bytes, about."""
+        return sum(len(stream) + STREAM_BYTES for stream in self.streams) + self.numbers.nbytes
+
+
+def encode(leaf: Any, array: np.ndarray) -> Coded:
+    """The smallest coding that gives the array back bit for bit; the first of equal ones.
+
+    Args:
+      leaf: the stored form (or the array) that it was made of: its integers and scales are used.
+      array: of one of `entries.DTYPES`, finite.
+    """
+    found = min([*_plain(array), *_scaled(leaf, array), *_palettes(array)], key=lambda c: c.cost)
+    if np.array_equal(
+        plain.bits(decode(found.entry, found.streams, found.numbers)), plain.bits(array)
+    ):
+        return found
+    return next(_plain(array))  # a scale too small for normal floats, which XLA takes for 0
+
+
+def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndarray) -> np.ndarray:
+    """The array.
+
+    Args:
+      entry: of `entries.from_json`; N bounds what is allocated.
+      streams: one for each of its `kinds`.
+      numbers: its part of the common stream, `plain_count` of them.
+
+    Raises:
+      ValueError: streams that do not fit the entry or contradict themselves.
+    """
+    dtype = jnp.dtype(entry.dtype)
+    parts = dict(zip(entry.kinds, streams, strict=True))
+    at = None
+    if entry.bits:
+        gaps = huffman.decode(parts["index"], entry.size)
+        at = sparse.positions(gaps, entry.bits, entry.size)
+    if entry.form == "plain":
+        values = numbers.astype(dtype)
+        return _spread(values, at, dtype.type(0), entry)
+    table = plain.read(parts["codebook"], entry.stored).astype(dtype)
+    if entry.form == "palette":
+        table = np.concatenate([np.zeros(entry.bits > 0, dtype), table])
+        levels, fill = table.size, 0
+    else:
+        levels, fill = entry.levels, -entry.lowest
+    count = entry.size if at is None else at.size
+    symbols = _ungrouped(parts["weights"], count, levels, entry.group)
+    if symbols.size and symbols.max() >= levels:
+        raise ValueError(f"symbol {symbols.max()} of {levels}")
+    if at is not None:  # the symbol of zero may need 16 bits where the others do not
+        symbols = symbols.astype(np.promote_types(symbols.dtype, np.min_scalar_type(fill)))
+    symbols = _spread(symbols, at, fill, entry)
+    if entry.form == "palette":
+        return table[symbols] if symbols.size else symbols.astype(dtype)
+    sizes = [1] * len(entry.shape)
+    if entry.axis >= 0:
+        sizes[entry.axis] = entry.shape[entry.axis]
+    if table.size != math.prod(sizes):
+        raise ValueError(f"{table.size} scales, not {math.prod(sizes)}")
+    return (symbols.astype(np.int32) + entry.lowest).astype(dtype) * table.reshape(sizes)
+
+
+def plain_count(entry: Entry, streams: Sequence[bytes | memoryview]) -> int:
+    """How many numbers of the common stream are this array's.
+
+    Raises:
+      ValueError: more than the array has.
+    """
+    if entry.form != "plain":
+        return 0
+    count = symbol_count(streams[0]) if entry.bits else entry.size
+    if count > entry.size:
+        raise ValueError(f"{count} entries of {entry.size}")
+    return count
+
+
+def symbol_count(stream: bytes | memoryview) -> int:
+    """How many symbols a stream of `huffman.encode` declares."""
+    return fields.read_number(memoryview(stream), 0)[0]
+
+
+def _plain(array: np.ndarray) -> Iterator[Coded]:
+    """All numbers as they are; and those that are not zero alone."""
+    held = plain.narrowest(array)
+    entry = Entry(array.shape, array.dtype.name, held=held)
+    yield Coded(entry, [], array.ravel().astype(entry.stored))
+    kept = plain.bits(array) != 0
+    if array.size and kept.mean() < 0.9:
+        for bits in _widths(kept.mean(), array.ndim):
+            found = sparse.gaps(kept, bits)
+            values = np.zeros(found.gaps.size, entry.stored)
+            values[found.kept] = array.ravel()[kept].astype(entry.stored)
+            sparser = Entry(array.shape, array.dtype.name, held=held, bits=bits)
+            yield Coded(sparser, [huffman.encode(found.gaps)], values)
+
+
+def _palettes(array: np.ndarray) -> Iterator[Coded]:
+    if not array.size:
+        return
+    unsigned, symbols = np.unique(plain.bits(array), return_inverse=True)
+    values = unsigned.view(array.dtype)
+    if values.size > LEVELS or values.nbytes >= array.nbytes:
+        return
+    fill = 0 if unsigned[0] == 0 else None
+    for bits, group, coded in _codings(symbols.ravel(), values.size, fill, array.ndim):
+        table = values[1:] if bits else values
+        held = plain.narrowest(table)
+        entry = Entry(array.shape, array.dtype.name, "palette", held, bits, group)
+        codebook = plain.to_bytes(table.astype(entry.stored))
+        yield Coded(entry, [codebook, *coded], np.zeros(0, entry.stored))
+
+
+def _scaled(leaf: Any, array: np.ndarray) -> Iterator[Coded]:
+    match leaf:
+        case Uniform():
+            zero_point = np.asarray(leaf.zero_point).astype(np.int64)
+            integers = np.asarray(leaf.values).astype(np.int64) - zero_point
+        case Binary():
+            integers = np.asarray(leaf.signs).astype(np.int64)
+        case _:
+            return
+    scale = np.asarray(leaf.scale)
+    axes = [axis for axis, size in enumerate(scale.shape) if size > 1]
+    fits = scale.ndim in (0, array.ndim) and len(axes) < 2 and integers.shape == array.shape
+    if not (fits and array.size and scale.dtype == array.dtype and array.dtype.kind == "f"):
+        return
+    lowest = int(integers.min())
+    levels = int(integers.max()) - lowest + 1
+    if levels > LEVELS or array.dtype.itemsize < 4:
+        return
+    held, axis = plain.narrowest(scale), (axes or [-1])[0]
+    fill = -lowest if lowest <= 0 < lowest + levels else None
+    for bits, group, coded in _codings((integers - lowest).ravel(), levels, fill, array.ndim):
+        entry = Entry(
+            array.shape, array.dtype.name, "scaled", held, bits, group, lowest, levels, axis
+        )
+        codebook = plain.to_bytes(scale.ravel().astype(entry.stored))
+        yield Coded(entry, [codebook, *coded], np.zeros(0, entry.stored))
+
+
+def _codings(
+    symbols: np.ndarray, levels: int, fill: int | None, axes: int
+) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Bits of gaps, the group, and the streams after the codebook: of all symbols; of few."""
+    data, group = _grouped(symbols, levels)
+    yield 0, group, [data]
+    kept = symbols != fill
+    if fill is None or kept.mean() > 0.75:
+        return
+    for bits in _widths(kept.mean(), axes):
+        found = sparse.gaps(kept, bits)
+        values = np.full(found.gaps.size, fill)
+        values[found.kept] = symbols[kept]
+        data, group = _grouped(values, levels)
+        yield bits, group, [huffman.encode(found.gaps), data]
+
+
+def _widths(share: float, axes: int) -> list[int]:
+    """Bits of gaps to try: the paper's, and those about the mean gap and above."""
+    usual = sparse.CONVOLUTION_BITS if axes > 2 else sparse.DENSE_BITS
+    mean = math.floor(-math.log2(share)) if share else usual
+    return sorted({usual, *(min(max(mean + more, 1), 16) for more in range(1, 5))})
+
+
+def _grouped(symbols: np.ndarray, levels: int) -> tuple[bytes, int]:
+    """The shortest code of the symbols by groups, and the group's size."""
+    fitting = {int(math.log(most, levels) + 1e-9) for most in GROUPED} if levels > 1 else set()
+    found = []
+    for group in sorted({1, *(size for size in fitting if 1 < size <= 16)}):
+        filled = np.append(symbols, np.zeros(-symbols.size % group, symbols.dtype))
+        digits = filled.reshape(-1, group).astype(np.int64)
+        found.append((huffman.encode(digits @ levels ** np.arange(group)), group))
+    return min(found, key=lambda coded: len(coded[0]))
+
+
+def _ungrouped(stream: bytes | memoryview, count: int, levels: int, group: int) -> np.ndarray:
+    """[count] symbols of a stream by groups."""
+    groups = -(-count // group)
+    if (declared := symbol_count(stream)) != groups:
+        raise ValueError(f"{declared} groups of symbols are declared, not {groups}")
+    rest = huffman.decode(stream, groups)
+    if group == 1:
+        return rest
+    rest = rest.astype(np.uint32)
+    if not 0 < levels**group <= LEVELS:
+        raise ValueError(f"{group} of {levels} symbols do not go together")
+    out = np.empty((groups, group), np.uint8 if levels <= 256 else np.uint16)
+    for place in range(group):
+        out[:, place] = rest % levels
+        rest = rest // levels
+    if rest.any():
+        raise ValueError(f"a group is beyond {levels} ** {group}")
+    return out.ravel()[:count]
+
+
+def _spread(values: np.ndarray, at: np.ndarray | None, fill: Any, entry: Entry) -> np.ndarray:
+    """The array of an entry's shape with these values at their positions (None: everywhere)."""
+    if values.size != (entry.size if at is None else at.size):
+        raise ValueError(f"{values.size} values do not fit")
+    if at is None:
+        return values.reshape(entry.shape)
+    found = np.full(entry.size, fill)
+    found[at] = values
+    return found.reshape(entry.shape)

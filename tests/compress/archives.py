@@ -109,3 +109,14 @@ def _numbers(data, at, count):
                 break
         found.append(value)
     return found, at
+
+
+def forged(header, streams, size=None):
+    """A file with right checksums of any header, JSON values or bytes; `size` as it is declared."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = deflate.compress(text) + deflate.flush()
+    fields = (len(packed), len(text) if size is None else size, len(streams))
+    data = b"\x93CNA\x01" + b"".join(map(number, fields)) + packed
+    data += b"".join(number(len(stream)) + bytes(4) for stream in streams)
+    return sealed(data + bytes(4) + b"".join(streams))

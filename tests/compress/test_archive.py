@@ -1,4 +1,4 @@
-"""`compress.save` and `compress.load`: networks there and back, what a file holds, who fits whom."""
+"""`compress.save` and `compress.load`: networks there and back, sizes, the format for ever."""
 
 import json
 import os

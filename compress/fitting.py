@@ -1,6 +1,5 @@
 """Does a network have these arrays? From shapes alone; nothing is computed."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,7 +21,7 @@ class Leaf(NamedTuple):
     is_float: bool
 
 
-Leaves = Mapping[str, Leaf]  # by path, "params/fc1/kernel"
+Leaves = dict[str, Leaf]  # by path, "params/fc1/kernel"
 
 
 def example(
@@ -57,7 +56,7 @@ def example(
             try:
                 found = _planned(own, plan)
             except UserError as error:
-                refused = error
+                refused = refused or error
                 continue
             if not _differing(found, leaves):
                 return shape
@@ -101,14 +100,14 @@ def _planned(shapes: Any, plan: factorization.Plan) -> dict[str, Leaf]:
 def _candidates(leaves: Leaves) -> list[list[tuple[int, ...]]]:
     """Shapes to try: images of all sizes, a list for each number of channels; or vectors."""
     kernels = [leaf.shape for name, leaf in leaves.items() if name.split("/")[-1] == "kernel"]
-    if channels := sorted({shape[2] for shape in kernels if len(shape) == 4})[:2]:
+    if channels := sorted({shape[-2] for shape in kernels if len(shape) > 3})[:2]:
         return [[(side, side, count) for side in SIDES] for count in channels]
-    return [[(size,)] for size in dict.fromkeys(shape[0] for shape in kernels if len(shape) == 2)]
+    return [[(size,)] for size in dict.fromkeys(shape[-2] for shape in kernels if len(shape) > 1)]
 
 
 def _by_size(found: Leaves, leaves: Leaves) -> bool:
     """May these differ because images have another size? Then matrices alone do."""
-    if not any(len(leaf.shape) == 4 for leaf in leaves.values()):
+    if not any(len(leaf.shape) > 2 for leaf in leaves.values()):
         return False
     both = [(found.get(name), leaves.get(name)) for name in _differing(found, leaves)]
     return all(a and b and len(a.shape) == len(b.shape) == 2 for a, b in both)

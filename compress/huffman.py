@@ -67,7 +67,7 @@ def encode(symbols: Any) -> bytes:
     return _encode(_checked(symbols))[0]
 
 
-def decode(data: bytes, max_symbols: int | None = None) -> np.ndarray:
+def decode(data: bytes | memoryview, max_symbols: int | None = None) -> np.ndarray:
     """What `encode` was given: [N] uint8 if the largest symbol lies below 256, else uint16.
 
     Memory is taken only once the declared number is found plausible: every symbol takes a bit at

@@ -62,7 +62,8 @@ def parse(data: bytes) -> File:
     if total > most:
         raise ValueError(f"{total} entries in {len(data)} bytes: at most {most}")
     left = iter(parts.streams)
-    own, plain_counts = {}, {}
+    own: dict[str, list[memoryview]] = {}
+    plain_counts: dict[str, int] = {}
     try:
         for name, entry in arrays.items():
             own[name] = [next(left) for _ in entry.kinds]

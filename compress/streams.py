@@ -26,7 +26,7 @@ from compress.entries import LEVELS, Entry
 from compress.quantize import Binary, Uniform
 
 GROUPED = (1 << 8, 1 << 12)  # joint symbols, at most, of groups that are tried
-STREAM_BYTES = 6  # that a stream costs in the table
+STREAM_BYTES, KEY_BYTES = 6, 3  # what a stream costs in the table, a key in the header, about
 
 
 class Coded(NamedTuple):
@@ -39,7 +39,8 @@ class Coded(NamedTuple):
     @property
     def cost(self) -> int:
         """Bytes, about."""
-        return sum(len(stream) + STREAM_BYTES for stream in self.streams) + self.numbers.nbytes
+        beside = STREAM_BYTES * len(self.streams) + KEY_BYTES * len(self.entry.to_json())
+        return sum(map(len, self.streams)) + self.numbers.nbytes + beside
 
 
 def encode(leaf: Any, array: np.ndarray) -> Coded:
@@ -79,7 +80,7 @@ def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndar
         return _spread(values, at, dtype.type(0), entry)
     table = plain.read(parts["codebook"], entry.stored).astype(dtype)
     if entry.form == "palette":
-        table = np.concatenate([np.zeros(entry.bits > 0, dtype), table])
+        table = np.concatenate([np.zeros(int(entry.bits > 0), dtype), table])
         levels, fill = table.size, 0
     else:
         levels, fill = entry.levels, -entry.lowest
@@ -97,7 +98,8 @@ def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndar
         sizes[entry.axis] = entry.shape[entry.axis]
     if table.size != math.prod(sizes):
         raise ValueError(f"{table.size} scales, not {math.prod(sizes)}")
-    return (symbols.astype(np.int32) + entry.lowest).astype(dtype) * table.reshape(sizes)
+    with np.errstate(over="ignore"):  # what is not finite is refused later
+        return (symbols.astype(np.int32) + entry.lowest).astype(dtype) * table.reshape(sizes)
 
 
 def plain_count(entry: Entry, streams: Sequence[bytes | memoryview]) -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import architectures
+from compress import quantize
 
 
 def drawn(model, shape, seed=0):
@@ -27,6 +28,15 @@ def pruned(weights, density):
     """A mask of the largest weights."""
     size = np.abs(np.asarray(weights))
     return size >= np.quantile(size, 1 - density)
+
+
+def shared(weights, bits, mask):
+    """Clusters as `quantize.kmeans` gives them, of centroids used equally often."""
+    weights, count = np.asarray(weights), 2**bits - 1
+    codebook = np.quantile(weights[mask], (np.arange(count) + 0.5) / count).astype("f4")
+    nearest = np.searchsorted((codebook[1:] + codebook[:-1]) / 2, weights) + 1
+    codebook = jnp.asarray(np.append(np.float32(0), codebook))
+    return quantize.Clusters(codebook, np.uint8(np.where(mask, nearest, 0)), mask, np.array(True))
 
 
 def stored(variables, schemes):

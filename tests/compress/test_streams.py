@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from compress import entries, huffman, plain, quantize, sparse, streams
+from compress import entries, plain, quantize, streams
 from tests.compress.references import exactly
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -103,8 +103,6 @@ class TestTheSmallestCoding:
         coded = self._cost(quantize.kmeans(weights, 4, np.abs(weights) > 2))  # 4.6 %
         assert coded.entry.form == "palette"
         assert coded.entry.bits > 0
-        gaps, _ = sparse.gaps(np.abs(weights) > 2, sparse.DENSE_BITS)
-        assert len(coded.streams[1]) <= len(huffman.encode(gaps))
         assert coded.cost < 10_000 * (0.046 * 3.9 + 0.27) / 8 + 150  # entropies of both
 
     def test_of_many_weights_does_not(self):
@@ -128,7 +126,7 @@ class TestTheSmallestCoding:
     def test_of_floats_that_fit_in_half(self):
         coded = self._cost(_normal(50).astype("f2").astype("f4"))
         assert (coded.entry.held, coded.numbers.nbytes) == ("float16", 100)
-        assert streams.encode(x := np.float32([1e9, 3]), x).entry.held == "bfloat16"
+        assert streams.encode(x := np.float32([2.0**100, 3]), x).entry.held == "bfloat16"
 
     def test_of_pruned_floats(self):
         weights = np.where((weights := _normal(100, 100)) > 2, weights, np.float32(0))
@@ -152,7 +150,7 @@ def test_plain_numbers_by_hand():
         (b"", "the data end within a number, after 0 bytes"),
         (b"\x02\x00", "the data end within 2 numbers"),
         (b"\x03\x00\x00\x00", "the data end within 2 numbers"),
-        (b"\x02\x00\x00\x01\x00", "1 numbers, not 2"),
+        (b"\x02\x00\x00\x01\x00", "0 numbers, not 2"),
         (b"\x02\x7c\x00\x02\x00\x00", "a number is not finite"),
         (b"\x02\x00\x00\x02\x00\x00\x00", "the data should end with byte 6, not 7"),
     ],

@@ -50,6 +50,20 @@ def test_parameter_counts_are_the_published_ones(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_module_tells_the_section_that_it_was_built_from(name):
+    given = {"name": name, "width": 0.3, "dtype": "bfloat16"}
+    assert architectures.described(build(given, 7)) == (given, 7)
+    assert architectures.described(MODELS[name](5)) == (section(name) | {"dtype": "float32"}, 5)
+    assert architectures.described(MODELS[name](5, dtype=jnp.float16)) is None
+
+
+def test_modules_that_no_section_describes():
+    assert architectures.described(MODELS["residual_mlp"](5, hidden=40)) is None
+    assert architectures.described(MODELS["resnet_20"](5, blocks=5)) is None
+    assert architectures.described(layers.nn.Dense(5)) is None
+
+
 @pytest.mark.parametrize("name", WIDTHS)
 def test_shapes_are_those_of_the_variables(name):
     found = shapes(build(section(name, WIDTHS[name]), 10), INPUT[name])

@@ -375,7 +375,7 @@ def _headers(header):
     yield (
         "bomb",
         b'{"arrays":' + b" " * 3_000_000 + b"{}}",
-        "a header of 3000011 bytes is not within",
+        "a header of 3000013 bytes is not within",
     )
 
 

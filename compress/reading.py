@@ -141,6 +141,8 @@ def model(header: Mapping[str, Any], model: nn.Module | None) -> nn.Module:
     kinds = {"name": str, "width": float, "dtype": str}
     if not isinstance(section, dict) or {k: type(v) for k, v in section.items()} != kinds:
         raise ValueError("its model is no section of a config")
+    if section["width"] > SPARE_ENTRIES:
+        raise ValueError("its network is too wide")
     if type(classes) is not int or not 1 <= classes <= SPARE_ENTRIES:
         raise ValueError("its number of classes is none")
     return architectures.build({"model": section}, classes)

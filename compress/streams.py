@@ -139,12 +139,22 @@ def _plain(array: np.ndarray) -> Iterator[Coded]:
 def _palettes(array: np.ndarray) -> Iterator[Coded]:
     if not array.size:
         return
-    unsigned, symbols = np.unique(plain.bits(array), return_inverse=True)
+    all_bits = plain.bits(array)
+    if np.unique(all_bits[: 2 * LEVELS]).size > LEVELS:  # sorting all of them would take long
+        return
+    rest = all_bits != 0
+    unsigned, found = np.unique(all_bits[rest], return_inverse=True)
+    symbols = np.zeros(array.size, np.int64)
+    symbols[rest] = found
+    fill = None
+    if found.size < array.size:  # zero comes first
+        fill = 0
+        unsigned = np.append(np.zeros(1, unsigned.dtype), unsigned)
+        symbols[rest] += 1
     values = unsigned.view(array.dtype)
     if values.size > LEVELS or values.nbytes >= array.nbytes:
         return
-    fill = 0 if unsigned[0] == 0 else None
-    for bits, group, coded in _codings(symbols.ravel(), values.size, fill, array.ndim):
+    for bits, group, coded in _codings(symbols, values.size, fill, array.ndim):
         table = values[1:] if bits else values
         held = plain.narrowest(table)
         entry = Entry(array.shape, array.dtype.name, "palette", held, bits, group)

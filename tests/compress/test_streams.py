@@ -67,6 +67,15 @@ FORMS = {
 }
 
 
+def test_symbols_of_8_bits_where_that_of_zero_needs_16():
+    values = np.where(np.arange(1200) % 10 == 3, np.arange(1200) % 200 - 300, 0)
+    stored = quantize.Uniform(jnp.int16(values.reshape(30, 40)), jnp.float32(0.1), jnp.int16(0))
+    coded = streams.encode(stored, np.asarray(quantize.materialize(stored)))
+    assert (coded.entry.form, coded.entry.lowest) == ("scaled", -297)
+    assert coded.entry.bits > 0
+    _same(_back(coded), np.asarray(quantize.materialize(stored)))
+
+
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("shape", [(30, 40), (3, 3, 8, 10)])
 def test_every_stored_form(name, shape):

@@ -251,6 +251,6 @@ def _spread(values: np.ndarray, at: np.ndarray | None, fill: Any, entry: Entry) 
         raise ValueError(f"{values.size} values do not fit")
     if at is None:
         return values.reshape(entry.shape)
-    found = np.full(entry.size, fill)
+    found = np.full(entry.size, fill, values.dtype)
     found[at] = values
     return found.reshape(entry.shape)

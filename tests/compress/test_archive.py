@@ -120,7 +120,21 @@ class Pair(nn.Module):
         return nn.Dense(2, name="fc2")(x)
 
 
+class Counted(nn.Module):
+    """Has an integer among its variables."""
+
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        self.variable("counts", "seen", lambda: jnp.int32(7))
+        return nn.Dense(2)(inputs)
+
+
 class TestOtherModules:
+    def test_may_have_integers(self, tmp_path):
+        variables = archives.drawn(Counted(), (5,))
+        compress.save(tmp_path / "a", Counted(), variables)
+        _same(compress.load(tmp_path / "a", Counted())[1], jax.tree.map(jnp.asarray, variables))
+
     def test_are_given_to_load(self, tmp_path):
         variables = archives.drawn(Pair(), (5,))
         compress.save(tmp_path / "a", Pair(), variables)

@@ -21,6 +21,7 @@ from lowrank.ranks import Candidate
 
 RANKS = 12  # of a method with one rank, at most; of one with two, each
 CP_SWEEPS = 30  # of the one search that tells a candidate's error
+CP_RANK = 256  # at most: a sweep of alternating least squares takes rank³, and compiles at each
 DENSE = "dense"  # the method of a layer that is left as it is
 CostFn = Callable[[Reached, str, Any], int]  # layer, method, rank → cost
 
@@ -54,6 +55,7 @@ def of_layer(
         choices = [
             (rank, spent)
             for rank in ladder(METHODS[reached.layer.kind][name].full(reached.kernel))
+            if name != "cp" or rank <= CP_RANK
             if (spent := cost(reached, name, rank)) < found[0].cost
         ]
         errors = ERRORS[name](kernels, [rank for rank, _ in choices], inputs)
@@ -79,6 +81,12 @@ def ladder(full: Rank) -> list[Any]:
     if full <= RANKS:
         return list(range(1, full + 1))
     return sorted({round(rank) for rank in np.geomspace(1, full, RANKS)})
+
+
+def of_rank_one(reached: Reached, method: str) -> tuple[str, Rank]:
+    """The method and rank 1, in the form that it has there."""
+    full = METHODS[reached.layer.kind][method].full(reached.kernel)
+    return method, (1, 1) if isinstance(full, tuple) else 1
 
 
 def macs(reached: Reached, method: str, rank: Any) -> int:
@@ -134,7 +142,8 @@ def _rest(held: np.ndarray, places: list[tuple[int, ...]]) -> list[float]:
     """√ of the mean over replicates of the energy that is not held; `held` [R, …] grows."""
     total = held.reshape(len(held), -1)[:, -1]
     moved = np.moveaxis(held, 0, -1)
-    shares = [moved[place] / np.where(total > 0, total, 1) for place in places]
+    whole = np.where(total > 0, total, 1)
+    shares = [np.where(total > 0, moved[place] / whole, 1) for place in places]  # of 0, all
     return [math.sqrt(max(0.0, 1 - float(np.mean(share)))) for share in shares]
 
 
@@ -161,11 +170,10 @@ MATRICES: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
 
 
 def _output_errors(kernels, ranks, inputs):
-    found = np.zeros((len(ranks), len(kernels)))
-    for r, (kernel, rows) in enumerate(zip(_window(kernels), inputs, strict=True)):
-        for k, rank in enumerate(ranks):
-            found[k, r] = svd.decompose_outputs(kernel, rows, rank).error
-    return np.sqrt(np.mean(found**2, 1)).tolist()
+    """From one factorisation of the inputs a replicate: it costs more than all the rest."""
+    both = zip(_window(kernels), inputs, strict=True)
+    curves = np.stack([np.asarray(svd.output_errors(*own), np.float64) for own in both])
+    return np.sqrt(np.mean(curves**2, 0))[[rank - 1 for rank in ranks]].tolist()
 
 
 def _tucker_errors(kernels, ranks, inputs):
@@ -179,8 +187,8 @@ def _tucker_errors(kernels, ranks, inputs):
 
 
 def _cp_errors(kernels, ranks, inputs):
-    key = keys.stream(jax.random.key(0), "candidates")
     """Of one short search each: what a plan does with them is decomposed with more starts."""
+    key = keys.stream(jax.random.key(0), "candidates")
     search = functools.partial(cp.decompose, restarts=1, sweeps=CP_SWEEPS)
     found = [[float(search(key, k, rank).error) for k in kernels] for rank in ranks]
     return np.sqrt(np.mean(np.square(found), 1)).tolist() if found else []

@@ -14,19 +14,21 @@ from architectures import surgery
 from lowrank import candidates, factorization, planning, setup, timing
 from lowrank.candidates import DENSE
 from lowrank.factorization import Plan
+from lowrank.ranks import Candidate
 from lowrank.setup import Experiment
 from lowrank.spec import Point
 
+Planner = Callable[[Point], dict[str, Any]]  # of a point: its plan, the table of its layers
 SEEN = 256  # training images that data-aware decompositions look at
 
 
-def make_planner(experiment: Experiment, variables: Any) -> Callable[[Point], dict[str, Any]]:
+def make_planner(experiment: Experiment, variables: Any) -> Planner:
     """A point of the sweep → its plan and the table of its layers, as JSON. On one process."""
     spec, decompose = experiment.spec, experiment.spec.decompose
     own = jax.tree.map(lambda leaf: leaf[0], variables)
     found, refused = setup.reached(spec, experiment.model, own, experiment.dataset.shape)
     kernels = {p: np.asarray(factorization.parameters(variables, p)["kernel"]) for p in found}
-    measure = planning.MEASURES[decompose.measure]
+    measure = functools.cache(planning.MEASURES[decompose.measure])
     timed = functools.cache(lambda p, method, rank: timing.layers(found[p], method, rank))
 
     def faster(path, candidate):
@@ -35,14 +37,7 @@ def make_planner(experiment: Experiment, variables: Any) -> Callable[[Point], di
         dense, factorised = timed(path, candidate.method, candidate.rank)
         return factorised < dense
 
-    @functools.cache
-    def options(method: str) -> dict[str, list[Any]]:
-        names = planning.names(method)
-        seen = _seen(experiment, variables, found) if method == "svd_outputs" else {}
-        return {
-            path: candidates.of_layer(layer, kernels[path], names, measure, seen.get(path))
-            for path, layer in found.items()
-        }
+    options = _options(experiment, variables, found, kernels, measure)
 
     def plan(point: Point) -> dict[str, Any]:
         if decompose.ranks == "budget":
@@ -56,6 +51,34 @@ def make_planner(experiment: Experiment, variables: Any) -> Callable[[Point], di
         return {**planned._asdict(), "layers": rows, "not_reached": refused}
 
     return plan
+
+
+def _options(
+    experiment: Experiment,
+    variables: Any,
+    found: Mapping[str, surgery.Reached],
+    kernels: Mapping[str, np.ndarray],
+    measure: candidates.CostFn,
+) -> Callable[[str], planning.Table]:
+    """A sweep's method → every layer's candidates. A method's are found once for all sweeps."""
+    known: dict[tuple[str, str], list[Candidate]] = {}
+
+    @functools.cache
+    def options(method: str) -> planning.Table:
+        seen = _seen(experiment, variables, found) if method == "svd_outputs" else {}
+        table = {}
+        for path, layer in found.items():
+            names = planning.names(layer, method)
+            for name in names:
+                if (path, name) not in known:
+                    inputs = seen.get(path)
+                    own = candidates.of_layer(layer, kernels[path], (name,), measure, inputs)
+                    known[path, name] = own
+            dense = known[path, names[0]][0]
+            table[path] = [dense, *(c for name in names for c in known[path, name][1:])]
+        return table
+
+    return options
 
 
 def _layer_row(

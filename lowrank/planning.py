@@ -30,14 +30,41 @@ class Planned(NamedTuple):
     needed: list[str]  # factorised though slower: without, the budget cannot be met
 
 
-def names(method: str) -> tuple[str, ...]:
-    """The methods of a sweep's method: `any` is all that look at weights alone.
+def names(reached: Reached, method: str) -> tuple[str, ...]:
+    """What a sweep by a method may do to a layer: `any` is all that look at weights alone.
 
-    A layer that has no such method (dense layers, 1×1 convolutions) is decomposed by `svd`.
+    A layer that has no such method (dense layers, 1×1 convolutions) is decomposed by `svd`. No
+    other is: a curve of `tucker` is to be one of Tucker decompositions, and errors of outputs
+    are not to be weighed against those of kernels.
     """
     if method == JOINT:
-        return tuple(name for name, kind in METHODS["Conv"].items() if not kind.needs_inputs)
-    return tuple(dict.fromkeys((method, "svd")))
+        own = (name for name, kind in METHODS["Conv"].items() if not kind.needs_inputs)
+        return tuple(name for name in own if candidates.applies(reached, name))
+    return (method,) if candidates.applies(reached, method) else ("svd",)
+
+
+def check_budget(reached: Mapping[str, Reached], method: str, share: float, measure: str) -> None:
+    """Refuse a share of the dense layers' cost that is not reached at rank 1 everywhere.
+
+    So that it is said before anything is trained. Times are not taken for that.
+
+    Raises:
+      UserError: it is not reached.
+    """
+    if measure == "milliseconds":
+        return
+    cost = MEASURES[measure]
+    dense = {path: cost(layer, DENSE, None) for path, layer in reached.items()}
+    budget = int(share * sum(dense.values()))
+    least = 0
+    for path, layer in reached.items():
+        ones = [candidates.of_rank_one(layer, name) for name in names(layer, method)]
+        least += min(dense[path], *(cost(layer, *one) for one in ones))
+    if budget < least:
+        raise UserError(
+            f"decompose.shares: {share:g} of the dense layers' {measure} is {budget:,}, below "
+            f"{least:,}, what {method} costs at rank 1 everywhere"
+        )
 
 
 def by_budget(table: Table, budget: int, faster: Faster) -> Planned:
@@ -94,7 +121,7 @@ def by_rule(
     """
     plan, slow = {}, []
     for path, layer in reached.items():
-        own = method if candidates.applies(layer, method) else "svd"
+        (own,) = names(layer, method)
         rank = candidates.rank_by_rule(kernels[path], own, rule)
         if layer.layer.groups != 1 or cost(layer, own, rank) >= cost(layer, DENSE, None):
             continue

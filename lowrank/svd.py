@@ -102,10 +102,21 @@ def decompose_outputs(matrix: jax.Array, inputs: jax.Array, rank: int) -> SVD:
     arXiv:1505.06798, Section 3.1, for responses of convolutions.
     """
     matrix, rank = _checked(matrix, rank)
-    inputs = arrays.floats(inputs, "inputs", 2)
-    if inputs.shape[1] != matrix.shape[0]:
-        raise ValueError(f"inputs {inputs.shape} do not fit the matrix {matrix.shape}")
-    return _decompose_outputs(matrix, inputs, rank)
+    return _decompose_outputs(matrix, _checked_inputs(inputs, matrix), rank)
+
+
+def output_errors(matrix: jax.Array, inputs: jax.Array) -> jax.Array:
+    """The errors of `decompose_outputs` at all ranks 1 … min(N, M) at once, [min(N, M)].
+
+    Args:
+      matrix: W, [N, M].
+      inputs: X, [B, N].
+
+    Raises:
+      ValueError: as `decompose_outputs`.
+    """
+    matrix, _ = _checked(matrix, 1)
+    return _output_errors(matrix, _checked_inputs(inputs, matrix))
 
 
 def kernels(kernel: jax.Array, rank: int) -> Kernels:
@@ -133,6 +144,13 @@ def _checked(matrix: jax.Array, rank: int) -> tuple[jax.Array, int]:
     return matrix, arrays.checked_rank(rank, min(matrix.shape), f"a matrix {matrix.shape}")
 
 
+def _checked_inputs(inputs: jax.Array, matrix: jax.Array) -> jax.Array:
+    inputs = arrays.floats(inputs, "inputs", 2)
+    if inputs.shape[1] != matrix.shape[0]:
+        raise ValueError(f"inputs {inputs.shape} do not fit the matrix {matrix.shape}")
+    return inputs
+
+
 @functools.partial(arrays.jit, static_argnames=("rank",))
 def _decompose(matrix: jax.Array, rank: int) -> SVD:
     u, sigma, v = jnp.linalg.svd(matrix, full_matrices=False)
@@ -154,17 +172,31 @@ def _decompose_randomized(
 
 @functools.partial(arrays.jit, static_argnames=("rank",))
 def _decompose_outputs(matrix: jax.Array, inputs: jax.Array, rank: int) -> SVD:
-    whitening = jnp.linalg.qr(inputs, mode="r")  # [min(B, N), N]
-    size = 1e-4 * arrays.norm(inputs) / jnp.sqrt(inputs.shape[1])
-    size = jnp.where(size > 0, size, 1).astype(matrix.dtype)
-    responses = jnp.concatenate([whitening @ matrix, size * matrix])
-    _, _, v = jnp.linalg.svd(responses, full_matrices=False)
+    whitening, targets, v = _directions(matrix, inputs)
     left, right = matrix @ v[:rank].T, v[:rank]
     root = jnp.sqrt(arrays.norm(left, 0))  # of both, once balanced
     left = left / jnp.where(root > 0, root, 1)[None, :]
     right = root[:, None] * right
-    targets = whitening @ matrix
     return SVD(left, right, arrays.relative_error(targets, whitening @ left @ right))
+
+
+@arrays.jit
+def _output_errors(matrix: jax.Array, inputs: jax.Array) -> jax.Array:
+    _, targets, v = _directions(matrix, inputs)
+    energies = jnp.sum(jnp.square(targets @ v.T), 0)
+    left = jnp.flip(jnp.cumsum(jnp.flip(energies)))  # from each direction on: small ones first
+    dropped = jnp.append(left[1:], 0)[: min(matrix.shape)]
+    return jnp.sqrt(dropped / jnp.where(left[0] > 0, left[0], 1))
+
+
+def _directions(matrix: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """T [min(B, N), N], T W, and orthonormal directions of outputs in rows, the best first."""
+    whitening = jnp.linalg.qr(inputs, mode="r")
+    size = 1e-4 * arrays.norm(inputs) / jnp.sqrt(inputs.shape[1])
+    size = jnp.where(size > 0, size, 1).astype(matrix.dtype)
+    targets = whitening @ matrix
+    _, _, v = jnp.linalg.svd(jnp.concatenate([targets, size * matrix]), full_matrices=False)
+    return whitening, targets, v
 
 
 def _split(matrix: jax.Array, u: jax.Array, sigma: jax.Array, v: jax.Array, rank: int) -> SVD:

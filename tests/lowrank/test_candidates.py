@@ -141,6 +141,23 @@ def test_ladders_go_from_one_to_the_full_rank():
     assert candidates.ladder((2, 3)) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
 
 
+def test_a_kernel_of_zeros_has_no_error_at_any_rank():
+    stack = kernels(KERNEL)
+    stack[1] = 0
+    for name in ("svd", "spatial", "tucker"):
+        found = candidates.of_layer(conv(), stack, (name,), lambda *_: _[1] == DENSE)
+        for option in found[1:]:
+            expected = actual(conv(), stack, name, option.rank)
+            assert option.error == pytest.approx(expected, rel=0.2, abs=1e-5)
+
+
+def test_candidates_of_cp_end_where_a_sweep_would_take_too_long(monkeypatch):
+    monkeypatch.setattr(candidates, "CP_RANK", 2)
+    monkeypatch.setitem(candidates.ERRORS, "cp", lambda kernels, ranks, inputs: [0.5] * len(ranks))
+    found = candidates.of_layer(conv(), kernels(KERNEL), ("cp",), lambda *_: _[1] == DENSE)
+    assert [option.rank for option in found] == [0, 1, 2]
+
+
 def test_a_rule_sees_every_replicates_matrices_and_its_mean_counts():
     stack = kernels(KERNEL, 3)
     seen = []

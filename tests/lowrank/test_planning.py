@@ -76,10 +76,15 @@ def test_a_rule_chooses_ranks_and_leaves_what_would_cost_more():
     assert found.slow == ["conv"]
 
 
-def test_any_looks_at_weights_alone_and_every_method_has_svd_beside_it():
-    assert planning.names(planning.JOINT) == ("svd", "spatial", "tucker", "cp")
-    assert planning.names("tucker") == ("tucker", "svd")
-    assert planning.names("svd") == ("svd",)
+def test_a_sweep_is_by_its_method_and_by_svd_where_a_layer_lacks_it():
+    pointwise = conv((1, 1, 4, 6))
+    assert planning.names(conv(), planning.JOINT) == ("svd", "spatial", "tucker", "cp")
+    assert planning.names(dense(), planning.JOINT) == ("svd",)
+    assert planning.names(pointwise, planning.JOINT) == ("svd",)
+    for method in ("svd", "svd_outputs", "spatial", "tucker", "cp"):
+        assert planning.names(conv(), method) == (method,)
+        lacking = (method if method.startswith("svd") else "svd",)
+        assert planning.names(dense(), method) == planning.names(pointwise, method) == lacking
 
 
 def test_a_measure_in_time_is_a_positive_integer():
@@ -87,3 +92,15 @@ def test_a_measure_in_time_is_a_positive_integer():
     assert isinstance(cost, int)
     assert 0 < cost < 1e9
     assert np.isfinite(cost)
+
+
+def test_a_budget_below_rank_one_everywhere_is_refused_beforehand():
+    reached = {"a": dense((8, 8)), "b": dense((8, 8))}
+    for measure in ("macs", "parameters"):
+        planning.check_budget(reached, "tucker", 0.25, measure)
+        with pytest.raises(UserError, match=f"0.24 of the dense layers' {measure} is 30, below 32"):
+            planning.check_budget(reached, "tucker", 0.24, measure)
+    planning.check_budget(reached, "svd", 0.001, "milliseconds")  # not known before it is timed
+    pair = {"conv": conv()}  # one channel between is cheaper than a window with one output
+    least = candidates.macs(conv(), "spatial", 1) / candidates.macs(conv(), DENSE, None)
+    planning.check_budget(pair, planning.JOINT, least * 1.001, "macs")

@@ -199,3 +199,16 @@ def test_kernels_convolve_as_the_kernel_they_make_up(size, strides, padding):
     np.testing.assert_allclose(
         found, convolutions.conv(inputs, kernel, strides, padding), atol=1e-4
     )  # at full rank
+
+
+@pytest.mark.parametrize(("shape", "examples"), [((6, 4), 30), ((4, 9), 30), ((6, 4), 3)])
+def test_errors_of_outputs_at_all_ranks_are_those_of_each(shape, examples):
+    matrix, inputs = _matrix(shape), _matrix((examples, shape[0]), 1)
+    found = svd.output_errors(matrix, inputs)
+    assert found.shape == (min(shape),)
+    for rank in (1, 2, min(shape)):
+        want = svd.decompose_outputs(matrix, inputs, rank).error
+        np.testing.assert_allclose(found[rank - 1], want, atol=1e-5)
+    np.testing.assert_array_equal(svd.output_errors(0 * matrix, inputs), 0)
+    with pytest.raises(ValueError, match="do not fit"):
+        svd.output_errors(matrix, inputs[:, 1:])

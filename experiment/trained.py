@@ -2,6 +2,7 @@
 
 # R replicates
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def load(path: str | Path, unit: str) -> Any:
         there = ", ".join(run.units()) or "none"
         raise UserError(f"{path} has no finished {unit} (finished: {there})")
     tree, _ = run.unit(unit).result()
-    found = tree["variables"] if isinstance(tree, dict) else tree[-1]  # a ticket's are its last
+    found = tree.get("variables") if isinstance(tree, dict) else tree[-1]  # a ticket's are its last
     if not isinstance(found, dict) or "params" not in found:
         raise UserError(f"{unit} of {path} holds no variables of a network")
     return found
@@ -76,20 +77,22 @@ def replicated(variables: Any, shapes: Any, replicates: int, where: str) -> Any:
             raise UserError(
                 f"{where}: {name} has the shape {leaf.shape}, not {shape} or {(replicates, *shape)}"
             )
+        if not np.issubdtype(leaf.dtype, np.floating):
+            raise UserError(f"{where}: {name} is of {leaf.dtype}, not of floats")
         if not np.isfinite(leaf).all():
             raise UserError(
                 f"{where}: {np.sum(~np.isfinite(leaf))} entries of {name} are not finite"
             )
-        found[name] = leaf
+        found[name] = leaf.astype(wanted[name].dtype)
     structure = jax.tree.structure(shapes)
     return jax.tree.unflatten(structure, [found[name] for name in wanted])
 
 
 def _from_file(path: Path) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no readable file of arrays: {error}") from error
     tree: dict[str, Any] = {}
     for name, array in flat.items():

@@ -34,6 +34,28 @@ def test_other_files_are_refused(arrays, said, tmp_path):
         trained.load(tmp_path / "other.npz", "")
 
 
+@pytest.mark.parametrize("content", [b"PK\x03\x04 cut off", b"", b"text"])
+def test_no_archive_is_refused(content, tmp_path):
+    (tmp_path / "cut.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"cut\.npz is no readable file of arrays"):
+        trained.load(tmp_path / "cut.npz", "")
+
+
+def test_a_single_array_is_refused(tmp_path):
+    with open(tmp_path / "one.npz", "wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(UserError, match="is no readable file of arrays"):
+        trained.load(tmp_path / "one.npz", "")
+
+
+def test_floats_become_the_networks_and_others_are_refused():
+    found = trained.replicated(TREE, SHAPES, 1, "here")  # of float64
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}
+    counts = jax.tree.map(lambda leaf: leaf.astype(int), TREE)
+    with pytest.raises(UserError, match="here: params/fc/bias is of int64, not of floats"):
+        trained.replicated(counts, SHAPES, 1, "here")
+
+
 def test_replicates_are_checked_and_one_network_serves_all():
     found = trained.replicated(TREE, SHAPES, 3, "here")
     assert found["params"]["fc"]["kernel"].shape == (3, 3, 2)

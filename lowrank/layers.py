@@ -7,6 +7,7 @@ stage's parameter is called `kernel`, so factors are pruned, decayed and counted
 
 # N M inputs and outputs of a matrix, KH KW window, K rank
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ Rank = int | tuple[int, int]
 Shape = tuple[int, ...]
 Kernels = Sequence[jax.Array]  # one a stage
 ROWS = 16_384  # patches that a data-aware decomposition looks at
+STALLED = "the iterations stopped while the error still fell: the best factors so far are used"
 
 
 class Stage(NamedTuple):
@@ -40,7 +42,7 @@ class Decomposed(NamedTuple):
 
     kernels: Kernels
     error: jax.Array  # [], relative: of the kernel, or of the outputs on given inputs
-    converged: jax.Array | bool = True  # False: its iterations stopped while the error still fell
+    converged: jax.Array | bool = True  # False: `STALLED`
 
 
 class Method(NamedTuple):
@@ -219,21 +221,39 @@ def rows(layer: Layer, kernel: tuple[int, ...], inputs: jax.Array) -> jax.Array:
     """What a layer multiplies its kernel by, as a matrix [rows, N]: its inputs, or their patches.
 
     Of more than `ROWS` a random selection, always the same: regular steps would meet the same
-    columns of every image.
+    columns of every image. No more than about so many patches are made at once.
     """
-    if layer.kind == "Conv":
-        found = lax.conv_general_dilated_patches(
-            inputs.reshape((-1, *inputs.shape[-3:])),
-            kernel[:2],
-            layer.strides,
-            layer.padding,
-            rhs_dilation=layer.dilation,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=lax.Precision.HIGHEST,  # a copy: nothing is to be rounded
-        )
-        found = found.reshape(-1, kernel[2], math.prod(kernel[:2])).swapaxes(1, 2)
-        inputs = found.reshape(-1, math.prod(kernel[:3]))
-    inputs = inputs.reshape(-1, inputs.shape[-1])
-    if len(inputs) <= ROWS:
-        return inputs
-    return inputs[np.sort(np.random.default_rng(0).choice(len(inputs), ROWS, replace=False))]
+    if layer.kind == "Dense":
+        inputs = inputs.reshape(-1, inputs.shape[-1])
+        return inputs if len(inputs) <= ROWS else inputs[_chosen(len(inputs))]
+    images = inputs.reshape((-1, *inputs.shape[-3:]))
+    patches = functools.partial(_patches, layer, kernel)
+    each = jax.eval_shape(patches, images[:1]).shape[0]  # of an image
+    if len(images) * each <= ROWS:
+        return patches(images)
+    chosen, several = _chosen(len(images) * each), max(1, ROWS // each)
+    parts = []
+    for first in range(0, len(images), several):
+        low, high = np.searchsorted(chosen, (first * each, (first + several) * each))
+        parts.append(patches(images[first : first + several])[chosen[low:high] - first * each])
+    return jnp.concatenate(parts)
+
+
+def _patches(layer: Layer, kernel: tuple[int, ...], images: jax.Array) -> jax.Array:
+    """[rows, N], image by image."""
+    found = lax.conv_general_dilated_patches(
+        images,
+        kernel[:2],
+        layer.strides,
+        layer.padding,
+        rhs_dilation=layer.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=lax.Precision.HIGHEST,  # a copy: nothing is to be rounded
+    )
+    found = found.reshape(-1, kernel[2], math.prod(kernel[:2])).swapaxes(1, 2)
+    return found.reshape(-1, math.prod(kernel[:3]))
+
+
+def _chosen(count: int) -> np.ndarray:
+    """`ROWS` places of so many, rising."""
+    return np.sort(np.random.default_rng(0).choice(count, ROWS, replace=False))

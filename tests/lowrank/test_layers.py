@@ -286,6 +286,14 @@ def test_of_many_rows_all_columns_are_met(monkeypatch):
     np.testing.assert_array_equal(layers.rows(_layer("Dense"), (1, 1), few), few)
 
 
+def test_selected_patches_are_rows_of_all_patches(monkeypatch):
+    layer, inputs = _layer("Conv", padding="SAME"), jnp.asarray(_random((7, 5, 5, 2)))
+    whole = np.asarray(layers.rows(layer, (3, 2, 2, 1), inputs))
+    monkeypatch.setattr(layers, "ROWS", 60)  # of 175: two images at once, then one
+    chosen = np.sort(np.random.default_rng(0).choice(175, 60, replace=False))
+    np.testing.assert_array_equal(layers.rows(layer, (3, 2, 2, 1), inputs), whole[chosen])
+
+
 def test_patches_are_copied_exactly_on_every_backend():
     traced = jax.make_jaxpr(lambda x: layers.rows(_layer(), (2, 2, 3, 4), x))(_random((2, 5, 5, 3)))
     assert "Precision.HIGHEST" in str(traced)

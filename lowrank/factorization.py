@@ -42,7 +42,8 @@ def factorize(
     Returns:
       `(apply, variables)`: `apply(variables, inputs, **kwargs)` as `model.apply`, and variables
       where each such layer has `{"STAGE": {"kernel": …}, …}` in place of its kernel. Both are to
-      be used together; as any others, they jit, vmap, shard, train, save and are pruned.
+      be used together; as any others, they jit, vmap, shard, train, save and are pruned. Errors,
+      and whether the iterations of `cp` had converged, `decompose` says.
 
     Raises:
       UserError: a path, method or rank that does not exist, a kernel that is not finite, inputs

@@ -21,20 +21,26 @@ STYLES: dict[str, dict[str, Any]] = {
     "any": {"color": "#222222", "label": "any method a layer"},
 }
 SPREAD = "Lines are means over replicates, bands one standard deviation."
-COSTS: dict[str, tuple[str, Callable[[Network], float]]] = {
-    "macs": ("multiply-adds of an image (millions)", lambda network: network.macs / 1e6),
-    "parameters": ("parameters (thousands)", lambda network: network.parameters / 1e3),
-    "latency": (
-        "time for 128 images / the original's",
-        lambda network: network.milliseconds["128"][1] / network.milliseconds["128"][0],
-    ),
+
+
+def _time(network: Network, batch: str) -> float:
+    """Of a call, in units of the original's."""
+    original, own = network.milliseconds[batch]
+    return own / original
+
+
+COSTS: dict[str, Callable[[Network], float]] = {
+    "multiply-adds of an image (millions)": lambda network: network.macs / 1e6,
+    "parameters (thousands)": lambda network: network.parameters / 1e3,
+    "time for 128 images / the original's": lambda network: _time(network, "128"),
+    "time for 1 image / the original's": lambda network: _time(network, "1"),
 }
 
 
 def accuracy(run: Results, path: Path) -> tuple[Path, str]:
     """Test accuracy against multiply-adds, parameters and measured time."""
-    figure, axes = figures.subplots(len(COSTS), width=3.8, height=3.6)
-    for ax, (label, cost) in zip(axes, COSTS.values(), strict=True):
+    figure, axes = figures.subplots(len(COSTS), width=3.4, height=3.6)
+    for ax, (label, cost) in zip(axes, COSTS.items(), strict=True):
         mean, spread = mean_and_spread(run.original.test)
         ax.axhline(mean, color="black", lw=0.8, linestyle=":")
         ax.errorbar(
@@ -57,7 +63,7 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
             x = [cost(point) for point in points]
             figures.band(ax, x, [p.test for p in points], marker="o", ms=3.5, **STYLES[method])
             before = {**STYLES[method], "label": None, "linestyle": "--", "lw": 0.9}
-            ax.plot(x, [np.mean(point.before) for point in points], marker="o", ms=2.5, **before)
+            figures.band(ax, x, [p.before for p in points], marker="o", ms=2.5, **before)
             _scratch(ax, points, cost, STYLES[method]["color"])
         ax.set_xlabel(label)
         ax.set_ylim(_floor(run), None)
@@ -84,7 +90,7 @@ def spectra(run: Results, path: Path) -> tuple[Path, str]:
     for ax, (name, kernel) in zip(grid.ravel(), kernels.items(), strict=False):
         (matrices,) = candidates.MATRICES["svd"](kernel)
         sigma = np.linalg.svd(matrices, compute_uv=False)
-        sigma = sigma / sigma[:, :1]
+        sigma = sigma / np.where(sigma[:, :1] > 0, sigma[:, :1], 1)
         figures.band(ax, np.arange(1, sigma.shape[1] + 1).tolist(), list(sigma.T), color="#1f5fb4")
         for point in chosen:
             entry = point.plan.get(name)
@@ -94,6 +100,8 @@ def spectra(run: Results, path: Path) -> tuple[Path, str]:
         ax.set_ylim(0, None)
     for ax in grid.ravel()[len(kernels) :]:
         ax.set_axis_off()
+    for ax in grid.ravel()[: len(kernels)][-columns:]:  # the lowest of each column
+        ax.set_xlabel("singular value, the largest first")
     for ax in grid[:, 0]:
         ax.set_ylabel("singular value / largest")
     caption = (

@@ -14,6 +14,7 @@ from experiment.entry import run_main
 from experiment.report import Rows, console, draw_again, plus_minus, text_table
 from lowrank import plots, prediction_figure, results
 from lowrank.candidates import DENSE
+from lowrank.layers import STALLED
 from lowrank.results import Factorised, Results
 
 NOTE = (
@@ -21,7 +22,8 @@ NOTE = (
     "split, of the last step. Multiply-adds are those of convolutions and linear layers, for one "
     "image, from the traced computation; parameters are counted in the trees. Milliseconds are "
     "medians of calls that took turns with the original's, on this run's machine. A plan is the "
-    "same for all replicates."
+    "same for all replicates. A layer's relative error is that of its kernel (Frobenius norm), for "
+    "svd_outputs that of its outputs on training images."
 )
 
 
@@ -47,7 +49,7 @@ def _write_page(run: Results) -> Path:
     if remarks := _remarks(run):
         sections.append(
             (
-                "Layers left as they are",
+                "Layers that were left, or are to be looked at",
                 f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in remarks)}</ul>",
             )
         )
@@ -90,7 +92,8 @@ def _time_table(run: Results) -> Rows:
     """A row a network: milliseconds, the original's in the same measurement, and their ratio."""
     header = ["network"]
     for batch in run.original.milliseconds:
-        header += [f"{batch} images: original, ms", "own, ms", "×"]
+        images = "1 image" if batch == "1" else f"{batch} images"
+        header += [f"{images}: original, ms", "own, ms", "×"]
     rows = []
     for point in run.points:
         row = [point.point.name]
@@ -118,12 +121,13 @@ def _layer_table(point: Factorised) -> Rows:
 
 
 def _remarks(run: Results) -> list[str]:
-    """Layers that were not factorised, or against what was measured, and why."""
+    """Layers that were not factorised, or against what was measured, or badly; and why."""
     found = []
     for point in run.points:
         for paths, why in (
             (point.slow, "factors of the chosen rank were not faster: dense, or at a lower rank"),
             (point.needed, "factorised though not faster, as the budget needs it"),
+            (point.stalled, STALLED),
         ):
             if paths:
                 found.append(f"{point.point.name}: {', '.join(paths)}: {why}")

@@ -36,10 +36,11 @@ class Factorised(Network):
     plan: dict[str, dict[str, Any]]
     before: list[float]  # test accuracy before fine-tuning, [R]
     errors: dict[str, list[float]]  # path → relative error, [R]
-    layers: list[dict[str, Any]]  # a row each; see `training`
-    slow: list[str]
+    stalled: list[str]  # whose iterations had not converged
+    layers: list[dict[str, Any]]  # a row each; see `planner`
+    slow: list[str]  # this and the next: see `planning.Planned`
     needed: list[str]
-    not_reached: dict[str, str]
+    not_reached: dict[str, str]  # path → why
     scratch: Network | None
 
 
@@ -137,6 +138,7 @@ def _point(run: run_lib.Run, point: Point) -> Factorised:
         point=point,
         before=metadata["before"]["test"],
         errors=metadata["errors"],
+        stalled=metadata.get("stalled", []),  # runs of an earlier version do not say
         scratch=_network(run, scratch) if run.unit(scratch).done else None,
     )
 

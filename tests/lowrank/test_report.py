@@ -1,0 +1,115 @@
+"""Tables and remarks, from results made up by hand."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from lowrank import plots, report
+from lowrank.layers import STALLED
+from lowrank.results import Factorised, Network, Results
+from lowrank.spec import Point, point_of
+
+ROW = {"method": "tucker", "rank": [2, 3], "parameters": [1000, 100], "macs": [4000, 2000]}
+LAYERS = [
+    {**ROW, "path": "conv", "shape": [3, 3, 8, 16], "milliseconds": [2.0, 0.5]},
+    {
+        "path": "fc",
+        "shape": [10, 5],
+        "method": "dense",
+        "rank": 0,
+        "parameters": [50, 50],
+        "macs": [50, 50],
+        "milliseconds": [0.1, 0.1],
+    },
+]
+TIMES = {"1": [0.5, 0.25], "128": [8.0, 2.0]}
+POINT = Factorised(
+    test=[0.8, 0.9],
+    parameters=1500,
+    macs=2050,
+    milliseconds=TIMES,
+    point=Point("tucker", 0.5),
+    plan={"conv": {"method": "tucker", "rank": [2, 3]}},
+    before=[0.5, 0.5],
+    errors={"conv": [0.25, 0.75]},
+    stalled=[],
+    layers=LAYERS,
+    slow=[],
+    needed=[],
+    not_reached={},
+    scratch=None,
+)
+ORIGINAL = Network([0.9, 0.9], 2500, 4100, {"1": [0.5, 0.5], "128": [8.0, 8.0]})
+
+
+def made(*points):
+    tuned = dataclasses.replace(ORIGINAL, test=[0.95, 0.95])
+    return Results("run", Path("run"), {}, {}, ORIGINAL, tuned, list(points), {})
+
+
+def test_networks_are_shown_before_and_after_with_their_spread():
+    header, rows = report._network_table(made(POINT))
+    assert header == ["network", "parameters", "MACs", "×", "before", "fine-tuned"]
+    assert rows == [
+        ["original", "2,500", "4,100", "1.00", "0.9000±0.0000", "0.9500±0.0000"],
+        ["tucker-0.5", "1,500", "2,050", "0.50", "0.5000±0.0000", "0.8500±0.0707"],
+    ]
+    control = dataclasses.replace(POINT, scratch=dataclasses.replace(ORIGINAL, test=[0.7, 0.7]))
+    header, rows = report._network_table(made(POINT, control))
+    assert header[-1] == "scratch"
+    assert [row[-1] for row in rows] == ["", "", "0.7000±0.0000"]
+
+
+def test_times_are_the_originals_then_its_own():
+    header, rows = report._time_table(made(POINT))
+    assert header[1] == "1 image: original, ms"
+    assert rows == [["tucker-0.5", "0.500", "0.250", "0.50", "8.000", "2.000", "0.25"]]
+
+
+def test_a_layer_is_shown_before_and_after():
+    _, rows = report._layer_table(POINT)
+    arrows = ["1,000 → 100", "4,000 → 2,000", "2.000 → 0.500"]
+    assert rows[0] == ["conv", "3×3×8×16", "tucker", "2, 3", "0.5000", *arrows]
+    assert rows[1] == ["fc", "10×5", "dense", "", "", "50", "50", "0.100"]
+
+
+def test_what_was_left_slow_needed_stalled_or_not_reached_is_said():
+    assert report._remarks(made(POINT)) == []
+    assert report._remarks(made()) == []
+    marked = dataclasses.replace(
+        POINT, slow=["a", "b"], needed=["c"], stalled=["d"], not_reached={"e": "it has 8 groups"}
+    )
+    said = report._remarks(made(marked))
+    assert said[0].startswith("tucker-0.5: a, b: factors of the chosen rank were not faster")
+    assert said[1] == "tucker-0.5: c: factorised though not faster, as the budget needs it"
+    assert said[2] == f"tucker-0.5: d: {STALLED}"
+    assert said[3] == "e: it has 8 groups"
+
+
+def test_points_of_a_method_lie_from_the_cheapest_on():
+    dear = dataclasses.replace(POINT, macs=9000)
+    other = dataclasses.replace(POINT, point=Point("cp", 0.5))
+    found = made(dear, other, POINT).by_method()
+    assert found == {"cp": [other], "tucker": [POINT, dear]}
+
+
+def test_the_axes_are_what_their_labels_say():
+    found = {label: cost(POINT) for label, cost in plots.COSTS.items()}
+    assert found == {
+        "multiply-adds of an image (millions)": 2050e-6,
+        "parameters (thousands)": 1.5,
+        "time for 128 images / the original's": 0.25,
+        "time for 1 image / the original's": 0.5,
+    }
+    floor = plots._floor(made(POINT))
+    assert floor < 0.8
+    assert floor > 0.7
+
+
+@pytest.mark.parametrize("share", [0.5, 1e-5, 0.123456, 1.0])
+def test_a_point_is_read_from_the_names_of_its_units(share):
+    for method in ("svd", "svd_outputs"):
+        point = Point(method, share)
+        assert point_of(f"sweep/{point.name}") == point_of(f"plans/{point.name}") == point
+    assert point_of("sweep/svd_outputs-vbmf") == Point("svd_outputs", 0.0)

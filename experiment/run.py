@@ -104,6 +104,14 @@ class Unit:
             warn(warning)
         return (checkpoint.read(self.folder / name, like), metadata) if name else None
 
+    def set_aside(self) -> bool:
+        """Rename its checkpoints, so that it is done again (one process); were there any?"""
+        final = self.folder / "final"
+        there = [*self._steps(), *([final] if checkpoint.exists(final) else [])]
+        for folder in there:
+            checkpoint.set_aside(folder)
+        return bool(there)
+
     def tidy(self) -> None:
         """Remove what a finished unit no longer needs, also of saves that were cut off."""
         for rest in self.folder.glob("step-*"):

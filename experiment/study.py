@@ -22,6 +22,9 @@ class Prepared(NamedTuple):
     mesh: Mesh
     convolutions: str | None  # what computes them: bits depend on it
     work: Callable[[Run, Reporter, Interruption], None]  # does the units that are not done
+    begin: Callable[[], Any] | None = (
+        None  # refuses what a new run lacks, before its folder is made
+    )
 
 
 class Study(NamedTuple):
@@ -61,6 +64,8 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
             "devices": mesh.describe(prepared.mesh),
             "convolutions": prepared.convolutions,
         }
+        if prepared.begin and not processes.on_first((workdir / "config.json").exists):
+            prepared.begin()
         with run.locked(workdir):
             opened, warnings = run.open_run(workdir, config, study.extendable, facts)
             seen = run.fingerprint(workdir)

@@ -82,5 +82,5 @@ def not_finite(what: str, unit: str, replicate: int, step: int) -> UserError:
     """The error of a training that diverged."""
     return UserError(
         f"the {what} is not finite: {unit}, replicate {replicate}, step {step}. What was saved "
-        "before is kept; try a smaller optimizer.learning_rate (in another --workdir)"
+        "before is kept; try a smaller learning rate (in another --workdir)"
     )

@@ -1,5 +1,6 @@
 """What all parts of a run share: the network, its layers, the data, the devices."""
 
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ from jax.sharding import Mesh
 from architectures import surgery
 from experiment import data as data_lib
 from experiment.data import Dataset
-from experiment.errors import UserError
+from experiment.errors import UserError, unknown
 from experiment.interruption import Interruption
 from experiment.progress import Reporter
 from experiment.run import Run
@@ -34,9 +35,16 @@ class Experiment(NamedTuple):
 def reached(
     spec: LowRankSpec, model: nn.Module, variables: Any, shape: tuple[int, ...]
 ) -> tuple[dict[str, surgery.Reached], dict[str, str]]:
-    """Layers that may be decomposed; and path → why not, of the others that have weights."""
+    """Layers that may be decomposed; and path → why not, of the others that have weights.
+
+    Raises:
+      UserError: a pattern of `decompose.leave` that no layer has.
+    """
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     found, refused = surgery.layers(model, variables, example)
+    for pattern in spec.decompose.leave:
+        if not any(fnmatchcase(path, pattern) for path in found):
+            raise unknown("layer in decompose.leave", pattern, found)
     for path, layer in list(found.items()):
         if spec.decompose.left(path):
             refused[path] = "decompose.leave names it"

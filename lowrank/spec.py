@@ -1,6 +1,7 @@
 """The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -64,7 +65,8 @@ class DecomposeSpec:
       leave: patterns (fnmatch) of layers that are left alone.
       keep_slow: factorise layers also where that is not faster on this machine.
       scratch: train each plan from its own decomposed initialisation too, as a control.
-      frobenius_decay: weight of half the squared norm of the reassembled kernels in the loss.
+      frobenius_decay: weight of half the squared norm of the reassembled kernels in the loss; the
+        optimiser's own weight_decay stays as it is, and is to be 0 for this one alone.
     """
 
     methods: tuple[str, ...]
@@ -90,12 +92,18 @@ class DecomposeSpec:
             if getattr(self, key) not in names:
                 raise unknown(f"decompose.{key}", getattr(self, key), names)
         for share in self.shares:
-            if not isinstance(share, int | float) or not 0 < share <= 1:
+            number = isinstance(share, int | float) and not isinstance(share, bool)
+            if not number or not 0 < share <= 1:
                 raise UserError(f"decompose.shares={self.shares} must lie in (0, 1]")
+        for pattern in self.leave:
+            if not isinstance(pattern, str):
+                raise UserError(f"decompose.leave={self.leave} must be patterns, as ('conv1',)")
         if self.ranks != "vbmf" and not self.shares:
             raise UserError("decompose.shares is empty: give shares in (0, 1], as (0.5, 0.25)")
-        if len(set(self.shares)) < len(self.shares):
-            raise UserError(f"decompose.shares={self.shares} must name each share once")
+        if len({f"{share:g}" for share in self.shares}) < len(self.shares):
+            raise UserError(
+                f"decompose.shares={self.shares} must name each share once (six digits count)"
+            )
         if self.ranks != "budget":
             for method in self.methods:
                 planning.has_rules(method)
@@ -148,10 +156,10 @@ class LowRankSpec:
 
     def __post_init__(self) -> None:
         check_counts(self)
-        if not isinstance(self.predict, tuple | list) or not all(
-            isinstance(path, str) for path in self.predict
-        ):
-            raise UserError(f"predict={self.predict!r} must be paths of layers, as ('fc1',)")
+        paths = self.predict
+        listed = isinstance(paths, tuple | list) and all(isinstance(path, str) for path in paths)
+        if not listed or len(set(paths)) < len(paths):
+            raise UserError(f"predict={paths!r} must be paths of layers, each once, as ('fc1',)")
 
 
 def from_config(config: Mapping[str, Any]) -> LowRankSpec:
@@ -166,8 +174,17 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
     check_integers(config, numbers)
     return LowRankSpec(
         **{key: config[key] for key in (*numbers, "predict")},
-        **{key: config_lib.build(kind, config[key], key) for key, kind in SECTIONS.items()},
+        **{key: _section(config, key) for key in SECTIONS},
     )
+
+
+def _section(config: Mapping[str, Any], key: str) -> Any:
+    """A section as its dataclass; what that says of `train` holds for `fine_tune` by its name."""
+    try:
+        return config_lib.build(SECTIONS[key], config[key], key)
+    except UserError as error:
+        own = key.removeprefix("fine_tune_") if key != "fine_tune" else "train"
+        raise UserError(re.sub(rf"\b{own}\.", f"{key}.", str(error))) from error
 
 
 def predict_name(path: str) -> str:
@@ -192,7 +209,7 @@ def scratch_name(point: Point) -> str:
 
 def point_of(unit: str) -> Point:
     """The point of a unit's name, `sweep/tucker-0.25` or another one of it."""
-    method, _, share = unit.rpartition("/")[2].rpartition("-")
+    method, _, share = unit.rpartition("/")[2].partition("-")  # the share may be 1e-05
     return Point(method, 0.0 if share == "vbmf" else float(share))
 
 

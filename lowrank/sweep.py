@@ -3,12 +3,14 @@
 # R replicates
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 import architectures
 from architectures import surgery
@@ -22,11 +24,19 @@ from experiment.progress import Reporter
 from experiment.run import Run
 from experiment.streams import Streams
 from experiment.study import Prepared
-from lowrank import analysis, factorization, layers, setup, training
+from lowrank import analysis, factorization, layers, planning, setup, training
 from lowrank.factorization import Plan
-from lowrank.planner import SEEN, make_planner
+from lowrank.planner import SEEN, Planner, make_planner
 from lowrank.setup import Experiment
-from lowrank.spec import FINE_TUNED, LowRankSpec, plan_name, predict_name, scratch_name, sweep_name
+from lowrank.spec import (
+    FINE_TUNED,
+    LowRankSpec,
+    Point,
+    plan_name,
+    predict_name,
+    scratch_name,
+    sweep_name,
+)
 
 
 def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> Prepared:
@@ -37,14 +47,17 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
     """
     model = architectures.build(config, dataset.classes)
     shapes = architectures.shapes(model, dataset.shape)
-    if not setup.reached(spec, model, shapes, dataset.shape)[0]:
+    found, _ = setup.reached(spec, model, shapes, dataset.shape)
+    if not found:
         raise UserError("decompose.leave: no layer is left to decompose")
+    if spec.decompose.ranks == "budget":
+        for point in spec.decompose.points:
+            planning.check_budget(found, point.method, point.share, spec.decompose.measure)
     if isinstance(dataset, Streams) and (spec.predict or "svd_outputs" in spec.decompose.methods):
         raise UserError("svd_outputs and predict look at images in memory: set data.stream=false")
     for path in spec.predict:
         factorization.parameters(shapes, path)
-    batch = max(spec.train.batch_size, spec.fine_tune.batch_size)
-    mesh = mesh_lib.for_run(spec.mesh, spec.replicates, batch, dataset.examples)
+    mesh = _mesh(spec, dataset.examples)
 
     def work(run: Run, reporter: Reporter, interruption: Interruption) -> None:
         idle = len(jax.devices()) - mesh.size
@@ -52,13 +65,33 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
         roots = mesh_lib.put(mesh, keys.roots(spec.seed, spec.replicates), mesh_lib.BY_REPLICATE)
         sweep(Experiment(spec, model, dataset, mesh, run, reporter, interruption, roots))
 
-    return Prepared(mesh, computed_by(model, dataset.shape), work)
+    begin = functools.partial(_source, spec, shapes) if spec.source.path else None
+    return Prepared(mesh, computed_by(model, dataset.shape), work, begin)
+
+
+def _source(spec: LowRankSpec, shapes: Any) -> Any:
+    """The variables [R, …] of the network that `source` names, checked against the shapes."""
+    given = trained.load(spec.source.path, spec.source.unit)
+    return trained.replicated(given, shapes, spec.replicates, spec.source.path)
+
+
+def _mesh(spec: LowRankSpec, examples: Mapping[str, int]) -> Mesh:
+    """Devices that share the batches of the training and those of the fine-tuning evenly."""
+    sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
+    for name, size in sizes.items():
+        if size > examples["train"]:
+            raise UserError(
+                f"{name}.batch_size={size} is more than the {examples['train']} training examples"
+            )
+        if spec.mesh.data and size % spec.mesh.data:
+            raise UserError(f"mesh.data={spec.mesh.data} does not divide {name}.batch_size={size}")
+    return mesh_lib.for_run(spec.mesh, spec.replicates, math.gcd(*sizes.values()), examples)
 
 
 def sweep(experiment: Experiment) -> None:
     """The original, then every point: what is done already is passed over."""
     spec, run = experiment.spec, experiment.run
-    done = frozenset(processes.on_first(run.units))
+    done = set(processes.on_first(run.units))
     if "original" not in done:
         make_original(experiment)
     variables = run.unit("original").result()[0]["variables"]
@@ -69,11 +102,10 @@ def sweep(experiment: Experiment) -> None:
             analysis.predict_layer(experiment, path, variables)
     planner = functools.cache(functools.partial(make_planner, experiment, variables))
     for point in spec.decompose.points:
-        unit = run.unit(plan_name(point))
         if plan_name(point) not in done:
-            planned = processes.on_first(lambda point=point: planner()(point))
-            unit.finish({"share": np.asarray(point.share)}, planned)
-        plan = unit.result()[1]["plan"]
+            make_plan(experiment, point, planner)
+            done -= {sweep_name(point), scratch_name(point)}
+        plan = run.unit(plan_name(point)).result()[1]["plan"]
         if sweep_name(point) not in done:
             factorised(experiment, sweep_name(point), plan, variables, fine_tune=True)
         if spec.decompose.scratch and scratch_name(point) not in done:
@@ -81,14 +113,29 @@ def sweep(experiment: Experiment) -> None:
             factorised(experiment, scratch_name(point), plan, fresh, fine_tune=False)
 
 
+def make_plan(experiment: Experiment, point: Point, planner: Callable[[], Planner]) -> None:
+    """The unit of a point's plan; measured times decide, so another time it may be another one.
+
+    Networks of an earlier plan, whose checkpoint was damaged, are set aside: they would be
+    reported under this one.
+    """
+    run, reporter = experiment.run, experiment.reporter
+    for name in (sweep_name(point), scratch_name(point)):
+        if processes.on_first(run.unit(name).set_aside):
+            reporter.say(f"warning: the plan of {name} is lost: it is set aside, and done again")
+    unit = run.unit(plan_name(point))
+    reporter.begin(unit.name, 0, 1)
+    planned = processes.on_first(lambda: planner()(point))
+    unit.finish({"share": np.asarray(point.share)}, planned)
+    reporter.end(f"{len(planned['plan'])} of {len(planned['layers'])} layers factorised")
+
+
 def make_original(experiment: Experiment) -> None:
     """The network as it is: trained here, or taken from `source`."""
     spec, model = experiment.spec, experiment.model
     unit = experiment.run.unit("original")
     if spec.source.path:
-        shapes = architectures.shapes(model, experiment.dataset.shape)
-        given = trained.load(spec.source.path, spec.source.unit)
-        given = trained.replicated(given, shapes, spec.replicates, spec.source.path)
+        given = _source(spec, architectures.shapes(model, experiment.dataset.shape))
         variables = mesh_lib.put(experiment.mesh, given, mesh_lib.BY_REPLICATE)
         experiment.reporter.begin(unit.name, 0, 1)
         compiled = training.compile_programs(experiment, model, spec.train, spec.optimizer)
@@ -129,10 +176,11 @@ def factorised(
     end = training.train(experiment, compiled, unit, steps, optimizer, start)
     measured = training.measure(experiment, network, compiled, end)
     errors = {path: [float(own[path].error) for own in found] for path in plan}
-    unit.finish({"variables": end}, {**measured, "before": before, "errors": errors})
-    for path in plan:
-        if not all(bool(own[path].converged) for own in found):
-            experiment.reporter.say(f"{name}: {path}: the iterations had not converged")
+    stalled = [path for path in plan if not all(bool(own[path].converged) for own in found)]
+    for path in stalled:
+        experiment.reporter.say(f"{name}: {path}: {layers.STALLED}")
+    metadata = {**measured, "before": before, "errors": errors, "stalled": stalled}
+    unit.finish({"variables": end}, metadata)
     accuracy = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
     experiment.reporter.end(f"{measured['macs']:,} multiply-adds, test accuracy {accuracy}")
 

@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
         leave=(),  # patterns of layers that are left alone
         keep_slow=False,  # factorise layers also where that is not faster on this machine
         scratch=False,  # train each plan from its decomposed initialisation too
-        frobenius_decay=0.0,  # on the reassembled kernels, in place of weight decay
+        frobenius_decay=0.0,  # on the reassembled kernels; beside it, weight_decay is to be 0
     )
     config.fine_tune = dict(steps=200, batch_size=100)
     config.fine_tune_optimizer = config.optimizer.copy_and_resolve_references()

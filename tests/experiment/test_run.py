@@ -119,6 +119,23 @@ def test_a_damaged_result_is_set_aside_when_the_run_is_opened(tmp_path):
     assert opened.units() == []
 
 
+def test_a_unit_that_is_set_aside_is_begun_again(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    unit, other = opened.unit("sweep/a"), opened.unit("sweep/b")
+    assert not unit.set_aside()
+    for own in (unit, other):
+        own.save(10, {"w": jnp.ones(4)}, {"step": 10, "rows": 0})
+    other.finish({"w": jnp.ones(4)}, {})
+    assert unit.set_aside()
+    assert other.set_aside()
+    assert opened.units() == []
+    for own in (unit, other):
+        assert not own.done
+        assert own.latest({"w": jnp.zeros(4)}, print) is None
+    assert [p.name for p in unit.folder.iterdir()] == ["step-00000010.damaged-1"]
+    assert [p.name for p in other.folder.iterdir()] == ["final.damaged-1"]
+
+
 def test_rows_of_work_that_is_repeated_are_dropped_and_no_others(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [{"unit": u, "n": n} for u, n in (("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 3))]

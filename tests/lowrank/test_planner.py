@@ -12,6 +12,7 @@ from lowrank import candidates, planner, ranks, spec, timing
 from lowrank.setup import Experiment
 from lowrank.spec import Point
 from tests.conftest import ROOT
+from tests.lowrank.test_candidates import conv, dense
 
 R = 2
 
@@ -143,3 +144,26 @@ def test_each_replicates_own_inputs_are_looked_at(monkeypatch):
     np.testing.assert_array_equal(*first)  # the images
     hidden = np.maximum(first[0] @ params["fc1"]["kernel"][1] + params["fc1"]["bias"][1], 0)
     np.testing.assert_allclose(seen["fc2"][2][1], hidden, rtol=1e-3, atol=1e-3)
+
+
+def test_a_methods_candidates_are_found_once_for_all_sweeps(monkeypatch):
+    asked = []
+
+    def of_layer(reached, kernels, methods, cost, inputs=None):
+        (method,) = methods
+        asked.append((reached.layer.path, method))
+        whole = ranks.Candidate(candidates.DENSE, 0, 9, 0.0)
+        return [whole, ranks.Candidate(method, 1, 5, 0.5)]
+
+    monkeypatch.setattr(candidates, "of_layer", of_layer)
+    found = {"conv": conv(), "fc": dense()}
+    options = planner._options(None, None, found, dict.fromkeys(found), candidates.macs)
+    for method, own in (
+        ("tucker", ["tucker"]),
+        ("any", ["svd", "spatial", "tucker", "cp"]),
+        ("any", ["svd", "spatial", "tucker", "cp"]),
+    ):
+        table = options(method)
+        assert [option.method for option in table["conv"]] == [candidates.DENSE, *own]
+        assert [option.method for option in table["fc"]] == [candidates.DENSE, "svd"]
+    assert len(asked) == len(set(asked)) == 5

@@ -45,10 +45,12 @@ def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
         figures.band(right[0], curve.shares, list(curve.accuracy), **style)  # type: ignore[arg-type]
     for ax in right:
         ax.set_ylabel("test accuracy, not trained on")
+    pairs = zip((0, *first.shares), first.shares, strict=False)
+    ticks = [share for before, share in pairs if share > 1.6 * before]  # labels would overlap
     for ax in (left, *right):
         ax.set_xscale("log")
         ax.set_xlabel("share of the weights revealed")
-        ax.set_xticks(first.shares, [f"{share:.2g}" for share in first.shares])
+        ax.set_xticks(ticks, [f"{share:.2g}" for share in ticks])
         ax.set_xticks([], minor=True)
         ax.legend(fontsize=7)
     caption = (

@@ -13,6 +13,8 @@ from hypothesis import settings
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".jax_cache"
 
+# Threads of XLA's pool beyond those that wait for each other in collectives: see launch/local.py.
+os.environ.setdefault("NPROC", "32")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))

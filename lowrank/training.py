@@ -3,8 +3,10 @@
 # R replicates
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,16 +139,20 @@ def accuracies(
 def _latency(experiment: Experiment, network: Model, variables: Any) -> dict[str, list[float]]:
     """Batch size → milliseconds of a call: the original's, this network's, taken in turns."""
     model, shape = experiment.model, experiment.dataset.shape
-    original = model.init(jax.random.key(0), jnp.zeros((1, *shape)))
-    variables = jax.tree.map(jnp.asarray, variables)
+    timed = [_original(model, shape)]
+    if network is not model:
+        apply = jax.jit(functools.partial(network.apply, train=False))
+        timed.append((apply, jax.tree.map(jnp.asarray, variables)))
     found = {}
     for batch in LATENCY_BATCHES:
         x = jax.random.normal(jax.random.key(1), (batch, *shape))
-        timed = [(model, original)] + ([] if network is model else [(network, variables)])
-        calls = [
-            functools.partial(jax.jit(functools.partial(of.apply, train=False)), own, x)
-            for of, own in timed
-        ]
-        seconds = timing.medians(calls)
+        seconds = timing.medians([functools.partial(apply, own, x) for apply, own in timed])
         found[str(batch)] = [1e3 * seconds[0], 1e3 * seconds[-1]]
     return found
+
+
+@functools.cache
+def _original(model: nn.Module, shape: tuple[int, ...]) -> tuple[Callable, Any]:
+    """The original's compiled call and variables, made once for all networks of a sweep."""
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))
+    return jax.jit(functools.partial(model.apply, train=False)), variables

@@ -138,6 +138,19 @@ class Unit:
         return sorted(steps)
 
 
+def result_of(workdir: str | Path, name: str) -> Any:
+    """What a finished unit of the run in `workdir` saved, verified, as numpy arrays.
+
+    Raises:
+      UserError: the run has no such unit (lists those it has), or its checkpoint is damaged.
+    """
+    run = Run(Path(workdir))
+    if not run.unit(name).done:
+        there = ", ".join(run.units()) or "none"
+        raise UserError(f"{workdir} has no finished {name} (finished: {there})")
+    return run.unit(name).result()[0]
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Make the folder and hold it: two commands in one run would undo each other's rows.

@@ -9,9 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiment import identity
+from experiment import identity, run
 from experiment.errors import UserError
-from experiment.run import Run
 
 
 def load(path: str | Path, unit: str) -> Any:
@@ -32,11 +31,7 @@ def load(path: str | Path, unit: str) -> Any:
     if path.suffix == ".npz":
         return _from_file(path)
     identity.read_about(path)
-    run = Run(path)
-    if not run.unit(unit).done:
-        there = ", ".join(run.units()) or "none"
-        raise UserError(f"{path} has no finished {unit} (finished: {there})")
-    tree, _ = run.unit(unit).result()
+    tree = run.result_of(path, unit)
     found = tree.get("variables") if isinstance(tree, dict) else tree[-1]  # a ticket's are its last
     if not isinstance(found, dict) or "params" not in found:
         raise UserError(f"{unit} of {path} holds no variables of a network")

@@ -15,12 +15,11 @@ from jax.sharding import Mesh
 
 from experiment import keys, loop, mapping, processes
 from experiment import mesh as mesh_lib
-from experiment.errors import UserError
 from experiment.interruption import Interruption
 from experiment.loop import Schedule
 from experiment.programs import Programs
 from experiment.progress import Reporter
-from experiment.run import Run, Unit
+from experiment.run import Run, Unit, result_of
 from experiment.step import TrainState
 from lottery import masks
 from lottery.criteria import CRITERIA
@@ -138,12 +137,7 @@ def load(workdir: str | Path, level: int, branch: str = "ticket") -> Ticket:
     Raises:
       UserError: the run has no such unit (lists those it has), or its checkpoint is damaged.
     """
-    run = Run(Path(workdir))
-    unit = run.unit(unit_name(level, branch))
-    if not unit.done:
-        there = ", ".join(run.units()) or "none"
-        raise UserError(f"{workdir} has no finished {unit.name} (finished: {there})")
-    return Ticket(*unit.result()[0])
+    return Ticket(*result_of(workdir, unit_name(level, branch)))
 
 
 def unit_names(spec: LotterySpec) -> list[str]:

@@ -113,11 +113,7 @@ def load(workdir: str | Path, unit: str) -> Any:
     Raises:
       UserError: the run has no such unit (lists those it has), or its checkpoint is damaged.
     """
-    run = run_lib.Run(Path(workdir))
-    if not run.unit(unit).done:
-        there = ", ".join(run.units()) or "none"
-        raise UserError(f"{workdir} has no finished {unit} (finished: {there})")
-    return run.unit(unit).result()[0]["variables"]
+    return run_lib.result_of(workdir, unit)["variables"]
 
 
 def _curves(run: run_lib.Run, unit: str) -> dict[str, Curve]:

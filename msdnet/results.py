@@ -120,12 +120,7 @@ def load(workdir: str | Path, network: str = "msdnet") -> tuple[Any, np.ndarray]
     Raises:
       UserError: the run has no such network, or its checkpoint is damaged.
     """
-    run = run_lib.Run(Path(workdir))
-    unit = run.unit(unit_name(network))
-    if not unit.done:
-        there = ", ".join(run.units()) or "none"
-        raise UserError(f"{workdir} has no finished {unit.name} (finished: {there})")
-    tree, _ = unit.result()
+    tree = run_lib.result_of(workdir, unit_name(network))
     return tree["variables"], tree["temperatures"]
 
 

@@ -56,8 +56,12 @@ def factorize(
 
 def override(model: Any, plan: Plan) -> Callable[..., Any]:
     """`model.apply` for variables that `decompose` has changed by this plan."""
-    chosen = {path: _computed_by(entry) for path, entry in plan.items()}
-    return surgery.override(model, chosen)
+    return surgery.override(model, overrides(plan))
+
+
+def overrides(plan: Plan) -> dict[str, surgery.Override]:
+    """What computes each layer of a plan, for `surgery.override`."""
+    return {path: _computed_by(entry) for path, entry in plan.items()}
 
 
 def decompose(

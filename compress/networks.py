@@ -1,0 +1,148 @@
+"""How a compressed network computes. Read `Form` and `apply_of` first.
+
+Low-rank layers, tied layers, inputs of few bits: all of them around a module that knows of none.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from architectures import surgery
+from compress import quantize, share
+from compress.share import Groups
+from experiment import keys
+from lowrank import factorization
+from lowrank.factorization import Plan
+
+ACTIVATIONS = "activations"  # collection: layer → the scale and zero point of its inputs
+
+
+class Form(NamedTuple):
+    """A network of other parameters than its module's own.
+
+    Attributes:
+      model: the module.
+      plan: path of a layer → method and rank, as `lowrank.factorization` has it; of tied layers,
+        the first one's path.
+      groups: paths that are one, as `compress.share` has them.
+      activations: path of a layer → bits of what it is given, on the grid that
+        `variables["activations"]` has at the path.
+      gradients: path of a layer → bits of the gradient that comes back to it, in training.
+    """
+
+    model: nn.Module
+    plan: Plan = {}
+    groups: Groups = ()
+    activations: Mapping[str, int] = {}
+    gradients: Mapping[str, int] = {}
+
+
+def network(form: Form) -> surgery.Network:
+    """Of a form: for the ordinary training loop; its `init` is the module's."""
+    return surgery.Network(form.model.init, apply_of(form))
+
+
+def apply_of(form: Form) -> Callable[..., Any]:
+    """(variables, inputs, …) → outputs, as `form.model.apply`, of variables in that form.
+
+    Gradients are rounded by the key of `rngs["dropout"]`, and not without one.
+    """
+    factors = factorization.overrides(spread(form.plan, form.groups))
+
+    def apply(variables, inputs, *args, **kwargs):
+        grids = flatten_dict(variables.get(ACTIVATIONS, {}), sep="/")
+        own = {name: tree for name, tree in variables.items() if name != ACTIVATIONS}
+        if form.groups:
+            own["params"] = share.materialize(own["params"], form.groups)
+        chosen = dict(factors)
+        for path, bits in form.activations.items():
+            grid = _grid(grids, path, bits)
+            chosen[path] = _rounded(chosen.get(path, surgery.compute), grid)
+        key = kwargs.get("rngs", {}).get("dropout")
+        if key is not None:
+            for path, bits in form.gradients.items():
+                inner = chosen.get(path, surgery.compute)
+                chosen[path] = _noisy(inner, keys.stream(key, path), bits)
+        if not chosen:
+            return form.model.apply(own, inputs, *args, **kwargs)
+        return surgery.override(form.model, chosen)(own, inputs, *args, **kwargs)
+
+    return apply
+
+
+def spread(plan: Plan, groups: Groups) -> dict[str, Mapping[str, Any]]:
+    """A plan with the tied layers of those that it names, which compute alike."""
+    found = dict(plan)
+    for first, *others in groups:
+        found |= {other: plan[first] for other in others if first in plan}
+    return found
+
+
+def calibrated(
+    form: Form, variables: Any, inputs: jax.Array, bits: Mapping[str, int], **kwargs: Any
+) -> dict[str, Any]:
+    """The collection `activations` for layers of a network: from what they are given.
+
+    Args:
+      form: without `activations` of its own.
+      variables: of one network.
+      inputs: [B, …], examples such as the network will see.
+      bits: path of a layer → 2 … 16.
+      **kwargs: as `quantize.calibrate` has them; the grids are affine.
+
+    Raises:
+      UserError: a path where no layer can be reached.
+      ValueError: as `quantize.calibrate`, and a layer that is not called.
+    """
+    seen: dict[str, list[jax.Array]] = {path: [] for path in bits}
+    factors = factorization.overrides(spread(form.plan, form.groups))
+
+    def noting(path: str) -> surgery.Override:
+        inner = factors.get(path, surgery.compute)
+
+        def compute(layer, params, inputs):
+            seen[path].append(inputs)
+            return inner(layer, params, inputs)
+
+        return compute
+
+    own = dict(variables)
+    if form.groups:
+        own["params"] = share.materialize(own["params"], form.groups)
+    chosen = factors | {path: noting(path) for path in bits}
+    surgery.override(form.model, chosen)(own, inputs, train=False)
+    found = {}
+    for path, batches in seen.items():
+        if not batches:
+            raise ValueError(f"layer {path!r} is not called: it has no inputs")
+        grid = quantize.calibrate([b.ravel() for b in batches], bits[path], **kwargs)
+        found |= {f"{path}/scale": grid.scale, f"{path}/zero_point": grid.zero_point}
+    return unflatten_dict(found, sep="/")
+
+
+def _grid(grids: Mapping[str, jax.Array], path: str, bits: int) -> quantize.Grid:
+    """An affine grid, of the numbers that the collection has."""
+    scale, zero_point = grids[f"{path}/scale"], grids[f"{path}/zero_point"]
+    return quantize.Grid(scale, zero_point, jnp.int32(0), jnp.int32(2**bits - 1))
+
+
+def _rounded(inner: surgery.Override, grid: quantize.Grid) -> surgery.Override:
+    """A layer that is given its inputs on a grid."""
+
+    def compute(layer, params, inputs):
+        return inner(layer, params, quantize.fake_quantize(inputs, grid))
+
+    return compute
+
+
+def _noisy(inner: surgery.Override, key: jax.Array, bits: int) -> surgery.Override:
+    """A layer whose outputs get their gradient in few bits."""
+
+    def compute(layer, params, inputs):
+        return quantize.quantized_backward(key, inner(layer, params, inputs), bits)
+
+    return compute

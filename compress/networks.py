@@ -4,6 +4,7 @@ Low-rank layers, tied layers, inputs of few bits: all of them around a module th
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ from lowrank import factorization
 from lowrank.factorization import Plan
 
 ACTIVATIONS = "activations"  # collection: layer → the scale and zero point of its inputs
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Form(NamedTuple):
@@ -35,10 +37,10 @@ class Form(NamedTuple):
     """
 
     model: nn.Module
-    plan: Plan = {}
+    plan: Plan = NONE
     groups: Groups = ()
-    activations: Mapping[str, int] = {}
-    gradients: Mapping[str, int] = {}
+    activations: Mapping[str, int] = NONE
+    gradients: Mapping[str, int] = NONE
 
 
 def network(form: Form) -> surgery.Network:

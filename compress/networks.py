@@ -117,7 +117,7 @@ def calibrated(
         own["params"] = share.materialize(own["params"], form.groups)
     chosen = factors | {path: noting(path) for path in bits}
     surgery.override(form.model, chosen)(own, inputs, train=False)
-    found = {}
+    found: dict[str, jax.Array] = {}
     for path, batches in seen.items():
         if not batches:
             raise ValueError(f"layer {path!r} is not called: it has no inputs")

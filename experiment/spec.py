@@ -1,9 +1,11 @@
 """Sections of a config that every experiment has, as dataclasses that check themselves."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from experiment import config as config_lib
 from experiment.errors import UserError, unknown
 from experiment.mesh import MeshSpec
 from experiment.optim import OptimizerSpec
@@ -82,6 +84,18 @@ def check_integers(config: Mapping[str, Any], names: Iterable[str]) -> None:
     for name in names:
         if type(config[name]) is not int:
             raise UserError(f"{name}={config[name]!r} must be an integer")
+
+
+def section(kind: Any, values: Mapping[str, Any], key: str, own: str) -> Any:
+    """The dataclass of the section `key`; what its errors say of `own` is said of `key`.
+
+    Raises:
+      UserError: as `config.build`.
+    """
+    try:
+        return config_lib.build(kind, values, key)
+    except UserError as error:
+        raise UserError(re.sub(rf"\b{own}\.", f"{key}.", str(error))) from error
 
 
 def at_least(section: str, spec: Any, **least: float) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiment import keys
 from experiment import mesh as mesh_lib
+from experiment import training as shared
 from lowrank import factorization, prediction, setup, training
 from lowrank.setup import Experiment
 from lowrank.spec import predict_name
@@ -37,7 +38,7 @@ def predict_layer(experiment: Experiment, path: str, variables: Any) -> None:
     def score(found: jax.Array) -> list[float]:
         own = factorization.with_kernel(variables, path, np.asarray(found).reshape(kernels.shape))
         placed = mesh_lib.put(experiment.mesh, own, mesh_lib.BY_REPLICATE)
-        return training.accuracies(experiment, compiled, placed)["test"]
+        return shared.accuracies(experiment, compiled, placed)["test"]
 
     roots = keys.roots(spec.seed, spec.replicates)
     drawn = jax.vmap(lambda root: keys.stream(root, unit.name))(roots)

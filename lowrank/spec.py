@@ -1,14 +1,12 @@
 """The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiment import config as config_lib
 from experiment.errors import UserError, unknown
 from experiment.mesh import MeshSpec
 from experiment.optim import OptimizerSpec
@@ -20,6 +18,7 @@ from experiment.spec import (
     check_counts,
     check_integers,
     check_keys,
+    section,
 )
 from lowrank import planning, ranks
 from lowrank.layers import METHODS
@@ -179,12 +178,8 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
 
 
 def _section(config: Mapping[str, Any], key: str) -> Any:
-    """A section as its dataclass; what that says of `train` holds for `fine_tune` by its name."""
-    try:
-        return config_lib.build(SECTIONS[key], config[key], key)
-    except UserError as error:
-        own = key.removeprefix("fine_tune_") if key != "fine_tune" else "train"
-        raise UserError(re.sub(rf"\b{own}\.", f"{key}.", str(error))) from error
+    own = key.removeprefix("fine_tune_") if key != "fine_tune" else "train"
+    return section(SECTIONS[key], config[key], key, own)
 
 
 def predict_name(path: str) -> str:

@@ -3,20 +3,19 @@
 # R replicates
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 import architectures
 from architectures import surgery
 from architectures.convolution import computed_by
 from experiment import keys, processes, trained
 from experiment import mesh as mesh_lib
+from experiment import training as shared
 from experiment.data import Dataset
 from experiment.errors import UserError
 from experiment.interruption import Interruption
@@ -57,11 +56,11 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
         raise UserError("svd_outputs and predict look at images in memory: set data.stream=false")
     for path in spec.predict:
         factorization.parameters(shapes, path)
-    mesh = _mesh(spec, dataset.examples)
+    sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
+    mesh = shared.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
 
     def work(run: Run, reporter: Reporter, interruption: Interruption) -> None:
-        idle = len(jax.devices()) - mesh.size
-        reporter.say(f"mesh {dict(mesh.shape)}" + (f", {idle} devices idle" if idle else ""))
+        shared.say_mesh(reporter, mesh)
         roots = mesh_lib.put(mesh, keys.roots(spec.seed, spec.replicates), mesh_lib.BY_REPLICATE)
         sweep(Experiment(spec, model, dataset, mesh, run, reporter, interruption, roots))
 
@@ -73,19 +72,6 @@ def _source(spec: LowRankSpec, shapes: Any) -> Any:
     """The variables [R, …] of the network that `source` names, checked against the shapes."""
     given = trained.load(spec.source.path, spec.source.unit)
     return trained.replicated(given, shapes, spec.replicates, spec.source.path)
-
-
-def _mesh(spec: LowRankSpec, examples: Mapping[str, int]) -> Mesh:
-    """Devices that share the batches of the training and those of the fine-tuning evenly."""
-    sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
-    for name, size in sizes.items():
-        if size > examples["train"]:
-            raise UserError(
-                f"{name}.batch_size={size} is more than the {examples['train']} training examples"
-            )
-        if spec.mesh.data and size % spec.mesh.data:
-            raise UserError(f"mesh.data={spec.mesh.data} does not divide {name}.batch_size={size}")
-    return mesh_lib.for_run(spec.mesh, spec.replicates, math.gcd(*sizes.values()), examples)
 
 
 def sweep(experiment: Experiment) -> None:
@@ -109,7 +95,7 @@ def sweep(experiment: Experiment) -> None:
         if sweep_name(point) not in done:
             factorised(experiment, sweep_name(point), plan, variables, fine_tune=True)
         if spec.decompose.scratch and scratch_name(point) not in done:
-            fresh = mesh_lib.fetch(training.initial(experiment))
+            fresh = mesh_lib.fetch(shared.initial(experiment, experiment.model))
             factorised(experiment, scratch_name(point), plan, fresh, fine_tune=False)
 
 
@@ -142,7 +128,12 @@ def make_original(experiment: Experiment) -> None:
     else:
         compiled = training.compile_programs(experiment, model, spec.train, spec.optimizer)
         variables = training.train(
-            experiment, compiled, unit, spec.train, spec.optimizer, training.initial(experiment)
+            experiment,
+            compiled,
+            unit,
+            spec.train,
+            spec.optimizer,
+            shared.initial(experiment, experiment.model),
         )
     found = training.measure(experiment, model, compiled, variables)
     unit.finish({"variables": variables}, found)
@@ -172,7 +163,7 @@ def factorised(
     loss = training.make_objective(network, plan, spec.decompose.frobenius_decay)
     compiled = training.compile_programs(experiment, network, steps, optimizer, loss)
     start = mesh_lib.put(mesh, start, mesh_lib.BY_REPLICATE)
-    before = training.accuracies(experiment, compiled, start)
+    before = shared.accuracies(experiment, compiled, start)
     end = training.train(experiment, compiled, unit, steps, optimizer, start)
     measured = training.measure(experiment, network, compiled, end)
     errors = {path: [float(own[path].error) for own in found] for path in plan}

@@ -9,11 +9,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import architectures
 from architectures.macs import multiply_adds
-from experiment import keys, loop, mapping, optim, processes, programs
+from experiment import mapping, optim, processes, programs, training
 from experiment import mesh as mesh_lib
 from experiment.optim import OptimizerSpec
 from experiment.programs import Programs
@@ -65,17 +64,6 @@ def compile_programs(
     )
 
 
-def initial(experiment: Experiment) -> Any:
-    """Variables of R replicates before any training."""
-    example = jnp.zeros((1, *experiment.dataset.shape))
-    init = mapping.each_replicate(
-        experiment.mesh,
-        lambda root: experiment.model.init(keys.stream(root, "init"), example),
-        once=True,
-    )
-    return init(experiment.roots)
-
-
 def train(
     experiment: Experiment,
     compiled: Programs,
@@ -85,29 +73,14 @@ def train(
     variables: Any,
 ) -> Any:
     """The variables after training from `variables`; goes on where the unit stood."""
-    spec = experiment.spec
     optimizer = optim.make(optimizer_spec, steps.steps)
 
     def begin(step, key, variables):
         return TrainState(step, key, variables, optimizer.init(variables["params"]))
 
-    zero = np.zeros(spec.replicates, np.int32)
-    zero = mesh_lib.put(experiment.mesh, zero, mesh_lib.BY_REPLICATE)
+    zero = training.at_step_zero(experiment)
     state = mapping.each_replicate(experiment.mesh, begin)(zero, experiment.roots, variables)
-    schedule = loop.Schedule(steps.steps, spec.eval_every, spec.checkpoint.every_seconds)
-    splits = loop.Splits(validation=experiment.dataset.examples["validation"] > 0, test=True)
-    fields = {"parameters": sum(leaf[0].size for leaf in jax.tree.leaves(variables["params"]))}
-    end, _ = loop.train(
-        compiled,
-        state,
-        schedule,
-        unit,
-        fields,
-        experiment.reporter,
-        splits,
-        experiment.interruption,
-    )
-    return end.variables
+    return training.train(experiment, compiled, unit, steps.steps, state)
 
 
 def measure(
@@ -117,23 +90,11 @@ def measure(
     one = jax.tree.map(lambda leaf: leaf[0], mesh_lib.fetch(variables))
     example = jax.ShapeDtypeStruct((1, *experiment.dataset.shape), jnp.float32)
     return {
-        **accuracies(experiment, compiled, variables),
+        **training.accuracies(experiment, compiled, variables),
         "parameters": architectures.count(one["params"]),
         "macs": multiply_adds(network.apply, one, example),
         "milliseconds": processes.on_first(_latency, experiment, network, one),
     }
-
-
-def accuracies(
-    experiment: Experiment, compiled: Programs, variables: Any
-) -> dict[str, list[float]]:
-    """Split → accuracy [R], of the splits there are."""
-    found = {}
-    for split in ("validation", "test"):
-        if experiment.dataset.examples[split]:
-            counts = mesh_lib.fetch(compiled.evaluate(variables, split))
-            found[split] = (counts.correct / counts.examples).tolist()
-    return found
 
 
 def _latency(experiment: Experiment, network: Model, variables: Any) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+import architectures
 from architectures import surgery
 from compress import quantize, share
 from compress.share import Groups
@@ -74,6 +75,13 @@ def apply_of(form: Form) -> Callable[..., Any]:
         return surgery.override(form.model, chosen)(own, inputs, *args, **kwargs)
 
     return apply
+
+
+def reached(form: Form, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Paths of the layers whose inputs and gradients can lose bits, in the order of their calls."""
+    full = architectures.shapes(form.model, shape)
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return tuple(surgery.layers(form.model, full, example)[0])
 
 
 def spread(plan: Plan, groups: Groups) -> dict[str, Mapping[str, Any]]:

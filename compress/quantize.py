@@ -37,6 +37,7 @@ __all__ = [
     "fake_ternary",
     "grid",
     "kmeans",
+    "learn",
     "learnable",
     "materialize",
     "quantize_gradient",
@@ -81,11 +82,20 @@ def materialize(stored: Any, learned: Any = None) -> Any:
       ValueError: `learned` has other paths or shapes.
     """
     if learned is not None:
-        _check_same(learnable(stored), learned)
-        stored = jax.tree.map(_with, stored, learned, is_leaf=_is_stored)
+        stored = learn(stored, learned)
     return jax.tree.map(
         lambda leaf: dequantize(leaf) if _is_stored(leaf) else leaf, stored, is_leaf=_is_stored
     )
+
+
+def learn(stored: Any, learned: Any) -> Any:
+    """The tree `stored` with what `learnable(stored)` gave, trained since, in its place.
+
+    Raises:
+      ValueError: `learned` has other paths or shapes.
+    """
+    _check_same(learnable(stored), learned)
+    return jax.tree.map(_with, stored, learned, is_leaf=_is_stored)
 
 
 def learnable(stored: Any) -> Any:

@@ -73,6 +73,29 @@ def materialize(stored: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
     return unflatten_dict(found, sep="/")
 
 
+def without(params: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
+    """The tree without all but the first of each group, whatever is there."""
+    flat = flatten_dict(dict(params), sep="/")
+    for _, *others in groups:
+        for other in others:
+            for path in _under(flat, other).values():
+                del flat[path]
+    return unflatten_dict(flat, sep="/")
+
+
+def layers_left(params: Mapping[str, Any], groups: Groups) -> list[str]:
+    """Layers that cannot be factorised on their own: of tied layers all but the first, which
+    stands for the others; of tied leaves all layers.
+    """
+    flat, found = flatten_dict(dict(params), sep="/"), []
+    for first, *others in groups:
+        if first in flat:
+            found += [path.rpartition("/")[0] for path in (first, *others)]
+        else:
+            found += others
+    return found
+
+
 def shared(model: Model, groups: Groups, values: Values = "first") -> Network:
     """The network whose `params` are stored tied: for the ordinary training loop.
 

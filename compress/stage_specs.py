@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
-from compress import checks, clusters, distill, low_bits, ranges
+from compress import checks, clusters, distill, low_bits, ranges, share
 from compress.activations import RANGES as ACTIVATION_RANGES
 from experiment.errors import UserError, unknown
 from lottery import spec as lottery_spec
@@ -23,7 +23,7 @@ class ShareSpec:
     """`share`: layers that become one; see `compress.share`."""
 
     groups: tuple[tuple[str, ...], ...]
-    values: str
+    values: share.Values
 
     def __post_init__(self) -> None:
         groups = self.groups
@@ -34,8 +34,8 @@ class ShareSpec:
         if not listed:
             raise UserError(f"share.groups={groups!r} must be groups of paths, as (('a', 'b'),)")
         object.__setattr__(self, "groups", tuple(map(tuple, groups)))
-        if self.values not in ("first", "mean"):
-            raise unknown("share.values", self.values, ("first", "mean"))
+        if self.values not in get_args(share.Values):
+            raise unknown("share.values", self.values, get_args(share.Values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ class DistillSpec:
     unit: str
     temperature: float
     weight: float
-    mean: str
+    mean: distill.Mean
     model: Mapping[str, Any]
     init: str
     during: tuple[str, ...]

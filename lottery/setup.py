@@ -4,12 +4,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 import architectures
 from architectures.convolution import computed_by
-from experiment import keys, optim, programs
+from experiment import keys, optim, programs, training
 from experiment import mesh as mesh_lib
 from experiment.data import Dataset
 from experiment.errors import UserError
@@ -74,8 +73,7 @@ def make_experiment(
         section = architectures.narrowed(config, dataset.classes, dataset.shape, parameters)
         return network_of(section)
 
-    idle = len(jax.devices()) - mesh.size
-    reporter.say(f"mesh {dict(mesh.shape)}" + (f", {idle} devices idle" if idle else ""))
+    training.say_mesh(reporter, mesh)
     return tickets.Experiment(
         spec=spec,
         run=run,

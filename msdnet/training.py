@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from architectures.convolution import computed_by
 from experiment import data as data_lib
-from experiment import keys, loop, mapping, optim, outputs, programs
+from experiment import keys, loop, mapping, optim, outputs, programs, training
 from experiment import mesh as mesh_lib
 from experiment.data import Dataset
 from experiment.errors import UserError
@@ -58,8 +58,7 @@ def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: Dataset | Stre
     mesh = mesh_lib.for_run(spec.mesh, spec.replicates, spec.train.batch_size, dataset.examples)
 
     def work(run: Run, reporter: Reporter, interruption: Interruption) -> None:
-        idle = len(jax.devices()) - mesh.size
-        reporter.say(f"mesh {dict(mesh.shape)}" + (f", {idle} devices idle" if idle else ""))
+        training.say_mesh(reporter, mesh)
         experiment = Experiment(spec, dataset, mesh, run, reporter, interruption)
         for name, model in models.items():
             if not run.unit(unit_name(name)).done:

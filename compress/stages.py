@@ -1,0 +1,270 @@
+"""What each stage makes of a network: from one `Made` to the next. Read `STAGES` first."""
+
+# R replicates
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+import architectures
+from compress import distill, networks, quantizing, setup, share, training
+from compress.bits import choose_bits
+from compress.networks import Form
+from compress.quantizing import Quantizer
+from compress.setup import Experiment, Made
+from compress.spec import Node
+from compress.teachers import Ensemble, ensemble
+from experiment import keys, mapping
+from experiment import mesh as mesh_lib
+from experiment import training as shared
+from experiment.step import Model
+from lottery import masks
+from lottery.criteria import CRITERIA
+from lowrank import planner, sweep
+
+SEEN = 256  # training images that grids of activations are calibrated on
+
+
+def original(experiment: Experiment, node: Node) -> Made:
+    """The network as it is: trained here, or taken from `source`."""
+    spec, form = experiment.spec, Form(experiment.model)
+    if spec.source.path:
+        shapes = architectures.shapes(experiment.model, experiment.dataset.shape)
+        return _as_given(form, setup.given(spec, shapes))
+    start = shared.initial(experiment, experiment.model)
+    return Made(form, _train(experiment, node, form, start, {}), {}, {})
+
+
+def share_layers(experiment: Experiment, node: Node, before: Made) -> Made:
+    """Groups of layers become one, and are trained so."""
+    own = experiment.spec.share
+    params = share.tie(before.variables["params"], own.groups, own.values)
+    form = before.form._replace(groups=own.groups)
+    variables = {**before.variables, "params": jax.tree.map(np.asarray, params)}
+    taught = _taught(experiment, node, before)
+    return before._replace(
+        form=form, variables=_tune(experiment, node, form, variables, {}, taught=taught), mask={}
+    )
+
+
+def factorize(experiment: Experiment, node: Node, before: Made) -> Made:
+    """Layers become products of smaller ones, of ranks that are chosen on all replicates."""
+    own, form = experiment.spec.factorize, before.form
+    tied = share.layers_left(before.variables["params"], form.groups)
+    whole = {
+        **before.variables,
+        "params": share.materialize(before.variables["params"], form.groups),
+    }
+    lowrank = setup.low_rank(experiment, form.model)
+    if tied:  # the first of each group stands for all
+        lowrank = setup.leaving(lowrank, tied)
+    planned = planner.make_planner(lowrank, whole)(own.point(node.setting))
+    variables, _ = sweep.decomposed(lowrank, planned["plan"], whole)
+    variables["params"] = share.without(variables["params"], form.groups)
+    form = form._replace(plan=planned["plan"])
+    taught = _taught(experiment, node, before)
+    tuned = _tune(experiment, node, form, variables, {}, taught=taught)
+    return before._replace(form=form, variables=tuned, mask={})
+
+
+def prune(experiment: Experiment, node: Node, before: Made) -> Made:
+    """One more level: the weights that score least go, the others train on, rewound or not."""
+    spec, level = experiment.spec, int(node.setting)
+    rules, params = spec.prune, before.variables["params"]
+    of_one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
+    plan = setup.counts(spec, of_one)
+    prunable = masks.flatten(params, rules.is_prunable)
+    mask: Any = before.mask or {p: np.ones(leaf.shape, bool) for p, leaf in prunable.items()}
+    prune_to = _pruner(experiment.mesh, rules.criterion, tuple(plan.paths.items()))
+    placed = setup.put(experiment, (mask, params))
+    mask = mesh_lib.fetch(prune_to(experiment.roots, *placed, level, plan.kept[level]))
+    taught = _taught(experiment, node, before)
+    if rules.rewind == "none":
+        variables = _tune(experiment, node, before.form, before.variables, mask, taught=taught)
+    else:
+        start = shared.initial(experiment, before.form.model)
+        params = share.tie(start["params"], before.form.groups)
+        start = {**start, "params": params}
+        variables = _train(experiment, node, before.form, start, mask, taught=taught)
+    return before._replace(variables=variables, mask=mask)
+
+
+def distil(experiment: Experiment, node: Node, before: Made) -> Made:
+    """A student, of this architecture or another, learns from its teachers."""
+    rules, form = experiment.spec.distill, before.form
+    taught = _taught(experiment, node, before)
+    if rules.init == "keep":
+        kept = _train(experiment, node, form, before.variables, before.mask, taught=taught)
+        return before._replace(variables=kept)
+    model = form.model
+    if rules.model:
+        model = architectures.build(rules.model, experiment.dataset.classes)
+    if rules.init == "shrink":
+        start = _shrunk(experiment, before, model)
+    else:
+        start = shared.initial(experiment, model)
+    student = Form(model)
+    return Made(student, _train(experiment, node, student, start, {}, taught=taught), {}, {})
+
+
+def quantize(experiment: Experiment, node: Node, before: Made) -> Made:
+    """Weights, and what layers are given, lose bits; what is left is trained."""
+    rules = experiment.spec.quantize
+    quantizer = Quantizer(rules, choose_bits(experiment, before, node.setting))
+    form, variables = before.form, before.variables
+    layers = _reached(experiment, before) if rules.activation_bits or rules.gradient_bits else ()
+    if rules.activation_bits:
+        bits = dict.fromkeys(layers, rules.activation_bits)
+        grids = _calibrated(experiment, before, bits)
+        form, variables = (
+            form._replace(activations=bits),
+            {**variables, networks.ACTIVATIONS: grids},
+        )
+    training_form = form._replace(gradients=dict.fromkeys(layers, rules.gradient_bits))
+    if not rules.gradient_bits:
+        training_form = form
+    latent = setup.mapped(
+        experiment,
+        lambda key, variables, mask: quantizing.begin(quantizer, key, variables, mask),
+        experiment.roots,
+        variables,
+        before.mask,
+    )
+    if rules.fine_tune:
+        latent = _tune(
+            experiment,
+            node,
+            training_form,
+            latent,
+            {} if rules.method == "kmeans" else before.mask,
+            network=quantizing.network(quantizer, networks.network(training_form)),
+            kind=f"quantize {sorted(quantizer.bits.items())}",
+            taught=_taught(experiment, node, before),
+            wrap=functools.partial(quantizing.clipped, quantizer),
+        )
+    stored = setup.mapped(experiment, lambda latent: quantizing.finish(quantizer, latent), latent)
+    return Made(form, stored, before.mask, dict(quantizer.bits))
+
+
+STAGES: dict[str, Callable[[Experiment, Node, Made], Made]] = {
+    "share": share_layers,
+    "factorize": factorize,
+    "prune": prune,
+    "distill": distil,
+    "quantize": quantize,
+}
+
+
+@functools.cache
+def _pruner(
+    mesh: Mesh, criterion: str, paths: tuple[tuple[str, tuple[str, ...]], ...]
+) -> Callable[..., masks.Mask]:
+    """(roots, masks, params, level, counts by group) → masks, compiled once for all levels."""
+    score = CRITERIA[criterion]
+
+    def prune(root, mask, params, level, counts):
+        key = jax.random.fold_in(keys.stream(root, "criterion"), level)
+        return masks.prune_to(mask, score(params, mask, key=key), counts, dict(paths))
+
+    return mapping.each_replicate(mesh, prune, shared=2, once=True)
+
+
+def _as_given(form: Form, variables: Any) -> Made:
+    """A trained network; kernels with zeros among their entries are taken as pruned."""
+    flat = masks.flatten(variables["params"])
+    mask = {path: leaf != 0 for path, leaf in flat.items()}
+    pruned = any(not kept.all() for kept in mask.values())
+    return Made(form, variables, mask if pruned else {}, {})
+
+
+def _train(
+    experiment: Experiment,
+    node: Node,
+    form: Form,
+    variables: Any,
+    mask: masks.Mask,
+    taught: Ensemble | None = None,
+) -> Any:
+    """As the original was trained."""
+    spec = experiment.spec
+    return training.fit(
+        experiment,
+        node,
+        networks.network(form),
+        form,
+        variables,
+        mask,
+        kind=f"{node.stage} train",
+        steps=spec.train,
+        optimizer_spec=spec.optimizer,
+        taught=taught,
+    )
+
+
+def _tune(
+    experiment: Experiment,
+    node: Node,
+    form: Form,
+    variables: Any,
+    mask: masks.Mask,
+    network: Model | None = None,
+    kind: str = "fine_tune",
+    **options: Any,
+) -> Any:
+    """As `fine_tune` says."""
+    spec = experiment.spec
+    return training.fit(
+        experiment,
+        node,
+        network or networks.network(form),
+        form,
+        variables,
+        mask,
+        kind=f"{node.stage} {kind}",
+        steps=spec.fine_tune,
+        optimizer_spec=spec.fine_tune_optimizer,
+        **options,
+    )
+
+
+def _taught(experiment: Experiment, node: Node, before: Made) -> Ensemble | None:
+    """The teachers of a stage; None where nobody teaches it."""
+    rules = experiment.spec.distill
+    if node.stage != "distill" and node.stage not in rules.during:
+        return None
+    return ensemble(rules, experiment.dataset, before.form, before.variables)
+
+
+def _shrunk(experiment: Experiment, before: Made, model: Any) -> Any:
+    """A narrower network of the units that survived best, [R, …]."""
+    shape = experiment.dataset.shape
+    links = distill.chain(before.form.model, shape)
+    small = architectures.shapes(model, shape)
+    return setup.mapped(
+        experiment,
+        lambda variables, mask: distill.shrink(variables, mask, links, small),
+        before.variables,
+        before.mask,
+    )
+
+
+def _reached(experiment: Experiment, before: Made) -> tuple[str, ...]:
+    """Layers whose inputs can be rounded, in the order of their calls."""
+    return networks.reached(before.form, experiment.dataset.shape)
+
+
+def _calibrated(experiment: Experiment, before: Made, bits: dict[str, int]) -> Any:
+    """The collection of grids, [R, …]."""
+    inputs = setup.examples(experiment.dataset, SEEN)
+    rules, found = experiment.spec.quantize, []
+    for r in range(experiment.spec.replicates):
+        own = jax.tree.map(lambda leaf, r=r: jnp.asarray(leaf[r]), before.variables)
+        found.append(
+            networks.calibrated(before.form, own, inputs, bits, range=rules.activation_range)
+        )
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)

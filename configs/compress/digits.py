@@ -1,0 +1,18 @@
+r"""Smoke test: how small a file still tells digits apart? Half a minute.
+
+    python -m compress.main --config=configs/compress/digits.py --workdir=runs/compress_digits
+
+LeNet-300-100 on scikit-learn's 8×8 digits, pruned by 20 % a level, rewound, to two levels, then
+quantised by k-means to 3 and to 4 bits. Source: Han, Mao & Dally, arXiv:1510.00149.
+"""
+
+from configs.compress import base
+
+
+def get_config():
+    """See the module's docstring."""
+    config = base.get_config()
+    config.data.validation_examples = 200
+    config.prune.levels = (6, 10)
+    config.quantize.bits = (3, 4)
+    return config

@@ -1,0 +1,29 @@
+r"""Does StudentNet learn more from an ensemble than from the labels alone?
+
+    python -m compress.main --config=configs/compress/student_fashion_mnist.py \
+        --workdir=runs/compress_student --config.data.source=idx \
+        --config.data.dir=/usr/share/datasets/fashion-mnist \
+        --config.distill.teachers='("runs/compress_lenet5:networks/original",)'
+
+StudentNet with 1 channel and 10 classes is trained for 6 epochs of 429 batches of 128 (Adam 1.2e-3,
+cosine) on the labels; then again, from the same initial values, in the same order, by three
+LeNet-5 that `lenet5_fashion_mnist.py` has trained (temperature 4, weight 0.9); three replicates;
+5,000 training images held out. The files come as `../lottery/lenet_fashion_mnist.py` says;
+`make cpu` first.
+Source: Hinton, Vinyals & Dean, arXiv:1503.02531.
+"""
+
+from configs.compress import base
+
+
+def get_config():
+    """See the module's docstring."""
+    config = base.get_config()
+    config.eval_every = 429
+    config.data.update(name="fashion_mnist", source="tfds", validation_examples=5000)
+    config.model.name = "student_net"
+    config.train.update(steps=6 * 429, batch_size=128)
+    config.optimizer.schedule = "cosine"
+    config.stages = ("distill",)
+    config.distill.teachers = ("runs/compress_lenet5:networks/original",)
+    return config

@@ -3,7 +3,7 @@
 Low-rank layers, tied layers, inputs of few bits: all of them around a module that knows of none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from architectures import surgery
 from compress import quantize, share
 from compress.share import Groups
 from experiment import keys
+from experiment.errors import UserError, unknown
 from lowrank import factorization
 from lowrank.factorization import Plan
 
@@ -52,8 +53,14 @@ def network(form: Form) -> surgery.Network:
 def apply_of(form: Form) -> Callable[..., Any]:
     """(variables, inputs, …) → outputs, as `form.model.apply`, of variables in that form.
 
-    Gradients are rounded by the key of `rngs["dropout"]`, and not without one.
+    Gradients are rounded by the key of `rngs["dropout"]`, and not without one. Of a form that
+    changes nothing it is `form.model.apply` itself. It raises:
+      UserError: a path of `activations` or `gradients` where no layer can be reached, or has no
+        grid.
+      ValueError: as `share.materialize`.
     """
+    if not (form.plan or form.groups or form.activations or form.gradients):
+        return form.model.apply
     factors = factorization.overrides(spread(form.plan, form.groups))
 
     def apply(variables, inputs, *args, **kwargs):
@@ -61,6 +68,7 @@ def apply_of(form: Form) -> Callable[..., Any]:
         own = {name: tree for name, tree in variables.items() if name != ACTIVATIONS}
         if form.groups:
             own["params"] = share.materialize(own["params"], form.groups)
+        _check_layers(own, factors, [*form.activations, *form.gradients])
         chosen = dict(factors)
         for path, bits in form.activations.items():
             grid = _grid(grids, path, bits)
@@ -70,8 +78,6 @@ def apply_of(form: Form) -> Callable[..., Any]:
             for path, bits in form.gradients.items():
                 inner = chosen.get(path, surgery.compute)
                 chosen[path] = _noisy(inner, keys.stream(key, path), bits)
-        if not chosen:
-            return form.model.apply(own, inputs, *args, **kwargs)
         return surgery.override(form.model, chosen)(own, inputs, *args, **kwargs)
 
     return apply
@@ -88,8 +94,15 @@ def spread(plan: Plan, groups: Groups) -> dict[str, Mapping[str, Any]]:
     """A plan with the tied layers of those that it names, which compute alike."""
     found = dict(plan)
     for first, *others in groups:
-        found |= {other: plan[first] for other in others if first in plan}
+        for path, entry in plan.items():
+            if path == first or path.startswith(f"{first}/"):
+                found |= {other + path[len(first) :]: entry for other in others}
     return found
+
+
+def grid_paths(path: str) -> tuple[str, str]:
+    """Where the collection `activations` has the scale and the zero point of a layer's inputs."""
+    return f"{path}/scale".lstrip("/"), f"{path}/zero_point".lstrip("/")
 
 
 def calibrated(
@@ -123,6 +136,7 @@ def calibrated(
     own = dict(variables)
     if form.groups:
         own["params"] = share.materialize(own["params"], form.groups)
+    _check_layers(own, factors, bits)
     chosen = factors | {path: noting(path) for path in bits}
     surgery.override(form.model, chosen)(own, inputs, train=False)
     found: dict[str, jax.Array] = {}
@@ -130,13 +144,27 @@ def calibrated(
         if not batches:
             raise ValueError(f"layer {path!r} is not called: it has no inputs")
         grid = quantize.calibrate([b.ravel() for b in batches], bits[path], **kwargs)
-        found |= {f"{path}/scale": grid.scale, f"{path}/zero_point": grid.zero_point}
+        found |= zip(grid_paths(path), (grid.scale, grid.zero_point), strict=True)
     return unflatten_dict(found, sep="/")
+
+
+def _check_layers(variables: Any, factors: Iterable[str], paths: Iterable[str]) -> None:
+    """Refuse paths at which no layer has parameters; what has them may still not be reached."""
+    flat = flatten_dict(variables.get("params", {}), sep="/")
+    known = {path.rpartition("/")[0] for path in flat}.union(factors)
+    for path in paths:
+        if path not in known:
+            raise unknown("layer", path, known)
 
 
 def _grid(grids: Mapping[str, jax.Array], path: str, bits: int) -> quantize.Grid:
     """An affine grid, of the numbers that the collection has."""
-    scale, zero_point = grids[f"{path}/scale"], grids[f"{path}/zero_point"]
+    if missing := [name for name in grid_paths(path) if name not in grids]:
+        raise UserError(
+            f"layer {path!r} has no grid for its inputs: variables[{ACTIVATIONS!r}] lacks "
+            f"{' and '.join(missing)} (see `networks.calibrated`)"
+        )
+    scale, zero_point = (grids[name] for name in grid_paths(path))
     return quantize.Grid(scale, zero_point, jnp.int32(0), jnp.int32(2**bits - 1))
 
 

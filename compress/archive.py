@@ -7,7 +7,16 @@ streams. The header, a JSON object:
 - `model`, `classes`: what `architectures.build` takes; lacking for any other module;
 - `example`: the shape of an example for which the network has these arrays, where known. It tells
   the sizes, not the data: the first that fits is taken;
-- `plan`: of the low-rank layers, as `lowrank.factorization` has it; lacking if there are none.
+- `plan`: of the low-rank layers, as `lowrank.factorization` has it; of tied layers it names the
+  first. Lacking if there are none;
+- `share`: the groups of tied layers or leaves, as `compress.share` has them, each a list of paths
+  below `params`. The first one's arrays alone are in the file. Lacking if there are none;
+- `activations`: path of a layer → bits b, 2 … 16, of what it is given: it computes with the nearest
+  of (k − zero point) × scale, k = 0 … 2^b − 1. `activations/PATH/scale` (float32) and
+  `activations/PATH/zero_point` (int32), one number each, are among the arrays. Lacking if there are
+  none.
+
+A reader refuses a header with a key that it does not know: the network would compute otherwise.
 
 The streams are those of the arrays, in the header's order; then the numbers of all `plain` ones,
 joined in that order, one stream for each dtype, in the order in which the dtypes occur first.
@@ -22,9 +31,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import architectures
-from compress import container, entries, fitting, plain, quantize, reading, streams
+from compress import (
+    container,
+    entries,
+    fitting,
+    forms,
+    headers,
+    networks,
+    plain,
+    quantize,
+    reading,
+    streams,
+)
 from compress.entries import Entry
+from compress.networks import Form
+from compress.share import Groups
 from experiment import checkpoint
 from experiment.errors import UserError
 from lowrank import factorization
@@ -56,6 +77,8 @@ def save(
     stored: Any,
     plan: factorization.Plan | None = None,
     example: tuple[int, ...] | None = None,
+    groups: Groups = (),
+    activations: Mapping[str, int] | None = None,
 ) -> None:
     """Write one network as one file: whole, or not at all; an older file is replaced.
 
@@ -66,18 +89,30 @@ def save(
       stored: variables of one network (`params` and, where there are any, `batch_stats`), nested
         dicts whose leaves are forms of `compress.quantize` or arrays. `quantize.materialize` says
         what comes back, bit for bit.
-      plan: of `lowrank.factorization`, where layers are factorised.
+      plan: of `lowrank.factorization`, where layers are factorised; of tied ones the first.
       example: shape of one example without the batch axis, to check the network by and for `load`
         to check; otherwise usual sizes are tried.
+      groups: of tied layers or leaves, whose `params` are as `share.tie` leaves them. Of a
+        factorised layer no single leaf is tied.
+      activations: path of a layer → bits of its inputs, whose grids `stored["activations"]` has, as
+        `networks.calibrated` gives them.
 
     Raises:
       UserError: variables that are no such tree, are not finite or not the model's; a nearly
-        empty network (above 1024 entries a byte of the file, and more than 2^20).
+        empty network (above 1024 entries a byte of the file, and more than 2^20); groups, bits or
+        grids that the model cannot have.
       OSError: the file cannot be written.
     """
     coded = _coded(stored)
     found = {name: array.entry for name, array in coded.items()}
-    header = _header(model, found, dict(plan or {}), example)
+    try:
+        ties, bits = headers.tied(groups), headers.rounded(activations or {})
+        form = Form(model, dict(plan or {}), ties, bits)
+        shape = fitting.example(form, reading.leaves(found), example)
+        forms.check_grids(form, {name: streams.decode(*coded[name]) for name in forms.grids(form)})
+    except ValueError as error:
+        raise UserError(f"the network cannot be stored: {error}") from error
+    header = headers.to_json(form, shape, found)
     joined: dict[str, list[np.ndarray]] = {}
     for array in coded.values():
         if array.entry.form == "plain":
@@ -103,9 +138,9 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
       model: the module, where the file does not describe it.
 
     Returns:
-      `(apply, variables)`: `apply(variables, inputs, …)` as `model.apply`, low-rank layers
-      included, and nested dicts of arrays: of JAX, or of numpy where JAX has not got the dtype
-      (64 bits, unless they are enabled).
+      `(apply, variables)`: `networks.apply_of` the network's form, which is `model.apply` but for
+      low-rank and tied layers and rounded inputs; and nested dicts of arrays, of JAX, or of numpy
+      where JAX has not got the dtype (64 bits, unless they are enabled).
 
     Raises:
       UserError: no such file, a damaged one, one of a later version, one that contradicts itself;
@@ -113,12 +148,11 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
     """
     try:
         file = reading.parse(reading.read(path))
-        header = file.parts.header
-        model = reading.model(header, model)
-        shape, plan = reading.example(header), reading.plan(header)
-        fitting.example(model, reading.leaves(file.arrays), plan, shape)
+        form = headers.form(file.parts.header, model)
+        shape = headers.example(file.parts.header)
+        fitting.example(form, reading.leaves(file.arrays), shape)
         arrays = reading.arrays(file)
-        apply = factorization.override(model, plan) if plan else model.apply
+        forms.check_grids(form, arrays)
     except (ValueError, UserError) as error:
         raise UserError(f"cannot load {path}: {' '.join(str(error).split())}") from error
     variables: dict[str, Any] = {}
@@ -129,7 +163,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
             inner = inner.setdefault(parent, {})
         known = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
         inner[last] = jnp.asarray(array) if known else array
-    return apply, variables
+    return networks.apply_of(form), variables
 
 
 def describe(path: str | Path) -> Description:
@@ -194,21 +228,3 @@ def _coded(stored: Any) -> dict[str, streams.Coded]:
     if not any(name.startswith("params/") for name in found):
         raise UserError("the variables have no params: {'params': …, 'batch_stats': …} is stored")
     return found
-
-
-def _header(
-    model: nn.Module,
-    arrays: Mapping[str, Entry],
-    plan: dict[str, Any],
-    example: tuple[int, ...] | None,
-) -> dict[str, Any]:
-    header: dict[str, Any] = {}
-    if (known := architectures.described(model)) is not None:
-        header["model"], header["classes"] = known
-    shape = fitting.example(model, reading.leaves(arrays), plan, example)
-    if shape is not None:
-        header["example"] = list(shape)
-    if plan:
-        header["plan"] = {path: dict(entry) for path, entry in plan.items()}
-    header["arrays"] = {name: entry.to_json() for name, entry in arrays.items()}
-    return header

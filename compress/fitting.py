@@ -1,38 +1,22 @@
 """Does a network have these arrays? From shapes alone; nothing is computed."""
 
-from typing import Any, NamedTuple
-
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
-import architectures
+from compress import forms
+from compress.forms import Leaves
+from compress.networks import Form
 from experiment.errors import UserError
-from lowrank import factorization
 
 SIDES = (32, 28, 8, 16, 64, 12, 20, 24, 40, 48, 56, 96, 128, 160, 192, 224)  # of images, tried
 _LISTED = 3
 
 
-class Leaf(NamedTuple):
-    """What is compared of an array."""
-
-    shape: tuple[int, ...]
-    is_float: bool
-
-
-Leaves = dict[str, Leaf]  # by path, "params/fc1/kernel"
-
-
-def example(
-    model: nn.Module, leaves: Leaves, plan: factorization.Plan, given: tuple[int, ...] | None
-) -> tuple[int, ...] | None:
+def example(form: Form, leaves: Leaves, given: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Shape of one example for which the network has these arrays.
 
     Args:
-      model: any Linen module.
-      leaves: all of its variables.
-      plan: of its low-rank layers, or empty.
+      form: of the network, its module any Linen module. Its paths are those of `headers`.
+      leaves: all of its variables, those of `networks.ACTIVATIONS` included.
       given: the shape. None: images of several sizes, or vectors, are tried.
 
     Returns:
@@ -40,21 +24,30 @@ def example(
       none of them, or a matrix behind convolutions differs, as of images of another size.
 
     Raises:
-      UserError: the network has other arrays.
+      UserError: the network has other arrays, or not the layers that its form names.
     """
+    forms.check_ties(form, leaves)
+    found = _example(form, forms.without_grids(form, leaves), given)
+    if found is not None and form.activations:
+        forms.check_reached(form, found)
+    return found
+
+
+def _example(form: Form, leaves: Leaves, given: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    model = form.model
     if given is not None:
-        _check(model, _planned(_shapes(model, given), plan), leaves)
+        _check(model, forms.arrays(forms.shapes(model, given), form), leaves)
         return given
     nearest: Leaves | None = None
     refused: UserError | None = None
     for shapes in _candidates(leaves):
         for shape in shapes:
             try:
-                own = _shapes(model, shape)
+                own = forms.shapes(model, shape)
             except UserError:
                 continue
             try:
-                found = _planned(own, plan)
+                found = forms.arrays(own, form)
             except UserError as error:
                 refused = refused or error
                 continue
@@ -69,32 +62,6 @@ def example(
     if nearest is None and refused is not None:
         raise refused
     return None
-
-
-def _shapes(model: nn.Module, shape: tuple[int, ...]) -> Any:
-    try:
-        return architectures.shapes(model, shape)
-    except UserError:
-        raise
-    except Exception as error:  # whatever a module raises that does not take them
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{type(model).__name__} takes no examples of {shape}: {reason}") from error
-
-
-def _planned(shapes: Any, plan: factorization.Plan) -> dict[str, Leaf]:
-    """The arrays of a network, some layers factorised.
-
-    Raises:
-      UserError: the plan does not fit it.
-    """
-    for path, entry in plan.items():
-        shapes = factorization.planned(shapes, path, entry)
-    return {
-        jax.tree_util.keystr(keys, simple=True, separator="/"): Leaf(
-            tuple(leaf.shape), jnp.issubdtype(leaf.dtype, jnp.floating)
-        )
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(shapes)
-    }
 
 
 def _candidates(leaves: Leaves) -> list[list[tuple[int, ...]]]:
@@ -120,14 +87,8 @@ def _differing(found: Leaves, leaves: Leaves) -> list[str]:
 def _check(model: nn.Module, found: Leaves, leaves: Leaves) -> None:
     if differing := _differing(found, leaves):
         said = [
-            f"{name} {_said(leaves.get(name))}, not {_said(found.get(name))}"
+            f"{name} {forms.said(leaves.get(name))}, not {forms.said(found.get(name))}"
             for name in differing[:_LISTED]
         ]
         more = f", and {len(differing) - _LISTED} more" if len(differing) > _LISTED else ""
         raise UserError(f"not the arrays of {type(model).__name__}: {'; '.join(said)}{more}")
-
-
-def _said(leaf: Leaf | None) -> str:
-    if leaf is None:
-        return "none"
-    return f"{'floats' if leaf.is_float else 'integers'} {leaf.shape}"

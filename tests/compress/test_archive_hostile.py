@@ -289,8 +289,8 @@ FORGED = {
         _set(plan={"fc1": {"method": "svd", "rank": 3}}),
         "not the arrays of",
     ),
-    "a key more": (_set(code="import os"), "its header has other keys, or no arrays"),
-    "no arrays": (_set(arrays=[]), "its header has other keys, or no arrays"),
+    "a key more": (_set(code="import os"), "its header has 'code', which is not known here"),
+    "no arrays": (_set(arrays=[]), "its header has no arrays"),
     "no array": (_set(arrays={}), "it has no params"),
     "path of a file": (_rename("fc1/bias", "/etc/passwd"), "'/etc/passwd' is no path of an array"),
     "path upwards": (

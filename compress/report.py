@@ -1,0 +1,113 @@
+"""python -m compress.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
+
+import functools
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from compress import plots, results, tables
+from compress.results import Network, Results
+from experiment import config as config_lib
+from experiment import figures
+from experiment.checkpoint import write_atomically
+from experiment.entry import run_main
+from experiment.report import console, draw_again, text_table
+
+MOST_LEAVES = 12  # shown one by one, unless there are more: then the chosen networks alone
+NOTE = (
+    "Accuracies are mean ± sample standard deviation over {replicates} replicates, of variables as "
+    "they come out of the files. Bytes are those of the file on disk, all of it, the mean over "
+    "replicates; × is how many times smaller it is than the original's parameters as float32 "
+    "numbers. “kept” is the share of prunable weights that is not pruned, “bits” are those of a "
+    "quantised weight before coding. Networks are chosen by mean accuracy on the {split} split."
+)
+LAYERS = (
+    "Bits of one stored weight or index: at one width for all → as Huffman-coded (the entropy, "
+    "which no code of single symbols undercuts; symbols coded in groups can). A layer's "
+    f"bytes hold its codebook; what has no bits here lies in the “{tables.SHARED}”. × of a layer "
+    "counts 4 bytes a weight, that of the total the original's parameters. Means over replicates."
+)
+TIMES = (
+    "Seconds are medians of loading a file. Milliseconds are medians of calls that took turns with "
+    "the original's, on this run's machine."
+)
+
+
+def show(folders: Sequence[Path]) -> None:
+    """Print the tables of each run, draw its figures, write its page."""
+    terminal = console()
+    for run in [results.read(folder) for folder in folders]:
+        terminal.print(text_table(f"{run.name}: networks", tables.networks(run)))
+        chosen = run.chosen()
+        if run.leaves:
+            rows = tables.times(_few(run, chosen))
+            terminal.print(text_table(f"{run.name}: measured times", rows))
+        for network in chosen[:1]:
+            title = f"{run.name}: stages of {network.name}"
+            terminal.print(text_table(title, tables.stages(run, network)))
+            title = f"{run.name}: layers of {network.name}"
+            terminal.print(text_table(title, tables.layers(network)))
+        for line in tables.remarks(run):
+            terminal.print(line, soft_wrap=True)
+        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+
+
+def _write_page(run: Results) -> Path:
+    chosen = run.chosen()
+    note = NOTE.format(replicates=len(run.original.test), split=run.judged_by)
+    sections = [("What is counted", _paragraph(note))]
+    sections.append(("The smallest", _listed(tables.remarks(run))))
+    sections += _drawn(run, chosen)
+    for network in chosen:
+        rows = tables.stages(run, network)
+        sections.append((f"Stages of {network.name}", figures.table(*rows)))
+    for place, network in enumerate(_few(run, chosen)):
+        text = figures.table(*tables.layers(network))
+        text = text if place else _paragraph(LAYERS) + text
+        sections.append((f"Layers of {network.name}", text))
+    sections.append(("Networks", figures.table(*tables.networks(run))))
+    if run.leaves:
+        text = figures.table(*tables.times(run.leaves))
+        sections.append(("Measured times", _paragraph(TIMES) + text))
+    sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
+    sections.append(("Made with", figures.listing(config_lib.flatten(run.about))))
+    page = run.folder / "report.html"
+    write_atomically(page, figures.page(run.name, sections))
+    return page
+
+
+def _drawn(run: Results, chosen: Sequence[Network]) -> list[tuple[str, str]]:
+    """Sections of pictures, of what is there to be drawn."""
+    folder = run.folder / "figures"
+    found = []
+    if len(run.networks) > 1:
+        drawn = plots.accuracy(run, folder / "accuracy.png")
+        found.append(("Accuracy against size", figures.picture(*drawn)))
+    if run.leaves:
+        drawn = plots.parts(run, folder / "bytes.png")
+        found.append(("Where the bytes go", figures.picture(*drawn)))
+    for network in chosen:
+        weights = plots.centroids(run, network, folder / f"weights_{network.name}.png")
+        if weights:
+            found.append((f"Weights of {network.name}", figures.picture(*weights)))
+    return found
+
+
+def _few(run: Results, chosen: Sequence[Network]) -> list[Network]:
+    """The chosen networks, then the leaves if they are few."""
+    leaves = run.leaves if len(run.leaves) <= MOST_LEAVES else []
+    return list({network.name: network for network in [*chosen, *leaves]}.values())
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+
+
+main = functools.partial(draw_again, show, __doc__)
+
+if __name__ == "__main__":
+    run_main(main)

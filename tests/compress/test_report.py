@@ -1,0 +1,281 @@
+"""Choices, tables and figures of a run whose folder is made up by hand."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from compress import plots, report, results, tables
+from compress.results import Network, Results, Stream, pareto
+from experiment.errors import UserError
+from experiment.run import Run
+
+HEADER = Stream("", "header", [100, 100], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2)
+NUMBERS = Stream("", "other", [10, 30], [3, 3], [32.0] * 2, [27.0] * 2, [20.0] * 2)
+FULL = Network(
+    name="original",
+    parent="",
+    stage="original",
+    setting=0,
+    leaf=False,
+    bits={},
+    activations={},
+    validation=[0.8, 0.9],
+    test=[0.75, 0.85],
+    bytes=[940, 960],
+    float_bytes=1000,
+    load_seconds=0.25,
+    milliseconds={},
+    sizes={"fc/kernel": 6, "fc/bias": 3},
+    kept={"fc/kernel": [6, 6], "fc/bias": [3, 3]},
+    streams=[HEADER, NUMBERS],
+    masked=[],
+)
+PRUNED = dataclasses.replace(
+    FULL,
+    name="prune-02",
+    parent="prune-01",
+    stage="prune",
+    setting=2,
+    bytes=[500, 500],
+    kept={"fc/kernel": [3, 2], "fc/bias": [3, 3]},
+    masked=["fc/kernel"],
+)
+QUANTISED = dataclasses.replace(
+    PRUNED,
+    name="prune-02+quantize-2",
+    parent="prune-02",
+    stage="quantize",
+    setting=2,
+    leaf=True,
+    bits={"fc/kernel": 2},
+    bytes=[120, 136],
+    milliseconds={"1": [0.5, 0.25], "128": [8.0, 2.0]},
+    streams=[
+        HEADER,
+        Stream("params/fc/kernel", "index", [2, 2], [4, 4], [5.0] * 2, [4.0] * 2, [2.0] * 2),
+        Stream("params/fc/kernel", "weights", [1, 2], [3, 1], [2.0] * 2, [2.5, 4.5], [1.5, 0.5]),
+        Stream("params/fc/kernel", "codebook", [8, 9], [2, 2], [32.0] * 2, [32.0] * 2, [1.0] * 2),
+        NUMBERS,
+        Stream("batch_stats/bn/mean", "index", [1, 3], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2),
+    ],
+)
+
+
+def first_level(**changes):
+    return dataclasses.replace(PRUNED, **{"name": "prune-01", "parent": "original"} | changes)
+
+
+def made(*networks, folder="run"):
+    return Results("run", results.Path(folder), {}, {}, [FULL, *networks])
+
+
+def write(folder, *networks):
+    """A run folder as the command leaves it."""
+    about = {"config": {"replicates": 2}, "commit": "0"}
+    (folder / "config.json").write_text(json.dumps(about))
+    for network in networks:
+        metadata = dataclasses.asdict(network)
+        masked = metadata.pop("masked")
+        if not network.validation:
+            del metadata["validation"]
+        kernel = np.array([[[0.9, 0, 1.1], [0, -0.8, 0]], [[2, 0, 2], [0, 0, 0]]], np.float32)
+        if network.bits:
+            kernel = np.sign(kernel)
+        params = {"fc": {"kernel": kernel, "bias": np.zeros((2, 3), np.float32)}}
+        tree = {"variables": {"params": params}, "mask": dict.fromkeys(masked, kernel != 0)}
+        Run(folder).unit(f"networks/{network.name}").finish(tree, metadata)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path, FULL, first_level(), PRUNED, QUANTISED)
+
+
+def test_the_front_is_what_no_other_point_beats():
+    costs = [5, 1, 3, 3, 2, 1, 5, 4]
+    worth = [9, 2, 5, 6, 1, 2, 9, 6]
+    #        ✓  ✓  .  ✓  .  =  =  .     "=" equals an earlier one
+    assert pareto(costs, worth) == [1, 3, 0]
+    assert pareto([], []) == []
+
+
+def test_the_smallest_is_chosen_by_validation_among_those_that_lose_no_more():
+    changes = {"bytes": [9, 9], "validation": [0.84, 0.84], "test": [1.0, 1.0]}
+    worse = dataclasses.replace(QUANTISED, name="worse", **changes)
+    run = made(PRUNED, QUANTISED, worse)
+    assert run.smallest(0.0) is QUANTISED
+    assert run.smallest(0.01) is worse  # 0.85 − 0.01
+    assert run.smallest(0.009) is QUANTISED
+    assert run.chosen() == [QUANTISED, worse]
+    better = dataclasses.replace(QUANTISED, validation=[0.9, 0.9])
+    assert made(QUANTISED, better).chosen() == [better]
+    assert made(dataclasses.replace(worse, validation=[0.8, 0.8])).chosen() == []
+
+
+def test_without_validation_the_test_split_chooses_and_the_report_says_so():
+    original = dataclasses.replace(FULL, validation=[])
+    small = dataclasses.replace(QUANTISED, validation=[], test=[0.9, 0.9])
+    smaller = dataclasses.replace(small, name="worse", bytes=[1, 1], test=[0.7, 0.7])
+    run = dataclasses.replace(made(), networks=[original, small, smaller])
+    assert run.chosen() == [small]
+    assert tables.remarks(run)[2].startswith("there is no validation split")
+    assert [row[5] for row in tables.networks(run)[1]] == ["", "", ""]
+
+
+def test_what_to_take_is_said_with_its_files_and_that_there_is_none():
+    said = tables.remarks(made(QUANTISED))
+    assert said == [
+        f"smallest {words}: prune-02+quantize-2: 128 bytes, 7.8 times smaller; test accuracy "
+        "0.8000±0.0707, the original's 0.8000±0.0707; files: "
+        "run/files/prune-02+quantize-2/0.cna … 1.cna"
+        for words in ("at no loss", "within one point")
+    ]
+    (none, _) = tables.remarks(made(dataclasses.replace(QUANTISED, validation=[0.5, 0.5])))
+    assert none == (
+        "smallest at no loss: none of 1 networks; the original has 0.8500±0.0707 on validation"
+    )
+
+
+def test_networks_are_shown_with_what_is_kept_bits_bytes_and_accuracy():
+    mixed = dataclasses.replace(QUANTISED, bits={"a": 8, "b": 3, "c": 4}, bytes=[2000, 3000])
+    header, rows = tables.networks(made(PRUNED, QUANTISED, mixed))
+    assert header == ["network", "kept", "bits", "bytes", "×", "validation", "test"]
+    accuracies = ["0.8500±0.0707", "0.8000±0.0707"]
+    assert rows == [
+        ["original", "", "", "950", "1.05", *accuracies],
+        ["prune-02", "0.4167", "", "500", "2.00", *accuracies],  # 5 of 2 × 6
+        ["prune-02+quantize-2", "0.4167", "2", "128", "7.81", *accuracies],
+        ["prune-02+quantize-2", "0.4167", "3–8", "2,500", "0.40", *accuracies],
+    ]
+
+
+def test_stages_are_those_of_the_name_from_float32_on():
+    _, rows = tables.stages(made(first_level(), PRUNED, QUANTISED), QUANTISED)
+    assert [row[0] for row in rows] == ["float32 numbers", "original", "prune-02", "quantize-2"]
+    assert [row[3] for row in rows] == ["1,000", "950", "500", "128"]
+
+
+def test_layers_show_bits_before_and_after_and_all_bytes():
+    header, rows = tables.layers(QUANTISED)
+    assert header == ["layer", "weights", "kept", "bits a weight", "bits an index", "bytes", "×"]
+    # of 3 and 1 symbols: (3 × 2.5 + 4.5) / 4 and (3 × 1.5 + 0.5) / 4
+    bits = ["2.00 → 3.00 (1.25)", "5.00 → 4.00 (2.00)"]
+    assert rows == [
+        ["fc/kernel", "6", "0.4167", *bits, "12", "2.00"],
+        ["fc/bias", "3", "", "", "", "", ""],
+        ["batch_stats/bn/mean", "", "", "", "", "2", ""],
+        ["numbers of several arrays", "", "", "", "", "20", ""],
+        ["header", "", "", "", "", "100", ""],
+        ["total", "9", "0.4167", *bits, "128", "7.81"],
+    ]
+
+
+def test_times_are_the_originals_then_its_own():
+    header, rows = tables.times([QUANTISED, PRUNED])
+    assert header[1:3] == ["load, s", "1 image: original, ms"]
+    assert rows[0] == [
+        "prune-02+quantize-2",
+        "0.250",
+        "0.500",
+        "0.250",
+        "0.50",
+        "8.000",
+        "2.000",
+        "0.25",
+    ]
+    assert rows[1] == ["prune-02", "0.250", *[""] * 6]
+
+
+def test_lines_are_of_one_setting():
+    def network(name, stage, parent="original", size=1):
+        return dataclasses.replace(FULL, name=name, stage=stage, parent=parent, bytes=[size] * 2)
+
+    found = plots.lines(
+        made(
+            network("prune-01", "prune", size=5),
+            network("prune-02", "prune", "prune-01", size=4),
+            network("prune-01+quantize-4", "quantize", "prune-01", size=3),
+            network("prune-02+quantize-4", "quantize", "prune-02", size=2),
+            network("prune-02+quantize-5", "quantize", "prune-02"),
+            network("quantize-4", "quantize"),
+            network("quantize-5", "quantize", size=2),
+            network("factorize-0.5", "factorize"),
+            network("factorize-0.5+prune-03", "prune", "factorize-0.5"),
+        )
+    )
+    assert {label: [n.name for n in own] for label, own in found.items()} == {
+        "prune": ["prune-02", "prune-01"],
+        "prune + quantize-4": ["prune-02+quantize-4", "prune-01+quantize-4"],
+        "prune + quantize-5": ["prune-02+quantize-5"],
+        "quantize": ["quantize-4", "quantize-5"],
+        "factorize": ["factorize-0.5"],
+        "factorize-0.5 + prune": ["factorize-0.5+prune-03"],
+    }
+
+
+def test_of_many_leaves_bars_show_the_front_and_the_chosen():
+    def leaf(size, accuracy):
+        changes = {"bytes": [size] * 2, "test": [accuracy] * 2, "validation": [accuracy] * 2}
+        return dataclasses.replace(QUANTISED, name=f"quantize-{size}", **changes)
+
+    few = [leaf(size, 0.9) for size in range(1, 13)]
+    assert [n.mean_bytes for n in plots.bars(made(*few))] == list(range(12, 0, -1))
+    many = [leaf(size, 0.9 + size / 1000) for size in range(1, 31)]
+    shown = plots.bars(made(*many, leaf(31, 0.9)))
+    assert len(shown) == 12
+    assert [shown[0].mean_bytes, *(n.mean_bytes for n in shown[-2:])] == [30, 2, 1]
+
+
+def test_a_run_is_read_back_the_original_first(tmp_path):
+    last = dataclasses.replace(QUANTISED, name="quantize-10", parent="original")
+    other = dataclasses.replace(last, name="quantize-9")
+    write(tmp_path, last, other, QUANTISED, PRUNED, FULL)
+    run = results.read(tmp_path)
+    assert run.networks == [FULL, PRUNED, other, last, QUANTISED]
+    assert run.leaves == [other, last, QUANTISED]
+    assert (run.config, run.about) == ({"replicates": 2}, {"commit": "0"})
+
+
+def test_variables_are_loaded_by_a_networks_name(folder):
+    kernel = results.parameter(results.load(folder, "prune-02+quantize-2"), "fc/kernel")
+    np.testing.assert_array_equal(kernel[1], [[1, 0, 1], [0, 0, 0]])
+    with pytest.raises(UserError, match=r"has no finished networks/prune-09 .*networks/prune-01"):
+        results.load(folder, "prune-09")
+
+
+def test_weights_are_those_before_quantisation_and_values_those_after(folder):
+    run = results.read(folder)
+    before, after = plots._quantised(run, run.networks[-1])["fc/kernel"]
+    np.testing.assert_allclose(before, [0.9, 1.1, -0.8])
+    assert after.tolist() == [-1, 1]
+    assert plots._quantised(run, run.networks[1]) == {}
+
+
+def test_the_report_prints_tables_draws_figures_and_writes_a_page(folder, capsys):
+    report.show([folder])
+    printed = capsys.readouterr().out
+    for text in ("networks", "measured times", "stages of", "layers of", "smallest at no loss"):
+        assert text in printed
+    names = {path.name for path in (folder / "figures").iterdir()}
+    assert names == {"accuracy.png", "bytes.png", "weights_prune-02+quantize-2.png"}
+    page = (folder / "report.html").read_text()
+    assert page.count("<img ") == 3
+    assert "Layers of prune-02+quantize-2" in page
+
+
+def test_an_unfinished_run_shows_what_is_there(tmp_path, capsys):
+    write(tmp_path, FULL)
+    report.show([tmp_path])
+    assert "none of 0 networks" in capsys.readouterr().out
+    assert "<img " not in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_without_an_original_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no readable run"):
+        results.read(tmp_path)
+    write(tmp_path, PRUNED)
+    with pytest.raises(UserError, match="has no finished original network yet"):
+        results.read(tmp_path)

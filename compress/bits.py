@@ -13,7 +13,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from compress import networks, quantize, quantizing, setup
 from compress.setup import Experiment, Made
 from compress.stage_specs import LEAST_BITS, QuantizeSpec
-from experiment.errors import UserError
 from experiment.step import count
 from lottery import masks
 
@@ -34,9 +33,7 @@ def choose_bits(experiment: Experiment, before: Made, setting: float) -> dict[st
     paths = list(quantizing.kernels(of_one))
     if spec.method in OF_METHOD:
         return dict.fromkeys(paths, OF_METHOD[spec.method])
-    fixed = {path: bits for path in paths if (bits := spec.fixed(path))}
-    if spec.layers and not fixed:
-        raise UserError(f"quantize.layers={dict(spec.layers)} matches none of {', '.join(paths)}")
+    fixed = quantizing.said(spec, paths)
     if not spec.mixed:
         return {path: fixed.get(path, int(setting)) for path in paths}
     free = [path for path in paths if path not in fixed]

@@ -2,7 +2,7 @@
 
 # R replicates, [R] leading axes unless it says "of one replicate"
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from architectures import surgery
 from compress import quantize
 from compress.stage_specs import QuantizeSpec
 from experiment import keys
+from experiment.errors import UserError
 from experiment.step import Model
 from lottery import masks
 
@@ -36,6 +37,18 @@ def kernels(params: Any) -> dict[str, Any]:
     """
     found = masks.flatten(params)
     return {path: leaf for path, leaf in found.items() if len(leaf.shape) >= 2}
+
+
+def said(spec: QuantizeSpec, paths: Sequence[str]) -> dict[str, int]:
+    """The bits that `quantize.layers` says, of the kernels that it names.
+
+    Raises:
+      UserError: a pattern that names none.
+    """
+    for pattern in spec.layers:
+        if not any(spec.matches(pattern, path) for path in paths):
+            raise UserError(f"quantize.layers: {pattern!r} matches none of {', '.join(paths)}")
+    return {path: bits for path in paths if (bits := spec.fixed(path))}
 
 
 def begin(

@@ -168,7 +168,7 @@ def load(workdir: str | Path, name: str) -> Any:
 def load_all(workdir: str | Path, name: str) -> tuple[Any, dict[str, np.ndarray]]:
     """As `load`, and the mask: path → [R, …], of the leaves that have one."""
     tree = run_lib.result_of(workdir, _UNITS + name)
-    return tree["variables"], tree["mask"]
+    return tree["variables"], tree.get("mask", {})
 
 
 def parameter(variables: Any, path: str) -> np.ndarray:
@@ -195,7 +195,7 @@ def _network(run: run_lib.Run, name: str) -> Network:
     tree, metadata = run.unit(_UNITS + name).result()
     given = {"validation": []} | metadata
     given["streams"] = [Stream(**stream) for stream in metadata["streams"]]
-    given["masked"] = sorted(tree["mask"])
+    given["masked"] = sorted(tree.get("mask", {}))
     return Network(**{field.name: given[field.name] for field in dataclasses.fields(Network)})
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 import architectures
-from compress import share, teachers
+from compress import quantizing, share, teachers
 from compress.networks import Form
 from compress.spec import CompressSpec
 from experiment import mapping, trained
@@ -72,6 +72,8 @@ def check(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | Stre
                 shapes = architectures.shapes(model, dataset.shape)
         elif stage == "prune":
             counts(spec, shapes["params"])
+        elif stage == "quantize":
+            quantizing.said(spec.quantize, list(quantizing.kernels(shapes["params"])))
     if spec.distill.during and "distill" not in spec.stages:
         teachers.check(spec.distill, config, dataset)
     if isinstance(dataset, Streams) and _looks(spec):

@@ -221,10 +221,13 @@ class QuantizeSpec:
         """Bits; (0,) where the method has its own."""
         return tuple(self.bits) if self.method in LEAST_BITS else (0,)
 
+    def matches(self, pattern: str, path: str) -> bool:
+        """Does a pattern of `layers` name a kernel, by its path or its layer's?"""
+        return any(fnmatchcase(name, pattern) for name in (path.rpartition("/")[0], path))
+
     def fixed(self, path: str) -> int | None:
         """The bits that `layers` gives a kernel, by the longest pattern that matches."""
-        layer = path.rpartition("/")[0]
-        matching = [p for p in self.layers if fnmatchcase(layer, p) or fnmatchcase(path, p)]
+        matching = [pattern for pattern in self.layers if self.matches(pattern, path)]
         return self.layers[max(matching, key=lambda p: (len(p), p))] if matching else None
 
 

@@ -71,7 +71,7 @@ REFUSED = {
     "level 0": (dict(prune={"levels": (0,)}), "integers from 1"),
     "no levels": (dict(prune={"levels": ()}), "integers from 1"),
     "rate": (dict(prune={"rate": 1.5}), "prune.rate"),
-    "rewind": (dict(prune={"rewind": "late"}), "start, none"),
+    "rewind": (dict(prune={"rewind": "late"}), "none, start"),
     "rewind of factors": (
         dict(stages=("factorize", "prune")),
         "no start after factorize: set prune.rewind='none'",

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from compress import networks, quantize, quantizing, setup
 from compress.setup import Experiment, Made
 from compress.stage_specs import LEAST_BITS, QuantizeSpec
+from experiment.mapping import QUICKLY
 from experiment.step import count
 from lottery import masks
 
@@ -101,4 +102,4 @@ def _one_quantized(spec: QuantizeSpec, path: str, bits: int) -> Callable[[Any, A
         flat[path] = quantize.dequantize(found)
         return unflatten_dict(flat, sep="/")
 
-    return change
+    return jax.jit(change, compiler_options=QUICKLY if jax.default_backend() == "cpu" else {})

@@ -91,7 +91,7 @@ def test_each_stage_makes_the_file_smaller(finished):
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(finished, tmp_path, monkeypatch):
     looks = iter(range(1000))
-    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 6)
+    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 5)
     with pytest.raises(Interrupted, match=r"networks/prune-01, step 40"):
         small.run(tmp_path / "run")
     monkeypatch.undo()
@@ -149,6 +149,8 @@ def test_latent_weights_are_trained_and_stored_in_few_values(method, values, tmp
         f"--config.quantize.method={method}",
         "--config.quantize.gradient_bits=8",
         "--config.quantize.stochastic=true",
+        "--config.fine_tune.steps=200",
+        "--config.fine_tune_optimizer.learning_rate=3e-3",
     )
     name = "quantize-3" if method == "uniform" else "quantize"
     assert name in printed
@@ -156,7 +158,7 @@ def test_latent_weights_are_trained_and_stored_in_few_values(method, values, tmp
         if leaf.ndim == 3:
             assert len(np.unique(leaf[0])) <= values
     found, original = metadata(folder, name), metadata(folder, "original")
-    assert np.mean(found["test"]) > np.mean(original["test"]) - 0.25
+    assert np.mean(found["test"]) > np.mean(original["test"]) - 0.1
 
 
 def test_a_pruned_network_comes_from_a_run_and_stays_pruned(finished, tmp_path):
@@ -196,6 +198,7 @@ def test_bits_of_a_budget_go_where_they_are_needed(finished, tmp_path):
         folder,
         "--config.stages=('quantize',)",
         "--config.quantize.mixed=true",
+        "--config.quantize.method=uniform",
         "--config.quantize.layers={'output': 8}",
         "--config.quantize.bits=(2.5,)",
     )

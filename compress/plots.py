@@ -90,7 +90,7 @@ def parts(run: Results, path: Path) -> tuple[Path, str]:
     if len(shown) < len(run.leaves):
         caption += (
             f" {len(shown)} networks: the chosen ones, and leaves that no other network beats in "
-            "both bytes and test accuracy."
+            "both bytes and test accuracy, as far as they are near the original's."
         )
     return figures.save(figure, path), caption
 
@@ -145,11 +145,12 @@ def lines(run: Results) -> dict[str, list[Network]]:
 
 
 def bars(run: Results) -> list[Network]:
-    """The leaves; of many those on the Pareto front, and the chosen networks; the smallest last."""
+    """The leaves; of many some of the Pareto front, and the chosen networks; the smallest last."""
     chosen = run.chosen()
     shown = run.leaves
     if len(shown) > MOST_BARS:
-        front = [n for n in run.front() if n.leaf and n not in chosen]
+        enough = np.mean(run.original.test) - NEAR
+        front = [n for n in run.front() if n.leaf and np.mean(n.test) >= enough and n not in chosen]
         room = min(len(front), MOST_BARS - len(chosen))
         shown = [front[i] for i in np.linspace(0, len(front) - 1, room).round().astype(int)]
     named = {network.name: network for network in [*shown, *chosen]}

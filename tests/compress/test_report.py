@@ -50,7 +50,7 @@ QUANTISED = dataclasses.replace(
     setting=2,
     leaf=True,
     bits={"fc/kernel": 2},
-    bytes=[120, 136],
+    bytes=[123, 147],
     milliseconds={"1": [0.5, 0.25], "128": [8.0, 2.0]},
     streams=[
         HEADER,
@@ -58,6 +58,7 @@ QUANTISED = dataclasses.replace(
         Stream("params/fc/kernel", "weights", [1, 2], [3, 1], [2.0] * 2, [2.5, 4.5], [1.5, 0.5]),
         Stream("params/fc/kernel", "codebook", [8, 9], [2, 2], [32.0] * 2, [32.0] * 2, [1.0] * 2),
         NUMBERS,
+        Stream("params/fc/bias", "index", [1, 1], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2),
         Stream("batch_stats/bn/mean", "index", [1, 3], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2),
     ],
 )
@@ -128,7 +129,7 @@ def test_without_validation_the_test_split_chooses_and_the_report_says_so():
 def test_what_to_take_is_said_with_its_files_and_that_there_is_none():
     said = tables.remarks(made(QUANTISED))
     assert said == [
-        f"smallest {words}: prune-02+quantize-2: 128 bytes, 7.8 times smaller; test accuracy "
+        f"smallest {words}: prune-02+quantize-2: 135 bytes, 7.4 times smaller; test accuracy "
         "0.8000±0.0707, the original's 0.8000±0.0707; files: "
         "run/files/prune-02+quantize-2/0.cna … 1.cna"
         for words in ("at no loss", "within one point")
@@ -147,15 +148,25 @@ def test_networks_are_shown_with_what_is_kept_bits_bytes_and_accuracy():
     assert rows == [
         ["original", "", "", "950", "1.05", *accuracies],
         ["prune-02", "0.4167", "", "500", "2.00", *accuracies],  # 5 of 2 × 6
-        ["prune-02+quantize-2", "0.4167", "2", "128", "7.81", *accuracies],
+        ["prune-02+quantize-2", "0.4167", "2", "135", "7.41", *accuracies],
         ["prune-02+quantize-2", "0.4167", "3–8", "2,500", "0.40", *accuracies],
     ]
 
 
+def test_density_counts_the_leaves_that_have_a_mask():
+    both = dataclasses.replace(PRUNED, masked=["fc/bias", "fc/kernel"])
+    assert both.density() == pytest.approx(11 / 18)  # 3 + 2 of 12, 3 + 3 of 6
+    assert both.density("fc/bias") == 1.0
+    assert PRUNED.density("fc/bias") is None
+
+
 def test_stages_are_those_of_the_name_from_float32_on():
-    _, rows = tables.stages(made(first_level(), PRUNED, QUANTISED), QUANTISED)
-    assert [row[0] for row in rows] == ["float32 numbers", "original", "prune-02", "quantize-2"]
-    assert [row[3] for row in rows] == ["1,000", "950", "500", "128"]
+    first = dataclasses.replace(PRUNED, name="prune-1", parent="original")
+    tenth = dataclasses.replace(PRUNED, name="prune-10", parent="prune-1")
+    last = dataclasses.replace(QUANTISED, name="prune-10+quantize-2", parent="prune-10")
+    _, rows = tables.stages(made(first, tenth, last), last)
+    assert [row[0] for row in rows] == ["float32 numbers", "original", "prune-10", "quantize-2"]
+    assert [row[3] for row in rows] == ["1,000", "950", "500", "135"]
 
 
 def test_layers_show_bits_before_and_after_and_all_bytes():
@@ -165,11 +176,11 @@ def test_layers_show_bits_before_and_after_and_all_bytes():
     bits = ["2.00 → 3.00 (1.25)", "5.00 → 4.00 (2.00)"]
     assert rows == [
         ["fc/kernel", "6", "0.4167", *bits, "12", "2.00"],
-        ["fc/bias", "3", "", "", "", "", ""],
+        ["fc/bias", "3", "", "", "", "1", ""],
         ["batch_stats/bn/mean", "", "", "", "", "2", ""],
         ["numbers of several arrays", "", "", "", "", "20", ""],
         ["header", "", "", "", "", "100", ""],
-        ["total", "9", "0.4167", *bits, "128", "7.81"],
+        ["total", "9", "0.4167", *bits, "135", "7.41"],
     ]
 
 
@@ -223,18 +234,27 @@ def test_of_many_leaves_bars_show_the_front_and_the_chosen():
 
     few = [leaf(size, 0.9) for size in range(1, 13)]
     assert [n.mean_bytes for n in plots.bars(made(*few))] == list(range(12, 0, -1))
+    collapsed = leaf(0.5, 0.1)
+    assert collapsed not in plots.bars(made(*few, collapsed))
     many = [leaf(size, 0.9 + size / 1000) for size in range(1, 31)]
     shown = plots.bars(made(*many, leaf(31, 0.9)))
     assert len(shown) == 12
     assert [shown[0].mean_bytes, *(n.mean_bytes for n in shown[-2:])] == [30, 2, 1]
 
 
+def test_kinds_of_bytes_add_up():
+    found = {kind: plots._bytes_of(QUANTISED, kind) for kind in plots.KINDS}
+    assert found == {"weights": 1.5, "index": 5, "codebook": 8.5, "other": 20, "header": 100}
+    assert sum(found.values()) == QUANTISED.mean_bytes
+
+
 def test_a_run_is_read_back_the_original_first(tmp_path):
     last = dataclasses.replace(QUANTISED, name="quantize-10", parent="original")
     other = dataclasses.replace(last, name="quantize-9")
-    write(tmp_path, last, other, QUANTISED, PRUNED, FULL)
+    student = dataclasses.replace(PRUNED, name="distill", parent="original", masked=[])
+    write(tmp_path, last, other, QUANTISED, PRUNED, student, FULL)
     run = results.read(tmp_path)
-    assert run.networks == [FULL, PRUNED, other, last, QUANTISED]
+    assert run.networks == [FULL, student, PRUNED, other, last, QUANTISED]
     assert run.leaves == [other, last, QUANTISED]
     assert (run.config, run.about) == ({"replicates": 2}, {"commit": "0"})
 
@@ -267,7 +287,7 @@ def test_the_report_prints_tables_draws_figures_and_writes_a_page(folder, capsys
 
 
 def test_an_unfinished_run_shows_what_is_there(tmp_path, capsys):
-    write(tmp_path, FULL)
+    write(tmp_path, dataclasses.replace(FULL, validation=[]))
     report.show([tmp_path])
     assert "none of 0 networks" in capsys.readouterr().out
     assert "<img " not in (tmp_path / "report.html").read_text()

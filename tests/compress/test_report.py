@@ -59,7 +59,7 @@ QUANTISED = dataclasses.replace(
         Stream("params/fc/kernel", "codebook", [8, 9], [2, 2], [32.0] * 2, [32.0] * 2, [1.0] * 2),
         NUMBERS,
         Stream("params/fc/bias", "index", [1, 1], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2),
-        Stream("batch_stats/bn/mean", "index", [1, 3], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2),
+        Stream("batch_stats/bn/mean", "other", [1, 3], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2),
     ],
 )
 
@@ -242,9 +242,15 @@ def test_of_many_leaves_bars_show_the_front_and_the_chosen():
     assert [shown[0].mean_bytes, *(n.mean_bytes for n in shown[-2:])] == [30, 2, 1]
 
 
+def test_of_many_leaves_the_chosen_alone_are_shown_one_by_one():
+    few = [dataclasses.replace(QUANTISED, name=f"quantize-{bits}") for bits in range(12)]
+    assert report._few(made(*few), [few[1], PRUNED]) == [few[1], PRUNED, few[0], *few[2:]]
+    assert report._few(made(*few, QUANTISED), [few[1], PRUNED]) == [few[1], PRUNED]
+
+
 def test_kinds_of_bytes_add_up():
     found = {kind: plots._bytes_of(QUANTISED, kind) for kind in plots.KINDS}
-    assert found == {"weights": 1.5, "index": 5, "codebook": 8.5, "other": 20, "header": 100}
+    assert found == {"weights": 1.5, "index": 3, "codebook": 8.5, "other": 22, "header": 100}
     assert sum(found.values()) == QUANTISED.mean_bytes
 
 

@@ -1,6 +1,7 @@
 """What is done to a trained network to store it in fewer bytes."""
 
 from compress import huffman, quantize
-from compress.archive import describe, load, save
+from compress.archive import load, save
+from compress.contents import describe
 
 __all__ = ["describe", "huffman", "load", "quantize", "save"]

@@ -1,4 +1,4 @@
-"""One file a compressed network: `save` and `load`; `describe` says where its bytes go.
+"""One file a compressed network: `save` and `load`.
 
 `compress.container` has the outer form of the file, `compress.streams` how an array becomes
 streams. The header, a JSON object:
@@ -24,7 +24,7 @@ joined in that order, one stream for each dtype, in the order in which the dtype
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -43,32 +43,11 @@ from compress import (
     reading,
     streams,
 )
-from compress.entries import Entry
 from compress.networks import Form
 from compress.share import Groups
 from experiment import checkpoint
 from experiment.errors import UserError
 from lowrank import factorization
-
-_PLAIN = ""  # the path of streams that several arrays share
-
-
-class Stream(NamedTuple):
-    """Where bytes of a file go."""
-
-    path: str  # of the array; empty: the header's, or numbers of several arrays
-    kind: str  # "weights", "index", "codebook", "other" or "header"
-    bytes: int
-    symbols: int  # weights, gaps or numbers in it; 0 for the header
-    bits: float  # of each before coding, at one width for all
-    coded_bits: float  # of each in the file: 8 × bytes / symbols
-
-
-class Description(NamedTuple):
-    """What `describe` finds."""
-
-    header: dict[str, Any]
-    streams: list[Stream]  # their bytes add up to the file's
 
 
 def save(
@@ -164,42 +143,6 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
         known = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
         inner[last] = jnp.asarray(array) if known else array
     return networks.apply_of(form), variables
-
-
-def describe(path: str | Path) -> Description:
-    """The header of a file, and what each of its streams takes; arrays are not decoded.
-
-    Raises:
-      UserError: as `load`, but for the model.
-    """
-    try:
-        file = reading.parse(reading.read(path))
-        found = [Stream("", "header", file.parts.head_bytes, 0, 0.0, 0.0)]
-        for name, entry in file.arrays.items():
-            for kind, part in zip(entry.kinds, file.own[name], strict=True):
-                count, bits = _before(entry, kind, part, file.own[name])
-                found.append(_stream(name, kind, part, count, bits))
-    except (ValueError, UserError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    for dtype, (count, part) in file.plain.items():
-        found.append(_stream(_PLAIN, "other", part, count, 8 * jnp.dtype(dtype).itemsize))
-    return Description(file.parts.header, found)
-
-
-def _stream(name: str, kind: str, part: memoryview, count: int, bits: float) -> Stream:
-    return Stream(name, kind, len(part), count, bits, 8 * len(part) / max(count, 1))
-
-
-def _before(entry: Entry, kind: str, part: memoryview, own: list[memoryview]) -> tuple[int, float]:
-    """How many symbols a stream has, and the bits of each at one width for all."""
-    item = jnp.dtype(entry.stored).itemsize
-    if kind == "codebook":
-        return len(part) // item, 8 * item
-    if kind == "index":
-        return streams.symbol_count(part), entry.bits
-    levels = entry.levels or len(own[0]) // item + (entry.bits > 0)
-    count = streams.symbol_count(own[1]) if entry.bits else entry.size
-    return count, max(levels - 1, 0).bit_length()
 
 
 def _coded(stored: Any) -> dict[str, streams.Coded]:

@@ -13,7 +13,7 @@ import pytest
 
 import architectures
 import compress
-from compress import quantize
+from compress import quantize, sparse
 from experiment.errors import UserError
 from lowrank import factorization
 from tests.architectures import small
@@ -37,6 +37,12 @@ def _network(name):
     width, shape = NETWORKS[name]
     model = architectures.build(small.section(name, width), 10)
     return model, archives.drawn(model, shape)
+
+
+def _entropy(symbols):
+    """Bits each, by the definition."""
+    shares = np.unique(symbols, return_counts=True)[1] / symbols.size
+    return -np.sum(shares * np.log2(shares))
 
 
 def _same(found, want):
@@ -213,6 +219,10 @@ class TestSizes:
         kinds = {stream.kind for stream in streams}
         assert kinds == {"header", "codebook", "index", "weights", "other"}
         assert set(header["arrays"]) == set(archives.flat(variables))
+        for stream in streams:
+            assert 0 <= stream.entropy_bits <= stream.coded_bits
+            if stream.kind in ("codebook", "other"):
+                assert stream.entropy_bits == stream.coded_bits
 
     def test_of_deep_compression(self, tmp_path):
         """LeNet-300-100, 5 % kept, 4 bits: of a weight and an index, before and after coding."""
@@ -231,6 +241,14 @@ class TestSizes:
         assert 3 < weights.coded_bits < 4
         assert 5 <= index.bits <= 8
         assert 4.5 < index.coded_bits < 6.5
+        for stream in (weights, index):
+            assert 0.9 * stream.coded_bits < stream.entropy_bits < stream.coded_bits
+        shared = stored["params"]["fc1"]["kernel"]
+        kept = sparse.gaps(shared.indices != 0, index.bits)
+        symbols = np.zeros(kept.gaps.size, int)
+        symbols[kept.kept] = np.asarray(shared.indices)[shared.indices != 0]
+        assert index.entropy_bits == pytest.approx(_entropy(kept.gaps))
+        assert weights.entropy_bits == pytest.approx(_entropy(symbols))
         assert found["params/fc1/kernel", "codebook"].bytes == 60
         assert found["", "other"].symbols == 410
         assert found["", "header"].bytes < 400
@@ -258,6 +276,23 @@ class TestSizes:
         assert sizes["equal"] < 1000
         assert weights / 8 < sizes["two"] < weights / 8 + 1000
         assert 3.2 * weights < sizes["whole"] < 4 * weights
+
+    def test_of_groups_are_those_of_the_groups(self, tmp_path):
+        """Where weights are coded together: bits a weight, of the entropy of all groups."""
+        model = architectures.build(small.section("residual_mlp", 0.04), 3)
+        variables = archives.drawn(model, (40,))
+        stored = archives.stored(variables, [lambda w: jnp.where(w > 0.2, 0.5, -0.5)])
+        compress.save(tmp_path / "a", model, stored)
+        header, streams = compress.describe(tmp_path / "a")
+        group = header["arrays"]["params/fc1/kernel"]["group"]
+        assert group > 1
+        (found,) = (s for s in streams if (s.path, s.kind) == ("params/fc1/kernel", "weights"))
+        assert found.symbols == 800
+        assert found.bits == 1
+        signs = np.asarray(stored["params"]["fc1"]["kernel"]).ravel() < 0
+        signs = np.append(signs, np.zeros(-800 % group, bool)).reshape(-1, group)
+        joint = signs @ (1 << np.arange(group))
+        assert found.entropy_bits == pytest.approx(joint.size * _entropy(joint) / 800)
 
 
 class TestWriting:

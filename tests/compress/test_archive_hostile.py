@@ -296,6 +296,16 @@ def test_forged_archives_are_refused(name, honest, loaded):
     assert found.startswith(message)
 
 
+@pytest.mark.parametrize("place", [1, 2, 4])
+def test_bombs_are_not_described(place, honest, tmp_path):
+    head = archives.head(honest[0])
+    streams = list(head.streams)
+    streams[place] = BOMB
+    (tmp_path / "a").write_bytes(archives.forged(head.json, streams))
+    with pytest.raises(UserError, match=r"^cannot read .*: 4611686018427387904 symbols are decl"):
+        compress.describe(tmp_path / "a")
+
+
 def _headers(header):
     text = json.dumps(header)
     numbers = np.random.default_rng(0).integers(1e6, size=20_000)

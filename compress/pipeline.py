@@ -14,7 +14,7 @@ import numpy as np
 
 import architectures
 from architectures.convolution import computed_by
-from compress import archive, networks, setup, stages, training
+from compress import archive, contents, networks, setup, stages, training
 from compress.latency import milliseconds
 from compress.networks import Form
 from compress.setup import Experiment, Made
@@ -152,7 +152,7 @@ def _write(experiment: Experiment, folder: Path, made: Made) -> dict[str, Any]:
 
 def _streams(paths: list[Path]) -> list[dict[str, Any]]:
     """A row a stream, its numbers [R]; 0 in replicates that have no such stream."""
-    each = [archive.describe(path).streams for path in paths]
+    each = [contents.describe(path).streams for path in paths]
     numbers = ("bytes", "symbols", "bits", "coded_bits", "entropy_bits")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for r, own in enumerate(each):

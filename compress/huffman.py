@@ -120,7 +120,7 @@ def entropy(symbols: Any) -> float:
     """Bits a symbol, of the frequencies that the symbols have; 0 if there are none."""
     counts = _counts(_checked(symbols))
     shares = counts[counts > 0] / max(counts.sum(), 1)
-    return float(shares @ -np.log2(shares))
+    return float(shares @ -np.log2(shares)) + 0.0  # 0, not -0, for one symbol
 
 
 def size(symbols: Any) -> Size:

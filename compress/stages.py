@@ -18,11 +18,9 @@ from compress.networks import Form
 from compress.quantizing import Quantizer
 from compress.setup import Experiment, Made
 from compress.spec import Node
-from compress.teachers import Ensemble, ensemble
 from experiment import keys, mapping
 from experiment import mesh as mesh_lib
 from experiment import training as shared
-from experiment.step import Model
 from lottery import masks
 from lottery.criteria import CRITERIA
 from lowrank import planner, sweep
@@ -37,7 +35,7 @@ def original(experiment: Experiment, node: Node) -> Made:
         shapes = architectures.shapes(experiment.model, experiment.dataset.shape)
         return _as_given(form, setup.given(spec, shapes))
     start = shared.initial(experiment, experiment.model)
-    return Made(form, _train(experiment, node, form, start, {}), {}, {})
+    return Made(form, training.as_original(experiment, node, form, start, {}), {}, {})
 
 
 def share_layers(experiment: Experiment, node: Node, before: Made) -> Made:
@@ -46,9 +44,11 @@ def share_layers(experiment: Experiment, node: Node, before: Made) -> Made:
     params = share.tie(before.variables["params"], own.groups, own.values)
     form = before.form._replace(groups=own.groups)
     variables = {**before.variables, "params": jax.tree.map(np.asarray, params)}
-    taught = _taught(experiment, node, before)
+    taught = training.taught_by(experiment, node, before)
     return before._replace(
-        form=form, variables=_tune(experiment, node, form, variables, {}, taught=taught), mask={}
+        form=form,
+        variables=training.fine_tune(experiment, node, form, variables, {}, taught=taught),
+        mask={},
     )
 
 
@@ -67,8 +67,8 @@ def factorize(experiment: Experiment, node: Node, before: Made) -> Made:
     variables, _ = sweep.decomposed(lowrank, planned["plan"], whole)
     variables["params"] = share.without(variables["params"], form.groups)
     form = form._replace(plan=planned["plan"])
-    taught = _taught(experiment, node, before)
-    tuned = _tune(experiment, node, form, variables, {}, taught=taught)
+    taught = training.taught_by(experiment, node, before)
+    tuned = training.fine_tune(experiment, node, form, variables, {}, taught=taught)
     return before._replace(form=form, variables=tuned, mask={})
 
 
@@ -83,23 +83,27 @@ def prune(experiment: Experiment, node: Node, before: Made) -> Made:
     prune_to = _pruner(experiment.mesh, rules.criterion, tuple(plan.paths.items()))
     placed = setup.put(experiment, (mask, params))
     mask = mesh_lib.fetch(prune_to(experiment.roots, *placed, level, plan.kept[level]))
-    taught = _taught(experiment, node, before)
+    taught = training.taught_by(experiment, node, before)
     if rules.rewind == "none":
-        variables = _tune(experiment, node, before.form, before.variables, mask, taught=taught)
+        variables = training.fine_tune(
+            experiment, node, before.form, before.variables, mask, taught=taught
+        )
     else:
         start = shared.initial(experiment, before.form.model)
         params = share.tie(start["params"], before.form.groups)
         start = {**start, "params": params}
-        variables = _train(experiment, node, before.form, start, mask, taught=taught)
+        variables = training.as_original(experiment, node, before.form, start, mask, taught=taught)
     return before._replace(variables=variables, mask=mask)
 
 
 def distil(experiment: Experiment, node: Node, before: Made) -> Made:
     """A student, of this architecture or another, learns from its teachers."""
     rules, form = experiment.spec.distill, before.form
-    taught = _taught(experiment, node, before)
+    taught = training.taught_by(experiment, node, before)
     if rules.init == "keep":
-        kept = _train(experiment, node, form, before.variables, before.mask, taught=taught)
+        kept = training.as_original(
+            experiment, node, form, before.variables, before.mask, taught=taught
+        )
         return before._replace(variables=kept)
     model = form.model
     if rules.model:
@@ -109,7 +113,9 @@ def distil(experiment: Experiment, node: Node, before: Made) -> Made:
     else:
         start = shared.initial(experiment, model)
     student = Form(model)
-    return Made(student, _train(experiment, node, student, start, {}, taught=taught), {}, {})
+    return Made(
+        student, training.as_original(experiment, node, student, start, {}, taught=taught), {}, {}
+    )
 
 
 def quantize(experiment: Experiment, node: Node, before: Made) -> Made:
@@ -136,7 +142,7 @@ def quantize(experiment: Experiment, node: Node, before: Made) -> Made:
         before.mask,
     )
     if rules.fine_tune:
-        latent = _tune(
+        latent = training.fine_tune(
             experiment,
             node,
             training_form,
@@ -144,7 +150,7 @@ def quantize(experiment: Experiment, node: Node, before: Made) -> Made:
             {} if rules.method == "kmeans" else before.mask,
             network=quantizing.network(quantizer, networks.network(training_form)),
             kind=f"quantize {sorted(quantizer.bits.items())}",
-            taught=_taught(experiment, node, before),
+            taught=training.taught_by(experiment, node, before),
             wrap=functools.partial(quantizing.clipped, quantizer),
         )
     stored = setup.mapped(experiment, lambda latent: quantizing.finish(quantizer, latent), latent)
@@ -180,64 +186,6 @@ def _as_given(form: Form, variables: Any) -> Made:
     mask = {path: leaf != 0 for path, leaf in flat.items()}
     pruned = any(not kept.all() for kept in mask.values())
     return Made(form, variables, mask if pruned else {}, {})
-
-
-def _train(
-    experiment: Experiment,
-    node: Node,
-    form: Form,
-    variables: Any,
-    mask: masks.Mask,
-    taught: Ensemble | None = None,
-) -> Any:
-    """As the original was trained."""
-    spec = experiment.spec
-    return training.fit(
-        experiment,
-        node,
-        networks.network(form),
-        form,
-        variables,
-        mask,
-        kind=f"{node.stage} train",
-        steps=spec.train,
-        optimizer_spec=spec.optimizer,
-        taught=taught,
-    )
-
-
-def _tune(
-    experiment: Experiment,
-    node: Node,
-    form: Form,
-    variables: Any,
-    mask: masks.Mask,
-    network: Model | None = None,
-    kind: str = "fine_tune",
-    **options: Any,
-) -> Any:
-    """As `fine_tune` says."""
-    spec = experiment.spec
-    return training.fit(
-        experiment,
-        node,
-        network or networks.network(form),
-        form,
-        variables,
-        mask,
-        kind=f"{node.stage} {kind}",
-        steps=spec.fine_tune,
-        optimizer_spec=spec.fine_tune_optimizer,
-        **options,
-    )
-
-
-def _taught(experiment: Experiment, node: Node, before: Made) -> Ensemble | None:
-    """The teachers of a stage; None where nobody teaches it."""
-    rules = experiment.spec.distill
-    if node.stage != "distill" and node.stage not in rules.during:
-        return None
-    return ensemble(rules, experiment.dataset, before.form, before.variables)
 
 
 def _shrunk(experiment: Experiment, before: Made, model: Any) -> Any:

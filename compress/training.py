@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from compress import distill
+from compress import distill, networks
 from compress.networks import Form
-from compress.setup import Experiment
+from compress.setup import Experiment, Made
 from compress.spec import CompressSpec, Node
-from compress.teachers import Ensemble
+from compress.teachers import Ensemble, ensemble
 from experiment import mapping, optim, programs, training
 from experiment import mesh as mesh_lib
 from experiment.data import Dataset
@@ -124,6 +124,64 @@ def fit(
     unit = experiment.run.unit(node.unit)
     end = training.train(experiment, compiled.programs, unit, steps.steps, state)
     return mesh_lib.fetch(distill.without_teachers(end))
+
+
+def as_original(
+    experiment: Experiment,
+    node: Node,
+    form: Form,
+    variables: Any,
+    mask: masks.Mask,
+    taught: Ensemble | None = None,
+) -> Any:
+    """The variables [R, …] after as many steps as the original's; see `fit`."""
+    spec = experiment.spec
+    return fit(
+        experiment,
+        node,
+        networks.network(form),
+        form,
+        variables,
+        mask,
+        kind=f"{node.stage} train",
+        steps=spec.train,
+        optimizer_spec=spec.optimizer,
+        taught=taught,
+    )
+
+
+def fine_tune(
+    experiment: Experiment,
+    node: Node,
+    form: Form,
+    variables: Any,
+    mask: masks.Mask,
+    network: Model | None = None,
+    kind: str = "fine_tune",
+    **options: Any,
+) -> Any:
+    """The variables [R, …] after the config's `fine_tune`; see `fit`."""
+    spec = experiment.spec
+    return fit(
+        experiment,
+        node,
+        network or networks.network(form),
+        form,
+        variables,
+        mask,
+        kind=f"{node.stage} {kind}",
+        steps=spec.fine_tune,
+        optimizer_spec=spec.fine_tune_optimizer,
+        **options,
+    )
+
+
+def taught_by(experiment: Experiment, node: Node, before: Made) -> Ensemble | None:
+    """The teachers of a stage; None where nobody teaches it."""
+    rules = experiment.spec.distill
+    if node.stage != "distill" and node.stage not in rules.during:
+        return None
+    return ensemble(rules, experiment.dataset, before.form, before.variables)
 
 
 def accuracies(experiment: Experiment, network: Model, form: Form, variables: Any) -> Mapping:

@@ -143,7 +143,7 @@ def as_original(
         form,
         variables,
         mask,
-        kind=f"{node.stage} train",
+        kind=f"train {node.stage}" if taught else "train",
         steps=spec.train,
         optimizer_spec=spec.optimizer,
         taught=taught,

@@ -148,7 +148,6 @@ def test_latent_weights_are_trained_and_stored_in_few_values(method, values, tmp
         "--config.stages=('quantize',)",
         f"--config.quantize.method={method}",
         "--config.quantize.gradient_bits=8",
-        "--config.quantize.stochastic=true",
         "--config.fine_tune.steps=200",
         "--config.fine_tune_optimizer.learning_rate=3e-3",
     )

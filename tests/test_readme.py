@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 import architectures
+from compress import quantize
 from experiment import config
 from tests.conftest import ROOT
 
@@ -32,6 +33,20 @@ def test_the_lines_for_low_rank_layers_run():
     exec(code, names)
     assert names["logits"].shape == (4, 10)
     assert names["changed"]["params"]["fc1"]["left"]["kernel"].shape == (784, 20)
+
+
+def test_the_lines_for_a_small_file_run(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    (code,) = (block for block in blocks if "compress.save" in block)
+    monkeypatch.chdir(tmp_path)
+    model = architectures.build({"name": "lenet_300_100"}, 10)
+    inputs = jax.random.normal(jax.random.key(0), (4, 784))
+    names = {"model": model, "variables": model.init(jax.random.key(1), inputs), "inputs": inputs}
+    exec(code, names)
+    kernel = names["loaded"]["params"]["fc1"]["kernel"]
+    assert len(jnp.unique(kernel)) == 2**4
+    expected = model.apply({"params": quantize.materialize(names["stored"])}, inputs)
+    assert (names["logits"] == expected).all()
 
 
 def test_the_lines_for_a_users_own_code_run_and_prune():
@@ -72,9 +87,12 @@ def test_the_lines_for_a_users_own_code_run_and_prune():
 
 
 def test_every_flag_and_config_that_readme_names_exists():
-    before, lowrank = README.split("## Low rank", 1)
-    lowrank, after = lowrank.split("\n## ", 1)
-    for base, text in (("lottery", before + after), ("lowrank", lowrank)):
+    rest, own = README, {}
+    for base, heading in (("lowrank", "## Low rank"), ("compress", "## Deep compression")):
+        before, section = rest.split(heading, 1)
+        own[base], after = section.split("\n## ", 1)
+        rest = f"{before}\n## {after}"
+    for base, text in {**own, "lottery": rest}.items():
         keys = set(config.flatten(config.resolve(config.load(f"configs/{base}/base.py"))))
         named = set(re.findall(r"--config\.([a-z_.0-9]+)=", text))
         assert named

@@ -1,6 +1,3 @@
-import ast
-import shlex
-
 import pytest
 
 import msdnet
@@ -9,6 +6,7 @@ from experiment import data, optim
 from experiment.errors import UserError
 from msdnet import exits, main, spec
 from msdnet.networks import build
+from tests import configs
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "configs/msdnet"
@@ -91,16 +89,9 @@ def test_epochs_and_drops_are_the_papers(name):
     assert list(config["optimizer"]["drop_steps"]) == [drop * epoch for drop in drops]
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "base.py"])
+@pytest.mark.parametrize("name", configs.experiments("msdnet"))
 def test_the_commands_of_a_docstring_can_be_typed(name):
-    docstring = ast.get_docstring(ast.parse((FOLDER / name).read_text())) or ""
-    lines = docstring.replace("\\\n", " ").splitlines()
-    commands = [shlex.split(line) for line in lines if line.strip().startswith("python -m")]
-    assert commands
-    for words in commands:
-        assert words[:3] == ["python", "-m", "msdnet.main"]
-        config, _ = config_lib.parse(words[3:], main.STUDY.usage)
-        spec.from_config(config_lib.resolve(config))
+    configs.commands_can_be_typed("msdnet", name, main.STUDY)
 
 
 def test_a_key_that_no_network_has_is_refused():

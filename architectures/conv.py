@@ -36,7 +36,7 @@ class ConvN(nn.Module):
             for layer in (2 * module + 1, 2 * module + 2):
                 x = nn.relu(conv(channels, 3, name=f"conv{layer}")(x))
             x = layers.max_pool(x)
-        x = x.reshape((x.shape[0], -1))
+        x = layers.flatten(x)
         for name in ("fc1", "fc2"):
             x = nn.relu(dense(scaled(256, self.width), name=name)(x))
         return dense(self.classes, name="output")(x)

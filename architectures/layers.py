@@ -18,6 +18,8 @@ he = nn.initializers.he_normal()
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5
 
+TOO_SMALL = "the image is too small for its pooling layers: take larger ones or pad it (data.pad)"
+
 
 def conv(
     channels: int,
@@ -96,9 +98,23 @@ def global_average(x: jax.Array) -> jax.Array:
     Raises:
       ValueError: nothing is left of the image.
     """
+    return jnp.mean(_some(x), (1, 2))
+
+
+def flatten(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] → [B, H·W·C].
+
+    Raises:
+      ValueError: nothing is left of the image.
+    """
+    return _some(x).reshape((x.shape[0], -1))
+
+
+def _some(x: jax.Array) -> jax.Array:
+    """[B, H, W, C], of which something is left after pooling."""
     if not x.shape[1] * x.shape[2]:
-        raise ValueError("after the pooling layers no pixel is left")
-    return jnp.mean(x, (1, 2))
+        raise ValueError(TOO_SMALL)
+    return x
 
 
 def _larger(first: jax.Array, second: jax.Array) -> jax.Array:

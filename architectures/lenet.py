@@ -50,6 +50,6 @@ class LeNet5(nn.Module):
         for name, channels in (("conv1", 20), ("conv2", 50)):
             x = conv(scaled(channels, self.width), 5, padding="VALID", name=name)(x)
             x = layers.max_pool(nn.relu(x))
-        x = x.reshape((x.shape[0], -1))
+        x = layers.flatten(x)
         x = nn.relu(dense(scaled(500, self.width), name="fc1")(x))
         return dense(self.classes, name="output")(x)

@@ -244,6 +244,15 @@ def test_examples_that_a_model_cannot_take_are_a_users_error(name, shape):
         architectures.shapes(module, shape)
 
 
+@pytest.mark.parametrize(
+    ("name", "side"), [("lenet_5", 8), ("conv_6", 4), ("vgg_11", 8), ("student_net", 15)]
+)
+def test_images_of_which_no_pixel_would_be_left_are_said_to_be_too_small(name, side):
+    with pytest.raises(UserError, match=r"too small.*pad.*data\.pad") as caught:
+        architectures.shapes(build(section(name), 10), (side, side, 1))
+    assert "zero" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["conv_6", "resnet_20"])
 def test_what_is_not_an_image_is_a_users_error(name):
     for shape in [(40,), (28, 28)]:

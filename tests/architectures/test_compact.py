@@ -59,7 +59,7 @@ def test_shapes_and_multiply_adds_are_those_by_hand(shape, sides):
 
 def test_images_of_which_nothing_would_be_left_are_refused():
     assert shapes(StudentNet(classes=11), (16, 16, 1))
-    with pytest.raises(UserError, match="after the pooling layers no pixel is left"):
+    with pytest.raises(UserError, match="too small for its pooling layers"):
         shapes(StudentNet(classes=11), (15, 15, 1))
 
 

@@ -37,11 +37,14 @@ def make_planner(experiment: Experiment, variables: Any) -> Planner:
         dense, factorised = timed(path, candidate.method, candidate.rank)
         return factorised < dense
 
-    options = _options(experiment, variables, found, kernels, measure)
+    in_time = decompose.measure == "milliseconds"
+    counted = candidates.macs if in_time else measure
+    options = _options(experiment, variables, found, kernels, counted)
 
     def plan(point: Point) -> dict[str, Any]:
         if decompose.ranks == "budget":
             table = options(point.method)
+            table = timing.priced(found, table, measure) if in_time else table
             budget = int(point.share * sum(own[0].cost for own in table.values()))
             planned = planning.by_budget(table, budget, faster)
         else:

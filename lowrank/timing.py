@@ -3,7 +3,7 @@
 import functools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,11 @@ import numpy as np
 
 from architectures.surgery import Reached
 from lowrank import candidates
+from lowrank.candidates import DENSE
+from lowrank.ranks import Candidate
 
 BATCH = 128  # examples that layers are timed on
+TIMED = 12  # candidates of a layer and a method, at most, for budgets in time
 LEAST_SECONDS = 2e-3  # of a sample: shorter calls are repeated within it
 
 
@@ -46,9 +49,42 @@ def cost(reached: Reached, method: str, rank: Any) -> int:
     return round(1e9 * medians([layer(reached, method, rank)])[0])
 
 
+def priced(
+    reached: Mapping[str, Reached], table: Mapping[str, list[Candidate]], cost: candidates.CostFn
+) -> dict[str, list[Candidate]]:
+    """A table whose costs are multiply-adds, in times: of each layer and method at most `TIMED`.
+
+    A Tucker decomposition has up to 144 pairs of ranks, each compiled to be timed. Those are that
+    have the least error for their multiply-adds, from the cheapest to the dearest in steps of
+    about one ratio; and of these, candidates that take no less time than the dense layer go.
+    """
+    found = {}
+    for path, (dense, *options) in table.items():
+        whole = cost(reached[path], DENSE, None)
+        found[path] = [dense._replace(cost=whole)]
+        for method in dict.fromkeys(option.method for option in options):
+            for own in _spread([option for option in options if option.method == method]):
+                spent = cost(reached[path], method, own.rank)
+                found[path] += [own._replace(cost=spent)] if spent < whole else []
+    return found
+
+
+def _spread(options: list[Candidate]) -> list[Candidate]:
+    """At most `TIMED` of the candidates that none beats in cost and error, by cost."""
+    best: list[Candidate] = []
+    for option in sorted(options, key=lambda own: (own.cost, own.error)):
+        if not best or option.error < best[-1].error:
+            best.append(option)
+    if len(best) <= TIMED:
+        return best
+    budgets = np.geomspace(best[0].cost, best[-1].cost, TIMED)
+    places = np.searchsorted([own.cost for own in best], budgets, side="right") - 1
+    return [best[place] for place in sorted({0, len(best) - 1, *places.clip(0).tolist()})]
+
+
 def layers(reached: Reached, method: str, rank: Any) -> tuple[float, float]:
     """Seconds of a layer as it is, and under a method."""
-    calls = [layer(reached, candidates.DENSE, None), layer(reached, method, rank)]
+    calls = [layer(reached, DENSE, None), layer(reached, method, rank)]
     dense, factorised = medians(calls, repeats=15)
     return dense, factorised
 

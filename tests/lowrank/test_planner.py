@@ -125,6 +125,20 @@ def test_parameters_can_be_counted_instead_and_energy_needs_no_budget(monkeypatc
         assert entry == {"method": "svd", "rank": round(mean)}
 
 
+def test_a_budget_in_time_counts_times_and_takes_each_once(monkeypatch):
+    asked = []
+
+    def cost(reached, method, rank):
+        asked.append((reached.layer.path, method, rank))
+        return 1000 * reached.kernel[1] if method == candidates.DENSE else 10 * rank
+
+    monkeypatch.setitem(planner.planning.MEASURES, "milliseconds", cost)
+    monkeypatch.setattr(timing, "TIMED", 3)
+    found = _plan(Point("svd", 0.02), monkeypatch, measure="milliseconds")
+    assert len(asked) == len(set(asked)) <= 3 * (1 + timing.TIMED)
+    assert found["plan"].keys() == {"fc1", "fc2", "output"}
+
+
 def test_each_replicates_own_inputs_are_looked_at(monkeypatch):
     seen = {}
     original = candidates.of_layer

@@ -16,7 +16,10 @@ from experiment.interruption import Interruption
 from experiment.progress import Reporter
 from experiment.run import Run
 from experiment.streams import Streams
+from lowrank import factorization
 from lowrank.spec import LowRankSpec
+
+Shape = tuple[int, ...]
 
 
 class Experiment(NamedTuple):
@@ -33,7 +36,7 @@ class Experiment(NamedTuple):
 
 
 def reached(
-    spec: LowRankSpec, model: nn.Module, variables: Any, shape: tuple[int, ...]
+    spec: LowRankSpec, model: nn.Module, variables: Any, shape: Shape
 ) -> tuple[dict[str, surgery.Reached], dict[str, str]]:
     """Layers that may be decomposed; and path → why not, of the others that have weights.
 
@@ -51,6 +54,25 @@ def reached(
         elif layer.layer.groups != 1:
             refused[path] = f"it has {layer.layer.groups} groups"
     return {p: layer for p, layer in found.items() if p not in refused}, refused
+
+
+def check_seen(model: nn.Module, variables: Any, paths: tuple[str, ...], shape: Shape) -> None:
+    """Refuse layers that `svd_outputs` cannot decompose: what they are given is not known.
+
+    Args:
+      model: the network.
+      variables: arrays or shapes; nothing is computed.
+      paths: of the layers.
+      shape: of an example.
+
+    Raises:
+      UserError: a layer that is called more than once, or within a scan or vmap.
+    """
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    try:
+        jax.eval_shape(lambda v, x: factorization.rows(model, v, paths, x), variables, example)
+    except UserError as error:
+        raise UserError(f"svd_outputs: {error}, or name it in decompose.leave") from error
 
 
 def training_inputs(dataset: Dataset | Streams, count: int) -> jax.Array:

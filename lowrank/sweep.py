@@ -52,8 +52,11 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
     if spec.decompose.ranks == "budget":
         for point in spec.decompose.points:
             planning.check_budget(found, point.method, point.share, spec.decompose.measure)
-    if isinstance(dataset, Streams) and (spec.predict or "svd_outputs" in spec.decompose.methods):
+    looks = "svd_outputs" in spec.decompose.methods
+    if isinstance(dataset, Streams) and (spec.predict or looks):
         raise UserError("svd_outputs and predict look at images in memory: set data.stream=false")
+    if looks:
+        setup.check_seen(model, shapes, tuple(found), dataset.shape)
     for path in spec.predict:
         factorization.parameters(shapes, path)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}

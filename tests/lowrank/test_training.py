@@ -2,8 +2,11 @@
 
 import json
 import shutil
+from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,7 +17,7 @@ from experiment import data, trained
 from experiment.errors import UserError
 from experiment.interruption import Interrupted, Interruption
 from experiment.run import Run
-from lowrank import factorization, results, training
+from lowrank import factorization, results, sweep, training
 from lowrank.setup import Experiment
 from lowrank.training import make_objective
 from tests.lottery.small import assert_same_tree
@@ -322,6 +325,37 @@ def test_bad_sweeps_are_one_clear_line(methods, shares, said, tmp_path):
 def test_the_ranks_of_cp_are_chosen_by_budget_alone(tmp_path):
     with pytest.raises(UserError, match="ranks of 'cp' are chosen by budget alone"):
         small.run(tmp_path, "--config.decompose.ranks=vbmf", methods=("cp",))
+
+
+class Shared(nn.Module):
+    """Its second layer is called twice."""
+
+    classes: int
+    width: float = 1.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        twice = nn.Dense(8, name="twice")
+        x = nn.Dense(8, name="fc")(inputs.reshape((inputs.shape[0], -1)))
+        return nn.Dense(self.classes, name="output")(twice(nn.relu(twice(x))))
+
+
+def test_inputs_that_cannot_be_seen_are_said_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(architectures.MODELS, "shared", Shared)
+    named = "--config.model.name=shared"
+    with pytest.raises(UserError, match=r"'twice' is shared, by 2 calls.*decompose\.leave"):
+        small.run(tmp_path / "run", named, methods=BOTH)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(sweep, "sweep", _begun)
+    left = "--config.decompose.leave=('twice',)"
+    for methods, option in ((("svd",), ()), (BOTH, (left,))):
+        with pytest.raises(AssertionError, match="begun"):
+            small.run(tmp_path / methods[-1], named, *option, methods=methods)
+
+
+def _begun(experiment):
+    raise AssertionError("begun")
 
 
 def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):

@@ -5,6 +5,7 @@ A plan is path of a layer → `{"method": "tucker", "rank": [8, 8]}`, nested dic
 
 import functools
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,15 +43,19 @@ def factorize(
     Returns:
       `(apply, variables)`: `apply(variables, inputs, **kwargs)` as `model.apply`, and variables
       where each such layer has `{"STAGE": {"kernel": …}, …}` in place of its kernel. Both are to
-      be used together; as any others, they jit, vmap, shard, train, save and are pruned. Errors,
-      and whether the iterations of `cp` had converged, `decompose` says.
+      be used together; as any others, they jit, vmap, shard, train, save and are pruned. It warns
+      of iterations that stopped early, not under jit; `decompose` returns that, and errors.
 
     Raises:
       UserError: a path, method or rank that does not exist, a kernel that is not finite, inputs
         that are needed and lacking, `svd_outputs` of a layer that is called more than once. And
         `apply`, of a layer that is not a `Dense` or two-dimensional `Conv`, or has groups.
     """
-    changed, _ = decompose(variables, plan, collect(model, variables, plan, inputs, **kwargs), key)
+    seen = collect(model, variables, plan, inputs, **kwargs)
+    changed, found = decompose(variables, plan, seen, key)
+    for path, worth in found.items():
+        if not isinstance(worth.converged, jax.core.Tracer) and not worth.converged:
+            warnings.warn(f"layer {path!r}: {layers.STALLED}", stacklevel=2)
     return override(model, plan), changed
 
 

@@ -232,6 +232,19 @@ def test_the_key_reaches_each_layer_by_its_path():
     np.testing.assert_array_equal(more["params"]["c"]["first"]["kernel"], first)
 
 
+def test_iterations_that_stopped_early_are_said_where_that_is_known(monkeypatch):
+    plan = {"c": {"method": "svd", "rank": 2}, "d": {"method": "svd", "rank": 2}}
+    plain, found = factorization.decompose(_small(), plan)
+    worth = {**found, "c": found["c"]._replace(converged=jnp.asarray(False))}
+    monkeypatch.setattr(factorization, "decompose", lambda *args: (plain, worth))
+    with pytest.warns(UserWarning, match=f"^layer 'c': {layers.STALLED}$") as caught:
+        lowrank.factorize(SMALL, _small(), plan)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    worth["c"] = found["c"]._replace(converged=jnp.asarray(True))
+    lowrank.factorize(SMALL, _small(), plan)  # warnings are errors
+
+
 class TestOutputs:
     def test_inputs_of_the_layer_decide(self):
         x = _x(*IMAGES) * jnp.array([5.0, 0.1])[None, None, None]

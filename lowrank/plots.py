@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiment import figures
 from experiment.metrics import mean_and_spread
@@ -18,8 +19,9 @@ STYLES: dict[str, dict[str, Any]] = {
     "spatial": {"color": "#3a8f4d", "label": "spatial"},
     "tucker": {"color": "#d1622b", "label": "Tucker"},
     "cp": {"color": "#8a4fa3", "label": "CP"},
-    "any": {"color": "#222222", "label": "any method a layer"},
+    "any": {"color": "#222222", "label": "any method a layer", "ms": 6},
 }
+CROSSES = "; crosses: the same layers trained from their initialisation"
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 
 
@@ -35,44 +37,37 @@ COSTS: dict[str, Callable[[Network], float]] = {
     "time for 128 images / the original's": lambda network: _time(network, "128"),
     "time for 1 image / the original's": lambda network: _time(network, "1"),
 }
+TIMES = tuple(COSTS)[2:]  # what a clock says has no order that a line could follow
 
 
 def accuracy(run: Results, path: Path) -> tuple[Path, str]:
     """Test accuracy against multiply-adds, parameters and measured time."""
     figure, axes = figures.subplots(len(COSTS), width=3.4, height=3.6)
     for ax, (label, cost) in zip(axes, COSTS.items(), strict=True):
-        mean, spread = mean_and_spread(run.original.test)
-        ax.axhline(mean, color="black", lw=0.8, linestyle=":")
-        ax.errorbar(
-            cost(run.original),
-            mean,
-            spread,
-            color="black",
-            marker="D",
-            ms=3.5,
-            capsize=2,
-            label="original",
-        )
+        original = cost(run.original)
+        _one(ax, original, run.original, marker="D", ms=3.5, label="original")
+        ax.axhline(mean_and_spread(run.original.test)[0], color="black", lw=0.8, linestyle=":")
         if run.fine_tuned:
-            mean, spread = mean_and_spread(run.fine_tuned.test)
-            style: dict[str, Any] = {"marker": "D", "ms": 4, "mfc": "white", "capsize": 2}
-            style["label"] = "original, fine-tuned too"
-            ax.errorbar(cost(run.original), mean, spread, color="black", **style)
+            style: dict[str, Any] = {"marker": "D", "ms": 4, "mfc": "white"}
+            _one(ax, original, run.fine_tuned, label="original, fine-tuned too", **style)
         for method, points in run.by_method().items():
             points = sorted(points, key=cost)
             x = [cost(point) for point in points]
-            figures.band(ax, x, [p.test for p in points], marker="o", ms=3.5, **STYLES[method])
-            before = {**STYLES[method], "label": None, "linestyle": "--", "lw": 0.9}
-            figures.band(ax, x, [p.before for p in points], marker="o", ms=2.5, **before)
+            joined = len(x) > 1 and label not in TIMES
+            style = {"marker": "o", "ms": 3.5, **STYLES[method]}
+            _points(ax, x, [p.test for p in points], joined, **style)
+            style.update(label=None, linestyle="--", lw=0.9, ms=style["ms"] - 1, mfc="white")
+            _points(ax, x, [p.before for p in points], joined, bars=False, **style)
             _scratch(ax, points, cost, STYLES[method]["color"])
         ax.set_xlabel(label)
         ax.set_ylim(_floor(run), None)
     axes[0].set_ylabel("test accuracy")
     axes[0].legend(fontsize=7)
+    crosses = any(point.scratch for point in run.points)
     caption = (
-        "What is left after decomposing (dashed) and after fine-tuning (solid), against what a "
-        f"prediction costs; crosses: the same layers trained from their initialisation. {SPREAD} "
-        "Accuracies far below are cut off."
+        "What is left after decomposing (hollow) and after fine-tuning (filled), against what a "
+        f"prediction costs{CROSSES if crosses else ''}. Means over replicates; bands and bars are "
+        "one standard deviation. Accuracies far below are cut off."
     )
     return figures.save(figure, path), caption
 
@@ -111,7 +106,30 @@ def spectra(run: Results, path: Path) -> tuple[Path, str]:
     return figures.save(figure, path), caption
 
 
-def _scratch(ax: Any, points: list[Any], cost: Callable, color: str) -> None:
+def _one(ax: Axes, x: float, network: Network, **style: Any) -> None:
+    """A network that is not decomposed, in black."""
+    mean, spread = mean_and_spread(network.test)
+    ax.errorbar(x, mean, spread, color="black", capsize=2, linestyle="none", **style)
+
+
+def _points(
+    ax: Axes,
+    x: list[float],
+    values: list[list[float]],
+    joined: bool,
+    bars: bool = True,
+    **style: Any,
+) -> None:
+    """Means with their spread, in a band along a line or, each by itself, as bars if at all."""
+    if joined:
+        figures.band(ax, x, values, **style)
+        return
+    means, spreads = zip(*map(mean_and_spread, values), strict=True)
+    style.update(capsize=2, elinewidth=0.9, linestyle="none")
+    ax.errorbar(x, means, spreads if bars else None, **style)
+
+
+def _scratch(ax: Axes, points: list[Any], cost: Callable, color: str) -> None:
     own = [(cost(p), np.mean(p.scratch.test)) for p in points if p.scratch]
     if own:
         ax.plot(*zip(*own, strict=True), linestyle="none", marker="x", ms=5, color=color)

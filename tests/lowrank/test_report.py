@@ -3,8 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from experiment import figures
 from lowrank import plots, report
 from lowrank.layers import STALLED
 from lowrank.results import Factorised, Network, Results
@@ -105,6 +107,30 @@ def test_the_axes_are_what_their_labels_say():
     floor = plots._floor(made(POINT))
     assert floor < 0.8
     assert floor > 0.7
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_points_that_no_line_joins_have_bars(joined):
+    figure, (ax,) = figures.subplots()
+    plots._points(ax, [2.0, 1.0], [[0.8, 0.9], [0.7, 0.7]], joined, color="red", marker="o")
+    drawn = [line for line in ax.lines if line.get_linestyle() == "-"]
+    assert [len(line.get_xdata()) for line in drawn] == ([2] if joined else [])
+    assert len(ax.collections) == 1
+    if not joined:
+        (low, high) = ax.collections[0].get_segments()[0][:, 1]
+        np.testing.assert_allclose([low, high], [0.85 - 0.0707, 0.85 + 0.0707], atol=1e-4)
+    plots._points(ax, [3.0], [[0.5, 0.6]], False, bars=False)
+    assert len(ax.collections) == 1
+    plots.plt.close(figure)
+
+
+def test_a_method_with_one_point_shows_its_spread(monkeypatch, tmp_path):
+    joined = []
+    monkeypatch.setattr(plots, "_points", lambda ax, x, values, own, **_: joined.append(own))
+    plots.accuracy(made(POINT), tmp_path / "one.png")
+    assert joined == [False] * 8
+    plots.accuracy(made(POINT, dataclasses.replace(POINT, macs=9)), tmp_path / "two.png")
+    assert joined[8:] == [True] * 4 + [False] * 4
 
 
 @pytest.mark.parametrize("share", [0.5, 1e-5, 0.123456, 1.0])

@@ -45,7 +45,7 @@ def make_planner(experiment: Experiment, variables: Any) -> Planner:
         if decompose.ranks == "budget":
             table = options(point.method)
             table = timing.priced(found, table, measure) if in_time else table
-            budget = int(point.share * sum(own[0].cost for own in table.values()))
+            budget = planning.budget_of(table, point.share, point.method, decompose.measure)
             planned = planning.by_budget(table, budget, faster)
         else:
             rule = decompose.rule(point.share)

@@ -55,16 +55,36 @@ def check_budget(reached: Mapping[str, Reached], method: str, share: float, meas
         return
     cost = MEASURES[measure]
     dense = {path: cost(layer, DENSE, None) for path, layer in reached.items()}
-    budget = int(share * sum(dense.values()))
     least = 0
     for path, layer in reached.items():
         ones = [candidates.of_rank_one(layer, name) for name in names(layer, method)]
         least += min(dense[path], *(cost(layer, *one) for one in ones))
+    _reachable(share, sum(dense.values()), least, method, measure)
+
+
+def budget_of(table: Table, share: float, method: str, measure: str) -> int:
+    """A share of the dense layers' cost, in the table's units.
+
+    Raises:
+      UserError: it is below the cheapest choice.
+    """
+    least = sum(min(option.cost for option in options) for options in table.values())
+    whole = sum(options[0].cost for options in table.values())
+    return _reachable(share, whole, least, method, measure)
+
+
+def _reachable(share: float, whole: int, least: int, method: str, measure: str) -> int:
+    """The budget, if it is not below the least cost."""
+    budget = int(share * whole)
     if budget < least:
+        timed = measure == "milliseconds"
+        said, least_said = (f"{n / 1e6:.4g}" if timed else f"{n:,}" for n in (budget, least))
+        how = "at its fastest on this machine" if timed else "at rank 1 everywhere"
         raise UserError(
-            f"decompose.shares: {share:g} of the dense layers' {measure} is {budget:,}, below "
-            f"{least:,}, what {method} costs at rank 1 everywhere"
+            f"decompose.shares: {share:g} of the dense layers' {measure} is {said}, below "
+            f"{least_said}, what {method} costs {how}"
         )
+    return budget
 
 
 def by_budget(table: Table, budget: int, faster: Faster) -> Planned:

@@ -104,3 +104,14 @@ def test_a_budget_below_rank_one_everywhere_is_refused_beforehand():
     pair = {"conv": conv()}  # one channel between is cheaper than a window with one output
     least = candidates.macs(conv(), "spatial", 1) / candidates.macs(conv(), DENSE, None)
     planning.check_budget(pair, planning.JOINT, least * 1.001, "macs")
+
+
+def test_a_budget_in_time_that_is_not_reached_is_said_in_milliseconds():
+    table = {"a": [Candidate(DENSE, 0, 3_000_000, 0.0), Candidate("svd", 1, 1_500_000, 0.5)]}
+    table["b"] = [Candidate(DENSE, 0, 1_000_000, 0.0)]
+    assert planning.budget_of(table, 0.625, "svd", "milliseconds") == 2_500_000
+    said = r"decompose.shares: 0.6 of the dense layers' milliseconds is 2.4, below 2.5, what svd"
+    with pytest.raises(UserError, match=said):
+        planning.budget_of(table, 0.6, "svd", "milliseconds")
+    with pytest.raises(UserError, match=r"macs is 2,400,000, below 2,500,000, what svd costs at"):
+        planning.budget_of(table, 0.6, "svd", "macs")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from architectures import surgery
+from experiment import processes
 from lowrank import candidates, factorization, planning, setup, timing
 from lowrank.candidates import DENSE
 from lowrank.factorization import Plan
@@ -73,6 +74,7 @@ def _options(
         for path, layer in found.items():
             names = planning.names(layer, method)
             for name in names:
+                _look(experiment, method)
                 if (path, name) not in known:
                     inputs = seen.get(path)
                     own = candidates.of_layer(layer, kernels[path], (name,), measure, inputs)
@@ -82,6 +84,12 @@ def _options(
         return table
 
     return options
+
+
+def _look(experiment: Experiment, method: str) -> None:
+    """Leave if asked to: a plan takes minutes. Several processes agree on that at a step alone."""
+    if processes.count() == 1 and experiment.interruption.reached():
+        raise experiment.interruption.stop(f"the unit before the plans of {method}")
 
 
 def _layer_row(

@@ -1,13 +1,16 @@
 """The plans of a run: which kernels, costs and times they are made of. Nothing is timed."""
 
 import functools
+import signal
 
 import jax
 import numpy as np
+import pytest
 
 import architectures
 from experiment import config as config_lib
 from experiment import data
+from experiment.interruption import PREEMPTED, Interrupted, Interruption
 from lowrank import candidates, planner, ranks, spec, timing
 from lowrank.setup import Experiment
 from lowrank.spec import Point
@@ -39,9 +42,13 @@ def _plan(point, monkeypatch, slow=(), **decompose):
         "layers",
         lambda reached, method, rank: (1e-3, 2e-3 if reached.layer.path in slow else 0.5e-3),
     )
-    nothing = dict.fromkeys(set(Experiment._fields) - {"spec", "model", "dataset"})
-    experiment = Experiment(spec=checked, model=model, dataset=dataset, **nothing)
+    experiment = _experiment(spec=checked, model=model, dataset=dataset)
     return planner.make_planner(experiment, variables)(point)
+
+
+def _experiment(**parts):
+    given = {"interruption": Interruption(), **parts}
+    return Experiment(**{**dict.fromkeys(Experiment._fields), **given})
 
 
 def _macs(shape, rank):
@@ -171,7 +178,7 @@ def test_a_methods_candidates_are_found_once_for_all_sweeps(monkeypatch):
 
     monkeypatch.setattr(candidates, "of_layer", of_layer)
     found = {"conv": conv(), "fc": dense()}
-    options = planner._options(None, None, found, dict.fromkeys(found), candidates.macs)
+    options = planner._options(_experiment(), None, found, dict.fromkeys(found), candidates.macs)
     for method, own in (
         ("tucker", ["tucker"]),
         ("any", ["svd", "spatial", "tucker", "cp"]),
@@ -181,3 +188,19 @@ def test_a_methods_candidates_are_found_once_for_all_sweeps(monkeypatch):
         assert [option.method for option in table["conv"]] == [candidates.DENSE, *own]
         assert [option.method for option in table["fc"]] == [candidates.DENSE, "svd"]
     assert len(asked) == len(set(asked)) == 5
+
+
+def test_asked_to_stop_a_plan_is_given_up_between_two_layers(monkeypatch):
+    asked = Interruption()
+
+    def of_layer(reached, *rest):
+        asked._ask(signal.SIGTERM, None)
+        return [ranks.Candidate(candidates.DENSE, 0, 9, 0.0)]
+
+    monkeypatch.setattr(candidates, "of_layer", of_layer)
+    found = {"a": dense(), "b": dense()}
+    experiment = _experiment(interruption=asked)
+    options = planner._options(experiment, None, found, dict.fromkeys(found), candidates.macs)
+    with pytest.raises(Interrupted, match="saved at the unit before the plans of svd") as stopped:
+        options("svd")
+    assert stopped.value.code == PREEMPTED

@@ -166,7 +166,7 @@ def test_the_same_command_shows_it_again_and_more_shares_extend_it(finished):
 
 def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
     looks = iter(range(1000))
-    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 9)
+    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 12)
     with pytest.raises(Interrupted, match=r"saved at sweep/svd-0\.5, step 20"):
         small.run(tmp_path / "run")
     monkeypatch.undo()

@@ -6,7 +6,7 @@ r"""How few multiply-adds do dense layers need? LeNet-300-100 on Fashion-MNIST.
 
 As `lenet5_fashion_mnist.py`, by SVD of the weights and of the outputs, with each plan also trained
 from its decomposed initialisation; and how well a share of the first layer's weights predicts the
-rest.
+rest. 6 min 4 s on two shared cores.
 Sources: Khodak et al., arXiv:2105.01029 (spectral initialisation); Denil et al., arXiv:1306.0543.
 """
 

@@ -54,7 +54,10 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
             planning.check_budget(found, point.method, point.share, spec.decompose.measure)
     looks = "svd_outputs" in spec.decompose.methods
     if isinstance(dataset, Streams) and (spec.predict or looks):
-        raise UserError("svd_outputs and predict look at images in memory: set data.stream=false")
+        raise UserError(
+            "svd_outputs and predict look at images in memory: set data.stream=false, or leave "
+            "them out (decompose.methods, predict)"
+        )
     if looks:
         setup.check_seen(model, shapes, tuple(found), dataset.shape)
     for path in spec.predict:

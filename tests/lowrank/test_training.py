@@ -20,6 +20,7 @@ from experiment.run import Run
 from lowrank import factorization, results, sweep, training
 from lowrank.setup import Experiment
 from lowrank.training import make_objective
+from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
 from tests.lowrank import small
 
@@ -325,6 +326,22 @@ def test_bad_sweeps_are_one_clear_line(methods, shares, said, tmp_path):
 def test_the_ranks_of_cp_are_chosen_by_budget_alone(tmp_path):
     with pytest.raises(UserError, match="ranks of 'cp' are chosen by budget alone"):
         small.run(tmp_path, "--config.decompose.ranks=vbmf", methods=("cp",))
+
+
+def test_what_looks_at_images_takes_no_stream(tmp_path):
+    stream = [
+        "--config.data.name=tiny_digits",
+        "--config.data.source=tfds",
+        f"--config.data.dir={ROOT / 'tests/fixtures/tfds'}",
+        "--config.data.stream=true",
+        "--config.data.validation_examples=20",
+        "--config.train.batch_size=16",
+    ]
+    for methods, predict in ((BOTH, ()), (("svd",), ("fc1",))):
+        with pytest.raises(UserError, match="stream=false, or leave them out") as caught:
+            small.run(tmp_path / "run", *stream, methods=methods, predict=predict)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 class Shared(nn.Module):

@@ -1,6 +1,7 @@
 """Candidates' errors and costs, against the decompositions and layers themselves."""
 
 import functools
+import itertools
 import math
 
 import jax
@@ -48,7 +49,7 @@ def actual(reached, stack, name, rank, inputs=None):
 
 @pytest.mark.parametrize("name", ["svd", "spatial"])
 def test_errors_of_closed_forms_are_those_of_the_decompositions(name):
-    reached, stack = conv(), kernels(KERNEL)
+    reached, stack = conv(), kernels(KERNEL, 3)
     for option in candidates.of_layer(
         reached, stack, (name,), lambda *_: 0 if _[1] != DENSE else 1
     ):
@@ -117,6 +118,8 @@ def test_the_layer_as_it_is_comes_first_and_the_rest_costs_less():
     assert found[0] == ranks.Candidate(DENSE, 0, candidates.macs(reached, DENSE, None), 0.0)
     assert {option.method for option in found} == {DENSE, "svd", "tucker"}
     assert all(option.cost < found[0].cost for option in found[1:])
+    square = candidates.of_layer(dense((4, 4)), kernels((4, 4)), ("svd",), candidates.macs)
+    assert [option.rank for option in square] == [0, 1]  # rank 2 costs as much as the layer
     params = {"kernel": jax.ShapeDtypeStruct(KERNEL, jnp.float32)}
     image = jax.ShapeDtypeStruct((1, 7, 7, 4), jnp.float32)
     compute = lambda p, x: surgery.compute(reached.layer, p, x)  # noqa: E731
@@ -141,6 +144,8 @@ def test_ladders_go_from_one_to_the_full_rank():
     assert long[0] == 1
     assert long[-1] == 500
     assert len(long) == candidates.RANKS
+    assert all(1.4 < more / less < 2.1 for less, more in itertools.pairwise(long))
+    assert len(candidates.ladder(candidates.RANKS + 1)) <= candidates.RANKS
     assert candidates.ladder((2, 3)) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
 
 
@@ -167,9 +172,9 @@ def test_a_rule_sees_every_replicates_matrices_and_its_mean_counts():
 
     def rule(matrix):
         seen.append(matrix.shape)
-        return len(seen)
+        return len(seen) ** 2
 
-    assert candidates.rank_by_rule(stack, "tucker", rule) == (2, 5)
+    assert candidates.rank_by_rule(stack, "tucker", rule) == (5, 26)  # 14 / 3, 77 / 3
     assert seen == [(4, 36)] * 3 + [(6, 24)] * 3
     assert candidates.rank_by_rule(stack, "svd", lambda matrix: 0) == 1
     assert candidates.rank_by_rule(stack, "spatial", lambda matrix: matrix.shape[0]) == 12

@@ -47,10 +47,15 @@ def test_what_the_budget_needs_stays_though_it_is_not_faster():
         "b": {"method": "svd", "rank": 4},
     }
     assert set(found.needed) == {"a", "b"}
-    found = planning.by_budget(TABLE, 70, lambda path, c: path == "a")
-    assert found.plan["a"]["method"] == "svd"
-    assert found.slow == ["b"]
-    assert "b" not in found.plan
+    only_a = lambda path, c: path == "a"  # noqa: E731
+    svd = {"method": "svd", "rank": 1}  # with b dense it is 70
+    assert planning.by_budget(TABLE, 70, only_a) == planning.Planned({"a": svd}, ["b"], [])
+    assert planning.by_budget(TABLE, 69, only_a).needed == ["b"]
+
+
+def test_a_layer_that_the_budget_needs_is_not_kept_at_the_lower_rank_that_was_tried():
+    found = planning.by_budget(TABLE, 90, lambda path, c: False)
+    assert found == planning.Planned({"a": {"method": "tucker", "rank": [2, 3]}}, [], ["a"])
 
 
 def test_a_candidate_is_timed_before_it_is_taken():
@@ -71,9 +76,14 @@ def test_a_rule_chooses_ranks_and_leaves_what_would_cost_more():
         "fc": {"method": "svd", "rank": 2},
     }
     assert plan(lambda matrix: min(matrix.shape)).plan == {}
+    reached["fc"] = dense((4, 4))
+    stacks["fc"] = kernels((4, 4))
+    assert "fc" not in plan(lambda matrix: 2).plan  # 4 * 2 + 2 * 4 are its own 16
     found = plan(lambda matrix: 1, lambda path, c: path == "fc", "svd")
     assert found.plan == {"fc": {"method": "svd", "rank": 1}}
     assert found.slow == ["conv"]
+    found = plan(lambda matrix: 3, lambda path, c: (c.method, c.rank) != ("tucker", (3, 3)))
+    assert (list(found.plan), found.slow) == ([], ["conv"])
 
 
 def test_a_sweep_is_by_its_method_and_by_svd_where_a_layer_lacks_it():

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -87,6 +88,7 @@ def test_what_was_left_slow_needed_stalled_or_not_reached_is_said():
     assert said[1] == "tucker-0.5: c: factorised though not faster, as the budget needs it"
     assert said[2] == f"tucker-0.5: d: {STALLED}"
     assert said[3] == "e: it has 8 groups"
+    assert report._remarks(made(POINT, marked)) == said[:3]
 
 
 def test_points_of_a_method_lie_from_the_cheapest_on():
@@ -104,9 +106,58 @@ def test_the_axes_are_what_their_labels_say():
         "time for 128 images / the original's": 0.25,
         "time for 1 image / the original's": 0.5,
     }
-    floor = plots._floor(made(POINT))
-    assert floor < 0.8
-    assert floor > 0.7
+    assert 0.7 < plots._floor(made(POINT)) < 0.8
+    worse = dataclasses.replace(ORIGINAL, test=[0.6, 0.7])
+    assert plots._floor(dataclasses.replace(made(POINT), fine_tuned=worse)) < 0.6
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of figures, none of which is saved."""
+    found = []
+
+    def save(figure, path):
+        found.extend(figure.axes)
+        plt.close(figure)
+
+    monkeypatch.setattr(figures, "save", save)
+    return found
+
+
+def test_curves_are_means_before_and_after_with_bands_over_replicates(drawn):
+    control = dataclasses.replace(ORIGINAL, test=[0.6, 0.8])
+    other = dataclasses.replace(
+        POINT, macs=4000, parameters=1000, before=[0.4, 0.4], test=[0.6, 0.8], scratch=control
+    )
+    plots.accuracy(made(other, POINT), Path("nowhere"))
+    by_macs, by_parameters, *_ = drawn
+    for axes, costs in ((by_macs, (2050e-6, 4000e-6)), (by_parameters, (1.5, 1.0))):
+        curves = {
+            (line.get_linestyle(), line.get_marker()): dict(line.get_xydata().tolist())
+            for line in axes.lines
+        }
+        assert curves["--", "o"] == pytest.approx(dict(zip(costs, (0.5, 0.4), strict=True)))
+        assert curves["-", "o"] == pytest.approx(dict(zip(costs, (0.85, 0.7), strict=True)))
+        assert list(curves["-", "o"]) == sorted(costs)
+        assert curves["None", "x"] == pytest.approx({costs[1]: 0.7})
+        ends = [own.get_paths()[0].get_extents().intervaly for own in axes.collections]
+        spread = 0.02**0.5  # of 0.6 and 0.8
+        assert any(low == pytest.approx(0.7 - spread) for low, _ in ends)
+        original, tuned = (own.lines[0].get_xydata().tolist() for own in axes.containers)
+        (cost, before), (same, after) = *original, *tuned
+        assert (same, before, after) == (cost, 0.9, 0.95)
+
+
+def test_spectra_are_means_over_replicates_with_the_ranks_that_svd_was_given(drawn, monkeypatch):
+    kernels = {"fc": np.stack([np.diag([2.0, 1.0]), np.diag([1.0, 4.0])])}
+    monkeypatch.setattr(Results, "kernels", lambda run: kernels)
+    other = dataclasses.replace(
+        POINT, point=Point("svd", 0.5), plan={"fc": {"method": "svd", "rank": 1}}
+    )
+    plots.spectra(made(other, POINT), Path("nowhere"))
+    curve, *ranks = drawn[0].lines
+    assert curve.get_xydata().tolist() == [[1, 1], [2, 0.375]]
+    assert [line.get_xdata() for line in ranks] == [[1, 1]]
 
 
 @pytest.mark.parametrize("joined", [True, False])

@@ -5,8 +5,6 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from experiment import config as config_lib
 from experiment import figures
 from experiment.checkpoint import write_atomically
@@ -18,12 +16,12 @@ from lowrank.layers import STALLED
 from lowrank.results import Factorised, Results
 
 NOTE = (
-    "Accuracies are mean ± sample standard deviation over {replicates} replicates, on the test "
-    "split, of the last step. Multiply-adds are those of convolutions and linear layers, for one "
-    "image, from the traced computation; parameters are counted in the trees. Milliseconds are "
-    "medians of calls that took turns with the original's, on this run's machine. A plan is the "
-    "same for all replicates. A layer's relative error is that of its kernel (Frobenius norm), for "
-    "svd_outputs that of its outputs on training images."
+    "Accuracies and errors are mean ± sample standard deviation over {replicates} replicates, "
+    "accuracies those on the test split, of the last step. Multiply-adds are those of convolutions "
+    "and linear layers, for one image, from the traced computation; parameters are counted in the "
+    "trees. Milliseconds are medians of calls that took turns with the original's, on this run's "
+    "machine. A plan is the same for all replicates. A layer's relative error is that of its "
+    "kernel (Frobenius norm), for svd_outputs that of its outputs on training images."
 )
 
 
@@ -111,7 +109,7 @@ def _layer_table(point: Factorised) -> Rows:
     for own in point.layers:
         dense = own["method"] == DENSE
         rank = "" if dense else str(own["rank"]).strip("[]")
-        error = "" if dense else f"{np.mean(point.errors[own['path']]):.4f}"
+        error = "" if dense else plus_minus(point.errors[own["path"]], 4)
         row = [own["path"], "×".join(map(str, own["shape"])), own["method"], rank, error]
         for key, form in (("parameters", ","), ("macs", ","), ("milliseconds", ".3f")):
             before, after = (format(value, form) for value in own[key])

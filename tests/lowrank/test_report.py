@@ -73,7 +73,7 @@ def test_times_are_the_originals_then_its_own():
 def test_a_layer_is_shown_before_and_after():
     _, rows = report._layer_table(POINT)
     arrows = ["1,000 → 100", "4,000 → 2,000", "2.000 → 0.500"]
-    assert rows[0] == ["conv", "3×3×8×16", "tucker", "2, 3", "0.5000", *arrows]
+    assert rows[0] == ["conv", "3×3×8×16", "tucker", "2, 3", "0.5000±0.3536", *arrows]
     assert rows[1] == ["fc", "10×5", "dense", "", "", "50", "50", "0.100"]
 
 

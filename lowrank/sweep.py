@@ -3,7 +3,7 @@
 # R replicates
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -172,12 +172,10 @@ def factorised(
     before = shared.accuracies(experiment, compiled, start)
     end = training.train(experiment, compiled, unit, steps, optimizer, start)
     measured = training.measure(experiment, network, compiled, end)
-    errors = {path: [float(own[path].error) for own in found] for path in plan}
-    stalled = [path for path in plan if not all(bool(own[path].converged) for own in found)]
-    for path in stalled:
+    factors = quality(plan, found)
+    for path in factors["stalled"]:
         experiment.reporter.say(f"{name}: {path}: {layers.STALLED}")
-    metadata = {**measured, "before": before, "errors": errors, "stalled": stalled}
-    unit.finish({"variables": end}, metadata)
+    unit.finish({"variables": end}, {**measured, "before": before, **factors})
     accuracy = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
     experiment.reporter.end(f"{measured['macs']:,} multiply-adds, test accuracy {accuracy}")
 
@@ -198,3 +196,11 @@ def decomposed(
         trees.append(jax.tree.map(np.asarray, tree))
         found.append(worth)
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees), found
+
+
+def quality(plan: Plan, found: Sequence[Mapping[str, layers.Decomposed]]) -> dict[str, Any]:
+    """What results say of factors: path → errors [R]; paths of which a replicate's have stalled."""
+    return {
+        "errors": {path: [float(own[path].error) for own in found] for path in plan},
+        "stalled": [path for path in plan if not all(own[path].converged for own in found)],
+    }

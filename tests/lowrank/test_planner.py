@@ -163,6 +163,9 @@ def test_each_replicates_own_inputs_are_looked_at(monkeypatch):
         assert inputs.shape == (R, planner.SEEN, kernels.shape[1])
     first = [x.reshape(planner.SEEN, -1) for x in seen["fc1"][2]]
     np.testing.assert_array_equal(*first)  # the images
+    dataset = _parts()[2]
+    images = data.normalize(dataset, dataset.train.images[: planner.SEEN])
+    np.testing.assert_allclose(first[0], images.reshape(planner.SEEN, -1), atol=1e-6)
     hidden = np.maximum(first[0] @ params["fc1"]["kernel"][1] + params["fc1"]["bias"][1], 0)
     np.testing.assert_allclose(seen["fc2"][2][1], hidden, rtol=1e-3, atol=1e-3)
 

@@ -1,5 +1,6 @@
 """The command, end to end, on a tiny network: units, plans, report, errors, continuing."""
 
+import itertools
 import json
 import shutil
 from typing import Any
@@ -13,11 +14,14 @@ import pytest
 import architectures
 from architectures import surgery
 from architectures.macs import multiply_adds
-from experiment import data, trained
+from experiment import config as config_lib
+from experiment import data, figures, trained
 from experiment.errors import UserError
 from experiment.interruption import Interrupted, Interruption
 from experiment.run import Run
-from lowrank import factorization, results, sweep, training
+from lowrank import factorization, report, results, spec, sweep, training
+from lowrank.layers import Decomposed
+from lowrank.planner import SEEN
 from lowrank.setup import Experiment
 from lowrank.training import make_objective
 from tests.conftest import ROOT
@@ -46,6 +50,16 @@ def test_every_point_has_a_plan_a_sweep_and_a_control(finished):
     assert "scratch" in page
 
 
+def test_the_page_has_each_table_under_its_heading(finished):
+    folder, _ = finished
+    run, page = results.read(folder), (folder / "report.html").read_text()
+    tables = {f"Layers of {own.point.name}": report._layer_table(own) for own in run.points}
+    tables |= {"Networks": report._network_table(run), "Measured times": report._time_table(run)}
+    for heading, rows in tables.items():
+        assert f"<h2>{heading}</h2>{figures.table(*rows)}" in page
+    assert "over 2 replicates" in page
+
+
 def test_costs_and_accuracies_are_those_of_the_saved_networks(finished):
     folder, _ = finished
     run = results.read(folder)
@@ -72,16 +86,19 @@ def test_before_fine_tuning_it_is_the_decomposed_original(finished):
     model = architectures.build(run.config, 10)
     dataset = data.load(run.config)
     inputs = data.normalize(dataset, jax.numpy.asarray(dataset.test.images))
-    (point, _) = run.points
+    looked_at = data.normalize(dataset, jax.numpy.asarray(dataset.train.images[:SEEN]))
     original = results.load(folder, "original")
-    for r in range(2):
+    assert [point.point.method for point in run.points] == list(BOTH)
+    for point, r in itertools.product(run.points, range(2)):
         own = jax.tree.map(lambda leaf, r=r: jax.numpy.asarray(leaf[r]), original)
-        apply, changed = factorization.factorize(model, own, point.plan)
+        apply, changed = factorization.factorize(model, own, point.plan, looked_at)
         right = np.asarray(apply(changed, inputs)).argmax(-1) == dataset.test.labels
         assert right.mean() == pytest.approx(point.before[r], abs=1e-6)
         kernel = own["params"]["fc1"]["kernel"]
-        found = factorization.reconstruct(changed, "fc1", point.plan["fc1"])
-        error = np.linalg.norm(kernel - found) / np.linalg.norm(kernel)
+        difference = kernel - factorization.reconstruct(changed, "fc1", point.plan["fc1"])
+        if point.point.method == "svd_outputs":  # errors are of its layer's outputs
+            difference, kernel = (looked_at.reshape(SEEN, -1) @ w for w in (difference, kernel))
+        error = np.linalg.norm(difference) / np.linalg.norm(kernel)
         assert point.errors["fc1"][r] == pytest.approx(error, abs=1e-5)
 
 
@@ -93,6 +110,12 @@ def test_fine_tuning_trains_and_the_control_starts_anew(finished):
     assert svd.scratch is not None
     assert svd.scratch.macs == svd.macs
     assert svd.scratch.test != svd.test
+
+
+def test_the_kernels_of_a_run_are_the_originals(finished):
+    params = results.load(finished[0], "original")["params"]
+    for path, kernels in results.read(finished[0]).kernels().items():
+        np.testing.assert_array_equal(kernels, params[path]["kernel"])
 
 
 def test_each_network_is_trained_for_its_own_steps(finished):
@@ -109,6 +132,33 @@ def test_each_network_is_trained_for_its_own_steps(finished):
     }
 
 
+def test_rows_are_of_all_splits_and_end_with_the_accuracy_of_the_tables(finished):
+    folder, _ = finished
+    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    for point in results.read(folder).points:
+        own = [row for row in rows if row["unit"] == f"sweep/{point.point.name}"]
+        assert {row["parameters"] for row in own} == {point.parameters}
+        for split in ("train", "validation"):
+            assert [row["step"] for row in own if row["split"] == split] == [20, 20, 40, 40]
+        last = [row["accuracy"] for row in own if row["split"] == "test" and row["at"] == "end"]
+        assert last == pytest.approx(point.test)
+
+
+def test_each_network_is_trained_by_its_own_optimiser(finished):
+    """Biases begin at 0, and Adam moves them by about a learning rate a step at most."""
+    folder, _ = finished
+
+    def biases(unit):
+        params = results.load(folder, unit)["params"]
+        return np.concatenate([layer["bias"] for layer in params.values()], -1)
+
+    original = biases("original")
+    for unit in ("fine_tuned", *(f"sweep/{point}-0.5" for point in BOTH)):
+        assert np.abs(biases(unit) - original).max() < 0.01  # 40 steps, 3e-4 that falls to 0
+    for unit in ("original", *(f"scratch/{point}-0.5" for point in BOTH)):
+        assert np.abs(biases(unit)).max() > 0.03  # 120 steps, 1.2e-3
+
+
 def test_a_control_begins_with_the_initialisation_decomposed(finished):
     folder, _ = finished
     for point in BOTH:
@@ -119,11 +169,12 @@ def test_a_control_begins_with_the_initialisation_decomposed(finished):
         assert control["stalled"] == tuned["stalled"] == []
 
 
-def test_times_are_of_both_networks_in_both_sizes(finished, monkeypatch):
+def test_times_are_of_the_original_then_the_network_in_both_sizes(finished, monkeypatch):
     asked = []
 
     def medians(calls):
-        asked.append([call().shape for call in calls])
+        found = [call() for call in calls]
+        asked.append([(own.shape, bool(np.any(own))) for own in found])
         return [1.0, 2.0][: len(calls)]
 
     monkeypatch.setattr(training.timing, "medians", medians)
@@ -131,13 +182,13 @@ def test_times_are_of_both_networks_in_both_sizes(finished, monkeypatch):
     dataset = data.load(run.config)
     model = architectures.build(run.config, 10)
     (point, _) = run.points
-    own = jax.tree.map(lambda leaf: leaf[0], results.load(finished[0], "sweep/svd-0.5"))
+    own = jax.tree.map(lambda leaf: 0 * leaf[0], results.load(finished[0], "sweep/svd-0.5"))
     network = surgery.Network(model.init, factorization.override(model, point.plan))
     nothing = dict.fromkeys(set(Experiment._fields) - {"model", "dataset"})
     experiment = Experiment(model=model, dataset=dataset, **nothing)
     found = training._latency(experiment, network, own)
     assert found == {"1": [1e3, 2e3], "128": [1e3, 2e3]}
-    assert asked == [[(1, 10)] * 2, [(128, 10)] * 2]
+    assert asked == [[((batch, 10), True), ((batch, 10), False)] for batch in (1, 128)]
     assert training._latency(experiment, model, own)["1"] == [1e3, 1e3]
 
 
@@ -162,6 +213,8 @@ def test_the_same_command_shows_it_again_and_more_shares_extend_it(finished):
     assert (folder / "metrics.jsonl").read_bytes() == before
     more = small.run(folder, SCRATCH, shares=(0.5, 0.2))
     assert "svd-0.2" in more
+    names = [point.point.name for point in results.read(folder).points]
+    assert names == ["svd-0.5", "svd-0.2", "svd_outputs-0.5"]
     assert (folder / "metrics.jsonl").read_bytes().startswith(before)
 
 
@@ -174,6 +227,8 @@ def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, 
     small.run(tmp_path / "run")
     for unit in ("original", "sweep/svd-0.5"):
         assert_same_tree(*(results.load(path, unit) for path in (tmp_path / "run", finished[0])))
+    continued, whole = (results.read(path).points[0] for path in (tmp_path / "run", finished[0]))
+    assert (continued.before, continued.test) == (whole.before, whole.test)
 
 
 def test_a_network_may_come_from_another_run_or_from_a_file(finished, tmp_path):
@@ -261,6 +316,25 @@ def test_frobenius_decay_is_half_the_squares_of_what_the_factors_make_up():
     )
     left, right = (changed["params"]["fc1"][part]["kernel"] for part in ("left", "right"))
     assert float(decayed - plain) == pytest.approx(0.125 * float(np.sum((left @ right) ** 2)), 1e-3)
+
+
+def test_a_layer_is_stalled_where_any_replicates_factors_are():
+    found = [
+        {"a": Decomposed((), 0.25, True), "b": Decomposed((), 0.5, True)},
+        {"a": Decomposed((), 0.75, False), "b": Decomposed((), 0.5, True)},
+    ]
+    quality = sweep.quality({"a": {}, "b": {}}, found)
+    assert quality == {"errors": {"a": [0.25, 0.75], "b": [0.5, 0.5]}, "stalled": ["a"]}
+
+
+@pytest.mark.parametrize("sizes", [(100, 50), (50, 100)])
+def test_devices_share_the_batches_of_training_and_of_fine_tuning(sizes):
+    config = config_lib.resolve(config_lib.load("configs/lowrank/digits.py"))
+    config["replicates"] = 1
+    for name, size in zip(("train", "fine_tune"), sizes, strict=True):
+        config[name]["batch_size"] = size
+    found = sweep._mesh(spec.from_config(config), {"train": 1000, "validation": 0, "test": 100})
+    assert dict(found.shape) == {"replicate": 1, "data": 2}  # of four; 100 would do with all
 
 
 def test_a_source_that_is_not_there_is_said_before_there_is_a_folder(finished, tmp_path):

@@ -85,6 +85,7 @@ def read(workdir: str | Path) -> Results:
     if not run.unit("original").done:
         raise UserError(f"{folder} has no finished network yet")
     points = [spec.point_of(unit) for unit in run.units() if unit.startswith("sweep/")]
+    points = [point for point in points if run.unit(spec.plan_name(point)).done]  # else: made again
     order = [*METHODS["Conv"], JOINT]
     points.sort(key=lambda point: (order.index(point.method), -point.share))
     found = [_point(run, point) for point in points]

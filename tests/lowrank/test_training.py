@@ -206,6 +206,14 @@ def test_a_plan_that_is_lost_takes_its_networks_with_it(finished, tmp_path):
     assert "svd_outputs-0.5 is lost" not in log
 
 
+def test_a_network_whose_plan_is_lost_is_not_shown(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    plan = folder / "checkpoints/plans/svd-0.5/final"
+    plan.rename(plan.with_name("final.damaged-1"))
+    assert [point.point.name for point in results.read(folder).points] == ["svd_outputs-0.5"]
+
+
 def test_the_same_command_shows_it_again_and_more_shares_extend_it(finished):
     folder, printed = finished
     before = (folder / "metrics.jsonl").read_bytes()

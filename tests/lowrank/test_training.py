@@ -1,5 +1,6 @@
 """The command, end to end, on a tiny network: units, plans, report, errors, continuing."""
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -19,7 +20,7 @@ from experiment import data, figures, trained
 from experiment.errors import UserError
 from experiment.interruption import Interrupted, Interruption
 from experiment.run import Run
-from lowrank import factorization, report, results, spec, sweep, training
+from lowrank import analysis, factorization, prediction, report, results, spec, sweep, training
 from lowrank.layers import Decomposed
 from lowrank.planner import SEEN
 from lowrank.setup import Experiment
@@ -118,6 +119,19 @@ def test_the_kernels_of_a_run_are_the_originals(finished):
         np.testing.assert_array_equal(kernels, params[path]["kernel"])
 
 
+def test_the_original_and_its_fine_tuned_form_are_read_apart(finished):
+    run = results.read(finished[0])
+    assert run.fine_tuned is not None
+    for unit, network in (("original", run.original), ("fine_tuned", run.fine_tuned)):
+        _, saved = Run(finished[0]).unit(unit).result()
+        assert dataclasses.asdict(network).items() <= saved.items()
+
+
+def test_a_run_is_finished_when_all_is_done_that_it_was_asked_for(finished):
+    asked = spec.from_config(results.read(finished[0]).config)
+    assert sorted(spec.unit_names(asked)) == Run(finished[0]).units()
+
+
 def test_each_network_is_trained_for_its_own_steps(finished):
     folder, _ = finished
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -132,7 +146,7 @@ def test_each_network_is_trained_for_its_own_steps(finished):
     }
 
 
-def test_rows_are_of_all_splits_and_end_with_the_accuracy_of_the_tables(finished):
+def test_rows_are_of_all_splits_and_end_with_the_accuracies_of_the_result(finished):
     folder, _ = finished
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
     for point in results.read(folder).points:
@@ -140,8 +154,10 @@ def test_rows_are_of_all_splits_and_end_with_the_accuracy_of_the_tables(finished
         assert {row["parameters"] for row in own} == {point.parameters}
         for split in ("train", "validation"):
             assert [row["step"] for row in own if row["split"] == split] == [20, 20, 40, 40]
-        last = [row["accuracy"] for row in own if row["split"] == "test" and row["at"] == "end"]
-        assert last == pytest.approx(point.test)
+        _, saved = Run(folder).unit(f"sweep/{point.point.name}").result()
+        for split in ("validation", "test"):
+            ends = [row for row in own if row["split"] == split and row.get("at", "end") == "end"]
+            assert saved[split] == pytest.approx([row["accuracy"] for row in ends[-2:]])
 
 
 def test_each_network_is_trained_by_its_own_optimiser(finished):
@@ -214,6 +230,18 @@ def test_a_network_whose_plan_is_lost_is_not_shown(finished, tmp_path):
     assert [point.point.name for point in results.read(folder).points] == ["svd_outputs-0.5"]
 
 
+def test_what_has_stalled_is_read_back_where_a_run_says_so(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    unit = Run(folder).unit("sweep/svd-0.5")
+    tree, saved = unit.result()
+    del saved["stalled"]
+    for said, expected in (({"stalled": ["fc1"]}, ["fc1"]), ({}, [])):
+        shutil.rmtree(unit.folder)
+        unit.finish(tree, {**saved, **said})
+        assert results.read(folder).points[0].stalled == expected
+
+
 def test_the_same_command_shows_it_again_and_more_shares_extend_it(finished):
     folder, printed = finished
     before = (folder / "metrics.jsonl").read_bytes()
@@ -278,6 +306,26 @@ def test_a_few_weights_predict_the_rest(tmp_path):
     assert "Predicting fc1" in (tmp_path / "report.html").read_text()
     with pytest.raises(UserError, match="unknown layer 'fc3'; did you mean"):
         small.run(tmp_path / "wrong", predict=("fc3",))
+
+
+def test_each_replicates_own_inputs_covary(finished):
+    run = results.read(finished[0])
+    dataset, model = data.load(run.config), architectures.build(run.config, 10)
+    nothing = dict.fromkeys(set(Experiment._fields) - {"spec", "model", "dataset"})
+    experiment = Experiment(
+        spec=spec.from_config(run.config), model=model, dataset=dataset, **nothing
+    )
+    variables = results.load(finished[0], "original")
+    first, kernel = (variables["params"][path] for path in ("fc1", "fc2"))
+    found = analysis._covariances(experiment, "fc2", variables, kernel["kernel"].shape)
+    images = np.asarray(data.normalize(dataset, dataset.train.images[: analysis.SEEN])).reshape(
+        -1, 64
+    )
+    hidden = np.maximum(images @ first["kernel"] + first["bias"][:, None], 0)
+    (covariances,) = found.values()
+    np.testing.assert_allclose(
+        covariances, [prediction.empirical(own) for own in hidden], 1e-3, 1e-4
+    )
 
 
 def test_ranks_by_energy_and_by_evidence(tmp_path):
@@ -364,6 +412,7 @@ def test_a_source_that_is_not_there_is_said_before_there_is_a_folder(finished, t
         ("--config.decompose.measure=mac", "did you mean 'macs'"),
         ("--config.decompose.leave=('*',)", "no layer is left to decompose"),
         ("--config.decompose.frobenius_decay=-1.0", "must be at least 0"),
+        ("--config.decompose.frobenius_decay=nan", "must be at least 0"),
         ("--config.fine_tune.steps=0", r"^fine_tune\.steps=0 must be at least 1"),
         ("--config.fine_tune_optimizer.name=adm", r"unknown fine_tune_optimizer\.name 'adm'"),
         ("--config.optimizer.momentum=1.0", r"^optimizer\.momentum=1\.0 must be"),

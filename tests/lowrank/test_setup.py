@@ -1,0 +1,28 @@
+"""What may be decomposed, and why the rest may not."""
+
+import flax.linen as nn
+
+import architectures
+from experiment import config as config_lib
+from lowrank import setup, spec
+from tests.conftest import ROOT
+
+
+class Net(nn.Module):
+    """Two layers of each kind, one of them in groups."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Conv(4, (3, 3), feature_group_count=2, name="grouped")(x)
+        x = nn.Conv(4, (1, 1), name="conv")(x).reshape(len(x), -1)
+        return nn.Dense(2, name="fc2")(nn.Dense(3, name="fc1")(x))
+
+
+def test_layers_in_groups_and_those_that_patterns_name_are_listed_with_the_reason():
+    config = config_lib.resolve(config_lib.load(str(ROOT / "configs/lowrank/digits.py")))
+    config["decompose"]["leave"] = ("con*", "fc2")
+    shapes = architectures.shapes(Net(), (5, 5, 2))
+    found, refused = setup.reached(spec.from_config(config), Net(), shapes, (5, 5, 2))
+    assert list(found) == ["fc1"]
+    named = "decompose.leave names it"
+    assert refused == {"grouped": "it has 2 groups", "conv": named, "fc2": named}

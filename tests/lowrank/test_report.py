@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiment import figures
-from lowrank import plots, report
+from lowrank import plots, report, results
 from lowrank.layers import STALLED
 from lowrank.results import Factorised, Network, Results
 from lowrank.spec import Point, point_of
@@ -89,6 +89,19 @@ def test_what_was_left_slow_needed_stalled_or_not_reached_is_said():
     assert said[2] == f"tucker-0.5: d: {STALLED}"
     assert said[3] == "e: it has 8 groups"
     assert report._remarks(made(POINT, marked)) == said[:3]
+
+
+def test_every_run_that_is_named_gets_its_tables(monkeypatch, capsys):
+    def read(folder):
+        return dataclasses.replace(made(POINT), name=folder.name)
+
+    monkeypatch.setattr(results, "read", read)
+    monkeypatch.setattr(report, "_write_page", lambda run: run.folder)
+    report.show([Path("one"), Path("two")])
+    printed = capsys.readouterr().out
+    for name in ("one", "two"):
+        assert f"{name}: networks" in printed
+        assert f"{name}: measured times" in printed
 
 
 def test_points_of_a_method_lie_from_the_cheapest_on():

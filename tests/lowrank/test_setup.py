@@ -1,10 +1,14 @@
 """What may be decomposed, and why the rest may not."""
 
 import flax.linen as nn
+import numpy as np
+import pytest
 
 import architectures
 from experiment import config as config_lib
-from lowrank import setup, spec
+from experiment.errors import UserError
+from experiment.streams import Streams
+from lowrank import setup, spec, sweep
 from tests.conftest import ROOT
 
 
@@ -18,11 +22,25 @@ class Net(nn.Module):
         return nn.Dense(2, name="fc2")(nn.Dense(3, name="fc1")(x))
 
 
+def _config():
+    return config_lib.resolve(config_lib.load(str(ROOT / "configs/lowrank/digits.py")))
+
+
 def test_layers_in_groups_and_those_that_patterns_name_are_listed_with_the_reason():
-    config = config_lib.resolve(config_lib.load(str(ROOT / "configs/lowrank/digits.py")))
+    config = _config()
     config["decompose"]["leave"] = ("con*", "fc2")
     shapes = architectures.shapes(Net(), (5, 5, 2))
     found, refused = setup.reached(spec.from_config(config), Net(), shapes, (5, 5, 2))
     assert list(found) == ["fc1"]
     named = "decompose.leave names it"
     assert refused == {"grouped": "it has 2 groups", "conv": named, "fc2": named}
+
+
+@pytest.mark.parametrize(("methods", "predict"), [(("svd_outputs",), ()), (("svd",), ("fc1",))])
+def test_what_looks_at_images_refuses_a_stream_before_anything_is_trained(methods, predict):
+    config = {**_config(), "predict": predict}
+    config["decompose"]["methods"] = methods
+    one = np.ones((1, 1, 1, 1))
+    stream = Streams("none", [], [], [], (8, 8, 1), 10, one, one, "", None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"set data\.stream=false"):
+        sweep.prepare(spec.from_config(config), config, stream)

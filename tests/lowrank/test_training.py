@@ -306,6 +306,7 @@ def test_a_few_weights_predict_the_rest(tmp_path):
     assert "Predicting fc1" in (tmp_path / "report.html").read_text()
     with pytest.raises(UserError, match="unknown layer 'fc3'; did you mean"):
         small.run(tmp_path / "wrong", predict=("fc3",))
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_each_replicates_own_inputs_covary(finished):

@@ -15,7 +15,6 @@ import pytest
 import architectures
 from architectures import surgery
 from architectures.macs import multiply_adds
-from experiment import config as config_lib
 from experiment import data, figures, trained
 from experiment.errors import UserError
 from experiment.interruption import Interrupted, Interruption
@@ -382,16 +381,6 @@ def test_a_layer_is_stalled_where_any_replicates_factors_are():
     ]
     quality = sweep.quality({"a": {}, "b": {}}, found)
     assert quality == {"errors": {"a": [0.25, 0.75], "b": [0.5, 0.5]}, "stalled": ["a"]}
-
-
-@pytest.mark.parametrize("sizes", [(100, 50), (50, 100)])
-def test_devices_share_the_batches_of_training_and_of_fine_tuning(sizes):
-    config = config_lib.resolve(config_lib.load("configs/lowrank/digits.py"))
-    config["replicates"] = 1
-    for name, size in zip(("train", "fine_tune"), sizes, strict=True):
-        config[name]["batch_size"] = size
-    found = sweep._mesh(spec.from_config(config), {"train": 1000, "validation": 0, "test": 100})
-    assert dict(found.shape) == {"replicate": 1, "data": 2}  # of four; 100 would do with all
 
 
 def test_a_source_that_is_not_there_is_said_before_there_is_a_folder(finished, tmp_path):

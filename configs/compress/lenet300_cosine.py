@@ -1,0 +1,21 @@
+r"""The same against a stronger dense network: how small a file, then?
+
+    python -m compress.main --config=configs/compress/lenet300_cosine.py \
+        --workdir=runs/compress_cosine --config.data.source=idx \
+        --config.data.dir=/usr/share/datasets/fashion-mnist
+
+As `lenet300_fashion_mnist.py`, with twice the training at every level, the dense one too, under a
+cosine schedule, and five bits for biases.
+"""
+
+from configs.compress import lenet300_fashion_mnist
+
+
+def get_config():
+    """See the module's docstring."""
+    config = lenet300_fashion_mnist.get_config()
+    config.train.steps = 12 * 429
+    config.optimizer.schedule = "cosine"
+    config.prune.levels = (8, 10, 12, 14, 16, 18)
+    config.quantize.update(bits=(3, 4), other_bits=5)
+    return config

@@ -40,12 +40,14 @@ def run(
         means, moved = jax.lax.cond(
             jnp.any(held == 0),
             lambda: _relocate(line, count, centroids, means, held, total),
-            lambda: (means, jnp.zeros((), bool)),
+            lambda: (means, jnp.any(held < 0)),
         )
         new = assign(means)
         return means, new, moved | jnp.any(new != ends), done + 1
 
-    state = (centroids, assign(centroids), jnp.ones((), bool), jnp.zeros((), jnp.int32))
+    # True here and False above are made of arrays: each device's own, as shard_map asks.
+    ends = assign(centroids)
+    state = (centroids, ends, jnp.any(ends >= 0), jnp.zeros((), jnp.int32))
     centroids, _, changed, _ = jax.lax.while_loop(
         lambda state: state[2] & (state[3] < iterations), renew, state
     )

@@ -32,6 +32,7 @@ class Ensemble(NamedTuple):
     teacher: Teacher
     carried: tuple[Any, ...]  # variables [R, 1, …] of the network before, if it is one of them
     mapped: Mapped  # `single` where one of them needs it: see `experiment.mapping`
+    before: Form | None  # of the network before, if it is one of them
 
 
 def ensemble(
@@ -56,7 +57,8 @@ def ensemble(
         parts.append(distill.fixed(*runs))
     example = jnp.zeros((1, *dataset.shape))
     forms = {default_form(model, example) for model in models}
-    return Ensemble(_together(parts), carried, "single" if "single" in forms else "looped")
+    form: Mapped = "single" if "single" in forms else "looped"
+    return Ensemble(_together(parts), carried, form, before if carried else None)
 
 
 def check(spec: DistillSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> None:
@@ -72,10 +74,10 @@ def check(spec: DistillSpec, config: Mapping[str, Any], dataset: Dataset | Strea
         theirs = identity.read_about(folder)["config"]["data"]
         for key in SAME:
             own = config["data"][key]
-            if _plain(theirs.get(key)) != _plain(own):
+            there = theirs.get(key, identity.ADDED.get(f"data.{key}"))
+            if _plain(there) != _plain(own):
                 raise UserError(
-                    f"distill.teachers: {folder} was trained with data.{key}={theirs.get(key)!r}, "
-                    f"not {own!r}"
+                    f"distill.teachers: {folder} was trained with data.{key}={there!r}, not {own!r}"
                 )
         _load(spec, name, dataset)
 

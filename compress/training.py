@@ -48,7 +48,9 @@ def compiler(spec: CompressSpec, dataset: Dataset | Streams, mesh: Mesh) -> Call
         optimizer: optax.GradientTransformation,
         taught: Ensemble | None = None,
     ) -> Compiled:
-        key = json.dumps([kind, steps.steps, taught is not None, described(form)], default=str)
+        before = taught and taught.before and described(taught.before)
+        what = [kind, steps.steps, taught is not None, before, described(form)]
+        key = json.dumps(what, default=str)
         if key not in known:
             own = mapping.default_form(form.model, jnp.zeros((1, *dataset.shape)))
             loss = None

@@ -38,6 +38,8 @@ def choose_bits(experiment: Experiment, before: Made, setting: float) -> dict[st
     if not spec.mixed:
         return {path: fixed.get(path, int(setting)) for path in paths}
     free = [path for path in paths if path not in fixed]
+    if not free:
+        return fixed
     chosen = quantize.allocate(
         _sensitivities(experiment, before, free),
         (sizes := _kept(before, free)),

@@ -154,7 +154,8 @@ class QuantizeSpec:
       mixed: `bits` are the mean over all kept weights, and which layer gets how many is chosen
         from measured losses.
       init: of `kmeans`: `linear`, `density`, `random`.
-      symmetric, per_channel, range: of `uniform`.
+      symmetric, range: of `uniform`.
+      per_channel: of `uniform` and `binary`: a scale for each output.
       scales: of `ternary`.
       stochastic, scaled: of `binary`, see `compress.quantize.binary`.
       fine_tune: train what was quantised; without, it stays as it is.
@@ -201,7 +202,8 @@ class QuantizeSpec:
 
     def _check_bits(self) -> None:
         least = LEAST_BITS[self.method]
-        if not isinstance(self.bits, tuple | list) or not self.bits:
+        listed = isinstance(self.bits, tuple | list) and self.bits
+        if not listed or not all(type(bits) in (int, float) for bits in self.bits):
             raise UserError(f"quantize.bits={self.bits!r} must be numbers, as (4, 5)")
         if len({f"{bits:g}" for bits in self.bits}) < len(self.bits):
             raise UserError(f"quantize.bits={self.bits} must name each number once")

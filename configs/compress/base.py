@@ -54,9 +54,9 @@ def get_config() -> ml_collections.ConfigDict:
         layers=base.anything({}),  # pattern → bits of these kernels: {"conv*": 6}
         mixed=False,  # bits are a mean; each layer's are chosen from measured losses
         init="linear",  # of kmeans: linear, density, random
-        symmetric=True,  # of uniform; so the next two
-        per_channel=False,
-        range="minmax",  # minmax, percentile, mse
+        symmetric=True,  # of uniform
+        per_channel=False,  # of uniform and binary: a scale for each output
+        range="minmax",  # of uniform: minmax, percentile, mse
         scales="trained",  # of ternary: trained, twn
         stochastic=False,  # of binary: draw signs in training
         scaled=True,  # of binary: by the mean size, in place of 1

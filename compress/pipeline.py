@@ -2,6 +2,7 @@
 
 # R replicates
 
+import functools
 import statistics
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import numpy as np
 
 import architectures
 from architectures.convolution import computed_by
-from compress import archive, contents, networks, setup, stages, training
+from compress import archive, contents, networks, refused, stages, training
 from compress.latency import milliseconds
 from compress.networks import Form
 from compress.setup import Experiment, Made
@@ -37,9 +38,9 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | St
     """Devices and the network, checked.
 
     Raises:
-      UserError: what `setup.check` refuses, or batches that the devices cannot share.
+      UserError: what `refused.check` refuses, or batches that the devices cannot share.
     """
-    setup.check(spec, config, dataset)
+    refused.check(spec, config, dataset)
     model = architectures.build(config, dataset.classes)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
     mesh = shared.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
@@ -51,10 +52,7 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | St
         everything = (spec, model, dataset, mesh, run, reporter, interruption, roots, compiled)
         make_networks(Experiment(*everything))
 
-    def begin() -> None:
-        if spec.source.path:
-            setup.given(spec, architectures.shapes(model, dataset.shape))
-
+    begin = functools.partial(refused.begin, spec, config, model, dataset)
     return Prepared(mesh, computed_by(model, dataset.shape), work, begin)
 
 

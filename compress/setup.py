@@ -1,16 +1,16 @@
-"""What all parts of a run share; and what is refused before anything is trained."""
+"""What all parts of a run share."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-import architectures
-from compress import quantizing, share, teachers
+from compress import networks, share
 from compress.networks import Form
 from compress.spec import CompressSpec
 from experiment import mapping, trained
@@ -22,7 +22,6 @@ from experiment.progress import Reporter
 from experiment.run import Run
 from experiment.streams import Streams
 from lottery import masks, schedule
-from lowrank import planning
 from lowrank import setup as lowrank_setup
 from lowrank.spec import LowRankSpec
 
@@ -50,74 +49,67 @@ class Made(NamedTuple):
     bits: Mapping[str, int]  # path of a kernel → bits; empty before `quantize`
 
 
-def check(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> None:
-    """Refuse what can be known to fail from shapes alone.
-
-    Raises:
-      UserError: groups that cannot be one, a budget or levels that cannot be reached, teachers of
-        other data, a student that cannot be made.
-    """
-    model = architectures.build(config, dataset.classes)
-    shapes = architectures.shapes(model, dataset.shape)
-    for stage in spec.stages:
-        if stage == "share":
-            shapes = tied_shapes(shapes, spec)
-        elif stage == "factorize":
-            _check_budget(spec, model, dataset)
-            break  # what follows has shapes that depend on the ranks
-        elif stage == "distill":
-            teachers.check(spec.distill, config, dataset)
-            if spec.distill.model:
-                model = architectures.build(spec.distill.model, dataset.classes)
-                shapes = architectures.shapes(model, dataset.shape)
-        elif stage == "prune":
-            counts(spec, shapes["params"])
-        elif stage == "quantize":
-            quantizing.said(spec.quantize, list(quantizing.kernels(shapes["params"])))
-    if spec.distill.during and "distill" not in spec.stages:
-        teachers.check(spec.distill, config, dataset)
-    if isinstance(dataset, Streams) and _looks(spec):
-        raise UserError("activation_bits, mixed and svd_outputs look at images: data.stream=false")
-
-
-def counts(spec: CompressSpec, params: Any) -> schedule.Plan:
-    """How many weights each level keeps.
-
-    Raises:
-      UserError: nothing is prunable, or a level cannot be reached.
-    """
-    prunable = masks.flatten(params, spec.prune.is_prunable)
-    if not prunable:
-        paths = ", ".join(masks.flatten(params, lambda path: True))
-        raise UserError(f"prune.prunable={spec.prune.prunable} matches none of {paths}")
-    rules = spec.prune
-    return schedule.plan(prunable, rules.rate, rules.scope, max(rules.levels), rules.schedule)
-
-
-def tied_shapes(shapes: Any, spec: CompressSpec) -> Any:
-    """Shapes of variables once groups are one.
-
-    Raises:
-      UserError: they cannot be.
-    """
-    try:
-        params = jax.eval_shape(lambda tree: share.tie(tree, spec.share.groups), shapes["params"])
-    except ValueError as error:
-        raise UserError(f"share.groups: {error}") from error
-    return {**shapes, "params": params}
-
-
 def given(spec: CompressSpec, shapes: Any) -> Any:
     """The variables [R, …] of the network that `source` names, checked against the shapes."""
     found = trained.load(spec.source.path, spec.source.unit)
     return trained.replicated(found, shapes, spec.replicates, spec.source.path)
 
 
-def low_rank(experiment: Experiment, model: nn.Module) -> lowrank_setup.Experiment:
-    """The experiment as `lowrank` asks for it, around another module."""
+def zeros(params: Any) -> masks.Mask:
+    """Where kernels have zeros among their entries: their mask; empty where none has."""
+    mask = {path: leaf != 0 for path, leaf in masks.flatten(params).items()}
+    return mask if any(not kept.all() for kept in mask.values()) else {}
+
+
+def prunable(spec: CompressSpec, params: Any) -> dict[str, Any]:
+    """Path → leaf, of those that may be pruned.
+
+    Raises:
+      UserError: there is none.
+    """
+    found = masks.flatten(params, spec.prune.is_prunable)
+    if not found:
+        paths = ", ".join(masks.flatten(params, lambda path: True))
+        raise UserError(f"prune.prunable={spec.prune.prunable} matches none of {paths}")
+    return found
+
+
+def remaining(
+    spec: CompressSpec, mask: Mapping[str, np.ndarray], level: int
+) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
+    """Which leaves are ranked together, and how many weights of each group a level keeps, [R].
+
+    `geometric` counts from those that are left, which are fewer than its own levels say where the
+    network was pruned before; `linear` from all.
+
+    Args:
+      spec: of the run.
+      mask: path → [R, …], of what is prunable, before the level.
+      level: from 1.
+
+    Raises:
+      UserError: as `lottery.schedule.plan`.
+    """
+    rules, plans = spec.prune, []
+    for r in range(spec.replicates):
+        if rules.schedule == "linear":
+            own = {path: leaf[r] for path, leaf in mask.items()}
+            found = schedule.plan(own, rules.rate, rules.scope, level, rules.schedule)
+        else:
+            own = {path: leaf[r][leaf[r]] for path, leaf in mask.items()}
+            found = schedule.plan(own, rules.rate, rules.scope, 1, rules.schedule)
+        plans.append(found)
+    counts = {
+        name: np.array([plan.kept[-1][name] for plan in plans], np.int32) for name in plans[0].paths
+    }
+    return plans[0].paths, counts
+
+
+def low_rank(experiment: Experiment, form: Form, params: Any) -> lowrank_setup.Experiment:
+    """The experiment as `lowrank` asks for it, around the module of a form with these params."""
     return lowrank_setup.Experiment(
-        low_rank_spec(experiment.spec),
-        model,
+        low_rank_spec(experiment.spec, form, params, experiment.dataset.shape),
+        form.model,
         experiment.dataset,
         experiment.mesh,
         experiment.run,
@@ -127,39 +119,26 @@ def low_rank(experiment: Experiment, model: nn.Module) -> lowrank_setup.Experime
     )
 
 
-def leaving(experiment: lowrank_setup.Experiment, paths: Sequence[str]) -> lowrank_setup.Experiment:
-    """The experiment, with some more layers left as they are."""
-    decompose = experiment.spec.decompose
-    leave = tuple(dict.fromkeys([*decompose.leave, *paths]))
-    decompose = dataclasses.replace(decompose, leave=leave)
-    return experiment._replace(spec=dataclasses.replace(experiment.spec, decompose=decompose))
+def low_rank_spec(
+    spec: CompressSpec, form: Form, params: Any, shape: tuple[int, ...]
+) -> LowRankSpec:
+    """The part of the spec that `lowrank` knows; of tied layers the first stands for all.
 
-
-def low_rank_spec(spec: CompressSpec) -> LowRankSpec:
-    """The part of the spec that `lowrank` knows."""
+    Args:
+      spec: of the run.
+      form: its groups say what is tied.
+      params: in that form, arrays or shapes.
+      shape: of an example.
+    """
+    left = share.layers_left(params, form.groups)
+    layers = networks.reached(form, shape) if left else ()
+    tied = [path for path in layers if any(f"{path}/".startswith(f"{own}/") for own in left)]
+    decompose = spec.factorize.decompose
+    leave = tuple(dict.fromkeys([*decompose.leave, *tied]))
     keys = ("seed", "replicates", "eval_every", "source", "train", "optimizer", "fine_tune")
     more = ("fine_tune_optimizer", "mesh", "checkpoint", "log")
     same = {key: getattr(spec, key) for key in (*keys, *more)}
-    return LowRankSpec(predict=(), decompose=spec.factorize.decompose, **same)
-
-
-def _check_budget(spec: CompressSpec, model: nn.Module, dataset: Dataset | Streams) -> None:
-    if spec.factorize.ranks != "budget":
-        return
-    full = architectures.shapes(model, dataset.shape)
-    found, _ = lowrank_setup.reached(low_rank_spec(spec), model, full, dataset.shape)
-    own = spec.factorize
-    try:
-        for setting in own.settings:
-            planning.check_budget(found, own.method, setting, own.measure)
-    except UserError as error:
-        raise UserError(str(error).replace("decompose.", "factorize.")) from error
-
-
-def _looks(spec: CompressSpec) -> bool:
-    own = spec.quantize
-    quantizes = "quantize" in spec.stages and (own.activation_bits > 0 or own.mixed)
-    return quantizes or ("factorize" in spec.stages and spec.factorize.method == "svd_outputs")
+    return LowRankSpec(predict=(), decompose=dataclasses.replace(decompose, leave=leave), **same)
 
 
 def put(experiment: Experiment, trees: Any) -> Any:

@@ -36,6 +36,7 @@ WHY = {
     "quantize": "nothing changes quantised weights",
 }
 STAGES = ("distill", *IN_ORDER)
+NO_ZERO = "quantize.method='binary' has no zero for pruned weights: try ternary"
 SECTIONS: dict[str, Any] = {
     **SHARED,
     "source": SourceSpec,
@@ -92,17 +93,27 @@ class CompressSpec:
         _check_order(self.stages)
         if "share" in self.stages and not self.share.groups:
             raise UserError("share.groups is empty: name layers, as (('conv1', 'conv2'),)")
-        if self._pruned and self.quantize.method == "binary" and "quantize" in self.stages:
-            raise UserError("quantize.method='binary' has no zero for pruned weights: try ternary")
-        if self._pruned and self.prune.rewind == "start":
-            self._check_rewind()
+        if "prune" in self.stages:
+            self.check_signs(self.stages[self.stages.index("prune") :])
+            if self.prune.rewind == "start":
+                self._check_rewind()
+        if "distill" in self.stages and self.distill.init == "shrink":
+            for stage in self.stages[: self.stages.index("distill")]:
+                if stage in ("share", "factorize"):
+                    raise UserError(f"distill.init='shrink' takes no units of layers after {stage}")
         for stage in self.distill.during:
             if stage not in IN_ORDER:
                 raise unknown("stage in distill.during", stage, IN_ORDER)
 
-    @property
-    def _pruned(self) -> bool:
-        return "prune" in self.stages
+    def check_signs(self, stages: tuple[str, ...]) -> None:
+        """Refuse signs for pruned weights that come through these stages as they are.
+
+        Raises:
+          UserError: there is no zero for them.
+        """
+        dense = "factorize" in stages or ("distill" in stages and self.distill.init != "keep")
+        if "quantize" in stages and self.quantize.method == "binary" and not dense:
+            raise UserError(NO_ZERO)
 
     def _check_rewind(self) -> None:
         """There must be initial values to go back to."""
@@ -157,9 +168,8 @@ def nodes(spec: CompressSpec) -> list[Node]:
                 parent = head
                 for level in range(1, max(spec.prune.levels) + 1):
                     name = f"{prefix}prune-{level:02d}"
-                    chosen = level in spec.prune.levels
-                    found.append(Node(name, parent, stage, level, last and chosen))
-                    following += [name] * chosen
+                    found.append(Node(name, parent, stage, level, last))
+                    following += [name] * (level in spec.prune.levels)
                     parent = name
                 continue
             for setting in spec.settings(stage):

@@ -17,13 +17,16 @@ from compress.bits import choose_bits
 from compress.networks import Form
 from compress.quantizing import Quantizer
 from compress.setup import Experiment, Made
-from compress.spec import Node
-from experiment import keys, mapping
+from compress.spec import NO_ZERO, Node
+from experiment import keys, mapping, processes
 from experiment import mesh as mesh_lib
 from experiment import training as shared
+from experiment.errors import UserError
 from lottery import masks
 from lottery.criteria import CRITERIA
 from lowrank import planner, sweep
+from lowrank import setup as lowrank_setup
+from lowrank.factorization import Plan
 
 SEEN = 256  # training images that grids of activations are calibrated on
 
@@ -33,56 +36,52 @@ def original(experiment: Experiment, node: Node) -> Made:
     spec, form = experiment.spec, Form(experiment.model)
     if spec.source.path:
         shapes = architectures.shapes(experiment.model, experiment.dataset.shape)
-        return _as_given(form, setup.given(spec, shapes))
+        return as_given(form, setup.given(spec, shapes))
     start = shared.initial(experiment, experiment.model)
     return Made(form, training.as_original(experiment, node, form, start, {}), {}, {})
 
 
 def share_layers(experiment: Experiment, node: Node, before: Made) -> Made:
-    """Groups of layers become one, and are trained so."""
+    """Groups of layers become one, and are trained so; what was pruned in all of them stays so."""
     own = experiment.spec.share
     params = share.tie(before.variables["params"], own.groups, own.values)
     form = before.form._replace(groups=own.groups)
     variables = {**before.variables, "params": jax.tree.map(np.asarray, params)}
+    mask = setup.zeros(variables["params"]) if before.mask else {}
     taught = training.taught_by(experiment, node, before)
-    return before._replace(
-        form=form,
-        variables=training.fine_tune(experiment, node, form, variables, {}, taught=taught),
-        mask={},
-    )
+    tuned = training.fine_tune(experiment, node, form, variables, mask, taught=taught)
+    return before._replace(form=form, variables=tuned, mask=mask)
 
 
 def factorize(experiment: Experiment, node: Node, before: Made) -> Made:
-    """Layers become products of smaller ones, of ranks that are chosen on all replicates."""
-    own, form = experiment.spec.factorize, before.form
-    tied = share.layers_left(before.variables["params"], form.groups)
-    whole = {
-        **before.variables,
-        "params": share.materialize(before.variables["params"], form.groups),
-    }
-    lowrank = setup.low_rank(experiment, form.model)
-    if tied:  # the first of each group stands for all
-        lowrank = setup.leaving(lowrank, tied)
-    planned = planner.make_planner(lowrank, whole)(own.point(node.setting))
-    variables, _ = sweep.decomposed(lowrank, planned["plan"], whole)
+    """Layers become products of smaller ones, of ranks that are chosen on all replicates.
+
+    Factors of pruned kernels are dense; the other layers stay pruned.
+    """
+    form, params = before.form, before.variables["params"]
+    whole = {**before.variables, "params": share.materialize(params, form.groups)}
+    lowrank = setup.low_rank(experiment, form, params)
+    plan = _plan(experiment, node, lowrank, whole)
+    variables, _ = sweep.decomposed(lowrank, plan, whole)
     variables["params"] = share.without(variables["params"], form.groups)
-    form = form._replace(plan=planned["plan"])
+    form = form._replace(plan=plan)
+    still = masks.flatten(variables["params"], before.mask.__contains__)
+    mask = {path: before.mask[path] for path in still}
     taught = training.taught_by(experiment, node, before)
-    tuned = training.fine_tune(experiment, node, form, variables, {}, taught=taught)
-    return before._replace(form=form, variables=tuned, mask={})
+    tuned = training.fine_tune(experiment, node, form, variables, mask, taught=taught)
+    return before._replace(form=form, variables=tuned, mask=mask)
 
 
 def prune(experiment: Experiment, node: Node, before: Made) -> Made:
     """One more level: the weights that score least go, the others train on, rewound or not."""
     spec, level = experiment.spec, int(node.setting)
     rules, params = spec.prune, before.variables["params"]
-    of_one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
-    plan = setup.counts(spec, of_one)
-    prunable = masks.flatten(params, rules.is_prunable)
-    mask: Any = before.mask or {p: np.ones(leaf.shape, bool) for p, leaf in prunable.items()}
-    prune_to = _pruner(experiment.mesh, rules.criterion, tuple(plan.paths.items()))
-    placed = setup.put(experiment, (mask, params))
-    mask = mesh_lib.fetch(prune_to(experiment.roots, *placed, level, plan.kept[level]))
+    prunable = setup.prunable(spec, params)
+    mask: Any = {p: np.ones(leaf.shape, bool) for p, leaf in prunable.items()} | before.mask
+    paths, counts = setup.remaining(spec, {p: mask[p] for p in prunable}, level)
+    prune_to = _pruner(experiment.mesh, rules.criterion, tuple(paths.items()))
+    placed = setup.put(experiment, (mask, params, counts))
+    mask = mesh_lib.fetch(prune_to(experiment.roots, *placed, level))
     taught = training.taught_by(experiment, node, before)
     if rules.rewind == "none":
         variables = training.fine_tune(
@@ -121,9 +120,13 @@ def distil(experiment: Experiment, node: Node, before: Made) -> Made:
 def quantize(experiment: Experiment, node: Node, before: Made) -> Made:
     """Weights, and what layers are given, lose bits; what is left is trained."""
     rules = experiment.spec.quantize
+    if rules.method == "binary" and before.mask:
+        raise UserError(NO_ZERO)
     quantizer = Quantizer(rules, choose_bits(experiment, before, node.setting))
     form, variables = before.form, before.variables
-    layers = _reached(experiment, before) if rules.activation_bits or rules.gradient_bits else ()
+    layers: tuple[str, ...] = ()
+    if rules.activation_bits or rules.gradient_bits:
+        layers = networks.reached(form, experiment.dataset.shape)
     if rules.activation_bits:
         bits = dict.fromkeys(layers, rules.activation_bits)
         grids = _calibrated(experiment, before, bits)
@@ -142,12 +145,13 @@ def quantize(experiment: Experiment, node: Node, before: Made) -> Made:
         before.mask,
     )
     if rules.fine_tune:
+        coded = quantizer.bits if rules.method == "kmeans" else ()  # codebooks, which no mask fits
         latent = training.fine_tune(
             experiment,
             node,
             training_form,
             latent,
-            {} if rules.method == "kmeans" else before.mask,
+            {path: kept for path, kept in before.mask.items() if path not in coded},
             network=quantizing.network(quantizer, networks.network(training_form)),
             kind=f"quantize {sorted(quantizer.bits.items())}",
             taught=training.taught_by(experiment, node, before),
@@ -170,22 +174,35 @@ STAGES: dict[str, Callable[[Experiment, Node, Made], Made]] = {
 def _pruner(
     mesh: Mesh, criterion: str, paths: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Callable[..., masks.Mask]:
-    """(roots, masks, params, level, counts by group) → masks, compiled once for all levels."""
+    """(roots, masks, params, counts by group, level) → masks, compiled once for all levels."""
     score = CRITERIA[criterion]
 
-    def prune(root, mask, params, level, counts):
+    def prune(root, mask, params, counts, level):
         key = jax.random.fold_in(keys.stream(root, "criterion"), level)
         return masks.prune_to(mask, score(params, mask, key=key), counts, dict(paths))
 
-    return mapping.each_replicate(mesh, prune, shared=2, once=True)
+    return mapping.each_replicate(mesh, prune, shared=1, once=True)
 
 
-def _as_given(form: Form, variables: Any) -> Made:
+def as_given(form: Form, variables: Any) -> Made:
     """A trained network; kernels with zeros among their entries are taken as pruned."""
-    flat = masks.flatten(variables["params"])
-    mask = {path: leaf != 0 for path, leaf in flat.items()}
-    pruned = any(not kept.all() for kept in mask.values())
-    return Made(form, variables, mask if pruned else {}, {})
+    return Made(form, variables, setup.zeros(variables["params"]), {})
+
+
+def _plan(
+    experiment: Experiment, node: Node, lowrank: lowrank_setup.Experiment, variables: Any
+) -> Plan:
+    """Which layer becomes what. A unit of its own: where measured times decide, the same network
+    planned again may get another plan, which its checkpoints do not fit.
+    """
+    unit = experiment.run.unit(f"plans/{node.name}")
+    if not processes.on_first(lambda: unit.done):
+        processes.on_first(experiment.run.unit(node.unit).set_aside)
+        point = experiment.spec.factorize.point(node.setting)
+        make = functools.partial(planner.make_planner, lowrank, variables)
+        planned = processes.on_first(lambda: make()(point))
+        unit.finish({"share": np.asarray(point.share)}, planned)
+    return unit.result()[1]["plan"]
 
 
 def _shrunk(experiment: Experiment, before: Made, model: Any) -> Any:
@@ -199,11 +216,6 @@ def _shrunk(experiment: Experiment, before: Made, model: Any) -> Any:
         before.variables,
         before.mask,
     )
-
-
-def _reached(experiment: Experiment, before: Made) -> tuple[str, ...]:
-    """Layers whose inputs can be rounded, in the order of their calls."""
-    return networks.reached(before.form, experiment.dataset.shape)
 
 
 def _calibrated(experiment: Experiment, before: Made, bits: dict[str, int]) -> Any:

@@ -1,6 +1,8 @@
 """The command, end to end, on a tiny network: files, stages, continuing, errors."""
 
+import functools
 import json
+import re
 
 import jax
 import numpy as np
@@ -11,7 +13,7 @@ from compress import results
 from experiment import data, trained
 from experiment.errors import UserError
 from experiment.interruption import Interrupted, Interruption
-from experiment.run import Run
+from experiment.run import Run, Unit
 from tests.compress import small
 from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
@@ -63,6 +65,11 @@ def test_a_run_holds_what_its_files_hold(finished):
         assert_same_tree(jax.tree.map(lambda leaf, r=r: leaf[r], saved), to_numpy(variables))
 
 
+def rows(folder):
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+
+
 def to_numpy(tree):
     return jax.tree.map(np.asarray, tree)
 
@@ -90,13 +97,24 @@ def test_each_stage_makes_the_file_smaller(finished):
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(finished, tmp_path, monkeypatch):
-    looks = iter(range(1000))
-    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 5)
-    with pytest.raises(Interrupted, match=r"networks/prune-01, step 40"):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    for stop, place in ((10, "prune-01, step 40"), (9, f"{LAST}, step 10")):
+        looks = iter(range(1000))
+        reached = functools.partialmethod(lambda self, stop, at: next(at) == stop, stop, looks)
+        monkeypatch.setattr(Interruption, "reached", reached)
+        with pytest.raises(Interrupted, match=rf"networks/{re.escape(place)}"):
+            small.run(tmp_path / "run")
+    monkeypatch.setattr(Interruption, "reached", lambda self: False)
+    monkeypatch.setattr(Unit, "finish", dies)  # when the files are there
+    with pytest.raises(KeyboardInterrupt):
         small.run(tmp_path / "run")
+    assert (tmp_path / "run" / f"files/{LAST}/1.cna").exists()
     monkeypatch.undo()
     monkeypatch.chdir(ROOT)
     small.run(tmp_path / "run")
+    assert rows(tmp_path / "run") == rows(finished[0])
     for r in range(2):
         path = f"files/{LAST}/{r}.cna"
         assert (tmp_path / "run" / path).read_bytes() == (finished[0] / path).read_bytes()
@@ -183,6 +201,8 @@ def test_an_ensemble_of_runs_teaches_a_narrower_student(finished, tmp_path):
         "--config.distill.model={'name': 'lenet_300_100', 'width': 0.05}",
         "--config.distill.init=shrink",
         "--config.distill.during=('quantize',)",
+        "--config.mesh.replicate=2",
+        "--config.mesh.data=2",
     )
     name = "prune-01+distill+quantize-3"
     assert name in printed
@@ -218,6 +238,39 @@ REFUSED = {
     "groups of other shapes": (
         ["--config.stages=('share',)", "--config.share.groups=(('fc1', 'fc2'),)"],
         "share.groups",
+    ),
+    "teacher of a student of factors": (
+        [
+            "--config.stages=('factorize', 'distill')",
+            "--config.factorize.method=svd",
+            "--config.distill.teachers=('nowhere',)",
+        ],
+        "nowhere",
+    ),
+    "a wider student": (
+        [
+            "--config.stages=('distill',)",
+            "--config.distill.init=shrink",
+            "--config.distill.model={'name': 'lenet_300_100', 'width': 0.2}",
+        ],
+        "distill.init='shrink': fc1 has 30 units and cannot shrink to 60",
+    ),
+    "a student of shortcuts": (
+        [
+            "--config.model.name=residual_mlp",
+            "--config.stages=('distill',)",
+            "--config.distill.init=shrink",
+            "--config.distill.model={'name': 'residual_mlp', 'width': 0.05}",
+        ],
+        "no chain",
+    ),
+    "a pattern of no layer": (
+        ["--config.stages=('factorize',)", "--config.factorize.leave=('fc9',)"],
+        "factorize.leave",
+    ),
+    "all layers left": (
+        ["--config.stages=('factorize',)", "--config.factorize.leave=('*',)"],
+        "no layer is left",
     ),
     "layers without bits": (["--config.quantize.layers={'conv*': 4}"], "matches none of"),
     "a budget below rank 1": (

@@ -43,7 +43,8 @@ def test_a_level_is_pruned_from_the_one_before_and_quantised_from_its_own():
 
 def test_leaves_are_where_the_pipeline_ends():
     checked = spec.from_config(small.config(stages=("prune",), prune={"levels": (1, 3)}))
-    assert [node.name for node in spec.nodes(checked) if node.leaf] == ["prune-01", "prune-03"]
+    leaves = [node.name for node in spec.nodes(checked) if node.leaf]
+    assert leaves == ["prune-01", "prune-02", "prune-03"]  # more levels change none of them
     alone = spec.from_config(small.config(stages=()))
     assert [node.leaf for node in spec.nodes(alone)] == [True]
 
@@ -82,6 +83,18 @@ REFUSED = {
         "no start after distill",
     ),
     "binary after prune": (dict(quantize={"method": "binary"}), "no zero for pruned weights"),
+    "binary after a kept student": (
+        dict(stages=("prune", "distill", "quantize"), quantize={"method": "binary"})
+        | dict(distill={"init": "keep"}),
+        "no zero for pruned weights",
+    ),
+    "units of tied layers": (
+        dict(stages=("share", "distill"), share={"groups": (("fc1", "fc2"),)})
+        | dict(distill={"init": "shrink", "model": {"name": "lenet_300_100"}}),
+        "no units of layers after share",
+    ),
+    "texts for bits": (dict(quantize={"bits": ("4",)}), "must be numbers"),
+    "truth for a mean": (dict(quantize={"mixed": True, "bits": (True,)}), "must be numbers"),
     "method": (dict(quantize={"method": "kmean"}), "kmeans"),
     "no bits": (dict(quantize={"bits": ()}), "as (4, 5)"),
     "17 bits": (dict(quantize={"bits": (17,)}), "quantize.bits: bits 17 is outside 1…16"),
@@ -113,6 +126,11 @@ def test_a_config_that_cannot_be_is_refused_in_one_line(case):
         spec.from_config(small.config(**sections))
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_signs_may_follow_a_student_of_a_pruned_network():
+    sections = dict(stages=("prune", "distill", "quantize"), quantize={"method": "binary"})
+    assert names(**sections)[-1] == "prune-10+distill+quantize"
 
 
 def test_the_longest_pattern_says_the_bits_of_a_layer():

@@ -1,0 +1,195 @@
+"""What stages hand on, without training: masks, counts, plans, programs."""
+
+import jax
+import numpy as np
+import pytest
+
+import architectures
+from compress import refused, setup, spec, stages, training
+from compress.networks import Form
+from compress.setup import Experiment, Made
+from compress.spec import Node
+from compress.teachers import Ensemble
+from experiment import data, keys, optim
+from experiment import mesh as mesh_lib
+from experiment.errors import UserError
+from experiment.interruption import Interruption
+from experiment.run import Run
+from tests.compress import small
+from tests.conftest import ROOT
+
+GROUPS = (("fc1", "fc2"),)  # of a residual network of 64 units, as many as there are pixels
+
+
+@pytest.fixture(autouse=True)
+def _from_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """Made of a config's sections; two replicates on two devices."""
+
+    def build(model="lenet_300_100", width=0.05, **sections):
+        section = {"name": model, "width": width, "dtype": "float32"}
+        config = small.config(model=section, replicates=2, **sections)
+        checked = spec.from_config(config)
+        dataset = data.load(config)
+        mesh = mesh_lib.make(2, 100, replicate=2, data=1)
+        roots = mesh_lib.put(mesh, keys.roots(0, 2), mesh_lib.BY_REPLICATE)
+        module = architectures.build(config, dataset.classes)
+        refused.check(checked, config, dataset)
+        return Experiment(
+            checked, module, dataset, mesh, Run(tmp_path), None, Interruption(), roots, None
+        )
+
+    return build
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Every training gives back what it was given; what it was given."""
+    seen = []
+
+    def fit(experiment, node, network, form, variables, mask, **options):
+        seen.append((network, form, variables, mask))
+        return mesh_lib.fetch(mesh_lib.put(experiment.mesh, variables, mesh_lib.BY_REPLICATE))
+
+    monkeypatch.setattr(training, "fit", fit)
+    return seen
+
+
+def node(stage, setting=0):
+    return Node(stage, "original", stage, setting, True)
+
+
+def drawn(experiment):
+    shapes = architectures.shapes(experiment.model, experiment.dataset.shape)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: rng.normal(size=(2, *s.shape)).astype("f4"), shapes)
+
+
+def pruned(experiment, *paths, density=0.5):
+    """A network, and its mask, some of whose kernels have zeros."""
+    variables = drawn(experiment)
+    rng = np.random.default_rng(1)
+    for path in paths:
+        layer, leaf = path.split("/")
+        kernel = variables["params"][layer][leaf]
+        kernel *= rng.uniform(size=kernel.shape) < density
+    return stages.as_given(Form(experiment.model), variables)
+
+
+def test_what_was_pruned_stays_so_where_layers_are_tied(experiment, untrained):
+    own = experiment("residual_mlp", 0.128, stages=("share",), share={"groups": GROUPS})
+    before = pruned(own, "fc1/kernel", "output/kernel")
+    made = stages.share_layers(own, node("share"), before)
+    assert sorted(made.mask) == ["fc1/kernel", "output/kernel"]
+    for path, kept in made.mask.items():
+        np.testing.assert_array_equal(kept, before.mask[path])
+    assert untrained[0][3].keys() == made.mask.keys()
+
+
+def test_the_mean_of_tied_layers_is_pruned_where_all_are(experiment, untrained):
+    groups = {"groups": GROUPS, "values": "mean"}
+    own = experiment("residual_mlp", 0.128, stages=("share",), share=groups)
+    before = pruned(own, "fc1/kernel", "fc2/kernel")
+    made = stages.share_layers(own, node("share"), before)
+    either = before.mask["fc1/kernel"] | before.mask["fc2/kernel"]
+    np.testing.assert_array_equal(made.mask["fc1/kernel"], either)
+
+
+def test_what_was_pruned_stays_so_beside_factors(experiment, untrained):
+    rules = {"method": "svd", "leave": ("fc1",)}
+    own = experiment(stages=("factorize",), factorize=rules)
+    before = pruned(own, "fc1/kernel", "fc2/kernel")
+    made = stages.factorize(own, node("factorize", 0.5), before)
+    assert "fc2" in made.form.plan
+    assert list(made.mask) == ["fc1/kernel"]
+    np.testing.assert_array_equal(made.mask["fc1/kernel"], before.mask["fc1/kernel"])
+
+
+@pytest.mark.parametrize("prunable", [("*kernel",), ("*",), ("fc*kernel",)])
+def test_a_level_takes_its_share_of_what_a_pruned_network_has_left(experiment, untrained, prunable):
+    rules = {"rewind": "none", "rate": 0.25, "prunable": prunable}
+    own = experiment(stages=("prune",), prune=rules)
+    before = pruned(own, "fc1/kernel", "output/kernel")
+    made = stages.prune(own, node("prune", 1), before)
+    for layer in ("fc1", "output"):
+        paths = [f"{layer}/{leaf}" for leaf in ("kernel", "bias")]
+        for r in range(2):
+            were, are = (
+                sum(int(np.sum(m.mask[p][r])) if p in m.mask else 0 for p in paths)
+                for m in (before, made)
+            )
+            if prunable == ("*",):
+                were += before.variables["params"][layer]["bias"][r].size
+            if layer == "output" and prunable == ("fc*kernel",):
+                assert are == were
+            else:
+                assert are == were - round(0.25 * were)
+    kept = made.mask["fc1/kernel"]
+    assert not (kept & ~before.mask["fc1/kernel"]).any()
+
+
+def test_pruned_biases_stay_pruned_while_codebooks_are_trained(experiment, untrained):
+    own = experiment(stages=("quantize",))
+    before = pruned(own, "fc1/kernel")
+    bias = np.arange(15) % 2 == 0
+    mask = {**before.mask, "fc1/bias": np.stack([bias, ~bias])}
+    stages.quantize(own, node("quantize", 3), before._replace(mask=mask))
+    ((_, _, latent, given),) = untrained
+    assert list(given) == ["fc1/bias"]
+    assert latent["params"]["fc1"]["kernel"].shape == (2, 8)
+
+
+def test_signs_are_refused_where_a_network_was_pruned_before(experiment, untrained):
+    own = experiment(stages=("quantize",), quantize={"method": "binary"})
+    with pytest.raises(UserError, match="no zero for pruned weights"):
+        stages.quantize(own, node("quantize"), pruned(own, "fc1/kernel"))
+    assert not untrained
+
+
+def test_a_plan_that_was_chosen_by_measured_times_is_kept(experiment, untrained, monkeypatch):
+    own = experiment(stages=("factorize",), factorize={"method": "svd"})
+    before = Made(Form(own.model), drawn(own), {}, {})
+    first = stages.factorize(own, node("factorize", 0.5), before)
+
+    def another(*_):
+        raise AssertionError("planned again")
+
+    monkeypatch.setattr(stages.planner, "make_planner", another)
+    again = stages.factorize(own, node("factorize", 0.5), before)
+    assert again.form == first.form
+
+
+def test_blocks_that_are_tied_are_factorised_once(experiment):
+    section = {"groups": (("block1_1", "block1_2"),)}
+    own = experiment("resnet_20", 0.25, stages=("share", "factorize"), share=section)
+    form = Form(own.model, groups=section["groups"])
+    shapes = architectures.shapes(own.model, own.dataset.shape)
+    params = refused.tied_shapes(shapes, own.spec)["params"]
+    left = setup.low_rank(own, form, params).spec.decompose.leave
+    assert left == ("block1_2/conv1", "block1_2/conv2")
+
+
+def test_students_of_other_teachers_have_programs_of_their_own(experiment):
+    own = experiment(stages=("factorize", "distill"), factorize={"method": "svd"})
+    compiled = training.compiler(own.spec, own.dataset, own.mesh)
+    steps, student = own.spec.train, Form(own.model)
+    optimizer = optim.make(own.spec.optimizer, steps.steps)
+
+    def of(rank):
+        before = student._replace(plan={"fc1": {"method": "svd", "rank": rank}})
+        taught = Ensemble(lambda variables, inputs: inputs, (), "looped", before)
+        return compiled(own.model, student, "train distill", steps, optimizer, taught)
+
+    assert of(2) is of(2)
+    assert of(2) is not of(3)
+
+
+def test_bits_of_all_layers_may_be_said_beside_a_mean(experiment, untrained):
+    rules = {"mixed": True, "layers": {"*": 5}, "fine_tune": False}
+    own = experiment(stages=("quantize",), quantize=rules)
+    before = Made(Form(own.model), drawn(own), {}, {})
+    assert set(stages.quantize(own, node("quantize", 4), before).bits.values()) == {5}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import architectures
-from compress import refused, setup, spec, stages, training
+from compress import distill, networks, refused, setup, spec, stages, training
 from compress.networks import Form
 from compress.setup import Experiment, Made
 from compress.spec import Node
@@ -193,3 +193,99 @@ def test_bits_of_all_layers_may_be_said_beside_a_mean(experiment, untrained):
     own = experiment(stages=("quantize",), quantize=rules)
     before = Made(Form(own.model), drawn(own), {}, {})
     assert set(stages.quantize(own, node("quantize", 4), before).bits.values()) == {5}
+
+
+def test_inputs_of_layers_are_rounded_on_each_replicates_own_grids(experiment, untrained):
+    rules = {"activation_bits": 5, "activation_range": "percentile", "gradient_bits": 3}
+    own = experiment(stages=("quantize",), quantize={"method": "uniform", **rules})
+    before = pruned(own, "fc1/kernel")
+    made = stages.quantize(own, node("quantize", 3), before)
+    widths = dict.fromkeys(("fc1", "fc2", "output"), 5)
+    inputs = setup.examples(own.dataset, stages.SEEN)
+    for r in range(2):
+        one = jax.tree.map(lambda leaf, r=r: leaf[r], before.variables)
+        want = networks.calibrated(before.form, one, inputs, widths, range="percentile")
+        found = jax.tree.map(lambda leaf, r=r: leaf[r], made.variables["activations"])
+        jax.tree.map(np.testing.assert_array_equal, found, want)
+    assert made.form == before.form._replace(activations=widths)
+    ((_, trained, _, mask),) = untrained
+    assert trained.gradients == dict.fromkeys(widths, 3)
+    assert mask.keys() == made.mask.keys() == before.mask.keys()
+
+
+def test_random_pruning_draws_anew_for_each_replicate_and_level(experiment, untrained):
+    rules = {"rewind": "none", "rate": 0.5, "criterion": "random", "levels": (1, 2)}
+    own = experiment(stages=("prune",), prune=rules)
+    before = Made(Form(own.model), drawn(own), {}, {})
+    found = [stages.prune(own, node("prune", k), before).mask["fc1/kernel"] for k in (1, 2)]
+    assert (found[0] != found[1]).any()
+    assert (found[0][0] != found[0][1]).any()
+
+
+def test_linear_levels_count_from_all_weights(experiment, untrained):
+    rules = {"rewind": "none", "rate": 0.2, "schedule": "linear", "levels": (1, 2)}
+    own = experiment(stages=("prune",), prune=rules)
+    made = Made(Form(own.model), drawn(own), {}, {})
+    for level in (1, 2):
+        made = stages.prune(own, node("prune", level), made)
+        kept = made.mask["fc1/kernel"]
+        size = kept[0].size
+        assert [int(np.sum(leaf)) for leaf in kept] == [size - round(0.2 * level * size)] * 2
+
+
+def test_a_rewound_network_starts_from_its_initial_values_tied(experiment, untrained):
+    sections = {"share": {"groups": GROUPS}, "prune": {"levels": (1,)}}
+    own = experiment("residual_mlp", 0.128, stages=("share", "prune"), **sections)
+    tied = stages.share_layers(own, node("share"), Made(Form(own.model), drawn(own), {}, {}))
+    stages.prune(own, node("prune", 1), tied)
+    _, form, start, mask = untrained[-1]
+    assert form.groups == GROUPS
+    first = jax.jit(own.model.init)
+    for r in range(2):
+        key = keys.stream(own.roots[r], "init")
+        want = first(key, np.zeros((1, *own.dataset.shape), "f4"))["params"]
+        for layer in ("fc1", "output"):
+            found = np.asarray(start["params"][layer]["kernel"][r])
+            np.testing.assert_allclose(found, want[layer]["kernel"], rtol=1e-6)
+    assert "fc2" not in start["params"]
+    assert sorted(mask) == ["fc1/kernel", "output/kernel"]
+
+
+def test_a_kept_student_stays_pruned(experiment, untrained):
+    own = experiment(stages=("distill",), distill={"init": "keep"})
+    before = pruned(own, "fc1/kernel")
+    made = stages.distil(own, node("distill"), before)
+    assert made.mask is before.mask
+    assert untrained[0][3] is before.mask
+
+
+def test_each_replicate_is_taught_by_its_own(experiment):
+    own = experiment(stages=("distill", "quantize"), distill={"during": ("quantize",)})
+    before = Made(Form(own.model), drawn(own), {}, {})
+    assert training.taught_by(own, node("prune", 1), before) is None
+    taught = training.taught_by(own, node("quantize", 4), before)
+    assert taught.before == before.form
+    inputs = setup.examples(own.dataset, 5)
+    for r in range(2):
+        carried = [jax.tree.map(lambda leaf, r=r: leaf[r], tree) for tree in taught.carried]
+        one = jax.tree.map(lambda leaf, r=r: leaf[r], before.variables)
+        answers = taught.teacher(distill.carry({}, *carried), inputs)
+        np.testing.assert_allclose(answers[0], own.model.apply(one, inputs), rtol=1e-5)
+
+
+def test_forms_tell_programs_apart(experiment):
+    own = experiment(stages=("quantize",))
+    compiled = training.compiler(own.spec, own.dataset, own.mesh)
+    steps, form = own.spec.train, Form(own.model)
+    optimizer = optim.make(own.spec.optimizer, steps.steps)
+    others = [
+        form,
+        form._replace(groups=GROUPS),
+        form._replace(activations={"fc1": 8}),
+        form._replace(activations={"fc1": 7}),
+        form._replace(gradients={"fc1": 8}),
+    ]
+    made = [compiled(own.model, other, "train", steps, optimizer) for other in others]
+    made.append(compiled(own.model, form, "fine_tune", steps, optimizer))
+    assert len({id(one) for one in made}) == len(made)
+    assert compiled(own.model, Form(own.model), "train", steps, optimizer) is made[0]

@@ -104,6 +104,8 @@ class CompressSpec:
         for stage in self.distill.during:
             if stage not in IN_ORDER:
                 raise unknown("stage in distill.during", stage, IN_ORDER)
+            if stage not in self.stages:
+                raise UserError(f"distill.during: {stage} is none of stages={self.stages}: add it")
 
     def check_signs(self, stages: tuple[str, ...]) -> None:
         """Refuse signs for pruned weights that come through these stages as they are.

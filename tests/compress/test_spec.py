@@ -110,6 +110,10 @@ REFUSED = {
     "no teacher": (dict(distill={"teachers": ()}), "name teachers"),
     "teachers' text": (dict(distill={"teachers": "before"}), "must be names"),
     "during": (dict(distill={"during": ("train",)}), "during"),
+    "during what is not done": (
+        dict(stages=("prune",), distill={"during": ("quantize",)}),
+        "distill.during: quantize is none of stages",
+    ),
     "shrink to nothing": (dict(distill={"init": "shrink"}), "narrower distill.model"),
     "keep another": (dict(distill={"init": "keep", "model": {"name": "lenet_5"}}), "empty"),
     "share of factors": (dict(factorize={"shares": (2.0,)}), "factorize.shares"),

@@ -26,6 +26,7 @@ DASHES = ("-", "--", ":")
 MOST_BARS = 12
 NEAR = 0.04  # below the original's accuracy, where a second panel looks closer
 FULL_HEIGHT = 32  # centroids, at most, whose lines cross the whole histogram
+LEAST_SPAN = 4  # of an axis of sizes: the largest is so many times the smallest
 
 
 def accuracy(run: Results, path: Path) -> tuple[Path, str]:
@@ -184,6 +185,10 @@ def _bytes_axis(ax: Any) -> None:
     ax.set_xscale("log")
     ax.set_xlabel("size of the file")
     low, high = ax.get_xlim()
+    if high < LEAST_SPAN * low:  # files of nearly one size: labels would overlap
+        middle, half = (low * high) ** 0.5, LEAST_SPAN**0.5
+        low, high = middle / half, middle * half
+        ax.set_xlim(low, high)
     subs = (1, 2, 5) if high < 15 * low else (1, 3) if high < 500 * low else (1,)
     ax.xaxis.set_major_locator(LogLocator(subs=subs))
     ax.xaxis.set_major_formatter(EngFormatter(unit="B"))

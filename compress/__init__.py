@@ -2,6 +2,6 @@
 
 from compress import huffman, quantize
 from compress.archive import load, save
-from compress.contents import describe
+from compress.format.contents import describe
 
 __all__ = ["describe", "huffman", "load", "quantize", "save"]

@@ -1,7 +1,7 @@
 """One file a compressed network: `save` and `load`.
 
-`compress.container` has the outer form of the file, `compress.streams` how an array becomes
-streams. The header, a JSON object:
+`format.container` has the outer form of the file, `format.streams` how an array becomes streams.
+The header, a JSON object:
 
 - `arrays`: path of an array (`params/fc1/kernel`) → its `entries.Entry`, in the file's order;
 - `model`, `classes`: what `architectures.build` takes; lacking for any other module;
@@ -31,18 +31,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress import (
-    container,
-    entries,
-    fitting,
-    forms,
-    headers,
-    networks,
-    plain,
-    quantize,
-    reading,
-    streams,
-)
+from compress import networks, quantize
+from compress.format import container, entries, fitting, forms, headers, plain, reading, streams
 from compress.networks import Form
 from compress.share import Groups
 from experiment import checkpoint

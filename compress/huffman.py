@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compress import bitstream, code_lengths, fields
-from compress.code_lengths import LIMIT
+from compress.coding import bitstream, code_lengths, fields
+from compress.coding.code_lengths import LIMIT
 
 ALPHABET = 1 << 16  # symbols lie below
 INDEXED = 1 << 18  # more symbols than these have an index

@@ -15,7 +15,8 @@ import numpy as np
 
 import architectures
 from architectures.convolution import computed_by
-from compress import archive, contents, networks, refused, stages, training
+from compress import archive, networks, refused, stages, training
+from compress.format import contents
 from compress.latency import milliseconds
 from compress.networks import Form
 from compress.setup import Experiment, Made

@@ -10,15 +10,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from compress import low_bits
-from compress import uniform as _uniform
-from compress.activations import calibrate
-from compress.allocation import allocate
-from compress.clusters import Clusters, fake_clusters, kmeans
-from compress.gradients import quantize_gradient, quantized_backward, round_stochastically
-from compress.low_bits import Binary, Ternary, binary, clip, fake_binary, fake_ternary, ternary
-from compress.straight_through import straight_through
-from compress.uniform import Grid, Uniform, fake_quantize, grid, uniform
+from compress.quantizers import low_bits
+from compress.quantizers import uniform as _uniform
+from compress.quantizers.activations import calibrate
+from compress.quantizers.allocation import allocate
+from compress.quantizers.clusters import Clusters, fake_clusters, kmeans
+from compress.quantizers.gradients import (
+    quantize_gradient,
+    quantized_backward,
+    round_stochastically,
+)
+from compress.quantizers.low_bits import (
+    Binary,
+    Ternary,
+    binary,
+    clip,
+    fake_binary,
+    fake_ternary,
+    ternary,
+)
+from compress.quantizers.straight_through import straight_through
+from compress.quantizers.uniform import Grid, Uniform, fake_quantize, grid, uniform
 
 __all__ = [
     "Binary",

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
-from compress import checks, clusters, distill, low_bits, ranges, share
-from compress.activations import RANGES as ACTIVATION_RANGES
+from compress import checks, distill, share
+from compress.quantizers import clusters, low_bits, ranges
+from compress.quantizers.activations import RANGES as ACTIVATION_RANGES
 from experiment.errors import UserError, unknown
 from lottery import spec as lottery_spec
 from lowrank.spec import DecomposeSpec, Point

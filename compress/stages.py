@@ -122,21 +122,13 @@ def quantize(experiment: Experiment, node: Node, before: Made) -> Made:
     rules = experiment.spec.quantize
     if rules.method == "binary" and before.mask:
         raise UserError(NO_ZERO)
-    quantizer = Quantizer(rules, choose_bits(experiment, before, node.setting))
-    form, variables = before.form, before.variables
-    layers: tuple[str, ...] = ()
-    if rules.activation_bits or rules.gradient_bits:
+    bits = processes.on_first(choose_bits, experiment, before, node.setting)
+    quantizer = Quantizer(rules, bits)
+    form, variables = _activations(experiment, before)
+    training_form = form
+    if rules.gradient_bits:
         layers = networks.reached(form, experiment.dataset.shape)
-    if rules.activation_bits:
-        bits = dict.fromkeys(layers, rules.activation_bits)
-        grids = _calibrated(experiment, before, bits)
-        form, variables = (
-            form._replace(activations=bits),
-            {**variables, networks.ACTIVATIONS: grids},
-        )
-    training_form = form._replace(gradients=dict.fromkeys(layers, rules.gradient_bits))
-    if not rules.gradient_bits:
-        training_form = form
+        training_form = form._replace(gradients=dict.fromkeys(layers, rules.gradient_bits))
     latent = setup.mapped(
         experiment,
         lambda key, variables, mask: quantizing.begin(quantizer, key, variables, mask),
@@ -218,13 +210,19 @@ def _shrunk(experiment: Experiment, before: Made, model: Any) -> Any:
     )
 
 
-def _calibrated(experiment: Experiment, before: Made, bits: dict[str, int]) -> Any:
-    """The collection of grids, [R, …]."""
-    inputs = setup.examples(experiment.dataset, SEEN)
-    rules, found = experiment.spec.quantize, []
+def _activations(experiment: Experiment, before: Made) -> tuple[Form, Any]:
+    """The form whose layers are given few bits, if they are to be; variables with their grids."""
+    rules = experiment.spec.quantize
+    if not rules.activation_bits:
+        return before.form, before.variables
+    layers = networks.reached(before.form, experiment.dataset.shape)
+    bits = dict.fromkeys(layers, rules.activation_bits)
+    inputs, found = setup.examples(experiment.dataset, SEEN), []
     for r in range(experiment.spec.replicates):
         own = jax.tree.map(lambda leaf, r=r: jnp.asarray(leaf[r]), before.variables)
         found.append(
             networks.calibrated(before.form, own, inputs, bits, range=rules.activation_range)
         )
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+    grids = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+    form = before.form._replace(activations=bits)
+    return form, {**before.variables, networks.ACTIVATIONS: grids}

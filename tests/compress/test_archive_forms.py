@@ -12,7 +12,8 @@ import pytest
 
 import architectures
 import compress
-from compress import networks, plain, quantize, share
+from compress import networks, quantize, share
+from compress.format import plain
 from compress.networks import Form
 from experiment.errors import UserError
 from lowrank import factorization

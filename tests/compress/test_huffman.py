@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress import fields, huffman
+from compress import huffman
+from compress.coding import fields
 from tests.compress import references
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from compress import quantize
-from compress.straight_through import straight_through
+from compress.quantizers.straight_through import straight_through
 
 
 def _weights(seed=0, shape=(5, 6)):

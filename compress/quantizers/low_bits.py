@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from compress import checks
-from compress.straight_through import straight_through
+from compress.quantizers.straight_through import straight_through
 from lowrank import arrays
 
 SCALES = ("trained", "twn")

@@ -12,7 +12,7 @@ first. In order:
 6. The streams, one after another. The file ends with the last.
 
 So the header is read by `json.loads(zlib.decompress(packed, -15))`. What the header and the
-streams mean is said in `compress.archive` and `compress.streams`.
+streams mean is said in `compress.archive` and `compress.format.streams`.
 """
 
 import json
@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from compress import fields
+from compress.coding import fields
 
 MAGIC = b"\x93CNA"
 VERSION = 1

@@ -2,8 +2,8 @@
 
 import flax.linen as nn
 
-from compress import forms
-from compress.forms import Leaves
+from compress.format import forms
+from compress.format.forms import Leaves
 from compress.networks import Form
 from experiment.errors import UserError
 

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 import architectures
 from architectures import surgery
 from compress import networks, share
-from compress.headers import shown
+from compress.format.headers import shown
 from compress.networks import Form
 from experiment.errors import UserError, unknown
 from lowrank import factorization

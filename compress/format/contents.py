@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from compress import huffman, reading, streams
-from compress.entries import Entry
+from compress import huffman
+from compress.format import codings, reading
+from compress.format.entries import Entry
 from experiment.errors import UserError
 
 _PLAIN = ""  # the path of streams that several arrays share
@@ -77,7 +78,7 @@ def _before(entry: Entry, kind: str, part: memoryview, own: list[memoryview]) ->
     if kind == "codebook":
         return len(part) // item, 8 * item
     if kind == "index":
-        return streams.symbol_count(part), entry.bits
+        return codings.declared_count(part), entry.bits
     levels = entry.levels or len(own[0]) // item + (entry.bits > 0)
-    count = streams.symbol_count(own[1]) if entry.bits else entry.size
+    count = codings.declared_count(own[1]) if entry.bits else entry.size
     return count, max(levels - 1, 0).bit_length()

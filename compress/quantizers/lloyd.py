@@ -5,7 +5,7 @@
 import jax
 import jax.numpy as jnp
 
-from compress import sums
+from compress.quantizers import sums
 
 
 def run(

@@ -1,4 +1,4 @@
-"""`compress.activations` against numpy over all batches."""
+"""`compress.quantizers.activations` against numpy over all batches."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""`compress.clusters` against scikit-learn's Lloyd from the same start, and a plain loop."""
+"""k-means against scikit-learn's Lloyd from the same start, and a plain loop."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""`compress.uniform` against numpy in float64 and onnxruntime's QuantizeLinear."""
+"""`compress.quantizers.uniform` against numpy in float64 and onnxruntime's QuantizeLinear."""
 
 import functools
 import re
@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from compress import quantize, ranges
+from compress import quantize
+from compress.quantizers import ranges
 
 SHAPE = (3, 40)
 

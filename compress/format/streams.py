@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from compress import fields, huffman, plain, sparse
-from compress.entries import LEVELS, Entry
+from compress import huffman, sparse
+from compress.format import codings, plain
+from compress.format.entries import LEVELS, Entry
 from compress.quantize import Binary, Uniform
 
-GROUPED = (1 << 8, 1 << 12)  # joint symbols, at most, of groups that are tried
 STREAM_BYTES, KEY_BYTES = 6, 3  # what a stream costs in the table, a key in the header, about
 
 
@@ -85,7 +85,7 @@ def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndar
     else:
         levels, fill = entry.levels, -entry.lowest
     count = entry.size if at is None else at.size
-    symbols = _ungrouped(parts["weights"], count, levels, entry.group)
+    symbols = codings.ungrouped(parts["weights"], count, levels, entry.group)
     if symbols.size and symbols.max() >= levels:
         raise ValueError(f"symbol {symbols.max()} of {levels}")
     if at is not None:  # the symbol of zero may need 16 bits where the others do not
@@ -110,15 +110,10 @@ def plain_count(entry: Entry, streams: Sequence[bytes | memoryview]) -> int:
     """
     if entry.form != "plain":
         return 0
-    count = symbol_count(streams[0]) if entry.bits else entry.size
+    count = codings.declared_count(streams[0]) if entry.bits else entry.size
     if count > entry.size:
         raise ValueError(f"{count} entries of {entry.size}")
     return count
-
-
-def symbol_count(stream: bytes | memoryview) -> int:
-    """How many symbols a stream of `huffman.encode` declares."""
-    return fields.read_number(memoryview(stream), 0)[0]
 
 
 def _plain(array: np.ndarray) -> Iterator[Coded]:
@@ -128,7 +123,7 @@ def _plain(array: np.ndarray) -> Iterator[Coded]:
     yield Coded(entry, [], array.ravel().astype(entry.stored))
     kept = plain.bits(array) != 0
     if array.size and kept.mean() < 0.9:
-        for bits in _widths(kept.mean(), array.ndim):
+        for bits in codings.widths(kept.mean(), array.ndim):
             found = sparse.gaps(kept, bits)
             values = np.zeros(found.gaps.size, entry.stored)
             values[found.kept] = array.ravel()[kept].astype(entry.stored)
@@ -154,7 +149,7 @@ def _palettes(array: np.ndarray) -> Iterator[Coded]:
     values = unsigned.view(array.dtype)
     if values.size > LEVELS or values.nbytes >= array.nbytes:
         return
-    for bits, group, coded in _codings(symbols, values.size, fill, array.ndim):
+    for bits, group, coded in codings.candidates(symbols, values.size, fill, array.ndim):
         table = values[1:] if bits else values
         held = plain.narrowest(table)
         entry = Entry(array.shape, array.dtype.name, "palette", held, bits, group)
@@ -182,67 +177,13 @@ def _scaled(leaf: Any, array: np.ndarray) -> Iterator[Coded]:
         return
     held, axis = plain.narrowest(scale), (axes or [-1])[0]
     fill = -lowest if lowest <= 0 < lowest + levels else None
-    for bits, group, coded in _codings((integers - lowest).ravel(), levels, fill, array.ndim):
+    symbols = (integers - lowest).ravel()
+    for bits, group, coded in codings.candidates(symbols, levels, fill, array.ndim):
         entry = Entry(
             array.shape, array.dtype.name, "scaled", held, bits, group, lowest, levels, axis
         )
         codebook = plain.to_bytes(scale.ravel().astype(entry.stored))
         yield Coded(entry, [codebook, *coded], np.zeros(0, entry.stored))
-
-
-def _codings(
-    symbols: np.ndarray, levels: int, fill: int | None, axes: int
-) -> Iterator[tuple[int, int, list[bytes]]]:
-    """Bits of gaps, the group, and the streams after the codebook: of all symbols; of few."""
-    data, group = _grouped(symbols, levels)
-    yield 0, group, [data]
-    kept = symbols != fill
-    if fill is None or kept.mean() > 0.75:
-        return
-    for bits in _widths(kept.mean(), axes):
-        found = sparse.gaps(kept, bits)
-        values = np.full(found.gaps.size, fill)
-        values[found.kept] = symbols[kept]
-        data, group = _grouped(values, levels)
-        yield bits, group, [huffman.encode(found.gaps), data]
-
-
-def _widths(share: float, axes: int) -> list[int]:
-    """Bits of gaps to try: the paper's, and those about the mean gap and above."""
-    usual = sparse.CONVOLUTION_BITS if axes > 2 else sparse.DENSE_BITS
-    mean = math.floor(-math.log2(share)) if share else usual
-    return sorted({usual, *(min(max(mean + more, 1), 16) for more in range(1, 5))})
-
-
-def _grouped(symbols: np.ndarray, levels: int) -> tuple[bytes, int]:
-    """The shortest code of the symbols by groups, and the group's size."""
-    fitting = {int(math.log(most, levels) + 1e-9) for most in GROUPED} if levels > 1 else set()
-    found = []
-    for group in sorted({1, *(size for size in fitting if 1 < size <= 16)}):
-        filled = np.append(symbols, np.zeros(-symbols.size % group, symbols.dtype))
-        digits = filled.reshape(-1, group).astype(np.int64)
-        found.append((huffman.encode(digits @ levels ** np.arange(group)), group))
-    return min(found, key=lambda coded: len(coded[0]))
-
-
-def _ungrouped(stream: bytes | memoryview, count: int, levels: int, group: int) -> np.ndarray:
-    """[count] symbols of a stream by groups."""
-    groups = -(-count // group)
-    if (declared := symbol_count(stream)) != groups:
-        raise ValueError(f"{declared} groups of symbols are declared, not {groups}")
-    rest = huffman.decode(stream, groups)
-    if group == 1:
-        return rest
-    rest = rest.astype(np.uint32)
-    if not 0 < levels**group <= LEVELS:
-        raise ValueError(f"{group} of {levels} symbols do not go together")
-    out = np.empty((groups, group), np.uint8 if levels <= 256 else np.uint16)
-    for place in range(group):
-        out[:, place] = rest % levels
-        rest = rest // levels
-    if rest.any():
-        raise ValueError(f"a group is beyond {levels} ** {group}")
-    return out.ravel()[:count]
 
 
 def _spread(values: np.ndarray, at: np.ndarray | None, fill: Any, entry: Entry) -> np.ndarray:

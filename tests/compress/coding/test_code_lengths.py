@@ -1,11 +1,11 @@
-"""`compress.code_lengths` against the textbook's heap, all codes there are, and RFC 1951."""
+"""`compress.coding.code_lengths` against the textbook's heap, all codes there are, and RFC 1951."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress import code_lengths
+from compress.coding import code_lengths
 from tests.compress import references
 
 COUNTS = st.lists(st.integers(0, 50) | st.integers(0, 10**6), min_size=2, max_size=40).filter(

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 
-from compress import checks, ranges, uniform
+from compress import checks
+from compress.quantizers import ranges, uniform
 from lowrank import arrays
 
 RANGES = ("minmax", "moving", "percentile", "mse")

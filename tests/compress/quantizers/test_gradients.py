@@ -1,4 +1,4 @@
-"""`compress.gradients`: on the grid, and right on average."""
+"""`compress.quantizers.gradients`: on the grid, and right on average."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""`compress.sums` against sums of exact fractions."""
+"""`compress.quantizers.sums` against sums of exact fractions."""
 
 import itertools
 from fractions import Fraction
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from compress import sums
+from compress.quantizers import sums
 
 
 @pytest.mark.parametrize("size", [1, 2, 1000])

@@ -5,7 +5,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from compress import entries, fields, huffman
+from compress import huffman
+from compress.coding import fields
+from compress.format import entries
 
 _NARROW = ("float16", "bfloat16", "float32")
 

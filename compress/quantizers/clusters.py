@@ -8,8 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from compress import checks, lloyd
-from compress.straight_through import straight_through
+from compress import checks
+from compress.quantizers import lloyd
+from compress.quantizers.straight_through import straight_through
 from lowrank import arrays
 
 INITS = ("linear", "density", "random")

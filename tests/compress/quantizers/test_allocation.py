@@ -1,4 +1,4 @@
-"""`compress.allocation` against trying every choice."""
+"""`compress.quantizers.allocation` against trying every choice."""
 
 import itertools
 import re

@@ -1,11 +1,11 @@
-"""`compress.bitstream`: both ways of reading, words of all lengths, every seam."""
+"""`compress.coding.bitstream`: both ways of reading, words of all lengths, every seam."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress import bitstream, code_lengths
+from compress.coding import bitstream, code_lengths
 from tests.compress import references
 
 LENGTHS = {

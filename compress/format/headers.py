@@ -6,8 +6,8 @@ from typing import Any
 import flax.linen as nn
 
 import architectures
-from compress import entries
-from compress.entries import Entry
+from compress.format import entries
+from compress.format.entries import Entry
 from compress.networks import Form
 from experiment.errors import UserError
 from lowrank.layers import METHODS

@@ -1,11 +1,11 @@
-"""`compress.fields`: by hand, and there and back."""
+"""`compress.coding.fields`: by hand, and there and back."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress import fields
+from compress.coding import fields
 from tests.compress import references
 
 

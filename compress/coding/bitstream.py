@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from compress.code_lengths import LIMIT, Code
+from compress.coding.code_lengths import LIMIT, Code
 
 BLOCK, BLOCKS = 4096, 2048  # symbols of the smallest block, the most blocks: part of the format
 TABLE = 16  # bits; longer words are rare and take another way

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from compress import container, entries, forms, headers, plain, streams
-from compress.entries import Entry
+from compress.format import container, entries, forms, headers, plain, streams
+from compress.format.entries import Entry
 from experiment.errors import UserError
 
 SPARE_ENTRIES, ENTRIES_A_BYTE = 1 << 20, 1024  # of all arrays, for a file of so many bytes

@@ -1,4 +1,4 @@
-"""`compress.streams` and `compress.plain`: arrays come back bit for bit, by the smallest coding."""
+"""Arrays as streams and plain numbers: they come back bit for bit, by the smallest coding."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from compress import entries, plain, quantize, streams
+from compress import quantize
+from compress.format import entries, plain, streams
 from tests.compress.references import exactly
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")

@@ -1,4 +1,4 @@
-"""`compress.low_bits` against hand calculations, the papers' equations in numpy, differences."""
+"""Ternary and binary weights against hand calculations, the papers' equations in numpy."""
 
 import re
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from compress import checks, ranges
-from compress.straight_through import straight_through
+from compress import checks
+from compress.quantizers import ranges
+from compress.quantizers.straight_through import straight_through
 from lowrank import arrays
 
 

@@ -1,0 +1,1 @@
+"""What `compress.quantize` is made of: from one array to a stored form."""

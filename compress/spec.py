@@ -21,9 +21,9 @@ from experiment.spec import (
     LogSpec,
     TrainSpec,
     check_counts,
-    check_integers,
     check_keys,
-    section,
+    counts,
+    sections,
 )
 from lowrank.spec import SourceSpec
 
@@ -147,14 +147,10 @@ def from_config(config: Mapping[str, Any]) -> CompressSpec:
     """
     own = [field.name for field in dataclasses.fields(CompressSpec)]
     check_keys(config, [*own, "data", "model"])
-    numbers = ("seed", "replicates", "eval_every")
-    check_integers(config, numbers)
     if not isinstance(config["stages"], tuple | list):
         raise UserError(f"stages={config['stages']!r} must be names, as ('prune', 'quantize')")
     return CompressSpec(
-        **{key: config[key] for key in numbers},
-        stages=tuple(config["stages"]),
-        **{key: _built(config, key) for key in SECTIONS},
+        **counts(config), stages=tuple(config["stages"]), **sections(config, SECTIONS)
     )
 
 
@@ -190,11 +186,6 @@ def unit_names(spec: CompressSpec) -> list[str]:
 def unit_name(network: str) -> str:
     """`networks/prune-12`."""
     return f"networks/{network}"
-
-
-def _built(config: Mapping[str, Any], key: str) -> Any:
-    own = key.removeprefix("fine_tune_") if key != "fine_tune" else "train"
-    return section(SECTIONS[key], config[key], key, own)
 
 
 def _check_order(stages: tuple[str, ...]) -> None:

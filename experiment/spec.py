@@ -79,19 +79,31 @@ def check_keys(
             raise UserError(f"the config lacks the key {key!r}")
 
 
-def check_integers(config: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Raise a UserError where one of these is no integer."""
-    for name in names:
-        if type(config[name]) is not int:
-            raise UserError(f"{name}={config[name]!r} must be an integer")
-
-
-def section(kind: Any, values: Mapping[str, Any], key: str, own: str) -> Any:
-    """The dataclass of the section `key`; what its errors say of `own` is said of `key`.
+def counts(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    """`seed`, `replicates`, `eval_every`, and `more` integers of the config, by name.
 
     Raises:
-      UserError: as `config.build`.
+      UserError: one is no integer.
     """
+    found = {name: config[name] for name in ("seed", "replicates", "eval_every", *more)}
+    for name, value in found.items():
+        if type(value) is not int:
+            raise UserError(f"{name}={value!r} must be an integer")
+    return found
+
+
+def sections(config: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The config's sections as their dataclasses, by name.
+
+    Raises:
+      UserError: as `config.build`; of a section whose kind has another name in `SHARED` (such as
+        `fine_tune`, which is a `TrainSpec`), what is said of that one is said of its own.
+    """
+    return {key: _section(kind, config[key], key) for key, kind in kinds.items()}
+
+
+def _section(kind: Any, values: Mapping[str, Any], key: str) -> Any:
+    own = next((name for name, shared in SHARED.items() if shared is kind), key)
     try:
         return config_lib.build(kind, values, key)
     except UserError as error:

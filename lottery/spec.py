@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from experiment import config as config_lib
 from experiment.errors import UserError, unknown
 from experiment.mesh import MeshSpec
 from experiment.optim import OptimizerSpec
@@ -16,8 +15,9 @@ from experiment.spec import (
     TrainSpec,
     at_least,
     check_counts,
-    check_integers,
     check_keys,
+    counts,
+    sections,
 )
 from lottery.criteria import CRITERIA
 from lottery.masks import SCOPES, Rate, Scope
@@ -117,10 +117,9 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     """
     own = [field.name for field in dataclasses.fields(LotterySpec)]
     check_keys(config, [*own, "data", "model"], optional=["published"])
-    check_integers(config, ("seed", "levels", "replicates", "eval_every"))
     return LotterySpec(
-        **{key: config[key] for key in ("seed", "levels", "replicates", "eval_every")},
-        **{key: config_lib.build(kind, config[key], key) for key, kind in SECTIONS.items()},
+        **counts(config, "levels"),
+        **sections(config, SECTIONS),
         branches=_branches(config["branches"], config["levels"]),
     )
 

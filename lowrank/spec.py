@@ -16,9 +16,9 @@ from experiment.spec import (
     LogSpec,
     TrainSpec,
     check_counts,
-    check_integers,
     check_keys,
-    section,
+    counts,
+    sections,
 )
 from lowrank import planning, ranks
 from lowrank.layers import METHODS
@@ -169,17 +169,7 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
     """
     own = [field.name for field in dataclasses.fields(LowRankSpec)]
     check_keys(config, [*own, "data", "model"])
-    numbers = ("seed", "replicates", "eval_every")
-    check_integers(config, numbers)
-    return LowRankSpec(
-        **{key: config[key] for key in (*numbers, "predict")},
-        **{key: _section(config, key) for key in SECTIONS},
-    )
-
-
-def _section(config: Mapping[str, Any], key: str) -> Any:
-    own = key.removeprefix("fine_tune_") if key != "fine_tune" else "train"
-    return section(SECTIONS[key], config[key], key, own)
+    return LowRankSpec(**counts(config), predict=config["predict"], **sections(config, SECTIONS))
 
 
 def predict_name(path: str) -> str:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from experiment import config as config_lib
 from experiment.errors import UserError, unknown
 from experiment.mesh import MeshSpec
 from experiment.optim import OptimizerSpec
@@ -15,8 +14,9 @@ from experiment.spec import (
     LogSpec,
     TrainSpec,
     check_counts,
-    check_integers,
     check_keys,
+    counts,
+    sections,
 )
 from msdnet.exits import CONFIDENCES
 from msdnet.networks import NETWORKS
@@ -89,15 +89,12 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
     """
     own = {field.name for field in dataclasses.fields(MSDNetSpec)} - {"sections"}
     check_keys(config, [*own, "data", *NETWORKS])
-    numbers = ("seed", "replicates", "eval_every")
-    check_integers(config, numbers)
     names = config["networks"]
     if not isinstance(names, str | tuple | list):
         raise UserError(f"networks={names!r} must be names, as ('msdnet', 'resnets')")
-    sections = {**SHARED, "exits": ExitsSpec}
     return MSDNetSpec(
-        **{key: config[key] for key in numbers},
-        **{key: config_lib.build(kind, config[key], key) for key, kind in sections.items()},
+        **counts(config),
+        **sections(config, {**SHARED, "exits": ExitsSpec}),
         networks=(names,) if isinstance(names, str) else tuple(names),
         sections={name: config[name] for name in NETWORKS},
     )

@@ -17,11 +17,10 @@ import architectures
 from architectures.convolution import computed_by
 from compress import archive, networks, refused, stages, training
 from compress.format import contents
-from compress.latency import milliseconds
 from compress.networks import Form
 from compress.setup import Experiment, Made
 from compress.spec import ORIGINAL, CompressSpec, Node, nodes, unit_name
-from experiment import keys, processes
+from experiment import keys, latency, processes
 from experiment import mesh as mesh_lib
 from experiment import training as shared
 from experiment.data import Dataset
@@ -112,7 +111,7 @@ def finish(experiment: Experiment, node: Node, made: Made) -> None:
     if node.leaf:
         one = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), variables)
         metadata["milliseconds"] = processes.on_first(
-            milliseconds, experiment.model, made.form, one, experiment.dataset.shape
+            latency.milliseconds, experiment.model, network, one, experiment.dataset.shape
         )
     tree = {"variables": variables, **({"mask": made.mask} if made.mask else {})}
     experiment.run.unit(node.unit).finish(tree, metadata)

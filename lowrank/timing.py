@@ -1,9 +1,7 @@
-"""Wall-clock of layers and networks on this machine: medians of calls that take turns."""
+"""Wall-clock of layers on this machine."""
 
 import functools
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,26 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from architectures.surgery import Reached
+from experiment.latency import medians
 from lowrank import candidates
 from lowrank.candidates import DENSE
 from lowrank.ranks import Candidate
 
 BATCH = 128  # examples that layers are timed on
 TIMED = 12  # candidates of a layer and a method, at most, for budgets in time
-LEAST_SECONDS = 2e-3  # of a sample: shorter calls are repeated within it
-
-
-def medians(calls: Sequence[Callable[[], Any]], repeats: int = 7) -> list[float]:
-    """Seconds of each call, the median of samples taken in turns after a first call of each."""
-    counts = []
-    for call in calls:
-        jax.block_until_ready(call())
-        counts.append(1 + int(LEAST_SECONDS / max(_seconds(call, 1), 1e-7)))
-    samples = [
-        [_seconds(call, count) / count for call, count in zip(calls, counts, strict=True)]
-        for _ in range(repeats)
-    ]
-    return [statistics.median(own) for own in zip(*samples, strict=True)]
 
 
 def layer(reached: Reached, method: str, rank: Any) -> Callable[[], Any]:
@@ -87,11 +72,3 @@ def layers(reached: Reached, method: str, rank: Any) -> tuple[float, float]:
     calls = [layer(reached, DENSE, None), layer(reached, method, rank)]
     dense, factorised = medians(calls, repeats=15)
     return dense, factorised
-
-
-def _seconds(call: Callable[[], Any], count: int) -> float:
-    begun = time.perf_counter()
-    for _ in range(count):
-        found = call()
-    jax.block_until_ready(found)
-    return time.perf_counter() - begun

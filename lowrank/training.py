@@ -2,28 +2,23 @@
 
 # R replicates
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 import architectures
 from architectures.macs import multiply_adds
-from experiment import mapping, optim, processes, programs, training
+from experiment import latency, mapping, optim, processes, programs, training
 from experiment import mesh as mesh_lib
 from experiment.optim import OptimizerSpec
 from experiment.programs import Programs
 from experiment.run import Unit
 from experiment.spec import TrainSpec
 from experiment.step import LossFn, Model, TrainState, make_loss
-from lowrank import factorization, timing
+from lowrank import factorization
 from lowrank.factorization import Plan
 from lowrank.setup import Experiment
-
-LATENCY_BATCHES = (1, 128)  # examples
 
 
 def make_objective(network: Model, plan: Plan, decay: float) -> LossFn:
@@ -93,27 +88,7 @@ def measure(
         **training.accuracies(experiment, compiled, variables),
         "parameters": architectures.count(one["params"]),
         "macs": multiply_adds(network.apply, one, example),
-        "milliseconds": processes.on_first(_latency, experiment, network, one),
+        "milliseconds": processes.on_first(
+            latency.milliseconds, experiment.model, network, one, experiment.dataset.shape
+        ),
     }
-
-
-def _latency(experiment: Experiment, network: Model, variables: Any) -> dict[str, list[float]]:
-    """Batch size → milliseconds of a call: the original's, this network's, taken in turns."""
-    model, shape = experiment.model, experiment.dataset.shape
-    timed = [_original(model, shape)]
-    if network is not model:
-        apply = jax.jit(functools.partial(network.apply, train=False))
-        timed.append((apply, jax.tree.map(jnp.asarray, variables)))
-    found = {}
-    for batch in LATENCY_BATCHES:
-        x = jax.random.normal(jax.random.key(1), (batch, *shape))
-        seconds = timing.medians([functools.partial(apply, own, x) for apply, own in timed])
-        found[str(batch)] = [1e3 * seconds[0], 1e3 * seconds[-1]]
-    return found
-
-
-@functools.cache
-def _original(model: nn.Module, shape: tuple[int, ...]) -> tuple[Callable, Any]:
-    """The original's compiled call and variables, made once for all networks of a sweep."""
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))
-    return jax.jit(functools.partial(model.apply, train=False)), variables

@@ -1,27 +1,11 @@
-"""Times by a clock that the test holds."""
+"""Which layers are timed, and what becomes of the times."""
 
 import numpy as np
-import pytest
 
 from lowrank import timing
 from lowrank.candidates import DENSE
 from lowrank.ranks import Candidate
 from tests.lowrank.test_candidates import conv, dense
-
-
-def test_calls_take_turns_and_the_median_of_each_counts(monkeypatch):
-    order, warm = [], set()
-
-    def seconds(call, count):
-        assert call in warm  # its first call compiles
-        order.append((call, count))
-        return count * {"slow": 4.0, "quick": 1e-3}[call()] * (50 if len(order) == 5 else 1)
-
-    monkeypatch.setattr(timing, "_seconds", seconds)
-    slow = lambda: warm.add(slow) or "slow"  # noqa: E731
-    quick = lambda: warm.add(quick) or "quick"  # noqa: E731
-    assert timing.medians([slow, quick], repeats=3) == pytest.approx([4.0, 1e-3])
-    assert order == [(slow, 1), (quick, 1), *[(slow, 1), (quick, 3)] * 3]
 
 
 def test_a_layers_call_is_of_so_many_examples():
@@ -74,20 +58,3 @@ def test_what_takes_no_less_time_than_the_dense_layer_goes():
     assert timing.priced({"fc": dense()}, table, lambda *_: 7) == {
         "fc": [Candidate(DENSE, 0, 7, 0.0)]
     }
-
-
-class _Busy:
-    """Asked for in a second, ready three seconds after it is waited for."""
-
-    now = 0.0
-
-    def __init__(self):
-        _Busy.now += 1
-
-    def block_until_ready(self):
-        _Busy.now += 3
-
-
-def test_the_clock_stops_when_the_last_call_is_done(monkeypatch):
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: _Busy.now)
-    assert timing._seconds(_Busy, 2) == 2 + 3

@@ -184,29 +184,6 @@ def test_a_control_begins_with_the_initialisation_decomposed(finished):
         assert control["stalled"] == tuned["stalled"] == []
 
 
-def test_times_are_of_the_original_then_the_network_in_both_sizes(finished, monkeypatch):
-    asked = []
-
-    def medians(calls):
-        found = [call() for call in calls]
-        asked.append([(own.shape, bool(np.any(own))) for own in found])
-        return [1.0, 2.0][: len(calls)]
-
-    monkeypatch.setattr(training.timing, "medians", medians)
-    run = results.read(finished[0])
-    dataset = data.load(run.config)
-    model = architectures.build(run.config, 10)
-    (point, _) = run.points
-    own = jax.tree.map(lambda leaf: 0 * leaf[0], results.load(finished[0], "sweep/svd-0.5"))
-    network = surgery.Network(model.init, factorization.override(model, point.plan))
-    nothing = dict.fromkeys(set(Experiment._fields) - {"model", "dataset"})
-    experiment = Experiment(model=model, dataset=dataset, **nothing)
-    found = training._latency(experiment, network, own)
-    assert found == {"1": [1e3, 2e3], "128": [1e3, 2e3]}
-    assert asked == [[((batch, 10), True), ((batch, 10), False)] for batch in (1, 128)]
-    assert training._latency(experiment, model, own)["1"] == [1e3, 1e3]
-
-
 def test_a_plan_that_is_lost_takes_its_networks_with_it(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)

@@ -111,10 +111,9 @@ def centroids(run: Results, network: Network, path: Path) -> tuple[Path, str] | 
             rows, columns, figsize=(3.6 * columns, 2.4 * rows), squeeze=False
         )
     for ax, (name, (before, values)) in zip(grid.ravel(), found.items(), strict=False):
-        ax.hist(before, bins=100, color="#9dbbe0")
+        ax.stairs(*np.histogram(before, bins=100), fill=True, color="#9dbbe0")
         top = 1.0 if values.size <= FULL_HEIGHT else 0.06
-        for value in values:
-            ax.axvline(value, ymax=top, color="#d1622b", lw=0.8)
+        ax.vlines(values, 0, top, color="#d1622b", lw=0.8, transform=ax.get_xaxis_transform())
         ax.set_title(f"{name}: {before.size:,} weights, {values.size} values", fontsize=8)
         ax.grid(visible=False)
     for ax in grid.ravel()[len(found) :]:

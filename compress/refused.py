@@ -10,6 +10,7 @@ import architectures
 from compress import distill, quantizing, setup, share, teachers
 from compress.networks import Form
 from compress.spec import CompressSpec
+from compress.stage_specs import in_own_words
 from experiment.data import Dataset
 from experiment.errors import UserError
 from experiment.streams import Streams
@@ -80,12 +81,10 @@ def tied_shapes(shapes: Any, spec: CompressSpec) -> Any:
 def _check_factors(spec: CompressSpec, form: Form, params: Any, dataset: Dataset | Streams) -> None:
     own, full = spec.factorize, architectures.shapes(form.model, dataset.shape)
     lowrank = setup.low_rank_spec(spec, form, params, dataset.shape)
-    try:
+    with in_own_words():
         found, _ = lowrank_setup.reached(lowrank, form.model, full, dataset.shape)
         for setting in own.settings if own.ranks == "budget" else ():
             planning.check_budget(found, own.method, setting, own.measure)
-    except UserError as error:
-        raise UserError(str(error).replace("decompose.", "factorize.")) from error
     if not found:
         raise UserError("factorize.leave: no layer is left to factorise")
 

@@ -1,7 +1,8 @@
 """The sections of the stages; `compress.spec` has the whole experiment."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
@@ -39,6 +40,16 @@ class ShareSpec:
             raise unknown("share.values", self.values, get_args(share.Values))
 
 
+@contextlib.contextmanager
+def in_own_words() -> Iterator[None]:
+    """What `lowrank` refuses of `decompose` is said of `factorize`."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error).replace("decompose.methods", "factorize.method")
+        raise UserError(text.replace("decompose.", "factorize.")) from error
+
+
 @dataclasses.dataclass(frozen=True)
 class FactorizeSpec:
     """`factorize`: low-rank layers; the keys are those of `lowrank.spec.DecomposeSpec`."""
@@ -51,11 +62,8 @@ class FactorizeSpec:
     keep_slow: bool
 
     def __post_init__(self) -> None:
-        try:
+        with in_own_words():
             _ = self.decompose
-        except UserError as error:
-            text = str(error).replace("decompose.methods", "factorize.method")
-            raise UserError(text.replace("decompose.", "factorize.")) from error
 
     @property
     def decompose(self) -> DecomposeSpec:

@@ -18,6 +18,7 @@ from compress.networks import Form
 from compress.quantizing import Quantizer
 from compress.setup import Experiment, Made
 from compress.spec import NO_ZERO, Node
+from compress.stage_specs import in_own_words
 from experiment import keys, mapping, processes
 from experiment import mesh as mesh_lib
 from experiment import training as shared
@@ -192,7 +193,8 @@ def _plan(
         processes.on_first(experiment.run.unit(node.unit).set_aside)
         point = experiment.spec.factorize.point(node.setting)
         make = functools.partial(planner.make_planner, lowrank, variables)
-        planned = processes.on_first(lambda: make()(point))
+        with in_own_words():
+            planned = processes.on_first(lambda: make()(point))
         unit.finish({"share": np.asarray(point.share)}, planned)
     return unit.result()[1]["plan"]
 

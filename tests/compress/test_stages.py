@@ -163,6 +163,17 @@ def test_a_plan_that_was_chosen_by_measured_times_is_kept(experiment, untrained,
     assert again.form == first.form
 
 
+def test_a_budget_that_no_plan_meets_is_said_of_factorize(experiment, monkeypatch):
+    own = experiment(stages=("factorize",), factorize={"method": "svd"})
+
+    def planner(point):
+        raise UserError("decompose.shares: 0.5 of the dense layers' milliseconds")
+
+    monkeypatch.setattr(stages.planner, "make_planner", lambda *_: planner)
+    with pytest.raises(UserError, match=r"^factorize\.shares: 0\.5"):
+        stages.factorize(own, node("factorize", 0.5), Made(Form(own.model), drawn(own), {}, {}))
+
+
 def test_blocks_that_are_tied_are_factorised_once(experiment):
     section = {"groups": (("block1_1", "block1_2"),)}
     own = experiment("resnet_20", 0.25, stages=("share", "factorize"), share=section)

@@ -18,6 +18,7 @@ STUDY = study.Study(
     units=spec.unit_names,
     prepare=pipeline.prepare,
     show=report.show,
+    mend=pipeline.mend,
 )
 main = functools.partial(study.conduct, STUDY)
 finished = functools.partial(study.finished, STUDY)

@@ -16,14 +16,15 @@ import numpy as np
 import architectures
 from architectures.convolution import computed_by
 from compress import archive, networks, refused, stages, training
-from compress.format import contents
+from compress.format import contents, reading
 from compress.networks import Form
 from compress.setup import Experiment, Made
 from compress.spec import ORIGINAL, CompressSpec, Node, nodes, unit_name
-from experiment import keys, latency, processes
+from experiment import checkpoint, keys, latency, processes
 from experiment import mesh as mesh_lib
 from experiment import training as shared
 from experiment.data import Dataset
+from experiment.errors import UserError
 from experiment.interruption import Interruption
 from experiment.progress import Reporter
 from experiment.run import Run
@@ -54,6 +55,22 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | St
 
     begin = functools.partial(refused.begin, spec, config, model, dataset)
     return Prepared(mesh, computed_by(model, dataset.shape), work, begin)
+
+
+def mend(run: Run) -> list[str]:
+    """Set networks aside whose files are gone or damaged, to be made again; a warning for each."""
+    warnings = []
+    for name in run.units():
+        if not name.startswith(unit_name("")):
+            continue
+        sizes = checkpoint.verify(run.unit(name).folder / "final")["bytes"]
+        for r, size in enumerate(sizes):
+            path = run.folder / FILES / name.removeprefix(unit_name("")) / f"{r}.cna"
+            if reason := _lost(path, size):
+                run.unit(name).set_aside()
+                warnings.append(f"{path}: {reason}; {name} is done again")
+                break
+    return warnings
 
 
 def make_networks(experiment: Experiment) -> None:
@@ -146,6 +163,16 @@ def _write(experiment: Experiment, folder: Path, made: Made) -> dict[str, Any]:
         "streams": _streams(paths),
         "load_seconds": statistics.median(seconds),
     }
+
+
+def _lost(path: Path, size: int) -> str:
+    """Why a file is not what was written; empty if it is."""
+    try:
+        data = reading.read(path)
+        reading.parse(data)
+    except (ValueError, UserError) as error:
+        return str(error)
+    return "" if len(data) == size else f"{len(data):,} bytes, not {size:,}"
 
 
 def _streams(paths: list[Path]) -> list[dict[str, Any]]:

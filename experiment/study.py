@@ -36,6 +36,9 @@ class Study(NamedTuple):
     units: Callable[[Any], list[str]]  # spec → names of all units
     prepare: Callable[[Any, Mapping[str, Any], Dataset | Streams], Prepared]
     show: Callable[[Sequence[Path]], Any]  # run folders → tables, figures, page
+    mend: Callable[[Run], list[str]] | None = (
+        None  # sets finished units aside whose files, beside checkpoints, are lost; warnings
+    )
 
 
 def conduct(study: Study, argv: Sequence[str]) -> None:
@@ -68,6 +71,8 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
             prepared.begin()
         with run.locked(workdir):
             opened, warnings = run.open_run(workdir, config, study.extendable, facts)
+            if study.mend:
+                warnings += processes.on_first(study.mend, opened)
             seen = run.fingerprint(workdir)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             units = study.units(spec)

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -133,6 +134,22 @@ def test_a_damaged_network_is_made_again_and_more_bits_extend_a_run(finished, tm
         "fc2/kernel": 2,
         "output/kernel": 2,
     }
+
+
+def test_a_file_that_is_lost_is_made_again(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    gone, damaged = (folder / f"files/{name}/1.cna" for name in (LAST, "prune-01"))
+    gone.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    small.run(folder)
+    for path in (gone, damaged):
+        same = finished[0] / path.relative_to(folder)
+        assert path.read_bytes() == same.read_bytes()
+    log = (folder / "run.log").read_text()
+    assert f"{gone}: there is no such file; networks/{LAST} is done again" in log
+    assert "networks/prune-01 is done again" in log
+    assert sorted(map(str, rows(folder))) == sorted(map(str, rows(finished[0])))
 
 
 def test_layers_are_tied_factorised_pruned_and_quantised_in_one_run(tmp_path):

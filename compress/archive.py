@@ -22,6 +22,7 @@ The streams are those of the arrays, in the header's order; then the numbers of 
 joined in that order, one stream for each dtype, in the order in which the dtypes occur first.
 """
 
+import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,17 +68,18 @@ def save(
         `networks.calibrated` gives them.
 
     Raises:
-      UserError: variables that are no such tree, are not finite or not the model's; a nearly
-        empty network (above 1024 entries a byte of the file, and more than 2^20); groups, bits or
-        grids that the model cannot have.
+      UserError: variables that are no such tree, are not finite or not the model's; no module; an
+        example that is no shape; a nearly empty network (above 1024 entries a byte of the file, and
+        more than 2^20); groups, bits or grids that the model cannot have.
       OSError: the file cannot be written.
     """
+    _check_module(model)
     coded = _coded(stored)
     found = {name: array.entry for name, array in coded.items()}
     try:
         ties, bits = headers.tied(groups), headers.rounded(activations or {})
         form = Form(model, dict(plan or {}), ties, bits)
-        shape = fitting.example(form, reading.leaves(found), example)
+        shape = fitting.example(form, reading.leaves(found), _shape(example))
         forms.check_grids(form, {name: streams.decode(*coded[name]) for name in forms.grids(form)})
     except ValueError as error:
         raise UserError(f"the network cannot be stored: {error}") from error
@@ -117,6 +119,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
     """
     try:
         file = reading.parse(reading.read(path))
+        if model is not None:
+            _check_module(model)
         form = headers.form(file.parts.header, model)
         shape = headers.example(file.parts.header)
         fitting.example(form, reading.leaves(file.arrays), shape)
@@ -133,6 +137,21 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
         known = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
         inner[last] = jnp.asarray(array) if known else array
     return networks.apply_of(form), variables
+
+
+def _check_module(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model must be a Linen module, not {model!r}")
+
+
+def _shape(example: Any) -> tuple[int, ...] | None:
+    """As `load` will read it."""
+    if example is None:
+        return None
+    try:
+        return headers.example({"example": [operator.index(size) for size in example]})
+    except TypeError:
+        raise ValueError(f"example={example!r} is no shape") from None
 
 
 def _coded(stored: Any) -> dict[str, streams.Coded]:

@@ -1,6 +1,7 @@
 """What is refused before anything is trained. Read `check`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from compress import distill, quantizing, setup, share, teachers
 from compress.networks import Form
 from compress.spec import CompressSpec
 from compress.stage_specs import in_own_words
+from experiment import identity
 from experiment.data import Dataset
 from experiment.errors import UserError
 from experiment.streams import Streams
@@ -42,7 +44,10 @@ def check(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | Stre
         elif stage == "prune":
             rules, prunable = spec.prune, setup.prunable(spec, shapes["params"])
             levels = max(rules.levels)
-            schedule.plan(prunable, rules.rate, rules.scope, levels, rules.schedule)
+            try:
+                schedule.plan(prunable, rules.rate, rules.scope, levels, rules.schedule)
+            except UserError as error:
+                raise UserError(_own_keys(str(error))) from error
         elif stage == "quantize":
             quantizing.said(spec.quantize, list(quantizing.kernels(shapes["params"])))
     if isinstance(dataset, Streams) and _looks(spec):
@@ -60,9 +65,30 @@ def begin(
     if "distill" in spec.stages or spec.distill.during:
         teachers.check(spec.distill, config, dataset)
     if spec.source.path:
+        _check_inputs(spec.source.path, config)
         variables = setup.given(spec, architectures.shapes(model, dataset.shape))
         if setup.zeros(variables["params"]):
             spec.check_signs(spec.stages)
+
+
+def _check_inputs(path: str, config: Mapping[str, Any]) -> None:
+    """A network of a run computes nonsense of inputs that were not made as its own were."""
+    if not Path(path).is_dir():
+        return  # a file of arrays says nothing of them
+    theirs = identity.read_about(Path(path))["config"]["data"]
+    for key in teachers.SAME:
+        there = theirs.get(key, identity.ADDED.get(f"data.{key}"))
+        found, own = (list(v) if isinstance(v, tuple) else v for v in (there, config["data"][key]))
+        if found != own:
+            raise UserError(
+                f"source.path: {path} was trained with data.{key}={found!r}, not {own!r}"
+            )
+
+
+def _own_keys(text: str) -> str:
+    """What `lottery.schedule` says of its own config, said of `prune.levels`."""
+    text = text.replace("or levels=0 for the dense network alone", "or leave out the stage prune")
+    return text.replace("set levels=", "set prune.levels of ")
 
 
 def tied_shapes(shapes: Any, spec: CompressSpec) -> Any:

@@ -29,7 +29,7 @@ LAYERS = (
 )
 TIMES = (
     "Seconds are medians of loading a file. Milliseconds are medians of calls that took turns with "
-    "the original's, on this run's machine."
+    "the original's, on this run's machine; × is how many times longer its own took."
 )
 
 

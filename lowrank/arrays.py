@@ -22,6 +22,11 @@ def floats(array: Any, what: str, order: int | None = None) -> jax.Array:
       ValueError: another order, an empty or complex array, or (where values are known, so not
         under jit or vmap) entries that are not finite.
     """
+    if isinstance(array, np.ndarray | np.generic):
+        if array.dtype.kind in "USOMm":
+            raise ValueError(f"the {what} must be numbers, not {array.dtype}")
+        if array.dtype.kind in "iu":  # of 64 bits JAX would keep the lower 32
+            array = array.astype(np.float32)
     array = jnp.asarray(array)
     if order is not None and array.ndim != order:
         raise ValueError(f"the {what} must have {order} axes, not shape {array.shape}")

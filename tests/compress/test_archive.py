@@ -126,6 +126,14 @@ class Pair(nn.Module):
         return nn.Dense(2, name="fc2")(x)
 
 
+class Flat(nn.Module):
+    """Takes examples of any shape, of so many entries."""
+
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        return nn.Dense(2, name="fc")(inputs.reshape((inputs.shape[0], -1)))
+
+
 class Counted(nn.Module):
     """Has an integer among its variables."""
 
@@ -208,6 +216,27 @@ def test_images_of_unusual_size(tmp_path):
     assert compress.describe(tmp_path / "b").header["example"] == [36, 36, 3]
     with pytest.raises(UserError, match=r"^not the arrays of Conv2: params/fc1/kernel floats"):
         compress.save(tmp_path / "c", model, variables, example=(28, 28, 3))
+
+
+@pytest.mark.parametrize("example", [(-2, -2), (0,), (), 4, "4", (4.0,)])
+def test_an_example_that_load_would_refuse_is_refused(example, tmp_path):
+    model = Flat()
+    variables = {"params": {"fc": {"kernel": np.ones((4, 2), "f4"), "bias": np.zeros(2, "f4")}}}
+    compress.save(tmp_path / "a", model, variables, example=(np.int64(2), 2))
+    assert compress.describe(tmp_path / "a").header["example"] == [2, 2]
+    with pytest.raises(UserError, match=r"^the network cannot be stored: .*example"):
+        compress.save(tmp_path / "b", model, variables, example=example)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("model", [None, Flat, "flat"])
+def test_what_is_no_module_is_refused(model, tmp_path):
+    variables = {"params": {"fc": {"kernel": np.ones((4, 2), "f4"), "bias": np.zeros(2, "f4")}}}
+    with pytest.raises(UserError, match=r"^the model must be a Linen module, not "):
+        compress.save(tmp_path / "a", model, variables)
+    compress.save(tmp_path / "a", Flat(), variables)
+    with pytest.raises(UserError, match=r"a: .*"):
+        compress.load(tmp_path / "a", model)
 
 
 class TestSizes:

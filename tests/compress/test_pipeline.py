@@ -251,7 +251,8 @@ REFUSED = {
         ["--config.stages=('distill',)", "--config.distill.teachers=('nowhere',)"],
         "nowhere",
     ),
-    "levels that empty a layer": (["--config.prune.levels=(40,)"], "level"),
+    "levels that empty a layer": (["--config.prune.levels=(40,)"], "set prune.levels of "),
+    "a rate that prunes nothing": (["--config.prune.rate=0"], "or leave out the stage prune"),
     "groups of other shapes": (
         ["--config.stages=('share',)", "--config.share.groups=(('fc1', 'fc2'),)"],
         "share.groups",
@@ -316,6 +317,18 @@ def test_a_teacher_of_other_inputs_is_refused(finished, tmp_path):
             f"--config.distill.teachers=('{finished[0]}:networks/original',)",
             "--config.data.pad=2",
         )
+
+
+def test_a_source_of_other_inputs_is_refused(finished, tmp_path):
+    with pytest.raises(UserError, match=r"source\.path: .*data\.standardize=True, not False"):
+        small.run(
+            tmp_path / "run",
+            "--config.stages=('quantize',)",
+            f"--config.source.path={finished[0]}",
+            "--config.source.unit=networks/original",
+            "--config.data.standardize=false",
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_variables_of_a_file_are_compressed(finished, tmp_path):

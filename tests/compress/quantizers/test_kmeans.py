@@ -248,6 +248,7 @@ class TestFakeClusters:
         ((np.float32([1, np.nan]), 2), "1 of 2 entries of the weights are not finite"),
         ((np.float32([np.inf, 1]), 2), "1 of 2 entries of the weights are not finite"),
         ((np.ones((0, 3)), 2), "the weights is empty: shape (0, 3)"),
+        ((np.array(["a"]), 2), "the weights must be numbers, not <U1"),
         ((np.ones(3), 2, np.ones(2, bool)), "the mask has shape (2,), the weights (3,)"),
         ((np.ones(3), 2, np.ones(3)), "the mask must be bool, not float32"),
         ((np.ones(3), 2, None, "even"), "unknown init 'even' (known: linear, density, random)"),
@@ -259,3 +260,9 @@ class TestFakeClusters:
 def test_bad_input_is_refused_in_one_line(arguments, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         kmeans(*arguments)
+
+
+def test_integers_of_64_bits_keep_their_values():
+    weights = np.array([2**40, 1, -(2**33)])
+    found = quantize.dequantize(kmeans(weights, 2))
+    np.testing.assert_array_equal(found, weights.astype(np.float32))

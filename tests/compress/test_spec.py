@@ -82,6 +82,11 @@ REFUSED = {
         dict(stages=("distill", "prune"), distill={"init": "keep"}),
         "no start after distill",
     ),
+    "rewind of a narrowed student": (
+        dict(stages=("distill", "prune"))
+        | dict(distill={"init": "shrink", "model": {"name": "lenet_300_100", "width": 0.5}}),
+        "no start after distill",
+    ),
     "binary after prune": (dict(quantize={"method": "binary"}), "no zero for pruned weights"),
     "binary after a kept student": (
         dict(stages=("prune", "distill", "quantize"), quantize={"method": "binary"})
@@ -135,6 +140,19 @@ def test_a_config_that_cannot_be_is_refused_in_one_line(case):
 def test_signs_may_follow_a_student_of_a_pruned_network():
     sections = dict(stages=("prune", "distill", "quantize"), quantize={"method": "binary"})
     assert names(**sections)[-1] == "prune-10+distill+quantize"
+
+
+def test_signs_may_follow_factors_of_a_pruned_source():
+    sections = dict(stages=("factorize", "quantize"), quantize={"method": "binary"})
+    own = spec.from_config(small.config(**sections))
+    own.check_signs(own.stages)
+    with pytest.raises(UserError, match="no zero for pruned weights"):
+        own.check_signs(("quantize",))
+
+
+def test_a_fresh_student_of_a_source_has_a_start():
+    found = names(stages=("distill", "prune"), source={"path": "x.npz"}, prune={"levels": (1,)})
+    assert found == ["original", "distill", "distill+prune-01"]
 
 
 def test_the_longest_pattern_says_the_bits_of_a_layer():

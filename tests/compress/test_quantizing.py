@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from architectures import surgery
 from architectures.lenet import LeNet300100
 from compress import quantize, quantizing, spec
 from compress.quantizing import Quantizer
@@ -25,6 +26,7 @@ METHODS = {
     "twn": (2, {"method": "ternary", "scales": "twn"}),
     "binary": (1, {}),
     "of size 1": (1, {"method": "binary", "scaled": False}),
+    "of a size for each output": (1, {"method": "binary", "per_channel": True}),
 }
 
 
@@ -116,6 +118,46 @@ def test_signs_are_drawn_in_training_alone(trained, rules):
     drawn = [apply(variables, inputs, rngs={"dropout": jax.random.key(k)}) for k in (0, 1)]
     assert not np.allclose(*drawn)
     np.testing.assert_array_equal(*(apply(variables, inputs) for _ in range(2)))
+
+
+@pytest.fixture
+def twins(trained):
+    """Two layers of the same weights, and statistics."""
+    layer = {"kernel": trained[1]["params"]["fc1"]["kernel"]}
+    return {"params": {"one": layer, "two": layer}, "batch_stats": {"mean": jnp.arange(3.0)}}
+
+
+def computed_with(quantizer, latent, **kwargs):
+    """The variables that the network inside is given."""
+    inner = surgery.Network(None, lambda variables, inputs, **_: variables)
+    return quantizing.network(quantizer, inner).apply(latent, None, **kwargs)
+
+
+def test_what_is_drawn_differs_from_layer_to_layer(twins, rules):
+    paths = quantizing.kernels(twins["params"])
+    books = Quantizer(rules(method="kmeans", init="random"), dict.fromkeys(paths, 3))
+    latent = quantizing.begin(books, jax.random.key(2), twins, {})["params"]
+    assert not np.allclose(latent["one"]["kernel"], latent["two"]["kernel"])
+    signs = Quantizer(rules(method="binary", stochastic=True), dict.fromkeys(paths, 1))
+    shown = computed_with(signs, twins, rngs={"dropout": jax.random.key(2)})["params"]
+    assert not np.allclose(shown["one"]["kernel"], shown["two"]["kernel"])
+
+
+@pytest.mark.parametrize("method", ["kmeans", "uniform"])
+def test_other_collections_are_handed_on(method, twins, rules):
+    quantizer = Quantizer(rules(method=method), {"one/kernel": 3})
+    latent = quantizing.begin(quantizer, jax.random.key(2), twins, {})
+    for found in (computed_with(quantizer, latent), quantizing.finish(quantizer, latent)):
+        assert found.keys() == twins.keys()
+        np.testing.assert_array_equal(found["batch_stats"]["mean"], np.arange(3))
+        np.testing.assert_array_equal(
+            found["params"]["two"]["kernel"], twins["params"]["two"]["kernel"]
+        )
+
+
+def test_scales_that_are_named_kernel_are_not_quantised(twins):
+    params = {**twins["params"], "norm": {"kernel": np.ones(3)}}
+    assert list(quantizing.kernels(params)) == ["one/kernel", "two/kernel"]
 
 
 def test_biases_get_their_own_bits(trained, rules):

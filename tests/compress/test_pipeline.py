@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import compress
-from compress import results
+from compress import pipeline, results
 from experiment import data, trained
 from experiment.errors import UserError
 from experiment.interruption import Interrupted, Interruption
@@ -66,6 +66,14 @@ def test_a_run_holds_what_its_files_hold(finished):
         assert_same_tree(jax.tree.map(lambda leaf, r=r: leaf[r], saved), to_numpy(variables))
 
 
+def test_the_file_of_each_replicate_is_as_good_as_its_training_ended(finished):
+    folder, _ = finished
+    ends = [row for row in rows(folder) if row["split"] == "test" and row.get("at") == "end"]
+    for name in ("original", "prune-01", "prune-02"):
+        own = [row["accuracy"] for row in ends if row["unit"] == f"networks/{name}"]
+        assert own == pytest.approx(metadata(folder, name)["test"], abs=1e-6)
+
+
 def rows(folder):
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
@@ -88,6 +96,15 @@ def test_pruned_weights_are_zero_and_kept_ones_as_many_as_asked(finished):
             assert not values[~tree["mask"][path]].any()
             for own in values:
                 assert len(np.unique(own)) <= 2**3
+
+
+def test_kept_weights_are_counted_for_each_replicate():
+    kernel = np.float32([[[1, 2], [3, 4]], [[5, 0], [0, 0]]])
+    params = {"fc": {"kernel": kernel, "bias": np.zeros((2, 2), np.float32)}}
+    assert pipeline._counts(params, {"fc/kernel": kernel != 0}) == {
+        "sizes": {"fc/bias": 2, "fc/kernel": 4},
+        "kept": {"fc/bias": [2, 2], "fc/kernel": [4, 1]},
+    }
 
 
 def test_each_stage_makes_the_file_smaller(finished):

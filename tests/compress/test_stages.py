@@ -1,11 +1,13 @@
-"""What stages hand on, without training: masks, counts, plans, programs."""
+"""What stages hand on, without training: masks, counts, bits, plans, programs, teachers."""
+
+import json
 
 import jax
 import numpy as np
 import pytest
 
 import architectures
-from compress import distill, networks, refused, setup, spec, stages, training
+from compress import bits, distill, networks, refused, setup, spec, stages, teachers, training
 from compress.networks import Form
 from compress.setup import Experiment, Made
 from compress.spec import Node
@@ -15,6 +17,7 @@ from experiment import mesh as mesh_lib
 from experiment.errors import UserError
 from experiment.interruption import Interruption
 from experiment.run import Run
+from experiment.training import at_step_zero
 from tests.compress import small
 from tests.conftest import ROOT
 
@@ -282,6 +285,80 @@ def test_each_replicate_is_taught_by_its_own(experiment):
         one = jax.tree.map(lambda leaf, r=r: leaf[r], before.variables)
         answers = taught.teacher(distill.carry({}, *carried), inputs)
         np.testing.assert_allclose(answers[0], own.model.apply(one, inputs), rtol=1e-5)
+
+
+def test_runs_teach_beside_the_network_before(experiment, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    rules = {"teachers": ("before", f"{folder}", f"{folder}:networks/b"), "unit": "networks/a"}
+    own = experiment(stages=("distill",), distill=rules)
+    before = Made(Form(own.model), drawn(own), {}, {})
+    folder.mkdir()
+    config = small.config(model={"name": "lenet_300_100", "width": 0.05, "dtype": "float32"})
+    (folder / "config.json").write_text(json.dumps({"config": config}))
+    theirs = [jax.tree.map(lambda leaf, s=s: s * leaf, before.variables) for s in (0.5, -1)]
+    for unit, variables in zip("ab", theirs, strict=True):
+        Run(folder).unit(f"networks/{unit}").finish({"variables": variables}, {})
+    monkeypatch.setattr(  # as if XLA computed convolutions of the network before, and of no run
+        teachers, "default_form", lambda model, _: "single" if model is own.model else "looped"
+    )
+    taught = training.taught_by(own, node("distill"), before)
+    assert taught.mapped == "single"
+    inputs = setup.examples(own.dataset, 5)
+    carried = [jax.tree.map(lambda leaf: leaf[1], tree) for tree in taught.carried]
+    found = taught.teacher(distill.carry({}, *carried), inputs)
+    each = [(before.variables, 1), *((tree, r) for tree in theirs for r in (0, 1))]
+    for answers, (tree, r) in zip(found, each, strict=True):
+        one = jax.tree.map(lambda leaf, r=r: leaf[r], tree)
+        np.testing.assert_allclose(answers, own.model.apply(one, inputs), rtol=1e-4, atol=1e-4)
+
+
+def test_students_hear_their_teachers_as_the_config_says(experiment, monkeypatch):
+    rules = {"temperature": 2.5, "weight": 0.25, "mean": "geometric"}
+    own = experiment(stages=("distill",), distill=rules)
+    seen = []
+    monkeypatch.setattr(distill, "make_loss", lambda *_, **options: seen.append(options))
+    compiled = training.compiler(own.spec, own.dataset, own.mesh)
+    optimizer = optim.make(own.spec.optimizer, own.spec.train.steps)
+    taught = Ensemble(lambda variables, inputs: inputs, (), "looped", None)
+    compiled(own.model, Form(own.model), "train", own.spec.train, optimizer, taught)
+    assert seen == [rules]
+
+
+def test_training_begins_under_the_mask(experiment):
+    own = experiment(stages=("prune",))
+    variables, steps = drawn(own), own.spec.train
+    kernel = variables["params"]["fc1"]["kernel"]
+    mask = {"fc1/kernel": kernel > 0}
+    optimizer = optim.make(own.spec.optimizer, steps.steps)
+    compiled = training.compiler(own.spec, own.dataset, own.mesh)
+    start = compiled(own.model, Form(own.model), "train", steps, optimizer).start
+    state = start(at_step_zero(own), own.roots, *setup.put(own, (variables, mask)))
+    found = state.variables["params"]["fc1"]["kernel"]
+    np.testing.assert_array_equal(found, np.maximum(kernel, 0))
+    np.testing.assert_array_equal(state.opt_state.mask["fc1/kernel"], mask["fc1/kernel"])
+
+
+def test_a_budget_of_bits_counts_what_is_not_pruned(experiment, monkeypatch):
+    own = experiment(stages=("quantize",), quantize={"mixed": True})
+    before = pruned(own, "fc1/kernel", density=0.1)
+    losses = {"fc1/kernel": {2: 1.0, 8: 0.0}, "fc2/kernel": {2: 0.1, 8: 0.0}}
+    losses["output/kernel"] = losses["fc2/kernel"]
+    monkeypatch.setattr(bits, "_sensitivities", lambda *_: losses)
+    found = bits.choose_bits(own, before, 5)
+    sizes = {path: leaf[0].size for path, leaf in before.mask.items()}
+    assert 8 * sizes["fc1/kernel"] > 5 * sum(sizes.values())
+    assert found == {"fc1/kernel": 8, "fc2/kernel": 2, "output/kernel": 2}
+
+
+def test_losses_are_measured_with_what_is_pruned_at_zero(experiment):
+    own = experiment(stages=("quantize",))
+    before = pruned(own, "fc1/kernel")
+    params, mask = jax.tree.map(lambda leaf: leaf[0], (before.variables["params"], before.mask))
+    found = bits._one_quantized(own.spec.quantize, "fc1/kernel", 2)(params, mask)
+    kernel = np.asarray(found["fc1"]["kernel"])
+    assert not kernel[~mask["fc1/kernel"]].any()
+    assert len(np.unique(kernel)) == 2**2
+    np.testing.assert_array_equal(found["fc2"]["kernel"], params["fc2"]["kernel"])
 
 
 def test_forms_tell_programs_apart(experiment):

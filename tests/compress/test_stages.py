@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 import architectures
-from compress import bits, distill, networks, refused, setup, spec, stages, teachers, training
+from compress import (
+    bits,
+    distill,
+    networks,
+    quantizing,
+    refused,
+    setup,
+    spec,
+    stages,
+    teachers,
+    training,
+)
 from compress.networks import Form
 from compress.setup import Experiment, Made
 from compress.spec import Node
@@ -55,7 +66,7 @@ def untrained(monkeypatch):
     seen = []
 
     def fit(experiment, node, network, form, variables, mask, **options):
-        seen.append((network, form, variables, mask))
+        seen.append((network, form, variables, mask, options))
         return mesh_lib.fetch(mesh_lib.put(experiment.mesh, variables, mesh_lib.BY_REPLICATE))
 
     monkeypatch.setattr(training, "fit", fit)
@@ -109,6 +120,7 @@ def test_what_was_pruned_stays_so_beside_factors(experiment, untrained):
     made = stages.factorize(own, node("factorize", 0.5), before)
     assert "fc2" in made.form.plan
     assert list(made.mask) == ["fc1/kernel"]
+    assert untrained[0][3] is made.mask
     np.testing.assert_array_equal(made.mask["fc1/kernel"], before.mask["fc1/kernel"])
 
 
@@ -131,6 +143,7 @@ def test_a_level_takes_its_share_of_what_a_pruned_network_has_left(experiment, u
                 assert are == were
             else:
                 assert are == were - round(0.25 * were)
+    assert untrained[0][3] is made.mask
     kept = made.mask["fc1/kernel"]
     assert not (kept & ~before.mask["fc1/kernel"]).any()
 
@@ -141,7 +154,7 @@ def test_pruned_biases_stay_pruned_while_codebooks_are_trained(experiment, untra
     bias = np.arange(15) % 2 == 0
     mask = {**before.mask, "fc1/bias": np.stack([bias, ~bias])}
     stages.quantize(own, node("quantize", 3), before._replace(mask=mask))
-    ((_, _, latent, given),) = untrained
+    ((_, _, latent, given, _),) = untrained
     assert list(given) == ["fc1/bias"]
     assert latent["params"]["fc1"]["kernel"].shape == (2, 8)
 
@@ -222,7 +235,7 @@ def test_inputs_of_layers_are_rounded_on_each_replicates_own_grids(experiment, u
         found = jax.tree.map(lambda leaf, r=r: leaf[r], made.variables["activations"])
         jax.tree.map(np.testing.assert_array_equal, found, want)
     assert made.form == before.form._replace(activations=widths)
-    ((_, trained, _, mask),) = untrained
+    ((_, trained, _, mask, _),) = untrained
     assert trained.gradients == dict.fromkeys(widths, 3)
     assert mask.keys() == made.mask.keys() == before.mask.keys()
 
@@ -252,7 +265,7 @@ def test_a_rewound_network_starts_from_its_initial_values_tied(experiment, untra
     own = experiment("residual_mlp", 0.128, stages=("share", "prune"), **sections)
     tied = stages.share_layers(own, node("share"), Made(Form(own.model), drawn(own), {}, {}))
     stages.prune(own, node("prune", 1), tied)
-    _, form, start, mask = untrained[-1]
+    _, form, start, mask, _ = untrained[-1]
     assert form.groups == GROUPS
     first = jax.jit(own.model.init)
     for r in range(2):
@@ -263,6 +276,34 @@ def test_a_rewound_network_starts_from_its_initial_values_tied(experiment, untra
             np.testing.assert_allclose(found, want[layer]["kernel"], rtol=1e-6)
     assert "fc2" not in start["params"]
     assert sorted(mask) == ["fc1/kernel", "output/kernel"]
+
+
+TRAININGS = {  # stage, its setting, what else the config says
+    "share": ("share", 0, {"share": {"groups": GROUPS}}),
+    "factorize": ("factorize", 0.5, {"factorize": {"method": "svd"}}),
+    "prune": ("prune", 1, {"prune": {"rewind": "none"}}),
+    "quantize": ("quantize", 0, {"quantize": {"method": "binary"}}),
+    "rewound": ("prune", 1, {}),
+    "student": ("distill", 0, {}),
+    "kept student": ("distill", 0, {"distill": {"init": "keep"}}),
+}
+
+
+@pytest.mark.parametrize("case", TRAININGS)
+def test_stages_are_trained_as_the_config_says(case, experiment, untrained):
+    stage, setting, sections = TRAININGS[case]
+    tuned = case in spec.IN_ORDER
+    during = {"distill": {"during": (stage,)}} if stage != "distill" else {}
+    own = experiment("residual_mlp", 0.128, stages=(stage,), **during, **sections)
+    before = Made(Form(own.model), drawn(own), {}, {})
+    stages.STAGES[stage](own, node(stage, setting), before)
+    ((*_, options),) = untrained
+    assert options["taught"].before == before.form
+    assert options["steps"] == (own.spec.fine_tune if tuned else own.spec.train)
+    optimizers = own.spec.optimizer, own.spec.fine_tune_optimizer
+    assert options["optimizer_spec"] == optimizers[tuned] != optimizers[not tuned]
+    if stage == "quantize":
+        assert options["wrap"].func is quantizing.clipped
 
 
 def test_a_kept_student_stays_pruned(experiment, untrained):

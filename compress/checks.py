@@ -7,6 +7,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lowrank import arrays
+
+
+def weights(array: Any) -> jax.Array:
+    """Weights as `arrays.floats` has them, of sizes that can be computed with.
+
+    Raises:
+      ValueError: as there; or (where values are known) one is beyond a quarter of the largest
+        float: differences of two would overflow, and the inverse of their scale be taken for 0.
+    """
+    found = arrays.floats(array, "weights")
+    if not isinstance(found, jax.core.Tracer):
+        largest, most = float(jnp.max(jnp.abs(found))), float(jnp.finfo(found.dtype).max) / 4
+        if largest > most:
+            raise ValueError(f"the weights reach {largest:.3g}, beyond {most:.3g} of {found.dtype}")
+    return found
+
+
+def key(given: Any) -> jax.Array:
+    """A key of JAX, of either kind.
+
+    Raises:
+      ValueError: it is none.
+    """
+    found = jnp.asarray(given)
+    if jnp.issubdtype(found.dtype, jax.dtypes.prng_key) and not found.ndim:
+        return found
+    if found.dtype == jnp.uint32 and found.shape == (2,):
+        return found
+    raise ValueError(f"a key is made by jax.random.key, not {given!r}")
+
 
 def bits(bits: Any, low: int, high: int) -> int:
     """The number of bits as an int.

@@ -1,7 +1,6 @@
 """What is refused before anything is trained. Read `check`."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +11,7 @@ from compress import distill, quantizing, setup, share, teachers
 from compress.networks import Form
 from compress.spec import CompressSpec
 from compress.stage_specs import in_own_words
-from experiment import identity
+from experiment import trained
 from experiment.data import Dataset
 from experiment.errors import UserError
 from experiment.streams import Streams
@@ -65,24 +64,10 @@ def begin(
     if "distill" in spec.stages or spec.distill.during:
         teachers.check(spec.distill, config, dataset)
     if spec.source.path:
-        _check_inputs(spec.source.path, config)
+        trained.check_data(spec.source.path, config["data"], "source.path", apart=True)
         variables = setup.given(spec, architectures.shapes(model, dataset.shape))
         if setup.zeros(variables["params"]):
             spec.check_signs(spec.stages)
-
-
-def _check_inputs(path: str, config: Mapping[str, Any]) -> None:
-    """A network of a run computes nonsense of inputs that were not made as its own were."""
-    if not Path(path).is_dir():
-        return  # a file of arrays says nothing of them
-    theirs = identity.read_about(Path(path))["config"]["data"]
-    for key in teachers.SAME:
-        there = theirs.get(key, identity.ADDED.get(f"data.{key}"))
-        found, own = (list(v) if isinstance(v, tuple) else v for v in (there, config["data"][key]))
-        if found != own:
-            raise UserError(
-                f"source.path: {path} was trained with data.{key}={found!r}, not {own!r}"
-            )
 
 
 def _own_keys(text: str) -> str:

@@ -11,11 +11,11 @@ from experiment import config as config_lib
 from experiment import figures
 from experiment.checkpoint import write_atomically
 from experiment.entry import run_main
-from experiment.report import console, draw_again, text_table
+from experiment.report import averages, console, draw_again, text_table
 
 MOST_LEAVES = 12  # shown one by one, unless there are more: then the chosen networks alone
 NOTE = (
-    "Accuracies are mean ± sample standard deviation over {replicates} replicates, of variables as "
+    "Accuracies are the {averages}, of variables as "
     "they come out of the files. Bytes are those of the file on disk, all of it, the mean over "
     "replicates; × is how many times smaller it is than the original's parameters as float32 "
     "numbers. “kept” is the share of prunable weights that is not pruned, “bits” are those of a "
@@ -54,7 +54,7 @@ def show(folders: Sequence[Path]) -> None:
 
 def _write_page(run: Results) -> Path:
     chosen = run.chosen()
-    note = NOTE.format(replicates=len(run.original.test), split=run.judged_by)
+    note = NOTE.format(averages=averages(len(run.original.test)), split=run.judged_by)
     sections = [("What is counted", _paragraph(note))]
     sections.append(("The smallest", _listed(tables.remarks(run))))
     sections += _drawn(run, chosen)

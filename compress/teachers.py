@@ -17,13 +17,10 @@ from compress.networks import Form
 from compress.stage_specs import BEFORE, DistillSpec
 from experiment import identity, trained
 from experiment.data import Dataset
-from experiment.errors import UserError
 from experiment.mapping import Form as Mapped
 from experiment.mapping import default_form
 from experiment.step import Model
 from experiment.streams import Streams
-
-SAME = ("name", "pad", "standardize", "mean", "std", "image_size")  # of data: what inputs are
 
 
 class Ensemble(NamedTuple):
@@ -62,7 +59,7 @@ def ensemble(
 
 
 def check(spec: DistillSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> None:
-    """Refuse teachers that there are not, or that were trained on other inputs or classes.
+    """Refuse teachers that there are not, or that were trained on other classes or other data.
 
     Raises:
       UserError: says which and why.
@@ -71,14 +68,7 @@ def check(spec: DistillSpec, config: Mapping[str, Any], dataset: Dataset | Strea
         if name == BEFORE:
             continue
         folder, _ = _place(spec, name)
-        theirs = identity.read_about(folder)["config"]["data"]
-        for key in SAME:
-            own = config["data"][key]
-            there = theirs.get(key, identity.ADDED.get(f"data.{key}"))
-            if _plain(there) != _plain(own):
-                raise UserError(
-                    f"distill.teachers: {folder} was trained with data.{key}={there!r}, not {own!r}"
-                )
+        trained.check_data(folder, config["data"], "distill.teachers", apart=True)
         _load(spec, name, dataset)
 
 
@@ -96,10 +86,6 @@ def _load(spec: DistillSpec, name: str, dataset: Dataset | Streams) -> tuple[Mod
 def _place(spec: DistillSpec, name: str) -> tuple[Path, str]:
     folder, colon, unit = name.partition(":")
     return Path(folder), unit if colon else spec.unit
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _together(teachers: Sequence[Teacher]) -> Teacher:

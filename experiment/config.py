@@ -19,7 +19,8 @@ USAGE = """usage: python -m {module} --config=FILE [--workdir=DIR] [--config.KEY
 {about}
 
   --config=FILE        a file with get_config(), such as {example}
-  --config.KEY=VALUE   override one key of it, such as --config.train.steps=100
+  --config.KEY=VALUE   override one key of it, such as --config.train.steps=100; where
+                       one is given twice the last counts
   --workdir=DIR        the run's folder (default: runs/NAME-OF-THE-CONFIG); the same
                        command continues an unfinished run and shows a finished one
   --help               this text and, after --config=FILE, that file's story and keys
@@ -33,7 +34,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     Raises:
       UserError: no or a missing config file, an unknown key, a value of the wrong type.
     """
-    argv = _joined(argv)
+    argv = _last(_joined(argv))
     settings = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
     path = settings.get("config")
     if not argv or "--help" in argv or "-h" in argv:
@@ -132,6 +133,16 @@ def _joined(argv: Sequence[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
+
+
+def _last(argv: Sequence[str]) -> list[str]:
+    """Of a flag that is given more than once the last alone: absl would join two tuples."""
+    names = [argument.partition("=")[0].lstrip("-") for argument in argv]
+    return [
+        argument
+        for place, argument in enumerate(argv)
+        if "=" not in argument or names[place] not in names[place + 1 :]
+    ]
 
 
 def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:

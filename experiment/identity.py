@@ -28,11 +28,15 @@ ADDED = {  # keys that older runs lack, with what they meant then
 }
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path, having: str = "") -> dict[str, Any]:
     """The config, versions and commit with which a run began.
 
+    Args:
+      folder: of the run.
+      having: a key of its config which runs of other commands lack.
+
     Raises:
-      UserError: there is no run.
+      UserError: there is no run, or one of another command.
     """
     path = folder / "config.json"
     try:
@@ -41,6 +45,8 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} holds no readable run: {path.name}: {error}") from error
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
         raise UserError(f"{folder} holds no readable run: {path.name} has no config")
+    if having and having not in about["config"]:
+        raise UserError(f"{folder} holds a run of another command: its config has no {having!r}")
     return about
 
 
@@ -59,8 +65,14 @@ def refuse_other(
     """Refuse the config `now` in the folder of a run that `began` with another one.
 
     Raises:
-      UserError: names every key that differs.
+      UserError: names every key that differs, or those that a run of another command lacks.
     """
+    if began.keys() - now.keys() and now.keys() - began.keys():
+        lacking = ", ".join(sorted(now.keys() - began.keys()))
+        raise UserError(
+            f"{folder} holds a run of another command: its config has no {lacking}. Give another "
+            "--workdir"
+        )
     there, here = flatten(began), flatten(json.loads(json.dumps(now)))
     there = {key: value for key, value in ADDED.items() if key in here} | there
     before, after = (

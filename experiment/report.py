@@ -32,9 +32,16 @@ def text_table(title: str, rows: Rows) -> Table:
 
 
 def plus_minus(values: Sequence[float], digits: int = 3) -> str:
-    """Mean ± sample standard deviation over replicates."""
+    """Mean ± sample standard deviation over replicates; one value has no deviation."""
     mean, spread = mean_and_spread(values)
-    return f"{mean:.{digits}f}±{spread:.{digits}f}"
+    return f"{mean:.{digits}f}" + (f"±{spread:.{digits}f}" if len(values) > 1 else "")
+
+
+def averages(replicates: int) -> str:
+    """What `plus_minus` shows, in words."""
+    if replicates == 1:
+        return "value of one replicate"
+    return f"mean ± sample standard deviation over {replicates} replicates"
 
 
 def draw_again(

@@ -3,6 +3,7 @@
 # R replicates
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 
 from experiment import identity, run
 from experiment.errors import UserError
+
+INPUTS = ("name", "pad", "standardize", "mean", "std", "image_size")  # of data: what inputs are
+HELD_OUT = ("validation_examples", "split_seed")  # of data: which images are for validation
 
 
 def load(path: str | Path, unit: str) -> Any:
@@ -30,12 +34,37 @@ def load(path: str | Path, unit: str) -> Any:
     path = Path(path)
     if path.suffix == ".npz":
         return _from_file(path)
+    if path.is_file():
+        raise UserError(f"{path} is neither the folder of a run nor an .npz file")
     identity.read_about(path)
     tree = run.result_of(path, unit)
     found = tree.get("variables") if isinstance(tree, dict) else tree[-1]  # a ticket's are its last
     if not isinstance(found, dict) or "params" not in found:
         raise UserError(f"{unit} of {path} holds no variables of a network")
     return found
+
+
+def check_data(path: str | Path, data: Mapping[str, Any], what: str, apart: bool = False) -> None:
+    """Refuse a run whose network was trained on other inputs than these; files say nothing of it.
+
+    Args:
+      path: as for `load`.
+      data: section of a config.
+      what: names the path in errors, as `source.path`.
+      apart: refuse also one that was trained on images which here are validation images: what
+        is chosen on them would look better than it is.
+
+    Raises:
+      UserError: names the key that differs; or there is no run.
+    """
+    if Path(path).suffix == ".npz":
+        return
+    theirs = identity.read_about(Path(path))["config"]["data"]
+    split = HELD_OUT if apart and data["validation_examples"] else ()
+    for key in (*INPUTS, *split):
+        own, there = _plain(data[key]), theirs.get(key, identity.ADDED.get(f"data.{key}"))
+        if there != own:
+            raise UserError(f"{what}: {path} was trained with data.{key}={there!r}, not {own!r}")
 
 
 def save(path: str | Path, variables: Any) -> None:
@@ -63,6 +92,10 @@ def replicated(variables: Any, shapes: Any, replicates: int, where: str) -> Any:
     if given.keys() != wanted.keys():
         differing = ", ".join(sorted(given.keys() ^ wanted.keys()))
         raise UserError(f"{where} holds another network than the config's: {differing} differ")
+    counts = {leaf.shape[:1] for name, leaf in given.items() if leaf.ndim > wanted[name].ndim}
+    if len(counts) == 1 and counts != {(replicates,)}:
+        (found_count,) = counts.pop()
+        raise UserError(f"{where} holds {found_count} replicates, not replicates={replicates}")
     found = {}
     for name, leaf in given.items():
         shape = tuple(wanted[name].shape)
@@ -87,8 +120,11 @@ def _from_file(path: Path) -> Any:
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise UserError(f"{path} is no readable file of arrays: {error}") from error
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        reason = "it is damaged, or has more than arrays of numbers in it"  # NumPy's is misleading
+        raise UserError(f"{path} is no readable file of arrays: {reason}") from error
     tree: dict[str, Any] = {}
     for name, array in flat.items():
         *parents, last = name.split("/")
@@ -101,6 +137,11 @@ def _from_file(path: Path) -> Any:
     if "params" not in tree:
         raise UserError(f"{path} has no arrays named params/…")
     return tree
+
+
+def _plain(value: Any) -> Any:
+    """As config.json has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _flat(tree: Any) -> dict[str, Any]:

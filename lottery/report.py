@@ -16,12 +16,12 @@ from experiment.checkpoint import write_atomically
 from experiment.entry import run_main
 from experiment.errors import UserError
 from experiment.metrics import mean_and_spread
-from experiment.report import console, draw_again, plus_minus, text_table
+from experiment.report import averages, console, draw_again, plus_minus, text_table
 from lottery import plots, results
 from lottery.results import Point, Results
 
 NOTE = (
-    "Every number is the mean ± sample standard deviation over {replicates} replicates; test "
+    "Every number is the {averages}; test "
     "accuracy at the end of training. A mask stores zeros: by itself it makes neither the file "
     "smaller nor the network faster."
 )
@@ -84,7 +84,7 @@ def _write_page(run: Results) -> Path:
     if run.points["ticket", 0].stopped_step:
         stopping = plots.early_stopping(run, folder / "early_stopping.png")
         drawn.insert(1, ("Early stopping", stopping))
-    note = NOTE.format(replicates=run.config["replicates"])
+    note = NOTE.format(averages=averages(run.config["replicates"]))
     sections = [("Results", f"<p>{note}</p>" + figures.table(*_table(run)))]
     if "published" in run.config:
         source = f"<p>Published: {run.config['published']['source']}.</p>"

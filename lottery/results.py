@@ -58,7 +58,7 @@ def read(folder: Path) -> Results:
     Raises:
       UserError: no run, no finished level yet, or a damaged checkpoint.
     """
-    about = identity.read_about(folder)
+    about = identity.read_about(folder, having="branches")
     run = run_lib.Run(folder)
     rows = metrics.read(run.metrics)
     tests: dict[str, list[metrics.Row]] = defaultdict(list)

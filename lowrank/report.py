@@ -9,14 +9,14 @@ from experiment import config as config_lib
 from experiment import figures
 from experiment.checkpoint import write_atomically
 from experiment.entry import run_main
-from experiment.report import Rows, console, draw_again, plus_minus, text_table
+from experiment.report import Rows, averages, console, draw_again, plus_minus, text_table
 from lowrank import plots, prediction_figure, results
 from lowrank.candidates import DENSE
 from lowrank.layers import STALLED
 from lowrank.results import Factorised, Results
 
 NOTE = (
-    "Accuracies and errors are mean ± sample standard deviation over {replicates} replicates, "
+    "Accuracies and errors are the {averages}, "
     "accuracies those on the test split, of the last step. Multiply-adds are those of convolutions "
     "and linear layers, for one image, from the traced computation; parameters are counted in the "
     "trees. Milliseconds are medians of calls that took turns with the original's, on this run's "
@@ -38,7 +38,8 @@ def show(folders: Sequence[Path]) -> None:
 
 def _write_page(run: Results) -> Path:
     folder = run.folder / "figures"
-    sections = [("What is counted", f"<p>{NOTE.format(replicates=run.config['replicates'])}</p>")]
+    note = NOTE.format(averages=averages(run.config["replicates"]))
+    sections = [("What is counted", f"<p>{note}</p>")]
     if run.points:
         drawn = figures.picture(*plots.accuracy(run, folder / "accuracy.png"))
         sections.append(("Accuracy against cost", drawn))

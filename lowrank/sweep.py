@@ -70,8 +70,12 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
         roots = mesh_lib.put(mesh, keys.roots(spec.seed, spec.replicates), mesh_lib.BY_REPLICATE)
         sweep(Experiment(spec, model, dataset, mesh, run, reporter, interruption, roots))
 
-    begin = functools.partial(_source, spec, shapes) if spec.source.path else None
-    return Prepared(mesh, computed_by(model, dataset.shape), work, begin)
+    def begin() -> None:
+        trained.check_data(spec.source.path, config["data"], "source.path")
+        _source(spec, shapes)
+
+    found_by = computed_by(model, dataset.shape)
+    return Prepared(mesh, found_by, work, begin if spec.source.path else None)
 
 
 def _source(spec: LowRankSpec, shapes: Any) -> Any:

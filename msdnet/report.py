@@ -9,14 +9,14 @@ from experiment import config as config_lib
 from experiment import figures
 from experiment.checkpoint import write_atomically
 from experiment.entry import run_main
-from experiment.report import Rows, console, draw_again, plus_minus, text_table
+from experiment.report import Rows, averages, console, draw_again, plus_minus, text_table
 from msdnet import exits, plots, results
 from msdnet.results import Network, Results
 
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of the multiply-adds of the reference's last exit
 NOTE = (
-    "Accuracies and calibration errors are the mean ± sample standard deviation over {replicates} "
-    "replicates, on the test split. Multiply-adds are those of convolutions and linear layers. A "
+    "Accuracies and calibration errors are the {averages}, "
+    "on the test split. Multiply-adds are those of convolutions and linear layers. A "
     "prediction at an exit costs all blocks and all classifiers until there: that is what is "
     "reported, unless a number says “alone” (blocks and this classifier, whose parameters an "
     "exit's row has too). Milliseconds were measured on this run's machine, of replicate 0, an "
@@ -39,7 +39,8 @@ def show(folders: Sequence[Path]) -> None:
 
 def _write_page(run: Results) -> Path:
     folder = run.folder / "figures"
-    sections = [("What is counted", f"<p>{NOTE.format(replicates=run.config['replicates'])}</p>")]
+    note = NOTE.format(averages=averages(run.config["replicates"]))
+    sections = [("What is counted", f"<p>{note}</p>")]
     sections.append(("Anytime", _picture(plots.anytime, folder / "anytime.png", run)))
     sections.append(("Budgeted batch", _picture(plots.budgeted, folder / "budgeted.png", run)))
     sections.append(("At a mean budget", figures.table(*_budget_table(run))))

@@ -54,14 +54,15 @@ def kmeans(
       iterations: at most so many; another number compiles nothing.
 
     Raises:
-      ValueError: empty weights or (where values are known) not finite; bits outside 1…16; an
+      ValueError: empty weights or (where values are known) not finite
+        or too large; bits outside 1…16; an
         unknown init, or a number of centroids other than K; `random` without a key; a mask of
         another shape or not bool; fewer than 1 iterations.
 
     Source: Han, Mao & Dally, arXiv:1510.00149, Section 3. Departs: zero has an index of its own
     where a mask is given; the paper stores kept weights alone, by sparse position.
     """
-    weights = arrays.floats(weights, "weights")
+    weights = checks.weights(weights)
     bits = checks.bits(bits, 1, 16)
     if mask is not None:
         mask = checks.mask(mask, weights.shape)
@@ -71,8 +72,10 @@ def kmeans(
     start: jax.Array | None = None
     if isinstance(init, str):
         checks.name("init", init, INITS)
-        if init == "random" and key is None:
-            raise ValueError("init='random' needs a key")
+        if init == "random":
+            if key is None:
+                raise ValueError("init='random' needs a key")
+            key = checks.key(key)
     else:
         start, init = arrays.floats(init, "starting centroids").astype(weights.dtype), "given"
         if start.shape != (size,):

@@ -49,7 +49,7 @@ def ternary(weights: jax.Array, scales: str = "trained", threshold: float | None
     Source: Zhu, Han, Mao & Dally, arXiv:1612.01064, equations 6 and 9; Li, Zhang & Liu,
     arXiv:1605.04711, Section 2. The start of trained scales is ours.
     """
-    weights = arrays.floats(weights, "weights")
+    weights = checks.weights(weights)
     size = jnp.abs(weights)
     signs = _signs(weights, scales, threshold)
     positive, negative = signs > 0, signs < 0
@@ -117,7 +117,7 @@ def binary(
     Source: Courbariaux, Bengio & David, arXiv:1511.00363, equations 1 to 3; Rastegari et al.,
     arXiv:1603.05279, Section 3.1 (scaled).
     """
-    weights = arrays.floats(weights, "weights")
+    weights = checks.weights(weights)
     reduced = checks.others(axis, weights.ndim)
     if key is None:
         up = weights >= 0

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from compress import checks
 from compress.quantizers import ranges
 from compress.quantizers.straight_through import straight_through
-from lowrank import arrays
 
 
 class Grid(NamedTuple):
@@ -52,14 +51,15 @@ def uniform(
       share: of `percentile`: the share of weights below the upper limit.
 
     Raises:
-      ValueError: empty weights or (where values are known) not finite; bits outside 2…16; an axis
+      ValueError: empty weights or (where values are known) not finite
+        or too large; bits outside 2…16; an axis
         that is not there; an unknown range; a share outside (0.5, 1].
 
     Source: Jacob et al., arXiv:1712.05877, Section 2.1 (affine) and 3 (zero point); Krishnamoorthi,
     arXiv:1806.08342, Sections 2.1 to 3 (symmetric; per channel). Departs: symmetric leaves
     out −2**(bits − 1), so that −w always has the negative of w's integer.
     """
-    weights = arrays.floats(weights, "weights")
+    weights = checks.weights(weights)
     found = grid(weights, bits, symmetric, axis, range, share)
     dtype = integers(bits, symmetric)
     return Uniform(
@@ -76,7 +76,7 @@ def grid(
     share: float = ranges.SHARE,
 ) -> Grid:
     """The grid of `uniform`, for `fake_quantize`; the arguments and errors are the same."""
-    weights = arrays.floats(weights, "weights")
+    weights = checks.weights(weights)
     bits = checks.bits(bits, 2, 16)
     reduced = checks.others(axis, weights.ndim)
     checks.name("range", range, ranges.RANGES)

@@ -326,24 +326,32 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(case, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_teacher_of_other_inputs_is_refused(finished, tmp_path):
-    with pytest.raises(UserError, match=r"was trained with data\.pad=0, not 2"):
+OTHER_DATA = [
+    ("standardize=false", r"data\.standardize=True, not False"),
+    ("split_seed=7", r"data\.split_seed=0, not 7"),  # it has seen validation images
+]
+
+
+@pytest.mark.parametrize(("override", "said"), OTHER_DATA)
+def test_a_teacher_of_other_data_is_refused(override, said, finished, tmp_path):
+    with pytest.raises(UserError, match=rf"^distill\.teachers: .* was trained with {said}"):
         small.run(
             tmp_path / "run",
             "--config.stages=('distill',)",
             f"--config.distill.teachers=('{finished[0]}:networks/original',)",
-            "--config.data.pad=2",
+            f"--config.data.{override}",
         )
 
 
-def test_a_source_of_other_inputs_is_refused(finished, tmp_path):
-    with pytest.raises(UserError, match=r"source\.path: .*data\.standardize=True, not False"):
+@pytest.mark.parametrize(("override", "said"), OTHER_DATA)
+def test_a_source_of_other_data_is_refused(override, said, finished, tmp_path):
+    with pytest.raises(UserError, match=rf"^source\.path: .* was trained with {said}"):
         small.run(
             tmp_path / "run",
             "--config.stages=('quantize',)",
             f"--config.source.path={finished[0]}",
             "--config.source.unit=networks/original",
-            "--config.data.standardize=false",
+            f"--config.data.{override}",
         )
     assert not (tmp_path / "run").exists()
 

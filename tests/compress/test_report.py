@@ -11,6 +11,7 @@ from compress.results import Network, Results, Stream, pareto
 from experiment.errors import UserError
 from experiment.run import Run
 
+CONFIG = {"replicates": 2, "stages": ["prune", "quantize"]}
 HEADER = Stream("", "header", [100, 100], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2)
 NUMBERS = Stream("", "other", [10, 30], [3, 3], [32.0] * 2, [27.0] * 2, [20.0] * 2)
 FULL = Network(
@@ -74,7 +75,7 @@ def made(*networks, folder="run"):
 
 def write(folder, *networks):
     """A run folder as the command leaves it."""
-    about = {"config": {"replicates": 2}, "commit": "0"}
+    about = {"config": CONFIG, "commit": "0"}
     (folder / "config.json").write_text(json.dumps(about))
     for network in networks:
         metadata = dataclasses.asdict(network)
@@ -262,7 +263,7 @@ def test_a_run_is_read_back_the_original_first(tmp_path):
     run = results.read(tmp_path)
     assert run.networks == [FULL, student, PRUNED, other, last, QUANTISED]
     assert run.leaves == [other, last, QUANTISED]
-    assert (run.config, run.about) == ({"replicates": 2}, {"commit": "0"})
+    assert (run.config, run.about) == (CONFIG, {"commit": "0"})
 
 
 def test_variables_are_loaded_by_a_networks_name(folder):

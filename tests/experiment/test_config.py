@@ -319,3 +319,10 @@ def test_a_resolved_config_is_plain_and_survives_json(file):
     assert type(resolved) is type(resolved["prune"]) is type(resolved["prune"]["rate"]) is dict
     again = json.loads(json.dumps(resolved))
     assert config_lib.flatten(again) == config_lib.flatten(resolved)
+
+
+def test_of_a_key_that_is_given_twice_the_last_counts(file):
+    twice = ["--config.optimizer.drop_steps=(5,)", "--config.train.steps=7"]
+    more = ["--config.optimizer.drop_steps", "(6,)", "--config.train.steps=8"]
+    found = parsed(f"--config={file}", *twice, *more)
+    assert (found["optimizer.drop_steps"], found["train.steps"]) == ([6], 8)

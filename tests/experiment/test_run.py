@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiment import checkpoint, metrics, run
+from experiment import checkpoint, identity, metrics, run
 from experiment import config as config_lib
 from experiment.errors import UserError
 
@@ -53,6 +53,17 @@ def test_another_identity_is_refused_with_the_difference(tmp_path, change, said)
     _open(tmp_path / "a")
     with pytest.raises(UserError, match=said):
         _open(tmp_path / "a", **change)
+
+
+def test_a_run_of_another_command_is_refused_in_few_words(tmp_path):
+    _open(tmp_path / "a")
+    other = {"seed": 1, "levels": 3, "log": {"tensorboard": False}, "stages": (), "exits": {}}
+    said = r"another command: its config has no exits, stages\. Give another --workdir$"
+    with pytest.raises(UserError, match=said):
+        run.open_run(tmp_path / "a", other)
+    assert identity.read_about(tmp_path / "a", having="prune")["config"]["seed"] == 1
+    with pytest.raises(UserError, match=r"a run of another command: its config has no 'exits'$"):
+        identity.read_about(tmp_path / "a", having="exits")
 
 
 def test_a_foreign_folder_is_refused(tmp_path):

@@ -1,3 +1,6 @@
+import json
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -62,10 +65,64 @@ def test_replicates_are_checked_and_one_network_serves_all():
     stacked = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), TREE)
     found = trained.replicated(stacked, SHAPES, 2, "here")
     jax.tree.map(np.testing.assert_array_equal, found, stacked)
-    with pytest.raises(UserError, match=r"here: params/fc/bias has the shape \(2, 2\), not \(2,\)"):
+    with pytest.raises(UserError, match=r"^here holds 2 replicates, not replicates=3$"):
         trained.replicated(stacked, SHAPES, 3, "here")
+    wide = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((4, *leaf.shape[1:]), leaf.dtype), SHAPES)
+    with pytest.raises(UserError, match=r"here: params/fc/bias has the shape \(2, 2\), not \(4,\)"):
+        trained.replicated(stacked, wide, 2, "here")
     with pytest.raises(UserError, match="another network than the config's: params/fc/bias differ"):
         trained.replicated({"params": {"fc": {"kernel": np.ones((3, 2))}}}, SHAPES, 1, "here")
     bad = {"params": {"fc": {"kernel": np.full((3, 2), np.nan), "bias": np.zeros(2)}}}
     with pytest.raises(UserError, match="here: 6 entries of params/fc/kernel are not finite"):
         trained.replicated(bad, SHAPES, 1, "here")
+
+
+DATA = {
+    "name": "digits",
+    "pad": 0,
+    "standardize": True,
+    "mean": (),
+    "std": (),
+    "image_size": 0,
+    "validation_examples": 200,
+    "split_seed": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("there", "apart", "said"),
+    [
+        ({}, True, ""),
+        ({"pad": 2}, False, "source.path: {} was trained with data.pad=2, not 0"),
+        ({"std": [0.5]}, False, "source.path: {} was trained with data.std=[0.5], not []"),
+        ({"pad": None, "mean": None}, True, ""),  # a run from before there were such keys
+        ({"split_seed": 0}, False, ""),
+        ({"split_seed": 0}, True, "source.path: {} was trained with data.split_seed=0, not 3"),
+        (
+            {"validation_examples": 100},
+            True,
+            "source.path: {} was trained with data.validation_examples=100, not 200",
+        ),
+    ],
+)
+def test_a_run_of_other_data_is_refused(there, apart, said, tmp_path):
+    config = {key: value for key, value in {**DATA, **there}.items() if value is not None}
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"data": config}}))
+    if not said:
+        trained.check_data(tmp_path, DATA, "source.path", apart)
+        return
+    with pytest.raises(UserError, match=f"^{re.escape(said.format(tmp_path))}$"):
+        trained.check_data(tmp_path, DATA, "source.path", apart)
+    trained.check_data("weights.npz", DATA, "source.path", apart)  # says nothing of its data
+
+
+def test_without_validation_images_none_can_have_been_seen(tmp_path):
+    config = {"config": {"data": {**DATA, "validation_examples": 100}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    trained.check_data(tmp_path, {**DATA, "validation_examples": 0}, "source.path", apart=True)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "0.cna").write_bytes(b"")
+    with pytest.raises(UserError, match=r"neither the folder of a run nor an \.npz file$"):
+        trained.load(tmp_path / "0.cna", "")

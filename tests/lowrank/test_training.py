@@ -370,6 +370,10 @@ def test_a_source_that_is_not_there_is_said_before_there_is_a_folder(finished, t
         with pytest.raises(UserError, match=said):
             small.run(tmp_path / "run", *source)
         assert not (tmp_path / "run").exists()
+    source = (f"--config.source.path={finished[0]}", "--config.source.unit=original")
+    with pytest.raises(UserError, match=r"source\.path: .*data\.standardize=True, not False"):
+        small.run(tmp_path / "run", *source, "--config.data.standardize=false")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,8 @@ class TestFakeClusters:
         ((np.float32([np.inf, 1]), 2), "1 of 2 entries of the weights are not finite"),
         ((np.ones((0, 3)), 2), "the weights is empty: shape (0, 3)"),
         ((np.array(["a"]), 2), "the weights must be numbers, not <U1"),
+        ((np.float32([-3e38, 1]), 2), "the weights reach 3e+38, beyond 8.51e+37 of float32"),
+        ((np.ones(3), 2, None, "random", 0), "a key is made by jax.random.key, not 0"),
         ((np.ones(3), 2, np.ones(2, bool)), "the mask has shape (2,), the weights (3,)"),
         ((np.ones(3), 2, np.ones(3)), "the mask must be bool, not float32"),
         ((np.ones(3), 2, None, "even"), "unknown init 'even' (known: linear, density, random)"),

@@ -249,8 +249,19 @@ class TestFakeQuantize:
         ({"share": 99.9}, "share 99.9 is outside (0.5, 1]"),
         ({"weights": np.float32([[np.nan, 1]])}, "1 of 2 entries of the weights are not finite"),
         ({"weights": np.ones((2, 0))}, "the weights is empty: shape (2, 0)"),
+        (
+            {"weights": np.full((1, 1), 9e37, np.float32)},
+            "the weights reach 9e+37, beyond 8.51e+37 of float32",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(arguments, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         quantize.uniform(**{"weights": _weights(), "bits": 8, **arguments})
+
+
+@pytest.mark.parametrize("bits", [2, 8, 16])
+def test_the_largest_weights_that_are_taken_come_back(bits):
+    weights = np.float32([-8.5e37, 0, 8.5e37])
+    np.testing.assert_array_equal(quantize.dequantize(quantize.uniform(weights, bits))[1], 0)
+    np.testing.assert_allclose(quantize.dequantize(quantize.uniform(weights, bits)), weights)

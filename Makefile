@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SPREAD := -n auto --maxprocesses=4 --dist=loadfile
+SPREAD := -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: quickstart cpu test lint check format newest clean
 

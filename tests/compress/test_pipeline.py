@@ -19,6 +19,8 @@ from tests.compress import small
 from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
 
+pytestmark = pytest.mark.slow
+
 LAST = "prune-02+quantize-3"
 
 

@@ -19,6 +19,8 @@ from launch.child import Child
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
 
+pytestmark = pytest.mark.slow
+
 DIGITS = "--config=configs/lottery/digits.py"
 SMALL = [a for a in small.ARGS if a != DIGITS and "levels" not in a and "small_dense" not in a]
 FEW = [

@@ -10,6 +10,8 @@ from experiment.errors import UserError
 from lottery import branches, masks, results, tickets
 from tests.lottery import small
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {"fc1": 64 * 30, "fc2": 30 * 10, "output": 10 * 10}
 
 

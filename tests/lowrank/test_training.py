@@ -28,6 +28,8 @@ from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
 from tests.lowrank import small
 
+pytestmark = pytest.mark.slow
+
 BOTH = ("svd", "svd_outputs")
 SCRATCH = "--config.decompose.scratch=true"
 

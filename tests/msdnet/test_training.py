@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
 from tests.msdnet import small
 
+pytestmark = pytest.mark.slow
+
 ALL = ("msdnet", "resnet_exits", "resnets")
 
 

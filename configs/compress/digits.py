@@ -1,4 +1,4 @@
-r"""Smoke test: how small a file still tells digits apart? Half a minute.
+r"""Smoke test: how small a file still tells digits apart? 45 seconds on two cores.
 
     python -m compress.main --config=configs/compress/digits.py --workdir=runs/compress_digits
 

@@ -22,9 +22,7 @@ class Prepared(NamedTuple):
     mesh: Mesh
     convolutions: str | None  # what computes them: bits depend on it
     work: Callable[[Run, Reporter, Interruption], None]  # does the units that are not done
-    begin: Callable[[], Any] | None = (
-        None  # refuses what a new run lacks, before its folder is made
-    )
+    begin: Callable[[], Any] = lambda: None  # refuses what a new run lacks, before it has a folder
 
 
 class Study(NamedTuple):
@@ -36,9 +34,7 @@ class Study(NamedTuple):
     units: Callable[[Any], list[str]]  # spec → names of all units
     prepare: Callable[[Any, Mapping[str, Any], Dataset | Streams], Prepared]
     show: Callable[[Sequence[Path]], Any]  # run folders → tables, figures, page
-    mend: Callable[[Run], list[str]] | None = (
-        None  # sets finished units aside whose files, beside checkpoints, are lost; warnings
-    )
+    mend: Callable[[Run], list[str]] = lambda run: []  # sets units of lost files aside; warnings
 
 
 def conduct(study: Study, argv: Sequence[str]) -> None:
@@ -67,12 +63,11 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
             "devices": mesh.describe(prepared.mesh),
             "convolutions": prepared.convolutions,
         }
-        if prepared.begin and not processes.on_first((workdir / "config.json").exists):
+        if not processes.on_first((workdir / "config.json").exists):
             prepared.begin()
         with run.locked(workdir):
             opened, warnings = run.open_run(workdir, config, study.extendable, facts)
-            if study.mend:
-                warnings += processes.on_first(study.mend, opened)
+            warnings += processes.on_first(study.mend, opened)
             seen = run.fingerprint(workdir)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             units = study.units(spec)

@@ -71,11 +71,11 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
         sweep(Experiment(spec, model, dataset, mesh, run, reporter, interruption, roots))
 
     def begin() -> None:
-        trained.check_data(spec.source.path, config["data"], "source.path")
-        _source(spec, shapes)
+        if spec.source.path:
+            trained.check_data(spec.source.path, config["data"], "source.path")
+            _source(spec, shapes)
 
-    found_by = computed_by(model, dataset.shape)
-    return Prepared(mesh, found_by, work, begin if spec.source.path else None)
+    return Prepared(mesh, computed_by(model, dataset.shape), work, begin)
 
 
 def _source(spec: LowRankSpec, shapes: Any) -> Any:

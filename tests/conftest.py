@@ -1,6 +1,7 @@
 """Stricter than life and small: warnings are errors (pyproject), four CPU devices, fixed keys."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ CACHE = ROOT / ".jax_cache"
 
 # Threads of XLA's pool beyond those that wait for each other in collectives: see launch/local.py.
 os.environ.setdefault("NPROC", "32")
+# A shell's background job is deaf to Ctrl-C, and so are its children, of which some are to hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))

@@ -35,6 +35,11 @@ def finished(tmp_path_factory):
     return folder, small.run(folder)
 
 
+def original(folder, name="original"):
+    """Arguments that take a network of a run as the original."""
+    return f"--config.source.path={folder}", f"--config.source.unit=networks/{name}"
+
+
 def metadata(folder, name):
     return Run(folder).unit(f"networks/{name}").result()[1]
 
@@ -195,10 +200,11 @@ def test_layers_are_tied_factorised_pruned_and_quantised_in_one_run(tmp_path):
 @pytest.mark.parametrize(
     ("method", "values"), [("uniform", 2**3 - 1), ("ternary", 3), ("binary", 2)]
 )
-def test_latent_weights_are_trained_and_stored_in_few_values(method, values, tmp_path):
+def test_latent_weights_are_trained_and_stored_in_few_values(method, values, finished, tmp_path):
     folder = tmp_path / "run"
     printed = small.run(
         folder,
+        *original(finished[0]),
         "--config.stages=('quantize',)",
         f"--config.quantize.method={method}",
         "--config.quantize.gradient_bits=8",
@@ -210,16 +216,15 @@ def test_latent_weights_are_trained_and_stored_in_few_values(method, values, tmp
     for leaf in jax.tree.leaves(results.load(folder, name)["params"]):
         if leaf.ndim == 3:
             assert len(np.unique(leaf[0])) <= values
-    found, original = metadata(folder, name), metadata(folder, "original")
-    assert np.mean(found["test"]) > np.mean(original["test"]) - 0.1
+    before, after = (np.mean(metadata(folder, own)["test"]) for own in ("original", name))
+    assert after > before - 0.1
 
 
 def test_a_pruned_network_comes_from_a_run_and_stays_pruned(finished, tmp_path):
     folder = tmp_path / "run"
     small.run(
         folder,
-        f"--config.source.path={finished[0]}",
-        "--config.source.unit=networks/prune-02",
+        *original(finished[0], "prune-02"),
         "--config.stages=('quantize',)",
     )
     theirs, own = (metadata(f, n) for f, n in ((finished[0], "prune-02"), (folder, "quantize-3")))
@@ -231,8 +236,8 @@ def test_an_ensemble_of_runs_teaches_a_narrower_student(finished, tmp_path):
     folder = tmp_path / "run"
     printed = small.run(
         folder,
-        "--config.stages=('prune', 'distill', 'quantize')",
-        "--config.prune.levels=(1,)",
+        *original(finished[0], "prune-01"),
+        "--config.stages=('distill', 'quantize')",
         f"--config.distill.teachers=('before', '{finished[0]}:networks/prune-01')",
         "--config.distill.model={'name': 'lenet_300_100', 'width': 0.05}",
         "--config.distill.init=shrink",
@@ -240,17 +245,18 @@ def test_an_ensemble_of_runs_teaches_a_narrower_student(finished, tmp_path):
         "--config.mesh.replicate=2",
         "--config.mesh.data=2",
     )
-    name = "prune-01+distill+quantize-3"
+    name = "distill+quantize-3"
     assert name in printed
     assert metadata(folder, name)["model"]["width"] == 0.05
     assert metadata(folder, name)["sizes"]["fc1/kernel"] == 64 * 15
-    assert metadata(folder, "prune-01")["sizes"]["fc1/kernel"] == 64 * 30
+    assert metadata(folder, "original")["sizes"]["fc1/kernel"] == 64 * 30
 
 
 def test_bits_of_a_budget_go_where_they_are_needed(finished, tmp_path):
     folder = tmp_path / "run"
     small.run(
         folder,
+        *original(finished[0]),
         "--config.stages=('quantize',)",
         "--config.quantize.mixed=true",
         "--config.quantize.method=uniform",
@@ -350,9 +356,8 @@ def test_a_source_of_other_data_is_refused(override, said, finished, tmp_path):
     with pytest.raises(UserError, match=rf"^source\.path: .* was trained with {said}"):
         small.run(
             tmp_path / "run",
+            *original(finished[0]),
             "--config.stages=('quantize',)",
-            f"--config.source.path={finished[0]}",
-            "--config.source.unit=networks/original",
             f"--config.data.{override}",
         )
     assert not (tmp_path / "run").exists()

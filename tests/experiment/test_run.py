@@ -62,7 +62,10 @@ def test_a_run_of_another_command_is_refused_in_few_words(tmp_path):
     with pytest.raises(UserError, match=said):
         run.open_run(tmp_path / "a", other)
     assert identity.read_about(tmp_path / "a", having="prune")["config"]["seed"] == 1
-    with pytest.raises(UserError, match=r"a run of another command: its config has no 'exits'$"):
+    with pytest.raises(
+        UserError,
+        match=r"a run of another command: its config has no 'exits'; give it to that one$",
+    ):
         identity.read_about(tmp_path / "a", having="exits")
 
 

@@ -65,7 +65,7 @@ def test_replicates_are_checked_and_one_network_serves_all():
     stacked = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), TREE)
     found = trained.replicated(stacked, SHAPES, 2, "here")
     jax.tree.map(np.testing.assert_array_equal, found, stacked)
-    with pytest.raises(UserError, match=r"^here holds 2 replicates, not replicates=3$"):
+    with pytest.raises(UserError, match=r"^here holds 2 replicates, not 3: set replicates=2$"):
         trained.replicated(stacked, SHAPES, 3, "here")
     wide = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((4, *leaf.shape[1:]), leaf.dtype), SHAPES)
     with pytest.raises(UserError, match=r"here: params/fc/bias has the shape \(2, 2\), not \(4,\)"):
@@ -111,7 +111,9 @@ def test_a_run_of_other_data_is_refused(there, apart, said, tmp_path):
     if not said:
         trained.check_data(tmp_path, DATA, "source.path", apart)
         return
-    with pytest.raises(UserError, match=f"^{re.escape(said.format(tmp_path))}$"):
+    with pytest.raises(
+        UserError, match=f"^{re.escape(said.format(tmp_path))}: set it so, or name another run$"
+    ):
         trained.check_data(tmp_path, DATA, "source.path", apart)
     trained.check_data("weights.npz", DATA, "source.path", apart)  # says nothing of its data
 

@@ -17,14 +17,14 @@ quickstart: $(VENV)/.installed
 
 cpu: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-cpu.txt
-	$(BIN)/python -m architectures.cpu.build
+	$(BIN)/python -m groundwork.architectures.cpu.build
 
 # Tests of convolutions run by oneDNN too where it can be had.
 COMPILER := $(shell uname -sm | grep -q 'Linux x86_64' && command -v $${CXX:-g++})
 test: $(VENV)/.installed-dev $(if $(COMPILER),$(VENV)/.built-cpu)
 	$(BIN)/python -m pytest $(SPREAD)
 
-$(VENV)/.built-cpu: $(wildcard architectures/cpu/*.*) requirements-cpu.txt requirements.txt
+$(VENV)/.built-cpu: $(wildcard groundwork/architectures/cpu/*.*) requirements-cpu.txt requirements.txt
 	$(MAKE) cpu
 	touch $@
 
@@ -47,7 +47,7 @@ newest:
 	.venv-newest/bin/python -m pytest $(SPREAD)
 
 clean:
-	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .jax_cache architectures/cpu/build
+	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .jax_cache groundwork/architectures/cpu/build
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -37,7 +37,7 @@ class Contestant(NamedTuple):
 def contestants() -> dict[str, Contestant]:
     import zstandard
 
-    from compress import huffman
+    from compress.coding import huffman
 
     found = {"ours": Contestant(huffman.encode, huffman.decode)}
     for level in (1, 6, 9):
@@ -55,7 +55,7 @@ def contestants() -> dict[str, Contestant]:
 
 def streams(count: int) -> dict[str, np.ndarray]:
     """[count] uint8 each."""
-    from compress import sparse
+    from compress.coding import sparse
 
     rng = np.random.default_rng(0)
     indices = np.minimum(rng.geometric(0.4, count) - 1, 15)
@@ -93,7 +93,7 @@ def measure(symbols: np.ndarray, repeats: int, skip: set[str]) -> dict[str, list
 
 
 def table(title: str, symbols: np.ndarray, found: dict[str, list[float]]) -> Table:
-    from compress import huffman
+    from compress.coding import huffman
 
     entropy = huffman.entropy(symbols)
     shown = Table(title=f"{title}; entropy {entropy:.4f} bits a symbol; million symbols a second")

@@ -13,9 +13,9 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec as P
 
-import architectures
-from architectures.convolution import available, conv_general_dilated
-from experiment import mapping
+from groundwork import architectures
+from groundwork.architectures.cpu.convolution import available, conv_general_dilated
+from groundwork.train import replicates
 from msdnet import MSDNet
 
 
@@ -89,7 +89,7 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
         return jax.lax.scan(next_state, state, length=length)[0]
 
     def compiled(function):
-        return mapping.sharded(mesh, function, (P(), P("data"), P("data")), P())
+        return replicates.sharded(mesh, function, (P(), P("data"), P("data")), P())
 
     def infer(state):
         variables = {"params": state[0], "batch_stats": state[1]}

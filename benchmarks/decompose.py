@@ -59,7 +59,7 @@ def against_tensorly(shown: Table, rank: int, repeats: int) -> None:
     """One row: medians of interleaved turns, and both errors."""
     from tensorly.decomposition import parafac
 
-    from lowrank import cp
+    from lowrank.decompositions import cp
 
     tensor, rng = kernel(0), np.random.default_rng(1)
     start = [rng.normal(size=(n, rank)).astype(np.float32) for n in SHAPE]
@@ -89,8 +89,9 @@ def against_tensorly(shown: Table, rank: int, repeats: int) -> None:
 
 def all_of_vgg(shown: Table) -> float:
     """A row a convolution of VGG-16; gives the seconds of all together, compilation included."""
-    import architectures
-    from lowrank import cp, ranks, spatial, tucker
+    from groundwork import architectures
+    from lowrank.choose import ranks
+    from lowrank.decompositions import cp, spatial, tucker
 
     begun = time.perf_counter()
     module = architectures.build({"name": "vgg_16"}, 10)

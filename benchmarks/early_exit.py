@@ -21,8 +21,8 @@ from rich.table import Table
 
 import msdnet
 from benchmarks import setting
-from experiment import data
-from experiment.errors import UserError
+from groundwork.data import dataset as data_lib
+from groundwork.errors import UserError
 from msdnet import exits, networks, results
 
 BATCH = 256
@@ -67,7 +67,7 @@ def main() -> None:
     flags = parser.parse_args()
     try:
         run = results.read(flags.run)
-        dataset = data.load(run.config)
+        dataset = data_lib.load(run.config)
     except UserError as error:
         sys.exit(f"error: {error}")
     load = setting.load()
@@ -75,7 +75,7 @@ def main() -> None:
     model = networks.build("msdnet", run.config["msdnet"], dataset.classes)
     variables, _ = results.load(flags.run)
     variables = jax.device_put(jax.tree.map(lambda leaf: leaf[0], variables))
-    inputs = np.asarray(data.normalize(dataset, jnp.asarray(dataset.test.images)))
+    inputs = np.asarray(data_lib.normalize(dataset, jnp.asarray(dataset.test.images)))
     whole = "all exits"
     contestants: dict[str, Callable] = {whole: all_exits(model, variables, inputs)}
     validation = network.answers["validation"]["confidences"][0]

@@ -5,11 +5,14 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-import architectures
 from configs.lottery import lenet_fashion_mnist
-from experiment import config as config_lib
-from experiment import data, keys, mesh, optim, programs
-from lottery import criteria, masks, spec, tickets
+from groundwork import architectures, keys
+from groundwork import config as config_lib
+from groundwork.data import dataset as data_lib
+from groundwork.devices import mesh
+from groundwork.train import optim, programs
+from lottery import spec, tickets
+from pruning import criteria, masks
 
 
 def make(folder: str, replicates: int, enforced: bool = True) -> Callable[[int], None]:
@@ -23,7 +26,7 @@ def make(folder: str, replicates: int, enforced: bool = True) -> Callable[[int],
     shipped.replicates = replicates
     shipped.data.update(source="idx", dir=folder)
     config = config_lib.resolve(shipped)
-    checked, dataset = spec.from_config(config), data.load(config)
+    checked, dataset = spec.from_config(config), data_lib.load(config)
     devices = mesh.make(replicates, checked.train.batch_size)
     optimizer = optim.make(checked.optimizer, checked.train.steps)
     compiled = programs.make(

@@ -129,10 +129,12 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     import numpy as np
     import optax
 
-    import architectures
-    from experiment import communication, keys, mesh, programs
-    from experiment.data import Dataset, Split
-    from experiment.step import TrainState
+    from benchmarks import communication
+    from groundwork import architectures, keys
+    from groundwork.data.dataset import Dataset, Split
+    from groundwork.devices import mesh
+    from groundwork.train import programs
+    from groundwork.train.step import TrainState
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (EXAMPLES, *IMAGE)).astype(np.uint8)

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import setting
-from experiment import batches
-from experiment.data import DataSpec
-from experiment.streams import Source, Streams
+from groundwork.data import loader
+from groundwork.data.dataset import DataSpec
+from groundwork.data.file_dataset import Source, Streams
 
 BATCH, WARM = 64, 4  # images; batches
 
@@ -42,7 +42,7 @@ def rate(streams: Streams, workers: int, seconds: float) -> float:
     spec = DataSpec(
         "synthetic", "tfds", stream=True, image_size=224, augment="resized_crop", workers=workers
     )
-    made = batches.train_batches(streams, spec, [0], 0, batch_size=BATCH, parts=1, part=0)
+    made = loader.train_batches(streams, spec, [0], 0, batch_size=BATCH, parts=1, part=0)
     with contextlib.closing(made):
         for _ in range(WARM):
             next(made)

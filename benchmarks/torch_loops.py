@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from experiment import sources
+from groundwork.data import readers
 
 BATCH = 128
 Run = Callable[[int], None]  # steps → None, at most an epoch
@@ -82,7 +82,7 @@ def normalize(image: torch.Tensor, mean: list[float], std: list[float]) -> torch
 
 
 def _read(folder: str, examples: int) -> tuple[np.ndarray, np.ndarray, float, float]:
-    (pixels, labels), _, _ = sources.read_idx("fashion_mnist", folder)
+    (pixels, labels), _, _ = readers.read_idx("fashion_mnist", folder)
     pixels, labels = pixels[:examples].copy(), labels[:examples].astype(np.int64)
     return pixels, labels, pixels.mean() / 255, pixels.std() / 255
 

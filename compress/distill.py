@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from compress import checks
-from compress.shrink import Link, chain, shrink
-from experiment.step import LossFn, Model, count
+from groundwork.numerics import checks
+from groundwork.train.step import LossFn, Model, count
+from pruning.structured.chain import Link, chain, shrink
 
 __all__ = [
     "Link",
@@ -104,10 +104,10 @@ def make_loss(
     weight: float,
     mean: Mean = "arithmetic",
 ) -> LossFn:
-    """The loss of a student for `experiment.programs.make(loss=…)`, and for any training step.
+    """The loss of a student for `programs.make(loss=…)`, and for any training step.
 
     The mean over a batch's valid examples, of one replicate and of one device's share, as
-    `experiment.step.make_loss`; mapped by whoever maps that. Counts are the plain cross-entropy's,
+    `step.make_loss`; mapped by whoever maps that. Counts are the plain cross-entropy's,
     so that rows compare with those of a student without a teacher, and with evaluation. A dense
     student of teachers whose convolutions XLA computes on the CPU needs `form="single"` there.
 
@@ -154,7 +154,7 @@ def fixed(*teachers: tuple[Model, Any]) -> Teacher:
 
     Args:
       *teachers: networks, of any architectures, each with the variables of its runs: leaves [K, …],
-        such as the replicates of a run as `experiment.trained.load` gives them.
+        such as the replicates of a run as `groundwork.runs.trained.load` gives them.
 
     Raises:
       ValueError: no teacher, or leaves that do not share a leading axis.

@@ -2,10 +2,10 @@
 
 import functools
 
-from compress import pipeline, report, spec
-from experiment import config as config_lib
-from experiment import study
-from experiment.entry import run_main
+from compress import report, spec, work
+from groundwork import config as config_lib
+from groundwork import study
+from groundwork.entry import run_main
 
 STUDY = study.Study(
     usage=config_lib.USAGE.format(
@@ -16,9 +16,9 @@ STUDY = study.Study(
     extendable=("prune.levels", "factorize.shares", "quantize.bits"),
     check=spec.from_config,
     units=spec.unit_names,
-    prepare=pipeline.prepare,
+    prepare=work.prepare,
     show=report.show,
-    mend=pipeline.mend,
+    mend=work.mend,
 )
 main = functools.partial(study.conduct, STUDY)
 finished = functools.partial(study.finished, STUDY)

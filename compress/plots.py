@@ -10,8 +10,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from compress import results
 from compress.results import Network, Results
-from experiment import figures
-from experiment.metrics import mean_and_spread
+from groundwork.report import figures
+from groundwork.runs.metrics import mean_and_spread
 
 KINDS = {
     "weights": "#1f5fb4",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from compress import plots, results, tables
 from compress.results import Network, Results
-from experiment import config as config_lib
-from experiment import figures
-from experiment.checkpoint import write_atomically
-from experiment.entry import run_main
-from experiment.report import averages, console, draw_again, text_table
+from groundwork import config as config_lib
+from groundwork.entry import run_main
+from groundwork.report import figures
+from groundwork.report.tables import averages, console, draw_again, text_table
+from groundwork.runs.checkpoint import write_atomically
 
 MOST_LEAVES = 12  # shown one by one, unless there are more: then the chosen networks alone
 NOTE = (

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from architectures.surgery import Network
-from compress import checks
-from experiment.step import Model
+from groundwork.numerics import checks
+from groundwork.traced.override import Network
+from groundwork.train.step import Model
 
 Groups = Sequence[Sequence[str]]
 """Of paths, of layers (`block1/conv1`) or leaves (`fc2/kernel`), two or more a group."""

@@ -5,17 +5,16 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from compress.stage_specs import (
+from compress.stages.stage_specs import (
     DistillSpec,
     FactorizeSpec,
     PruneSpec,
     QuantizeSpec,
     ShareSpec,
 )
-from experiment.errors import UserError, unknown
-from experiment.mesh import MeshSpec
-from experiment.optim import OptimizerSpec
-from experiment.spec import (
+from groundwork.devices.mesh import MeshSpec
+from groundwork.errors import UserError, unknown
+from groundwork.sections import (
     SHARED,
     CheckpointSpec,
     LogSpec,
@@ -25,6 +24,7 @@ from experiment.spec import (
     counts,
     sections,
 )
+from groundwork.train.optim import OptimizerSpec
 from lowrank.spec import SourceSpec
 
 ORIGINAL = "original"

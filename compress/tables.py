@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from compress.results import LOSSES, Network, Results, Stream
-from experiment.report import Rows, plus_minus
+from groundwork.report.tables import Rows, plus_minus
 
 SHARED = "numbers of several arrays"  # whose stream no single array has
 

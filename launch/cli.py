@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):

@@ -15,7 +15,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.local.local import LocalExecutor, LocalJob
 
-from experiment.checkpoint import write_atomically
+from groundwork.runs.checkpoint import write_atomically
 from launch import slurm
 from launch.child import SAVED, ChildFailedError
 

@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from experiment.entry import run_main
-from experiment.errors import UserError
+from groundwork.entry import run_main
+from groundwork.errors import UserError
 from launch import cli
 
 TEMPLATE = Path(__file__).parent / "kubernetes" / "jobset.yaml"

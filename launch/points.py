@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")

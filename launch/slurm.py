@@ -10,8 +10,8 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
-from experiment.entry import run_main
-from experiment.errors import UserError
+from groundwork.entry import run_main
+from groundwork.errors import UserError
 from launch import cli
 from launch.child import Child
 

@@ -14,9 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiment import config as config_lib
-from experiment.entry import run_main
-from experiment.errors import UserError
+from groundwork import config as config_lib
+from groundwork.entry import run_main
+from groundwork.errors import UserError
 from launch import cli, jobs, points, slurm
 from launch.child import Child
 from launch.jobs import Outcome

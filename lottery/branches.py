@@ -8,12 +8,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from experiment import keys, mapping
-from experiment import mesh as mesh_lib
-from experiment.step import TrainState
-from lottery import masks, tickets
-from lottery.criteria import random
+from groundwork import keys
+from groundwork.devices import mesh as mesh_lib
+from groundwork.train import replicates
+from groundwork.train.step import TrainState
+from lottery import tickets
 from lottery.tickets import Experiment, Network, Ticket
+from pruning import masks
+from pruning.criteria import random
 
 
 def train_branch(
@@ -57,7 +59,7 @@ def make_draw(mesh: Mesh) -> Callable[..., masks.Mask]:
         everything = {path: leaf | True for path, leaf in mask.items()}
         return masks.prune_to(everything, random({}, mask, key=key), masks.kept(mask), paths)
 
-    return mapping.each_replicate(mesh, draw, shared=1)
+    return replicates.each_replicate(mesh, draw, shared=1)
 
 
 def _init(experiment: Experiment, network: Network, branch: str, level: int) -> Any:

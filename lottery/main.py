@@ -2,10 +2,10 @@
 
 import functools
 
-from experiment import config as config_lib
-from experiment import study
-from experiment.entry import run_main
-from lottery import report, setup, spec, tickets
+from groundwork import config as config_lib
+from groundwork import study
+from groundwork.entry import run_main
+from lottery import report, spec, tickets, work
 
 STUDY = study.Study(
     usage=config_lib.USAGE.format(
@@ -16,7 +16,7 @@ STUDY = study.Study(
     extendable=("levels", "branches"),
     check=spec.from_config,
     units=tickets.unit_names,
-    prepare=setup.prepare,
+    prepare=work.prepare,
     show=report.show,
 )
 main = functools.partial(study.conduct, STUDY)

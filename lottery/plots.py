@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from experiment import figures
+from groundwork.report import figures
 from lottery import tickets
 from lottery.results import Point, Results
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiment import config as config_lib
-from experiment import figures
-from experiment.checkpoint import write_atomically
-from experiment.entry import run_main
-from experiment.errors import UserError
-from experiment.metrics import mean_and_spread
-from experiment.report import averages, console, draw_again, plus_minus, text_table
+from groundwork import config as config_lib
+from groundwork.entry import run_main
+from groundwork.errors import UserError
+from groundwork.report import figures
+from groundwork.report.tables import averages, console, draw_again, plus_minus, text_table
+from groundwork.runs.checkpoint import write_atomically
+from groundwork.runs.metrics import mean_and_spread
 from lottery import plots, results
 from lottery.results import Point, Results
 

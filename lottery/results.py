@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from experiment import checkpoint, identity, metrics
-from experiment import run as run_lib
-from experiment.errors import UserError
+from groundwork.errors import UserError
+from groundwork.runs import checkpoint, identity, metrics
+from groundwork.runs import run as run_lib
 from lottery.spec import BRANCHES
 
 Curve = dict[int, list[float]]  # step → a value a replicate

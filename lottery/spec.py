@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from experiment.errors import UserError, unknown
-from experiment.mesh import MeshSpec
-from experiment.optim import OptimizerSpec
-from experiment.spec import (
+from groundwork.devices.mesh import MeshSpec
+from groundwork.errors import UserError, unknown
+from groundwork.sections import (
     SHARED,
     CheckpointSpec,
     LogSpec,
@@ -19,16 +18,17 @@ from experiment.spec import (
     counts,
     sections,
 )
-from lottery.criteria import CRITERIA
-from lottery.masks import SCOPES, Rate, Scope
-from lottery.schedule import SCHEDULES
+from groundwork.train.optim import OptimizerSpec
+from pruning.criteria import CRITERIA
+from pruning.masks import SCOPES, Rate, Scope
+from pruning.schedule import SCHEDULES
 
 BRANCHES = ("random_reinit", "random_mask", "small_dense")
 
 
 @dataclasses.dataclass(frozen=True)
 class PruneSpec:
-    """`prune`: what is removed at each level; see `lottery.masks.prune` and `schedule.plan`.
+    """`prune`: what is removed at each level; see `pruning.masks.prune` and `schedule.plan`.
 
     `prunable` are patterns (fnmatch) of the paths of the leaves that may be pruned.
     """

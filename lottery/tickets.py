@@ -13,18 +13,20 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from experiment import keys, loop, mapping, processes
-from experiment import mesh as mesh_lib
-from experiment.interruption import Interruption
-from experiment.loop import Schedule
-from experiment.programs import Programs
-from experiment.progress import Reporter
-from experiment.run import Run, Unit, result_of
-from experiment.step import TrainState
-from lottery import masks
-from lottery.criteria import CRITERIA
-from lottery.schedule import Plan
+from groundwork import keys
+from groundwork.devices import mesh as mesh_lib
+from groundwork.devices import processes
+from groundwork.devices.interruption import Interruption
+from groundwork.runs.progress import Reporter
+from groundwork.runs.run import Run, Unit, result_of
+from groundwork.train import loop, replicates
+from groundwork.train.loop import Schedule
+from groundwork.train.programs import Programs
+from groundwork.train.step import TrainState
 from lottery.spec import LotterySpec
+from pruning import masks
+from pruning.criteria import CRITERIA
+from pruning.schedule import Plan
 
 
 class Ticket(NamedTuple):
@@ -171,8 +173,8 @@ def make_network(
 
     return Network(
         programs=programs,
-        start=mapping.each_replicate(mesh, start),
-        ones=mapping.each_replicate(mesh, lambda params: masks.ones(params, prunable)),
+        start=replicates.each_replicate(mesh, start),
+        ones=replicates.each_replicate(mesh, lambda params: masks.ones(params, prunable)),
     )
 
 
@@ -234,7 +236,7 @@ def _make_prune(experiment: Experiment) -> Callable[..., masks.Mask]:
         key = jax.random.fold_in(keys.stream(root, "criterion"), level)
         return masks.prune_to(mask, score(variables["params"], mask, key=key), counts, paths)
 
-    return mapping.each_replicate(experiment.mesh, prune, shared=2)
+    return replicates.each_replicate(experiment.mesh, prune, shared=2)
 
 
 def _fields(

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiment import keys
-from experiment import mesh as mesh_lib
-from experiment import training as shared
-from lowrank import factorization, prediction, setup, training
+from groundwork import keys
+from groundwork.devices import mesh as mesh_lib
+from groundwork.train import networks
+from lowrank import factorization, fit, prediction, setup
 from lowrank.setup import Experiment
 from lowrank.spec import predict_name
 
@@ -33,12 +33,12 @@ def predict_layer(experiment: Experiment, path: str, variables: Any) -> None:
     experiment.reporter.begin(unit.name, 0, 1)
     kernels = np.asarray(factorization.parameters(variables, path)["kernel"])
     matrices = kernels.reshape(len(kernels), -1, kernels.shape[-1])
-    compiled = training.compile_programs(experiment, experiment.model, spec.train, spec.optimizer)
+    compiled = fit.compile_programs(experiment, experiment.model, spec.train, spec.optimizer)
 
     def score(found: jax.Array) -> list[float]:
         own = factorization.with_kernel(variables, path, np.asarray(found).reshape(kernels.shape))
         placed = mesh_lib.put(experiment.mesh, own, mesh_lib.BY_REPLICATE)
-        return shared.accuracies(experiment, compiled, placed)["test"]
+        return networks.accuracies(experiment, compiled, placed)["test"]
 
     roots = keys.roots(spec.seed, spec.replicates)
     drawn = jax.vmap(lambda root: keys.stream(root, unit.name))(roots)

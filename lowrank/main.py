@@ -2,10 +2,10 @@
 
 import functools
 
-from experiment import config as config_lib
-from experiment import study
-from experiment.entry import run_main
-from lowrank import report, spec, sweep
+from groundwork import config as config_lib
+from groundwork import study
+from groundwork.entry import run_main
+from lowrank import report, spec, work
 
 STUDY = study.Study(
     usage=config_lib.USAGE.format(
@@ -16,7 +16,7 @@ STUDY = study.Study(
     extendable=("decompose.methods", "decompose.shares"),
     check=spec.from_config,
     units=spec.unit_names,
-    prepare=sweep.prepare,
+    prepare=work.prepare,
     show=report.show,
 )
 main = functools.partial(study.conduct, STUDY)

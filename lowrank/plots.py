@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiment import figures
-from experiment.metrics import mean_and_spread
-from lowrank import candidates
+from groundwork.report import figures
+from groundwork.runs.metrics import mean_and_spread
+from lowrank.choose import candidates
 from lowrank.results import Network, Results
 
 STYLES: dict[str, dict[str, Any]] = {

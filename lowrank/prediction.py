@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lowrank import arrays
+from groundwork.numerics import arrays
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RIDGES = tuple(10.0**power for power in range(-6, 3))  # times the covariance's mean variance

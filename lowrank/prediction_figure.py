@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiment import figures
+from groundwork.report import figures
 from lowrank.prediction import Curve
 
 COLOURS = ("#1f5fb4", "#d1622b", "#3a8f4d", "#8a4fa3")

@@ -5,14 +5,14 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment import config as config_lib
-from experiment import figures
-from experiment.checkpoint import write_atomically
-from experiment.entry import run_main
-from experiment.report import Rows, averages, console, draw_again, plus_minus, text_table
+from groundwork import config as config_lib
+from groundwork.entry import run_main
+from groundwork.report import figures
+from groundwork.report.tables import Rows, averages, console, draw_again, plus_minus, text_table
+from groundwork.runs.checkpoint import write_atomically
 from lowrank import plots, prediction_figure, results
-from lowrank.candidates import DENSE
-from lowrank.layers import STALLED
+from lowrank.choose.candidates import DENSE
+from lowrank.factorization.layers import STALLED
 from lowrank.results import Factorised, Results
 
 NOTE = (

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from experiment import identity
-from experiment import run as run_lib
-from experiment.errors import UserError
+from groundwork.errors import UserError
+from groundwork.runs import identity
+from groundwork.runs import run as run_lib
 from lowrank import factorization, spec
-from lowrank.layers import METHODS
-from lowrank.planning import JOINT
+from lowrank.choose.plans import JOINT
+from lowrank.factorization.layers import METHODS
 from lowrank.prediction import Curve
 from lowrank.spec import Point
 

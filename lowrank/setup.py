@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from architectures import surgery
-from experiment import data as data_lib
-from experiment.data import Dataset
-from experiment.errors import UserError, unknown
-from experiment.interruption import Interruption
-from experiment.progress import Reporter
-from experiment.run import Run
-from experiment.streams import Streams
+from groundwork.data import dataset as data_lib
+from groundwork.data.dataset import Dataset
+from groundwork.data.file_dataset import Streams
+from groundwork.devices.interruption import Interruption
+from groundwork.errors import UserError, unknown
+from groundwork.runs.progress import Reporter
+from groundwork.runs.run import Run
+from groundwork.traced import override
 from lowrank import factorization
 from lowrank.spec import LowRankSpec
 
@@ -37,14 +37,14 @@ class Experiment(NamedTuple):
 
 def reached(
     spec: LowRankSpec, model: nn.Module, variables: Any, shape: Shape
-) -> tuple[dict[str, surgery.Reached], dict[str, str]]:
+) -> tuple[dict[str, override.Reached], dict[str, str]]:
     """Layers that may be decomposed; and path → why not, of the others that have weights.
 
     Raises:
       UserError: a pattern of `decompose.leave` that no layer has.
     """
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    found, refused = surgery.layers(model, variables, example)
+    found, refused = override.layers(model, variables, example)
     for pattern in spec.decompose.leave:
         if not any(fnmatchcase(path, pattern) for path in found):
             raise unknown("layer in decompose.leave", pattern, found)

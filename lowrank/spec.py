@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiment.errors import UserError, unknown
-from experiment.mesh import MeshSpec
-from experiment.optim import OptimizerSpec
-from experiment.spec import (
+from groundwork.devices.mesh import MeshSpec
+from groundwork.errors import UserError, unknown
+from groundwork.sections import (
     SHARED,
     CheckpointSpec,
     LogSpec,
@@ -20,8 +19,9 @@ from experiment.spec import (
     counts,
     sections,
 )
-from lowrank import planning, ranks
-from lowrank.layers import METHODS
+from groundwork.train.optim import OptimizerSpec
+from lowrank.choose import plans, ranks
+from lowrank.factorization.layers import METHODS
 
 RULES = ("budget", "energy", "vbmf")
 FINE_TUNED = "fine_tuned"  # the unit of the original after as many steps as the factorised ones
@@ -44,7 +44,7 @@ class SourceSpec:
     """`source`: a network that was trained before.
 
     Attributes:
-      path: folder of a run, or an `.npz` file (see `experiment.trained`); "" = train one.
+      path: folder of a run, or an `.npz` file (see `groundwork.runs.trained`); "" = train one.
       unit: of the run.
     """
 
@@ -78,7 +78,7 @@ class DecomposeSpec:
     frobenius_decay: float
 
     def __post_init__(self) -> None:
-        known = (*METHODS["Conv"], planning.JOINT)
+        known = (*METHODS["Conv"], plans.JOINT)
         for key in ("methods", "shares", "leave"):
             if not isinstance(getattr(self, key), tuple | list):
                 raise UserError(f"decompose.{key}={getattr(self, key)!r} must be a sequence")
@@ -87,7 +87,7 @@ class DecomposeSpec:
                 raise unknown("decompose.methods", method, known)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise UserError(f"decompose.methods={self.methods} must name methods, each once")
-        for key, names in (("ranks", RULES), ("measure", planning.MEASURES)):
+        for key, names in (("ranks", RULES), ("measure", plans.MEASURES)):
             if getattr(self, key) not in names:
                 raise unknown(f"decompose.{key}", getattr(self, key), names)
         for share in self.shares:
@@ -105,7 +105,7 @@ class DecomposeSpec:
             )
         if self.ranks != "budget":
             for method in self.methods:
-                planning.has_rules(method)
+                plans.has_rules(method)
         if not 0 <= self.frobenius_decay < np.inf:
             raise UserError(f"decompose.frobenius_decay={self.frobenius_decay} must be at least 0")
 

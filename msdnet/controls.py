@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from architectures import layers
-from architectures.initializers import scaled
-from architectures.resnet import CHANNELS, ResNet
-from architectures.resnet import Block as Residual
-from experiment.errors import UserError
+from groundwork.architectures import layers
+from groundwork.architectures.initializers import scaled
+from groundwork.architectures.resnet import CHANNELS, ResNet
+from groundwork.architectures.resnet import Block as Residual
+from groundwork.errors import UserError
 from msdnet.model import ExitNetwork
 
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import architectures
-from architectures.macs import multiply_adds
+from groundwork import architectures
+from groundwork.traced.macs import multiply_adds
 
 
 class Cost(NamedTuple):

@@ -19,7 +19,7 @@ import numpy as np
 from flax.errors import FlaxError
 from jax import lax
 
-from experiment.errors import UserError, unknown
+from groundwork.errors import UserError, unknown
 from msdnet import exits as exits_lib
 
 SHRINK = 4  # each smaller batch, for what is left at the end, is this many times smaller

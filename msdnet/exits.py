@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiment.errors import UserError, unknown
+from groundwork.errors import UserError, unknown
 
 CONFIDENCES = ("softmax", "entropy", "margin")
 LEAST_EXAMPLES = 10  # an exit, to choose thresholds on

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from architectures import layers
-from experiment.errors import UserError, unknown
+from groundwork.architectures import layers
+from groundwork.errors import UserError, unknown
 from msdnet import plan
 from msdnet.plan import Layer
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import flax.linen as nn
 
-from architectures import DTYPES
-from experiment.errors import UserError, unknown
+from groundwork.architectures import DTYPES
+from groundwork.errors import UserError, unknown
 from msdnet.controls import ResNetExits, ResNets
 from msdnet.model import MSDNet
 

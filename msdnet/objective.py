@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from experiment.step import Batch, Counts, EvalFn, LossFn, count
+from groundwork.train.step import Batch, Counts, EvalFn, LossFn, count
 
 
 def make_loss(

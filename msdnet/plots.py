@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiment import figures
-from experiment.metrics import mean_and_spread
+from groundwork.report import figures
+from groundwork.runs.metrics import mean_and_spread
 from msdnet import calibration
 from msdnet.results import Network, Results, on_grid
 

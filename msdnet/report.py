@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiment import config as config_lib
-from experiment import figures
-from experiment.checkpoint import write_atomically
-from experiment.entry import run_main
-from experiment.report import Rows, averages, console, draw_again, plus_minus, text_table
+from groundwork import config as config_lib
+from groundwork.entry import run_main
+from groundwork.report import figures
+from groundwork.report.tables import Rows, averages, console, draw_again, plus_minus, text_table
+from groundwork.runs.checkpoint import write_atomically
 from msdnet import exits, plots, results
 from msdnet.results import Network, Results
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from experiment import identity
-from experiment import run as run_lib
-from experiment.errors import UserError
+from groundwork.errors import UserError
+from groundwork.runs import identity
+from groundwork.runs import run as run_lib
 from msdnet import calibration, exits
 from msdnet.cost import Cost
 from msdnet.exits import Outcome

@@ -5,10 +5,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from experiment.errors import UserError, unknown
-from experiment.mesh import MeshSpec
-from experiment.optim import OptimizerSpec
-from experiment.spec import (
+from groundwork.devices.mesh import MeshSpec
+from groundwork.errors import UserError, unknown
+from groundwork.sections import (
     SHARED,
     CheckpointSpec,
     LogSpec,
@@ -18,6 +17,7 @@ from experiment.spec import (
     counts,
     sections,
 )
+from groundwork.train.optim import OptimizerSpec
 from msdnet.exits import CONFIDENCES
 from msdnet.networks import NETWORKS
 

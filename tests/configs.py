@@ -4,10 +4,11 @@ import ast
 import shlex
 from typing import Any
 
-import architectures
-from experiment import config as config_lib
-from experiment import data, optim
-from experiment.study import Study
+from groundwork import architectures
+from groundwork import config as config_lib
+from groundwork.data import dataset as data_lib
+from groundwork.study import Study
+from groundwork.train import optim
 from tests.conftest import ROOT
 
 SHAPES = {"digits": (8, 8, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
@@ -29,7 +30,7 @@ def passes(command: str, name: str, study: Study) -> Any:
     checked = study.check(config)
     optim.make(checked.optimizer, checked.train.steps)
     optim.make(checked.fine_tune_optimizer, checked.fine_tune.steps)
-    config_lib.build(data.DataSpec, config["data"], "data")
+    config_lib.build(data_lib.DataSpec, config["data"], "data")
     model = architectures.build(config, 10)
     height, width, channels = SHAPES[config["data"]["name"]]
     pad = 2 * config["data"]["pad"]

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-import architectures
 from compress import quantize
-from experiment import config
+from groundwork import architectures, config
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

@@ -1,1 +1,1 @@
-"""What `compress.huffman` is made of: code words, their lengths, and numbers as bytes."""
+"""What `compress.coding.huffman` is made of: code words, their lengths, and numbers as bytes."""

@@ -96,7 +96,7 @@ def canonical(lengths: np.ndarray) -> Code:
 
 
 def pack(lengths: np.ndarray) -> bytes:
-    """The lengths of symbols 0 … A−1 as bytes; the last is not 0. `compress.huffman` says how."""
+    """The lengths of symbols 0 … A−1 as bytes; the last is not 0. `huffman.py` says how."""
     at = np.flatnonzero(np.diff(lengths, prepend=-1))
     runs = np.diff(at, append=lengths.size).tolist()
     values = lengths[at].tolist()

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import architectures
 from compress import quantize
+from groundwork import architectures
 
 
 def drawn(model, shape, seed=0):

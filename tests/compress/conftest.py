@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-import architectures
 import compress
-from compress import networks, quantize, share
-from experiment.errors import UserError
-from tests.architectures import small
+from compress import form as form_lib
+from compress import quantize, share
+from groundwork import architectures
+from groundwork.errors import UserError
 from tests.compress import archives
+from tests.groundwork.architectures import small
 
 TRACING = 1 << 20  # bytes that JAX may take to trace another network; the honest one is small
 SECONDS = 2.0  # that no load may take; an honest one takes some milliseconds
@@ -42,7 +43,7 @@ def formed(tmp_path_factory):
     variables = archives.drawn(model, (20,))
     variables = {"params": share.tie(variables["params"], groups)}
     inputs = np.random.default_rng(0).normal(size=(4, 20)).astype("f4")
-    grids = networks.calibrated(networks.Form(model, groups=groups), variables, inputs, bits)
+    grids = form_lib.calibrated(form_lib.Form(model, groups=groups), variables, inputs, bits)
     path = tmp_path_factory.mktemp("formed") / "a"
     stored = archives.stored(variables, [KMEANS, UNIFORM]) | {"activations": grids}
     compress.save(path, model, stored, groups=groups, activations=bits)

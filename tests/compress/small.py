@@ -5,7 +5,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from compress import main
-from experiment import config as config_lib
+from groundwork import config as config_lib
 
 ARGS = [
     "--config=configs/compress/digits.py",

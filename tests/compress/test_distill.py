@@ -11,9 +11,12 @@ import pytest
 from scipy.special import log_softmax, logsumexp, softmax
 
 from compress import distill, share
-from experiment import data, keys, mapping, mesh, programs, step
-from experiment.data import Dataset, Split
-from experiment.step import Batch, TrainState
+from groundwork import keys
+from groundwork.data import dataset as data_lib
+from groundwork.data.dataset import Dataset, Split
+from groundwork.devices import mesh
+from groundwork.train import programs, replicates, step
+from groundwork.train.step import Batch, TrainState
 
 RNG = np.random.default_rng(0)
 CLASSES, BATCH = 5, 12
@@ -308,7 +311,7 @@ def _train(dataset, rows, columns, steps):
     variables = mesh.put(devices, jax.device_get(variables), mesh.BY_REPLICATE)
     begin = jax.device_get(variables)
     zero = mesh.put(devices, np.zeros(2, np.int32), mesh.BY_REPLICATE)
-    opt_state = mapping.each_replicate(devices, lambda v: optax.sgd(0.1).init(v["params"]))
+    opt_state = replicates.each_replicate(devices, lambda v: optax.sgd(0.1).init(v["params"]))
     state = TrainState(zero, roots, variables, opt_state(variables))
     with compiled.feed(state.key, 0) as feed:
         end, tally = compiled.run_steps(state, feed, compiled.no_tally(2), 0, steps)
@@ -330,7 +333,7 @@ def test_replicates_learn_from_their_own_teachers_on_any_mesh(dataset):
     network = share.shared(Dense(), GROUPS)
     for replicate in range(2):
         own = jax.tree.map(lambda leaf, r=replicate: leaf[r], begin)
-        order = np.asarray(data.epoch_order(keys.roots(3, 2)[replicate], 0, 50))[:BATCH]
+        order = np.asarray(data_lib.epoch_order(keys.roots(3, 2)[replicate], 0, 50))[:BATCH]
         images = (dataset.train.images[order] / np.float32(255) - np.float32(0.5)) * np.float32(4)
         given = Batch(
             jnp.asarray(images),

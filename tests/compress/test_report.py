@@ -8,8 +8,8 @@ import pytest
 
 from compress import plots, report, results, tables
 from compress.results import Network, Results, Stream, pareto
-from experiment.errors import UserError
-from experiment.run import Run
+from groundwork.errors import UserError
+from groundwork.runs.run import Run
 
 CONFIG = {"replicates": 2, "stages": ["prune", "quantize"]}
 HEADER = Stream("", "header", [100, 100], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2)

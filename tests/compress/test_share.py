@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-import architectures
 from compress import share
-from experiment.step import Batch, TrainState, make_loss, make_train_step
+from groundwork import architectures
+from groundwork.train.step import Batch, TrainState, make_loss, make_train_step
 
 RNG = np.random.default_rng(0)
 LAYERS = [("two", "three")]

@@ -3,7 +3,7 @@
 import pytest
 
 from compress import spec
-from experiment.errors import UserError
+from groundwork.errors import UserError
 from tests.compress import small
 from tests.conftest import ROOT
 

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import yaml
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 from launch import jobset
 from tests.conftest import ROOT
 

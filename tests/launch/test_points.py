@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 from launch import points
 
 VALUES = {

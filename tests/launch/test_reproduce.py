@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiment import config as config_lib
+from groundwork import config as config_lib
 from lottery import spec
 from tests.conftest import CACHE, ROOT
 

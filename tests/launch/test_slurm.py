@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 from launch import slurm
 
 COMMAND = ["--", "python", "-m", "lottery.main", "--config=configs/lottery/digits.py"]

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 from launch import jobs, sweep
 from launch.child import Child
 from tests.conftest import CACHE, ROOT
@@ -157,7 +157,7 @@ REFUSED = {
     "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel=0 must be at least 1"),
     "nothing to vary": ([], "nothing to vary"),
     "an unknown module": (["--set", "seed=0", "--module=lottery.mine"], "lottery.mine"),
-    "a module of another kind": (["--set", "seed=0", "--module=lottery.masks"], "finished"),
+    "a module of another kind": (["--set", "seed=0", "--module=pruning.masks"], "finished"),
     "an unknown flag": (["--sett", "seed=0"], "--help has all flags"),
 }
 
@@ -183,7 +183,7 @@ time.sleep(60)
 STOPPED = """
 import sys
 from pathlib import Path
-from experiment.entry import run_main
+from groundwork.entry import run_main
 from launch import jobs
 from launch.child import Child
 children = {n: Child((sys.executable, sys.argv[1], f"{sys.argv[2]}/{n}")) for n in "abc"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiment import metrics
+from groundwork.runs import metrics
 from lottery import main, tickets
 
 ARGS = [

@@ -3,17 +3,16 @@
 import json
 import struct
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiment import config as config_lib
-from experiment import run
-from experiment.entry import run_main
+from groundwork import config as config_lib
+from groundwork.entry import run_main
+from groundwork.runs import run
 from lottery import main, tickets
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 DIGITS = "--config=configs/lottery/digits.py"
 SIZES = {"fc1": 64 * 300, "fc2": 300 * 100, "output": 100 * 10}
 

@@ -1,17 +1,19 @@
 import ast
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
-import architectures
-from experiment import config as config_lib
-from experiment import data, optim, sources
-from experiment.errors import UserError
-from lottery import masks, schedule, spec
+from groundwork import architectures
+from groundwork import config as config_lib
+from groundwork.data import dataset as data_lib
+from groundwork.data import readers
+from groundwork.errors import UserError
+from groundwork.train import optim
+from lottery import spec
+from pruning import masks, schedule
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = sorted(p.name for p in (ROOT / "configs/lottery").glob("*.py") if p.name != "__init__.py")
 EXPERIMENTS = [name for name in FILES if name != "base.py"]
 SHAPES = {  # data set → shape of an example, training examples
@@ -107,14 +109,14 @@ def test_a_docstring_says_the_number_of_parameters(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_configs_data_section_is_one_that_can_be_loaded(name):
-    config_lib.build(data.DataSpec, loaded(name)["data"], "data")
+    config_lib.build(data_lib.DataSpec, loaded(name)["data"], "data")
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_configs_data_source_exists_and_its_batches_and_splits_fit(name):
     config = loaded(name)
     section = config["data"]
-    assert section["source"] in sources.SOURCES
+    assert section["source"] in readers.SOURCES
     _, examples = SHAPES[section["name"]]
     left = examples - section["validation_examples"]
     assert 0 < config["train"]["batch_size"] <= left

@@ -2,8 +2,9 @@
 
 import pytest
 
-from experiment import mesh, metrics
-from tests.experiment.test_processes import stand_ins
+from groundwork.devices import mesh
+from groundwork.runs import metrics
+from tests.groundwork.devices.test_processes import stand_ins
 from tests.lottery.test_configs import EXPERIMENTS, loaded
 
 SMALL = ["--config.levels=1", "--config.train.steps=10", "--config.eval_every=10"]

@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 from lottery import plots, report, results
 from tests.lottery import small
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from architectures import convolution
-from experiment.interruption import Interrupted, Interruption
+from groundwork.architectures.cpu import convolution
+from groundwork.devices.interruption import Interrupted, Interruption
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from experiment.interruption import PREEMPTED, Interrupted
+from groundwork.devices.interruption import PREEMPTED, Interrupted
 from tests.conftest import ROOT
 from tests.lottery import small
 

@@ -4,10 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-import architectures
-from experiment import checkpoint, keys, mesh
-from experiment.errors import UserError
-from lottery import branches, masks, results, tickets
+from groundwork import architectures, keys
+from groundwork.devices import mesh
+from groundwork.errors import UserError
+from groundwork.runs import checkpoint
+from lottery import branches, results, tickets
+from pruning import masks
 from tests.lottery import small
 
 pytestmark = pytest.mark.slow
@@ -178,7 +180,7 @@ def test_a_network_with_prunable_biases_alone_has_no_mask_picture_and_all_else(t
 def test_a_finished_run_shows_its_result_and_trains_nothing(finished, monkeypatch):
     folder, printed = finished
     before = (folder / "metrics.jsonl").read_bytes()
-    monkeypatch.setattr("experiment.loop.train", lambda *a: pytest.fail("it trained again"))
+    monkeypatch.setattr("groundwork.train.loop.train", lambda *a: pytest.fail("it trained again"))
     assert small.run(folder) == printed
     assert (folder / "metrics.jsonl").read_bytes() == before
 
@@ -222,7 +224,7 @@ def test_what_is_not_there_is_named(finished):
 
 
 def test_all_levels_share_one_compiled_step(tmp_path, monkeypatch):
-    from experiment import programs
+    from groundwork.train import programs
 
     made = []
     original = programs.make

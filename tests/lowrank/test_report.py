@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiment import figures
+from groundwork.report import figures
 from lowrank import plots, report, results
-from lowrank.layers import STALLED
+from lowrank.factorization.layers import STALLED
 from lowrank.results import Factorised, Network, Results
 from lowrank.spec import Point, point_of
 

@@ -4,11 +4,11 @@ import flax.linen as nn
 import numpy as np
 import pytest
 
-import architectures
-from experiment import config as config_lib
-from experiment.errors import UserError
-from experiment.streams import Streams
-from lowrank import setup, spec, sweep
+from groundwork import architectures
+from groundwork import config as config_lib
+from groundwork.data.file_dataset import Streams
+from groundwork.errors import UserError
+from lowrank import setup, spec, work
 from tests.conftest import ROOT
 
 
@@ -43,4 +43,4 @@ def test_what_looks_at_images_refuses_a_stream_before_anything_is_trained(method
     one = np.ones((1, 1, 1, 1))
     stream = Streams("none", [], [], [], (8, 8, 1), 10, one, one, "", None)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"set data\.stream=false"):
-        sweep.prepare(spec.from_config(config), config, stream)
+        work.prepare(spec.from_config(config), config, stream)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from tests.architectures.references import Evaluated, at, convolve, dense, relu
+from tests.groundwork.architectures.references import Evaluated, at, convolve, dense, relu
 
 PAPER = dict(  # CIFAR-100, anytime
     classes=100,

@@ -1,9 +1,10 @@
 import pytest
 
 import msdnet
-from experiment import config as config_lib
-from experiment import data, optim
-from experiment.errors import UserError
+from groundwork import config as config_lib
+from groundwork.data import dataset as data_lib
+from groundwork.errors import UserError
+from groundwork.train import optim
 from msdnet import exits, main, spec
 from msdnet.networks import build
 from tests import configs
@@ -60,7 +61,7 @@ def test_a_config_passes_the_spec_and_its_parts_are_made(name):
     config = loaded(name)
     checked = spec.from_config(config)
     optim.make(checked.optimizer, checked.train.steps)
-    config_lib.build(data.DataSpec, config["data"], "data")
+    config_lib.build(data_lib.DataSpec, config["data"], "data")
     for chosen in checked.networks:
         made = network(config, chosen)
         assert config["data"]["validation_examples"] >= exits.LEAST_EXAMPLES * made.exits or (

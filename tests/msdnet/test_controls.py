@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import architectures
-from architectures.macs import multiply_adds
-from architectures.resnet import ResNet
-from experiment.errors import UserError
+from groundwork import architectures
+from groundwork.architectures.resnet import ResNet
+from groundwork.errors import UserError
+from groundwork.traced.macs import multiply_adds
 from msdnet import cost
 from msdnet.controls import ResNetExits, ResNets
-from tests.architectures.small import as_float32, quickly
+from tests.groundwork.architectures.small import as_float32, quickly
 
 CIFAR = (32, 32, 3)
 SMALL = (8, 8, 3)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 from msdnet import early_exit, exits, predict
 from tests.msdnet import small
 

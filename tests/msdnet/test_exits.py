@@ -11,7 +11,7 @@ import scipy.special
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from experiment.errors import UserError
+from groundwork.errors import UserError
 from msdnet import early_exit, exits
 from msdnet.exits import Outcome
 

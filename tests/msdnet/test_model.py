@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import architectures
-from experiment.errors import UserError
+from groundwork import architectures
+from groundwork.errors import UserError
 from msdnet import cost, networks, plan
 from msdnet.model import Classifier, MSDNet
-from tests.architectures.small import as_float32, quickly
+from tests.groundwork.architectures.small import as_float32, quickly
 from tests.msdnet import references
 from tests.msdnet.references import PAPER
 

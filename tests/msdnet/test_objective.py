@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from experiment.step import Batch
+from groundwork.train.step import Batch
 from msdnet import objective
 from tests.msdnet import small
 

@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiment.errors import UserError
-from msdnet import calibration, exits, plots, report, training
+from groundwork.errors import UserError
+from msdnet import calibration, exits, plots, report, work
 from msdnet.cost import Cost
 from msdnet.exits import Outcome
 from msdnet.results import Network, Results, on_grid
@@ -206,22 +206,22 @@ def test_easy_ones_leave_at_once_and_are_right_hard_ones_reach_the_end():
     images = np.arange(50)
     dataset = SimpleNamespace(test=SimpleNamespace(images=images))
     given = {"validation": validation, "test": test}
-    found = training.easy_and_hard(dataset, given, [100, 220, 360])
+    found = work.easy_and_hard(dataset, given, [100, 220, 360])
     limits = exits.thresholds(validation["confidences"][0], [100, 220, 360], 180)
     routed = exits.route(test["confidences"][0], limits)
     right = test["predictions"][0, :, 0] == test["labels"]
-    assert found["easy"].tolist() == images[(routed == 0) & right][: training.SHOWN].tolist()
-    assert found["hard"].tolist() == images[routed == 2][: training.SHOWN].tolist()
+    assert found["easy"].tolist() == images[(routed == 0) & right][: work.SHOWN].tolist()
+    assert found["hard"].tolist() == images[routed == 2][: work.SHOWN].tolist()
     assert len(found["easy"]) > 3
     assert len(found["hard"]) > 2
-    assert set(training.easy_and_hard(dataset, given, [100, 110, 120])) == {"easy"}  # all leave
+    assert set(work.easy_and_hard(dataset, given, [100, 110, 120])) == {"easy"}  # all leave
 
 
 def test_a_split_must_have_ten_examples_an_exit():
     spec = SimpleNamespace(exits=SimpleNamespace(weights=(1.0, 2.0)))
-    training._check_exits(spec, "msdnet", 2, 20)
-    training._check_exits(spec, "resnets", 1, 10)  # weights are of MSDNet's exits
+    work._check_exits(spec, "msdnet", 2, 20)
+    work._check_exits(spec, "resnets", 1, 10)  # weights are of MSDNet's exits
     with pytest.raises(UserError, match="too small"):
-        training._check_exits(spec, "msdnet", 2, 19)
+        work._check_exits(spec, "msdnet", 2, 19)
     with pytest.raises(UserError, match="2 entries, the network has 3 exits"):
-        training._check_exits(spec, "msdnet", 3, 100)
+        work._check_exits(spec, "msdnet", 3, 100)

@@ -1,1 +1,0 @@
-"""oneDNN's convolutions for the CPU: the primitive, the C++ it calls, how that is built."""

@@ -1,0 +1,131 @@
+"""What an archive's header says of one array, and what it may say. Read `Entry` first."""
+
+# N entries of the array
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+DTYPES = (
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("float16", "bfloat16", "float32", "float64"),
+)
+FORMS = ("plain", "palette", "scaled")
+LEVELS = 1 << 16  # symbols lie below
+_AXES = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """How one array is stored; what equals its default is left out of the header.
+
+    Attributes:
+      shape: of the array, in C order.
+      dtype: of `DTYPES`.
+      form: `plain`: its numbers as they are; `palette`: symbol s means entry s of a codebook;
+        `scaled`: symbol s means (s + lowest) × the scale of its channel.
+      held: dtype of the numbers (the codebook's, the scales') in the file; dtype if it is empty.
+      bits: 0: every entry of the array is stored; else those that gaps of so many
+        bits name (`compress.coding.sparse`), and the rest is zero.
+      group: that many symbols, the first the lowest digit, are coded as one: the number with
+        these digits to the base of `levels` (of a palette: its size, with zero where that is
+        left out).
+      lowest: of `scaled`, the integer of symbol 0.
+      levels: of `scaled`, the number of integers.
+      axis: of `scaled`, the axis of which each index has a scale; −1: one for all.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    form: str = "plain"
+    held: str = ""
+    bits: int = 0
+    group: int = 1
+    lowest: int = 0
+    levels: int = 0
+    axis: int = -1
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return math.prod(self.shape)
+
+    @property
+    def stored(self) -> str:
+        """Dtype of numbers in the file."""
+        return self.held or self.dtype
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What its own streams hold, in their order."""
+        index = ("index",) if self.bits else ()
+        return index if self.form == "plain" else ("codebook", *index, "weights")
+
+    def to_json(self) -> dict[str, Any]:
+        """For the header."""
+        given = dataclasses.asdict(self)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if value != defaults[name]
+        }
+
+
+def from_json(given: Any) -> Entry:
+    """The entry that a header has.
+
+    Raises:
+      ValueError: it is none that `to_json` could have given.
+    """
+    kinds = {"shape": list, "dtype": str, "form": str, "held": str}
+    known = {field.name for field in dataclasses.fields(Entry)}
+    if not isinstance(given, dict) or "shape" not in given or not given.keys() <= known:
+        raise ValueError("it is no entry")
+    for name, value in given.items():
+        if type(value) is not kinds.get(name, int):
+            raise ValueError(f"{name} is a {type(value).__name__}")
+    if len(given["shape"]) > _AXES or not all(map(_is_length, given["shape"])):
+        raise ValueError("its shape is none")
+    entry = Entry(**{**given, "shape": tuple(given["shape"])})
+    if entry.dtype not in DTYPES or entry.form not in FORMS:
+        raise ValueError("its dtype or form is unknown")
+    _check_numbers(entry)
+    return entry
+
+
+def is_float(dtype: str) -> bool:
+    """Is it a dtype of floats? (bfloat16 is one.)"""
+    return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+
+
+def _check_numbers(entry: Entry) -> None:
+    if entry.held and not (
+        entry.held in DTYPES
+        and is_float(entry.held)
+        and is_float(entry.dtype)
+        and jnp.dtype(entry.held).itemsize < jnp.dtype(entry.dtype).itemsize
+    ):
+        raise ValueError(f"{entry.dtype} is not held as {entry.held[:20]!r}")
+    scaled = entry.form == "scaled"
+    if scaled and entry.dtype not in ("float32", "float64"):
+        raise ValueError(f"{entry.dtype} is not scaled")
+    within = {
+        "bits": (0, 16),
+        "group": (1, 1 if entry.form == "plain" else 16),
+        "lowest": (-2 * LEVELS, 2 * LEVELS) if scaled else (0, 0),
+        "levels": (1, LEVELS) if scaled else (0, 0),
+        "axis": (-1, len(entry.shape) - 1 if scaled else -1),
+    }
+    for name, (least, most) in within.items():
+        if not least <= getattr(entry, name) <= most:
+            raise ValueError(f"{name} is not within {least}…{most}")
+    if scaled and entry.bits and not 0 <= -entry.lowest < entry.levels:
+        raise ValueError("zero is none of its integers")
+
+
+def _is_length(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 40

@@ -1,0 +1,197 @@
+"""One array as streams of bytes, and back. Read `encode` first; `entries.Entry` is beside them.
+
+Of every array the smallest of several codings is taken. Its own streams, in this order:
+
+- `codebook`: the values of a palette or the scales, each as the bytes of `stored`, the lowest
+  first. A palette's values rise as unsigned integers of their bits; +0.0 is left out where gaps
+  are stored, and is symbol 0 then.
+- `index`: the gaps of `compress.coding.sparse`, as `compress.coding.huffman` encodes them.
+- `weights`: the symbols, by groups, likewise; of all entries, or of those that gaps name, where a
+  filler has the symbol of zero. The last group is filled up with symbols 0.
+
+Plain numbers of all arrays of one dtype (`stored`) share a stream (`plain.pack`).
+"""
+
+# N entries of the array, K symbols, E entries that are stored
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from compress.archive import codings, plain
+from compress.archive.entries import LEVELS, Entry
+from compress.coding import huffman, sparse
+from compress.quantize import Binary, Uniform
+
+STREAM_BYTES, KEY_BYTES = 6, 3  # what a stream costs in the table, a key in the header, about
+
+
+class Coded(NamedTuple):
+    """An array as it goes into the file."""
+
+    entry: Entry
+    streams: list[bytes]  # one for each of `entry.kinds`
+    numbers: np.ndarray  # [≥ 0] of dtype `entry.stored`: its part of the common stream
+
+    @property
+    def cost(self) -> int:
+        """Bytes, about."""
+        beside = STREAM_BYTES * len(self.streams) + KEY_BYTES * len(self.entry.to_json())
+        return sum(map(len, self.streams)) + self.numbers.nbytes + beside
+
+
+def encode(leaf: Any, array: np.ndarray) -> Coded:
+    """The smallest coding that gives the array back bit for bit; the first of equal ones.
+
+    Args:
+      leaf: the stored form (or the array) that it was made of: its integers and scales are used.
+      array: of one of `entries.DTYPES`, finite.
+    """
+    found = min([*_plain(array), *_scaled(leaf, array), *_palettes(array)], key=lambda c: c.cost)
+    if np.array_equal(
+        plain.bits(decode(found.entry, found.streams, found.numbers)), plain.bits(array)
+    ):
+        return found
+    return next(_plain(array))  # a scale too small for normal floats, which XLA takes for 0
+
+
+def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndarray) -> np.ndarray:
+    """The array.
+
+    Args:
+      entry: of `entries.from_json`; N bounds what is allocated.
+      streams: one for each of its `kinds`.
+      numbers: its part of the common stream, `plain_count` of them.
+
+    Raises:
+      ValueError: streams that do not fit the entry or contradict themselves.
+    """
+    dtype = jnp.dtype(entry.dtype)
+    parts = dict(zip(entry.kinds, streams, strict=True))
+    at = None
+    if entry.bits:
+        gaps = huffman.decode(parts["index"], entry.size)
+        at = sparse.positions(gaps, entry.bits, entry.size)
+    if entry.form == "plain":
+        values = numbers.astype(dtype)
+        return _spread(values, at, dtype.type(0), entry)
+    table = plain.read(parts["codebook"], entry.stored).astype(dtype)
+    if entry.form == "palette":
+        table = np.concatenate([np.zeros(int(entry.bits > 0), dtype), table])
+        levels, fill = table.size, 0
+    else:
+        levels, fill = entry.levels, -entry.lowest
+    count = entry.size if at is None else at.size
+    symbols = codings.ungrouped(parts["weights"], count, levels, entry.group)
+    if symbols.size and symbols.max() >= levels:
+        raise ValueError(f"symbol {symbols.max()} of {levels}")
+    if at is not None:  # the symbol of zero may need 16 bits where the others do not
+        symbols = symbols.astype(np.promote_types(symbols.dtype, np.min_scalar_type(fill)))
+    symbols = _spread(symbols, at, fill, entry)
+    if entry.form == "palette":
+        return table[symbols] if symbols.size else symbols.astype(dtype)
+    sizes = [1] * len(entry.shape)
+    if entry.axis >= 0:
+        sizes[entry.axis] = entry.shape[entry.axis]
+    if table.size != math.prod(sizes):
+        raise ValueError(f"{table.size} scales, not {math.prod(sizes)}")
+    with np.errstate(over="ignore"):  # what is not finite is refused later
+        return (symbols.astype(np.int32) + entry.lowest).astype(dtype) * table.reshape(sizes)
+
+
+def plain_count(entry: Entry, streams: Sequence[bytes | memoryview]) -> int:
+    """How many numbers of the common stream are this array's.
+
+    Raises:
+      ValueError: more than the array has.
+    """
+    if entry.form != "plain":
+        return 0
+    count = codings.declared_count(streams[0]) if entry.bits else entry.size
+    if count > entry.size:
+        raise ValueError(f"{count} entries of {entry.size}")
+    return count
+
+
+def _plain(array: np.ndarray) -> Iterator[Coded]:
+    """All numbers as they are; and those that are not zero alone."""
+    held = plain.narrowest(array)
+    entry = Entry(array.shape, array.dtype.name, held=held)
+    yield Coded(entry, [], array.ravel().astype(entry.stored))
+    kept = plain.bits(array) != 0
+    if array.size and kept.mean() < 0.9:
+        for bits in codings.widths(kept.mean(), array.ndim):
+            found = sparse.gaps(kept, bits)
+            values = np.zeros(found.gaps.size, entry.stored)
+            values[found.kept] = array.ravel()[kept].astype(entry.stored)
+            sparser = Entry(array.shape, array.dtype.name, held=held, bits=bits)
+            yield Coded(sparser, [huffman.encode(found.gaps)], values)
+
+
+def _palettes(array: np.ndarray) -> Iterator[Coded]:
+    if not array.size:
+        return
+    all_bits = plain.bits(array)
+    if np.unique(all_bits[: 2 * LEVELS]).size > LEVELS:  # sorting all of them would take long
+        return
+    rest = all_bits != 0
+    unsigned, found = np.unique(all_bits[rest], return_inverse=True)
+    symbols = np.zeros(array.size, np.int64)
+    symbols[rest] = found
+    fill = None
+    if found.size < array.size:  # zero comes first
+        fill = 0
+        unsigned = np.append(np.zeros(1, unsigned.dtype), unsigned)
+        symbols[rest] += 1
+    values = unsigned.view(array.dtype)
+    if values.size > LEVELS or values.nbytes >= array.nbytes:
+        return
+    for bits, group, coded in codings.candidates(symbols, values.size, fill, array.ndim):
+        table = values[1:] if bits else values
+        held = plain.narrowest(table)
+        entry = Entry(array.shape, array.dtype.name, "palette", held, bits, group)
+        codebook = plain.to_bytes(table.astype(entry.stored))
+        yield Coded(entry, [codebook, *coded], np.zeros(0, entry.stored))
+
+
+def _scaled(leaf: Any, array: np.ndarray) -> Iterator[Coded]:
+    match leaf:
+        case Uniform():
+            zero_point = np.asarray(leaf.zero_point).astype(np.int64)
+            integers = np.asarray(leaf.values).astype(np.int64) - zero_point
+        case Binary():
+            integers = np.asarray(leaf.signs).astype(np.int64)
+        case _:
+            return
+    scale = np.asarray(leaf.scale)
+    axes = [axis for axis, size in enumerate(scale.shape) if size > 1]
+    fits = scale.ndim in (0, array.ndim) and len(axes) < 2 and integers.shape == array.shape
+    if not (fits and array.size and scale.dtype == array.dtype and array.dtype.kind == "f"):
+        return
+    lowest = int(integers.min())
+    levels = int(integers.max()) - lowest + 1
+    if levels > LEVELS or array.dtype.itemsize < 4:
+        return
+    held, axis = plain.narrowest(scale), (axes or [-1])[0]
+    fill = -lowest if lowest <= 0 < lowest + levels else None
+    symbols = (integers - lowest).ravel()
+    for bits, group, coded in codings.candidates(symbols, levels, fill, array.ndim):
+        entry = Entry(
+            array.shape, array.dtype.name, "scaled", held, bits, group, lowest, levels, axis
+        )
+        codebook = plain.to_bytes(scale.ravel().astype(entry.stored))
+        yield Coded(entry, [codebook, *coded], np.zeros(0, entry.stored))
+
+
+def _spread(values: np.ndarray, at: np.ndarray | None, fill: Any, entry: Entry) -> np.ndarray:
+    """The array of an entry's shape with these values at their positions (None: everywhere)."""
+    if values.size != (entry.size if at is None else at.size):
+        raise ValueError(f"{values.size} values do not fit")
+    if at is None:
+        return values.reshape(entry.shape)
+    found = np.full(entry.size, fill, values.dtype)
+    found[at] = values
+    return found.reshape(entry.shape)

@@ -1,1 +1,0 @@
-"""What `compress.archive` is made of: arrays as streams, and files that nobody trusts."""

@@ -1,0 +1,153 @@
+"""Weights that share 2**bits values, found by k-means. Read `kmeans` first."""
+
+# N weights, n of them kept, K centroids
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from compress.quantize import lloyd
+from compress.quantize.straight_through_estimator import straight_through
+from groundwork.numerics import arrays, checks
+
+INITS = ("linear", "density", "random")
+
+
+class Clusters(NamedTuple):
+    """codebook[indices] are the weights, zero where the mask is False."""
+
+    codebook: jax.Array  # [2**bits], rising; with a mask, entry 0 is 0.0 and the others rise
+    indices: jax.Array  # weights' shape, uint8 (uint16 above 8 bits)
+    mask: jax.Array | None  # weights' shape, bool, True = kept
+    converged: jax.Array  # [] bool: no assignment changed any more
+
+
+def kmeans(
+    weights: jax.Array,
+    bits: int,
+    mask: jax.Array | None = None,
+    init: str | jax.Array = "linear",
+    key: jax.Array | None = None,
+    iterations: int = 10_000,
+) -> Clusters:
+    """Share 2**bits values among the weights of a layer, by Lloyd's iterations until none moves.
+
+    On a line the cluster of a centroid is an interval, so the weights are sorted once, an
+    iteration is K binary searches and K differences of prefix sums (of twice the precision),
+    and no assignment is approximate. A weight halfway between two centroids belongs to the
+    lower one. Empty clusters take the weights farthest from their centroids, as in
+    scikit-learn; where all weights equal their centroids (fewer distinct weights than
+    clusters) the empty ones stay where they are, and no index names them. Works under jit
+    and vmap.
+
+    Args:
+      weights: any shape; computed in float32 unless they are float64.
+      bits: 1 … 16.
+      mask: bool, of the same shape, True = kept. Pruned weights take no part: they have index
+        0, codebook[0] is 0.0, and the kept ones share the 2**bits − 1 others.
+      init: `linear`: evenly from the least to the largest weight; `density`: at the quantiles
+        (i + ½) / K; `random`: K of the weights, none twice; or K starting centroids.
+      key: draws the random start; not needed otherwise.
+      iterations: at most so many; another number compiles nothing.
+
+    Raises:
+      ValueError: empty weights or (where values are known) not finite
+        or too large; bits outside 1…16; an
+        unknown init, or a number of centroids other than K; `random` without a key; a mask of
+        another shape or not bool; fewer than 1 iterations.
+
+    Source: Han, Mao & Dally, arXiv:1510.00149, Section 3. Departs: zero has an index of its own
+    where a mask is given; the paper stores kept weights alone, by sparse position.
+    """
+    weights = checks.weights(weights)
+    bits = checks.bits(bits, 1, 16)
+    if mask is not None:
+        mask = checks.mask(mask, weights.shape)
+    if iterations < 1:
+        raise ValueError(f"iterations={iterations}: 1 at least")
+    size = 2**bits - (mask is not None)
+    start: jax.Array | None = None
+    if isinstance(init, str):
+        checks.name("init", init, INITS)
+        if init == "random":
+            if key is None:
+                raise ValueError("init='random' needs a key")
+            key = checks.key(key)
+    else:
+        start, init = arrays.floats(init, "starting centroids").astype(weights.dtype), "given"
+        if start.shape != (size,):
+            raise ValueError(f"{size} starting centroids are needed, not shape {start.shape}")
+    return _kmeans(weights, mask, start, key if init == "random" else None, iterations, bits, init)
+
+
+def nearest(codebook: jax.Array, weights: jax.Array) -> jax.Array:
+    """Index of the nearest entry of a rising codebook [K], int32; halfway, of the lower one."""
+    return jnp.searchsorted(lloyd.borders(codebook), weights).astype(jnp.int32)
+
+
+def fake_clusters(
+    weights: jax.Array, codebook: jax.Array, mask: jax.Array | None = None
+) -> jax.Array:
+    """Each weight's nearest entry of a codebook, in any order, to train through.
+
+    The gradient passes to weights within the codebook's range (0 outside it), and, summed over
+    each cluster, to the codebook.
+
+    Args:
+      weights: latent, any shape.
+      codebook: [K]; with a mask, entry 0 belongs to pruned weights and is not used.
+      mask: bool, of the weights' shape, True = kept; what it prunes is 0 and has no gradient.
+    """
+    codebook = jnp.sort(codebook if mask is None else codebook[1:])
+    value = codebook[nearest(codebook, jax.lax.stop_gradient(weights))].astype(weights.dtype)
+    inside = (weights >= codebook[0]) & (weights <= codebook[-1])
+    shared = straight_through(value, jnp.where(inside, weights, 0))
+    return shared if mask is None else jnp.where(mask, shared, 0)
+
+
+@functools.partial(jax.jit, static_argnames=("bits", "init"))
+def _kmeans(
+    weights: jax.Array,
+    mask: jax.Array | None,
+    start: jax.Array | None,
+    key: jax.Array | None,
+    iterations: jax.Array,
+    bits: int,
+    init: str,
+) -> Clusters:
+    kept = jnp.ones_like(weights, bool) if mask is None else mask
+    size = 2**bits - (mask is not None)
+    count = jnp.sum(kept, dtype=jnp.int32)
+    line = jnp.sort(jnp.where(kept, weights, jnp.inf).ravel())  # pruned last  [N]
+    centroids = jnp.sort(_start(line, count, size, init, key)) if start is None else jnp.sort(start)
+    centroids, converged = lloyd.run(line, count, centroids, iterations)
+    indices = nearest(centroids, weights)
+    if mask is not None:
+        indices = jnp.where(mask, indices + 1, 0)
+        centroids = jnp.pad(centroids, (1, 0))
+    indices = indices.astype(jnp.uint8 if bits <= 8 else jnp.uint16)
+    return Clusters(centroids, indices, mask, converged)
+
+
+def _start(
+    line: jax.Array, count: jax.Array, size: int, init: str, key: jax.Array | None
+) -> jax.Array:
+    """Initial centroids [K] of the first `count` weights of a sorted line [N]; 0 if it is 0."""
+    order = jnp.arange(size, dtype=jnp.int32)
+    if init == "linear":
+        last = line[jnp.maximum(count - 1, 0)]
+        found = jnp.linspace(line[0], last, size)
+    elif init == "density":  # ⌊count (2 i + 1) / 2 K⌋, in two parts that fit 32 bits
+        whole, rest = jnp.divmod(count, 2 * size)
+        share = (2 * order + 1).astype(jnp.float32) / (2 * size)
+        place = whole * (2 * order + 1) + jnp.floor(rest * share).astype(jnp.int32)
+        found = line[jnp.clip(place, 0, jnp.maximum(count - 1, 0))]
+    else:
+        assert key is not None  # `kmeans` has seen to it
+        drawn = jax.random.uniform(key, line.shape)
+        drawn = jnp.where(jnp.arange(line.size) < count, drawn, 2)
+        place = jnp.argsort(drawn)[jnp.minimum(order, jnp.maximum(count - 1, 0))]
+        found = line[place]
+    return jnp.where(count > 0, found, 0)

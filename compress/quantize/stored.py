@@ -1,0 +1,109 @@
+"""Stored forms → parameters, and what of them is trained. Read `materialize` first."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from compress.quantize import grids, ternary_binary
+from compress.quantize.grids import Uniform
+from compress.quantize.k_means import Clusters
+from compress.quantize.ternary_binary import Binary, Ternary
+
+Stored = Clusters | Uniform | Ternary | Binary
+
+
+def dequantize(stored: Stored) -> jax.Array:
+    """The weights of one stored form; differentiable in its floats.
+
+    The gradient of a codebook is the sum of the weights' gradients over each cluster (Han et al.,
+    arXiv:1510.00149, Section 3.3). Weights that a mask prunes are exactly zero, whatever the
+    codebook says, and give it no gradient.
+    """
+    match stored:
+        case Clusters():
+            weights = stored.codebook[stored.indices.astype(jnp.int32)]
+            return weights if stored.mask is None else jnp.where(stored.mask, weights, 0)
+        case Uniform():
+            return grids.dequantize(stored)
+        case Ternary():
+            return ternary_binary.dequantize_ternary(stored)
+        case Binary():
+            return ternary_binary.dequantize_binary(stored)
+    raise ValueError(f"no stored form: {type(stored).__name__}")
+
+
+def materialize(stored: Any, learned: Any = None) -> Any:
+    """Parameters of a tree whose leaves are stored forms or plain arrays. For jit, vmap and grad.
+
+    Args:
+      stored: any pytree of forms and arrays, such as a model's parameters some of which are stored.
+      learned: what `learnable(stored)` gave, trained since, in place of what `stored` has.
+
+    Raises:
+      ValueError: `learned` has other paths or shapes.
+    """
+    if learned is not None:
+        stored = learn(stored, learned)
+    return jax.tree.map(
+        lambda leaf: dequantize(leaf) if _is_stored(leaf) else leaf, stored, is_leaf=_is_stored
+    )
+
+
+def learn(stored: Any, learned: Any) -> Any:
+    """The tree `stored` with what `learnable(stored)` gave, trained since, in its place.
+
+    Raises:
+      ValueError: `learned` has other paths or shapes.
+    """
+    _check_same(learnable(stored), learned)
+    return jax.tree.map(_with, stored, learned, is_leaf=_is_stored)
+
+
+def learnable(stored: Any) -> Any:
+    """The tree of what fine-tuning changes: floats alone, for `jax.grad` and an optimiser.
+
+    In the place of `Clusters` their codebook, of `Uniform` and `Binary` the scale, of `Ternary`
+    a dict of both scales; plain arrays as they are.
+    """
+
+    def floats(leaf: Any) -> Any:
+        match leaf:
+            case Clusters():
+                return leaf.codebook
+            case Uniform() | Binary():
+                return leaf.scale
+            case Ternary():
+                return {"positive": leaf.positive, "negative": leaf.negative}
+        return leaf
+
+    return jax.tree.map(floats, stored, is_leaf=_is_stored)
+
+
+def _with(leaf: Any, floats: Any) -> Any:
+    """A leaf with other floats, as `learnable` has them."""
+    match leaf:
+        case Clusters():
+            return leaf._replace(codebook=floats)
+        case Uniform() | Binary():
+            return leaf._replace(scale=floats)
+        case Ternary():
+            return leaf._replace(**floats)
+    return floats
+
+
+def _check_same(expected: Any, learned: Any) -> None:
+    want, got = (
+        {
+            jax.tree_util.keystr(keys, simple=True, separator="/"): jnp.shape(leaf)
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (expected, learned)
+    )
+    differing = sorted(path for path in want | got if want.get(path) != got.get(path))
+    if differing:
+        raise ValueError(f"learned differs from learnable(stored) in shape or path at {differing}")
+
+
+def _is_stored(leaf: Any) -> bool:
+    return isinstance(leaf, Stored)

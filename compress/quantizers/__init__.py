@@ -1,1 +1,0 @@
-"""What `compress.quantize` is made of: from one array to a stored form."""

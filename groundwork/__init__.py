@@ -1,0 +1,1 @@
+"""What all commands stand on: data, devices, training, runs, reports, networks."""

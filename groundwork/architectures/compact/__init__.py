@@ -1,0 +1,1 @@
+"""Compact architectures, a file for each family."""

@@ -1,0 +1,169 @@
+"""The compiled `convolution.cc`: where it lies, whether it may be loaded, what it can do.
+
+oneDNN is used where all of this holds; otherwise XLA computes convolutions, and one line on stderr
+says why:
+
+* `make cpu` has built it, from this source and for this jaxlib's foreign function interface;
+* its file and oneDNN's are what they were when it was built;
+* the CPU is an x86-64 with AVX2;
+* the environment does not say `ARCHITECTURES_CPU_CONVOLUTION=xla`.
+
+`OMP_NUM_THREADS` sets the number of threads; by default and at most, the CPUs that the process may
+use.
+"""
+
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from groundwork.errors import unknown
+
+SOURCE = Path(__file__).with_name("convolution.cc")
+SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
+TARGET = "architectures_convolution"
+SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
+CPUINFO = Path("/proc/cpuinfo")
+# OpenMP's threads would otherwise spin on their cores while XLA's have work between convolutions.
+WAITING = {"OMP_WAIT_POLICY": "passive"}
+
+
+def path() -> Path:
+    """Where the library for this jaxlib is built: its interface's version is in the name."""
+    header = Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h"
+    found = re.findall(r"define XLA_FFI_API_(?:MAJOR|MINOR) (\d+)", header.read_text())
+    return SOURCE.parent / "build" / f"convolution-ffi-{'.'.join(found)}.so"
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def source_digest() -> str:
+    """SHA-256 over all of the source."""
+    return hashlib.sha256("".join(map(digest, SOURCES)).encode()).hexdigest()
+
+
+@functools.cache
+def load() -> ctypes.CDLL | None:
+    """The library, loaded and known to XLA, or None where it cannot be used.
+
+    Decided once a process.
+
+    Raises:
+      UserError: the switch is neither `xla` nor `onednn`.
+    """
+    switch = os.environ.get(SWITCH) or "onednn"
+    if switch not in ("onednn", "xla"):
+        raise unknown(SWITCH, switch, ("onednn", "xla"))
+    if switch == "xla" or not _is_x86_linux():
+        return None
+    file = path()
+    if not file.with_suffix(".json").exists():
+        others = set(file.parent.glob("convolution-ffi-*.so")) - {file}
+        built = "built for another jaxlib" if others else "not built"
+        _say(f"convolutions on the CPU: by XLA, which is slow; oneDNN is {built}: make cpu")
+        return None
+    reason = _unusable(file)
+    if reason is None:
+        try:
+            return _loaded(file)
+        except (OSError, AttributeError) as error:
+            reason = str(error)
+    warnings.warn(f"convolutions on the CPU: by XLA, which is slow: {reason}", stacklevel=2)
+    return None
+
+
+def about() -> str:
+    """What computes convolutions on the CPU; bits depend on all that it names.
+
+    Such as `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`, or `XLA`.
+    """
+    return "XLA" if load() is None else _ask("architectures_about")[1]
+
+
+@functools.cache
+def implementation(fields: tuple[int, ...]) -> tuple[bool, str]:
+    """Whether oneDNN has fast code for a descriptor, and that code's name or the refusal."""
+    array = (ctypes.c_int64 * len(fields))(*fields)
+    fast, name = _ask("architectures_implementation", array, ctypes.c_int64(len(fields)))
+    return fast == 1, name
+
+
+def computes(descriptors: Iterable[np.ndarray]) -> bool:
+    """Whether oneDNN is used here and has fast code for all of these."""
+    if load() is None:
+        return False
+    return all(implementation(tuple(fields.tolist()))[0] for fields in descriptors)
+
+
+@functools.cache
+def _loaded(file: Path) -> ctypes.CDLL:
+    # OpenMP's library reads the environment once, when it is loaded
+    ours = {} if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys() else WAITING
+    os.environ.update(ours)
+    try:
+        library = ctypes.CDLL(str(file))
+    finally:
+        for name in ours:
+            del os.environ[name]
+    handler = jax.ffi.pycapsule(library.architectures_convolution)
+    jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
+    return library
+
+
+def _ask(function: str, *arguments: Any) -> tuple[int, str]:
+    """Calls a function of the library; its code and its answer.
+
+    Raises:
+      RuntimeError: the code is below 0.
+    """
+    answer = ctypes.create_string_buffer(256)
+    code = getattr(load(), function)(answer, ctypes.c_int64(len(answer)), *arguments)
+    if code < 0:
+        raise RuntimeError(f"convolutions by oneDNN: {answer.value.decode()}")
+    return code, answer.value.decode()
+
+
+def _unusable(file: Path) -> str | None:
+    """Why what was built must not be loaded; loading a damaged library can end the process."""
+    again = "build it again: make cpu"
+    if "avx2" not in CPUINFO.read_text(errors="replace").split():
+        return "oneDNN is built, but this CPU has no AVX2"
+    try:
+        record = json.loads(file.with_suffix(".json").read_text())
+        expected = {file: record["library"]}
+        expected[Path(record["onednn"]["path"])] = record["onednn"]["digest"]
+        stale = record["source"] != source_digest()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{file.with_suffix('.json')} is damaged ({error}); {again}"
+    if stale:
+        return f"{SOURCE.name} or what it includes has changed since oneDNN was built; {again}"
+    for needed, wanted in expected.items():
+        try:
+            if digest(needed) != wanted:
+                return f"{needed} has changed since oneDNN was built; {again}"
+        except OSError as error:
+            return f"{error}; {again}"
+    return None
+
+
+def _is_x86_linux() -> bool:
+    return sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

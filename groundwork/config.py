@@ -1,0 +1,206 @@
+"""The command line: a config file, overrides of single keys, and one-line errors for both."""
+
+import dataclasses
+import difflib
+import importlib.util
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from groundwork.errors import UserError
+
+USAGE = """usage: python -m {module} --config=FILE [--workdir=DIR] [--config.KEY=VALUE ...]
+
+{about}
+
+  --config=FILE        a file with get_config(), such as {example}
+  --config.KEY=VALUE   override one key of it, such as --config.train.steps=100; where
+                       one is given twice the last counts
+  --workdir=DIR        the run's folder (default: runs/NAME-OF-THE-CONFIG); the same
+                       command continues an unfinished run and shows a finished one
+  --help               this text and, after --config=FILE, that file's story and keys
+"""
+T = TypeVar("T")
+
+
+def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, Path]:
+    """Config with its overrides applied, and the run's folder, from `argv` without the program.
+
+    Raises:
+      UserError: no or a missing config file, an unknown key, a value of the wrong type.
+    """
+    argv = _last(_joined(argv))
+    settings = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
+    path = settings.get("config")
+    if not argv or "--help" in argv or "-h" in argv:
+        print(usage)
+        _describe(path)
+        raise SystemExit(0)
+    if path is None:
+        raise UserError("no config: give --config=FILE, e.g. one of configs/*/*.py (see --help)")
+    config = load(path)
+    _check_keys(argv, config)
+    holder = flags.FlagValues()
+    given = ["main", *(a for a in argv if not a.lstrip("-").startswith("config="))]
+    config_flags.DEFINE_config_dict("config", config, flag_values=holder, sys_argv=given)
+    name = Path(path.partition(":")[0]).stem
+    flags.DEFINE_string("workdir", f"runs/{name}", "", flag_values=holder)
+    try:
+        rest = holder(given)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"cannot read the command line: {_one_line(error)}") from error
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}: keys are set as --config.KEY=VALUE")
+    return holder.config, Path(holder.workdir)
+
+
+def load(path: str) -> ml_collections.ConfigDict:
+    """The config that `get_config()` of the file at `path` gives (`FILE.py` or `FILE.py:variant`).
+
+    Raises:
+      UserError: the file is missing, fails to run, or has no `get_config`.
+    """
+    name, _, variant = path.partition(":")
+    if not Path(name).is_file():
+        folder = Path(name).parent if Path(name).parent.is_dir() else Path("configs")
+        near = difflib.get_close_matches(name, [str(p) for p in folder.rglob("*.py")], n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; configs/ has the shipped ones"
+        raise UserError(f"config file {name} does not exist{hint}")
+    spec = importlib.util.spec_from_file_location("config_file", name)
+    if spec is None or spec.loader is None:
+        raise UserError(f"config file {name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        make = getattr(module, "get_config", lambda *_: None)
+        config = make(variant) if variant else make()
+    except Exception as error:  # a config is a user's program: whatever it raises is its fault
+        reason = error.msg if isinstance(error, SyntaxError) else _one_line(error)
+        raise UserError(
+            f"config file {name} fails: {reason} (line {_line(error, name)})"
+        ) from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"config file {name} must have get_config() that returns a ConfigDict")
+    return config
+
+
+def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
+    """The dataclass `kind` from a config's section `name`; each key is read by its name.
+
+    Raises:
+      UserError: a key without a default is missing, one is unknown, or a value is refused.
+    """
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    known = [field.name for field in fields]
+    for key in section:
+        if key not in known:
+            raise UserError(_unknown_key(f"{name}.{key}", [f"{name}.{k}" for k in known]))
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    missing = [key for key in needed if key not in section]
+    if missing:
+        raise UserError(f"config lacks the key {name}.{missing[0]}")
+    return kind(**section)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested config → {"prune.rate": 0.2, …}; tuples become lists, as JSON has them."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def resolve(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The config as plain nested dicts, references resolved, ready for JSON."""
+    return config.copy_and_resolve_references().to_dict()
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--key value` written as `--key=value`."""
+    joined: list[str] = []
+    for argument in argv:
+        previous = joined[-1] if joined else ""
+        if previous.startswith("--") and "=" not in previous and not argument.startswith("--"):
+            joined[-1] = f"{previous}={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _last(argv: Sequence[str]) -> list[str]:
+    """Of a flag that is given more than once the last alone: absl would join two tuples."""
+    names = [argument.partition("=")[0].lstrip("-") for argument in argv]
+    return [
+        argument
+        for place, argument in enumerate(argv)
+        if "=" not in argument or names[place] not in names[place + 1 :]
+    ]
+
+
+def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
+    """Refuse `--config.KEY` and `--FLAG` that do not exist, with the near one that does."""
+    sections = _keys(config)
+    for argument in argv:
+        if not argument.startswith("-"):
+            continue
+        name = argument.lstrip("-").partition("=")[0]
+        if name.startswith("config."):
+            if name.removeprefix("config.") not in sections:
+                raise UserError(_unknown_key(name, [f"config.{key}" for key in sections]))
+        elif name not in ("config", "workdir"):
+            known = ["config", "workdir", *(f"config.{key}" for key in sections)]
+            raise UserError(_unknown_key(name, known, "flag"))
+
+
+def _keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in config.items():
+        keys.append(prefix + key)
+        if isinstance(value, ml_collections.ConfigDict):
+            keys += _keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def _line(error: Exception, name: str) -> int | None:
+    """Line of the file `name` that an error came from."""
+    if isinstance(error, SyntaxError):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next(
+        (f.lineno for f in reversed(frames) if Path(f.filename) == Path(name).absolute()), None
+    )
+
+
+def _unknown_key(name: str, known: Sequence[str], what: str = "config key") -> str:
+    short = {key.removeprefix("config."): key for key in known}
+    near = difflib.get_close_matches(name.removeprefix("config."), short, n=1, cutoff=0.5)
+    near = [short[key] for key in near]
+    leaf = [key for key in known if key.rsplit(".")[-1] == name.rsplit(".")[-1]]
+    hint = (leaf or near)[:1]
+    return f"unknown {what} {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
+
+
+def _describe(path: str | None) -> None:
+    if path is not None:
+        config = load(path)
+        with open(path.partition(":")[0], encoding="utf-8") as file:
+            story = compile(file.read(), path, "exec", dont_inherit=True).co_consts[0]
+        print(f"{path}\n\n{story if isinstance(story, str) else ''}\nkeys and defaults:")
+        for key in _keys(config):
+            value = config
+            for part in key.split("."):
+                value = value[part]
+            if not isinstance(value, ml_collections.ConfigDict):
+                print(f"  --config.{key}={value}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Data sets: read, split, described, in memory or from files."""

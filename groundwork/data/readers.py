@@ -1,0 +1,244 @@
+"""Where examples come from: one reader a kind of source, all with the same signature.
+
+`read(name, folder)` → `((images, labels), (images, labels), classes)` of train and test.
+"""
+
+import gzip
+import importlib.util
+import logging
+import math
+import os
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from groundwork.errors import UserError, unknown
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+IDX_NAMES = {"mnist": 10, "fashion_mnist": 10, "kmnist": 10, "custom": None}  # name → classes
+IDX_FILES = {
+    "train images": ("train-images-idx3-ubyte", 3),
+    "train labels": ("train-labels-idx1-ubyte", 1),
+    "test images": ("t10k-images-idx3-ubyte", 3),
+    "test labels": ("t10k-labels-idx1-ubyte", 1),
+}
+
+
+def how_to_get(name: str) -> str:
+    """The commands that bring a data set."""
+    debian = (
+        "On Debian: `apt-get install dataset-fashion-mnist`, then "
+        "`--config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist`. "
+    )
+    files = (
+        "With its four IDX files in a folder: `--config.data.source=idx --config.data.dir=FOLDER`. "
+    )
+    tfds = (
+        "With a network: `pip install -r requirements-tfds.txt`, then "
+        "`--config.data.source=tfds`, and TFDS fetches it"
+    )
+    local = {"fashion_mnist": debian, "mnist": files, "kmnist": files}.get(name, "")
+    return local + ("" if name == "custom" else tfds)
+
+
+def read_digits(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
+    """1,797 handwritten digits of 8×8 that scikit-learn carries: the last 297 are the test set."""
+    del folder
+    _only("digits", name)
+    from sklearn import datasets  # a second to import, and only this source needs it
+
+    digits = datasets.load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    train, test = slice(None, 1500), slice(1500, None)
+    return (images[train], digits.target[train]), (images[test], digits.target[test]), 10
+
+
+def read_mnist1d(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
+    """MNIST-1D, made by its package: 4,000 + 1,000 sequences of 40 numbers, float32, 10 classes.
+
+    Source: Greydanus & Kobak, arXiv:2011.14439; `make_dataset` with its default arguments.
+    """
+    del folder
+    _only("mnist1d", name)
+    from mnist1d.data import make_dataset
+
+    state = np.random.get_state()  # the package seeds numpy's global generator
+    data = make_dataset()
+    np.random.set_state(state)
+    train = (data["x"].astype(np.float32), data["y"])
+    test = (data["x_test"].astype(np.float32), data["y_test"])
+    return train, test, 10
+
+
+def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
+    """A folder of IDX files, gzipped or not, such as MNIST's and Fashion-MNIST's four."""
+    if name not in IDX_NAMES:
+        raise unknown("data set of source 'idx'", name, IDX_NAMES)
+    if not folder:
+        needs = f"data.source=idx needs data.dir, the folder of {name}'s files"
+        raise UserError(f"{needs}. {how_to_get(name)}")
+    arrays = [_read_idx_file(name, Path(folder), *file) for file in IDX_FILES.values()]
+    train, test = (arrays[0][..., None], arrays[1]), (arrays[2][..., None], arrays[3])
+    return train, test, IDX_NAMES[name] or int(train[1].max(initial=0)) + 1
+
+
+def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
+    """Any image classification set of TFDS, through `tfds.data_source`'s array_record files."""
+    builder = open_tfds(name, folder)
+    train, test = (_read_split(builder, split) for split in ("train", "test"))
+    return train, test, builder.info.features["label"].num_classes
+
+
+SOURCES: dict[str, Callable[[str, str], tuple[Arrays, Arrays, int]]] = {
+    "digits": read_digits,
+    "mnist1d": read_mnist1d,
+    "idx": read_idx,
+    "tfds": read_tfds,
+}
+
+
+def open_tfds(name: str, folder: str):
+    """The TFDS builder of a prepared image classification set (prepared now, where it is not).
+
+    Preparing a set (its first use) needs TensorFlow and a network; reading it needs neither.
+
+    Raises:
+      UserError: an unknown name, a set that cannot be prepared, or one without images and labels.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every optional package
+    import tensorflow_datasets as tfds
+
+    data_dir = Path(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    data_dir = data_dir.expanduser()
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        known = [*tfds.list_builders(with_community_datasets=False), *_folders(data_dir)]
+        raise unknown(f"TFDS data set (nor is it in {data_dir}):", name, known, most=0) from None
+    except (ValueError, AssertionError, ImportError) as error:
+        raise UserError(f"TFDS has no {name!r}: {' '.join(str(error).split())[:200]}") from error
+    if not builder.is_prepared():
+        builder = _prepare(name, data_dir)
+    for part in ("image", "label"):
+        if part not in builder.info.features:
+            raise UserError(
+                f"{name} has no feature {part!r}: an image classification set is needed"
+            )
+    if getattr(builder.info.features["label"], "num_classes", None) is None:
+        raise UserError(f"the labels of {name} are no classes: a classification set is needed")
+    return builder
+
+
+def open_split(builder, split: str, decoders: Mapping[str, Any] | None = None):
+    """The random-access source of one split of a TFDS builder; `decoders` are TFDS's, a feature.
+
+    Raises:
+      UserError: there is no such split, it is not stored as array_record, or it cannot be opened.
+    """
+    if split not in builder.info.splits:
+        raise UserError(f"{builder.name} has no split {split!r}: {list(builder.info.splits)}")
+    try:
+        return builder.as_data_source(split=split, decoders=decoders)
+    except NotImplementedError as error:
+        raise UserError(
+            f"{builder.data_path} is prepared as {builder.info.file_format.value}, which cannot be "
+            "read without TensorFlow: prepare it as array_record, in another data.dir"
+        ) from error
+    except Exception as error:  # as in _read_split
+        raise _unreadable(builder, split, error) from error
+
+
+def hold_out(name: str, examples: int, held: int, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which training examples are kept and which are held out for validation: sorted indices.
+
+    Raises:
+      UserError: more are to be held out than there are, or all of them.
+    """
+    if not 0 <= held < examples:
+        raise UserError(
+            f"data.validation_examples={held} must be at least 0 and less than the "
+            f"{examples} training examples of {name}"
+        )
+    order = np.random.default_rng(split_seed).permutation(examples)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _only(known: str, name: str) -> None:
+    if name != known:
+        raise unknown(f"data set of source {known!r}", name, [known])
+
+
+def _read_idx_file(name: str, folder: Path, stem: str, dimensions: int) -> np.ndarray:
+    """One IDX file of unsigned bytes; the header is four bytes and a 32-bit size a dimension."""
+    dotted = stem.replace("-idx", ".idx")
+    candidates = [folder / (start + end) for start in (stem, dotted) for end in (".gz", "")]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        raise UserError(f"{folder / stem} (or {stem}.gz) does not exist. {how_to_get(name)}")
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): truncated or damaged; get it again"
+        ) from error
+    magic = bytes([0, 0, 8, dimensions])
+    if content[:4] != magic:
+        raise UserError(
+            f"{path} is not an IDX file of {dimensions}-dimensional unsigned bytes: expected it to "
+            f"begin with {magic.hex()}, got {content[:4].hex() or 'nothing'}"
+        )
+    header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise UserError(
+            f"{path} is truncated: expected at least {header} bytes, got {len(content)}"
+        )
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    size = header + math.prod(shape)
+    if len(content) != size:
+        raise UserError(
+            f"{path} is truncated or too long: expected {size} bytes for shape {shape}, "
+            f"got {len(content)}"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _prepare(name: str, data_dir: Path):
+    """Download and prepare a set as array_record; needs TensorFlow and a network."""
+    import tensorflow_datasets as tfds
+
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{name} is not prepared in {data_dir}, and preparing it needs TensorFlow. "
+            f"{how_to_get(name)}"
+        )
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # download failures come as many types, from many libraries
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"TFDS could not prepare {name} ({reason}). {how_to_get(name)}") from error
+    return builder
+
+
+def _read_split(builder, split: str) -> Arrays:
+    source = open_split(builder, split)
+    try:
+        rows = source.__getitems__(range(len(source)))
+    except Exception as error:  # damaged records fail in as many ways as they have bytes
+        raise _unreadable(builder, split, error) from error
+    return np.stack([row["image"] for row in rows]), np.asarray([row["label"] for row in rows])
+
+
+def _unreadable(builder, split: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"{builder.data_path}: {split} cannot be read ({reason})")
+
+
+def _folders(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []

@@ -1,0 +1,1 @@
+"""Devices as a mesh, several processes as one run, requests to stop."""

@@ -1,0 +1,1 @@
+"""Arrays that users hand in, and choices under a budget."""

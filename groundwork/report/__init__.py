@@ -1,0 +1,1 @@
+"""Tables, figures and pages that all reports are made of."""

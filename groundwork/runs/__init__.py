@@ -1,0 +1,1 @@
+"""A run is a folder: its units of work, its rows, its identity."""

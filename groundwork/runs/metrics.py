@@ -1,0 +1,75 @@
+"""metrics.jsonl: one row an evaluation, appended as it comes, exact after any interruption."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from groundwork.runs.checkpoint import write_atomically
+
+Row = dict[str, Any]
+
+
+def append(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows at the end and hand them to the operating system."""
+    with open(path, "ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            file.write(b"\n")  # a row that a crash cut off stays a line of its own
+        file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def sync(path: Path) -> None:
+    """Wait until the rows are on the disk: before a checkpoint that counts on them."""
+    with open(path, "a", encoding="utf-8") as file:
+        os.fsync(file.fileno())
+
+
+def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
+    """A function that shows rows in TensorBoard: one chart a split and value, a line a curve."""
+    from tensorboardX import SummaryWriter  # only where it is asked for
+
+    writers: dict[str, SummaryWriter] = {}
+
+    def write(rows: list[Row]) -> None:
+        for row in rows:
+            name = f"{row['unit']}/replicate-{row['replicate']}"
+            chart = "-".join([row["split"], *([row["at"]] if "at" in row else [])])
+            if name not in writers:
+                writers[name] = SummaryWriter(str(folder / name), flush_secs=2)
+            for value in ("loss", "accuracy"):
+                writers[name].add_scalar(f"{chart}/{value}", row[value], row["step"])
+
+    return write
+
+
+def read(path: Path) -> list[Row]:
+    """All rows up to the first line that a crash or a power cut left unreadable."""
+    rows: list[Row] = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # rows from here on were never relied upon by a checkpoint
+            break
+    return rows
+
+
+def keep(path: Path, unit: str, rows: int) -> None:
+    """Drop what `unit` wrote after its first `rows` rows: work that is about to be repeated."""
+    if not path.exists():
+        return
+    kept, seen = [], 0
+    for row in read(path):
+        seen += row["unit"] == unit
+        if row["unit"] != unit or seen <= rows:
+            kept.append(json.dumps(row) + "\n")
+    if "".join(kept).encode() != path.read_bytes():
+        write_atomically(path, "".join(kept))
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over replicates (0 for one)."""
+    array = np.asarray(values, np.float64)
+    return float(array.mean()), float(array.std(ddof=1)) if array.size > 1 else 0.0

@@ -1,0 +1,81 @@
+"""What a run says while it works: bars on a terminal, plain lines in a file and elsewhere."""
+
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from groundwork.devices import processes
+
+LINE_SECONDS = 10.0  # at most one plain line of progress in this time
+
+
+class Reporter:
+    """Two bars (units of the run, steps of the unit) on a terminal; lines in `run.log`.
+
+    Of several processes the first one alone says anything.
+    """
+
+    def __init__(self, log_file: Path, units: int, done: int):
+        silent = not processes.first()
+        path = os.devnull if silent else log_file
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by __exit__
+        self._console = Console(stderr=True, quiet=silent)
+        self._bars: Progress | None = None
+        self._unit_bar = self._step_bar = TaskID(0)
+        self._begun = self._said = time.monotonic()
+        self._name, self._first = "", 0
+        if self._console.is_terminal and not silent:
+            self._bars = Progress(
+                TextColumn("{task.description:<26}"),
+                BarColumn(),
+                TextColumn("{task.completed:>6.0f}/{task.total:.0f}"),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._unit_bar = self._bars.add_task("units", total=units, completed=done, note="")
+            self._step_bar = self._bars.add_task("steps", total=1, note="")
+
+    def __enter__(self) -> "Reporter":
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars:
+            self._bars.stop()
+        self._file.close()
+
+    def say(self, text: str, *, aloud: bool = True) -> None:
+        """One line, in the file and (aloud) on the terminal."""
+        print(time.strftime("%H:%M:%S"), text, file=self._file, flush=True)
+        if aloud:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def begin(self, name: str, step: int, stop: int) -> None:
+        """A unit begins, or goes on, at `step`."""
+        self._name, self._first, self._begun = name, step, time.monotonic()
+        if self._bars:
+            self._bars.reset(self._step_bar, total=stop, completed=step, description=name)
+
+    def update(self, step: int, stop: int, loss: float, accuracy: float) -> None:
+        """The unit has reached `step`, with these means over replicates."""
+        now = time.monotonic()
+        speed = (step - self._first) / max(now - self._begun, 1e-9)
+        note = f"loss {loss:.4f}  accuracy {accuracy:.4f}  {speed:.0f} steps/s"
+        if self._bars:
+            self._bars.update(self._step_bar, completed=step, note=note)
+        if now - self._said > LINE_SECONDS:
+            self._said = now
+            self.say(f"{self._name}  step {step}/{stop}  {note}", aloud=not self._bars)
+
+    def end(self, note: str) -> None:
+        """The unit is done."""
+        seconds = time.monotonic() - self._begun
+        self.say(f"{self._name}  done in {seconds:.1f} s  {note}")
+        if self._bars:
+            self._bars.advance(self._unit_bar)

@@ -1,0 +1,118 @@
+"""Sections of a config that every experiment has, as dataclasses that check themselves."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from groundwork import config as config_lib
+from groundwork.devices.mesh import MeshSpec
+from groundwork.errors import UserError, unknown
+from groundwork.train.optim import OptimizerSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """`train`: steps of a network (of a level, counted from step 0) and examples a step."""
+
+    steps: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        at_least("train", self, steps=1, batch_size=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointSpec:
+    """`checkpoint`: how often an unfinished unit is saved, and looks whether it shall stop."""
+
+    every_seconds: float
+    poll_steps: int
+
+    def __post_init__(self) -> None:
+        if not self.every_seconds >= 0:
+            raise UserError(f"checkpoint.every_seconds={self.every_seconds} must be at least 0")
+        at_least("checkpoint", self, poll_steps=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSpec:
+    """`log`: where rows go besides metrics.jsonl."""
+
+    tensorboard: bool
+
+
+SHARED: dict[str, Any] = {
+    "train": TrainSpec,
+    "optimizer": OptimizerSpec,
+    "mesh": MeshSpec,
+    "checkpoint": CheckpointSpec,
+    "log": LogSpec,
+}
+
+
+def check_counts(spec: Any) -> None:
+    """`seed`, `replicates` and `eval_every` of a whole experiment.
+
+    Raises:
+      UserError: one is too small, or the seed has more bits than keys take.
+    """
+    at_least("", spec, seed=0, replicates=1, eval_every=1)
+    if spec.seed >= 2**32:
+        raise UserError(f"seed={spec.seed} must be less than 2**32: keys have 32 bits of it")
+
+
+def check_keys(
+    config: Mapping[str, Any], needed: Iterable[str], optional: Iterable[str] = ()
+) -> None:
+    """Refuse a config with a key too many or too few.
+
+    Raises:
+      UserError: names it.
+    """
+    known = {*needed, *optional}
+    for key in config:
+        if key not in known:
+            raise unknown("config key", key, known)
+    for key in known - set(optional):
+        if key not in config:
+            raise UserError(f"the config lacks the key {key!r}")
+
+
+def counts(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    """`seed`, `replicates`, `eval_every`, and `more` integers of the config, by name.
+
+    Raises:
+      UserError: one is no integer.
+    """
+    found = {name: config[name] for name in ("seed", "replicates", "eval_every", *more)}
+    for name, value in found.items():
+        if type(value) is not int:
+            raise UserError(f"{name}={value!r} must be an integer")
+    return found
+
+
+def sections(config: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The config's sections as their dataclasses, by name.
+
+    Raises:
+      UserError: as `config.build`; of a section whose kind has another name in `SHARED` (such as
+        `fine_tune`, which is a `TrainSpec`), what is said of that one is said of its own.
+    """
+    return {key: _section(kind, config[key], key) for key, kind in kinds.items()}
+
+
+def _section(kind: Any, values: Mapping[str, Any], key: str) -> Any:
+    own = next((name for name, shared in SHARED.items() if shared is kind), key)
+    try:
+        return config_lib.build(kind, values, key)
+    except UserError as error:
+        raise UserError(re.sub(rf"\b{own}\.", f"{key}.", str(error))) from error
+
+
+def at_least(section: str, spec: Any, **least: float) -> None:
+    """Raise a UserError where an attribute of a section is below its least value."""
+    for key, low in least.items():
+        if getattr(spec, key) < low:
+            name = f"{section}.{key}" if section else key
+            raise UserError(f"{name}={getattr(spec, key)} must be at least {low}")

@@ -1,0 +1,1 @@
+"""Steps, loops and compiled programs: how networks are trained."""

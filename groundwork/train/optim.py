@@ -1,0 +1,109 @@
+"""Optimisers from a config. The learning rate follows the *training state's* step.
+
+Optax keeps a step count of its own inside the optimiser's state; after a rewind to step k with
+fresh moments it would start the schedule again at 0. Here the schedule is a function of the step
+handed to `update(…, step=…)`, so there is one clock.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from groundwork.errors import UserError, unknown
+
+SCHEDULES = ("constant", "step", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSpec:
+    """The config's `optimizer` section.
+
+    Attributes:
+      name: one of `OPTIMIZERS`.
+      learning_rate: the peak rate.
+      momentum: for momentum and nesterov.
+      weight_decay: added to the gradient as L2 (sgd, momentum, nesterov, adam), or decoupled
+        and scaled by the learning rate (adamw).
+      schedule: `constant`; `step` (times `drop_factor` at each of `drop_steps`); `cosine`
+        (to 0 at `train.steps`, one past the last step).
+      warmup_steps: linear from 0 to the schedule's value; step s < warmup_steps has
+        (s + 1) / warmup_steps of it.
+    """
+
+    name: str
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    drop_steps: tuple[int, ...]
+    drop_factor: float
+    warmup_steps: int
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise unknown("optimizer.name", self.name, OPTIMIZERS)
+        if self.schedule not in SCHEDULES:
+            raise unknown("optimizer.schedule", self.schedule, SCHEDULES)
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"optimizer.learning_rate={self.learning_rate} must be positive")
+        if not 0 < self.drop_factor <= 1:
+            raise UserError(f"optimizer.drop_factor={self.drop_factor} must be in (0, 1]")
+        drops = self.drop_steps
+        if not isinstance(drops, tuple | list) or not all(
+            isinstance(s, int) and s > 0 for s in drops
+        ):
+            raise UserError(f"optimizer.drop_steps={drops} must be steps from 1, as (20000, 25000)")
+        for key, end in (("momentum", 1), ("weight_decay", math.inf)):
+            if not 0 <= getattr(self, key) < end:
+                raise UserError(f"optimizer.{key}={getattr(self, key)} must be in [0, {end})")
+        if self.warmup_steps < 0:
+            raise UserError(f"optimizer.warmup_steps={self.warmup_steps} must be at least 0")
+
+
+def schedule(spec: OptimizerSpec, total_steps: int) -> optax.Schedule:
+    """Learning rate as a function of the step, [] int32 → [] float32."""
+    if spec.schedule == "step":
+        drops = dict.fromkeys(spec.drop_steps, spec.drop_factor)
+        base = optax.piecewise_constant_schedule(spec.learning_rate, drops)
+    elif spec.schedule == "cosine":
+        base = optax.cosine_decay_schedule(spec.learning_rate, total_steps)
+    else:
+        base = optax.constant_schedule(spec.learning_rate)
+
+    def rate(step: jax.Array) -> jax.Array:
+        warm = jnp.minimum(1.0, (step + 1) / spec.warmup_steps) if spec.warmup_steps else 1.0
+        return jnp.asarray(base(step) * warm, jnp.float32)
+
+    return rate
+
+
+def scale_by_rate(rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """Multiply updates by −rate(step), where `step` is an argument of `update`. No state."""
+
+    def update(updates, state, params=None, *, step, **extra_args):
+        del params, extra_args
+        return jax.tree.map(lambda u: (-rate(step)).astype(u.dtype) * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def make(spec: OptimizerSpec, total_steps: int) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a config. Its `update` needs the keyword `step`, [] int32."""
+    l2 = [] if spec.name == "adamw" else [optax.add_decayed_weights(spec.weight_decay)]
+    if not spec.weight_decay:
+        l2 = []
+    return optax.chain(
+        *l2, *OPTIMIZERS[spec.name](spec), scale_by_rate(schedule(spec, total_steps))
+    )
+
+
+OPTIMIZERS = {
+    "sgd": lambda spec: [],
+    "momentum": lambda spec: [optax.trace(spec.momentum)],
+    "nesterov": lambda spec: [optax.trace(spec.momentum, nesterov=True)],
+    "adam": lambda spec: [optax.scale_by_adam()],
+    "adamw": lambda spec: [optax.scale_by_adam(), optax.add_decayed_weights(spec.weight_decay)],
+}

@@ -1,0 +1,72 @@
+"""A network's outputs for every example of a split, on the host, where `evaluate` only counts."""
+
+# R replicates, N examples, B batch
+
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from groundwork.data import dataset as data_lib
+from groundwork.data.dataset import Dataset
+from groundwork.data.file_dataset import Streams
+from groundwork.devices import mesh as mesh_lib
+from groundwork.devices.mesh import BY_REPLICATE
+from groundwork.train import replicates
+from groundwork.train.step import Model
+from groundwork.train.steps_from_files import SHARED, SPLIT, split_batches
+
+BATCH = 500
+
+
+def make(
+    model: Model, dataset: Dataset | Streams, mesh: Mesh, form: replicates.Form
+) -> Callable[[Any, str], tuple[Any, np.ndarray]]:
+    """(variables, "validation" or "test") → (outputs, labels [N]).
+
+    Outputs are those of `model.apply(variables, inputs, train=False)`, a pytree whose leaves
+    become [R, N, …], in the order of the split. All processes are to call it; each has all.
+    """
+
+    def apply_all(variables, images):
+        inputs = data_lib.normalize(dataset, images)
+        return replicates.each(form)(lambda v: model.apply(v, inputs, train=False))(variables)
+
+    apply = replicates.sharded(mesh, apply_all, (BY_REPLICATE, SHARED), SPLIT)
+
+    def outputs(variables, split):
+        found, labels = [], []
+        with contextlib.closing(_batches(dataset, mesh, split)) as batches:
+            for images, own_labels, valid in batches:
+                out, own_labels, valid = mesh_lib.fetch(
+                    (apply(variables, images), own_labels, valid)
+                )
+                found.append(jax.tree.map(lambda leaf, valid=valid: leaf[:, valid], out))
+                labels.append(own_labels[valid])
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *found)
+        return joined, np.concatenate(labels)
+
+    return outputs
+
+
+def _batches(dataset: Dataset | Streams, mesh: Mesh, split: str) -> Generator[Any, None, None]:
+    """Images, labels and valid of one batch after another, on the devices."""
+    devices = mesh.shape["data"]
+    size = -(-BATCH // devices) * devices
+    if isinstance(dataset, Streams):
+        yield from split_batches(dataset, mesh, split, size)
+        return
+    images, labels = getattr(dataset, split)
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        missing = max(0, start + size - len(labels))
+        valid = np.arange(size) < size - missing
+        batch = [_padded(images[part], missing), _padded(labels[part], missing), valid]
+        yield mesh_lib.put(mesh, tuple(batch), SHARED)
+
+
+def _padded(array: np.ndarray, missing: int) -> np.ndarray:
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))

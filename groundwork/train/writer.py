@@ -1,0 +1,87 @@
+"""Rows of metrics from counts that may still be on their way from the device."""
+
+# R replicates
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from groundwork.devices import mesh
+from groundwork.errors import UserError
+from groundwork.runs import metrics
+from groundwork.runs.progress import Reporter
+from groundwork.runs.run import Unit
+from groundwork.train.step import NEVER, Counts
+
+
+class Pending(NamedTuple):
+    """Results that may still be on their way from the device."""
+
+    step: int
+    counts: dict[str, Counts]
+    first_bad: jax.Array
+
+
+class Writer:
+    """Writes a unit's rows, those of an evaluation once the next one has been asked for."""
+
+    def __init__(
+        self, unit: Unit, fields: Mapping[str, Any], reporter: Reporter, stop: int, rows: int
+    ):
+        self.rows = rows  # of this unit, so far
+        self._unit, self._fields, self._reporter, self._stop = unit, fields, reporter, stop
+        self._begun = time.monotonic()
+        self._waiting: list[Pending] = []
+
+    def push(self, pending: Pending) -> None:
+        """Take the newest results, write the ones before."""
+        self.flush()
+        counts, first_bad = mesh.gather((pending.counts, pending.first_bad))
+        self._waiting.append(Pending(pending.step, counts, first_bad))
+
+    def flush(self) -> None:
+        """Fetch, check and write what is waiting."""
+        for pending in self._waiting:
+            _check_first_bad(pending.first_bad, self._unit.name)
+            for split, counts in pending.counts.items():
+                new = self.write(split, pending.step, counts)
+            means = (float(np.mean([row[key] for row in new])) for key in ("loss", "accuracy"))
+            self._reporter.update(pending.step, self._stop, *means)
+        self._waiting.clear()
+
+    def write(self, split: str, step: Any, counts: Counts, **fields: Any) -> list[metrics.Row]:
+        """One row a replicate. The step and the fields are scalars or have an entry a replicate."""
+        loss, correct, examples = (np.asarray(leaf) for leaf in counts)
+        shared = {"step": step, **self._fields, **fields}
+        rows = []
+        for replicate, total in enumerate(examples.tolist()):
+            own = {k: v[replicate] if np.ndim(v) else v for k, v in shared.items()}
+            own = {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()}
+            mean, accuracy = float(loss[replicate]) / total, int(correct[replicate]) / total
+            if not math.isfinite(mean):
+                raise not_finite(f"{split} loss", self._unit.name, replicate, own["step"])
+            row = {"unit": self._unit.name, **own, "replicate": replicate, "split": split}
+            seconds = round(time.monotonic() - self._begun, 3)
+            rows.append({**row, "loss": mean, "accuracy": accuracy, "seconds": seconds})
+        self._unit.run.record(rows)
+        self.rows += len(rows)
+        return rows
+
+
+def _check_first_bad(first_bad: jax.Array, unit: str) -> None:
+    steps = np.asarray(first_bad)
+    if (steps != NEVER).any():
+        replicate = int(np.argmin(steps))
+        raise not_finite("training loss", unit, replicate, int(steps[replicate]))
+
+
+def not_finite(what: str, unit: str, replicate: int, step: int) -> UserError:
+    """The error of a training that diverged."""
+    return UserError(
+        f"the {what} is not finite: {unit}, replicate {replicate}, step {step}. What was saved "
+        "before is kept; try a smaller learning rate (in another --workdir)"
+    )

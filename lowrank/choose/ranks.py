@@ -1,0 +1,221 @@
+"""Which rank: by energy, by evidence (`vbmf`), within a budget (`choose`). On the host, float64."""
+
+# L M sizes of a matrix, L ≤ M; K rank
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from groundwork.errors import UserError
+
+GRID = 2000  # noise variances tried, evenly in the logarithm, before the best is refined
+STATES = 50_000  # partial choices that are held at once; below that the choice is exact
+
+
+def energy(matrix: Any, share: float) -> int:
+    """The least rank K ≥ 1 whose singular values hold a share of the energy: Σₖ σₖ² / Σ σ².
+
+    Args:
+      matrix: [L, M]; or its singular values, [min(L, M)], in any order.
+      share: in (0, 1]; 1 keeps all that float64 tells from nothing.
+
+    Raises:
+      ValueError: a share outside (0, 1], another shape, entries that are not finite.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share {share} is outside (0, 1]")
+    sigma = _singular_values(matrix)
+    held = np.cumsum(np.sort(sigma**2)[::-1])
+    return 1 + int(np.searchsorted(held, share * held[-1]))
+
+
+def vbmf(matrix: Any) -> int:
+    """The rank that empirical variational Bayesian matrix factorisation keeps, 0 to min(L, M).
+
+    The matrix is taken for B Aᵀ + noise, with normal priors of unknown variance on every column
+    of A and B and noise of unknown variance; the posterior factorises into A and B. The global
+    minimum of the free energy is known in closed form given the noise's variance σ², so that one
+    number is left to search. Component h is kept if γₕ² > M σ² x̲, where x̲ = (1 + τ)(1 + α/τ),
+    α = L/M, and τ solves φ(τ) + φ(τ/α) = 0 with φ(z) = log(z + 1)/z − 1/2.
+
+    Args:
+      matrix: [L, M] in either orientation, such as an unfolding of a kernel.
+
+    Returns:
+      The rank; 0 if nothing but noise is seen (a layer needs 1 at least: that is the caller's).
+
+    Raises:
+      ValueError: not a matrix, empty, entries that are not finite.
+
+    Source: Nakajima, Sugiyama, Babacan & Tomioka, JMLR 14 (2013): the global solution of
+    empirical variational Bayes; Nakajima, Tomioka, Sugiyama & Babacan, JMLR 16 (2015): threshold,
+    free energy of the noise's variance and its bounds in the form used here.
+    """
+    values = np.asarray(matrix, np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"vbmf needs a matrix, not shape {values.shape}")
+    short, long = sorted(values.shape)
+    squares = np.sort(_singular_values(values) ** 2)[::-1] / long
+    if not squares[0] > 0:
+        return 0
+    squares = squares / squares[0]
+    threshold = _threshold(short / long)
+    variance = _noise_variance(squares, short / long, threshold)
+    return int(np.sum(squares > variance * threshold))
+
+
+class Candidate(NamedTuple):
+    """One way to treat a layer."""
+
+    method: str
+    rank: tuple[int, ...] | int
+    cost: int  # whatever the budget counts: parameters, MACs, bytes
+    error: float  # relative
+
+
+def choose(
+    candidates: Mapping[str, Sequence[Candidate]],
+    budget: int,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, Candidate]:
+    """One candidate a layer, of total cost ≤ budget, with the least Σ weight × error².
+
+    Dynamic programming over the layers: of all partial choices only those are held that no
+    other beats in cost and error both. That is exact as long as these are at most `STATES`;
+    beyond, the budget is cut into so many equal bins and the best partial choice of each bin
+    is held. Costs stay exact, so the budget is never passed, and the result is at least as
+    good as the best one for a budget smaller by (layers / STATES) of it. Ties fall to the lower
+    cost, then to the earlier candidate.
+
+    Args:
+      candidates: layer → its candidates; leaving it as it is, is one with error 0.
+      budget: total cost.
+      weights: layer → weight of its squared error, not below 0; 1 by default.
+
+    Raises:
+      UserError: the budget is below the cost of the cheapest choice.
+      ValueError: a layer without candidates, a cost or weight below 0, an error that is not
+        finite, a weight of an unknown layer.
+
+    Source: Nemhauser & Ullmann 1969, for the multiple-choice knapsack.
+    """
+    weights = weights or {}
+    _check(candidates, weights)
+    cheapest = sum(min(c.cost for c in options) for options in candidates.values())
+    if budget < cheapest:
+        raise UserError(
+            f"budget {budget:,} is below {cheapest:,}, the cheapest choice for the "
+            f"{len(candidates)} layers"
+        )
+    ahead = cheapest  # what the layers to come cost at least
+    costs, errors = np.zeros(1, np.int64), np.zeros(1)
+    steps: list[tuple[np.ndarray, np.ndarray]] = []  # of each layer: which state, which candidate
+    for layer, options in candidates.items():
+        ahead -= min(c.cost for c in options)
+        added = weights.get(layer, 1.0) * np.array([c.error for c in options], np.float64) ** 2
+        cost = (costs[:, None] + np.array([c.cost for c in options], np.int64)).ravel()
+        error = (errors[:, None] + added).ravel()
+        held = _undominated(cost, error, budget - ahead)
+        steps.append((held // len(options), held % len(options)))
+        costs, errors = cost[held], error[held]
+    return _traced(candidates, steps, costs.size - 1)
+
+
+def _singular_values(matrix: Any) -> np.ndarray:
+    values = np.asarray(matrix, np.float64)
+    if values.ndim not in (1, 2) or not values.size:
+        raise ValueError(f"a matrix or its singular values are needed, not shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{np.sum(~np.isfinite(values))} entries are not finite")
+    return values if values.ndim == 1 else np.linalg.svd(values, compute_uv=False)
+
+
+def _threshold(alpha: float) -> float:
+    """x̲: of γ² / (M σ²), what a component must exceed to be kept."""
+
+    def phi(z: float) -> float:
+        return math.log1p(z) / z - 0.5
+
+    low, high = 2.5 * alpha, 2.6  # φ(2.5) > 0 > φ(2.6), and φ falls
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if phi(middle) + phi(middle / alpha) > 0 else (low, middle)
+    return (1 + low) * (1 + alpha / low)
+
+
+def _noise_variance(squares: np.ndarray, alpha: float, threshold: float) -> float:
+    """σ² at the least free energy, in units of `squares` = γ² / M, which fall.
+
+    The bounds are the paper's. Between them the free energy may have several minima: a grid,
+    with the places where components drop out, then golden sections around its best point.
+    """
+    short = squares.size
+    most = min(math.ceil(short / (1 + alpha)) - 1, short - 1)
+    high = squares.mean()
+    low = max(squares[most] / threshold, squares[most:].mean(), 1e-14 * high)
+    if low >= high:
+        return float(high)
+    drops = squares[(squares > low * threshold) & (squares < high * threshold)] / threshold
+    grid = np.unique(np.concatenate([np.geomspace(low, high, GRID), drops, [low, high]]))
+    best = int(np.argmin([_free_energy(squares, at, alpha, threshold) for at in grid]))
+    a, b = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
+    golden = (math.sqrt(5) - 1) / 2
+    for _ in range(60):
+        left, right = b - golden * (b - a), a + golden * (b - a)
+        lower = _free_energy(squares, left, alpha, threshold)
+        a, b = (a, right) if lower < _free_energy(squares, right, alpha, threshold) else (left, b)
+    return float((a + b) / 2)
+
+
+def _free_energy(squares: np.ndarray, variance: float, alpha: float, threshold: float) -> float:
+    """Ω, twice the free energy over L M, but for constants. At σ² = `variance`."""
+    x = squares / variance
+    rest = np.log(variance) * x.size + np.sum(x)  # ψ₀(x) = x − log x, but for Σ log γ²
+    kept = x[x > threshold]
+    gap = kept - (1 + alpha)
+    tau = (gap + np.sqrt(gap**2 - 4 * alpha)) / 2
+    return float(rest + np.sum(np.log1p(tau) + alpha * np.log1p(tau / alpha) - tau))
+
+
+def _check(candidates: Mapping[str, Sequence[Candidate]], weights: Mapping[str, float]) -> None:
+    if unknown := sorted(weights.keys() - candidates.keys()):
+        raise ValueError(f"weights of {unknown}, which have no candidates")
+    for layer, options in candidates.items():
+        if not options:
+            raise ValueError(f"layer {layer!r} has no candidates")
+        for option in options:
+            if option.cost < 0 or not math.isfinite(option.error):
+                raise ValueError(f"layer {layer!r}: {option}: a cost or error out of range")
+    for layer, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight {weight} of layer {layer!r} is outside [0, ∞)")
+
+
+def _undominated(cost: np.ndarray, error: np.ndarray, most: int) -> np.ndarray:
+    """Indices of the states within `most` that none beats, by rising cost and falling error."""
+    order = np.lexsort((error, cost))  # stable: the earlier state first among equals
+    order = order[cost[order] <= most]
+    before = np.minimum.accumulate(np.concatenate([[np.inf], error[order][:-1]]))
+    order = order[error[order] < before]
+    if order.size <= STATES:
+        return order
+    bins = cost[order].astype(np.float64) // (max(most, 1) / STATES)
+    last = np.append(bins[1:] != bins[:-1], True)  # the best of its bin, as errors fall
+    return order[last]
+
+
+def _traced(
+    candidates: Mapping[str, Sequence[Candidate]],
+    steps: list[tuple[np.ndarray, np.ndarray]],
+    state: int,
+) -> dict[str, Candidate]:
+    """The choice that led to a state of the last layer."""
+    chosen = {}
+    for (layer, options), (states, picked) in zip(
+        reversed(list(candidates.items())), reversed(steps), strict=True
+    ):
+        chosen[layer] = options[picked[state]]
+        state = states[state]
+    return {layer: chosen[layer] for layer in candidates}

@@ -1,0 +1,1 @@
+"""Decompositions of matrices and kernels, as functions of arrays."""

@@ -1,0 +1,184 @@
+"""Canonical polyadic: a tensor as a sum of K outer products. Read `decompose` first."""
+
+# n_i size of mode i, K rank, R starts, KH KW window
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from groundwork.numerics import arrays
+from lowrank.decompositions import als
+
+Factors = als.Factors  # [n_i, K] each
+
+
+class CP(NamedTuple):
+    """The k-th columns of all factors make up component k; its norm is spread over them evenly."""
+
+    factors: Factors  # [n_i, K] each
+    converged: jax.Array  # [] bool: the error had stopped falling
+    sweeps: jax.Array  # [] int32: done, of the start that was best
+    error: jax.Array  # [], relative
+
+
+class Kernels(NamedTuple):
+    """Four convolutions in turn, HWIO: 1×1, KH×1 and 1×KW depthwise (K groups), 1×1."""
+
+    first: jax.Array  # [1, 1, in, K]
+    vertical: jax.Array  # [KH, 1, 1, K]
+    horizontal: jax.Array  # [1, KW, 1, K]
+    last: jax.Array  # [1, 1, K, out]
+
+
+def decompose(
+    key: jax.Array | None,
+    tensor: jax.Array,
+    rank: int,
+    restarts: int = 4,
+    sweeps: int = 100,
+    init: Sequence[jax.Array] | None = None,
+    tolerance: float = 1e-6,
+    ridge: float = 1e-6,
+) -> CP:
+    """Alternating least squares from several starts at once; the best of their best.
+
+    A sweep renews the factors in turn, first mode first. Each start returns the best factors
+    that it had at a check (every 10 sweeps), so that a late divergence costs nothing, and
+    stops when 10 sweeps bring less than `tolerance`. A ridge keeps components from growing
+    against each other without bound, where the tensor has no best approximation of that rank
+    (de Silva & Lim 2008): with unit columns in the other factors, `ridge` times the squared norm
+    of the components is added to the squared relative error, which a tensor of exactly that
+    rank does not feel above 1e-5 or so. `stabilize` lowers their norm further.
+    Works under vmap; not reverse-differentiable (a loop of unknown length), `reconstruct` is.
+
+    Args:
+      key: draws the starts, normal entries; not needed with `init`.
+      tensor: of order 2 or more; computed in float32 unless it is float64.
+      rank: K, 1 … product of all sizes but the largest: at that one, without `init`, the factors
+        are exact, each component a fibre along the largest mode.
+      restarts: R starts, mapped: one compilation, about R times the work.
+      sweeps: at most so many; another number compiles nothing.
+      init: factors to start from, [n_i, K] each: then this is the one start.
+      tolerance: on the fall of the relative error in 10 sweeps; 0 to do all sweeps.
+      ridge: relative to the mean diagonal entry of the normal equations' matrix; 0 for none.
+
+    Raises:
+      ValueError: order below 2, entries that are not finite, a rank outside its range,
+        starting factors of other shapes, neither key nor `init`, fewer than 1 restarts or sweeps.
+
+    Source: Kolda & Bader 2009, Figure 3.3; the grouping of modes is that of Phan et al. 2013
+    ("Fast alternating LS algorithms for high order CANDECOMP/PARAFAC tensor factorizations").
+    """
+    tensor, rank = _checked(tensor, rank)
+    if min(restarts, sweeps) < 1:
+        raise ValueError(f"restarts={restarts}, sweeps={sweeps}: 1 at least")
+    if init is not None:
+        starts = tuple(factor[None] for factor in checked_factors(init, tensor, rank))
+    elif rank == math.prod(tensor.shape) // max(tensor.shape):
+        return _exact(tensor)
+    elif key is None:
+        raise ValueError("a key is needed to draw the starts, or init to start from")
+    else:
+        keys = jax.random.split(key, tensor.ndim)
+        starts = tuple(
+            jax.random.normal(k, (restarts, size, rank), tensor.dtype)
+            for k, size in zip(keys, tensor.shape, strict=True)
+        )
+    return _best(tensor, starts, sweeps, float(tolerance), float(ridge))
+
+
+def reconstruct(factors: Sequence[jax.Array]) -> jax.Array:
+    """The tensor [n_0, n_1, …] of the factors [n_i, K]."""
+    shape = tuple(factor.shape[0] for factor in factors)
+    return als.product(tuple(factors), als.cut_at(shape)).reshape(shape)
+
+
+def norms(factors: Sequence[jax.Array]) -> jax.Array:
+    """Norms of the components, [K]. Far above the tensor's norm, they cancel each other."""
+    found = arrays.norm(factors[0], 0)
+    for factor in factors[1:]:
+        found = found * arrays.norm(factor, 0)
+    return found
+
+
+def balance(factors: Sequence[jax.Array]) -> Factors:
+    """The same tensor, each component's norm spread over its columns evenly."""
+    root = norms(factors) ** (1 / len(factors))
+    return tuple(als.unit(factor) * root[None, :] for factor in factors)
+
+
+def kernels(factors: Sequence[jax.Array]) -> Kernels:
+    """Four convolutions from the factors of an HWIO kernel (height, width, inputs, outputs).
+
+    The vertical one takes the strides and paddings of the height, the horizontal one those of
+    the width; both have `feature_group_count=K`.
+
+    Raises:
+      ValueError: not four factors.
+
+    Source: Lebedev et al., arXiv:1412.6553, Section 3.2.
+    """
+    if len(factors) != 4:
+        raise ValueError(f"a kernel has four factors (height, width, in, out), not {len(factors)}")
+    height, width, inputs, outputs = factors
+    return Kernels(
+        inputs[None, None],
+        height[:, None, None],
+        width[None, :, None],
+        outputs.T[None, None],
+    )
+
+
+def _checked(tensor: jax.Array, rank: int) -> tuple[jax.Array, int]:
+    tensor = arrays.floats(tensor, "tensor")
+    if tensor.ndim < 2:
+        raise ValueError(f"a tensor of order 2 or more is needed, not shape {tensor.shape}")
+    full = math.prod(tensor.shape) // max(tensor.shape)
+    return tensor, arrays.checked_rank(rank, full, f"a tensor {tensor.shape}")
+
+
+def checked_factors(factors: Sequence[jax.Array], tensor: jax.Array, rank: int) -> Factors:
+    """The factors in the tensor's dtype.
+
+    Raises:
+      ValueError: other shapes than [n_i, rank], or entries that are not finite.
+    """
+    want = [(size, rank) for size in tensor.shape]
+    got = [tuple(jnp.shape(factor)) for factor in factors]
+    if got != want:
+        raise ValueError(f"factors have the shapes {got}, but {want} are needed")
+    return tuple(
+        arrays.floats(factor, f"factor {mode}").astype(tensor.dtype)
+        for mode, factor in enumerate(factors)
+    )
+
+
+@arrays.jit
+def _exact(tensor: jax.Array) -> CP:
+    """A component a fibre of the largest mode; the other factors have one 1 a column."""
+    largest = max(range(tensor.ndim), key=lambda mode: tensor.shape[mode])
+    others = tensor.shape[:largest] + tensor.shape[largest + 1 :]
+    places = jnp.unravel_index(jnp.arange(math.prod(others)), others)
+    found = [jax.nn.one_hot(at, size).T for at, size in zip(places, others, strict=True)]
+    found.insert(largest, jnp.moveaxis(tensor, largest, 0).reshape(tensor.shape[largest], -1))
+    factors = balance([factor.astype(tensor.dtype) for factor in found])
+    error = arrays.relative_error(tensor, reconstruct(factors))
+    return CP(factors, jnp.array(True), jnp.zeros((), jnp.int32), error)
+
+
+@arrays.jit
+def _best(
+    tensor: jax.Array, starts: Factors, sweeps: jax.Array, tolerance: jax.Array, ridge: jax.Array
+) -> CP:
+    """The best of the starts [R, n_i, K]."""
+    scale = arrays.norm(tensor)
+    unit = jnp.where(scale > 0, scale, 1)
+    tensor, starts = tensor / unit, (starts[0] / unit, *starts[1:])
+    ridge = jnp.asarray(ridge, tensor.dtype)
+    ends = jax.vmap(lambda start: als.run(tensor, start, sweeps, tolerance, ridge))(starts)
+    end = jax.tree.map(lambda leaf: leaf[jnp.argmin(ends.error)], ends)
+    factors = (end.best[0] * scale, *end.best[1:])
+    return CP(balance(factors), end.converged, end.sweeps, end.error)

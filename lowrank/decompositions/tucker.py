@@ -1,0 +1,149 @@
+"""Tucker: a small core and an orthonormal factor a mode. Read `decompose` first."""
+
+# n_i size of mode i, r_i its rank, KH KW window
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from groundwork.numerics import arrays
+
+Factors = tuple[jax.Array | None, ...]  # [n_i, r_i] each; None for a mode that was left
+
+
+class Tucker(NamedTuple):
+    """The core, multiplied by each factor along its mode, is the approximation."""
+
+    core: jax.Array  # [r_0, r_1, …]
+    factors: Factors  # [n_i, r_i] with orthonormal columns, or None
+    error: jax.Array  # [], relative
+
+
+class Kernels(NamedTuple):
+    """Three convolutions in turn, HWIO: 1×1, the window, 1×1."""
+
+    first: jax.Array  # [1, 1, in, r_in]
+    core: jax.Array  # [KH, KW, r_in, r_out]
+    last: jax.Array  # [1, 1, r_out, out]
+    error: jax.Array  # [], relative
+
+
+def decompose(tensor: jax.Array, ranks: Sequence[int | None], iterations: int = 10) -> Tucker:
+    """Higher-order orthogonal iteration from the truncated HOSVD.
+
+    HOSVD takes the leading left singular vectors of every unfolding and is within √modes of the
+    optimum; each iteration then renews the factors in turn, given the others, and never makes
+    the error larger. Works under vmap; differentiable where the unfoldings' singular values
+    are distinct.
+
+    Args:
+      tensor: of order 2 or more; computed in float32 unless it is float64.
+      ranks: one a mode, 1 … n_i; None leaves that mode as it is.
+      iterations: sweeps over the modes; 0 gives the HOSVD.
+
+    Returns:
+      `Tucker`, with the relative Frobenius error.
+
+    Raises:
+      ValueError: order below 2, entries that are not finite, another number of ranks than
+        modes, a rank outside its range, negative iterations.
+
+    Source: De Lathauwer et al. 2000a (HOSVD), 2000b (HOOI); Kolda & Bader 2009, Figures 4.3, 4.4.
+    """
+    tensor = arrays.floats(tensor, "tensor")
+    if tensor.ndim < 2:
+        raise ValueError(f"a tensor of order 2 or more is needed, not shape {tensor.shape}")
+    if len(ranks) != tensor.ndim:
+        raise ValueError(f"{len(ranks)} ranks for a tensor of shape {tensor.shape}: one a mode")
+    if iterations < 0:
+        raise ValueError(f"iterations={iterations}: not below 0")
+    checked = tuple(
+        None if rank is None else arrays.checked_rank(rank, size, f"mode {mode} ({size})")
+        for mode, (rank, size) in enumerate(zip(ranks, tensor.shape, strict=True))
+    )
+    return _decompose(tensor, checked, iterations)
+
+
+def reconstruct(core: jax.Array, factors: Factors) -> jax.Array:
+    """The tensor [n_0, n_1, …] of a core and its factors."""
+    for mode, factor in enumerate(factors):
+        if factor is not None:
+            core = _along(core, factor, mode)
+    return core
+
+
+def kernels(kernel: jax.Array, inputs: int, outputs: int, iterations: int = 10) -> Kernels:
+    """Tucker-2: a convolution as 1×1 to `inputs` channels, the window to `outputs`, and 1×1.
+
+    The core takes the strides and paddings.
+
+    Args:
+      kernel: [KH, KW, in, out].
+      inputs: r_in, 1 … in.
+      outputs: r_out, 1 … out.
+      iterations: as `decompose`.
+
+    Raises:
+      ValueError: as `decompose`.
+
+    Source: Kim et al., arXiv:1511.06530, Section 3.1.
+    """
+    kernel = arrays.floats(kernel, "kernel", 4)
+    core, factors, error = decompose(kernel, (None, None, inputs, outputs), iterations)
+    first, last = factors[2], factors[3]
+    assert first is not None
+    assert last is not None
+    return Kernels(first[None, None], core, last.T[None, None], error)
+
+
+@functools.partial(arrays.jit, static_argnames=("ranks", "iterations"))
+def _decompose(tensor: jax.Array, ranks: tuple[int | None, ...], iterations: int) -> Tucker:
+    chosen = {mode: rank for mode, rank in enumerate(ranks) if rank is not None}
+    factors = {mode: _leading(tensor, mode, rank) for mode, rank in chosen.items()}
+    if len(chosen) > 1:  # with one mode, or none, the HOSVD is the optimum
+        factors = jax.lax.fori_loop(
+            0, iterations, lambda _, held: _renewed(tensor, held, chosen), factors
+        )
+    core = _projected(tensor, factors)
+    listed = tuple(factors.get(mode) for mode in range(tensor.ndim))
+    return Tucker(core, listed, arrays.relative_error(tensor, reconstruct(core, listed)))
+
+
+def _renewed(
+    tensor: jax.Array, factors: dict[int, jax.Array], ranks: dict[int, int]
+) -> dict[int, jax.Array]:
+    """Every factor in turn, the best one given the others."""
+    for mode, rank in ranks.items():
+        others = {other: factor for other, factor in factors.items() if other != mode}
+        factors = {**factors, mode: _leading(_projected(tensor, others), mode, rank)}
+    return factors
+
+
+def _projected(tensor: jax.Array, factors: dict[int, jax.Array]) -> jax.Array:
+    """The tensor in the coordinates of the factors."""
+    for mode, factor in factors.items():
+        tensor = _along(tensor, factor.T, mode)
+    return tensor
+
+
+def _along(tensor: jax.Array, matrix: jax.Array, mode: int) -> jax.Array:
+    """The mode product: `matrix` [m, n] applied to the mode's fibres."""
+    return jnp.moveaxis(jnp.tensordot(tensor, matrix, ((mode,), (1,))), -1, mode)
+
+
+def _leading(tensor: jax.Array, mode: int, rank: int) -> jax.Array:
+    """Leading left singular vectors of an unfolding, [n, rank].
+
+    By way of a QR of its transpose: as accurate as the SVD (a Gram matrix would square the
+    condition number), without its right vectors.
+    """
+    size = tensor.shape[mode]
+    unfolded = jnp.moveaxis(tensor, mode, 0).reshape(size, -1)
+    triangle = jnp.linalg.qr(unfolded.T, mode="r")  # [min(n, rest), n]
+    rest = math.prod(tensor.shape) // size
+    u, _, _ = jnp.linalg.svd(triangle.T, full_matrices=rank > rest)
+    return u[:, :rank]

@@ -1,0 +1,1 @@
+"""Whole units are taken away: the network gets physically smaller."""

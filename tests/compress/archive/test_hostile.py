@@ -1,0 +1,378 @@
+"""Archives that were damaged or forged: refused in one line, or harmless; never slow or large."""
+
+import copy
+import json
+import os
+
+import numpy as np
+import pytest
+
+import compress
+from compress.coding import huffman
+from groundwork.errors import UserError
+from tests.compress import archives
+from tests.compress.references import exactly
+
+MUTATIONS = int(os.environ.get("ARCHIVE_MUTATIONS", "1000"))  # of each of two archives
+
+
+def _mutated(data, generator):
+    """One random change, or a few."""
+    data = bytearray(data)
+    for _ in range(generator.integers(1, 4)):
+        size = max(len(data), 1)
+        at, other = (int(place) for place in generator.integers(0, size, 2))
+        if generator.random() < 0.5:  # the head is short: half of all changes are there
+            at = int(generator.integers(0, min(size, 400)))
+        length = int(2 ** generator.uniform(0, 9))
+        match generator.integers(0, 9):
+            case 0:
+                data[at : at + 1] = bytes([(data[at] if data else 0) ^ 1 << generator.integers(8)])
+            case 1:
+                data[at : at + 1] = generator.bytes(1)
+            case 2:
+                del data[at:]
+            case 3:
+                data += generator.bytes(length)
+            case 4:
+                del data[at : at + length]
+            case 5:
+                data[at:at] = generator.bytes(length)
+            case 6:
+                data[at : at + length] = data[other : other + length]
+            case 7:
+                data[at : at + length] = bytes(length)
+            case 8:  # a huge number, where one may stand
+                data[at : at + 1] = archives.number(int(2 ** generator.uniform(7, 62)))
+    return bytes(data)
+
+
+def _places(value):
+    """Every container within, and the keys to its values."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from _places(value[key])
+
+
+def _rewritten(data, generator):
+    """Another header, or another stream, with all lengths and checksums right."""
+    head = archives.head(data)
+    header, streams = copy.deepcopy(head.json), list(head.streams)
+    values = [0, 1, -1, 2, 3, 16, 255, 2**31, 2**62, 10**400, 1.5, 1e308, True, None, "", "..", []]
+    values += ["plain", "palette", "scaled", "float16", "int8", "float64", "resnet_20", {}, [[]]]
+    for _ in range(generator.integers(1, 3)):
+        places = list(_places(header))
+        inside, key = places[generator.integers(len(places))]
+        _, value = None, values[generator.integers(len(values))]
+        match generator.integers(0, 5):
+            case 0 | 1:
+                inside[key] = value
+            case 2:
+                other, of = places[generator.integers(len(places))]
+                inside[key] = copy.deepcopy(other[of])
+            case 3:
+                del inside[key]
+            case 4:
+                place = generator.integers(len(streams))
+                symbols = generator.integers(0, 20, generator.integers(0, 9)).repeat(3)
+                streams[place] = [
+                    huffman.encode(symbols),
+                    b"",
+                    _mutated(streams[place], generator),
+                    streams[generator.integers(len(streams))],
+                    archives.number(int(2 ** generator.uniform(0, 62))) + b"\x05\x00",
+                ][generator.integers(5)]
+    return archives.forged(header, streams)
+
+
+@pytest.mark.parametrize("whose", ["honest", "formed"])
+def test_mutations_are_refused_or_harmless(whose, loaded, request):
+    """Half with checksums made right again, of which half are changes of header and streams."""
+    data, variables = request.getfixturevalue(whose)
+    want = archives.flat(variables)
+    outcomes = {"refused": 0, "loaded": 0, "refused though sealed": 0, "loaded sealed": 0}
+    for number in range(MUTATIONS):
+        generator = np.random.default_rng(number)
+        sealed = bool(number % 2)
+        changed = _rewritten(data, generator) if number % 4 == 3 else _mutated(data, generator)
+        if number % 4 == 1:
+            try:
+                changed = archives.sealed(changed)
+            except (IndexError, OverflowError):  # nothing is found to be sealed
+                sealed = False
+        found = loaded(changed)
+        if isinstance(found, str):
+            outcomes["refused though sealed" if sealed else "refused"] += 1
+            continue
+        outcomes["loaded sealed" if sealed else "loaded"] += 1
+        got = archives.flat(found)
+        for name in got.keys() | (set() if sealed else want.keys()):
+            assert np.isfinite(got[name]).all()
+            if not sealed:
+                assert np.asarray(got[name]).tobytes() == want[name].tobytes()
+    print(outcomes)
+    assert outcomes["refused"] > 0.4 * MUTATIONS
+    assert outcomes["loaded sealed"] > 0.01 * MUTATIONS  # some are deep enough to be read
+    assert outcomes["refused though sealed"] > 0.2 * MUTATIONS
+
+
+def test_every_bit_of_the_head_and_some_of_the_rest(honest, loaded):
+    data, _ = honest
+    rest = np.random.default_rng(0).integers(0, 8 * len(data), 200)
+    for bit in [*range(8 * 60), *rest.tolist()]:
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        assert isinstance(loaded(bytes(changed)), str)
+
+
+def test_every_length_is_too_short(honest, loaded):
+    data, _ = honest
+    for length in [*range(0, 500, 7), *range(500, len(data), 97), len(data) - 1]:
+        assert isinstance(loaded(data[:length]), str)
+
+
+def _edit(name, **changes):
+    def edit(header, streams):
+        header["arrays"][f"params/{name}"].update(changes)
+
+    return edit
+
+
+def _rename(old, new):
+    def edit(header, streams):
+        header["arrays"] = {
+            (new if name == f"params/{old}" else name): entry
+            for name, entry in header["arrays"].items()
+        }
+
+    return edit
+
+
+def _set(**changes):
+    return lambda header, streams: header.update(changes)
+
+
+def _stream(place, data):
+    def edit(header, streams):
+        streams[place] = data(streams[place]) if callable(data) else data
+
+    return edit
+
+
+def _wide(width):
+    """All shapes as a network of this width has them."""
+
+    def edit(header, streams):
+        header["model"]["width"] = width
+        hidden = (round(300 * width), round(100 * width))
+        for name, shape in {
+            "fc1/bias": hidden[:1],
+            "fc1/kernel": (784, hidden[0]),
+            "fc2/bias": hidden[1:],
+            "fc2/kernel": hidden,
+            "output/kernel": (hidden[1], 10),
+        }.items():
+            header["arrays"][f"params/{name}"]["shape"] = list(shape)
+
+    return edit
+
+
+BOMB = archives.number(2**62) + b"\x03\x00"
+ONE = archives.number(784 * 60) + b"\x03\x00"  # as many as there are
+HUGE = 1 << 39
+# streams: fc1's codebook, index, weights; fc2's scales, weights; output's codebook, weights; biases
+FORGED = {
+    "one-symbol bomb": (
+        _stream(2, BOMB),
+        r"params/fc1/kernel: 4611686018427387904 groups of symbols",
+    ),
+    "bomb of gaps": (_stream(1, BOMB), "params/fc1/kernel: 4611686018427387904 symbols"),
+    "bomb of scaled symbols": (_stream(4, BOMB), "params/fc2/kernel: 4611686018427387904 groups"),
+    "bomb of plain numbers": (_stream(7, b"\x03" + BOMB[:3] * 3), "the data"),
+    "gaps beyond the array": (_stream(1, ONE), "params/fc1/kernel: the last entry lies"),
+    "more gaps than weights": (
+        _stream(1, huffman.encode(np.arange(9) % 3)),
+        "params/fc1/kernel: ",
+    ),
+    "huge shape": (_edit("fc1/kernel", shape=[784, HUGE]), f"{784 * HUGE + 1490} entries in"),
+    "many axes": (_edit("fc1/kernel", shape=[1] * 33), "params/fc1/kernel: its shape is none"),
+    "negative shape": (_edit("fc1/kernel", shape=[-784, -60]), "params/fc1/kernel: its shape is"),
+    "shape of floats": (_edit("fc1/kernel", shape=[784.0, 60]), "params/fc1/kernel: its shape is"),
+    "another shape": (_edit("fc1/kernel", shape=[60, 784]), "not the arrays of LeNet300100: para"),
+    "empty and huge": (_edit("fc1/kernel", shape=[0, HUGE, HUGE]), "not the arrays of LeNet30010"),
+    "huge width": (_wide(1e6), "30000236600000010 entries in"),
+    "twice the width": (_wide(0.4), "90 numbers, not 170"),
+    "infinite width": (_set(model={"name": "lenet_5", "width": 1e999, "dtype": "float32"}), "its "),
+    "width of 10^300": (
+        _set(model={"name": "lenet_300_100", "width": 1e300, "dtype": "float32"}),
+        "its network is too wide",
+    ),
+    "width of text": (_set(model={"name": "lenet_5", "width": "1", "dtype": "float32"}), "its mod"),
+    "no such network": (
+        _set(model={"name": "lenet_6", "width": 1.0, "dtype": "float32"}),
+        "unknown model 'lenet_6'; did you mean 'lenet_5'?",
+    ),
+    "another network": (
+        _set(model={"name": "resnet_20", "width": 1.0, "dtype": "float32"}),
+        "ResNet20 cannot take examples of shape (784,): images of",
+    ),
+    "model that names code": (_set(model={"__reduce__": "os.system"}), "its model is no section"),
+    "no example, another network": (
+        lambda h, s: (_wide(0.2)(h, s), h.pop("example"), h["model"].update(width=0.3)),
+        "not the arrays of LeNet300100",
+    ),
+    "huge classes": (_set(classes=10**9), "its number of classes is none"),
+    "other classes": (_set(classes=11), "not the arrays of LeNet300100: params/output/bias"),
+    "huge example": (_set(example=[2**20] * 8), "not the arrays of LeNet300100: params/fc1/kernel"),
+    "example of text": (_set(example="784"), "its example has no shape"),
+    "plan of a list": (_set(plan=[1]), "its plan is none"),
+    "plan without layer": (_set(plan={"x": {"method": "svd", "rank": 3}}), "unknown layer 'x'"),
+    "plan without method": (_set(plan={"fc1": {"method": "eval", "rank": 3}}), "its plan has no"),
+    "plan of huge rank": (_set(plan={"fc1": {"method": "svd", "rank": 10**9}}), "layer 'fc1': ran"),
+    "plan for whole layers": (
+        _set(plan={"fc1": {"method": "svd", "rank": 3}}),
+        "not the arrays of",
+    ),
+    "a key more": (_set(code="import os"), "its header has 'code', which is not known here"),
+    "no arrays": (_set(arrays=[]), "its header has no arrays"),
+    "no array": (_set(arrays={}), "it has no params"),
+    "path of a file": (_rename("fc1/bias", "/etc/passwd"), "'/etc/passwd' is no path of an array"),
+    "path upwards": (
+        _rename("fc1/bias", "params/../../x"),
+        "not the arrays of LeNet300100: params/..",
+    ),
+    "empty name": (_rename("fc1/bias", "params//x"), "'params//x' is no path of an array"),
+    "name of two lines": (_rename("fc1/bias", "params/a\nb"), r"'params/a\nb' is no path of an"),
+    "deep name": (_rename("fc1/bias", "params" + "/x" * 64), "'params/x/x/x"),
+    "array in an array": (_rename("fc1/bias", "params/fc1/kernel/x"), "'params/fc1/kernel/x' lies"),
+    "dtype that is none": (_edit("fc1/kernel", dtype="object"), "params/fc1/kernel: its dtype or"),
+    "dtype of integers": (_edit("fc1/kernel", dtype="int32"), "not the arrays of LeNet300100: par"),
+    "scaled integers": (_edit("fc2/kernel", dtype="int32"), "params/fc2/kernel: int32 is not sca"),
+    "held in more bits": (_edit("fc1/bias", held="float64"), "params/fc1/bias: float32 is not he"),
+    "no such form": (_edit("fc1/kernel", form="pickle"), "params/fc1/kernel: its dtype or form"),
+    "a key in an entry": (_edit("fc1/kernel", eval="1"), "params/fc1/kernel: it is no entry"),
+    "bits of text": (_edit("fc1/kernel", bits="5"), "params/fc1/kernel: bits is a str"),
+    "true bits": (_edit("fc1/kernel", bits=True), "params/fc1/kernel: bits is a bool"),
+    "many bits": (_edit("fc1/kernel", bits=17), "params/fc1/kernel: bits is not within 0…16"),
+    "large groups": (_edit("fc1/kernel", group=16), "params/fc1/kernel: "),
+    "huge groups": (_edit("fc1/kernel", group=10**9), "params/fc1/kernel: group is not within"),
+    "no levels": (_edit("fc2/kernel", levels=0), "params/fc2/kernel: levels is not within"),
+    "few levels": (_edit("fc2/kernel", levels=2), "params/fc2/kernel: "),
+    "another axis": (_edit("fc2/kernel", axis=0), "params/fc2/kernel: 20 scales, not 60"),
+    "no axis": (_edit("fc2/kernel", axis=-1), "params/fc2/kernel: 20 scales, not 1"),
+    "axis beyond": (_edit("fc2/kernel", axis=2), "params/fc2/kernel: axis is not within -1…1"),
+    "scale not a number": (
+        _stream(3, lambda s: np.float32([np.nan]).tobytes() + s[4:]),
+        "params/fc2/kernel: a number is not finite",
+    ),
+    "infinite codebook": (
+        _stream(0, lambda s: np.float32([np.inf]).tobytes() + s[4:]),
+        "params/fc1/kernel: a number is not finite",
+    ),
+    "products not finite": (
+        _stream(3, lambda s: np.full(20, 3e38, "f4").tobytes()),
+        "params/fc2/kernel: its numbers are not finite",
+    ),
+    "part of a scale": (_stream(3, lambda s: s[:-1]), "params/fc2/kernel: 79 bytes are no float32"),
+    "empty codebook": (_stream(0, b""), "params/fc1/kernel: symbol"),
+    "empty weights": (_stream(2, b""), "params/fc1/kernel: the data end within a number"),
+    "no weights": (_stream(2, b"\x00"), "params/fc1/kernel: 0 groups of symbols"),
+    "symbols beyond": (_stream(0, lambda s: s[:8]), "params/fc1/kernel: symbol"),
+    "too many streams": (lambda h, s: s.append(b""), "it has 9 streams: too many"),
+    "too few streams": (lambda h, s: s.pop(), "it has 7 streams: too few"),
+    "plain of more": (_edit("fc1/bias", shape=[61]), "not the arrays of LeNet300100: params/fc1/"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_archives_are_refused(name, honest, loaded):
+    edit, message = FORGED[name]
+    head = archives.head(honest[0])
+    header, streams = copy.deepcopy(head.json), list(head.streams)
+    edit(header, streams)
+    found = loaded(archives.forged(header, streams))
+    assert isinstance(found, str)
+    assert found.startswith(message)
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+def test_bombs_are_not_described(place, honest, tmp_path):
+    head = archives.head(honest[0])
+    streams = list(head.streams)
+    streams[place] = BOMB
+    (tmp_path / "a").write_bytes(archives.forged(head.json, streams))
+    with pytest.raises(UserError, match=r"^cannot read .*: 4611686018427387904 symbols are decl"):
+        compress.describe(tmp_path / "a")
+
+
+def _headers(header):
+    text = json.dumps(header)
+    numbers = np.random.default_rng(0).integers(1e6, size=20_000)
+    deep = "".join(f'["{number}",' for number in numbers)
+    yield "deep", deep.encode(), "its header is not readable: "
+    yield (
+        "deep in place",
+        text.replace("{", '{"x":' + deep, 1).encode(),
+        "its header is not",
+    )
+    yield "no object", b"[]", "its header is not readable: no JSON object"
+    yield "no text", b"\xff\xfe{}", "its header is not readable: "
+    yield "two", text.encode() + b"{}", "its header is not readable: Extra data"
+    yield (
+        "name twice",
+        text.replace('{"model"', '{"arrays": {}, "model"', 1).encode(),
+        ("its header is not readable: a name occurs twice"),
+    )
+    yield (
+        "no number",
+        text.replace("0.2", "NaN", 1).encode(),
+        ("its header is not readable: NaN is no number of JSON"),
+    )
+    yield "long number", text.replace("784", "9" * 5000, 1).encode(), "its header is not readable: "
+    yield (
+        "bomb",
+        b'{"arrays":' + b" " * 3_000_000 + b"{}}",
+        "a header of 3000013 bytes is not within",
+    )
+
+
+def test_forged_headers_are_refused(honest, loaded):
+    head = archives.head(honest[0])
+    for name, text, message in _headers(head.json):
+        found = loaded(archives.forged(text, head.streams))
+        assert isinstance(found, str), name
+        assert found.startswith(message), name
+    for size in (0, 1, 5, 1 << 19, 1 << 62):
+        found = loaded(archives.forged(head.json, head.streams, size))
+        assert found.startswith((f"a header of {size} bytes", "its header is not readable"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: b"", "it does not begin as an archive does"),
+        (lambda d: b"PK" + d[2:], "it does not begin as an archive does"),
+        (lambda d: d[:4], "it is cut off; version 1 is known here"),
+        (lambda d: d[:4] + b"\x02" + d[5:], "it is of version 2; version 1 is known here"),
+        (lambda d: d[:60], "it is damaged: the header is cut off"),
+        (lambda d: d[:-1], None),
+        (lambda d: d + b"\0", None),
+    ],
+)
+def test_files_that_are_not_whole(change, message, honest, loaded):
+    data = change(honest[0])
+    if message is None:
+        total = sum(map(len, archives.head(honest[0]).streams))
+        held = total + len(data) - len(honest[0])
+        message = f"it is damaged: {held} bytes of streams, not {total}"
+    assert loaded(data) == message
+
+
+def test_no_file(tmp_path):
+    for path in (tmp_path / "none", tmp_path):
+        message = f"cannot load {path}: there is no such file"
+        with pytest.raises(UserError, match=exactly(message)):
+            compress.load(path)
+        with pytest.raises(UserError, match=exactly(message.replace("load", "read"))):
+            compress.describe(path)

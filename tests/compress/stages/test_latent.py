@@ -1,0 +1,172 @@
+"""Training in few bits computes what is stored afterwards."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from compress import quantize, spec
+from compress.stages import latent as quantizing
+from compress.stages.latent import Quantizer
+from groundwork.architectures.lenet import LeNet300100
+from groundwork.traced import override
+from tests.compress import small
+from tests.conftest import ROOT
+
+METHODS = {
+    "kmeans": (3, {}),
+    "kmeans from drawn weights": (3, {"method": "kmeans", "init": "random"}),
+    "uniform": (3, {}),
+    "affine": (5, {"method": "uniform", "symmetric": False}),
+    "per channel": (3, {"method": "uniform", "per_channel": True}),
+    "clipped": (3, {"method": "uniform", "range": "mse"}),
+    "ternary": (2, {}),
+    "twn": (2, {"method": "ternary", "scales": "twn"}),
+    "binary": (1, {}),
+    "of size 1": (1, {"method": "binary", "scaled": False}),
+    "of a size for each output": (1, {"method": "binary", "per_channel": True}),
+}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = LeNet300100(classes=10, width=0.05)
+    inputs = jax.random.normal(jax.random.key(1), (8, 12))
+    return model, model.init(jax.random.key(0), inputs), inputs
+
+
+@pytest.fixture(scope="module")
+def rules():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        own = spec.from_config(small.config(quantize={"other_bits": 0})).quantize
+    return lambda **changes: dataclasses.replace(own, **changes)
+
+
+def quantizer_of(rules, case, variables):
+    bits, changes = METHODS[case]
+    paths = quantizing.kernels(variables["params"])
+    return Quantizer(rules(**{"method": case, **changes}), dict.fromkeys(paths, bits))
+
+
+@pytest.mark.parametrize("case", METHODS)
+def test_what_is_trained_computes_what_is_stored(case, trained, rules):
+    model, variables, inputs = trained
+    quantizer = quantizer_of(rules, case, variables)
+    latent = quantizing.begin(quantizer, jax.random.key(2), variables, {})
+    moved = {**latent, "params": jax.tree.map(lambda leaf: 1.1 * leaf + 1e-3, latent["params"])}
+    shown = quantizing.network(quantizer, model).apply(moved, inputs, train=False)
+    stored = quantizing.finish(quantizer, moved)
+    assert all(isinstance(form, quantize.Stored) for form in forms(stored))
+    assert jax.tree.structure(quantize.materialize(stored)) == jax.tree.structure(variables)
+    np.testing.assert_allclose(
+        shown, model.apply(quantize.materialize(stored), inputs), rtol=1e-5, atol=1e-6
+    )
+
+
+def forms(stored):
+    return [stored["params"][layer]["kernel"] for layer in ("fc1", "fc2", "output")]
+
+
+@pytest.mark.parametrize("case", ["kmeans", "uniform", "ternary", "twn"])
+def test_pruned_weights_stay_zero(case, trained, rules):
+    _, variables, _ = trained
+    quantizer = quantizer_of(rules, case, variables)
+    kernels = quantizing.kernels(variables["params"])
+    mask = {path: leaf > 0 for path, leaf in kernels.items()}
+    params = jax.tree.map(lambda leaf: jnp.maximum(leaf, 0), variables["params"])
+    latent = quantizing.begin(quantizer, jax.random.key(2), {"params": params}, mask)
+    stored = quantize.materialize(quantizing.finish(quantizer, latent))
+    for path, kept in mask.items():
+        own = quantizing.kernels(stored["params"])[path]
+        assert not np.asarray(own)[~np.asarray(kept)].any()
+
+
+def test_everything_that_is_trained_has_a_gradient(trained, rules):
+    model, variables, inputs = trained
+    for case in METHODS:
+        quantizer = quantizer_of(rules, case, variables)
+        latent = quantizing.begin(quantizer, jax.random.key(2), variables, {})
+        network = quantizing.network(quantizer, model)
+
+        def loss(params, latent=latent, network=network):
+            return jnp.mean(network.apply({**latent, "params": params}, inputs, train=True) ** 2)
+
+        gradients = jax.grad(loss)(latent["params"])
+        assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients)), case
+
+
+def test_latent_weights_of_binary_stay_within_1(trained, rules):
+    _, variables, _ = trained
+    quantizer = quantizer_of(rules, "binary", variables)
+    optimizer = quantizing.clipped(quantizer, optax.sgd(100.0))
+    params = variables["params"]
+    gradients = jax.tree.map(jnp.ones_like, params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    new = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(new["fc1"]["kernel"], -1)
+    np.testing.assert_allclose(new["fc1"]["bias"], params["fc1"]["bias"] - 100)
+
+
+def test_signs_are_drawn_in_training_alone(trained, rules):
+    model, variables, inputs = trained
+    quantizer = quantizer_of(rules, "binary", variables)
+    quantizer = quantizer._replace(spec=rules(method="binary", stochastic=True))
+    apply = quantizing.network(quantizer, model).apply
+    drawn = [apply(variables, inputs, rngs={"dropout": jax.random.key(k)}) for k in (0, 1)]
+    assert not np.allclose(*drawn)
+    np.testing.assert_array_equal(*(apply(variables, inputs) for _ in range(2)))
+
+
+@pytest.fixture
+def twins(trained):
+    """Two layers of the same weights, and statistics."""
+    layer = {"kernel": trained[1]["params"]["fc1"]["kernel"]}
+    return {"params": {"one": layer, "two": layer}, "batch_stats": {"mean": jnp.arange(3.0)}}
+
+
+def computed_with(quantizer, latent, **kwargs):
+    """The variables that the network inside is given."""
+    inner = override.Network(None, lambda variables, inputs, **_: variables)
+    return quantizing.network(quantizer, inner).apply(latent, None, **kwargs)
+
+
+def test_what_is_drawn_differs_from_layer_to_layer(twins, rules):
+    paths = quantizing.kernels(twins["params"])
+    books = Quantizer(rules(method="kmeans", init="random"), dict.fromkeys(paths, 3))
+    latent = quantizing.begin(books, jax.random.key(2), twins, {})["params"]
+    assert not np.allclose(latent["one"]["kernel"], latent["two"]["kernel"])
+    signs = Quantizer(rules(method="binary", stochastic=True), dict.fromkeys(paths, 1))
+    shown = computed_with(signs, twins, rngs={"dropout": jax.random.key(2)})["params"]
+    assert not np.allclose(shown["one"]["kernel"], shown["two"]["kernel"])
+
+
+@pytest.mark.parametrize("method", ["kmeans", "uniform"])
+def test_other_collections_are_handed_on(method, twins, rules):
+    quantizer = Quantizer(rules(method=method), {"one/kernel": 3})
+    latent = quantizing.begin(quantizer, jax.random.key(2), twins, {})
+    for found in (computed_with(quantizer, latent), quantizing.finish(quantizer, latent)):
+        assert found.keys() == twins.keys()
+        np.testing.assert_array_equal(found["batch_stats"]["mean"], np.arange(3))
+        np.testing.assert_array_equal(
+            found["params"]["two"]["kernel"], twins["params"]["two"]["kernel"]
+        )
+
+
+def test_scales_that_are_named_kernel_are_not_quantised(twins):
+    params = {**twins["params"], "norm": {"kernel": np.ones(3)}}
+    assert list(quantizing.kernels(params)) == ["one/kernel", "two/kernel"]
+
+
+def test_biases_get_their_own_bits(trained, rules):
+    _, variables, _ = trained
+    quantizer = quantizer_of(rules, "uniform", variables)
+    quantizer = quantizer._replace(spec=rules(method="uniform", other_bits=8))
+    stored = quantizing.finish(quantizer, variables)
+    bias = stored["params"]["fc1"]["bias"]
+    assert bias.values.dtype == np.int8
+    given = variables["params"]["fc1"]["bias"]
+    np.testing.assert_allclose(quantize.dequantize(bias), given, atol=float(bias.scale) / 2)

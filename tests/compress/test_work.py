@@ -1,0 +1,377 @@
+"""The command, end to end, on a tiny network: files, stages, continuing, errors."""
+
+import functools
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import compress
+from compress import results, work
+from groundwork.data import dataset as data_lib
+from groundwork.devices.interruption import Interrupted, Interruption
+from groundwork.errors import UserError
+from groundwork.runs import trained
+from groundwork.runs.run import Run, Unit
+from tests.compress import small
+from tests.conftest import ROOT
+from tests.lottery.small import assert_same_tree
+
+pytestmark = pytest.mark.slow
+
+LAST = "prune-02+quantize-3"
+
+
+@pytest.fixture(autouse=True)
+def _from_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compress") / "run"
+    return folder, small.run(folder)
+
+
+def original(folder, name="original"):
+    """Arguments that take a network of a run as the original."""
+    return f"--config.source.path={folder}", f"--config.source.unit=networks/{name}"
+
+
+def metadata(folder, name):
+    return Run(folder).unit(f"networks/{name}").result()[1]
+
+
+def accuracy(folder, apply, variables):
+    """Of one network, counted by hand."""
+    dataset = data_lib.load(json.loads((folder / "config.json").read_text())["config"])
+    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.images))
+    return (np.asarray(apply(variables, inputs)).argmax(-1) == dataset.test.labels).mean()
+
+
+def test_the_files_are_what_the_report_says(finished):
+    folder, printed = finished
+    for name in ("original", "prune-01", "prune-02", LAST):
+        assert name in printed
+        found = metadata(folder, name)
+        for r in range(2):
+            path = folder / f"files/{name}/{r}.cna"
+            assert path.stat().st_size == found["bytes"][r]
+            apply, variables = compress.load(path)
+            assert accuracy(folder, apply, variables) == pytest.approx(found["test"][r], abs=1e-6)
+            assert sum(row["bytes"][r] for row in found["streams"]) == found["bytes"][r]
+    assert (folder / "report.html").exists()
+
+
+def test_a_run_holds_what_its_files_hold(finished):
+    folder, _ = finished
+    saved = results.load(folder, LAST)
+    for r in range(2):
+        _, variables = compress.load(folder / f"files/{LAST}/{r}.cna")
+        assert_same_tree(jax.tree.map(lambda leaf, r=r: leaf[r], saved), to_numpy(variables))
+
+
+def test_the_file_of_each_replicate_is_as_good_as_its_training_ended(finished):
+    folder, _ = finished
+    ends = [row for row in rows(folder) if row["split"] == "test" and row.get("at") == "end"]
+    for name in ("original", "prune-01", "prune-02"):
+        own = [row["accuracy"] for row in ends if row["unit"] == f"networks/{name}"]
+        assert own == pytest.approx(metadata(folder, name)["test"], abs=1e-6)
+
+
+def rows(folder):
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+
+
+def to_numpy(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def test_pruned_weights_are_zero_and_kept_ones_as_many_as_asked(finished):
+    folder, _ = finished
+    tree, found = Run(folder).unit(f"networks/{LAST}").result()
+    for path, size in found["sizes"].items():
+        layer, leaf = path.split("/")
+        kept = size - round(0.5 * size)
+        kept -= round(0.5 * kept)  # two levels
+        assert found["kept"][path] == [kept if leaf == "kernel" else size] * 2
+        if leaf == "kernel":
+            values = tree["variables"]["params"][layer][leaf]
+            assert not values[~tree["mask"][path]].any()
+            for own in values:
+                assert len(np.unique(own)) <= 2**3
+
+
+def test_kept_weights_are_counted_for_each_replicate():
+    kernel = np.float32([[[1, 2], [3, 4]], [[5, 0], [0, 0]]])
+    params = {"fc": {"kernel": kernel, "bias": np.zeros((2, 2), np.float32)}}
+    assert work._counts(params, {"fc/kernel": kernel != 0}) == {
+        "sizes": {"fc/bias": 2, "fc/kernel": 4},
+        "kept": {"fc/bias": [2, 2], "fc/kernel": [4, 1]},
+    }
+
+
+def test_each_stage_makes_the_file_smaller(finished):
+    folder, _ = finished
+    sizes = [np.mean(metadata(folder, n)["bytes"]) for n in ("original", "prune-02", LAST)]
+    assert sizes[1] < 0.4 * sizes[0]
+    assert sizes[2] < 0.6 * sizes[1]
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(finished, tmp_path, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    for stop, place in ((10, "prune-01, step 40"), (9, f"{LAST}, step 10")):
+        looks = iter(range(1000))
+        reached = functools.partialmethod(lambda self, stop, at: next(at) == stop, stop, looks)
+        monkeypatch.setattr(Interruption, "reached", reached)
+        with pytest.raises(Interrupted, match=rf"networks/{re.escape(place)}"):
+            small.run(tmp_path / "run")
+    monkeypatch.setattr(Interruption, "reached", lambda self: False)
+    monkeypatch.setattr(Unit, "finish", dies)  # when the files are there
+    with pytest.raises(KeyboardInterrupt):
+        small.run(tmp_path / "run")
+    assert (tmp_path / "run" / f"files/{LAST}/1.cna").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(ROOT)
+    small.run(tmp_path / "run")
+    assert rows(tmp_path / "run") == rows(finished[0])
+    for r in range(2):
+        path = f"files/{LAST}/{r}.cna"
+        assert (tmp_path / "run" / path).read_bytes() == (finished[0] / path).read_bytes()
+
+
+def test_a_damaged_network_is_made_again_and_more_bits_extend_a_run(finished, tmp_path):
+    folder = tmp_path / "run"
+    small.run(folder, "--config.stages=('quantize',)")
+    before = metadata(folder, "quantize-3")["test"]
+    manifest = next((folder / "checkpoints/networks/quantize-3/final").rglob("manifest*"))
+    manifest.write_text("{}")
+    small.run(folder, "--config.stages=('quantize',)", "--config.quantize.bits=(3, 2)")
+    assert metadata(folder, "quantize-3")["test"] == before
+    assert metadata(folder, "quantize-2")["bits"] == {
+        "fc1/kernel": 2,
+        "fc2/kernel": 2,
+        "output/kernel": 2,
+    }
+
+
+def test_a_file_that_is_lost_is_made_again(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    gone, damaged = (folder / f"files/{name}/1.cna" for name in (LAST, "prune-01"))
+    gone.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    small.run(folder)
+    for path in (gone, damaged):
+        same = finished[0] / path.relative_to(folder)
+        assert path.read_bytes() == same.read_bytes()
+    log = (folder / "run.log").read_text()
+    assert f"{gone}: there is no such file; networks/{LAST} is done again" in log
+    assert "networks/prune-01 is done again" in log
+    assert sorted(map(str, rows(folder))) == sorted(map(str, rows(finished[0])))
+
+
+def test_layers_are_tied_factorised_pruned_and_quantised_in_one_run(tmp_path):
+    folder = tmp_path / "run"
+    small.run(
+        folder,
+        "--config.model.name=residual_mlp",
+        "--config.stages=('share', 'factorize', 'prune', 'quantize')",
+        "--config.model.width=0.128",  # 64 units, as many as there are pixels
+        "--config.share.groups=(('fc1', 'fc2'),)",
+        "--config.prune.rewind=none",
+        "--config.prune.levels=(1,)",
+        "--config.quantize.activation_bits=8",
+        "--config.factorize.method=svd",
+    )
+    name = "share+factorize-0.5+prune-01+quantize-3"
+    found = metadata(folder, name)
+    assert found["plan"]
+    assert set(found["activations"].values()) == {8}
+    apply, variables = compress.load(folder / f"files/{name}/1.cna")
+    assert accuracy(folder, apply, variables) == pytest.approx(found["test"][1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "values"), [("uniform", 2**3 - 1), ("ternary", 3), ("binary", 2)]
+)
+def test_latent_weights_are_trained_and_stored_in_few_values(method, values, finished, tmp_path):
+    folder = tmp_path / "run"
+    printed = small.run(
+        folder,
+        *original(finished[0]),
+        "--config.stages=('quantize',)",
+        f"--config.quantize.method={method}",
+        "--config.quantize.gradient_bits=8",
+        "--config.fine_tune.steps=200",
+        "--config.fine_tune_optimizer.learning_rate=3e-3",
+    )
+    name = "quantize-3" if method == "uniform" else "quantize"
+    assert name in printed
+    for leaf in jax.tree.leaves(results.load(folder, name)["params"]):
+        if leaf.ndim == 3:
+            assert len(np.unique(leaf[0])) <= values
+    before, after = (np.mean(metadata(folder, own)["test"]) for own in ("original", name))
+    assert after > before - 0.1
+
+
+def test_a_pruned_network_comes_from_a_run_and_stays_pruned(finished, tmp_path):
+    folder = tmp_path / "run"
+    small.run(
+        folder,
+        *original(finished[0], "prune-02"),
+        "--config.stages=('quantize',)",
+    )
+    theirs, own = (metadata(f, n) for f, n in ((finished[0], "prune-02"), (folder, "quantize-3")))
+    assert own["kept"] == theirs["kept"]
+    assert metadata(folder, "original")["test"] == theirs["test"]
+
+
+def test_an_ensemble_of_runs_teaches_a_narrower_student(finished, tmp_path):
+    folder = tmp_path / "run"
+    printed = small.run(
+        folder,
+        *original(finished[0], "prune-01"),
+        "--config.stages=('distill', 'quantize')",
+        f"--config.distill.teachers=('before', '{finished[0]}:networks/prune-01')",
+        "--config.distill.model={'name': 'lenet_300_100', 'width': 0.05}",
+        "--config.distill.init=shrink",
+        "--config.distill.during=('quantize',)",
+        "--config.mesh.replicate=2",
+        "--config.mesh.data=2",
+    )
+    name = "distill+quantize-3"
+    assert name in printed
+    assert metadata(folder, name)["model"]["width"] == 0.05
+    assert metadata(folder, name)["sizes"]["fc1/kernel"] == 64 * 15
+    assert metadata(folder, "original")["sizes"]["fc1/kernel"] == 64 * 30
+
+
+def test_bits_of_a_budget_go_where_they_are_needed(finished, tmp_path):
+    folder = tmp_path / "run"
+    small.run(
+        folder,
+        *original(finished[0]),
+        "--config.stages=('quantize',)",
+        "--config.quantize.mixed=true",
+        "--config.quantize.method=uniform",
+        "--config.quantize.layers={'output': 8}",
+        "--config.quantize.bits=(2.5,)",
+    )
+    found = metadata(folder, "quantize-2.5")
+    bits, sizes = found["bits"], found["sizes"]
+    assert bits["output/kernel"] == 8
+    free = ("fc1/kernel", "fc2/kernel")
+    assert sum(bits[p] * sizes[p] for p in free) <= 2.5 * sum(sizes[p] for p in free)
+    assert len({bits[p] for p in free}) == 2
+
+
+REFUSED = {
+    "teacher that is not there": (
+        ["--config.stages=('distill',)", "--config.distill.teachers=('nowhere',)"],
+        "nowhere",
+    ),
+    "levels that empty a layer": (["--config.prune.levels=(40,)"], "set prune.levels of "),
+    "a rate that prunes nothing": (["--config.prune.rate=0"], "or leave out the stage prune"),
+    "groups of other shapes": (
+        ["--config.stages=('share',)", "--config.share.groups=(('fc1', 'fc2'),)"],
+        "share.groups",
+    ),
+    "teacher of a student of factors": (
+        [
+            "--config.stages=('factorize', 'distill')",
+            "--config.factorize.method=svd",
+            "--config.distill.teachers=('nowhere',)",
+        ],
+        "nowhere",
+    ),
+    "a wider student": (
+        [
+            "--config.stages=('distill',)",
+            "--config.distill.init=shrink",
+            "--config.distill.model={'name': 'lenet_300_100', 'width': 0.2}",
+        ],
+        "distill.init='shrink': fc1 has 30 units and cannot shrink to 60",
+    ),
+    "a student of shortcuts": (
+        [
+            "--config.model.name=residual_mlp",
+            "--config.stages=('distill',)",
+            "--config.distill.init=shrink",
+            "--config.distill.model={'name': 'residual_mlp', 'width': 0.05}",
+        ],
+        "no chain",
+    ),
+    "a pattern of no layer": (
+        ["--config.stages=('factorize',)", "--config.factorize.leave=('fc9',)"],
+        "factorize.leave",
+    ),
+    "all layers left": (
+        ["--config.stages=('factorize',)", "--config.factorize.leave=('*',)"],
+        "no layer is left",
+    ),
+    "layers without bits": (["--config.quantize.layers={'conv*': 4}"], "matches none of"),
+    "a budget below rank 1": (
+        ["--config.stages=('factorize',)", "--config.factorize.shares=(0.001,)"],
+        "factorize.shares",
+    ),
+    "nothing prunable": (["--config.prune.prunable=('conv*',)"], "matches none of"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_before_anything_is_trained(case, tmp_path):
+    arguments, message = REFUSED[case]
+    with pytest.raises(UserError) as refused:
+        small.run(tmp_path / "run", *arguments)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+OTHER_DATA = [
+    ("standardize=false", r"data\.standardize=True, not False"),
+    ("split_seed=7", r"data\.split_seed=0, not 7"),  # it has seen validation images
+]
+
+
+@pytest.mark.parametrize(("override", "said"), OTHER_DATA)
+def test_a_teacher_of_other_data_is_refused(override, said, finished, tmp_path):
+    with pytest.raises(UserError, match=rf"^distill\.teachers: .* was trained with {said}"):
+        small.run(
+            tmp_path / "run",
+            "--config.stages=('distill',)",
+            f"--config.distill.teachers=('{finished[0]}:networks/original',)",
+            f"--config.data.{override}",
+        )
+
+
+@pytest.mark.parametrize(("override", "said"), OTHER_DATA)
+def test_a_source_of_other_data_is_refused(override, said, finished, tmp_path):
+    with pytest.raises(UserError, match=rf"^source\.path: .* was trained with {said}"):
+        small.run(
+            tmp_path / "run",
+            *original(finished[0]),
+            "--config.stages=('quantize',)",
+            f"--config.data.{override}",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_variables_of_a_file_are_compressed(finished, tmp_path):
+    theirs = results.load(finished[0], "original")
+    trained.save(tmp_path / "one.npz", jax.tree.map(lambda leaf: leaf[0], theirs))
+    small.run(
+        tmp_path / "run",
+        f"--config.source.path={tmp_path / 'one.npz'}",
+        "--config.prune.rewind=none",
+        "--config.prune.levels=(1,)",
+    )
+    own = metadata(tmp_path / "run", "original")["test"]
+    assert own == [metadata(finished[0], "original")["test"][0]] * 2

@@ -1,0 +1,124 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from groundwork.architectures import MODELS, build, shapes
+from tests.groundwork.architectures import references
+from tests.groundwork.architectures.references import CONV, RESNET, VGG
+from tests.groundwork.architectures.small import (
+    INPUT,
+    NORMED,
+    WIDTHS,
+    by_layer,
+    initial,
+    inputs_for,
+    logits,
+    quickly,
+    section,
+)
+
+TINY = {  # widths at which the numpy forward passes are quick
+    "lenet_300_100": 1.0,
+    "lenet_5": 0.2,
+    "residual_mlp": 1.0,
+    "student_net": 0.2,
+    **dict.fromkeys(CONV, 0.04),
+    **dict.fromkeys(RESNET, 0.2),
+    **dict.fromkeys(VGG, 0.04),
+}
+
+
+def drawn_by_numpy(name, width, shape=None):
+    """Variables of the right shapes, none of them 0 or 1, so that a forgotten one is seen."""
+    rng = np.random.default_rng(1)
+
+    def draw(path, leaf):
+        if path[-1].key == "var":
+            return rng.uniform(0.5, 2, leaf.shape)
+        return rng.normal(size=leaf.shape) / math.prod(leaf.shape[:-1]) ** 0.5
+
+    found = shapes(build(section(name, width), 10), shape or INPUT[name])
+    return jax.tree_util.tree_map_with_path(draw, found)
+
+
+def in_numpy(name, tree, inputs, kind=references.Evaluated):
+    """Logits, and the BatchNorm that took part in them."""
+    norm = kind(tree["params"], tree.get("batch_stats"))
+    return references.FORWARD[name](name, tree["params"], inputs, norm), norm
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_equal_a_numpy_forward_pass(name):
+    tree, inputs = drawn_by_numpy(name, TINY[name]), inputs_for(name)
+    expected, _ = in_numpy(name, tree, inputs)
+    assert expected.std() > 0.1
+    found = logits(name, tree, inputs, TINY[name])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["conv_2", *NORMED])
+def test_images_of_odd_sizes_are_taken_as_in_numpy(name):
+    """28 → 14 → 7 → 3 → 1: what is odd is pooled and strided over in the same places."""
+    tree = drawn_by_numpy(name, TINY[name], (28, 28, 1))
+    inputs = np.random.default_rng(2).normal(size=(2, 28, 28, 1))
+    expected, _ = in_numpy(name, tree, inputs)
+    found = logits(name, tree, inputs, TINY[name])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_logits_are_float32_of_shape_batch_by_classes(name, batch):
+    found = logits(name, initial(name), inputs_for(name, batch))
+    assert (found.shape, found.dtype) == ((batch, 10), jnp.float32)
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_logits_under_jit_and_train_are_those_without(name):
+    inputs = inputs_for(name)
+    plain = logits(name, initial(name), inputs, jit=lambda function: function)
+    if name not in NORMED:
+        found = logits(name, initial(name), inputs, jit=lambda function: function, train=True)
+        np.testing.assert_array_equal(found, plain)
+    jitted = logits(name, initial(name), inputs, jit=jax.jit)
+    np.testing.assert_allclose(jitted, plain, rtol=1e-5, atol=1e-5)
+
+
+# BatchNorm
+
+
+def trained(name, tree, inputs, width):
+    """Logits and new batch statistics of inputs [devices, B, …], in training."""
+
+    def spread(function):
+        return quickly(jax.vmap(function, (None, 0), axis_name="data"))
+
+    return logits(name, tree, inputs, width, spread, train=True, mutable=["batch_stats"])
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_training_normalises_by_the_whole_batch_and_moves_the_statistics_by_a_tenth(name):
+    width = 2 * TINY[name]
+    tree, inputs = drawn_by_numpy(name, width), inputs_for(name, 8)
+    expected, norm = in_numpy(name, tree, inputs, references.Trained)
+    for devices in (1, 2):
+        found, updated = trained(name, tree, inputs.reshape(devices, -1, *INPUT[name]), width)
+        found = found.reshape(expected.shape)
+        np.testing.assert_allclose(found, expected, atol=2e-3 * abs(expected).max())
+        statistics = dict(by_layer(updated["batch_stats"]))
+        assert statistics.keys() == norm.updated.keys()
+        for layer, leaves in statistics.items():
+            for key, rows in leaves.items():
+                for row in rows:  # the same on every device
+                    np.testing.assert_allclose(row, norm.updated[layer][key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_evaluation_leaves_the_statistics_alone(name):
+    _, updated = logits(name, initial(name), inputs_for(name), mutable=["batch_stats"])
+    jax.tree.map(
+        np.testing.assert_array_equal, updated["batch_stats"], initial(name)["batch_stats"]
+    )

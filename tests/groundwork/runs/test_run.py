@@ -1,0 +1,284 @@
+"""Run folders: identity, units, rows that survive any interruption."""
+
+import json
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from groundwork import config as config_lib
+from groundwork.errors import UserError
+from groundwork.runs import checkpoint, identity, metrics, run
+
+CONFIG = {
+    "seed": 1,
+    "levels": 3,
+    "prune": {"rate": 0.2},
+    "data": {"name": "digits", "dir": "/here"},
+    "mesh": {"data": 0},
+    "log": {"tensorboard": False},
+}
+
+
+def _open(folder, **changes):
+    return run.open_run(folder, {**CONFIG, **changes}, extendable=("levels",))
+
+
+def test_a_run_is_opened_again_by_the_same_identity(tmp_path):
+    _open(tmp_path / "a")
+    before = (tmp_path / "a/config.json").read_bytes()
+    _, warnings = _open(
+        tmp_path / "a",
+        levels=9,
+        mesh={"data": 4},
+        data={"name": "digits", "dir": "/there"},
+        log={"tensorboard": False, "more": 1},
+    )
+    assert warnings == []
+    assert (tmp_path / "a/config.json").read_bytes() == before
+    assert len((tmp_path / "a/starts.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 2}, "seed is 1 there, 2 here"),
+        ({"prune": {"rate": 0.3}}, "prune.rate is 0.2 there, 0.3 here"),
+        ({"data": {"name": "mnist", "dir": ""}}, "data.name is digits there, mnist here"),
+        ({"prune": {"rate": 0.2, "new": 1}}, "prune.new is None there, 1 here"),
+    ],
+)
+def test_another_identity_is_refused_with_the_difference(tmp_path, change, said):
+    _open(tmp_path / "a")
+    with pytest.raises(UserError, match=said):
+        _open(tmp_path / "a", **change)
+
+
+def test_a_run_of_another_command_is_refused_in_few_words(tmp_path):
+    _open(tmp_path / "a")
+    other = {"seed": 1, "levels": 3, "log": {"tensorboard": False}, "stages": (), "exits": {}}
+    said = r"another command: its config has no exits, stages\. Give another --workdir$"
+    with pytest.raises(UserError, match=said):
+        run.open_run(tmp_path / "a", other)
+    assert identity.read_about(tmp_path / "a", having="prune")["config"]["seed"] == 1
+    with pytest.raises(
+        UserError,
+        match=r"a run of another command: its config has no 'exits'; give it to that one$",
+    ):
+        identity.read_about(tmp_path / "a", having="exits")
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="holds no run"):
+        _open(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_other_versions_or_another_commit_are_warned_of(tmp_path):
+    _open(tmp_path / "a")
+    path = tmp_path / "a/config.json"
+    began = json.loads(path.read_text())
+    path.write_text(json.dumps({**began, "commit": "abc", "versions": {"jax": "0.1"}}))
+    _, warnings = _open(tmp_path / "a")
+    assert len(warnings) == 2
+    assert "jax" in warnings[0]
+    assert "abc" in warnings[1]
+
+
+def test_units_are_done_when_finished_and_keep_their_newest_steps_until_then(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    unit = opened.unit("levels/01/ticket")
+    tree = {"w": jnp.arange(3.0)}
+    for step in (10, 20, 30):
+        unit.save(step, {"w": tree["w"] + step}, {"step": step, "rows": 0})
+    assert not unit.done
+    assert len(list(unit.folder.iterdir())) == 2
+    restored, metadata = unit.latest(tree, print)
+    assert metadata["step"] == 30
+    np.testing.assert_array_equal(restored["w"], [30, 31, 32])
+    assert opened.units() == []
+    unit.finish(tree, {"x": 1})
+    assert unit.done
+    assert opened.units() == ["levels/01/ticket"]
+    assert [p.name for p in unit.folder.iterdir()] == ["final"]
+
+
+def test_a_damaged_step_falls_back_to_the_one_before_aloud(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    unit = opened.unit("start")
+    for step in (10, 20):
+        unit.save(step, {"w": jnp.full(500, step)}, {"step": step, "rows": 0})
+    files = (p for p in (unit.folder / "step-00000020").rglob("*") if p.parent.name == "d")
+    victim = max(files, key=lambda p: p.stat().st_size)
+    victim.write_bytes(b"\0" + victim.read_bytes()[1:])
+    said = []
+    restored, metadata = unit.latest({"w": jnp.zeros(500, int)}, said.append)
+    assert metadata["step"] == 10
+    assert (np.asarray(restored["w"]) == 10).all()
+    assert "step-00000020 is damaged" in said[0]
+    assert unit.latest({"w": jnp.zeros(500, int)}, said.append)[1]["step"] == 10
+
+
+def test_a_damaged_result_is_set_aside_when_the_run_is_opened(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    unit = opened.unit("start")
+    unit.finish({"w": jnp.ones(4)}, {})
+    manifest = unit.folder / "final" / checkpoint.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"metadata": {}', '"metadata": {"a": 1}'))
+    opened, warnings = _open(tmp_path / "a")
+    assert "manifest.json has changed" in warnings[0]
+    assert "start is done again" in warnings[0]
+    assert opened.units() == []
+
+
+def test_a_unit_that_is_set_aside_is_begun_again(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    unit, other = opened.unit("sweep/a"), opened.unit("sweep/b")
+    assert not unit.set_aside()
+    for own in (unit, other):
+        own.save(10, {"w": jnp.ones(4)}, {"step": 10, "rows": 0})
+    other.finish({"w": jnp.ones(4)}, {})
+    assert unit.set_aside()
+    assert other.set_aside()
+    assert opened.units() == []
+    for own in (unit, other):
+        assert not own.done
+        assert own.latest({"w": jnp.zeros(4)}, print) is None
+    assert [p.name for p in unit.folder.iterdir()] == ["step-00000010.damaged-1"]
+    assert [p.name for p in other.folder.iterdir()] == ["final.damaged-1"]
+
+
+def test_rows_of_work_that_is_repeated_are_dropped_and_no_others(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"unit": u, "n": n} for u, n in (("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 3))]
+    metrics.append(path, rows)
+    with open(path, "a") as file:
+        file.write('{"unit": "b", "n"')  # a crash in the middle of a row
+    assert metrics.read(path) == rows
+    metrics.keep(path, "b", 1)
+    assert metrics.read(path) == rows[:3]
+    metrics.append(path, [{"unit": "c", "n": 1}])
+    assert metrics.read(path) == [*rows[:3], {"unit": "c", "n": 1}]
+    before = path.stat().st_mtime_ns
+    metrics.keep(path, "b", 1)
+    assert path.stat().st_mtime_ns == before  # nothing to drop, nothing written
+
+
+def test_rows_behind_an_unreadable_line_are_dropped_with_it(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics.append(path, [{"unit": "a", "n": 1}])
+    with open(path, "ab") as file:  # what a power cut leaves of a page
+        file.write(b"\0" * 50 + b'\n"half"}\n')
+    assert metrics.read(path) == [{"unit": "a", "n": 1}]
+    metrics.keep(path, "b", 0)
+    assert path.read_bytes() == b'{"unit": "a", "n": 1}\n'
+
+
+def test_a_line_that_was_cut_off_does_not_swallow_the_next(tmp_path):
+    path = tmp_path / "starts.jsonl"
+    path.write_text('{"half')
+    metrics.append(path, [{"n": 1}])
+    assert path.read_text() == '{"half\n{"n": 1}\n'
+
+
+def test_a_kill_while_the_config_was_written_leaves_the_folder_usable(tmp_path):
+    (tmp_path / "config.json.part").write_text('{"con')
+    opened, _ = _open(tmp_path)
+    assert json.loads((opened.folder / "config.json").read_text())["config"]["seed"] == 1
+
+
+def test_other_data_and_devices_are_warned_of(tmp_path):
+    run.open_run(tmp_path, CONFIG, facts={"data": "abc"})
+    _, warnings = run.open_run(tmp_path, CONFIG, facts={"data": "def"})
+    assert warnings == ["this run began with data abc, now def"]
+
+
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path):
+    with (
+        run.locked(tmp_path / "a"),
+        pytest.raises(UserError, match="in use by another process"),
+        run.locked(tmp_path / "a"),
+    ):
+        pass
+    with run.locked(tmp_path / "a"):
+        pass
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"), run.locked(tmp_path / "file"):
+        pass
+
+
+def test_what_a_cut_off_save_left_goes_when_the_unit_is_done(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    unit = opened.unit("start")
+    for name in ("step-00000010", "step-00000020.orbax-checkpoint-tmp", "step-00000030.damaged-1"):
+        (unit.folder / name).mkdir(parents=True)
+    unit.finish({"w": jnp.ones(2)}, {})
+    assert sorted(p.name for p in unit.folder.iterdir()) == ["final", "step-00000030.damaged-1"]
+
+
+def test_mean_and_spread_are_the_samples():
+    mean, spread = metrics.mean_and_spread([0.1, 0.2, 0.6])
+    assert mean == pytest.approx(0.3)
+    assert spread == pytest.approx(np.sqrt((0.04 + 0.01 + 0.09) / 2))
+    assert metrics.mean_and_spread([0.5]) == (0.5, 0.0)
+
+
+def test_tensorboard_gets_the_rows(tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    row = {
+        "unit": "start",
+        "replicate": 1,
+        "split": "train",
+        "loss": 0.5,
+        "accuracy": 0.25,
+        "step": 7,
+    }
+    metrics.tensorboard(tmp_path)([row])
+    (file,) = (tmp_path / "start/replicate-1").iterdir()
+    expected = {"train/loss": (7, 0.5), "train/accuracy": (7, 0.25)}
+    end = time.monotonic() + 20  # its writer is a thread of its own
+    while (found := _scalars(file.read_bytes(), Event)) != expected and time.monotonic() < end:
+        time.sleep(0.05)
+    assert found == expected
+
+
+def _scalars(content, event_type):
+    """Records of a TensorBoard file: length, checksum, data, checksum."""
+    found, place = {}, 0
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 8], "little")
+        event = event_type.FromString(content[place + 12 : place + 12 + size])
+        found |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
+        place += size + 16
+    return found
+
+
+OLD = {  # as the first runs have it in config.json: without the keys that came later
+    "model": {"name": "lenet_300_100", "width": 1.0},
+    "data": {"name": "digits", "source": "digits", "dir": "", "validation_examples": 0}
+    | {"split_seed": 0, "standardize": True},
+    "checkpoint": {"every_seconds": 60.0},
+    "log": {"tensorboard": False},
+}
+
+
+def _as_today(**data):
+    base = config_lib.resolve(config_lib.load("configs/lottery/base.py"))
+    config = {name: base[name] for name in OLD}
+    return {**config, "data": {**config["data"], **data}}
+
+
+def test_a_run_of_before_a_key_was_added_is_the_run_with_its_default(tmp_path):
+    run.open_run(tmp_path / "a", OLD)
+    _, warnings = run.open_run(tmp_path / "a", _as_today(workers=3))  # workers change no result
+    assert warnings == []
+    for key, value in (("stream", True), ("augment", "crop_flip"), ("mean", (0.5,))):
+        with pytest.raises(UserError, match=f"data.{key} is"):
+            run.open_run(tmp_path / "a", _as_today(**{key: value}))
+    today = _as_today()
+    short = {**today, "model": {**today["model"], "dtype": "bfloat16"}}
+    with pytest.raises(UserError, match=r"model\.dtype is float32 there, bfloat16 here"):
+        run.open_run(tmp_path / "a", short)

@@ -1,0 +1,151 @@
+"""The command, end to end, on a tiny network: units, answers, report, errors, continuing."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from groundwork.data import dataset as data_lib
+from groundwork.devices.interruption import Interrupted, Interruption
+from groundwork.errors import UserError
+from msdnet import exits, results
+from msdnet.networks import build
+from tests.conftest import ROOT
+from tests.lottery.small import assert_same_tree
+from tests.msdnet import small
+
+pytestmark = pytest.mark.slow
+
+ALL = ("msdnet", "resnet_exits", "resnets")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("msdnet") / "run"
+    printed = small.run(folder, networks=ALL)
+    return folder, printed
+
+
+def test_every_network_is_a_unit_with_a_table_and_figures(finished):
+    folder, printed = finished
+    for network in ("MSDNet", "ResNet with classifiers", "ResNets in turn"):
+        assert f"run: {network}" in printed
+    page = (folder / "report.html").read_text()
+    assert page.count("<img") == 2 + 2 * 3 + len(list((folder / "figures").glob("*easy*")))
+    for name in ALL:
+        assert (folder / f"checkpoints/networks/{name}/final").is_dir()
+
+
+def test_the_areas_are_between_the_least_and_the_best_accuracy(finished):
+    folder, printed = finished
+    assert "area under the curve" in printed
+    network = results.read(folder).networks["msdnet"]
+    for curve, accuracy in zip(network.anytime(), network.accuracy, strict=True):
+        assert accuracy.min() <= exits.area(curve) <= accuracy.max()
+
+
+def test_answers_are_the_networks_own(finished):
+    folder, _ = finished
+    run = results.read(folder)
+    network = run.networks["msdnet"]
+    variables, temperatures = results.load(folder)
+    assert temperatures.shape == (2, 3)
+    model = build("msdnet", run.config["msdnet"], 10)
+    dataset = data_lib.load(run.config)
+    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.images))
+    for replicate in range(2):
+        own = jax.tree.map(lambda leaf, r=replicate: leaf[r], variables)
+        logits = np.stack(jax.jit(model.apply)(own, inputs), 1)
+        test = network.answers["test"]
+        confidences = np.asarray(exits.confidence(jax.numpy.asarray(logits)))
+        np.testing.assert_allclose(test["confidences"][replicate], confidences, atol=1e-5)
+        assert (test["predictions"][replicate] == logits.argmax(-1)).mean() > 0.999
+    np.testing.assert_array_equal(test["labels"], dataset.test.labels)
+    assert network.accuracy.shape == (2, 3)
+
+
+def test_rows_say_the_last_exits_accuracy(finished):
+    folder, _ = finished
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    ends = [r for r in rows if r.get("at") == "end" and r["network"] == "msdnet"]
+    expected = results.read(folder).networks["msdnet"].accuracy[:, -1]
+    np.testing.assert_allclose([r["accuracy"] for r in ends], expected, atol=2e-3)
+
+
+def test_the_readmes_lines_for_a_users_own_code_run(finished):
+    folder, _ = finished
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    (code,) = (block for block in blocks if "msdnet" in block)
+    assert '"runs/msdnet_digits"' in code
+    assert "budget=2e6" in code
+    run = results.read(folder)
+    budget = np.mean(run.networks["msdnet"].macs[:2])
+    code = code.replace('"runs/msdnet_digits"', repr(str(folder))).replace("2e6", str(budget))
+    dataset = data_lib.load(run.config)
+    inputs = np.asarray(data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.images)))
+    names = {"inputs": inputs}
+    exec(code, names)
+    routed = exits.route(run.networks["msdnet"].answers["test"]["confidences"][0], names["chosen"])
+    assert (names["found"].exits == routed).mean() > 0.99
+
+
+def test_the_same_command_shows_a_finished_run_and_more_networks_extend_it(finished, tmp_path):
+    folder, printed = finished
+    before = (folder / "metrics.jsonl").read_bytes()
+    assert small.run(folder, networks=ALL) == printed
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
+    looks = iter(range(1000))
+    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 1)
+    with pytest.raises(Interrupted, match=r"saved at networks/msdnet, step \d+"):
+        small.run(tmp_path / "run", "--config.checkpoint.poll_steps=20")
+    monkeypatch.undo()
+    small.run(tmp_path / "run", "--config.checkpoint.poll_steps=20")
+    ours, theirs = (results.load(path) for path in (tmp_path / "run", finished[0]))
+    assert_same_tree(ours, theirs)
+
+
+def test_temperatures_are_fitted_where_that_is_asked_for(tmp_path):
+    small.run(tmp_path, "--config.exits.calibrate=true", "--config.train.steps=20")
+    _, temperatures = results.load(tmp_path)
+    assert (temperatures != 1).all()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("--config.exits.weights=(1.0, 2.0)", "has 2 entries, the network has 3 exits"),
+        ("--config.exits.weights=(0.0, 0.0, 0.0)", "not all 0"),
+        ("--config.data.validation_examples=20", "data.validation_examples=20 is too small"),
+        ("--config.networks=('msdnt',)", "did you mean 'msdnet'"),
+        ("--config.networks=()", "must name at least one network"),
+        ("--config.networks=3", "must be names"),
+        ("--config.exits.confidence=sofmax", "did you mean 'softmax'"),
+        ("--config.exits.distillation=-1.0", "must be at least 0"),
+        ("--config.msdnet.step_mode=evn", "did you mean 'even'"),
+        ("--config.msdnet.growth_factors=(1, 3)", "must be even"),
+        ("--config.msdnet.dtype=float33", "did you mean 'float32'"),
+        ("--config.data.pad=-1", "data.pad=-1 must be at least 0"),
+    ],
+)
+def test_bad_configs_are_one_clear_line(override, said, tmp_path):
+    with pytest.raises(UserError, match=said) as caught:
+        small.run(tmp_path / "run", "--config.msdnet.growth=3", override)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    data_lib = ("--config.data.name=mnist1d", "--config.data.source=mnist1d")
+    with pytest.raises(UserError, match=r"images of \[height, width, channels\] are needed"):
+        small.run(tmp_path / "run", *data_lib)
+
+
+def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no finished networks/msdnet"):
+        results.load(tmp_path)
+    with pytest.raises(UserError, match="holds no readable run"):
+        results.read(tmp_path)

@@ -1,0 +1,55 @@
+"""Pytrees of arrays: names for their kinds, paths of their leaves, replicates as a leading axis."""
+
+# R replicates
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+Params = Any
+"""A pytree of a network's parameters: nested dicts, or whatever the user's own network has."""
+
+Variables = Mapping[str, Any]
+"""Collection → pytree: `params`, and where there are any `batch_stats` and others."""
+
+Shapes = Any
+"""A pytree whose leaves have a `shape` and a `dtype`: arrays, or what stands for them."""
+
+
+def path(keys: tuple[Any, ...]) -> str:
+    """Returns JAX's key path as text: `fc1/kernel`."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """Returns path → leaf, in the tree's order."""
+    return {path(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def map_with_path(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Returns the tree of `function(path, leaf, *leaves of the rest)`."""
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, *leaves: function(path(keys), *leaves), tree, *rest
+    )
+
+
+def count(tree: Shapes) -> int:
+    """Returns the number of entries of all leaves."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def replicates(tree: Any) -> int:
+    """Returns R, the length of the leading axis that all leaves share."""
+    return len(jax.tree.leaves(tree)[0])
+
+
+def replicate(tree: Any, index: int) -> Any:
+    """Returns one replicate of a tree whose leaves are [R, …]."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Returns the trees of R replicates as one, on the host: leaves [R, …]."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)

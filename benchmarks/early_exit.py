@@ -75,7 +75,7 @@ def main() -> None:
     model = networks.build("msdnet", run.config["msdnet"], dataset.classes)
     variables, _ = results.load(flags.run)
     variables = jax.device_put(jax.tree.map(lambda leaf: leaf[0], variables))
-    inputs = np.asarray(data_lib.normalize(dataset, jnp.asarray(dataset.test.images)))
+    inputs = np.asarray(data_lib.normalize(dataset, jnp.asarray(dataset.test.inputs)))
     whole = "all exits"
     contestants: dict[str, Callable] = {whole: all_exits(model, variables, inputs)}
     validation = network.answers["validation"]["confidences"][0]

@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks import setting
 from groundwork.data import loader
 from groundwork.data.dataset import DataSpec
-from groundwork.data.file_dataset import Source, Streams
+from groundwork.data.file_dataset import Source, FileDataset
 
 BATCH, WARM = 64, 4  # images; batches
 
@@ -37,7 +37,7 @@ def jpegs(count: int) -> list[dict]:
     return records
 
 
-def rate(streams: Streams, workers: int, seconds: float) -> float:
+def rate(streams: FileDataset, workers: int, seconds: float) -> float:
     """Images a second, one replicate."""
     spec = DataSpec(
         "synthetic", "tfds", stream=True, image_size=224, augment="resized_crop", workers=workers
@@ -63,7 +63,7 @@ def main() -> None:
     print(f"{len(records)} JPEGs of 400 × 500, {size / 1000:.0f} kB in the mean")
     source = Source("synthetic", "train", records, np.arange(100), 100, 3)
     zeros, ones = np.zeros((1, 1, 1, 3)), np.ones((1, 1, 1, 3))
-    streams = Streams("synthetic", source, source, source, (224, 224, 3), 100, zeros, ones, "")
+    streams = FileDataset("synthetic", source, source, source, (224, 224, 3), 100, zeros, ones, "")
     for workers in (0, 2):
         print(f"data.workers={workers}: {rate(streams, workers, seconds):.0f} images a second")
 

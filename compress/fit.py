@@ -16,8 +16,7 @@ from compress.form import Form
 from compress.made import Experiment, Made
 from compress.spec import CompressSpec, Node
 from compress.stages.teachers import Ensemble, ensemble
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.sections import TrainSpec
 from groundwork.train import networks as training
@@ -35,7 +34,7 @@ class Compiled(NamedTuple):
     start: Callable[..., TrainState]  # step, key, variables, mask → state before the first step
 
 
-def compiler(spec: CompressSpec, dataset: Dataset | Streams, mesh: Mesh) -> Callable[..., Compiled]:
+def compiler(spec: CompressSpec, dataset: AnyDataset, mesh: Mesh) -> Callable[..., Compiled]:
     """What compiles networks: those of a kind once, however many levels or replicates are trained.
 
     Of the function that it gives, `form` and `kind` say which networks are of a kind.

@@ -14,8 +14,7 @@ from compress import form as form_lib
 from compress import share
 from compress.form import Form
 from compress.spec import CompressSpec
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset, Dataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.interruption import Interruption
 from groundwork.errors import UserError
@@ -33,7 +32,7 @@ class Experiment(NamedTuple):
 
     spec: CompressSpec
     model: nn.Module
-    dataset: Dataset | Streams
+    dataset: AnyDataset
     mesh: Mesh
     run: Run
     reporter: Reporter
@@ -154,12 +153,12 @@ def mapped(experiment: Experiment, function: Callable[..., Any], *trees: Any) ->
     return mesh_lib.fetch(compiled(*put(experiment, trees)))
 
 
-def examples(dataset: Dataset | Streams, count: int) -> jax.Array:
+def examples(dataset: AnyDataset, count: int) -> jax.Array:
     """The first training images as network inputs."""
     return lowrank_setup.training_inputs(dataset, count)
 
 
-def labels(dataset: Dataset | Streams, count: int) -> jax.Array:
+def labels(dataset: AnyDataset, count: int) -> jax.Array:
     """Their labels, int32."""
     assert isinstance(dataset, Dataset)  # `check` has seen to it
     return jnp.asarray(dataset.train.labels[:count], jnp.int32)

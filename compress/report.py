@@ -7,11 +7,11 @@ from pathlib import Path
 
 from compress import plots, results, tables
 from compress.results import Network, Results
+from groundwork import atomic
 from groundwork import config as config_lib
 from groundwork.entry import run_main
 from groundwork.report import figures
 from groundwork.report.tables import averages, console, draw_again, text_table
-from groundwork.runs.checkpoint import write_atomically
 
 MOST_LEAVES = 12  # shown one by one, unless there are more: then the chosen networks alone
 NOTE = (
@@ -72,7 +72,7 @@ def _write_page(run: Results) -> Path:
     sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
     sections.append(("Made with", figures.listing(config_lib.flatten(run.about))))
     page = run.folder / "report.html"
-    write_atomically(page, figures.page(run.name, sections))
+    atomic.write(page, figures.page(run.name, sections))
     return page
 
 

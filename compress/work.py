@@ -22,8 +22,7 @@ from compress.stages import all_stages as stages
 from compress.stages import refused
 from groundwork import architectures, keys
 from groundwork.architectures.cpu.convolution import computed_by
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
 from groundwork.devices.interruption import Interruption
@@ -39,7 +38,7 @@ FILES = "files"  # folder of a run: NETWORK/REPLICATE.cna
 LOADS = 5  # times that a file is loaded, to see how long it takes
 
 
-def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> Prepared:
+def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
     """Devices and the network, checked.
 
     Raises:

@@ -9,8 +9,7 @@ from jax.sharding import Mesh
 
 from groundwork import config as config_lib
 from groundwork.data import dataset as data_lib
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
 from groundwork.devices import interruption, mesh, processes
 from groundwork.devices.interruption import Interruption
 from groundwork.runs import identity, run
@@ -34,7 +33,7 @@ class Study(NamedTuple):
     extendable: tuple[str, ...]  # keys of the config: more of these continues a finished run
     check: Callable[[Mapping[str, Any]], Any]  # resolved config → spec
     units: Callable[[Any], list[str]]  # spec → names of all units
-    prepare: Callable[[Any, Mapping[str, Any], Dataset | Streams], Prepared]
+    prepare: Callable[[Any, Mapping[str, Any], AnyDataset], Prepared]
     show: Callable[[Sequence[Path]], Any]  # run folders → tables, figures, page
     mend: Callable[[Run], list[str]] = lambda run: []  # sets units of lost files aside; warnings
 

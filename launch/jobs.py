@@ -15,7 +15,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.local.local import LocalExecutor, LocalJob
 
-from groundwork.runs.checkpoint import write_atomically
+from groundwork import atomic
 from launch import slurm
 from launch.child import SAVED, ChildFailedError
 
@@ -74,7 +74,7 @@ def run_slurm(
         jobs = slurm.submit(made, [children[point] for point in fresh])
         waiting.update(zip(fresh, jobs, strict=True))
         ids = {point: job.job_id for point, job in waiting.items()}
-        write_atomically(logs / QUEUED, json.dumps(ids, indent=1))
+        atomic.write(logs / QUEUED, json.dumps(ids, indent=1))
     for point, job in waiting.items():
         say(f"{'queued' if point in fresh else 'was queued'} {point}: job {job.job_id}")
     outcomes: dict[str, Outcome] = {}

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from groundwork import atomic
 from groundwork import config as config_lib
 from groundwork.entry import run_main
 from groundwork.errors import UserError
 from groundwork.report import figures
 from groundwork.report.tables import averages, console, draw_again, plus_minus, text_table
-from groundwork.runs.checkpoint import write_atomically
 from groundwork.runs.metrics import mean_and_spread
 from lottery import plots, results
 from lottery.results import Point, Results
@@ -94,7 +94,7 @@ def _write_page(run: Results) -> Path:
     sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
     sections.append(("Software", figures.listing(config_lib.flatten(run.about))))
     path = run.folder / "report.html"
-    write_atomically(path, figures.page(f"Lottery tickets: {run.name}", sections))
+    atomic.write(path, figures.page(f"Lottery tickets: {run.name}", sections))
     return path
 
 
@@ -107,7 +107,7 @@ def _write_comparison(runs: Sequence[Results]) -> Path:
     sections.append(("Last levels", figures.table(["run", *header], named)))
     sections += [(run.name, figures.table(*_table(run))) for run in runs]
     path = folder / "report.html"
-    write_atomically(path, figures.page("Lottery tickets: a comparison", sections))
+    atomic.write(path, figures.page("Lottery tickets: a comparison", sections))
     return path
 
 

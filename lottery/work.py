@@ -8,8 +8,7 @@ from jax.sharding import Mesh
 
 from groundwork import architectures, keys
 from groundwork.architectures.cpu.convolution import computed_by
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.interruption import Interruption
 from groundwork.errors import UserError
@@ -24,7 +23,7 @@ from pruning import masks, schedule
 Config = Mapping[str, Any]
 
 
-def make_plan(spec: LotterySpec, config: Config, dataset: Dataset | Streams) -> schedule.Plan:
+def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> schedule.Plan:
     """Counts of every level, from the network's shapes alone.
 
     Raises:
@@ -40,7 +39,7 @@ def make_plan(spec: LotterySpec, config: Config, dataset: Dataset | Streams) -> 
     return schedule.plan(prunable, rules.rate, rules.scope, spec.levels, rules.schedule)
 
 
-def prepare(spec: LotterySpec, config: Config, dataset: Dataset | Streams) -> Prepared:
+def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
     """Plan, devices, and the levels that are to be gone through.
 
     Raises:
@@ -60,7 +59,7 @@ def prepare(spec: LotterySpec, config: Config, dataset: Dataset | Streams) -> Pr
 def make_experiment(
     spec: LotterySpec,
     config: Config,
-    dataset: Dataset | Streams,
+    dataset: AnyDataset,
     plan: schedule.Plan,
     mesh: Mesh,
     run: Run,
@@ -90,7 +89,7 @@ def make_experiment(
 
 
 def _make_network(
-    spec: LotterySpec, dataset: Dataset | Streams, mesh: Mesh, model: Mapping[str, Any]
+    spec: LotterySpec, dataset: AnyDataset, mesh: Mesh, model: Mapping[str, Any]
 ) -> tickets.Network:
     optimizer = optim.make(spec.optimizer, spec.train.steps)
     compiled = programs.make(

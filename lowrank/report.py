@@ -5,11 +5,11 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundwork import atomic
 from groundwork import config as config_lib
 from groundwork.entry import run_main
 from groundwork.report import figures
 from groundwork.report.tables import Rows, averages, console, draw_again, plus_minus, text_table
-from groundwork.runs.checkpoint import write_atomically
 from lowrank import plots, prediction_figure, results
 from lowrank.choose.candidates import DENSE
 from lowrank.factorization.layers import STALLED
@@ -64,7 +64,7 @@ def _write_page(run: Results) -> Path:
     sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
     sections.append(("Made with", figures.listing(config_lib.flatten(run.about))))
     page = run.folder / "report.html"
-    write_atomically(page, figures.page(run.name, sections))
+    atomic.write(page, figures.page(run.name, sections))
     return page
 
 

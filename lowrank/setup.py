@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from groundwork.data import dataset as data_lib
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
+from groundwork.data.file_dataset import FileDataset
 from groundwork.devices.interruption import Interruption
 from groundwork.errors import UserError, unknown
 from groundwork.runs.progress import Reporter
@@ -27,7 +27,7 @@ class Experiment(NamedTuple):
 
     spec: LowRankSpec
     model: nn.Module
-    dataset: Dataset | Streams
+    dataset: AnyDataset
     mesh: Mesh
     run: Run
     reporter: Reporter
@@ -75,12 +75,12 @@ def check_seen(model: nn.Module, variables: Any, paths: tuple[str, ...], shape: 
         raise UserError(f"svd_outputs: {error}, or name it in decompose.leave") from error
 
 
-def training_inputs(dataset: Dataset | Streams, count: int) -> jax.Array:
+def training_inputs(dataset: AnyDataset, count: int) -> jax.Array:
     """The first training images as network inputs [B, …], at most `count`.
 
     Raises:
       UserError: they are streamed, and not in memory.
     """
-    if isinstance(dataset, Streams):
+    if isinstance(dataset, FileDataset):
         raise UserError("images in memory are needed: set data.stream=false")
-    return data_lib.normalize(dataset, jnp.asarray(dataset.train.images[:count]))
+    return data_lib.normalize(dataset, jnp.asarray(dataset.train.inputs[:count]))

@@ -12,8 +12,8 @@ import numpy as np
 
 from groundwork import architectures, keys
 from groundwork.architectures.cpu.convolution import computed_by
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
+from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
 from groundwork.devices.interruption import Interruption
@@ -40,7 +40,7 @@ from lowrank.spec import (
 )
 
 
-def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> Prepared:
+def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
     """Devices and the network, checked.
 
     Raises:
@@ -55,7 +55,7 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: Dataset | Str
         for point in spec.decompose.points:
             plans.check_budget(found, point.method, point.share, spec.decompose.measure)
     looks = "svd_outputs" in spec.decompose.methods
-    if isinstance(dataset, Streams) and (spec.predict or looks):
+    if isinstance(dataset, FileDataset) and (spec.predict or looks):
         raise UserError(
             "svd_outputs and predict look at images in memory: set data.stream=false, or leave "
             "them out (decompose.methods, predict)"

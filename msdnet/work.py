@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from groundwork import keys
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.data import dataset as data_lib
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
+from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.interruption import Interruption
 from groundwork.errors import UserError
@@ -38,14 +38,14 @@ class Experiment(NamedTuple):
     """What all networks of a run share."""
 
     spec: MSDNetSpec
-    dataset: Dataset | Streams
+    dataset: AnyDataset
     mesh: Mesh
     run: Run
     reporter: Reporter
     interruption: Interruption
 
 
-def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> Prepared:
+def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
     """Devices, and the networks that are to be trained, all of them checked.
 
     Raises:
@@ -70,7 +70,7 @@ def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: Dataset | Stre
     return Prepared(mesh, computed_by(first, dataset.shape), work)
 
 
-def build(spec: MSDNetSpec, name: str, dataset: Dataset | Streams) -> nn.Module:
+def build(spec: MSDNetSpec, name: str, dataset: AnyDataset) -> nn.Module:
     """A network of the config for the data's classes."""
     return networks.build(name, spec.sections[name], dataset.classes)
 
@@ -139,14 +139,14 @@ def answer(
 
 
 def easy_and_hard(
-    dataset: Dataset | Streams, answers: Mapping[str, Any], macs: Sequence[float]
+    dataset: AnyDataset, answers: Mapping[str, Any], macs: Sequence[float]
 ) -> dict[str, np.ndarray]:
     """Test images that replicate 0 has right at the first exit, and some that reach its last.
 
     At thresholds that spend half of the last exit's multiply-adds (the first exit's, where those
     are more), at most `SHOWN` of each kind. Nothing of a stream, whose images are not at hand.
     """
-    if isinstance(dataset, Streams):
+    if isinstance(dataset, FileDataset):
         return {}
     test = answers["test"]
     limits = exits.thresholds(
@@ -155,7 +155,7 @@ def easy_and_hard(
     routed = exits.route(test["confidences"][0], limits)
     right = test["predictions"][0, :, 0] == test["labels"]
     chosen = {"easy": (routed == 0) & right, "hard": routed == len(macs) - 1}
-    images = dataset.test.images
+    images = dataset.test.inputs
     return {kind: images[which][:SHOWN] for kind, which in chosen.items() if which.any()}
 
 
@@ -200,11 +200,11 @@ def _confidences(logits: np.ndarray, kind: str) -> np.ndarray:
     return np.asarray(exits.confidence(jnp.asarray(logits), kind))
 
 
-def _some_images(dataset: Dataset | Streams) -> np.ndarray:
+def _some_images(dataset: AnyDataset) -> np.ndarray:
     """Stored images to time the blocks with; of a stream, black ones."""
-    if isinstance(dataset, Streams):
+    if isinstance(dataset, FileDataset):
         return np.zeros((TIMED, *dataset.shape), np.uint8)
-    return dataset.validation.images[:TIMED]
+    return dataset.validation.inputs[:TIMED]
 
 
 def _check_exits(spec: MSDNetSpec, name: str, number: int, validation: int) -> None:

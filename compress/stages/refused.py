@@ -13,8 +13,8 @@ from compress.spec import CompressSpec
 from compress.stages import latent, teachers
 from compress.stages.stage_specs import in_own_words
 from groundwork import architectures
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
+from groundwork.data.file_dataset import FileDataset
 from groundwork.errors import UserError
 from groundwork.runs import trained
 from lowrank import setup as lowrank_setup
@@ -22,7 +22,7 @@ from lowrank.choose import plans
 from pruning import schedule
 
 
-def check(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> None:
+def check(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> None:
     """Refuse what can be known to fail from shapes alone.
 
     Raises:
@@ -51,12 +51,12 @@ def check(spec: CompressSpec, config: Mapping[str, Any], dataset: Dataset | Stre
                 raise UserError(_own_keys(str(error))) from error
         elif stage == "quantize":
             latent.said(spec.quantize, list(latent.kernels(shapes["params"])))
-    if isinstance(dataset, Streams) and _looks(spec):
+    if isinstance(dataset, FileDataset) and _looks(spec):
         raise UserError("activation_bits, mixed and svd_outputs look at images: data.stream=false")
 
 
 def begin(
-    spec: CompressSpec, config: Mapping[str, Any], model: nn.Module, dataset: Dataset | Streams
+    spec: CompressSpec, config: Mapping[str, Any], model: nn.Module, dataset: AnyDataset
 ) -> None:
     """Refuse what a new run lacks.
 
@@ -91,7 +91,7 @@ def tied_shapes(shapes: Any, spec: CompressSpec) -> Any:
     return {**shapes, "params": params}
 
 
-def _check_factors(spec: CompressSpec, form: Form, params: Any, dataset: Dataset | Streams) -> None:
+def _check_factors(spec: CompressSpec, form: Form, params: Any, dataset: AnyDataset) -> None:
     own, full = spec.factorize, architectures.shapes(form.model, dataset.shape)
     lowrank = made_lib.low_rank_spec(spec, form, params, dataset.shape)
     with in_own_words():
@@ -102,9 +102,7 @@ def _check_factors(spec: CompressSpec, form: Form, params: Any, dataset: Dataset
         raise UserError("factorize.leave: no layer is left to factorise")
 
 
-def _student(
-    spec: CompressSpec, form: Form, shapes: Any, dataset: Dataset | Streams
-) -> tuple[Form, Any]:
+def _student(spec: CompressSpec, form: Form, shapes: Any, dataset: AnyDataset) -> tuple[Form, Any]:
     """What `distill` makes of a form, and its shapes."""
     model = form.model
     if spec.distill.model:

@@ -16,8 +16,7 @@ from compress.distill import Teacher
 from compress.form import Form
 from compress.stages.stage_specs import BEFORE, DistillSpec
 from groundwork import architectures
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
 from groundwork.runs import identity, trained
 from groundwork.train.replicates import Form as Mapped
 from groundwork.train.replicates import default_form
@@ -33,9 +32,7 @@ class Ensemble(NamedTuple):
     before: Form | None  # of the network before, if it is one of them
 
 
-def ensemble(
-    spec: DistillSpec, dataset: Dataset | Streams, before: Form, variables: Any
-) -> Ensemble:
+def ensemble(spec: DistillSpec, dataset: AnyDataset, before: Form, variables: Any) -> Ensemble:
     """The teachers that the config names.
 
     Args:
@@ -59,7 +56,7 @@ def ensemble(
     return Ensemble(_together(parts), carried, form, before if carried else None)
 
 
-def check(spec: DistillSpec, config: Mapping[str, Any], dataset: Dataset | Streams) -> None:
+def check(spec: DistillSpec, config: Mapping[str, Any], dataset: AnyDataset) -> None:
     """Refuse teachers that there are not, or that were trained on other classes or other data.
 
     Raises:
@@ -73,7 +70,7 @@ def check(spec: DistillSpec, config: Mapping[str, Any], dataset: Dataset | Strea
         _load(spec, name, dataset)
 
 
-def _load(spec: DistillSpec, name: str, dataset: Dataset | Streams) -> tuple[Model, Any]:
+def _load(spec: DistillSpec, name: str, dataset: AnyDataset) -> tuple[Model, Any]:
     """A run's network and its variables [K, …]."""
     folder, unit = _place(spec, name)
     config = identity.read_about(folder)["config"]

@@ -1,12 +1,12 @@
-"""Data sets that fit on the device: `load` gives one, whole, as arrays (or opens a stream).
+"""Data sets that fit on the device, whole, as arrays. Read `load` first.
 
-Read `load` first. `sources.py` reads each kind of file; here the examples are checked, split
-and described. The order of training examples is a function of (seed, step): `epoch_order`.
+`readers.py` reads each kind of source; here the examples are checked, split and described. `load`
+also opens a `FileDataset`, whose examples stay in their files. The order of training examples is a
+function of (seed, step): see `epoch_order`.
 """
 
 # N examples, B batch, H W C image height, width, channels
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,17 +18,16 @@ from jax import lax
 
 from groundwork import config as config_lib
 from groundwork import keys
-from groundwork.data import augment, readers
-from groundwork.data.file_dataset import Streams, open_streams
-from groundwork.errors import UserError, unknown
-
-STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # of DataSpec
+from groundwork.data import readers
+from groundwork.data.file_dataset import FileDataset, open_files
+from groundwork.data.spec import DataSpec
+from groundwork.errors import UserError
 
 
 class Split(NamedTuple):
-    """Examples of one split. Images are stored as they came (uint8 where they are images)."""
+    """The examples of one split. Inputs are stored as they came: images as uint8."""
 
-    images: np.ndarray  # [N, H, W, C] uint8, or [N, features] float32
+    inputs: np.ndarray  # [N, H, W, C] uint8, or [N, features] float32
     labels: np.ndarray  # [N] int32 in [0, classes)
 
 
@@ -40,134 +39,60 @@ class Dataset(NamedTuple):
     validation: Split
     test: Split
     classes: int
-    mean: np.ndarray  # [1, …, C], subtracted after scaling to [0, 1]
-    std: np.ndarray  # [1, …, C], what it is then divided by
+    mean: np.ndarray  # [1, …, C], subtracted from the inputs once they are scaled to [0, 1]
+    std: np.ndarray  # [1, …, C], by which the inputs are then divided
 
     @property
     def examples(self) -> dict[str, int]:
-        """How many there are, by split."""
+        """The number of examples of each split."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: len(split.labels) for name, split in splits.items()}
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
-        return self.train.images.shape[1:]
+        """The shape of one example's inputs."""
+        return self.train.inputs.shape[1:]
 
 
-@dataclasses.dataclass(frozen=True)
-class DataSpec:
-    """The config's `data` section.
-
-    Attributes:
-      name: the data set.
-      source: `digits`, `mnist1d`, `idx` or `tfds`.
-      dir: folder of the files, for idx and tfds.
-      validation_examples: held out of train, by a permutation drawn from `split_seed`.
-      split_seed: at least 0.
-      standardize: subtract the training images' mean, divide by their deviation.
-      pad: black pixels around every image, on each side; not for streams.
-      stream: read a tfds set as it is needed (`streams.open_streams`), not whole (`load`).
-
-    The rest is for streams alone:
-      test_split: the split that is the test set; for ImageNet `validation`, as in its papers.
-      image_size: height and width that images are brought to; 0 = as they are stored.
-      augment: `none`, `crop_flip` or `resized_crop`: see `augment.training`.
-      workers: processes that read ahead; 0 = threads of this one.
-      mean, std: in [0, 1], one a channel; empty = computed from `streams.MOMENT_EXAMPLES` images.
-    """
-
-    name: str
-    source: str
-    dir: str = ""
-    validation_examples: int = 0
-    split_seed: int = 0
-    standardize: bool = True
-    pad: int = 0
-    stream: bool = False
-    test_split: str = "test"
-    image_size: int = 0
-    augment: str = "none"
-    workers: int = 0
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.source not in readers.SOURCES:
-            raise unknown("data source", self.source, readers.SOURCES)
-        for key in ("split_seed", "pad"):
-            if getattr(self, key) < 0:
-                raise UserError(f"data.{key}={getattr(self, key)} must be at least 0")
-        if self.augment not in augment.AUGMENTS:
-            raise unknown("data.augment", self.augment, augment.AUGMENTS)
-        if self.stream:
-            self._check_stream()
-        else:
-            self._check_no_stream()
-
-    def _check_stream(self) -> None:
-        if self.pad:
-            raise UserError("data.pad is for data in memory; a stream has data.image_size")
-        if self.source != "tfds":
-            raise UserError(f"data.stream=True needs data.source=tfds, not {self.source}")
-        for key in ("image_size", "workers"):
-            if getattr(self, key) < 0:
-                raise UserError(f"data.{key}={getattr(self, key)} must be at least 0")
-        if self.augment == "resized_crop" and not self.image_size:
-            raise UserError("data.augment=resized_crop needs data.image_size, such as 224")
-        if len(self.mean) != len(self.std):
-            raise UserError(f"data.mean={self.mean} and data.std={self.std} must be equally long")
-        if self.mean and not self.standardize:
-            raise UserError("data.mean and data.std have no use with data.standardize=False")
-        if not all(0 <= m <= 1 and 0 < s <= 1 for m, s in zip(self.mean, self.std, strict=True)):
-            raise UserError(
-                f"data.mean={self.mean} and data.std={self.std} must be in [0, 1] (std not 0), as "
-                "of images scaled to [0, 1]: divide numbers in [0, 255] by 255"
-            )
-
-    def _check_no_stream(self) -> None:
-        for key in STREAM_KEYS:
-            value = getattr(self, key)
-            if value != getattr(DataSpec, key) and value != []:  # JSON's form of ()
-                raise UserError(f"data.{key}={value!r} needs data.stream=True")
+AnyDataset = Dataset | FileDataset
 
 
-def load(config: Mapping[str, Any]) -> Dataset | Streams:
-    """Read, check and split the data set that a config names, or open it as a stream.
+def load(config: Mapping[str, Any]) -> AnyDataset:
+    """Read, check and split the data set that a config names, or open its files.
 
     Args:
       config: an experiment's config or its `data` section: the keys of `DataSpec`.
 
     Raises:
       UserError: an unknown key, name or source; missing, truncated or foreign files; labels out
-        of range; more validation examples than there are; what `open_streams` refuses.
+        of range; more validation examples than there are; what `open_files` refuses.
     """
     spec = config_lib.build(DataSpec, config.get("data", config), "data")
     if spec.stream:
-        return open_streams(spec)
+        return open_files(spec)
     name, held = spec.name, spec.validation_examples
     train, test, classes = readers.SOURCES[spec.source](name, spec.dir)
     train, test = (Split(*_checked(name, *split, classes)) for split in (train, test))
     if spec.pad:
-        train, test = (Split(_padded(images, spec), labels) for images, labels in (train, test))
-    if train.images.shape[1:] != test.images.shape[1:]:
+        train, test = (Split(_padded(inputs, spec), labels) for inputs, labels in (train, test))
+    if train.inputs.shape[1:] != test.inputs.shape[1:]:
         raise UserError(
-            f"{name} has training examples of shape {train.images.shape[1:]} but test examples of "
-            f"shape {test.images.shape[1:]}"
+            f"{name} has training examples of shape {train.inputs.shape[1:]} but test examples of "
+            f"shape {test.inputs.shape[1:]}"
         )
     kept, held_out = readers.hold_out(name, len(train.labels), held, spec.split_seed)
-    validation = Split(train.images[held_out], train.labels[held_out])
-    train = Split(train.images[kept], train.labels[kept])
-    moments = _moments(train.images) if spec.standardize else _no_moments(train.images)
+    validation = Split(train.inputs[held_out], train.labels[held_out])
+    train = Split(train.inputs[kept], train.labels[kept])
+    moments = _moments(train.inputs) if spec.standardize else _no_moments(train.inputs)
     return Dataset(name, train, validation, test, classes, *moments)
 
 
-def digest(dataset: Dataset | Streams) -> str:
-    """SHA-256 of all examples and labels, to tell whether a run goes on with the same data.
+def digest(dataset: AnyDataset) -> str:
+    """Returns a SHA-256 that tells whether a run continues with the same data.
 
-    Of a stream: of the names and sizes of its files.
+    It covers all inputs and labels; of a `FileDataset`, the names and sizes of its files.
     """
-    if isinstance(dataset, Streams):
+    if isinstance(dataset, FileDataset):
         return dataset.digest
     total = hashlib.sha256()
     for split in (dataset.train, dataset.validation, dataset.test):
@@ -176,14 +101,14 @@ def digest(dataset: Dataset | Streams) -> str:
     return total.hexdigest()
 
 
-def normalize(dataset: Dataset | Streams, images: jax.Array) -> jax.Array:
-    """Stored images → float32 network inputs, same shape: scaled to [0, 1], standardised."""
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    return (images.astype(jnp.float32) / scale - dataset.mean) / dataset.std
+def normalize(dataset: AnyDataset, inputs: jax.Array) -> jax.Array:
+    """Stored inputs → the network's, float32 of the same shape: in [0, 1], then standardised."""
+    scale = 255.0 if inputs.dtype == np.uint8 else 1.0
+    return (inputs.astype(jnp.float32) / scale - dataset.mean) / dataset.std
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array, examples: int) -> jax.Array:
-    """Order in which one epoch visits the training examples, [N] int32, of a root key."""
+    """Returns the order in which an epoch of a root key visits the training examples, [N] int32."""
     key = jax.random.fold_in(keys.stream(key, "order"), epoch)
     # One sort of random words; jax.random.permutation sorts twice. A tie among N < 2²⁴ words
     # leaves two neighbours in their old order, which no batch statistic can see.
@@ -194,10 +119,10 @@ def epoch_order(key: jax.Array, epoch: jax.Array, examples: int) -> jax.Array:
 
 
 def _checked(
-    name: str, images: np.ndarray, labels: np.ndarray, classes: int
+    name: str, inputs: np.ndarray, labels: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    if len(images) != len(labels):
-        raise UserError(f"{name} has {len(images)} images but {len(labels)} labels")
+    if len(inputs) != len(labels):
+        raise UserError(f"{name} has {len(inputs)} images but {len(labels)} labels")
     if not len(labels):
         raise UserError(f"{name} has a split without examples")
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
@@ -206,7 +131,7 @@ def _checked(
             f"label {labels[bad[0]]} of example {bad[0]} of {name} is out of range: "
             f"expected 0 to {classes - 1}"
         )
-    return images, labels.astype(np.int32)
+    return inputs, labels.astype(np.int32)
 
 
 def _padded(images: np.ndarray, spec: DataSpec) -> np.ndarray:
@@ -215,15 +140,15 @@ def _padded(images: np.ndarray, spec: DataSpec) -> np.ndarray:
     return np.pad(images, [(0, 0), (spec.pad, spec.pad), (spec.pad, spec.pad), (0, 0)])
 
 
-def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation a channel, of images scaled to [0, 1], as float32."""
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    axes = tuple(range(images.ndim - 1))
-    mean = images.mean(axes, dtype=np.float64, keepdims=True) / scale
-    std = images.std(axes, dtype=np.float64, keepdims=True) / scale
+def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, of inputs scaled to [0, 1], as float32."""
+    scale = 255.0 if inputs.dtype == np.uint8 else 1.0
+    axes = tuple(range(inputs.ndim - 1))
+    mean = inputs.mean(axes, dtype=np.float64, keepdims=True) / scale
+    std = inputs.std(axes, dtype=np.float64, keepdims=True) / scale
     return mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
 
 
-def _no_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    shape = (1,) * images.ndim
+def _no_moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shape = (1,) * inputs.ndim
     return np.zeros(shape, np.float32), np.ones(shape, np.float32)

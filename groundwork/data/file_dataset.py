@@ -1,6 +1,6 @@
-"""Data sets too large for the device: images that are read from files as they are needed.
+"""Data sets too large for the device: images that are read from their files while a run trains.
 
-Read `open_streams` first; `batches.py` makes batches of what it opens. Nothing here needs JAX:
+Read `open_files` first; `loader.py` makes batches of what it opens. Nothing here needs JAX, since
 worker processes import this module.
 """
 
@@ -12,16 +12,14 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from groundwork.data import augment as augment_lib
 from groundwork.data import readers
+from groundwork.data.spec import DataSpec
 from groundwork.errors import UserError
-
-if TYPE_CHECKING:
-    from groundwork.data.dataset import DataSpec
 
 MOMENT_EXAMPLES = 1000  # training images that mean and deviation are computed from
 THREADS = min(16, os.cpu_count() or 1)  # that read and decode
@@ -67,8 +65,8 @@ class Source:
         return {"image": image, "label": label}
 
 
-class Streams(NamedTuple):
-    """A data set that is read as it is needed. `validation` may be empty."""
+class FileDataset(NamedTuple):
+    """A data set that stays in its files. `validation` may be empty."""
 
     name: str
     train: Source
@@ -77,22 +75,22 @@ class Streams(NamedTuple):
     shape: tuple[int, int, int]  # of one network input: H, W, C
     classes: int
     mean: np.ndarray  # [1, 1, 1, C], subtracted after scaling to [0, 1]
-    std: np.ndarray  # [1, 1, 1, C], what it is then divided by
-    digest: str  # the same for the same files
-    spec: "DataSpec"
+    std: np.ndarray  # [1, 1, 1, C], by which the images are then divided
+    digest: str  # equal for equal files
+    spec: DataSpec
 
     @property
     def examples(self) -> dict[str, int]:
-        """How many there are, by split."""
+        """The number of examples of each split."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: len(source) for name, source in splits.items()}
 
 
-def open_streams(spec: "DataSpec") -> Streams:
+def open_files(spec: DataSpec) -> FileDataset:
     """Open the TFDS set that a config's `data` section names.
 
-    Mean and deviation are the config's or, where it has none, computed from `MOMENT_EXAMPLES`
-    training images as they are evaluated, the same ones every time.
+    Mean and deviation are the config's. Where it has none, they are computed from `MOMENT_EXAMPLES`
+    training images, as these are evaluated; the same images are taken every time.
 
     Raises:
       UserError: what `sources.open_tfds` refuses; images other than uint8 grey or RGB, or of
@@ -124,7 +122,7 @@ def open_streams(spec: "DataSpec") -> Streams:
     train = source("train", kept)
     mean, std = _moments(train, spec)
     size = (spec.image_size,) * 2 if spec.image_size else stored
-    return Streams(
+    return FileDataset(
         name=spec.name,
         train=train,
         validation=source("train", held),
@@ -138,8 +136,8 @@ def open_streams(spec: "DataSpec") -> Streams:
     )
 
 
-def _moments(train: Source, spec: "DataSpec") -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation a channel of images scaled to [0, 1], float32 [1, 1, 1, C]."""
+def _moments(train: Source, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each channel, of images in [0, 1]: float32 [1, 1, 1, C]."""
     channels = train.channels
     if len(spec.mean) not in (0, channels):
         raise UserError(
@@ -156,7 +154,7 @@ def _moments(train: Source, spec: "DataSpec") -> tuple[np.ndarray, np.ndarray]:
     return mean, std
 
 
-def _sampled_moments(train: Source, spec: "DataSpec") -> tuple[np.ndarray, np.ndarray]:
+def _sampled_moments(train: Source, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.random.default_rng(0).permutation(len(train))[:MOMENT_EXAMPLES]
     with ThreadPoolExecutor(THREADS) as pool:
         sums = list(pool.map(lambda index: _sums(train[index]["image"], spec), chosen))
@@ -165,8 +163,8 @@ def _sampled_moments(train: Source, spec: "DataSpec") -> tuple[np.ndarray, np.nd
     return total / count / 255, np.where(std > 0, std, 1.0)
 
 
-def _sums(image: np.ndarray, spec: "DataSpec") -> np.ndarray:
-    """Number, sum and sum of squares of a channel's pixels, [C, 3] int64."""
+def _sums(image: np.ndarray, spec: DataSpec) -> np.ndarray:
+    """Number, sum and sum of squares of each channel's pixels, [C, 3] int64."""
     image = augment_lib.evaluation(image, spec.augment, spec.image_size).astype(np.int64)
     count = np.full(image.shape[2], image[..., 0].size)
     return np.stack([count, image.sum((0, 1)), (image**2).sum((0, 1))], axis=1)

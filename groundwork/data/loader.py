@@ -17,18 +17,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import grain
 import numpy as np
 from absl import flags
 
 from groundwork.data import augment as augment_lib
-from groundwork.data.file_dataset import THREADS, Source, Streams
+from groundwork.data.file_dataset import THREADS, FileDataset, Source
+from groundwork.data.spec import DataSpec
 from groundwork.errors import UserError
-
-if TYPE_CHECKING:
-    from groundwork.data.dataset import DataSpec
 
 TrainBatch = tuple[np.ndarray, np.ndarray]  # images [R, B, H, W, C] uint8, labels [R, B] int32
 EvalBatch = tuple[np.ndarray, np.ndarray, np.ndarray]  # images [B, …], labels [B], valid [B] bool
@@ -37,8 +35,8 @@ Placed = TypeVar("Placed")
 
 
 def train_batches(
-    streams: Streams,
-    spec: "DataSpec",
+    streams: FileDataset,
+    spec: DataSpec,
     seeds: Sequence[int],
     start: int,
     *,
@@ -66,7 +64,7 @@ def train_batches(
 
 
 def eval_batches(
-    streams: Streams, spec: "DataSpec", split: str, *, batch_size: int, parts: int, part: int
+    streams: FileDataset, spec: DataSpec, split: str, *, batch_size: int, parts: int, part: int
 ) -> Generator[EvalBatch, None, None]:
     """Once through `validation` or `test`, in order: this part of every batch.
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from groundwork import atomic
 from groundwork.devices import processes
 from groundwork.errors import UserError
 
@@ -114,26 +115,6 @@ def set_aside(folder: Path) -> Path:
     return folder.rename(aside)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """The file is there whole, or not at all, whenever the machine stops. Text is UTF-8."""
-    beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _make_room(folder: Path, tree_bytes: int) -> None:
     """Refuse to begin what will not fit: Orbax's own way of failing is long and untidy."""
     if exists(folder):
@@ -151,8 +132,8 @@ def _seal(folder: Path, metadata: dict[str, Any]) -> None:
     """Flush everything to the disk and write the manifest."""
     body = {"metadata": metadata, "files": _digests(folder)}
     for inside in (*(path for path in folder.rglob("*") if path.is_dir()), folder, folder.parent):
-        sync_folder(inside)
-    write_atomically(folder / MANIFEST, json.dumps({"body": body, "sha256": _digest_of(body)}))
+        atomic.sync_folder(inside)
+    atomic.write(folder / MANIFEST, json.dumps({"body": body, "sha256": _digest_of(body)}))
 
 
 def _clear(folder: Path) -> None:

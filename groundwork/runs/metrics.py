@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork.runs.checkpoint import write_atomically
+from groundwork import atomic
 
 Row = dict[str, Any]
 
@@ -66,7 +66,7 @@ def keep(path: Path, unit: str, rows: int) -> None:
         if row["unit"] != unit or seen <= rows:
             kept.append(json.dumps(row) + "\n")
     if "".join(kept).encode() != path.read_bytes():
-        write_atomically(path, "".join(kept))
+        atomic.write(path, "".join(kept))
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from groundwork import atomic
 from groundwork.devices import processes
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint, identity, metrics
@@ -222,7 +223,7 @@ def _begin(
         raise UserError(f"{folder} is not empty and holds no run: give another --workdir")
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_atomically(path, json.dumps(now, indent=1))
+        atomic.write(path, json.dumps(now, indent=1))
     start = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "argv": sys.argv[1:], **now}
     metrics.append(folder / "starts.jsonl", [start])
     return warnings + _set_damaged_aside(run)

@@ -12,8 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from groundwork import keys
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.interruption import Interruption
 from groundwork.devices.mesh import MeshSpec
@@ -34,7 +33,7 @@ class Experiment(Protocol):
         """Has `eval_every` and `checkpoint`."""
 
     @property
-    def dataset(self) -> Dataset | Streams:
+    def dataset(self) -> AnyDataset:
         """What is trained on."""
 
     @property

@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from groundwork.data import dataset as data_lib
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset
+from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.mesh import BY_REPLICATE
 from groundwork.train import replicates
@@ -23,7 +23,7 @@ BATCH = 500
 
 
 def make(
-    model: Model, dataset: Dataset | Streams, mesh: Mesh, form: replicates.Form
+    model: Model, dataset: AnyDataset, mesh: Mesh, form: replicates.Form
 ) -> Callable[[Any, str], tuple[Any, np.ndarray]]:
     """(variables, "validation" or "test") → (outputs, labels [N]).
 
@@ -52,11 +52,11 @@ def make(
     return outputs
 
 
-def _batches(dataset: Dataset | Streams, mesh: Mesh, split: str) -> Generator[Any, None, None]:
+def _batches(dataset: AnyDataset, mesh: Mesh, split: str) -> Generator[Any, None, None]:
     """Images, labels and valid of one batch after another, on the devices."""
     devices = mesh.shape["data"]
     size = -(-BATCH // devices) * devices
-    if isinstance(dataset, Streams):
+    if isinstance(dataset, FileDataset):
         yield from split_batches(dataset, mesh, split, size)
         return
     images, labels = getattr(dataset, split)

@@ -18,8 +18,8 @@ from jax import lax
 from jax.sharding import Mesh
 
 from groundwork.data import dataset as data_lib
-from groundwork.data.dataset import Dataset
-from groundwork.data.file_dataset import Streams
+from groundwork.data.dataset import AnyDataset, Dataset
+from groundwork.data.file_dataset import FileDataset
 from groundwork.train import replicates, steps_from_files, steps_in_memory
 from groundwork.train.replicates import Form
 from groundwork.train.step import (
@@ -55,7 +55,7 @@ class Programs(NamedTuple):
 def make(
     model: Model,
     optimizer: optax.GradientTransformation,
-    dataset: Dataset | Streams,
+    dataset: AnyDataset,
     mesh: Mesh,
     *,
     batch_size: int,
@@ -81,7 +81,7 @@ def make(
         new = replicates.each(form)(lambda variables: eval_step(variables, batch))(variables)
         return jax.tree.map(lambda old, own: old + lax.psum(own, "data"), counts, new)
 
-    if isinstance(dataset, Streams):
+    if isinstance(dataset, FileDataset):
         parts = steps_from_files.make(train_step, add_batch, dataset, mesh, batch_size, form)
     else:
         parts = steps_in_memory.make(train_step, add_batch, dataset, mesh, batch_size, form)

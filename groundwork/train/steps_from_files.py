@@ -17,7 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from groundwork import keys as keys_lib
 from groundwork.data import dataset as data_lib
-from groundwork.data.file_dataset import Streams
+from groundwork.data.file_dataset import FileDataset
 from groundwork.data.loader import eval_batches, prefetch, train_batches
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.mesh import BY_REPLICATE, REPLICATED
@@ -31,7 +31,7 @@ SHARED = PartitionSpec("data")
 def make(
     train_step: Callable,
     add_batch: Callable,
-    streams: Streams,
+    streams: FileDataset,
     mesh: Mesh,
     batch_size: int,
     form: Form,
@@ -59,7 +59,7 @@ def make(
     return feed, run_steps, evaluate, {"steps": steps, "eval": evaluation}
 
 
-def split_batches(streams: Streams, mesh: Mesh, name: str, batch_size: int) -> Generator:
+def split_batches(streams: FileDataset, mesh: Mesh, name: str, batch_size: int) -> Generator:
     """Images, labels and valid [B, …] of one batch of a split after another, on the devices."""
     own = mesh_lib.own(mesh)
     spec = dataclasses.replace(streams.spec, workers=0)  # processes take seconds to start
@@ -68,7 +68,7 @@ def split_batches(streams: Streams, mesh: Mesh, name: str, batch_size: int) -> G
     return prefetch(batches, lambda batch: mesh_lib.put_own(mesh, batch, SHARED))
 
 
-def _make_feed(streams: Streams, mesh: Mesh, batch_size: int) -> Callable:
+def _make_feed(streams: FileDataset, mesh: Mesh, batch_size: int) -> Callable:
     """(keys [R], step) → an iterator over (images [R, B, …], labels [R, B]) on the devices."""
     own = mesh_lib.own(mesh)
 
@@ -86,7 +86,7 @@ def _make_feed(streams: Streams, mesh: Mesh, batch_size: int) -> Callable:
 
 
 def _make_evaluate(
-    add_batch: Callable, streams: Streams, mesh: Mesh, batch_size: int
+    add_batch: Callable, streams: FileDataset, mesh: Mesh, batch_size: int
 ) -> tuple[Callable, Any]:
     """`evaluate`, and the jitted function behind it."""
     specs = (BY_REPLICATE, BY_REPLICATE, SHARED, SHARED, SHARED)

@@ -84,7 +84,7 @@ def _make_steps(
 
         def step_of_one(state, order):
             chosen = lax.dynamic_slice_in_dim(order, start, share)
-            inputs = data_lib.normalize(dataset, examples.images[chosen])
+            inputs = data_lib.normalize(dataset, examples.inputs[chosen])
             batch = Batch(inputs, examples.labels[chosen], jnp.ones(share, bool))
             return train_step(state, batch)
 
@@ -161,4 +161,4 @@ def _in_batches(split: Split, devices: int) -> tuple[np.ndarray, np.ndarray, np.
         padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
         return padded.reshape(batches, size, *array.shape[1:])
 
-    return shaped(split.images), shaped(split.labels), shaped(np.ones(examples, bool))
+    return shaped(split.inputs), shaped(split.labels), shaped(np.ones(examples, bool))

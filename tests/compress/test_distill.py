@@ -334,7 +334,7 @@ def test_replicates_learn_from_their_own_teachers_on_any_mesh(dataset):
     for replicate in range(2):
         own = jax.tree.map(lambda leaf, r=replicate: leaf[r], begin)
         order = np.asarray(data_lib.epoch_order(keys.roots(3, 2)[replicate], 0, 50))[:BATCH]
-        images = (dataset.train.images[order] / np.float32(255) - np.float32(0.5)) * np.float32(4)
+        images = (dataset.train.inputs[order] / np.float32(255) - np.float32(0.5)) * np.float32(4)
         given = Batch(
             jnp.asarray(images),
             jnp.asarray(dataset.train.labels[order]),

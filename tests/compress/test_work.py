@@ -48,7 +48,7 @@ def metadata(folder, name):
 def accuracy(folder, apply, variables):
     """Of one network, counted by hand."""
     dataset = data_lib.load(json.loads((folder / "config.json").read_text())["config"])
-    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.images))
+    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.inputs))
     return (np.asarray(apply(variables, inputs)).argmax(-1) == dataset.test.labels).mean()
 
 

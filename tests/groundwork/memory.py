@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from groundwork.data.file_dataset import Source, Streams
+from groundwork.data.file_dataset import FileDataset, Source
 
 
 def png(image):
@@ -29,9 +29,9 @@ def streams_of(images, held=0, classes=7):
         Source("memory", split, records, places, classes, 3)
         for split, places in (("train", kept), ("train", last), ("test", np.arange(len(images))))
     )
-    zeros, ones = np.zeros((1, 1, 1, 3)), np.ones((1, 1, 1, 3))
     shape = images[0].shape
-    return Streams("memory", train, validation, test, shape, classes, zeros, ones, "", spec=None)
+    moments = np.zeros((1, 1, 1, 3)), np.ones((1, 1, 1, 3))
+    return FileDataset("memory", train, validation, test, shape, classes, *moments, "", spec=None)
 
 
 class BackendRecords:

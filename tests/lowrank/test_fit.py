@@ -69,7 +69,7 @@ def test_costs_and_accuracies_are_those_of_the_saved_networks(finished):
     run = results.read(folder)
     model = architectures.build(run.config, 10)
     dataset = data_lib.load(run.config)
-    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.images))
+    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.inputs))
     for point in run.points:
         apply = factorization.override(model, point.plan)
         variables = results.load(folder, f"sweep/{point.point.name}")
@@ -89,8 +89,8 @@ def test_before_fine_tuning_it_is_the_decomposed_original(finished):
     run = results.read(folder)
     model = architectures.build(run.config, 10)
     dataset = data_lib.load(run.config)
-    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.images))
-    looked_at = data_lib.normalize(dataset, jax.numpy.asarray(dataset.train.images[:SEEN]))
+    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.inputs))
+    looked_at = data_lib.normalize(dataset, jax.numpy.asarray(dataset.train.inputs[:SEEN]))
     original = results.load(folder, "original")
     assert [point.point.method for point in run.points] == list(BOTH)
     for point, r in itertools.product(run.points, range(2)):
@@ -300,7 +300,7 @@ def test_each_replicates_own_inputs_covary(finished):
     variables = results.load(finished[0], "original")
     first, kernel = (variables["params"][path] for path in ("fc1", "fc2"))
     found = analysis._covariances(experiment, "fc2", variables, kernel["kernel"].shape)
-    images = np.asarray(data_lib.normalize(dataset, dataset.train.images[: analysis.SEEN])).reshape(
+    images = np.asarray(data_lib.normalize(dataset, dataset.train.inputs[: analysis.SEEN])).reshape(
         -1, 64
     )
     hidden = np.maximum(images @ first["kernel"] + first["bias"][:, None], 0)

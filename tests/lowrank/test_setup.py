@@ -6,7 +6,7 @@ import pytest
 
 from groundwork import architectures
 from groundwork import config as config_lib
-from groundwork.data.file_dataset import Streams
+from groundwork.data.file_dataset import FileDataset
 from groundwork.errors import UserError
 from lowrank import setup, spec, work
 from tests.conftest import ROOT
@@ -41,6 +41,6 @@ def test_what_looks_at_images_refuses_a_stream_before_anything_is_trained(method
     config = {**_config(), "predict": predict}
     config["decompose"]["methods"] = methods
     one = np.ones((1, 1, 1, 1))
-    stream = Streams("none", [], [], [], (8, 8, 1), 10, one, one, "", None)  # type: ignore[arg-type]
+    stream = FileDataset("none", [], [], [], (8, 8, 1), 10, one, one, "", None)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"set data\.stream=false"):
         work.prepare(spec.from_config(config), config, stream)

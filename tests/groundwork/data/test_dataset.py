@@ -36,7 +36,7 @@ def numbered(n, shape=(1,)):
 
 
 def numbers(split):
-    low, high = split.images[:, :, 0].astype(int).T
+    low, high = split.inputs[:, :, 0].astype(int).T
     return low + 256 * high
 
 
@@ -52,9 +52,9 @@ def test_digits_load_whole(digits):
     assert (digits.name, digits.classes, digits.shape) == ("digits", 10, (8, 8, 1))
     assert [len(split.labels) for split in digits[1:4]] == [1300, 200, 297]
     for split in digits[1:4]:
-        assert split.images.dtype == np.uint8
+        assert split.inputs.dtype == np.uint8
         assert split.labels.dtype == np.int32
-        assert len(split.images) == len(split.labels)
+        assert len(split.inputs) == len(split.labels)
 
 
 def test_the_whole_config_gives_the_same_as_its_section():
@@ -193,18 +193,18 @@ def test_a_spec_comes_back_from_json():
 
 
 def test_the_train_splits_inputs_have_mean_0_and_deviation_1(digits):
-    inputs = np.asarray(data_lib.normalize(digits, jnp.asarray(digits.train.images)), np.float64)
-    assert inputs.shape == digits.train.images.shape
+    inputs = np.asarray(data_lib.normalize(digits, jnp.asarray(digits.train.inputs)), np.float64)
+    assert inputs.shape == digits.train.inputs.shape
     np.testing.assert_allclose(inputs.mean(), 0, atol=1e-6)
     np.testing.assert_allclose(inputs.std(), 1, rtol=1e-6)
 
 
 def test_validation_and_test_are_normalised_by_the_train_splits_moments(digits):
-    train = digits.train.images / 255
+    train = digits.train.inputs / 255
     for split in (digits.validation, digits.test):
-        inputs = data_lib.normalize(digits, jnp.asarray(split.images))
+        inputs = data_lib.normalize(digits, jnp.asarray(split.inputs))
         assert inputs.dtype == jnp.float32
-        expected = (split.images / 255 - train.mean()) / train.std()
+        expected = (split.inputs / 255 - train.mean()) / train.std()
         np.testing.assert_allclose(inputs, expected, rtol=1e-5, atol=1e-6)
         assert abs(float(inputs.mean())) > 1e-4  # they have moments of their own
 
@@ -213,7 +213,7 @@ def test_each_channel_is_standardised_by_itself(serve):
     rng = np.random.default_rng(0)
     images = (rng.random((50, 6, 5, 3)) * (255, 60, 120) + (0, 30, 100)).astype(np.uint8)
     loaded = serve((images, np.zeros(50, int)), validation_examples=10)
-    inputs = np.asarray(data_lib.normalize(loaded, jnp.asarray(loaded.train.images)), np.float64)
+    inputs = np.asarray(data_lib.normalize(loaded, jnp.asarray(loaded.train.inputs)), np.float64)
     np.testing.assert_allclose(inputs.mean((0, 1, 2)), np.zeros(3), atol=1e-6)
     np.testing.assert_allclose(inputs.std((0, 1, 2)), np.ones(3), rtol=1e-6)
 

@@ -27,7 +27,7 @@ def spec_of(folder=TFDS, **section):
 def refused(folder=TFDS, **section):
     """The one line that opening or reading every example is refused with."""
     with pytest.raises(UserError) as caught:
-        read(file_dataset.open_streams(spec_of(folder, **section)))
+        read(file_dataset.open_files(spec_of(folder, **section)))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -105,13 +105,13 @@ def plain(size, colour, mode="RGB"):
 def test_a_stream_has_what_loading_the_same_set_whole_has(held):
     section = dict(name="tiny_digits", source="tfds", dir=str(TFDS), validation_examples=held)
     whole = data_lib.load({**section, "split_seed": 3})
-    opened = file_dataset.open_streams(spec_of(validation_examples=held, split_seed=3))
+    opened = file_dataset.open_files(spec_of(validation_examples=held, split_seed=3))
     assert (opened.name, opened.classes, opened.shape) == ("tiny_digits", 10, whole.shape)
     for (images, labels), split in zip(read(opened), whole[1:4], strict=True):
         assert len(labels) == len(split.labels)
         for i, image in enumerate(images):
             assert image.dtype == np.uint8
-            np.testing.assert_array_equal(image, split.images[i])
+            np.testing.assert_array_equal(image, split.inputs[i])
             assert labels[i] == split.labels[i]
     np.testing.assert_allclose(opened.mean, whole.mean, rtol=1e-6)
     np.testing.assert_allclose(opened.std, whole.std, rtol=1e-6)
@@ -120,20 +120,20 @@ def test_a_stream_has_what_loading_the_same_set_whole_has(held):
 
 
 def test_another_split_may_be_the_test_set():
-    opened = file_dataset.open_streams(spec_of(test_split="train"))
+    opened = file_dataset.open_files(spec_of(test_split="train"))
     assert len(opened.test) == 60
 
 
 def test_the_folder_is_by_default_that_of_the_environment(monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(TFDS))
-    assert len(file_dataset.open_streams(spec_of("")).train) == 60
+    assert len(file_dataset.open_files(spec_of("")).train) == 60
 
 
 def test_images_of_all_sizes_and_kinds_are_decoded_to_colour(write):
     folder = write(
         [plain((20, 30), (200, 10, 90)), plain((9, 8), 77, "L"), plain((8, 8), 0, "CMYK")]
     )
-    opened = file_dataset.open_streams(spec_of(folder, image_size=8))
+    opened = file_dataset.open_files(spec_of(folder, image_size=8))
     assert opened.shape == (8, 8, 3)
     images, labels = read(opened)[0]
     assert [image.shape for image in images] == [(30, 20, 3), (8, 9, 3), (8, 8, 3)]
@@ -144,7 +144,7 @@ def test_images_of_all_sizes_and_kinds_are_decoded_to_colour(write):
 
 
 def test_images_of_one_unwritten_size_need_no_image_size(write):
-    opened = file_dataset.open_streams(spec_of(write([plain((5, 4), 9, "L")] * 3)))
+    opened = file_dataset.open_files(spec_of(write([plain((5, 4), 9, "L")] * 3)))
     assert opened.shape == (4, 5, 3)
     assert len(read(opened)[0][0]) == 3
 
@@ -154,7 +154,7 @@ def test_workers_read_the_set_as_this_process_does_and_say_nothing(capfd):
     for workers in (0, 1):
         spec = spec_of(workers=workers, augment="crop_flip", validation_examples=5)
         common = dict(batch_size=8, parts=1, part=0)
-        ahead = loader.train_batches(file_dataset.open_streams(spec), spec, [4], 2, **common)
+        ahead = loader.train_batches(file_dataset.open_files(spec), spec, [4], 2, **common)
         with contextlib.closing(ahead):
             made.append([next(ahead) for _ in range(10)])
     for ours, theirs in zip(*made, strict=True):
@@ -169,20 +169,20 @@ def test_workers_read_the_set_as_this_process_does_and_say_nothing(capfd):
 def test_the_configs_moments_are_taken_as_they_are(write):
     folder = write([plain((5, 4), (1, 2, 3))])
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    opened = file_dataset.open_streams(spec_of(folder, mean=mean, std=std))
+    opened = file_dataset.open_files(spec_of(folder, mean=mean, std=std))
     np.testing.assert_array_equal(opened.mean, np.float32(mean).reshape(1, 1, 1, 3))
     np.testing.assert_array_equal(opened.std, np.float32(std).reshape(1, 1, 1, 3))
 
 
 def test_without_standardisation_there_is_nothing_to_subtract():
-    opened = file_dataset.open_streams(spec_of(standardize=False))
+    opened = file_dataset.open_files(spec_of(standardize=False))
     assert (opened.mean.item(), opened.std.item()) == (0, 1)
 
 
 def test_moments_are_those_of_a_sample_always_the_same(monkeypatch):
-    whole = file_dataset.open_streams(spec_of())
+    whole = file_dataset.open_files(spec_of())
     monkeypatch.setattr(file_dataset, "MOMENT_EXAMPLES", 20)
-    some, again = (file_dataset.open_streams(spec_of()) for _ in range(2))
+    some, again = (file_dataset.open_files(spec_of()) for _ in range(2))
     assert (some.mean, some.std) == (again.mean, again.std)
     assert some.mean != whole.mean
     np.testing.assert_allclose(some.mean, whole.mean, rtol=0.1)
@@ -193,14 +193,14 @@ def test_moments_are_a_channels_own_and_held_out_images_have_no_part(write):
     rng = np.random.default_rng(0)
     greys = rng.integers(0, 256, 40)
     folder = write([plain((8, 8), (int(g), 40, 255 - int(g))) for g in greys])
-    opened = file_dataset.open_streams(spec_of(folder, validation_examples=10))
+    opened = file_dataset.open_files(spec_of(folder, validation_examples=10))
     images = np.stack(read(opened)[0][0]) / 255
     np.testing.assert_allclose(opened.mean.ravel(), images.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(opened.std.ravel()[::2], images.std((0, 1, 2))[::2], rtol=1e-5)
 
 
 def test_a_constant_channel_has_a_deviation_of_1(write):
-    opened = file_dataset.open_streams(spec_of(write([plain((7, 9), 77, "L")] * 30)))
+    opened = file_dataset.open_files(spec_of(write([plain((7, 9), 77, "L")] * 30)))
     np.testing.assert_allclose(opened.mean, np.full((1, 1, 1, 3), 77 / 255), rtol=1e-6)
     np.testing.assert_array_equal(opened.std, np.ones((1, 1, 1, 3)))
 
@@ -209,7 +209,7 @@ def test_moments_are_of_the_images_as_they_are_evaluated(write):
     striped = Image.new("RGB", (8, 32))  # black, but for the middle quarter
     striped.paste((255, 255, 255), (0, 12, 8, 20))
     folder = write([striped] * 3)
-    opened = file_dataset.open_streams(spec_of(folder, image_size=8))
+    opened = file_dataset.open_files(spec_of(folder, image_size=8))
     np.testing.assert_allclose(opened.mean, np.ones((1, 1, 1, 3)), atol=0.02)
 
 
@@ -225,14 +225,14 @@ def test_as_many_moments_as_channels_are_demanded(write, numbers):
 
 
 def test_the_digest_is_of_the_data_not_of_where_they_are(copy):
-    here = file_dataset.open_streams(spec_of()).digest
-    assert file_dataset.open_streams(spec_of(copy[0], image_size=4, workers=2)).digest == here
+    here = file_dataset.open_files(spec_of()).digest
+    assert file_dataset.open_files(spec_of(copy[0], image_size=4, workers=2)).digest == here
 
 
 @pytest.mark.parametrize("change", ["train", "test", "examples", "version"])
 def test_the_digest_changes_with_the_data(copy, change):
     folder, version = copy
-    before = file_dataset.open_streams(spec_of(folder, standardize=False)).digest
+    before = file_dataset.open_files(spec_of(folder, standardize=False)).digest
     info = version / "dataset_info.json"
     if change == "examples":
         edit(info, lambda content: content["splits"][0].update(shardLengths=["59"]))
@@ -242,7 +242,7 @@ def test_the_digest_changes_with_the_data(copy, change):
     else:
         with open(version / f"tiny_digits-{change}.array_record-00000-of-00001", "ab") as file:
             file.write(bytes(1))
-    assert file_dataset.open_streams(spec_of(folder, standardize=False)).digest != before
+    assert file_dataset.open_files(spec_of(folder, standardize=False)).digest != before
 
 
 # what is refused
@@ -278,7 +278,7 @@ def test_images_of_differing_sizes_need_image_size(write):
     said = refused(folder)
     assert "example 2 of train of tiny_digits has (5, 4) pixels, others (4, 5)" in said
     assert "data.image_size" in said
-    file_dataset.open_streams(spec_of(folder, image_size=4))
+    file_dataset.open_files(spec_of(folder, image_size=4))
 
 
 @pytest.mark.parametrize(

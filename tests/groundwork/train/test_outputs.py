@@ -66,11 +66,11 @@ def test_padding_puts_black_pixels_around_every_image():
     assert padded.shape == (14, 14, 1)
     for split in ("train", "validation", "test"):
         before, after = (getattr(found, split) for found in (plain, padded))
-        np.testing.assert_array_equal(after.images[:, 3:-3, 3:-3], before.images)
+        np.testing.assert_array_equal(after.inputs[:, 3:-3, 3:-3], before.inputs)
         np.testing.assert_array_equal(after.labels, before.labels)
         border = np.ones((14, 14, 1), bool)
         border[3:-3, 3:-3] = False
-        assert not after.images[:, border[..., 0]].any()
+        assert not after.inputs[:, border[..., 0]].any()
 
 
 def test_what_has_no_border_is_not_padded():

@@ -76,7 +76,7 @@ def _plain(model, dataset, variables, root, steps):
     optimizer = optax.sgd(0.1)
     train_step = step.make_train_step(step.make_loss(model), optimizer)
     state = TrainState(jnp.int32(0), root, variables, optimizer.init(variables["params"]))
-    images = (dataset.train.images / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
+    images = (dataset.train.inputs / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
     losses = []
     for number in range(steps):
         epoch, place = divmod(number, TRAIN // BATCH)
@@ -154,7 +154,7 @@ def test_evaluation_counts_each_example_once(dataset, columns):
     compiled, state = _compile(Dense(), dataset, 1, columns)
     counts = compiled.evaluate(state.variables, "validation")
     assert np.asarray(counts.examples).tolist() == [HELD, HELD]
-    images = (dataset.validation.images / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
+    images = (dataset.validation.inputs / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
     params = jax.device_get(state.variables["params"])
     for replicate in range(2):
         one, two = (

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groundwork.errors import UserError
+from groundwork.numerics import knapsack
 
 GRID = 2000  # noise variances tried, evenly in the logarithm, before the best is refined
-STATES = 50_000  # partial choices that are held at once; below that the choice is exact
 
 
 def energy(matrix: Any, share: float) -> int:
@@ -80,47 +79,34 @@ def choose(
     budget: int,
     weights: Mapping[str, float] | None = None,
 ) -> dict[str, Candidate]:
-    """One candidate a layer, of total cost ≤ budget, with the least Σ weight × error².
+    """Chooses one candidate for each layer, with the least Σ weight × error² within the budget.
 
-    Dynamic programming over the layers: of all partial choices only those are held that no
-    other beats in cost and error both. That is exact as long as these are at most `STATES`;
-    beyond, the budget is cut into so many equal bins and the best partial choice of each bin
-    is held. Costs stay exact, so the budget is never passed, and the result is at least as
-    good as the best one for a budget smaller by (layers / STATES) of it. Ties fall to the lower
-    cost, then to the earlier candidate.
+    `groundwork.numerics.knapsack.choose` says when that is exact, and how near it is otherwise.
 
     Args:
-      candidates: layer → its candidates; leaving it as it is, is one with error 0.
-      budget: total cost.
+      candidates: layer → its candidates; leaving it as it is, is one of them, with error 0.
+      budget: the largest total cost.
       weights: layer → weight of its squared error, not below 0; 1 by default.
 
     Raises:
-      UserError: the budget is below the cost of the cheapest choice.
-      ValueError: a layer without candidates, a cost or weight below 0, an error that is not
-        finite, a weight of an unknown layer.
-
-    Source: Nemhauser & Ullmann 1969, for the multiple-choice knapsack.
+      ValueError: the budget is below the cost of the cheapest choice, a layer has no candidates, a
+        cost is below 0, an error or weight is out of range, or a weight is of an unknown layer.
     """
     weights = weights or {}
-    _check(candidates, weights)
-    cheapest = sum(min(c.cost for c in options) for options in candidates.values())
-    if budget < cheapest:
-        raise UserError(
-            f"budget {budget:,} is below {cheapest:,}, the cheapest choice for the "
-            f"{len(candidates)} layers"
-        )
-    ahead = cheapest  # what the layers to come cost at least
-    costs, errors = np.zeros(1, np.int64), np.zeros(1)
-    steps: list[tuple[np.ndarray, np.ndarray]] = []  # of each layer: which state, which candidate
-    for layer, options in candidates.items():
-        ahead -= min(c.cost for c in options)
-        added = weights.get(layer, 1.0) * np.array([c.error for c in options], np.float64) ** 2
-        cost = (costs[:, None] + np.array([c.cost for c in options], np.int64)).ravel()
-        error = (errors[:, None] + added).ravel()
-        held = _undominated(cost, error, budget - ahead)
-        steps.append((held // len(options), held % len(options)))
-        costs, errors = cost[held], error[held]
-    return _traced(candidates, steps, costs.size - 1)
+    if unknown := sorted(weights.keys() - candidates.keys()):
+        raise ValueError(f"weights of {unknown}, which have no candidates")
+    for layer, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight {weight} of layer {layer!r} is outside [0, ∞)")
+    options = {
+        layer: [
+            knapsack.Option(cost, weights.get(layer, 1.0) * (error * error))
+            for _, _, cost, error in row
+        ]
+        for layer, row in candidates.items()
+    }
+    chosen = knapsack.choose(options, budget)
+    return {layer: candidates[layer][index] for layer, index in chosen.items()}
 
 
 def _singular_values(matrix: Any) -> np.ndarray:
@@ -177,45 +163,3 @@ def _free_energy(squares: np.ndarray, variance: float, alpha: float, threshold: 
     gap = kept - (1 + alpha)
     tau = (gap + np.sqrt(gap**2 - 4 * alpha)) / 2
     return float(rest + np.sum(np.log1p(tau) + alpha * np.log1p(tau / alpha) - tau))
-
-
-def _check(candidates: Mapping[str, Sequence[Candidate]], weights: Mapping[str, float]) -> None:
-    if unknown := sorted(weights.keys() - candidates.keys()):
-        raise ValueError(f"weights of {unknown}, which have no candidates")
-    for layer, options in candidates.items():
-        if not options:
-            raise ValueError(f"layer {layer!r} has no candidates")
-        for option in options:
-            if option.cost < 0 or not math.isfinite(option.error):
-                raise ValueError(f"layer {layer!r}: {option}: a cost or error out of range")
-    for layer, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"weight {weight} of layer {layer!r} is outside [0, ∞)")
-
-
-def _undominated(cost: np.ndarray, error: np.ndarray, most: int) -> np.ndarray:
-    """Indices of the states within `most` that none beats, by rising cost and falling error."""
-    order = np.lexsort((error, cost))  # stable: the earlier state first among equals
-    order = order[cost[order] <= most]
-    before = np.minimum.accumulate(np.concatenate([[np.inf], error[order][:-1]]))
-    order = order[error[order] < before]
-    if order.size <= STATES:
-        return order
-    bins = cost[order].astype(np.float64) // (max(most, 1) / STATES)
-    last = np.append(bins[1:] != bins[:-1], True)  # the best of its bin, as errors fall
-    return order[last]
-
-
-def _traced(
-    candidates: Mapping[str, Sequence[Candidate]],
-    steps: list[tuple[np.ndarray, np.ndarray]],
-    state: int,
-) -> dict[str, Candidate]:
-    """The choice that led to a state of the last layer."""
-    chosen = {}
-    for (layer, options), (states, picked) in zip(
-        reversed(list(candidates.items())), reversed(steps), strict=True
-    ):
-        chosen[layer] = options[picked[state]]
-        state = states[state]
-    return {layer: chosen[layer] for layer in candidates}

@@ -1,7 +1,7 @@
-"""Flax modules, a file for each family. `build` makes the one that a config names.
+"""Flax modules, one file per family. `build` makes the module that a config names.
 
 Every module is called as `module.apply(variables, inputs, train=False)` with inputs
-[B, …] float32 and gives logits [B, classes].
+[B, …] float32, and returns logits [B, classes].
 """
 
 from groundwork.architectures.compact.student_net import StudentNet

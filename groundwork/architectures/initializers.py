@@ -1,6 +1,8 @@
-"""Initialisers that papers name and Flax does not have under that name."""
+"""Initialisers that papers name and that Flax lacks under that name; rounded widths."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax.linen import initializers
@@ -10,10 +12,15 @@ torch_kernel = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def torch_bias(fan_in: int) -> jax.nn.initializers.Initializer:
-    """PyTorch's default for biases: uniform in ±1/√fan_in of the layer's kernel."""
+    """Returns PyTorch's default for biases: uniform in ±1/√fan_in of the layer's kernel."""
     bound = 1 / math.sqrt(fan_in)
 
-    def init(key, shape, dtype=jax.numpy.float32, out_sharding=None):
+    def init(
+        key: jax.Array,
+        shape: Sequence[Any],
+        dtype: Any = jax.numpy.float32,
+        out_sharding: Any = None,
+    ) -> jax.Array:
         del out_sharding
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -21,5 +28,5 @@ def torch_bias(fan_in: int) -> jax.nn.initializers.Initializer:
 
 
 def scaled(units: int, width: float) -> int:
-    """`units` times a width multiplier, rounded, at least 1."""
+    """Returns `units` times a width multiplier, rounded, at least 1."""
     return max(1, round(units * width))

@@ -1,4 +1,4 @@
-"""Layers that all families share. Every convolution of every model is made by `conv`."""
+"""Layers that all families share. `conv` makes every convolution of every model."""
 
 import flax.linen as nn
 import jax
@@ -10,11 +10,12 @@ from groundwork.architectures.cpu.convolution import conv_general_dilated
 glorot = nn.initializers.glorot_normal()
 """Glorot & Bengio 2010: normal, variance 2 / (fan in + fan out), cut at two deviations."""
 
+
 he = nn.initializers.he_normal()
 """He et al., arXiv:1502.01852: normal, variance 2 / fan in, cut at two deviations."""
 
-# PyTorch's and fb.resnet.torch's: statistics keep 0.9 of what they were (PyTorch calls that
-# momentum 0.1), 1e-5 is added to the variance.
+# As in PyTorch and fb.resnet.torch: statistics keep 0.9 of their value at each step (PyTorch calls
+# that momentum 0.1), and 1e-5 is added to the variance.
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5
 
@@ -34,10 +35,11 @@ def conv(
     bias_init: nn.initializers.Initializer = nn.initializers.zeros,
     groups: int = 1,
 ) -> nn.Module:
-    """A square convolution, [B, H, W, C] → [B, H', W', channels]: the one place that makes any.
+    """Returns a square convolution, [B, H, W, C] → [B, H', W', channels].
 
-    `padding` is Flax's, or pixels on every side (at stride 2 `SAME` would pad one side alone).
-    `groups` of channels are convolved apart: 1, or C for a depthwise convolution.
+    Every convolution of every model is made here. `padding` is one of Flax's, or a number of
+    pixels on every side (at stride 2, `SAME` would pad one side only). `groups` of channels are
+    convolved separately: 1, or C for a depthwise convolution.
     """
     return nn.Conv(
         channels,
@@ -55,10 +57,10 @@ def conv(
 
 
 def batch_norm(name: str, train: bool, dtype: DTypeLike) -> nn.Module:
-    """BatchNorm over B, H, W and, in training, over all devices that share the batch.
+    """Returns BatchNorm over B, H, W and, in training, over all devices that share the batch.
 
-    Scale 1 and offset 0 to begin with; statistics are float32 under every `dtype`. Departs from
-    PyTorch: the running variance is of the batch as it is, not times n / (n − 1).
+    It begins with scale 1 and offset 0; statistics are float32 under every `dtype`. Departs from
+    PyTorch: the running variance is the batch's own, not multiplied by n / (n − 1).
     """
     return nn.BatchNorm(
         use_running_average=not train,
@@ -71,10 +73,10 @@ def batch_norm(name: str, train: bool, dtype: DTypeLike) -> nn.Module:
 
 
 def as_images(inputs: jax.Array) -> jax.Array:
-    """The inputs, if they are [B, H, W, C]; Flax itself takes [H, W, C] for one image.
+    """Returns the inputs if they are [B, H, W, C]; Flax itself would take [H, W, C] as one image.
 
     Raises:
-      ValueError: they are not.
+      ValueError: they have another number of dimensions.
     """
     if inputs.ndim != 4:
         raise ValueError("images of [height, width, channels] are needed")
@@ -82,10 +84,11 @@ def as_images(inputs: jax.Array) -> jax.Array:
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """2×2, stride 2, [B, H, W, C]; an odd last row or column is left out.
+    """Returns the maximum of each 2×2 window, stride 2, of [B, H, W, C].
 
-    As `flax.linen.max_pool`; its gradient too where nothing is NaN (all of it to the first of equal
-    ones). XLA computes that one's gradient 15 times slower on the CPU.
+    An odd last row or column is left out. Values equal `flax.linen.max_pool`'s, and so do gradients
+    where nothing is NaN (the first of equal entries gets all of it); XLA computes the gradient of
+    Flax's pooling 15 times slower on the CPU.
     """
     x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     x = _larger(x[:, :, ::2], x[:, :, 1::2])
@@ -93,30 +96,30 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def global_average(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] → [B, C].
+    """Returns the mean over pixels, [B, H, W, C] → [B, C].
 
     Raises:
       ValueError: nothing is left of the image.
     """
-    return jnp.mean(_some(x), (1, 2))
+    return jnp.mean(_not_empty(x), (1, 2))
 
 
 def flatten(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] → [B, H·W·C].
+    """Returns one vector per image, [B, H, W, C] → [B, H·W·C].
 
     Raises:
       ValueError: nothing is left of the image.
     """
-    return _some(x).reshape((x.shape[0], -1))
+    return _not_empty(x).reshape((x.shape[0], -1))
 
 
-def _some(x: jax.Array) -> jax.Array:
-    """[B, H, W, C], of which something is left after pooling."""
+def _not_empty(x: jax.Array) -> jax.Array:
+    """Returns [B, H, W, C] as it is; raises ValueError if pooling has left no pixel."""
     if not x.shape[1] * x.shape[2]:
         raise ValueError(TOO_SMALL)
     return x
 
 
 def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
-    """The larger of each pair, the first of equal ones; NaN where either is."""
+    """Returns the larger of each pair, the first if they are equal, NaN if either is."""
     return jnp.where((first >= second) | jnp.isnan(first), first, second)

@@ -14,7 +14,8 @@ from groundwork.architectures.initializers import scaled
 class LeNet300100(nn.Module):
     """inputs-300-100-classes with ReLU; 266,610 parameters for 784 inputs and 10 classes.
 
-    Gaussian Glorot kernels, zero biases. Source: Frankle & Carbin, arXiv:1803.03635, Figure 2.
+    Kernels are Gaussian Glorot, biases zero.
+    Source: Frankle & Carbin, arXiv:1803.03635, Figure 2.
     """
 
     classes: int
@@ -33,9 +34,9 @@ class LeNet300100(nn.Module):
 class LeNet5(nn.Module):
     """Two 5×5 convolutions (20, 50 channels, VALID), each with 2×2 max-pooling; 500; classes.
 
-    431,080 parameters for 28×28×1 and 10 classes: Caffe's form, as deep compression has it.
-    Gaussian Glorot kernels, zero biases. Source: Han et al., arXiv:1510.00149, Table 3.
-    Departs: ReLU after each convolution too, as in the lottery-ticket literature.
+    431,080 parameters for 28×28×1 and 10 classes: Caffe's form, which deep compression uses.
+    Kernels are Gaussian Glorot, biases zero. Source: Han et al., arXiv:1510.00149, Table 3.
+    Departs: ReLU follows each convolution too, as in the lottery-ticket literature.
     """
 
     classes: int

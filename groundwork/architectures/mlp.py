@@ -11,8 +11,8 @@ from groundwork.architectures.initializers import scaled, torch_bias, torch_kern
 class ResidualMLP(nn.Module):
     """inputs-500-500-classes; the second hidden layer is added to the first.
 
-    276,010 parameters for 40 inputs and 10 classes. PyTorch's Linear
-    initialiser for kernels and biases.
+    276,010 parameters for 40 inputs and 10 classes. Kernels and biases start as PyTorch's Linear
+    initialises them.
     Source: Greydanus & Kobak, arXiv:2011.14439, the lottery-ticket notebook.
     """
 

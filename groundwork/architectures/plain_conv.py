@@ -10,14 +10,14 @@ from jax.typing import DTypeLike
 from groundwork.architectures import layers
 from groundwork.architectures.initializers import scaled
 
-CHANNELS = (64, 128, 256)  # of the convolutions, a module
+CHANNELS = (64, 128, 256)  # of each module's convolutions
 
 
 class ConvN(nn.Module):
     """`modules` × (two 3×3 convolutions, 2×2 max-pooling), then 256-256-classes, with ReLU.
 
-    64, 128 and 256 channels, SAME padding. Gaussian Glorot kernels, zero biases. Use `Conv2`,
-    `Conv4` or `Conv6`.
+    The modules have 64, 128 and 256 channels and SAME padding. Kernels are Gaussian Glorot, biases
+    zero. Use `Conv2`, `Conv4` or `Conv6`.
     Source: Frankle & Carbin, arXiv:1803.03635, Figure 2 and Appendix H.1.
     """
 
@@ -57,9 +57,9 @@ class Conv4(ConvN):
 class Conv6(ConvN):
     """64, 64, 128, 128, 256, 256; 2,262,602 parameters for 32×32×3 and 10 classes.
 
-    The paper says 1.7 M, of which 1.1 M in convolutions. Its layers have these 2.26 M: 1.1 M in
-    convolutions, and 1.05 M in `fc1` alone, which sees 4×4×256 inputs. 1.7 M would be right if it
-    saw half as many.
+    The paper says 1.7 M, of which 1.1 M are in convolutions. The layers that it lists have these
+    2.26 M: 1.1 M in convolutions, and 1.05 M in `fc1` alone, which sees 4×4×256 inputs. 1.7 M
+    would be right if `fc1` saw half as many.
     """
 
     modules: int = 3

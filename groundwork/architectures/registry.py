@@ -1,4 +1,4 @@
-"""The architectures that a config can name, and what is asked of any module."""
+"""The architectures that a config can name: built, described, counted and narrowed."""
 
 import dataclasses
 import math
@@ -17,6 +17,7 @@ from groundwork.architectures.plain_conv import Conv2, Conv4, Conv6
 from groundwork.architectures.resnet import ResNet20, ResNet32, ResNet56
 from groundwork.architectures.vgg import VGG11, VGG13, VGG16, VGG19
 from groundwork.errors import UserError, unknown
+from groundwork.trees import Shapes, count
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "conv_2": Conv2,
@@ -45,8 +46,8 @@ class ModelSpec:
     Attributes:
       name: one of `MODELS`.
       width: multiplies the width of every hidden layer (1.0 = the paper's).
-      dtype: what layers compute in, `float32` or `bfloat16`; parameters, optimiser state, batch
-        statistics and the loss are float32 under both.
+      dtype: the type in which layers compute, `float32` or `bfloat16`; parameters, optimiser
+        state, batch statistics and the loss are float32 under both.
     """
 
     name: str
@@ -63,10 +64,10 @@ class ModelSpec:
 
 
 def build(config: Mapping[str, Any], classes: int) -> nn.Module:
-    """The module that a config names.
+    """Returns the module that a config names.
 
     Args:
-      config: an experiment's config or its `model` section: the keys of `ModelSpec`.
+      config: an experiment's config, or its `model` section, which has the keys of `ModelSpec`.
       classes: number of outputs.
 
     Raises:
@@ -77,26 +78,28 @@ def build(config: Mapping[str, Any], classes: int) -> nn.Module:
 
 
 def described(module: nn.Module) -> tuple[dict[str, Any], int] | None:
-    """The `model` section and the classes of which `build` makes this module; None if of none."""
-    for name, kind in MODELS.items():
-        if type(module) is not kind:
-            continue
-        dtype = jnp.dtype(getattr(module, "dtype", None) or jnp.float32).name
-        if dtype not in DTYPES:
-            return None
-        section = {"name": name, "width": float(getattr(module, "width", 1.0)), "dtype": dtype}
-        classes = int(getattr(module, "classes", 0))
-        own, built = (
-            {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
-            for made in (module, build(section, classes))
-        )
-        differing = {key for key in own if own[key] != built[key]} - {"dtype", "name", "parent"}
-        return None if differing else (section, classes)
-    return None
+    """Returns the `model` section and the number of classes from which `build` makes the module.
+
+    None if no section describes it.
+    """
+    name = next((name for name, kind in MODELS.items() if type(module) is kind), None)
+    if name is None:
+        return None
+    dtype = jnp.dtype(getattr(module, "dtype", None) or jnp.float32).name
+    if dtype not in DTYPES:
+        return None
+    section = {"name": name, "width": float(getattr(module, "width", 1.0)), "dtype": dtype}
+    classes = int(getattr(module, "classes", 0))
+    built = build(section, classes)
+    attributes = {field.name for field in dataclasses.fields(built)} - {"dtype", "name", "parent"}
+    differing = any(getattr(module, key) != getattr(built, key) for key in attributes)
+    return None if differing else (section, classes)
 
 
-def shapes(module: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Shapes and dtypes of a module's variables for examples of `shape`; computes nothing.
+def shapes(module: nn.Module, shape: tuple[int, ...]) -> Shapes:
+    """Returns shapes and dtypes of a module's variables for examples of `shape`.
+
+    Nothing is computed.
 
     Raises:
       UserError: the module cannot take such examples.
@@ -104,26 +107,21 @@ def shapes(module: nn.Module, shape: tuple[int, ...]) -> Any:
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     refusal = f"{type(module).__name__} cannot take examples of shape {shape}"
     try:
-        found = jax.eval_shape(module.init, jax.random.key(0), example)
+        variables = jax.eval_shape(module.init, jax.random.key(0), example)
     except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
         raise UserError(f"{refusal}: {error}") from error
-    if not all(leaf.size for leaf in jax.tree.leaves(found)):
+    if not all(leaf.size for leaf in jax.tree.leaves(variables)):
         raise UserError(f"{refusal}: a layer would have no inputs")
-    return found
-
-
-def count(tree: Any) -> int:
-    """Number of entries in a tree of arrays or shapes."""
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+    return variables
 
 
 def narrowed(
     config: Mapping[str, Any], classes: int, shape: tuple[int, ...], parameters: int
 ) -> dict[str, Any]:
-    """The `model` section of the widest network of the same family within `parameters`.
+    """Returns the `model` section of the widest network of the same family within `parameters`.
 
-    One multiplier scales every hidden layer, found by bisection; the result has at most
-    `parameters` entries in `params`, unless even a width of one unit a layer has more.
+    One multiplier, found by bisection, scales every hidden layer. The network has at most
+    `parameters` entries in `params`, unless even one unit per layer makes more.
     """
     section = dict(config.get("model", config))
 
@@ -133,7 +131,7 @@ def narrowed(
     low, high = 1e-6, float(section["width"])
     if size(high) <= parameters:
         return section
-    for _ in range(26):  # hidden widths are integers: far finer than one unit
+    for _ in range(26):  # far finer than one unit, and hidden widths are integers
         middle = (low + high) / 2
         low, high = (middle, high) if size(middle) <= parameters else (low, middle)
     return {**section, "width": low}

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from groundwork.architectures import layers
 from groundwork.architectures.initializers import scaled
 
-CHANNELS = (16, 32, 64)  # of the convolutions, a stage
+CHANNELS = (16, 32, 64)  # of each stage's convolutions
 
 
 class Block(nn.Module):
@@ -25,8 +25,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
-        # One pixel on every side: at stride 2, SAME would pad below and right alone, and the
-        # windows would no longer be centred on the pixels that the shortcut keeps.
+        # Padded by one pixel on every side: at stride 2, SAME would pad only below and on the
+        # right, and windows would no longer be centred on the pixels that the shortcut keeps.
         conv = functools.partial(
             layers.conv, padding=1, bias=False, kernel_init=layers.he, dtype=self.dtype
         )
@@ -38,7 +38,10 @@ class Block(nn.Module):
 
 
 def shortcut(inputs: jax.Array, channels: int, strides: int) -> jax.Array:
-    """Option A: every `strides`-th pixel, and zeros for the channels that the inputs lack."""
+    """Returns every `strides`-th pixel, with zeros for the channels that the inputs lack.
+
+    This is option A of the paper.
+    """
     lacking = channels - inputs.shape[-1]
     return jnp.pad(inputs[:, ::strides, ::strides], [(0, 0)] * 3 + [(0, lacking)])
 
@@ -46,11 +49,12 @@ def shortcut(inputs: jax.Array, channels: int, strides: int) -> jax.Array:
 class ResNet(nn.Module):
     """A 3×3 convolution, three stages of `blocks` residual blocks, global average, classes.
 
-    16, 32 and 64 channels; the second and third stage begin at stride 2. ReLU after BatchNorm and
-    after each addition; convolutions without biases, padded by one pixel. He normal kernels, zero
-    biases; BatchNorm with momentum 0.9 and epsilon 1e-5, which the paper doesn't say. Use
-    `ResNet20`, `ResNet32` or `ResNet56` (6 × blocks + 2 layers with weights). A narrowed network's
-    stages need not double: shortcuts add as many zero channels as a stage lacks.
+    The stages have 16, 32 and 64 channels; the second and third begin with stride 2. ReLU follows
+    BatchNorm and each addition; convolutions have no biases and are padded by one pixel. Kernels
+    are He normal, biases zero; BatchNorm has momentum 0.9 and epsilon 1e-5, on which the paper is
+    silent. Use `ResNet20`, `ResNet32` or `ResNet56` (6 × blocks + 2 layers with weights). In a
+    narrowed network, channels need not double from stage to stage: shortcuts add as many zero
+    channels as a stage lacks.
 
     Source: He et al., arXiv:1512.03385, Section 4.2, with option A of Section 3.3.
     """

@@ -10,23 +10,23 @@ from jax.typing import DTypeLike
 from groundwork.architectures import layers
 from groundwork.architectures.initializers import scaled
 
-CHANNELS = (64, 128, 256, 512, 512)  # of the convolutions, a group
+CHANNELS = (64, 128, 256, 512, 512)  # of each group's convolutions
 
 
 class VGG(nn.Module):
     """Five groups of 3×3 convolutions with BatchNorm and ReLU, global average, one dense layer.
 
-    64, 128, 256, 512 and 512 channels, SAME padding; 2×2 max-pooling after each group but the
-    last. He normal kernels, zero biases; BatchNorm with momentum 0.9 and epsilon 1e-5. Use
-    `VGG11`, `VGG13`, `VGG16` or `VGG19`.
+    The groups have 64, 128, 256, 512 and 512 channels and SAME padding; 2×2 max-pooling follows
+    each group but the last. Kernels are He normal, biases zero; BatchNorm has momentum 0.9 and
+    epsilon 1e-5. Use `VGG11`, `VGG13`, `VGG16` or `VGG19`.
 
     Source: Simonyan & Zisserman, arXiv:1409.1556, Table 1, columns A, B, D and E, as Liu et al.,
     arXiv:1810.05270, adapted them to CIFAR and Frankle & Carbin, arXiv:1803.03635, Figure 2 and
     Appendix I.2, took them over: one dense layer instead of three, BatchNorm, no dropout.
-    Departs: no biases in the convolutions, since BatchNorm takes them out again (so do some of Liu
-    et al.'s networks); the dense layer is He normal, where theirs has deviation 0.01 (Frankle &
-    Carbin draw all layers from Glorot's distribution). The global average is their 2×2 average
-    pooling for 32×32 inputs, and fits others too.
+    Departs: convolutions have no biases, since BatchNorm would subtract them again (some of Liu
+    et al.'s networks have none either); the dense layer is He normal, where theirs has deviation
+    0.01 (Frankle & Carbin draw all layers from Glorot's distribution). For 32×32 inputs the global
+    average is their 2×2 average pooling; it also fits other sizes.
     """
 
     classes: int

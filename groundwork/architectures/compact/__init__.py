@@ -1,1 +1,1 @@
-"""Compact architectures, a file for each family."""
+"""Compact architectures, one file per family."""

@@ -11,26 +11,27 @@ from groundwork.architectures import layers
 from groundwork.architectures.initializers import scaled, torch_bias, torch_kernel
 
 MULTIPLES = (1, 2, 4, 8, 16, 16, 16, 16)  # of `base`: channels of the convolution and the blocks
-NARROWED = range(3, 7)  # those that `width_mult` multiplies
-POOLED = 4  # so many are followed by max-pooling
+NARROWED = range(3, 7)  # places in `MULTIPLES` whose channels `width_mult` multiplies
+POOLED = 4  # so many of the first ones are followed by max-pooling
 
 
 class StudentNet(nn.Module):
     """A 3×3 convolution, seven depthwise-pointwise blocks, global average, one dense layer.
 
-    16, 32, 64, 128, then 256 channels; 256,779 parameters for 3 channels and 11 classes. A block is
-    a 3×3 depthwise convolution, BatchNorm, ReLU6 and a 1×1 convolution with nothing after it. 2×2
-    max-pooling after the first convolution (which has BatchNorm and ReLU6) and after three blocks.
-    SAME padding, biases everywhere; kernels and biases are PyTorch's defaults, uniform in
-    ±1/√fan in; BatchNorm with momentum 0.9 and epsilon 1e-5. Images of 16×16 and more.
+    The layers have 16, 32, 64, 128, then 256 channels; 256,779 parameters for 3 channels and 11
+    classes. A block is a 3×3 depthwise convolution, BatchNorm, ReLU6 and a 1×1 convolution with
+    nothing after it. 2×2 max-pooling follows the first convolution (which has BatchNorm and ReLU6)
+    and the first three blocks. Padding is SAME, biases are everywhere; kernels and biases start as
+    PyTorch's do, uniform in ±1/√fan in; BatchNorm has momentum 0.9 and epsilon 1e-5. Images must be
+    16×16 or larger.
 
     Attributes:
       classes: number of outputs.
       width: multiplies all channels.
-      dtype: what layers compute in.
+      dtype: the type in which layers compute.
       base: channels of the first convolution.
-      width_mult: multiplies the channels of blocks 3 to 6 alone, rounded down, as the source prunes
-        it; at least 1.
+      width_mult: multiplies the channels of blocks 3 to 6 only, rounded down, at least 1, as the
+        source prunes the network.
 
     Source: National Taiwan University, Machine Learning (H.-y. Lee), spring 2020, homework 7,
     notebook "Architecture Design"; blocks after Howard et al., arXiv:1704.04861, Section 3.1.
@@ -60,13 +61,15 @@ class StudentNet(nn.Module):
         return dense(self.classes, dtype=self.dtype, name="output")(x)
 
     def _channels(self) -> list[int]:
-        """Of the convolution and of the seven blocks' outputs."""
+        """Returns the output channels of the convolution and of the seven blocks."""
         channels = [scaled(self.base * multiple, self.width) for multiple in MULTIPLES]
         for place in NARROWED:
             channels[place] = max(1, int(channels[place] * self.width_mult))
         return channels
 
-    def _conv(self, x: jax.Array, channels: int, size: int, name: str, groups: int = 1):
+    def _conv(
+        self, x: jax.Array, channels: int, size: int, name: str, groups: int = 1
+    ) -> jax.Array:
         conv = layers.conv(
             channels,
             size,

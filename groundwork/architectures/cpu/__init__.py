@@ -1,1 +1,1 @@
-"""Convolutions on the CPU by oneDNN."""
+"""Convolutions that oneDNN computes on the CPU."""

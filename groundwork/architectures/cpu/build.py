@@ -18,10 +18,10 @@ LIBRARY = "libdnnl.so.3"
 
 
 def onednn(roots: list[Path]) -> tuple[Path, Path]:
-    """Folders of oneDNN's headers and library, version 3, under the first root that has them.
+    """Returns the folders of oneDNN 3's headers and library, under the first root that has them.
 
     Raises:
-      SystemExit: none has.
+      SystemExit: no root has them.
     """
     for root in (root.resolve() for root in roots):
         version = root / "include/oneapi/dnnl/dnnl_version.h"
@@ -36,7 +36,7 @@ def onednn(roots: list[Path]) -> tuple[Path, Path]:
 
 
 def build(roots: list[Path], compiler: str) -> Path:
-    """Compiles; writes the library, then beside it what it was made of. Returns the library."""
+    """Compiles the library, writes beside it what it was made of, and returns its path."""
     include, lib = onednn(roots)
     target = library.path()
     target.parent.mkdir(exist_ok=True)
@@ -47,11 +47,11 @@ def build(roots: list[Path], compiler: str) -> Path:
     command = [*shlex.split(compiler), *FLAGS, *sources, "-o", str(fresh)]
     subprocess.run(command, check=True)
     fresh.replace(target)
-    needs = (lib / LIBRARY).resolve()
+    needed = (lib / LIBRARY).resolve()
     record = {
         "source": library.source_digest(),
         "library": library.digest(target),
-        "onednn": {"path": str(needs), "digest": library.digest(needs)},
+        "onednn": {"path": str(needed), "digest": library.digest(needed)},
     }
     fresh.write_text(json.dumps(record, indent=1))
     fresh.replace(target.with_suffix(".json"))
@@ -59,7 +59,7 @@ def build(roots: list[Path], compiler: str) -> Path:
 
 
 def main() -> None:
-    """Build, load, and say what came of it."""
+    """Build the library, load it, and say what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--onednn", type=Path, help="folder with include/ and lib/ of oneDNN 3")
     parser.add_argument("--compiler", default=os.environ.get("CXX") or "g++")

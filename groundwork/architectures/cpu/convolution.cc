@@ -1,13 +1,14 @@
-// Convolutions by oneDNN for XLA's CPU backend, called through XLA's foreign function interface.
+// Convolutions that oneDNN computes for XLA's CPU backend, which calls them through XLA's foreign
+// function interface.
 //
 // A convolution relates three arrays: input [N, H, W, C], kernel [KH, KW, C / groups, O] and output
 // [N, OH, OW, O]. Given two of them, oneDNN computes the third: the output (forward), the
 // gradient with respect to the input (backward data) or to the kernel (backward weights).
 //
-// All of it happens on one thread of ours, which owns OpenMP's team, the cache of primitives and
-// the scratch memory; XLA's threads hand it their calls and sleep until they are done. So calls from
-// many threads share one team (each caller would otherwise raise a team of its own), nothing
-// needs a lock but the queue, and the team's size, hence every sum's order, is always the same.
+// One thread of ours does all of this. It owns OpenMP's team, the cache of primitives and the
+// scratch memory; XLA's threads hand it their calls and sleep until the calls are done. So calls
+// from many threads share one team (otherwise each caller would start a team of its own), only the
+// queue needs a lock, and the team always has the same size, so every sum has the same order.
 
 #include <dnnl.hpp>
 #include <omp.h>
@@ -31,9 +32,9 @@ namespace {
 namespace ffi = xla::ffi;
 using namespace architectures;
 
-constexpr size_t kPlans = 1024;  // distinct convolutions kept; then the longest unused one goes
+constexpr size_t kPlans = 1024;  // plans kept; beyond them the least recently used one is dropped
 
-// Memory that grows to the largest request and stays.
+// Memory that grows to the largest request and is never given back.
 class Arena {
  public:
   char* at_least(size_t bytes) {
@@ -57,7 +58,7 @@ class Arena {
 // Everything below runs on the worker alone.
 class Convolutions {
  public:
-  // Computes the array of the descriptor's role from the two others, once a replicate.
+  // Computes the array in the descriptor's role from the two others, once for each replicate.
   void execute(const Descriptor& d, int64_t replicates, std::array<char*, 3> arrays,
                std::array<int64_t, 3> step) {
     Plan& plan = planned(d);
@@ -67,33 +68,33 @@ class Convolutions {
       memory input(plan.layout.input, cpu(), arrays[0] + r * step[0]);
       memory given(plan.layout.kernel, cpu(), arrays[1] + r * step[1]);
       memory output(plan.layout.output, cpu(), arrays[2] + r * step[2]);
-      memory own = plan.reorders ? memory(plan.own_kernel, cpu(), kernel) : given;
+      memory reordered = plan.reorders ? memory(plan.reordered, cpu(), kernel) : given;
       bool back = d[kRole] == kKernel;
-      if (plan.reorders && !back) move(plan, given, own);
+      if (plan.reorders && !back) move(plan, given, reordered);
       plan.convolution.execute(
           stream_, {{d[kRole] == kInput ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, input},
-                    {back ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, own},
+                    {back ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, reordered},
                     {d[kRole] == kOutput ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, output},
                     {DNNL_ARG_SCRATCHPAD, scratch}});
-      if (plan.reorders && back) move(plan, own, given);
+      if (plan.reorders && back) move(plan, reordered, given);
     }
     stream_.wait();
   }
 
  private:
   Plan& planned(const Descriptor& d) {
-    auto found = plans_.find(d);
-    if (found == plans_.end()) {
+    auto entry = plans_.find(d);
+    if (entry == plans_.end()) {
       if (plans_.size() >= kPlans) {
         auto oldest = plans_.begin();
         for (auto it = plans_.begin(); it != plans_.end(); ++it)
           if (it->second.used < oldest->second.used) oldest = it;
         plans_.erase(oldest);
       }
-      found = plans_.emplace(d, Plan(d, true)).first;
+      entry = plans_.emplace(d, Plan(d, true)).first;
     }
-    found->second.used = ++clock_;
-    return found->second;
+    entry->second.used = ++clock_;
+    return entry->second;
   }
 
   void move(Plan& plan, memory& from, memory& to) {
@@ -117,7 +118,8 @@ Convolutions& convolutions() {
   return *all;
 }
 
-// Elements of the three arrays: a wrong descriptor is an error, not a write past the end.
+// Returns how many elements the three arrays have, so that a wrong descriptor is an error instead
+// of a write past the end.
 std::array<int64_t, 3> elements(const Descriptor& d) {
   return {d[kN] * d[kH] * d[kW] * d[kC],
           d[kKernelH] * d[kKernelW] * (d[kC] / d[kGroups]) * d[kO],
@@ -164,9 +166,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_convolution, convolve,
                                   .Attr<int64_t>("replicates")
                                   .Attr<ffi::Span<const int64_t>>("mapped"));
 
-// Both write an answer of at most `bytes`; below 0, it says what went wrong.
+// Both functions below write an answer of at most `bytes` bytes; if they return a negative number,
+// the answer says what went wrong.
 
-// Writes what bits depend on: oneDNN's version, the instructions it uses, the size of its team.
+// Writes what the bits of results depend on: oneDNN's version, the instructions that it uses, and
+// the size of its team.
 extern "C" int architectures_about(char* answer, int64_t bytes) {
   try {
     int threads = 0;
@@ -181,18 +185,19 @@ extern "C" int architectures_about(char* answer, int64_t bytes) {
   }
 }
 
-// Writes the name of oneDNN's implementation; 0 if there is none that is faster than a plain loop
-// (or none at all: then why).
+// Writes the name of oneDNN's implementation and returns 1, or 0 if it is no faster than a plain
+// loop; if there is none at all, writes why and returns 0.
 extern "C" int architectures_implementation(char* answer, int64_t bytes, const int64_t* fields,
                                             int64_t count) {
   try {
     Descriptor d = checked(fields, count);
-    std::string found;
-    worker().run([&] { found = Plan(d, false).implementation; });
-    std::snprintf(answer, bytes, "%s", found.c_str());
-    return found.rfind("ref", 0) != 0;
+    std::string name;
+    worker().run([&] { name = Plan(d, false).implementation; });
+    std::snprintf(answer, bytes, "%s", name.c_str());
+    return name.rfind("ref", 0) != 0;
   } catch (const std::exception& error) {
     std::snprintf(answer, bytes, "%s", error.what());
-    return dynamic_cast<const std::runtime_error*>(&error) ? -1 : 0;  // no worker; oneDNN's refusal
+    // a runtime_error says that there is no worker; anything else is oneDNN's refusal
+    return dynamic_cast<const std::runtime_error*>(&error) ? -1 : 0;
   }
 }

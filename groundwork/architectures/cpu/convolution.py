@@ -1,9 +1,9 @@
-"""Convolutions that oneDNN computes on the CPU, where it is built (`make cpu`); XLA elsewhere.
+"""Convolutions that oneDNN computes on the CPU where it is built (`make cpu`), and XLA elsewhere.
 
-`conv_general_dilated` stands for `jax.lax.conv_general_dilated`, above all in
-`flax.linen.Conv(conv_general_dilated=...)`. What it traces to is the same with and without
-oneDNN; what it lowers to is a call of oneDNN on the CPU, and exactly `jax.lax`'s convolution
-and gradients on GPU and TPU. `cpu/library.py` says when oneDNN is used and how it is switched off.
+`conv_general_dilated` takes the place of `jax.lax.conv_general_dilated`, above all in
+`flax.linen.Conv(conv_general_dilated=...)`. Its trace is the same with and without oneDNN. On the
+CPU it is lowered to a call of oneDNN; on GPU and TPU, to exactly `jax.lax`'s convolution and
+gradients. `cpu/library.py` says when oneDNN is used and how it is switched off.
 """
 
 # N batch, H W image, C channels, KH KW window, O channels out, R replicates
@@ -27,21 +27,21 @@ DTYPES = ("float32", "bfloat16")
 
 
 def available() -> bool:
-    """Whether oneDNN computes convolutions on this machine's CPU, in this process."""
+    """Does oneDNN compute convolutions on this machine's CPU, in this process?"""
     return library.load() is not None
 
 
 def computed_by(module: nn.Module, shape: tuple[int, ...]) -> str | None:
-    """What computes a network's convolutions in this process, None if it has none.
+    """Returns what computes a network's convolutions in this process, None if it has none.
 
     Args:
-      module: it takes examples [1, *shape].
-      shape: of an example.
+      module: a network that takes examples [1, *shape].
+      shape: of one example.
 
     Returns:
-      `XLA`, or such as `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`: two runs whose answers differ
-      differ in last bits. It speaks of the convolutions that `conv_general_dilated` here makes; a
-      network that has others alone has None.
+      `XLA`, or for example `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`: where two runs were
+      computed by different ones, their last bits differ. Only convolutions that
+      `conv_general_dilated` has made here count; a network that has only others has None.
     """
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     trace = jax.make_jaxpr(module.init)(jax.random.key(0), example)
@@ -64,59 +64,54 @@ def conv_general_dilated(
     preferred_element_type: Any = None,
     **options: Any,
 ) -> jax.Array:
-    """As `jax.lax.conv_general_dilated`: same arguments, meaning, shapes and errors.
+    """Returns what `jax.lax.conv_general_dilated` does: same arguments, shapes and errors.
 
     Two-dimensional NHWC/HWIO/NHWC convolutions of float32 or bfloat16 become the primitive
-    `convolution`; all others, as before, `jax.lax`'s own.
+    `convolution`; all others are left to `jax.lax`.
 
     Args:
       lhs: images [N, H, W, C].
       rhs: kernel [KH, KW, C / feature_group_count, O].
       window_strides: two integers.
       padding: "SAME", "SAME_LOWER", "VALID", or ((top, bottom), (left, right)).
-      lhs_dilation: spreads the images; anything but 1 is `jax.lax`'s.
+      lhs_dilation: spreads the images; anything but 1 is left to `jax.lax`.
       rhs_dilation: spreads the kernel; two integers.
-      dimension_numbers: as `jax.lax`'s; others than NHWC/HWIO/NHWC are `jax.lax`'s.
+      dimension_numbers: as for `jax.lax`, to which all but NHWC/HWIO/NHWC are left.
       feature_group_count: groups of channels; C for depthwise convolutions.
-      batch_group_count: anything but 1 is `jax.lax`'s.
-      precision: on GPU and TPU as `jax.lax`'s; on the CPU everything is full precision.
-      preferred_element_type: anything but the images' own type is `jax.lax`'s.
-      **options: what `jax.lax` takes besides; any that is set leaves it to `jax.lax`.
+      batch_group_count: anything but 1 is left to `jax.lax`.
+      precision: as for `jax.lax` on GPU and TPU; on the CPU everything has full precision.
+      preferred_element_type: anything but the images' type is left to `jax.lax`.
+      **options: further arguments of `jax.lax`, to which the call is left if one of them is set.
 
     Returns:
       [N, OH, OW, O], of the images' type.
     """
     if isinstance(padding, Iterator):
         padding = tuple(padding)  # type: ignore[arg-type]
+    rest = {
+        "lhs_dilation": lhs_dilation,
+        "batch_group_count": batch_group_count,
+        "preferred_element_type": preferred_element_type,
+        "dimension_numbers": dimension_numbers,
+        **options,
+    }
 
-    def plain(lhs, rhs):
+    def plain(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
         return lax.conv_general_dilated(
             lhs,
             rhs,
             window_strides,
             padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers,
-            feature_group_count,
-            batch_group_count,
-            precision,
-            preferred_element_type,
-            **options,
+            rhs_dilation=rhs_dilation,
+            feature_group_count=feature_group_count,
+            precision=precision,
+            **rest,
         )
 
-    ours = (
-        _is_ours(lhs, rhs, dimension_numbers)
-        and batch_group_count == 1
-        and (lhs_dilation is None or tuple(lhs_dilation) == (1, 1))
-        and (rhs_dilation is None or len(rhs_dilation) == 2)
-        and preferred_element_type in (None, lhs.dtype)
-        and not any(option is not None for option in options.values())
-    )
-    if not ours:
+    if not _is_ours(lhs, rhs, rhs_dilation, **rest):
         return plain(lhs, rhs)
     bare = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (lhs, rhs)]
-    output = jax.eval_shape(plain, *bare)  # raises what jax.lax would
+    output = jax.eval_shape(plain, *bare)  # raises what jax.lax would raise
     sizes = (lhs.shape, rhs.shape, output.shape)
     windows = (window_strides, padding, rhs_dilation)
     geometry = _geometry(sizes, *windows, feature_group_count, precision)
@@ -131,7 +126,10 @@ def _geometry(
     groups: int,
     precision: Any,
 ) -> Geometry:
-    """Of input, kernel and output of these sizes; the rest as `conv_general_dilated` takes it."""
+    """Returns the geometry of input, kernel and output of these sizes.
+
+    The other arguments are `conv_general_dilated`'s.
+    """
     images, kernel, output = sizes
     strides = tuple(map(int, window_strides))
     dilation = (1, 1) if rhs_dilation is None else tuple(map(int, rhs_dilation))
@@ -152,13 +150,35 @@ def _geometry(
     )
 
 
-def _is_ours(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:
-    """Rank, dimension numbers, types; sizes that are known; no explicitly sharded dimension."""
+def _is_ours(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    rhs_dilation: Sequence[int] | None,
+    *,
+    lhs_dilation: Sequence[int] | None,
+    batch_group_count: int,
+    preferred_element_type: Any,
+    dimension_numbers: Any,
+    **options: Any,
+) -> bool:
+    """Does the call become the primitive `convolution`?
+
+    Rank, types and dimension numbers decide, and the arguments that the primitive lacks; all sizes
+    must be known, and no dimension may be sharded explicitly.
+    """
     if lhs.ndim != 4 or rhs.ndim != 4 or lhs.dtype != rhs.dtype or lhs.dtype not in DTYPES:
         return False
     if not all(isinstance(size, int) for size in (*lhs.shape, *rhs.shape)):
         return False
-    found = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    if found != lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT):
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    if numbers != lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT):
         return False
-    return all(set(jax.typeof(x).sharding.spec) <= {None} for x in (lhs, rhs))
+    if any(set(jax.typeof(x).sharding.spec) - {None} for x in (lhs, rhs)):
+        return False
+    return (
+        batch_group_count == 1
+        and (lhs_dilation is None or tuple(lhs_dilation) == (1, 1))
+        and (rhs_dilation is None or len(rhs_dilation) == 2)
+        and preferred_element_type in (None, lhs.dtype)
+        and all(option is None for option in options.values())
+    )

@@ -1,8 +1,8 @@
-"""One convolution: sizes, strides, padding; the three arrays that it relates.
+"""One convolution: its sizes, strides and padding, and the three arrays that it relates.
 
-Input, kernel and output: it is linear in the first two, so with any two given the third slot has
-one array: the output itself, or the gradient with respect to the input or the kernel. A role says
-which.
+The arrays are input, kernel and output. As a convolution is linear in the first two, any two of
+the arrays determine the third: the output itself, or the gradient with respect to the input or to
+the kernel. A role says which of the three is meant.
 """
 
 # N batch, H W image, C channels, KH KW window, O channels out
@@ -25,10 +25,10 @@ class Geometry(NamedTuple):
       kernel: KH, KW, C / groups, O.
       output: N, OH, OW, O.
       strides: of the window, in rows and columns.
-      padding: (top, bottom), (left, right); negative ones crop.
-      dilation: of the kernel, in rows and columns; 1 is none.
+      padding: (top, bottom), (left, right); negative numbers crop.
+      dilation: of the kernel, in rows and columns; 1 means none.
       groups: of channels.
-      precision: `jax.lax`'s, for GPU and TPU.
+      precision: as `jax.lax` takes it, for GPU and TPU.
     """
 
     input: Shape
@@ -42,24 +42,24 @@ class Geometry(NamedTuple):
 
     @property
     def multiply_adds(self) -> int:
-        """MACs in any role; those with padding count."""
+        """MACs in any role; products with padding count."""
         return math.prod(self.output) * math.prod(self.kernel[:3])
 
     @property
     def sizes(self) -> Shape:
-        """Of all three arrays."""
+        """The sizes of all three arrays, one after the other."""
         return (*self.input, *self.kernel, *self.output)
 
     def shape(self, role: Role) -> Shape:
-        """Of the array in this role."""
+        """Returns the shape of the array in this role."""
         return {"input": self.input, "kernel": self.kernel, "output": self.output}[role]
 
     def of_batch(self, batch: int) -> "Geometry":
-        """The same with another N."""
+        """Returns the same convolution with another N."""
         return self._replace(input=(batch, *self.input[1:]), output=(batch, *self.output[1:]))
 
     def descriptor(self, role: Role, bits: int) -> np.ndarray:
-        """As `convolution.cc` reads it, [20] int64."""
+        """Returns the convolution as `convolution.cc` reads it, [20] int64."""
         (n, h, w, c), (kh, kw, _, o), (_, oh, ow, _) = self.input, self.kernel, self.output
         (top, bottom), (left, right) = self.padding
         fields = [ROLES.index(role), bits, n, h, w, c, kh, kw, o, oh, ow, *self.strides]
@@ -67,5 +67,5 @@ class Geometry(NamedTuple):
 
 
 def others(role: Role) -> list[Role]:
-    """The roles of the operands."""
+    """Returns the roles of the operands."""
     return [other for other in ROLES if other != role]

@@ -1,4 +1,4 @@
-// The name of what oneDNN computes with on this CPU.
+// The name of the instructions with which oneDNN computes on this CPU.
 
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace architectures {
 
-// As in `ONEDNN_MAX_CPU_ISA`, in lower case; newer ones as a number.
+// Returns the name as `ONEDNN_MAX_CPU_ISA` takes it, in lower case; newer ones are a number.
 inline std::string instructions() {
   static const std::map<int, std::string> names = {
       {dnnl_cpu_isa_sse41, "sse41"},
@@ -24,9 +24,9 @@ inline std::string instructions() {
       {dnnl_cpu_isa_avx512_core_amx, "avx512_core_amx"},
       {dnnl_cpu_isa_avx512_core_amx_fp16, "avx512_core_amx_fp16"},
   };
-  int found = dnnl_get_effective_cpu_isa();
-  auto name = names.find(found);
-  return name == names.end() ? std::to_string(found) : name->second;
+  int isa = dnnl_get_effective_cpu_isa();
+  auto name = names.find(isa);
+  return name == names.end() ? std::to_string(isa) : name->second;
 }
 
 }  // namespace architectures

@@ -1,15 +1,16 @@
 """The compiled `convolution.cc`: where it lies, whether it may be loaded, what it can do.
 
-oneDNN is used where all of this holds; otherwise XLA computes convolutions, and one line on stderr
-says why:
+oneDNN is used if all of the following hold; otherwise XLA computes convolutions, and one line on
+stderr says why:
 
-* `make cpu` has built it, from this source and for this jaxlib's foreign function interface;
-* its file and oneDNN's are what they were when it was built;
+* `make cpu` has built the library, from this source and for this jaxlib's foreign function
+  interface;
+* its file and oneDNN's are unchanged since then;
 * the CPU is an x86-64 with AVX2;
 * the environment does not say `ARCHITECTURES_CPU_CONVOLUTION=xla`.
 
-`OMP_NUM_THREADS` sets the number of threads; by default and at most, the CPUs that the process may
-use.
+`OMP_NUM_THREADS` sets the number of threads. The default, and the most, is the number of CPUs that
+the process may use.
 """
 
 import ctypes
@@ -35,33 +36,33 @@ SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
 TARGET = "architectures_convolution"
 SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
 CPUINFO = Path("/proc/cpuinfo")
-# OpenMP's threads would otherwise spin on their cores while XLA's have work between convolutions.
+# Otherwise OpenMP's threads would spin on their cores while XLA's work between convolutions.
 WAITING = {"OMP_WAIT_POLICY": "passive"}
 
 
 def path() -> Path:
-    """Where the library for this jaxlib is built: its interface's version is in the name."""
+    """Returns where the library is built; its name has the version of jaxlib's interface."""
     header = Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h"
-    found = re.findall(r"define XLA_FFI_API_(?:MAJOR|MINOR) (\d+)", header.read_text())
-    return SOURCE.parent / "build" / f"convolution-ffi-{'.'.join(found)}.so"
+    version = re.findall(r"define XLA_FFI_API_(?:MAJOR|MINOR) (\d+)", header.read_text())
+    return SOURCE.parent / "build" / f"convolution-ffi-{'.'.join(version)}.so"
 
 
 def digest(file: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Returns the SHA-256 of a file, hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def source_digest() -> str:
-    """SHA-256 over all of the source."""
+    """Returns the SHA-256 of the whole source, hexadecimal."""
     return hashlib.sha256("".join(map(digest, SOURCES)).encode()).hexdigest()
 
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
-    """The library, loaded and known to XLA, or None where it cannot be used.
+    """Returns the library, loaded and registered with XLA, or None if it cannot be used.
 
-    Decided once a process.
+    That is decided once per process.
 
     Raises:
       UserError: the switch is neither `xla` nor `onednn`.
@@ -88,23 +89,23 @@ def load() -> ctypes.CDLL | None:
 
 
 def about() -> str:
-    """What computes convolutions on the CPU; bits depend on all that it names.
+    """Returns what computes convolutions on the CPU; bits depend on all that it names.
 
-    Such as `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`, or `XLA`.
+    It is `XLA`, or for example `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`.
     """
     return "XLA" if load() is None else _ask("architectures_about")[1]
 
 
 @functools.cache
 def implementation(fields: tuple[int, ...]) -> tuple[bool, str]:
-    """Whether oneDNN has fast code for a descriptor, and that code's name or the refusal."""
+    """Returns whether oneDNN has fast code for a descriptor, and the code's name or the refusal."""
     array = (ctypes.c_int64 * len(fields))(*fields)
     fast, name = _ask("architectures_implementation", array, ctypes.c_int64(len(fields)))
     return fast == 1, name
 
 
 def computes(descriptors: Iterable[np.ndarray]) -> bool:
-    """Whether oneDNN is used here and has fast code for all of these."""
+    """Is oneDNN used here, and does it have fast code for all of these descriptors?"""
     if load() is None:
         return False
     return all(implementation(tuple(fields.tolist()))[0] for fields in descriptors)
@@ -112,13 +113,13 @@ def computes(descriptors: Iterable[np.ndarray]) -> bool:
 
 @functools.cache
 def _loaded(file: Path) -> ctypes.CDLL:
-    # OpenMP's library reads the environment once, when it is loaded
-    ours = {} if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys() else WAITING
-    os.environ.update(ours)
+    # OpenMP's library reads the environment once, when it is loaded.
+    changes = {} if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys() else WAITING
+    os.environ.update(changes)
     try:
         library = ctypes.CDLL(str(file))
     finally:
-        for name in ours:
+        for name in changes:
             del os.environ[name]
     handler = jax.ffi.pycapsule(library.architectures_convolution)
     jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
@@ -126,10 +127,10 @@ def _loaded(file: Path) -> ctypes.CDLL:
 
 
 def _ask(function: str, *arguments: Any) -> tuple[int, str]:
-    """Calls a function of the library; its code and its answer.
+    """Calls a function of the library and returns its code and its answer.
 
     Raises:
-      RuntimeError: the code is below 0.
+      RuntimeError: the code is negative.
     """
     answer = ctypes.create_string_buffer(256)
     code = getattr(load(), function)(answer, ctypes.c_int64(len(answer)), *arguments)
@@ -139,7 +140,10 @@ def _ask(function: str, *arguments: Any) -> tuple[int, str]:
 
 
 def _unusable(file: Path) -> str | None:
-    """Why what was built must not be loaded; loading a damaged library can end the process."""
+    """Returns why the library must not be loaded, None if it may be.
+
+    To load a damaged library can end the process.
+    """
     again = "build it again: make cpu"
     if "avx2" not in CPUINFO.read_text(errors="replace").split():
         return "oneDNN is built, but this CPU has no AVX2"

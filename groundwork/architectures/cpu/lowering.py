@@ -1,8 +1,9 @@
-"""What the primitive `convolution` becomes: a call of oneDNN on the CPU, or `jax.lax`'s own."""
+"""What the primitive `convolution` becomes: a call of oneDNN, or `jax.lax`'s convolution."""
 
 # R replicates
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,24 @@ from jax import lax
 from jax.interpreters import mlir
 
 from groundwork.architectures.cpu import library
-from groundwork.architectures.cpu.geometry import ROLES, Geometry, others
+from groundwork.architectures.cpu.geometry import ROLES, Geometry, Role, others
 from groundwork.architectures.cpu.primitive import convolution_p
 
 
-def by_lax(first, second, *, role, geometry, replicates=1, mapped=(False, False), unrolled=False):
-    """The same by `jax.lax`'s convolution and its gradients; arguments as `bind`'s.
+def by_lax(
+    first: jax.Array,
+    second: jax.Array,
+    *,
+    role: Role,
+    geometry: Geometry,
+    replicates: int = 1,
+    mapped: tuple[bool, bool] = (False, False),
+    unrolled: bool = False,
+) -> jax.Array:
+    """Returns what `bind` returns, by `jax.lax`'s convolution and its gradients.
 
-    Under `unrolled`, one convolution a replicate instead of `jax.vmap`'s grouped one.
+    The arguments are `bind`'s; if `unrolled`, each replicate has a convolution of its own, where
+    `jax.vmap` would make one grouped convolution for all.
     """
     one = functools.partial(_one_by_lax, role, geometry)
     if replicates == 1:
@@ -33,12 +44,12 @@ def by_lax(first, second, *, role, geometry, replicates=1, mapped=(False, False)
             for r in range(replicates)
         ]
         return jnp.concatenate([one(*pair) for pair in picked])
-    found = jax.vmap(one, in_axes=tuple(0 if m else None for m in mapped))(*rows)
-    return found.reshape(replicates * found.shape[1], *found.shape[2:])
+    results = jax.vmap(one, in_axes=tuple(0 if m else None for m in mapped))(*rows)
+    return results.reshape(replicates * results.shape[1], *results.shape[2:])
 
 
-def _one_by_lax(role, geometry, first, second):
-    def forward(images, kernel):
+def _one_by_lax(role: Role, geometry: Geometry, first: jax.Array, second: jax.Array) -> jax.Array:
+    def forward(images: jax.Array, kernel: jax.Array) -> jax.Array:
         return lax.conv_general_dilated(
             images,
             kernel,
@@ -52,20 +63,35 @@ def _one_by_lax(role, geometry, first, second):
 
     if role == "output":
         return forward(first, second)
-    given = forward if role == "input" else lambda kernel, images: forward(images, kernel)
-    other = first  # kernel for the input's gradient, images for the kernel's
+
+    def linear(unknown: jax.Array) -> jax.Array:  # first is the kernel, or else the images
+        return forward(unknown, first) if role == "input" else forward(first, unknown)
+
     unknown = jax.typeof(second).update(shape=geometry.shape(role))
-    return jax.linear_transpose(lambda x: given(x, other), unknown)(second)[0]
+    return jax.linear_transpose(linear, unknown)(second)[0]
 
 
 def _is_onednns(geometry: Geometry, bits: int) -> bool:
-    """All roles or none, so that where a model's forward pass is oneDNN's, its gradients are."""
+    """Does oneDNN compute this convolution?
+
+    It computes all roles or none: so where it computes a model's forward pass, it computes the
+    gradients too.
+    """
     return all(geometry.sizes) and library.computes(
         [geometry.descriptor(role, bits) for role in ROLES]
     )
 
 
-def _lower_on_cpu(context, first, second, *, role, geometry, replicates, mapped):
+def _lower_on_cpu(
+    context: mlir.LoweringRuleContext,
+    first: Any,
+    second: Any,
+    *,
+    role: Role,
+    geometry: Geometry,
+    replicates: int,
+    mapped: tuple[bool, bool],
+) -> Any:
     (aval,) = context.avals_out
     bits = aval.dtype.itemsize * 8
     known = all(isinstance(size, int) for size in (replicates, *geometry.sizes))
@@ -84,6 +110,6 @@ def _lower_on_cpu(context, first, second, *, role, geometry, replicates, mapped)
 
 
 def register() -> None:
-    """Tell JAX."""
+    """Tell JAX how to lower the primitive."""
     mlir.register_lowering(convolution_p, mlir.lower_fun(by_lax, multiple_results=False))
     mlir.register_lowering(convolution_p, _lower_on_cpu, platform="cpu")

@@ -1,4 +1,4 @@
-// What a convolution is, and the primitive of oneDNN's that computes it.
+// The description of a convolution, and the oneDNN primitive that computes it.
 
 #pragma once
 
@@ -15,17 +15,17 @@ namespace architectures {
 
 using dnnl::memory;
 
-// What `Geometry.descriptor` packs, in this order. Padding: top, bottom, left, right; dilation 1 is
-// none.
+// The fields that `Geometry.descriptor` packs, in this order. Padding is top, bottom, left, right;
+// a dilation of 1 is none.
 enum Field {
   kRole, kBits, kN, kH, kW, kC, kKernelH, kKernelW, kO, kOutputH, kOutputW, kStrideH, kStrideW,
   kTop, kBottom, kLeft, kRight, kDilationH, kDilationW, kGroups, kFields
 };
-enum Role { kInput, kKernel, kOutput };  // which array is computed; the arrays' order everywhere
+enum Role { kInput, kKernel, kOutput };  // the array to compute; also the order of arrays
 using Descriptor = std::array<int64_t, kFields>;
 
-constexpr size_t kAlignment = 64;   // bytes: a cache line, the widest vector
-constexpr size_t kAlone = 1 << 18;  // bytes that one thread moves sooner than a team wakes up
+constexpr size_t kAlignment = 64;   // bytes of a cache line and of the widest vector
+constexpr size_t kAlone = 1 << 18;  // bytes that one thread has moved before a team has woken up
 
 inline Descriptor checked(const int64_t* fields, size_t count) {
   Descriptor d;
@@ -45,13 +45,13 @@ inline dnnl::engine& cpu() {
   return *engine;
 }
 
-// The arrays of a convolution as they lie in memory, row-major as XLA has them.
+// The arrays of a convolution as they lie in memory: row-major, as in XLA.
 struct Layout {
   memory::desc input, kernel, output;
 
   explicit Layout(const Descriptor& d) {
     auto type = d[kBits] == 16 ? memory::data_type::bf16 : memory::data_type::f32;
-    auto last = memory::format_tag::nhwc;  // of dimensions that oneDNN always names N, C, H, W
+    auto last = memory::format_tag::nhwc;  // channels last; dims are always N, C, H, W to oneDNN
     input = {{d[kN], d[kC], d[kH], d[kW]}, type, last};
     output = {{d[kN], d[kO], d[kOutputH], d[kOutputW]}, type, last};
     int64_t g = d[kGroups], o = d[kO] / g, i = d[kC] / g, h = d[kKernelH], w = d[kKernelW];
@@ -78,15 +78,15 @@ class Alone {
   int team_;
 };
 
-// A primitive for one descriptor, with the reorder of the kernel into oneDNN's layout or back.
+// A primitive for one descriptor, and the reorder of the kernel into oneDNN's layout or back.
 struct Plan {
   Layout layout;
-  memory::desc own_kernel, scratch;  // own_kernel: what oneDNN asked for
+  memory::desc reordered, scratch;  // reordered: the kernel in the layout that oneDNN asked for
   std::string implementation;
   dnnl::primitive convolution;
   dnnl::reorder reorder;
   bool reorders = false, small = false;
-  size_t kernel_bytes = 0;  // of own_kernel where it is not the caller's, rounded up
+  size_t kernel_bytes = 0;  // of the reordered kernel, rounded up; 0 if it is the caller's as it is
   uint64_t used = 0;
 
   explicit Plan(const Descriptor& d, bool build) : layout(d) {
@@ -119,19 +119,19 @@ struct Plan {
       take(backward, backward.diff_weights_desc());
       if (build) convolution = convolution_backward_weights(backward);
     }
-    reorders = own_kernel != layout.kernel;
+    reorders = reordered != layout.kernel;
     if (!reorders) return;
-    kernel_bytes = (own_kernel.get_size() + kAlignment - 1) / kAlignment * kAlignment;
+    kernel_bytes = (reordered.get_size() + kAlignment - 1) / kAlignment * kAlignment;
     bool back = d[kRole] == kKernel;
     Alone alone(small = kernel_bytes <= kAlone);
-    reorder::primitive_desc moved(cpu(), back ? own_kernel : layout.kernel, cpu(),
-                                  back ? layout.kernel : own_kernel);
+    reorder::primitive_desc moved(cpu(), back ? reordered : layout.kernel, cpu(),
+                                  back ? layout.kernel : reordered);
     if (build) reorder = dnnl::reorder(moved);
   }
 
  private:
   void take(const dnnl::primitive_desc_base& description, memory::desc kernel_layout) {
-    own_kernel = kernel_layout;
+    reordered = kernel_layout;
     scratch = description.scratchpad_desc();
     implementation = description.impl_info_str();
   }

@@ -1,17 +1,20 @@
-"""The primitive `convolution`: what it means, its derivatives, its batching.
+"""The primitive `convolution`: its meaning, its derivatives, its batching.
 
 Its `role` says which of the three arrays of `geometry` it computes; the other two are its operands,
-in the order of `ROLES`. Every derivative, of any order, is again this primitive in another role.
-`lowering.py` says what computes it.
+in the order of `ROLES`. Every derivative, of any order, is this primitive again in another role.
+`lowering.py` decides what computes it.
 """
 
 # R replicates
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, xla
 
@@ -30,22 +33,22 @@ def bind(
     replicates: int = 1,
     mapped: tuple[bool, bool] = (False, False),
 ) -> jax.Array:
-    """The array in `role`, given those in the two other roles.
+    """Returns the array in `role`, given the arrays in the two other roles.
 
     Args:
-      first: the array of the first other role in `ROLES`; where mapped, R of them stacked along
-        the first axis.
-      second: that of the second, likewise.
-      role: what is computed.
+      first: the array of the first other role in `ROLES`; if it is mapped, R such arrays, stacked
+        along the first axis.
+      second: the array of the second other role, likewise.
+      role: which array is computed.
       geometry: of one convolution.
-      replicates: R, separate convolutions; unless 1, the result is stacked too.
+      replicates: R, the number of separate convolutions; unless it is 1, the result is stacked too.
       mapped: whether first and second are stacked.
     """
-    axes = [jax.typeof(x).manual_axis_type.varying for x in (first, second)]
-    both = axes[0] | axes[1]
+    varying = [jax.typeof(x).manual_axis_type.varying for x in (first, second)]
+    both = varying[0] | varying[1]
     first, second = (
-        lax.pcast(x, tuple(both - own), to="varying") if own != both else x
-        for x, own in zip((first, second), axes, strict=True)
+        lax.pcast(x, tuple(both - axes), to="varying") if axes != both else x
+        for x, axes in zip((first, second), varying, strict=True)
     )
     return convolution_p.bind(
         first, second, role=role, geometry=geometry, replicates=replicates, mapped=mapped
@@ -53,7 +56,15 @@ def bind(
 
 
 @convolution_p.def_abstract_eval
-def _abstract(first, second, *, role, geometry, replicates, mapped):
+def _abstract(
+    first: ShapedArray,
+    second: ShapedArray,
+    *,
+    role: Role,
+    geometry: Geometry,
+    replicates: int,
+    mapped: tuple[bool, bool],
+) -> ShapedArray:
     del mapped
     varying = [x.manual_axis_type.varying for x in (first, second)]
     if varying[0] != varying[1]:
@@ -66,19 +77,32 @@ def _abstract(first, second, *, role, geometry, replicates, mapped):
 # derivatives
 
 
-def _transpose(which, cotangent, first, second, *, role, geometry, replicates, mapped):
-    """The gradient with respect to operand `which`: this primitive in that operand's role."""
+def _transpose(
+    which: int,
+    cotangent: jax.Array,
+    first: Any,
+    second: Any,
+    *,
+    role: Role,
+    geometry: Geometry,
+    replicates: int,
+    mapped: tuple[bool, bool],
+) -> jax.Array:
+    """Returns the gradient of operand `which`: this primitive in that operand's role.
+
+    Of first and second, the other one is an array.
+    """
     target = others(role)[which]
-    kept = others(role)[1 - which]
+    other = others(role)[1 - which]
     given = {
         role: (cotangent, replicates != 1),
-        kept: ((first, second)[1 - which], mapped[1 - which]),
+        other: ((first, second)[1 - which], mapped[1 - which]),
     }
     operands, flags = zip(*(given[r] for r in others(target)), strict=True)
-    found = bind(*operands, role=target, geometry=geometry, replicates=replicates, mapped=flags)
+    gradient = bind(*operands, role=target, geometry=geometry, replicates=replicates, mapped=flags)
     if replicates != 1 and not mapped[which]:
-        found = found.reshape(replicates, *geometry.shape(target)).sum(0)
-    return found
+        gradient = gradient.reshape(replicates, *geometry.shape(target)).sum(0)
+    return gradient
 
 
 ad.defbilinear(convolution_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))
@@ -87,48 +111,79 @@ ad.defbilinear(convolution_p, functools.partial(_transpose, 0), functools.partia
 # batching
 
 
-def _batch(operands, axes, *, role, geometry, replicates, mapped):
-    """Folds the new axis into N where all share one kernel; else the axis becomes replicates."""
+def _batch(
+    operands: Sequence[jax.Array],
+    axes: Sequence[int | None],
+    *,
+    role: Role,
+    geometry: Geometry,
+    replicates: int,
+    mapped: tuple[bool, bool],
+) -> tuple[jax.Array, int]:
+    """Returns the result of the mapped primitive, and the new axis in it, 0.
+
+    Where all calls share one kernel, the new axis is folded into N; otherwise it is folded into
+    the replicates.
+    """
     size = next(x.shape[a] for x, a in zip(operands, axes, strict=True) if a is not None)
     fronted = [
         x if axis is None else jnp.moveaxis(x, axis, 0)
         for x, axis in zip(operands, axes, strict=True)
     ]
-    kernel = others(role).index("kernel") if role != "kernel" else None
-    if kernel is not None and axes[kernel] is None:
-        data = 1 - kernel
-        shape = geometry.shape(others(role)[data])
-        stacks = replicates if mapped[data] else 1
-        folded = jnp.moveaxis(fronted[data].reshape(size, stacks, *shape), 0, 1)
-        fronted[data] = folded.reshape(stacks * size * shape[0], *shape[1:])
-        found = bind(
-            *fronted,
-            role=role,
-            geometry=geometry.of_batch(size * shape[0]),
-            replicates=replicates,
-            mapped=mapped,
-        )
-        leading, *rest = geometry.shape(role)
-        found = jnp.moveaxis(found.reshape(replicates, size, leading, *rest), 1, 0)
-        return found.reshape(size, replicates * leading, *rest), 0
+    is_new = [axis is not None for axis in axes]
+    if role != "kernel" and not is_new[others(role).index("kernel")]:
+        result = _fold_into_batch(size, fronted, role, geometry, replicates, mapped)
+    else:
+        result = _fold_into_replicates(size, fronted, is_new, role, geometry, replicates, mapped)
+    leading, *rest = geometry.shape(role)
+    return result.reshape(size, replicates * leading, *rest), 0
+
+
+def _fold_into_batch(
+    size: int,
+    fronted: Sequence[jax.Array],
+    role: Role,
+    geometry: Geometry,
+    replicates: int,
+    mapped: tuple[bool, bool],
+) -> jax.Array:
+    """Returns [size, R, …]; the operand that is not the kernel has the new axis in front."""
+    operands, data = list(fronted), 1 - others(role).index("kernel")
+    shape = geometry.shape(others(role)[data])
+    stacks = replicates if mapped[data] else 1
+    folded = jnp.moveaxis(operands[data].reshape(size, stacks, *shape), 0, 1)
+    operands[data] = folded.reshape(stacks * size * shape[0], *shape[1:])
+    larger = geometry.of_batch(size * shape[0])
+    result = bind(*operands, role=role, geometry=larger, replicates=replicates, mapped=mapped)
+    return jnp.moveaxis(result.reshape(replicates, size, *geometry.shape(role)), 1, 0)
+
+
+def _fold_into_replicates(
+    size: int,
+    fronted: Sequence[jax.Array],
+    is_new: Sequence[bool],
+    role: Role,
+    geometry: Geometry,
+    replicates: int,
+    mapped: tuple[bool, bool],
+) -> jax.Array:
+    """Returns size · R results, stacked; operands with `is_new` have the new axis in front."""
     stacked = []
-    for x, axis, was, of in zip(fronted, axes, mapped, others(role), strict=True):
+    for x, new, old, of in zip(fronted, is_new, mapped, others(role), strict=True):
         leading, *rest = geometry.shape(of)
-        if axis is None and was:  # repeated along the new axis
+        if old and not new:  # repeat it along the new axis
             x = jnp.broadcast_to(x, (size, *x.shape))
-        elif axis is not None and not was and replicates != 1:  # along the old one
+        elif new and not old and replicates != 1:  # repeat it along the old one
             x = jnp.broadcast_to(x[:, None], (size, replicates, leading, *rest))
-        copies = size * replicates if was or axis is not None else 1
+        copies = size * replicates if old or new else 1
         stacked.append(x.reshape(copies * leading, *rest))
-    found = bind(
+    return bind(
         *stacked,
         role=role,
         geometry=geometry,
         replicates=size * replicates,
-        mapped=(mapped[0] or axes[0] is not None, mapped[1] or axes[1] is not None),
+        mapped=(mapped[0] or is_new[0], mapped[1] or is_new[1]),
     )
-    leading, *rest = geometry.shape(role)
-    return found.reshape(size, replicates * leading, *rest), 0
 
 
 batching.primitive_batchers[convolution_p] = _batch

@@ -1,4 +1,4 @@
-// One thread for everything that oneDNN does.
+// The one thread on which oneDNN does everything.
 
 #pragma once
 
@@ -18,15 +18,15 @@
 
 namespace architectures {
 
-// One thread that runs what others hand in, first come first served. Never ends: it would have to
-// outlive every thread of XLA's.
+// A thread that runs what other threads hand in, first come, first served. It never ends, since it
+// would have to outlive all of XLA's threads.
 class Worker {
  public:
-  // Runs `job` there, waits, and passes on what it throws.
+  // Runs `job` on the thread, waits for it, and throws what it throws.
   void run(const std::function<void()>& job) {
     Task task{&job};
     pid_t owner = owner_;
-    if (owner != 0 && owner != getpid())  // a child has no copy of the thread
+    if (owner != 0 && owner != getpid())  // a forked child has no copy of the thread
       throw std::runtime_error("forked after oneDNN was used: start processes by spawn");
     std::unique_lock lock(mutex_);
     if (owner_ == 0) {
@@ -47,7 +47,7 @@ class Worker {
     std::exception_ptr error = nullptr;
   };
 
-  // oneDNN waits for as many threads as OpenMP says it may have: that has to be what it gets.
+  // oneDNN waits for as many threads as OpenMP says it may have, so it must get as many.
   static void form_team() {
     omp_set_dynamic(0);
     if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
@@ -60,8 +60,9 @@ class Worker {
   }
 
   void serve() {
-    // As XLA's own threads do; OpenMP's threads inherit it. Subnormal numbers are slow.
-    _mm_setcsr(_mm_getcsr() | 0x8040);  // flush to zero, denormals are zero
+    // Subnormal numbers are slow: flush them to zero and read them as zero, as XLA's threads do.
+    // OpenMP's threads inherit this.
+    _mm_setcsr(_mm_getcsr() | 0x8040);
     form_team();
     std::unique_lock lock(mutex_);
     for (;;) {
@@ -76,7 +77,7 @@ class Worker {
       }
       lock.lock();
       task->done = true;
-      task->finished.notify_one();  // under the lock: the task dies when its owner wakes up
+      task->finished.notify_one();  // under the lock, as the task dies when its owner wakes up
     }
   }
 

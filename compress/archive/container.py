@@ -1,18 +1,19 @@
-"""A header of JSON and streams of bytes, all under checksums: the outside of an archive.
+"""The outer form of an archive: a JSON header and streams of bytes, all with checksums.
 
-The format, version 1. Numbers are LEB128 (7 bits a byte, the lowest first, the highest bit set
-where another byte follows); checksums are CRC-32 as zlib and PNG have it, 4 bytes, the lowest
-first. In order:
+This is version 1 of the format. Numbers are LEB128 (7 bits per byte, the lowest first; the highest
+bit is set if another byte follows). Checksums are CRC-32 as in zlib and PNG, 4 bytes, the lowest
+first. A file consists of:
 
 1. The bytes 93 43 4E 41 (“.CNA”), and the version: 01.
-2. Three numbers: the bytes of the packed header, of the header itself, and the streams.
-3. The header: JSON (UTF-8), packed by DEFLATE (RFC 1951, without zlib's or gzip's wrapping).
-4. Of each stream the bytes, a number, and the checksum.
-5. The checksum of all that stands before it.
-6. The streams, one after another. The file ends with the last.
+2. Three numbers: the bytes of the packed header, the bytes of the header itself, and the number of
+   streams.
+3. The header: JSON (UTF-8), packed by DEFLATE (RFC 1951, without the wrapping of zlib or gzip).
+4. For each stream its number of bytes and its checksum.
+5. The checksum of everything before it.
+6. The streams, one after another. The file ends with the last one.
 
-So the header is read by `json.loads(zlib.decompress(packed, -15))`. What the header and the
-streams mean is said in `compress.archive` and `compress.archive.streams`.
+So `json.loads(zlib.decompress(packed, -15))` reads the header. `compress.archive.files` explains
+the header, and `compress.archive.streams` the streams.
 """
 
 import json
@@ -25,12 +26,12 @@ from compress.coding import fields
 MAGIC = b"\x93CNA"
 VERSION = 1
 HEADER_BYTES = 1 << 20  # of the longest header
-HEADER_RATIO = 32  # header bytes for one packed byte: real ones have 3 to 10
-_WINDOW = -15  # zlib's name of DEFLATE without wrapping
+HEADER_RATIO = 32  # the most header bytes per packed byte; real headers have 3 to 10
+_WINDOW = -15  # zlib's name for DEFLATE without wrapping
 
 
 class Parts(NamedTuple):
-    """What a file holds, its checksums verified."""
+    """The contents of a file whose checksums are right."""
 
     header: dict[str, Any]
     streams: list[memoryview]
@@ -38,10 +39,12 @@ class Parts(NamedTuple):
 
 
 def pack(header: dict[str, Any], streams: Sequence[bytes]) -> bytes:
-    """The file's bytes; equal headers and streams give equal bytes with equal versions of zlib.
+    """Returns the bytes of a file.
+
+    Equal headers and streams give equal bytes with equal versions of zlib.
 
     Raises:
-      ValueError: a header that `unpack` would refuse.
+      ValueError: `unpack` would refuse the header.
     """
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     deflate = zlib.compressobj(9, zlib.DEFLATED, _WINDOW, 9)
@@ -54,10 +57,10 @@ def pack(header: dict[str, Any], streams: Sequence[bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> Parts:
-    """The header and the streams of a file's bytes.
+    """Returns the header and the streams of a file's bytes.
 
     Raises:
-      ValueError: the bytes are not what `pack` has written; says what is wrong with them.
+      ValueError: `pack` cannot have written the bytes. The message says what is wrong with them.
     """
     view = memoryview(data)
     if data[:4] != MAGIC:
@@ -71,25 +74,35 @@ def unpack(data: bytes) -> Parts:
     _check_sizes(packed, size)
     if packed + 5 * count + 4 > len(view) - at:
         raise ValueError("it is damaged: the header is cut off")
-    begin = at
-    at += packed
+    table, end = _table(view, at + packed, count)
+    if end + 4 > len(view) or view[end : end + 4] != _checksum(view[:end]):
+        raise ValueError("it is damaged: the header is not as it was written")
+    streams = _streams(view[end + 4 :], table)
+    return Parts(_header(view[at : at + packed], size), streams, end + 4)
+
+
+def _table(view: memoryview, at: int, count: int) -> tuple[list[tuple[int, memoryview]], int]:
+    """Returns the length and the checksum of each stream, and the byte after them."""
     table = []
     for _ in range(count):
         length, at = fields.read_number(view, at)
         table.append((length, view[at : at + 4]))
         at += 4
-    if at + 4 > len(view) or view[at : at + 4] != _checksum(view[:at]):
-        raise ValueError("it is damaged: the header is not as it was written")
-    head_bytes = at = at + 4
-    if (held := len(view) - at) != (total := sum(length for length, _ in table)):
-        raise ValueError(f"it is damaged: {held} bytes of streams, not {total}")
-    streams = []
+    return table, at
+
+
+def _streams(view: memoryview, table: list[tuple[int, memoryview]]) -> list[memoryview]:
+    """Returns the streams, which fill the view and have the lengths and checksums of the table."""
+    if len(view) != (total := sum(length for length, _ in table)):
+        raise ValueError(f"it is damaged: {len(view)} bytes of streams, not {total}")
+    streams, at = [], 0
     for number, (length, checksum) in enumerate(table):
-        streams.append(view[at : at + length])
+        stream = view[at : at + length]
         at += length
-        if _checksum(streams[-1]) != checksum:
+        if _checksum(stream) != checksum:
             raise ValueError(f"it is damaged: stream {number} is not as it was written")
-    return Parts(_header(view[begin : begin + packed], size), streams, head_bytes)
+        streams.append(stream)
+    return streams
 
 
 def _checksum(data: bytes | memoryview) -> bytes:
@@ -117,11 +130,11 @@ def _header(packed: memoryview, size: int) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         raise ValueError("a name occurs twice")
-    return found
+    return members
 
 
 def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")

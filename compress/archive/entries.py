@@ -1,4 +1,4 @@
-"""What an archive's header says of one array, and what it may say. Read `Entry` first."""
+"""The description of one array in an archive's header, and its checks. Read `Entry` first."""
 
 # N entries of the array
 
@@ -14,28 +14,29 @@ DTYPES = (
     *("float16", "bfloat16", "float32", "float64"),
 )
 FORMS = ("plain", "palette", "scaled")
-LEVELS = 1 << 16  # symbols lie below
-_AXES = 32
+LEVELS = 1 << 16  # all symbols are below it
+_AXES = 32  # the most of an array
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """How one array is stored; what equals its default is left out of the header.
+    """How one array is stored. Fields that equal their default are left out of the header.
 
     Attributes:
       shape: of the array, in C order.
-      dtype: of `DTYPES`.
-      form: `plain`: its numbers as they are; `palette`: symbol s means entry s of a codebook;
+      dtype: one of `DTYPES`.
+      form: `plain`: the numbers as they are; `palette`: symbol s means entry s of a codebook;
         `scaled`: symbol s means (s + lowest) × the scale of its channel.
-      held: dtype of the numbers (the codebook's, the scales') in the file; dtype if it is empty.
-      bits: 0: every entry of the array is stored; else those that gaps of so many
-        bits name (`compress.coding.sparse`), and the rest is zero.
-      group: that many symbols, the first the lowest digit, are coded as one: the number with
-        these digits to the base of `levels` (of a palette: its size, with zero where that is
-        left out).
-      lowest: of `scaled`, the integer of symbol 0.
+      held: the dtype that the numbers (of the codebook, the scales) have in the file; `dtype` if it
+        is empty.
+      bits: 0 if every entry of the array is stored. Otherwise gaps of this many bits name the
+        entries that are stored (`compress.coding.sparse`), and the others are zero.
+      group: this many symbols are coded as one, the number with these digits in the base `levels`,
+        the lowest digit first. The base of a palette is its size, with zero counted where the
+        codebook leaves it out.
+      lowest: of `scaled`, the integer that symbol 0 means.
       levels: of `scaled`, the number of integers.
-      axis: of `scaled`, the axis of which each index has a scale; −1: one for all.
+      axis: of `scaled`, the axis whose indices each have a scale; −1 for one scale in all.
     """
 
     shape: tuple[int, ...]
@@ -55,41 +56,41 @@ class Entry:
 
     @property
     def stored(self) -> str:
-        """Dtype of numbers in the file."""
+        """The dtype of the numbers in the file."""
         return self.held or self.dtype
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What its own streams hold, in their order."""
+        """What the array's streams hold, in their order."""
         index = ("index",) if self.bits else ()
         return index if self.form == "plain" else ("codebook", *index, "weights")
 
     def to_json(self) -> dict[str, Any]:
-        """For the header."""
-        given = dataclasses.asdict(self)
+        """Returns the header's object for the entry."""
+        fields = dataclasses.asdict(self)
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in given.items()
+            for name, value in fields.items()
             if value != defaults[name]
         }
 
 
 def from_json(given: Any) -> Entry:
-    """The entry that a header has.
+    """Returns the entry of a header's object.
 
     Raises:
-      ValueError: it is none that `to_json` could have given.
+      ValueError: `to_json` cannot have given it.
     """
     kinds = {"shape": list, "dtype": str, "form": str, "held": str}
     known = {field.name for field in dataclasses.fields(Entry)}
     if not isinstance(given, dict) or "shape" not in given or not given.keys() <= known:
-        raise ValueError("it is no entry")
+        raise ValueError("it is not an entry")
     for name, value in given.items():
         if type(value) is not kinds.get(name, int):
             raise ValueError(f"{name} is a {type(value).__name__}")
     if len(given["shape"]) > _AXES or not all(map(_is_length, given["shape"])):
-        raise ValueError("its shape is none")
+        raise ValueError("its shape is invalid")
     entry = Entry(**{**given, "shape": tuple(given["shape"])})
     if entry.dtype not in DTYPES or entry.form not in FORMS:
         raise ValueError("its dtype or form is unknown")
@@ -98,7 +99,7 @@ def from_json(given: Any) -> Entry:
 
 
 def is_float(dtype: str) -> bool:
-    """Is it a dtype of floats? (bfloat16 is one.)"""
+    """Returns whether a dtype is one of floats, as bfloat16 is."""
     return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
 
 
@@ -124,7 +125,7 @@ def _check_numbers(entry: Entry) -> None:
         if not least <= getattr(entry, name) <= most:
             raise ValueError(f"{name} is not within {least}…{most}")
     if scaled and entry.bits and not 0 <= -entry.lowest < entry.levels:
-        raise ValueError("zero is none of its integers")
+        raise ValueError("zero is not among its integers")
 
 
 def _is_length(value: Any) -> bool:

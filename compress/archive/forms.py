@@ -1,26 +1,26 @@
-"""What a form asks of a network and its arrays, from shapes alone. Read `arrays` first."""
+"""What a form demands of a network and its arrays, from shapes alone. Read `arrays` first."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from compress import form as form_lib
 from compress import share
-from compress.archive.headers import shown
+from compress.archive.headers import above, shown
 from compress.form import Form
-from groundwork import architectures
+from groundwork import architectures, trees
 from groundwork.errors import UserError, unknown
 from groundwork.traced import override
+from groundwork.trees import Params, Shapes
 from lowrank import factorization
 
 
 class Leaf(NamedTuple):
-    """What is compared of an array."""
+    """The properties of an array that are compared."""
 
     shape: tuple[int, ...]
     is_float: bool
@@ -29,12 +29,12 @@ class Leaf(NamedTuple):
 Leaves = dict[str, Leaf]  # by path, "params/fc1/kernel"
 
 
-def arrays(shapes: Any, form: Form) -> Leaves:
-    """The arrays of a network, some layers tied, then some factorised; without `grids`.
+def arrays(shapes: Shapes, form: Form) -> Leaves:
+    """Returns the arrays of a network, its layers tied and then factorised; without `grids`.
 
     Args:
       shapes: of all variables of the form's module.
-      form: of the network; `headers` has checked its groups.
+      form: of the network. `headers` has checked its groups.
 
     Raises:
       UserError: the form does not fit the network.
@@ -44,39 +44,35 @@ def arrays(shapes: Any, form: Form) -> Leaves:
     for path, entry in form.plan.items():
         shapes = factorization.planned(shapes, path, entry)
     return {
-        jax.tree_util.keystr(keys, simple=True, separator="/"): Leaf(
-            tuple(leaf.shape), jnp.issubdtype(leaf.dtype, jnp.floating)
-        )
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+        path: Leaf(tuple(leaf.shape), jnp.issubdtype(leaf.dtype, jnp.floating))
+        for path, leaf in trees.flatten(shapes).items()
     }
 
 
-def shapes(model: nn.Module, shape: tuple[int, ...]) -> Any:
-    """As `architectures.shapes`, of any module.
+def shapes(model: nn.Module, shape: tuple[int, ...]) -> Shapes:
+    """Returns the shapes of the variables, as `architectures.shapes`, but of any module.
 
     Raises:
-      UserError: it takes no examples of this shape.
+      UserError: the module takes no examples of this shape.
     """
     try:
         return architectures.shapes(model, shape)
     except UserError:
         raise
-    except Exception as error:  # whatever a module raises that does not take them
+    except Exception as error:  # a module may raise anything
         raise _no_examples(model, shape, error) from error
 
 
 def check_ties(form: Form, leaves: Leaves) -> None:
-    """Refuse groups that the arrays alone contradict.
+    """Refuses groups that the arrays alone contradict.
 
     Raises:
-      UserError: the first of a group is not stored, another one is, or a single leaf of a
+      UserError: the first of a group is not stored, another one of it is, or a single leaf of a
         factorised layer is tied.
     """
-    stored: set[str] = set()
-    for name in leaves:
-        collection, *parts = name.split("/")
-        if collection == "params":
-            stored |= {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
+    stored = _with_parents(
+        name.removeprefix("params/") for name in leaves if name.startswith("params/")
+    )
     for first, *others in form.groups:
         if first not in stored:
             raise UserError(f"nothing is stored at {shown(first)}, to which others are tied")
@@ -86,51 +82,53 @@ def check_ties(form: Form, leaves: Leaves) -> None:
                     f"{shown(path)} is stored, and tied to {shown(first)}: tie the tree first"
                 )
         for path in (first, *others):
-            above, _, leaf = path.rpartition("/")
-            if above in form.plan:
+            layer, _, leaf = path.rpartition("/")
+            if layer in form.plan:
                 raise UserError(
-                    f"layer {shown(above)} is factorised: its {shown(leaf)} cannot be tied alone"
+                    f"layer {shown(layer)} is factorised: its {shown(leaf)} cannot be tied alone"
                 )
 
 
 def without_grids(form: Form, leaves: Leaves) -> Leaves:
-    """The other arrays.
+    """Returns all arrays but `grids`.
 
     Raises:
-      UserError: one of `grids` is lacking, or of another shape.
+      UserError: one of the grids is missing, or has another shape.
     """
-    own = dict(leaves)
-    for name, leaf in grids(form).items():
-        if (found := own.pop(name, None)) != leaf:
-            raise UserError(f"grid of inputs {shown(name)}: {said(found)}, not {said(leaf)}")
-    return own
+    others = dict(leaves)
+    for name, grid in grids(form).items():
+        if (stored := others.pop(name, None)) != grid:
+            raise UserError(
+                f"grid of inputs {shown(name)}: {described(stored)}, not {described(grid)}"
+            )
+    return others
 
 
 def check_reached(form: Form, shape: tuple[int, ...]) -> None:
-    """Refuse layers whose inputs cannot be rounded.
+    """Refuses layers whose inputs cannot be rounded.
 
     Args:
       form: of the network.
       shape: of one example.
 
     Raises:
-      UserError: there is no such layer, or `surgery` cannot reach it.
+      UserError: there is no such layer, or `override` cannot reach it.
     """
     inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     try:
-        met, missed = override.layers(form.model, shapes(form.model, shape), inputs)
-    except Exception as error:  # whatever a module raises
+        reached, missed = override.layers(form.model, shapes(form.model, shape), inputs)
+    except Exception as error:  # a module may raise anything
         raise _no_examples(form.model, shape, error) from error
     for path in form.activations:
         for name, reason in missed.items():
             if name.rpartition("/")[0] == path:
                 raise UserError(f"the inputs of layer {shown(path)} cannot be rounded: {reason}")
-        if path not in met:
-            raise unknown("layer", path[:80], met)
+        if path not in reached:
+            raise unknown("layer", path[:80], reached)
 
 
 def grids(form: Form) -> Leaves:
-    """The arrays that say the grids of inputs."""
+    """Returns the arrays that hold the grids of inputs: a scale and a zero point for each layer."""
     kinds = (Leaf((), True), Leaf((), False))
     return {
         f"{form_lib.ACTIVATIONS}/{name}": leaf
@@ -140,14 +138,14 @@ def grids(form: Form) -> Leaves:
 
 
 def check_grids(form: Form, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse grids that round nothing as they should.
+    """Refuses grids on which inputs cannot be rounded.
 
     Args:
       form: of the network.
-      arrays: `grids` among them, of the shapes that are said there.
+      arrays: path → array; those of `grids` are among them and have the shapes given there.
 
     Raises:
-      UserError: a scale that is no normal float32 above 0, or a zero point outside the integers.
+      UserError: a scale is not a normal float32 above 0, or a zero point lies outside the integers.
     """
     for path, bits in form.activations.items():
         scale, zero_point = (
@@ -158,21 +156,19 @@ def check_grids(form: Form, arrays: Mapping[str, np.ndarray]) -> None:
         if zero_point.dtype != np.int32 or not 0 <= zero_point < 2**bits:
             raise UserError(
                 f"layer {shown(path)}: the zero point of its inputs, {zero_point.dtype} "
-                f"{zero_point}, is no int32 of 0…{2**bits - 1}"
+                f"{zero_point}, is not an int32 in 0…{2**bits - 1}"
             )
 
 
-def said(leaf: Leaf | None) -> str:
-    """A leaf as errors say it."""
+def described(leaf: Leaf | None) -> str:
+    """Returns the text that errors use for a leaf."""
     if leaf is None:
         return "none"
     return f"{'floats' if leaf.is_float else 'integers'} {leaf.shape}"
 
 
-def _tied(params: Any, groups: share.Groups) -> Any:
-    known: set[str] = set()
-    for name in flatten_dict(params):
-        known |= {"/".join(name[:length]) for length in range(1, len(name) + 1)}
+def _tied(params: Params, groups: share.Groups) -> Params:
+    known = _with_parents(trees.flatten(params))
     for path in (path for group in groups for path in group):
         if path not in known:
             raise unknown("layer or leaf", path[:80], known)
@@ -180,6 +176,11 @@ def _tied(params: Any, groups: share.Groups) -> Any:
         return share.tie(params, groups)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _with_parents(paths: Iterable[str]) -> set[str]:
+    """Returns the paths of leaves and of all that they lie within."""
+    return {path for leaf in paths for path in (*above(leaf), leaf)}
 
 
 def _no_examples(model: nn.Module, shape: tuple[int, ...], error: Exception) -> UserError:

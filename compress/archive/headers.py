@@ -1,4 +1,4 @@
-"""What an archive's header says of a network, and what it may say. Read `to_json` first."""
+"""The description of a network in an archive's header, and its checks. Read `to_json` first."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,20 +13,20 @@ from groundwork.errors import UserError
 from lowrank.factorization.layers import METHODS
 
 KEYS = ("model", "classes", "example", "plan", "share", "activations", "arrays")
-MOST = 1 << 20  # of what is a width, a number of classes or of pixels
-DEPTH = 64  # dicts within each other
-PATHS = 4096  # that are tied, or whose inputs are rounded
-BITS = (2, 16)  # of inputs, least and most
+MOST = 1 << 20  # the largest width, number of classes, or size of an example's axis
+DEPTH = 64  # the most names in a path
+PATHS = 4096  # the most that are tied, or whose inputs are rounded
+BITS = (2, 16)  # the fewest and the most for inputs
 _SHOWN = 80  # characters of a path in errors
 
 
 def to_json(
     form: Form, example: tuple[int, ...] | None, arrays: Mapping[str, Entry]
 ) -> dict[str, Any]:
-    """The header of a network; its keys are said in `compress.archive`."""
+    """Returns the header of a network, whose keys `compress.archive.files` explains."""
     header: dict[str, Any] = {}
-    if (known := architectures.described(form.model)) is not None:
-        header["model"], header["classes"] = known
+    if (description := architectures.described(form.model)) is not None:
+        header["model"], header["classes"] = description
     if example is not None:
         header["example"] = list(example)
     if form.plan:
@@ -40,35 +40,37 @@ def to_json(
 
 
 def arrays(header: Mapping[str, Any]) -> dict[str, Entry]:
-    """The entries of a header, all of whose keys are known.
+    """Returns the entries of a header, path → entry.
 
     Raises:
-      ValueError: one is not known, or no entry.
+      ValueError: a key of the header is unknown, or an entry is invalid.
     """
     if not isinstance(header.get("arrays"), dict):
         raise ValueError("its header has no arrays")
-    if more := sorted(set(header) - set(KEYS)):
-        raise ValueError(f"its header has {shown(more[0])}, which is not known here: a later one?")
+    if unknown := sorted(set(header) - set(KEYS)):
+        raise ValueError(
+            f"its header has {shown(unknown[0])}, which is not known here: a later one?"
+        )
     _check_names(list(header["arrays"]))
-    found = {}
+    arrays = {}
     for name, given in header["arrays"].items():
         try:
-            found[name] = entries.from_json(given)
+            arrays[name] = entries.from_json(given)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    return found
+    return arrays
 
 
 def form(header: Mapping[str, Any], model: nn.Module | None) -> Form:
-    """The form of the network; whether one of this model has it, `fitting` says.
+    """Returns the form of the network. `fitting` checks that the module can have it.
 
     Args:
       header: of a file.
-      model: the module, where the file does not describe it.
+      model: the module, if the file does not describe it.
 
     Raises:
-      ValueError: the header's description is none.
-      UserError: there is no model; a name, width or dtype that does not exist.
+      ValueError: the header does not describe a form.
+      UserError: there is no model, or its name, width or dtype does not exist.
     """
     built = _model(header) if model is None else model
     groups = tied(header.get("share", []))
@@ -76,34 +78,34 @@ def form(header: Mapping[str, Any], model: nn.Module | None) -> Form:
 
 
 def example(header: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The shape of an example, if the header has it.
+    """Returns the shape of an example; None if the header has none.
 
     Raises:
-      ValueError: it is none.
+      ValueError: the header's example is not a shape.
     """
     shape = header.get("example")
     if shape is None:
         return None
     if not isinstance(shape, list) or not 1 <= len(shape) <= 8:
-        raise ValueError("its example has no shape")
+        raise ValueError("its example is not a shape")
     if not all(type(size) is int and 1 <= size <= MOST for size in shape):
-        raise ValueError("its example has no shape")
+        raise ValueError("its example is not a shape")
     return tuple(shape)
 
 
 def tied(groups: Any) -> tuple[tuple[str, ...], ...]:
-    """Groups of tied layers or leaves, as `compress.share` has them.
+    """Returns the groups of tied layers or leaves, checked, as `compress.share` takes them.
 
     Raises:
-      ValueError: they are none: no lists of two paths or more, a path in two groups or within
-        another, more than `PATHS` paths.
+      ValueError: a group is not a list of two paths or more, a path is in two groups or within
+        another path, or there are more than `PATHS` paths.
     """
     if not isinstance(groups, list | tuple):
-        raise ValueError("share is no list of groups of paths")
+        raise ValueError("share is not a list of groups of paths")
     seen: set[str] = set()
     for group in groups:
         if not isinstance(group, list | tuple) or not all(map(_is_path, group)):
-            raise ValueError("share has a group that is no list of paths")
+            raise ValueError("share has a group that is not a list of paths")
         if len(group) < 2:
             raise ValueError(f"share has a group of {len(group)}: two paths or more are tied")
         if twice := next((path for path in group if path in seen), None):
@@ -114,31 +116,39 @@ def tied(groups: Any) -> tuple[tuple[str, ...], ...]:
         if len(seen) > PATHS:
             raise ValueError(f"share has more than {PATHS} paths")
     for path in seen:
-        if within := next((above for above in _above(path) if above in seen), None):
-            raise ValueError(f"share ties {shown(path)}, and {shown(within)} around it")
+        if around := next((parent for parent in above(path) if parent in seen), None):
+            raise ValueError(f"share ties {shown(path)}, and {shown(around)} around it")
     return tuple(map(tuple, groups))
 
 
 def rounded(activations: Any) -> dict[str, int]:
-    """Bits of the inputs of layers, by path.
+    """Returns path of a layer → bits of its inputs, checked.
 
     Raises:
-      ValueError: they are none: no dict of paths and of integers within `BITS`, more than `PATHS`.
+      ValueError: it is not a dict from paths to integers within `BITS`, or has more than `PATHS`.
     """
     if not isinstance(activations, Mapping) or len(activations) > PATHS:
-        raise ValueError(f"activations has no bits by path, of {PATHS} layers at most")
+        raise ValueError(f"activations must give bits by path, for at most {PATHS} layers")
     least, most = BITS
     for path, bits in activations.items():
         if not (path == "" or _is_path(path)):
-            raise ValueError(f"activations has {shown(path)}, which is no path of a layer")
+            raise ValueError(f"activations has {shown(path)}, which is not the path of a layer")
         if type(bits) is not int or not least <= bits <= most:
-            raise ValueError(f"activations of {shown(path)}: bits are no integer of {least}…{most}")
+            raise ValueError(
+                f"activations of {shown(path)}: bits must be an integer in {least}…{most}"
+            )
     return dict(activations)
 
 
 def shown(path: Any) -> str:
-    """A path as errors say it: one line, not long."""
+    """Returns the text that errors use for a path: one line of limited length."""
     return repr(str(path)[:_SHOWN])
+
+
+def above(path: str) -> Iterable[str]:
+    """Yields the paths of all that a path lies within, the outermost first."""
+    parts = path.split("/")
+    return ("/".join(parts[:length]) for length in range(1, len(parts)))
 
 
 def _model(header: Mapping[str, Any]) -> nn.Module:
@@ -147,34 +157,34 @@ def _model(header: Mapping[str, Any]) -> nn.Module:
     section, classes = header["model"], header.get("classes")
     kinds = {"name": str, "width": float, "dtype": str}
     if not isinstance(section, dict) or {k: type(v) for k, v in section.items()} != kinds:
-        raise ValueError("its model is no section of a config")
+        raise ValueError("its model is not a section of a config")
     if section["width"] > MOST:
         raise ValueError("its network is too wide")
     if type(classes) is not int or not 1 <= classes <= MOST:
-        raise ValueError("its number of classes is none")
+        raise ValueError("its number of classes is invalid")
     return architectures.build({"model": section}, classes)
 
 
 def _plan(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the low-rank layers. Ranks are checked by `fitting`."""
-    found = header.get("plan", {})
-    if not isinstance(found, dict):
-        raise ValueError("its plan is none")
+    """Returns the plan of the low-rank layers. `fitting` checks the ranks."""
+    plan = header.get("plan", {})
+    if not isinstance(plan, dict):
+        raise ValueError("its plan is invalid")
     known = {method for methods in METHODS.values() for method in methods}
-    for path, entry in found.items():
-        fits = isinstance(entry, dict) and entry.keys() == {"method", "rank"}
-        if not fits or not isinstance(entry["method"], str) or entry["method"] not in known:
+    for path, entry in plan.items():
+        valid = isinstance(entry, dict) and entry.keys() == {"method", "rank"}
+        if not valid or not isinstance(entry["method"], str) or entry["method"] not in known:
             raise ValueError(f"its plan has no method and rank for {shown(path)}")
-    return found
+    return plan
 
 
 def _check_names(names: list[str]) -> None:
-    """Refuse what is no path of a tree of variables, or lies within another array."""
+    """Refuses names that are not paths in a tree of variables, or lie within another array."""
     known = set(names)
     for name in names:
         if not _is_path(name) or "/" not in name:
-            raise ValueError(f"{shown(name)} is no path of an array")
-        if not known.isdisjoint(_above(name)):
+            raise ValueError(f"{shown(name)} is not the path of an array")
+        if not known.isdisjoint(above(name)):
             raise ValueError(f"{shown(name)} lies within an array")
     if not any(name.startswith("params/") for name in names):
         raise ValueError("it has no params")
@@ -185,9 +195,3 @@ def _is_path(path: Any) -> bool:
         return False
     parts = path.split("/")
     return len(parts) <= DEPTH and all(parts)
-
-
-def _above(path: str) -> Iterable[str]:
-    """What a path lies within, by their paths."""
-    parts = path.split("/")
-    return ("/".join(parts[:length]) for length in range(1, len(parts)))

@@ -1,4 +1,4 @@
-"""Numbers of one dtype as bytes, exactly. Read `pack` first."""
+"""Exact bytes for the numbers of one dtype. Read `pack` first."""
 
 # N numbers
 
@@ -12,25 +12,25 @@ _NARROW = ("float16", "bfloat16", "float32")
 
 
 def pack(values: np.ndarray) -> bytes:
-    """[N] numbers of one dtype by the places of their bytes, the highest first.
+    """Returns the bytes of [N] numbers of one dtype, place by place, the highest byte first.
 
-    Of each place: how many bytes follow (LEB128), and these: the N bytes as they are, or fewer, of
+    Each place has its number of bytes (LEB128), and then the N bytes as they are, or fewer from
     `huffman.encode`. Signs and exponents are alike among numbers, and take 3 or 4 bits.
     """
-    out = []
+    parts = []
     places = np.frombuffer(to_bytes(values), np.uint8).reshape(-1, values.dtype.itemsize)
     for place in places.T[::-1]:
         coded = huffman.encode(place)
-        found = coded if len(coded) < place.size else place.tobytes()
-        out.append(fields.number(len(found)) + found)
-    return b"".join(out)
+        shorter = coded if len(coded) < place.size else place.tobytes()
+        parts.append(fields.number(len(shorter)) + shorter)
+    return b"".join(parts)
 
 
 def unpack(stream: bytes | memoryview, count: int, dtype: str) -> np.ndarray:
-    """The [count] numbers; the caller bounds the count.
+    """Returns the [count] numbers of a stream. The caller bounds the count.
 
     Raises:
-      ValueError: not what `pack` gave, or not finite.
+      ValueError: `pack` cannot have given the stream, or a number is not finite.
     """
     view, at, places = memoryview(stream), 0, []
     for _ in range(jnp.dtype(dtype).itemsize):
@@ -49,25 +49,26 @@ def unpack(stream: bytes | memoryview, count: int, dtype: str) -> np.ndarray:
 
 
 def read(data: bytes | memoryview, dtype: str) -> np.ndarray:
-    """Numbers from their bytes, the lowest first.
+    """Returns the numbers of their bytes, the lowest byte first.
 
     Raises:
-      ValueError: a part of a number is left over, one is not finite, or no bool.
+      ValueError: part of a number is left over, a number is not finite, or a bool is neither 0
+        nor 1.
     """
     kind = jnp.dtype(dtype)
     if len(data) % kind.itemsize:
-        raise ValueError(f"{len(data)} bytes are no {dtype} numbers")
-    found = np.frombuffer(data, f"<u{kind.itemsize}").astype(f"=u{kind.itemsize}")
-    if dtype == "bool" and found.size and found.max() > 1:
+        raise ValueError(f"{len(data)} bytes are not {dtype} numbers")
+    unsigned = np.frombuffer(data, f"<u{kind.itemsize}").astype(f"=u{kind.itemsize}")
+    if dtype == "bool" and unsigned.size and unsigned.max() > 1:
         raise ValueError("a bool is neither 0 nor 1")
-    values = found.view(kind)
+    values = unsigned.view(kind)
     if entries.is_float(dtype) and not np.isfinite(values).all():
         raise ValueError("a number is not finite")
     return values
 
 
 def narrowest(array: np.ndarray) -> str:
-    """The shortest dtype of floats that holds these exactly; empty if that is their own."""
+    """Returns the shortest dtype of floats that holds these exactly; empty if it is their own."""
     if not entries.is_float(array.dtype.name):
         return ""
     for name in _NARROW:
@@ -82,10 +83,10 @@ def narrowest(array: np.ndarray) -> str:
 
 
 def bits(array: np.ndarray) -> np.ndarray:
-    """[N] unsigned integers of the same bits."""
+    """Returns [N] unsigned integers of the same bits."""
     return np.ascontiguousarray(array).ravel().view(f"u{array.dtype.itemsize}")
 
 
 def to_bytes(array: np.ndarray) -> bytes:
-    """The bytes of its numbers, the lowest first: what `read` reads."""
+    """Returns the bytes of an array's numbers, the lowest byte first, for `read`."""
     return bits(array).astype(f"<u{array.dtype.itemsize}").tobytes()

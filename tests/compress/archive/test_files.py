@@ -357,7 +357,10 @@ class TestWriting:
                 lambda v: v["params"],
                 "the variables have no params: {'params': …, 'batch_stats': …}",
             ),
-            (lambda v: {"params": [1.0, 2.0]}, "['params'][0] is not within nested dicts by names"),
+            (
+                lambda v: {"params": [1.0, 2.0]},
+                "['params'][0] is not within nested dicts with string keys",
+            ),
             (lambda v: {"params": {"a/b": 1.0}}, "['params']['a/b'] is not within nested dicts"),
             (lambda v: {"params": {"a": "text"}}, "params/a is"),
             (

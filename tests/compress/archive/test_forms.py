@@ -112,7 +112,7 @@ def test_tied_layers_are_stored_once(tmp_path):
     ("changes", "message"),
     [
         ({"groups": [("fc1",)]}, "the network cannot be stored: share has a group of 1"),
-        ({"groups": ["fc1"]}, "the network cannot be stored: share has a group that is no list"),
+        ({"groups": ["fc1"]}, "the network cannot be stored: share has a group that is not a list"),
         ({"groups": [("fc1", "fc3")]}, "unknown layer or leaf 'fc3'; did you mean 'fc"),
         ({"groups": [("fc1", "output")]}, "'output' is stored, and tied to 'fc1': tie the tree"),
         ({"groups": [("fc1", "fc2"), ("fc2", "output")]}, "the network cannot be stored: share t"),
@@ -189,15 +189,15 @@ def _number(dtype, place, value):
 LONG = "".join(map(str, range(10_000)))
 MANY = [[f"x{number}", f"y{number}"] for number in range(5000)]
 FORGED = {
-    "share of text": (_set(share="fc1"), "share is no list of groups of paths"),
-    "share of a dict": (_set(share={"fc1": "fc2"}), "share is no list of groups of paths"),
-    "share of nothing": (_set(share=None), "share is no list of groups of paths"),
-    "group of text": (_set(share=["fc1"]), "share has a group that is no list of paths"),
-    "group of numbers": (_set(share=[[1, 2]]), "share has a group that is no list of paths"),
-    "empty path": (_set(share=[["fc1", ""]]), "share has a group that is no list of paths"),
+    "share of text": (_set(share="fc1"), "share is not a list of groups of paths"),
+    "share of a dict": (_set(share={"fc1": "fc2"}), "share is not a list of groups of paths"),
+    "share of nothing": (_set(share=None), "share is not a list of groups of paths"),
+    "group of text": (_set(share=["fc1"]), "share has a group that is not a list of paths"),
+    "group of numbers": (_set(share=[[1, 2]]), "share has a group that is not a list of paths"),
+    "empty path": (_set(share=[["fc1", ""]]), "share has a group that is not a list of paths"),
     "path upwards": (_set(share=[["fc1", "../fc2"]]), "unknown layer or leaf '../fc2'"),
-    "path of two lines": (_set(share=[["fc1", "a\nb"]]), "share has a group that is no list"),
-    "deep path": (_set(share=[["fc1", "x/" * 64 + "x"]]), "share has a group that is no list"),
+    "path of two lines": (_set(share=[["fc1", "a\nb"]]), "share has a group that is not a list"),
+    "deep path": (_set(share=[["fc1", "x/" * 64 + "x"]]), "share has a group that is not a list"),
     "long path": (_set(share=[["fc1", LONG]]), "unknown layer or leaf '0123456"),
     "group of one": (_set(share=[["fc1"]]), "share has a group of 1: two paths or more are tied"),
     "group of none": (_set(share=[[]]), "share has a group of 0: two paths or more are tied"),
@@ -234,20 +234,23 @@ FORGED = {
         "only equal shapes can be tied: fc1/bias is float32[20], output/bias float32[3]",
     ),
     "no share": (_without("share"), "not the arrays of ResidualMLP: params/fc2/bias none, not"),
-    "bits of a list": (_set(activations=["fc2"]), "activations has no bits by path"),
-    "bits of nothing": (_set(activations=None), "activations has no bits by path"),
+    "bits of a list": (_set(activations=["fc2"]), "activations must give bits by path"),
+    "bits of nothing": (_set(activations=None), "activations must give bits by path"),
     "bits of thousands": (
         _set(activations={f"x{number}": 8 for number in range(5000)}),
-        "activations has no bits by path, of 4096 layers at most",
+        "activations must give bits by path, for at most 4096 layers",
     ),
     **{
         f"bits {bits!r}": (
             _set(activations={"fc2": bits, "output": 5}),
-            "activations of 'fc2': bits are no integer of 2…16",
+            "activations of 'fc2': bits must be an integer in 2…16",
         )
         for bits in (1, 17, -8, 10**400, 8.0, True, "8", None, [8])
     },
-    "rounded nowhere": (_set(activations={"a//b": 8}), "activations has 'a//b', which is no path"),
+    "rounded nowhere": (
+        _set(activations={"a//b": 8}),
+        "activations has 'a//b', which is not the path",
+    ),
     "rounded far away": (_set(activations={LONG: 8}), "grid of inputs 'activations/0123"),
     "no grid": (
         _without("", "activations/fc2/scale"),
@@ -275,7 +278,7 @@ FORGED = {
             [e.update(dtype="uint8") for e in h["arrays"].values() if "dtype" in e],
             s.append(plain.pack(plain.unpack(s.pop(), 2, "int32").astype("u1"))),
         ),
-        "layer 'fc2': the zero point of its inputs, uint8 0, is no int32 of 0…255",
+        "layer 'fc2': the zero point of its inputs, uint8 0, is not an int32 in 0…255",
     ),
     "scale 0": (_number("float32", 0, 0), "layer 'fc2': the scale of its inputs is 0.0"),
     "scale below 0": (_number("float32", 1, -1), "layer 'output': the scale of its inputs is -1.0"),
@@ -284,11 +287,11 @@ FORGED = {
     "scale without end": (_number("float32", 0, np.inf), "a number is not finite"),
     "zero point below 0": (
         _number("int32", 0, -1),
-        "layer 'fc2': the zero point of its inputs, int32 -1, is no int32 of 0…255",
+        "layer 'fc2': the zero point of its inputs, int32 -1, is not an int32 in 0…255",
     ),
     "zero point above": (
         _number("int32", 1, 32),
-        "layer 'output': the zero point of its inputs, int32 32, is no int32 of 0…31",
+        "layer 'output': the zero point of its inputs, int32 32, is not an int32 in 0…31",
     ),
     "low rank of the second": (_set(plan={"fc2": PLAN["fc1"]}), "unknown layer 'fc2'; did you"),
     "low rank of the whole": (_set(plan=PLAN), "not the arrays of ResidualMLP: params/fc1/kernel"),

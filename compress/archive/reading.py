@@ -1,4 +1,4 @@
-"""The bytes of an archive as entries, streams and arrays: nothing of them is trusted."""
+"""Entries, streams and arrays from the bytes of an archive, none of which are trusted."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,23 +10,24 @@ from compress.archive import container, entries, forms, headers, plain, streams
 from compress.archive.entries import Entry
 from groundwork.errors import UserError
 
-SPARE_ENTRIES, ENTRIES_A_BYTE = 1 << 20, 1024  # of all arrays, for a file of so many bytes
+# All arrays together have at most so many entries, plus so many for each byte of the file.
+SPARE_ENTRIES, ENTRIES_A_BYTE = 1 << 20, 1024
 
 
 class File(NamedTuple):
-    """What `parse` finds."""
+    """The result of `parse`."""
 
     parts: container.Parts
     arrays: dict[str, Entry]
-    own: dict[str, list[memoryview]]  # streams of each array
-    plain: dict[str, tuple[int, memoryview]]  # dtype → how many numbers, and their stream
+    streams: dict[str, list[memoryview]]  # path → the streams of that array alone
+    plain: dict[str, tuple[int, memoryview]]  # dtype → the number of plain numbers, their stream
 
 
 def read(path: str | Path) -> bytes:
-    """The bytes of a file.
+    """Returns the bytes of a file.
 
     Raises:
-      UserError: there is none, or it cannot be read.
+      UserError: there is no such file, or it cannot be read.
     """
     if not Path(path).is_file():
         raise UserError("there is no such file")
@@ -37,10 +38,11 @@ def read(path: str | Path) -> bytes:
 
 
 def parse(data: bytes) -> File:
-    """Everything but the numbers: checksums, entries, and that the streams are as many as needed.
+    """Returns the parts of a file, with everything checked but the numbers of its streams.
 
     Raises:
-      ValueError: otherwise.
+      ValueError: a checksum or an entry is wrong, there are more entries than the file's size
+        allows, or the number of streams does not fit the entries.
     """
     parts = container.unpack(data)
     arrays = headers.arrays(parts.header)
@@ -49,50 +51,51 @@ def parse(data: bytes) -> File:
     if total > most:
         raise ValueError(f"{total} entries in {len(data)} bytes: at most {most}")
     left = iter(parts.streams)
-    own: dict[str, list[memoryview]] = {}
+    by_array: dict[str, list[memoryview]] = {}
     plain_counts: dict[str, int] = {}
     try:
         for name, entry in arrays.items():
-            own[name] = [next(left) for _ in entry.kinds]
+            by_array[name] = [next(left) for _ in entry.kinds]
             if entry.form == "plain":
                 before = plain_counts.get(entry.stored, 0)
-                plain_counts[entry.stored] = before + streams.plain_count(entry, own[name])
+                plain_counts[entry.stored] = before + streams.plain_count(entry, by_array[name])
         shared = {dtype: (count, next(left)) for dtype, count in plain_counts.items()}
     except StopIteration:
         raise ValueError(f"it has {len(parts.streams)} streams: too few") from None
     if next(left, None) is not None:
         raise ValueError(f"it has {len(parts.streams)} streams: too many")
-    return File(parts, arrays, own, shared)
+    return File(parts, arrays, by_array, shared)
 
 
 def arrays(file: File) -> dict[str, np.ndarray]:
-    """The arrays by path.
+    """Returns path → array.
 
     Raises:
-      ValueError: streams that do not fit their entries or contradict themselves.
+      ValueError: streams do not fit their entries or contradict themselves.
     """
     numbers = {
         dtype: plain.unpack(part, count, dtype) for dtype, (count, part) in file.plain.items()
     }
-    used, found = dict.fromkeys(numbers, 0), {}
+    used = dict.fromkeys(numbers, 0)
+    arrays = {}
     for name, entry in file.arrays.items():
-        own, first = file.own[name], used.get(entry.stored, 0)
-        last = first + streams.plain_count(entry, own)
-        mine = numbers.get(entry.stored, np.zeros(0))[first:last]
+        first = used.get(entry.stored, 0)
+        last = first + streams.plain_count(entry, file.streams[name])
         if entry.form == "plain":
             used[entry.stored] = last
+        part = numbers.get(entry.stored, np.zeros(0))[first:last]
         try:
-            array = streams.decode(entry, own, mine)
+            array = streams.decode(entry, file.streams[name], part)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         if entries.is_float(entry.dtype) and not np.isfinite(array).all():
             raise ValueError(f"{name}: its numbers are not finite")
-        found[name] = array
-    return found
+        arrays[name] = array
+    return arrays
 
 
 def leaves(arrays: Mapping[str, Entry]) -> dict[str, forms.Leaf]:
-    """What a network is compared by."""
+    """Returns what a network is compared with."""
     return {
         name: forms.Leaf(entry.shape, entries.is_float(entry.dtype))
         for name, entry in arrays.items()

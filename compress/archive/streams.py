@@ -1,15 +1,16 @@
-"""One array as streams of bytes, and back. Read `encode` first; `entries.Entry` is beside them.
+"""Codes one array as streams of bytes, and decodes it. Read `encode` first.
 
-Of every array the smallest of several codings is taken. Its own streams, in this order:
+Each array gets the smallest of several codings, which its `entries.Entry` describes. It has these
+streams of its own, in this order:
 
-- `codebook`: the values of a palette or the scales, each as the bytes of `stored`, the lowest
-  first. A palette's values rise as unsigned integers of their bits; +0.0 is left out where gaps
-  are stored, and is symbol 0 then.
-- `index`: the gaps of `compress.coding.sparse`, as `compress.coding.huffman` encodes them.
-- `weights`: the symbols, by groups, likewise; of all entries, or of those that gaps name, where a
-  filler has the symbol of zero. The last group is filled up with symbols 0.
+- `codebook`: the values of a palette, or the scales, each as the bytes of the dtype `stored`, the
+  lowest first. The values of a palette rise as unsigned integers of the same bits. Where gaps are
+  stored, +0.0 is left out, and is symbol 0.
+- `index`: the gaps of `compress.coding.sparse`, encoded by `compress.coding.huffman`.
+- `weights`: the symbols, in groups, encoded likewise: of all entries, or of those that gaps name,
+  where a filler has the symbol of zero. Symbols 0 fill the last group.
 
-Plain numbers of all arrays of one dtype (`stored`) share a stream (`plain.pack`).
+The plain numbers of all arrays of one dtype (`stored`) share a stream (`plain.pack`).
 """
 
 # N entries of the array, K symbols, E entries that are stored
@@ -26,7 +27,7 @@ from compress.archive.entries import LEVELS, Entry
 from compress.coding import huffman, sparse
 from compress.quantize import Binary, Uniform
 
-STREAM_BYTES, KEY_BYTES = 6, 3  # what a stream costs in the table, a key in the header, about
+STREAM_BYTES, KEY_BYTES = 6, 3  # the approximate cost of a stream in the table, of a header's key
 
 
 class Coded(NamedTuple):
@@ -34,40 +35,39 @@ class Coded(NamedTuple):
 
     entry: Entry
     streams: list[bytes]  # one for each of `entry.kinds`
-    numbers: np.ndarray  # [≥ 0] of dtype `entry.stored`: its part of the common stream
+    numbers: np.ndarray  # [≥ 0] of dtype `entry.stored`: its part of the shared stream
 
     @property
     def cost(self) -> int:
-        """Bytes, about."""
+        """The approximate number of bytes."""
         beside = STREAM_BYTES * len(self.streams) + KEY_BYTES * len(self.entry.to_json())
         return sum(map(len, self.streams)) + self.numbers.nbytes + beside
 
 
 def encode(leaf: Any, array: np.ndarray) -> Coded:
-    """The smallest coding that gives the array back bit for bit; the first of equal ones.
+    """Returns the smallest coding that gives the array back bit for bit; the first of equal ones.
 
     Args:
-      leaf: the stored form (or the array) that it was made of: its integers and scales are used.
-      array: of one of `entries.DTYPES`, finite.
+      leaf: the stored form, or the array, that the array was made from. The integers and scales of
+        a form are used.
+      array: finite, of one of `entries.DTYPES`.
     """
-    found = min([*_plain(array), *_scaled(leaf, array), *_palettes(array)], key=lambda c: c.cost)
-    if np.array_equal(
-        plain.bits(decode(found.entry, found.streams, found.numbers)), plain.bits(array)
-    ):
-        return found
-    return next(_plain(array))  # a scale too small for normal floats, which XLA takes for 0
+    smallest = min([*_plain(array), *_scaled(leaf, array), *_palettes(array)], key=lambda c: c.cost)
+    if np.array_equal(plain.bits(decode(*smallest)), plain.bits(array)):
+        return smallest
+    return next(_plain(array))  # a scale is too small for a normal float, and XLA takes it for 0
 
 
 def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndarray) -> np.ndarray:
-    """The array.
+    """Returns the array.
 
     Args:
-      entry: of `entries.from_json`; N bounds what is allocated.
-      streams: one for each of its `kinds`.
-      numbers: its part of the common stream, `plain_count` of them.
+      entry: as `entries.from_json` gives it. N bounds what is allocated.
+      streams: one for each of the entry's `kinds`.
+      numbers: the array's part of the shared stream, with `plain_count` numbers.
 
     Raises:
-      ValueError: streams that do not fit the entry or contradict themselves.
+      ValueError: the streams do not fit the entry or contradict themselves.
     """
     dtype = jnp.dtype(entry.dtype)
     parts = dict(zip(entry.kinds, streams, strict=True))
@@ -76,37 +76,40 @@ def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndar
         gaps = huffman.decode(parts["index"], entry.size)
         at = sparse.positions(gaps, entry.bits, entry.size)
     if entry.form == "plain":
-        values = numbers.astype(dtype)
-        return _spread(values, at, dtype.type(0), entry)
+        return _spread(numbers.astype(dtype), at, dtype.type(0), entry)
     table = plain.read(parts["codebook"], entry.stored).astype(dtype)
     if entry.form == "palette":
         table = np.concatenate([np.zeros(int(entry.bits > 0), dtype), table])
-        levels, fill = table.size, 0
-    else:
-        levels, fill = entry.levels, -entry.lowest
-    count = entry.size if at is None else at.size
-    symbols = codings.ungrouped(parts["weights"], count, levels, entry.group)
-    if symbols.size and symbols.max() >= levels:
-        raise ValueError(f"symbol {symbols.max()} of {levels}")
-    if at is not None:  # the symbol of zero may need 16 bits where the others do not
-        symbols = symbols.astype(np.promote_types(symbols.dtype, np.min_scalar_type(fill)))
-    symbols = _spread(symbols, at, fill, entry)
-    if entry.form == "palette":
+        symbols = _symbols(entry, parts["weights"], at, table.size, 0)
         return table[symbols] if symbols.size else symbols.astype(dtype)
+    symbols = _symbols(entry, parts["weights"], at, entry.levels, -entry.lowest)
     sizes = [1] * len(entry.shape)
     if entry.axis >= 0:
         sizes[entry.axis] = entry.shape[entry.axis]
     if table.size != math.prod(sizes):
         raise ValueError(f"{table.size} scales, not {math.prod(sizes)}")
-    with np.errstate(over="ignore"):  # what is not finite is refused later
+    with np.errstate(over="ignore"):  # the caller refuses numbers that are not finite
         return (symbols.astype(np.int32) + entry.lowest).astype(dtype) * table.reshape(sizes)
 
 
+def _symbols(
+    entry: Entry, stream: bytes | memoryview, at: np.ndarray | None, levels: int, fill: int
+) -> np.ndarray:
+    """Returns the symbols of the whole array, which are `fill` where nothing is stored."""
+    count = entry.size if at is None else at.size
+    symbols = codings.ungrouped(stream, count, levels, entry.group)
+    if symbols.size and symbols.max() >= levels:
+        raise ValueError(f"symbol {symbols.max()} of {levels}")
+    if at is not None:  # the symbol of zero may need 16 bits where the others do not
+        symbols = symbols.astype(np.promote_types(symbols.dtype, np.min_scalar_type(fill)))
+    return _spread(symbols, at, fill, entry)
+
+
 def plain_count(entry: Entry, streams: Sequence[bytes | memoryview]) -> int:
-    """How many numbers of the common stream are this array's.
+    """Returns how many numbers of the shared stream belong to this array.
 
     Raises:
-      ValueError: more than the array has.
+      ValueError: they are more than the array has.
     """
     if entry.form != "plain":
         return 0
@@ -117,35 +120,36 @@ def plain_count(entry: Entry, streams: Sequence[bytes | memoryview]) -> int:
 
 
 def _plain(array: np.ndarray) -> Iterator[Coded]:
-    """All numbers as they are; and those that are not zero alone."""
+    """Yields the coding of all numbers, then those of the numbers that are not zero."""
     held = plain.narrowest(array)
     entry = Entry(array.shape, array.dtype.name, held=held)
     yield Coded(entry, [], array.ravel().astype(entry.stored))
     kept = plain.bits(array) != 0
     if array.size and kept.mean() < 0.9:
         for bits in codings.widths(kept.mean(), array.ndim):
-            found = sparse.gaps(kept, bits)
-            values = np.zeros(found.gaps.size, entry.stored)
-            values[found.kept] = array.ravel()[kept].astype(entry.stored)
+            index = sparse.gaps(kept, bits)
+            values = np.zeros(index.gaps.size, entry.stored)
+            values[index.kept] = array.ravel()[kept].astype(entry.stored)
             sparser = Entry(array.shape, array.dtype.name, held=held, bits=bits)
-            yield Coded(sparser, [huffman.encode(found.gaps)], values)
+            yield Coded(sparser, [huffman.encode(index.gaps)], values)
 
 
 def _palettes(array: np.ndarray) -> Iterator[Coded]:
+    """Yields the codings by a palette, if the array has few enough values."""
     if not array.size:
         return
     all_bits = plain.bits(array)
     if np.unique(all_bits[: 2 * LEVELS]).size > LEVELS:  # sorting all of them would take long
         return
-    rest = all_bits != 0
-    unsigned, found = np.unique(all_bits[rest], return_inverse=True)
+    nonzero = all_bits != 0
+    unsigned, ranks = np.unique(all_bits[nonzero], return_inverse=True)
     symbols = np.zeros(array.size, np.int64)
-    symbols[rest] = found
+    symbols[nonzero] = ranks
     fill = None
-    if found.size < array.size:  # zero comes first
+    if ranks.size < array.size:  # zero comes first
         fill = 0
         unsigned = np.append(np.zeros(1, unsigned.dtype), unsigned)
-        symbols[rest] += 1
+        symbols[nonzero] += 1
     values = unsigned.view(array.dtype)
     if values.size > LEVELS or values.nbytes >= array.nbytes:
         return
@@ -158,6 +162,7 @@ def _palettes(array: np.ndarray) -> Iterator[Coded]:
 
 
 def _scaled(leaf: Any, array: np.ndarray) -> Iterator[Coded]:
+    """Yields the codings by integers and scales, if the leaf is a form that has them."""
     match leaf:
         case Uniform():
             zero_point = np.asarray(leaf.zero_point).astype(np.int64)
@@ -187,11 +192,14 @@ def _scaled(leaf: Any, array: np.ndarray) -> Iterator[Coded]:
 
 
 def _spread(values: np.ndarray, at: np.ndarray | None, fill: Any, entry: Entry) -> np.ndarray:
-    """The array of an entry's shape with these values at their positions (None: everywhere)."""
+    """Returns the array that has these values at their positions, or everywhere if None is given.
+
+    The other entries are `fill`.
+    """
     if values.size != (entry.size if at is None else at.size):
         raise ValueError(f"{values.size} values do not fit")
     if at is None:
         return values.reshape(entry.shape)
-    found = np.full(entry.size, fill, values.dtype)
-    found[at] = values
-    return found.reshape(entry.shape)
+    array = np.full(entry.size, fill, values.dtype)
+    array[at] = values
+    return array.reshape(entry.shape)

@@ -1,17 +1,24 @@
-"""What README shows works."""
+"""What README, the packages' READMEs and docs/ show works."""
 
 import re
+from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+import pytest
 
-from compress import quantize
+from compress import form, quantize
 from groundwork import architectures, config
+from pruning import masks
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [path for path in sorted(ROOT.glob("[a-z]*/**/README.md")) if ".venv" not in path.parts]
+COMMANDS = ("lottery", "msdnet", "lowrank", "compress")
 
 
 class Foreign(nn.Module):
@@ -23,9 +30,22 @@ class Foreign(nn.Module):
         return nn.Dense(3)(x)
 
 
+def block_with(text: str, page: str = "README.md") -> str:
+    """The one block of Python of a page that has a text."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.S)
+    (code,) = (block for block in blocks if text in block)
+    return code
+
+
+def lenet(name: str = "lenet_300_100", **section):
+    """A model, its variables and inputs for it."""
+    model = architectures.build({"name": name, **section}, 10)
+    inputs = jax.random.normal(jax.random.key(0), (4, 28, 28, 1))
+    return model, model.init(jax.random.key(1), inputs), inputs
+
+
 def test_the_lines_for_low_rank_layers_run():
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    (code,) = (block for block in blocks if "lowrank" in block)
+    code = block_with("lowrank")
     model = architectures.build({"name": "lenet_300_100"}, 10)
     inputs = jax.random.normal(jax.random.key(0), (4, 784))
     names = {"model": model, "variables": model.init(jax.random.key(1), inputs), "inputs": inputs}
@@ -35,8 +55,7 @@ def test_the_lines_for_low_rank_layers_run():
 
 
 def test_the_lines_for_a_small_file_run(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    (code,) = (block for block in blocks if "compress.save" in block)
+    code = block_with("compress.save")
     monkeypatch.chdir(tmp_path)
     model = architectures.build({"name": "lenet_300_100"}, 10)
     inputs = jax.random.normal(jax.random.key(0), (4, 784))
@@ -49,8 +68,7 @@ def test_the_lines_for_a_small_file_run(tmp_path, monkeypatch):
 
 
 def test_the_lines_for_a_users_own_code_run_and_prune():
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    (code,) = (block for block in blocks if "lottery" in block)
+    code = block_with("lottery")
     assert len([line for line in code.splitlines() if line.strip()]) < 10
     model, key = Foreign(), jax.random.key(0)
     inputs = jax.random.normal(key, (64, 8))
@@ -85,24 +103,117 @@ def test_the_lines_for_a_users_own_code_run_and_prune():
     assert zeros == [counts for counts in expected for _ in range(10)]
 
 
-def test_every_flag_and_config_that_readme_names_exists():
-    rest, own = README, {}
-    for base, heading in (("lowrank", "## Low rank"), ("compress", "## Deep compression")):
-        before, section = rest.split(heading, 1)
-        own[base], after = section.split("\n## ", 1)
-        rest = f"{before}\n## {after}"
-    for base, text in {**own, "lottery": rest}.items():
-        keys = set(config.flatten(config.resolve(config.load(f"configs/{base}/base.py"))))
-        named = set(re.findall(r"--config\.([a-z_.0-9]+)=", text))
-        assert named
-        assert named <= keys
-    for path in re.findall(r"configs/[a-z_/0-9]+\.py", README):
-        assert (ROOT / path).is_file()
+def test_lowranks_lines_run():
+    model, variables, inputs = lenet("lenet_5")
+    kernel = np.asarray(variables["params"]["conv2"]["kernel"])
+    names = {"model": model, "variables": variables, "inputs": inputs, "kernel": kernel}
+    exec(block_with("lowrank.factorize", "lowrank/README.md"), names)
+    assert names["logits"].shape == (4, 10)
+    assert names["first"].shape[-2:] == (kernel.shape[2], names["core"].shape[2])
 
 
-def test_every_link_and_make_target_exists():
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
+def test_prunings_and_distillations_lines_run():
+    wide, variables, _ = lenet()
+    narrow, small, _ = lenet(width=0.5)
+    mask = masks.ones(variables["params"])
+    runs = jax.tree.map(lambda leaf: leaf[None], variables)
+    names = {"wide": wide, "narrow": narrow, "mask": mask, "shape": (28, 28, 1)}
+    pruning = {**names, "variables": variables}
+    exec(block_with("chain.shrink", "pruning/README.md"), pruning)
+    assert jax.tree.map(jnp.shape, pruning["start"]) == jax.tree.map(jnp.shape, small)
+    names |= {"variables": variables, "student": narrow}
+    code = block_with("distill.make_loss", "compress/README.md")
+    exec(code.replace("(wide, variables)", "(wide, runs)"), {**names, "runs": runs})
+
+
+def test_compress_lines_for_quantised_weights_and_codes_run():
+    _, variables, _ = lenet()
+    params = variables["params"]
+    kernel = params["fc1"]["kernel"]
+    mask = jnp.abs(kernel) > 0.05
+    names = {"params": params, "kernel": kernel, "mask": mask}
+    exec(block_with("quantize.learnable", "compress/README.md"), names)
+    made = names["params"]["fc1"]["kernel"]
+    assert (made[~mask] == 0).all()
+    indices = np.arange(1000) % 32
+    names = {"indices": indices, "kernel": np.asarray(made)}
+    exec(block_with("huffman.encode", "compress/README.md"), names)
+    assert (names["indices"] == indices).all()
+    assert (names["at"][names["kept"]] == np.flatnonzero(made)).all()
+
+
+def test_compress_lines_for_archives_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model, variables, inputs = lenet()
+    names = {"model": model, "stored": variables["params"], "inputs": inputs}
+    exec(block_with("compress.describe", "compress/README.md"), names)
+    assert "params/fc1/bias" in capsys.readouterr().out
+    names = {"model": model, "variables": dict(variables), "inputs": inputs}
+    names |= {"compress": __import__("compress"), "plan": {}, "groups": ()}
+    exec(block_with("calibrated", "compress/README.md"), names)
+    written = names["form"]._replace(activations={"fc1": 8})
+    expected = form.apply_of(written)(names["variables"], inputs)
+    np.testing.assert_array_equal(names["apply"](names["variables"], inputs), expected)
+
+
+def name_of(page: Path) -> str:
+    """Its path below the root."""
+    return str(page.relative_to(ROOT))
+
+
+def sections(page: Path) -> dict[str, str]:
+    """Command → what a page says of it: README has a section for some, a package its own page."""
+    text = page.read_text()
+    if page.parent.name in COMMANDS:
+        return {page.parent.name: text}
+    parts = re.split(r"^## ", text, flags=re.M)
+    headings = {"Early exits": "msdnet", "Low rank": "lowrank", "Deep compression": "compress"}
+    headings["Distillation"] = "compress"
+    told: dict[str, str] = {}
+    for part in parts:
+        command = headings.get(part.split("\n", 1)[0], "lottery")
+        told[command] = told.get(command, "") + part
+    return told
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_flag_and_config_that_a_page_names_exists(page):
+    for command, text in sections(page).items():
+        keys = set(config.flatten(config.resolve(config.load(f"configs/{command}/base.py"))))
+        assert set(re.findall(r"--config\.([a-z_.0-9]+)=", text)) <= keys
+    for path in re.findall(r"configs/[a-z_/0-9]+\.py", page.read_text()):
+        assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize("command", COMMANDS[:1] + COMMANDS[2:])
+def test_a_commands_page_names_flags(command):
+    assert "--config." in (ROOT / command / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_and_make_target_exists(page):
+    text = page.read_text()
+    for link, heading in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.M)
+            assert heading in {anchor(text) for text in headings}, heading
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make ([a-z]+) ", README):
-        assert f"\n{target}:" in makefile or target == "are"
+    for target in re.findall(r"(?:`|^ {4})make ([a-z]+)", text, flags=re.M):
+        assert f"\n{target}:" in makefile, target
+
+
+def anchor(heading: str) -> str:
+    """What a heading is called in links."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=name_of)
+def test_every_file_in_a_packages_table_exists(page):
+    """In a cell, names after the first one are those of files beside it."""
+    for cell in re.findall(r"^\| ([^|]*`[^|]*`[^|]*) \|", page.read_text(), flags=re.M):
+        folder = ROOT / "configs" if page.parent.name == "docs" else page.parent
+        for name in re.findall(r"`([\w/.]+\.(?:py|cc|h|sh))(?::\d)?`", cell):
+            folder = folder if "/" not in name else (page.parent / name).parent
+            assert (folder / Path(name).name).is_file(), name

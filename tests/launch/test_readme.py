@@ -1,4 +1,4 @@
-"""The commands of README, On more machines, are ones that the launchers take."""
+"""The commands of docs/machines.md are ones that the launchers take."""
 
 import re
 import shlex
@@ -9,9 +9,8 @@ import pytest
 from launch import jobset, slurm, sweep
 from tests.conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
-SECTION = README.split("## On more machines")[1].split("\n## ")[0]
-BLOCKS = re.findall(r"```\n(.*?)```", SECTION, flags=re.S)
+MACHINES = (ROOT / "docs/machines.md").read_text()
+BLOCKS = re.findall(r"```\n(.*?)```", MACHINES, flags=re.S)
 COMMANDS = [shlex.split(block.replace("\\\n", " ")) for block in BLOCKS]
 MAINS = {"launch.slurm": slurm.main, "launch.jobset": jobset.main, "launch.sweep": sweep.main}
 
@@ -37,6 +36,6 @@ def test_the_tpu_script_takes_its_command():
 
 
 def test_every_launcher_that_is_named_exists():
-    for text in (SECTION, (ROOT / "launch/README.md").read_text()):
+    for text in (MACHINES, (ROOT / "launch/README.md").read_text()):
         for path in re.findall(r"launch/[a-z_/]+\.(?:sh|yaml)", text):
             assert (ROOT / path).is_file(), path

@@ -54,7 +54,7 @@ def test_answers_are_the_networks_own(finished):
     assert temperatures.shape == (2, 3)
     model = build("msdnet", run.config["msdnet"], 10)
     dataset = data_lib.load(run.config)
-    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.images))
+    inputs = data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.inputs))
     for replicate in range(2):
         own = jax.tree.map(lambda leaf, r=replicate: leaf[r], variables)
         logits = np.stack(jax.jit(model.apply)(own, inputs), 1)
@@ -76,19 +76,19 @@ def test_rows_say_the_last_exits_accuracy(finished):
 
 def test_the_readmes_lines_for_a_users_own_code_run(finished):
     folder, _ = finished
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-    (code,) = (block for block in blocks if "msdnet" in block)
+    readme = (ROOT / "msdnet/README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
     assert '"runs/msdnet_digits"' in code
     assert "budget=2e6" in code
     run = results.read(folder)
     budget = np.mean(run.networks["msdnet"].macs[:2])
     code = code.replace('"runs/msdnet_digits"', repr(str(folder))).replace("2e6", str(budget))
     dataset = data_lib.load(run.config)
-    inputs = np.asarray(data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.images)))
+    inputs = np.asarray(data_lib.normalize(dataset, jax.numpy.asarray(dataset.test.inputs)))
     names = {"inputs": inputs}
     exec(code, names)
     routed = exits.route(run.networks["msdnet"].answers["test"]["confidences"][0], names["chosen"])
-    assert (names["found"].exits == routed).mean() > 0.99
+    assert (names["predictions"].exits == routed).mean() > 0.99
 
 
 def test_the_same_command_shows_a_finished_run_and_more_networks_extend_it(finished, tmp_path):

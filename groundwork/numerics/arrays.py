@@ -1,4 +1,4 @@
-"""What all decompositions share: floats that were checked, ranks that were checked, errors."""
+"""Checked arrays and ranks, products in full precision, norms, and relative errors."""
 
 import functools
 import operator
@@ -11,16 +11,16 @@ import numpy as np
 
 
 def floats(array: Any, what: str, order: int | None = None) -> jax.Array:
-    """The array as float32, or float64 where it is that already; shorter floats are upcast.
+    """Returns the array as float32, or as float64 if it is that already; shorter floats are upcast.
 
     Args:
       array: anything that `jnp.asarray` takes.
-      what: what errors call it.
-      order: how many axes it must have; None for any number.
+      what: the name of the array in error messages.
+      order: the number of axes that it must have; None for any number.
 
     Raises:
-      ValueError: another order, an empty or complex array, or (where values are known, so not
-        under jit or vmap) entries that are not finite.
+      ValueError: the order is another one, the array is empty or complex, or entries are not finite
+        (where values are known, so not under jit or vmap).
     """
     if isinstance(array, np.ndarray | np.generic):
         if array.dtype.kind in "USOMm":
@@ -43,10 +43,10 @@ def floats(array: Any, what: str, order: int | None = None) -> jax.Array:
 
 
 def checked_rank(rank: Any, full: int, of: str) -> int:
-    """The rank as an int.
+    """Returns the rank as an int.
 
     Raises:
-      ValueError: it is no integer, below 1, or above `full`.
+      ValueError: it is not an integer, below 1, or above `full`, the largest rank.
     """
     try:
         rank = operator.index(rank)
@@ -57,8 +57,8 @@ def checked_rank(rank: Any, full: int, of: str) -> int:
     return rank
 
 
-def jit(function: Callable, static_argnames: tuple[str, ...] = ()) -> Callable:
-    """`jax.jit`, products in full precision: by default TPUs round to bfloat16, GPUs to TF32."""
+def jit(function: Callable[..., Any], static_argnames: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """`jax.jit` with products in full precision: by default TPUs use bfloat16, and GPUs TF32."""
 
     @functools.wraps(function)
     def precise(*args: Any) -> Any:
@@ -69,18 +69,21 @@ def jit(function: Callable, static_argnames: tuple[str, ...] = ()) -> Callable:
 
 
 def norm(array: jax.Array, axis: int | Sequence[int] | None = None) -> jax.Array:
-    """Euclidean norm over `axis` (all axes by default); safe from overflow, gradient 0 at 0.
+    """Returns the Euclidean norm over `axis`, or over all axes.
 
-    NaN where an entry is not finite.
+    It does not overflow, its gradient at 0 is 0, and it is NaN where an entry is not finite.
     """
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(array), axis=axis, keepdims=True))
     unit = jnp.where(largest > 0, largest, 1)
     squares = jnp.sum(jnp.square(array / unit), axis=axis)
-    found = jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
-    return found * unit.reshape(squares.shape)
+    scaled = jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+    return scaled * unit.reshape(squares.shape)
 
 
-def relative_error(target: jax.Array, found: jax.Array) -> jax.Array:
-    """‖target − found‖ / ‖target‖ (Frobenius), from the residual itself; 0 if both are 0."""
+def relative_error(target: jax.Array, approximation: jax.Array) -> jax.Array:
+    """Returns ‖target − approximation‖ / ‖target‖ (Frobenius); 0 if both are 0.
+
+    It is computed from the residual itself.
+    """
     size = norm(target)
-    return norm(target - found) / jnp.where(size > 0, size, 1)
+    return norm(target - approximation) / jnp.where(size > 0, size, 1)

@@ -1,4 +1,4 @@
-"""What the quantisers refuse, in one line each."""
+"""Checks of arguments, which raise a `ValueError` of one line."""
 
 import operator
 from collections.abc import Iterable
@@ -11,39 +11,41 @@ from groundwork.numerics import arrays
 
 
 def weights(array: Any) -> jax.Array:
-    """Weights as `arrays.floats` has them, of sizes that can be computed with.
+    """Returns weights as `arrays.floats` has them, none of them too large to compute with.
 
     Raises:
-      ValueError: as there; or (where values are known) one is beyond a quarter of the largest
-        float: differences of two would overflow, and the inverse of their scale be taken for 0.
+      ValueError: as there; or a weight is beyond a quarter of the largest float (where values are
+        known): differences of two would overflow, and the inverse of their scale would round to 0.
     """
-    found = arrays.floats(array, "weights")
-    if not isinstance(found, jax.core.Tracer):
-        largest, most = float(jnp.max(jnp.abs(found))), float(jnp.finfo(found.dtype).max) / 4
+    checked = arrays.floats(array, "weights")
+    if not isinstance(checked, jax.core.Tracer):
+        largest, most = float(jnp.max(jnp.abs(checked))), float(jnp.finfo(checked.dtype).max) / 4
         if largest > most:
-            raise ValueError(f"the weights reach {largest:.3g}, beyond {most:.3g} of {found.dtype}")
-    return found
+            raise ValueError(
+                f"the weights reach {largest:.3g}, beyond {most:.3g} of {checked.dtype}"
+            )
+    return checked
 
 
 def key(given: Any) -> jax.Array:
-    """A key of JAX, of either kind.
+    """Returns a key of JAX, in its typed or its raw form.
 
     Raises:
-      ValueError: it is none.
+      ValueError: it is not a key.
     """
-    found = jnp.asarray(given)
-    if jnp.issubdtype(found.dtype, jax.dtypes.prng_key) and not found.ndim:
-        return found
-    if found.dtype == jnp.uint32 and found.shape == (2,):
-        return found
+    array = jnp.asarray(given)
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) and not array.ndim:
+        return array
+    if array.dtype == jnp.uint32 and array.shape == (2,):
+        return array
     raise ValueError(f"a key is made by jax.random.key, not {given!r}")
 
 
 def bits(bits: Any, low: int, high: int) -> int:
-    """The number of bits as an int.
+    """Returns the number of bits as an int.
 
     Raises:
-      ValueError: it is no integer, or outside low … high.
+      ValueError: it is not an integer, or outside low … high.
     """
     try:
         bits = operator.index(bits)
@@ -55,20 +57,20 @@ def bits(bits: Any, low: int, high: int) -> int:
 
 
 def name(what: str, given: Any, known: Iterable[str]) -> None:
-    """Refuse a name that is not known.
+    """Refuses a name that is not known.
 
     Raises:
-      ValueError: with the names that are.
+      ValueError: lists the names that are known.
     """
     if given not in (known := tuple(known)):
         raise ValueError(f"unknown {what} {given!r} (known: {', '.join(known)})")
 
 
 def mask(mask: Any, shape: tuple[int, ...]) -> jax.Array:
-    """A mask (True = kept) of that shape.
+    """Returns the mask (True = kept) as an array.
 
     Raises:
-      ValueError: another shape, or not bool.
+      ValueError: it has another shape than `shape`, or is not bool.
     """
     mask = jnp.asarray(mask)
     if mask.shape != shape:
@@ -79,10 +81,10 @@ def mask(mask: Any, shape: tuple[int, ...]) -> jax.Array:
 
 
 def others(axis: Any, ndim: int) -> tuple[int, ...]:
-    """All axes but one; all of them for None.
+    """Returns all axes but one; all of them for None.
 
     Raises:
-      ValueError: no such axis.
+      ValueError: there is no such axis.
     """
     if axis is None:
         return tuple(range(ndim))
@@ -96,7 +98,7 @@ def others(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def fraction(what: str, value: float, low: float) -> float:
-    """A number in (low, 1].
+    """Returns a number in (low, 1] as a float.
 
     Raises:
       ValueError: it is outside.

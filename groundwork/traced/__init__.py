@@ -1,1 +1,1 @@
-"""What a traced network says of itself, and other computations in its place."""
+"""What a traced network says about itself, and other computations in its place."""

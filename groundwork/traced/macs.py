@@ -1,4 +1,4 @@
-"""Multiply-adds (MACs) of a function, read from its traced computation; nothing is computed."""
+"""Multiply-adds (MACs) of a function, counted in its traced computation; nothing is computed."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,16 +11,16 @@ from groundwork.architectures.cpu.primitive import convolution_p
 LOOPS = ("scan", "while", "cond")
 
 
-def multiply_adds(function: Callable, *args: Any, **kwargs: Any) -> int:
-    """Multiply-adds of convolutions and matrix products in `function(*args, **kwargs)`.
+def multiply_adds(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
+    """Returns the multiply-adds of the products and convolutions in `function(*args, **kwargs)`.
 
-    Those with padding count; activations, normalisation, pooling and additions do not. The count
-    is the same whichever library computes convolutions. FLOPs would be twice that.
+    Products with the zeros of the padding count; activations, normalisation, pooling and additions
+    do not. The count is the same whichever library computes convolutions. FLOPs are twice that.
 
     Args:
       function: anything that JAX traces.
       *args: arrays, or `jax.ShapeDtypeStruct`s.
-      **kwargs: passed on as they are.
+      **kwargs: are passed on as they are.
 
     Raises:
       ValueError: a loop of unknown length, or a branch, has products in it.
@@ -56,7 +56,7 @@ def _size(equation: Any) -> int:
 
 
 def _jaxprs(value: Any) -> Iterator[Any]:
-    """The computations inside an equation's parameter."""
+    """Yields the computations inside a parameter of an equation."""
     if hasattr(value, "eqns"):
         yield value
     elif hasattr(value, "jaxpr"):

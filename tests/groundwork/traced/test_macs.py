@@ -52,8 +52,8 @@ def test_dense_layers_cost_inputs_times_outputs_an_example():
     ],
 )
 def test_products_cost_each_letter_once(expression, shapes, count):
-    found = multiply_adds(functools.partial(jnp.einsum, expression), *(array(*s) for s in shapes))
-    assert found == count
+    einsum = functools.partial(jnp.einsum, expression)
+    assert multiply_adds(einsum, *(array(*shape) for shape in shapes)) == count
 
 
 CASES = {  # images, kernel, options, multiply-adds: outputs × window × channels a group
@@ -117,15 +117,15 @@ def test_layers_by_our_primitive_cost_the_same_whatever_computes_them():
 def test_mapped_convolutions_cost_as_many_as_there_are(conv, axes, copies):
     shapes = [(2, 8, 9, 4), (3, 3, 4, 6)]
     mapped = [s if a is None else (*s[:a], 5, *s[a:]) for s, a in zip(shapes, axes, strict=True)]
-    found = multiply_adds(jax.vmap(same(conv), axes), *(array(*shape) for shape in mapped))
-    assert found == copies * (2 * 8 * 9 * 6) * 36
+    count = multiply_adds(jax.vmap(same(conv), axes), *(array(*shape) for shape in mapped))
+    assert count == copies * (2 * 8 * 9 * 6) * 36
 
 
 @either
 def test_twice_mapped_convolutions_cost_both_times(conv):
     function = jax.vmap(jax.vmap(same(conv), (0, None)), (0, 0))
-    found = multiply_adds(function, array(5, 7, 2, 8, 9, 4), array(5, 3, 3, 4, 6))
-    assert found == 5 * 7 * (2 * 8 * 9 * 6) * 36
+    count = multiply_adds(function, array(5, 7, 2, 8, 9, 4), array(5, 3, 3, 4, 6))
+    assert count == 5 * 7 * (2 * 8 * 9 * 6) * 36
 
 
 @either
@@ -134,16 +134,16 @@ def test_gradients_cost_as_much_again_each(conv, wanted):
     def loss(x, w):
         return jnp.sum(same(conv)(x, w) ** 2)
 
-    found = multiply_adds(jax.grad(loss, wanted), array(2, 8, 9, 4), array(3, 3, 4, 6))
-    assert found == (1 + len(wanted)) * (2 * 8 * 9 * 6) * 36
+    count = multiply_adds(jax.grad(loss, wanted), array(2, 8, 9, 4), array(3, 3, 4, 6))
+    assert count == (1 + len(wanted)) * (2 * 8 * 9 * 6) * 36
 
 
 def test_gradients_of_our_strided_convolutions_cost_what_the_convolution_does():
     def loss(x, w):
         return jnp.sum(conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=LAYOUT) ** 2)
 
-    found = multiply_adds(jax.grad(loss, (0, 1)), array(2, 8, 9, 4), array(3, 3, 4, 6))
-    assert found == 3 * (2 * 4 * 5 * 6) * 36
+    count = multiply_adds(jax.grad(loss, (0, 1)), array(2, 8, 9, 4), array(3, 3, 4, 6))
+    assert count == 3 * (2 * 4 * 5 * 6) * 36
 
 
 def product(x):
@@ -204,8 +204,8 @@ def test_scans_cost_their_length():
     def body(carry, x):
         return product(carry), x @ x
 
-    found = multiply_adds(lambda c, xs: lax.scan(body, c, xs), array(3, 3), array(7, 2, 2))
-    assert found == 7 * (27 + 8)
+    count = multiply_adds(lambda c, xs: lax.scan(body, c, xs), array(3, 3), array(7, 2, 2))
+    assert count == 7 * (27 + 8)
     nested = multiply_adds(
         lambda xss: lax.map(lambda xs: lax.map(product, xs), xss), array(4, 5, 3, 3)
     )
@@ -249,10 +249,10 @@ def test_what_has_no_products_costs_nothing():
 
 def test_counts_are_exact_integers_of_any_size_and_nothing_is_computed():
     side = 2**22 - 1
-    found = multiply_adds(operator.matmul, array(side, side), array(side, side))
-    assert (type(found), found) == (int, side**3)  # beyond 64 bits, and 70 terabytes an array
+    count = multiply_adds(operator.matmul, array(side, side), array(side, side))
+    assert (type(count), count) == (int, side**3)  # beyond 64 bits, and 70 terabytes an array
 
 
 def test_arguments_may_be_arrays_and_keywords():
-    found = multiply_adds(lambda x, times: x @ x * times, jnp.ones((3, 3)), times=2)
-    assert found == 27
+    count = multiply_adds(lambda x, times: x @ x * times, jnp.ones((3, 3)), times=2)
+    assert count == 27

@@ -160,9 +160,8 @@ def _coded(stored: Any) -> dict[str, streams.Coded]:
     for keys, leaf in leaves:
         parts = [getattr(key, "key", None) for key in keys]
         if not all(isinstance(part, str) and part and "/" not in part for part in parts):
-            raise UserError(
-                f"{jax.tree_util.keystr(keys) or 'the tree'} is not within nested dicts with string keys"
-            )
+            place = jax.tree_util.keystr(keys) or "the tree"
+            raise UserError(f"{place} is not within nested dicts with string keys")
         name = "/".join(map(str, parts))
         coded[name] = streams.encode(leaf, _numbers(name, leaf))
     if not any(name.startswith("params/") for name in coded):

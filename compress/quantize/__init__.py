@@ -1,7 +1,7 @@
 """Quantisation: weights, activations and gradients of few bits. Pure functions.
 
 A weight is *stored* in one of four forms (`Clusters`, `Uniform`, `Ternary`, `Binary`), and
-`materialize` makes parameters of a tree of them inside jit. The `fake_` functions are for training
+`materialize` turns a tree of them into parameters inside jit. The `fake_` functions serve training
 with weights or activations that are quantised in the forward pass.
 """
 

@@ -1,4 +1,4 @@
-"""Ranges of activations, from batches of them. Read `calibrate` first."""
+"""Grids for activations, from batches of them. Read `calibrate` first."""
 
 import functools
 from collections.abc import Iterable
@@ -21,40 +21,41 @@ def calibrate(
     share: float = ranges.SHARE,
     decay: float = 0.9,
 ) -> grids.Grid:
-    """A grid for activations like these; then `fake_quantize(activations, grid)`.
+    """Returns a grid for activations like these, for `fake_quantize(activations, grid)`.
 
     Args:
-      batches: arrays of one rank; batches of other sizes are fine. For `percentile` and `mse` all
-        are held at once.
+      batches: arrays of one rank; their sizes may differ. `percentile` and `mse` hold all of them
+        at once.
       bits: 2 … 16.
-      symmetric: as `uniform` has it.
+      symmetric: as for `uniform`.
       axis: one scale for each index of this axis; None for one in all.
-      range: `minmax`: the least and greatest value of all batches; `moving`: averages of each
-        batch's least and greatest, the last batch weighing most: decay × average +
-        (1 − decay) × new, from the first batch's own; `percentile`, `mse`: as `uniform` has
-        them, of all batches as one.
+      range: `minmax`: the least and the greatest value of all batches; `moving`: moving averages of
+        the least and the greatest value of each batch, decay × average + (1 − decay) × new, which
+        start with the first batch and weigh the last one most; `percentile`, `mse`: as for
+        `uniform`, with all batches taken as one.
       share: of `percentile`.
       decay: of `moving`, in (0, 1].
 
     Raises:
-      ValueError: no batch, an empty one or (where values are known) not finite; arguments as for
-        `uniform`, batches that differ in rank or in the size of the axis.
+      ValueError: there is no batch, or a batch is empty or (where values are known) not finite; an
+        argument is outside its range, as for `uniform`; the batches differ in rank or in the size
+        of the axis.
 
     Source: Jacob et al., arXiv:1712.05877, Section 3.1 (moving averages).
     """
     bits = checks.bits(bits, 2, 16)
     checks.name("range", range, RANGES)
     decay = checks.fraction("decay", decay, 0)
-    found = [arrays.floats(batch, f"batch {i}") for i, batch in enumerate(batches)]
-    if not found:
+    checked = [arrays.floats(batch, f"batch {i}") for i, batch in enumerate(batches)]
+    if not checked:
         raise ValueError("no batch to calibrate with")
-    reduced = checks.others(axis, found[0].ndim)
-    _check_alike(found, axis)
+    reduced = checks.others(axis, checked[0].ndim)
+    _check_alike(checked, axis)
     if range in ("percentile", "mse"):
-        return _grid_of_all(found, bits, symmetric, axis, range, share)
+        return _grid_of_all(checked, bits, symmetric, axis, range, share)
     keepdims = axis is not None
-    low = [jnp.min(batch, axis=reduced, keepdims=keepdims) for batch in found]
-    high = [jnp.max(batch, axis=reduced, keepdims=keepdims) for batch in found]
+    low = [jnp.min(batch, axis=reduced, keepdims=keepdims) for batch in checked]
+    high = [jnp.max(batch, axis=reduced, keepdims=keepdims) for batch in checked]
     if range == "minmax":
         return grids.between(
             functools.reduce(jnp.minimum, low), functools.reduce(jnp.maximum, high), bits, symmetric
@@ -70,8 +71,7 @@ def calibrate(
 def _check_alike(batches: list[jax.Array], axis: int | None) -> None:
     first = batches[0].shape
     for i, batch in enumerate(batches):
-        alike = batch.ndim == len(first) and (axis is None or batch.shape[axis] == first[axis])
-        if not alike:
+        if batch.ndim != len(first) or (axis is not None and batch.shape[axis] != first[axis]):
             raise ValueError(f"batch {i} has shape {batch.shape}, batch 0 {first}")
 
 
@@ -89,7 +89,5 @@ def _grid_of_all(
     size, shape = batches[0].shape[axis], [1] * batches[0].ndim
     shape[axis] = size
     rows = [jnp.moveaxis(batch, axis, 0).reshape(size, -1) for batch in batches]
-    found = grids.grid(jnp.concatenate(rows, axis=1), bits, symmetric, 0, range, share)
-    return found._replace(
-        scale=found.scale.reshape(shape), zero_point=found.zero_point.reshape(shape)
-    )
+    grid = grids.grid(jnp.concatenate(rows, axis=1), bits, symmetric, 0, range, share)
+    return grid._replace(scale=grid.scale.reshape(shape), zero_point=grid.zero_point.reshape(shape))

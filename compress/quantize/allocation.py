@@ -2,52 +2,46 @@
 
 import math
 from collections.abc import Mapping
-from typing import cast
 
-from groundwork.errors import UserError
-from groundwork.numerics import checks
-from lowrank.choose import ranks
+from groundwork.numerics import checks, knapsack
 
 
 def allocate(
     sensitivities: Mapping[str, Mapping[int, float]], sizes: Mapping[str, int], budget_bits: int
 ) -> dict[str, int]:
-    """Bits for each layer, of least total increase of the loss, within a budget of bits.
+    """Returns layer → bits, with the least total increase of the loss within a budget of bits.
 
-    Increases of layers are taken to add up. Solved by `ranks.choose`: exactly, while no
-    more than `ranks.STATES` partial choices are undominated; its docstring has the bound beyond.
-    Ties fall to fewer bits in all.
+    The increases of the layers are taken to add up. `knapsack.choose` solves this exactly as long
+    as no more than `knapsack.STATES` partial choices are undominated; its docstring has the bound
+    beyond that. Ties fall to fewer bits in all.
 
     Args:
-      sensitivities: layer → bits → increase of the loss with that layer alone at so many bits;
-        any finite number, as measured increases may be negative.
+      sensitivities: layer → bits → increase of the loss when that layer alone has so many bits.
+        Any finite number will do, since measured increases may be negative.
       sizes: layer → number of weights.
-      budget_bits: for all weights together, Σ size × bits; codebooks and scales do not count.
+      budget_bits: for all weights together, Σ size × bits. Codebooks and scales do not count.
 
     Returns:
-      layer → bits, in the order of `sensitivities`.
+      Layer → bits, in the order of `sensitivities`.
 
     Raises:
-      UserError: the budget is below the fewest bits of all layers together.
-      ValueError: no layer, layers with sensitivities and without sizes or the reverse, a size
-        below 1, a layer without bits, bits outside 1…32, an increase that is not finite.
+      ValueError: the budget is below the fewest bits of all layers together; there is no layer, or
+        one has sensitivities and no size or the reverse; a size is below 1; a layer has no bits, or
+        bits outside 1…32; an increase is not finite.
     """
     _check(sensitivities, sizes)
-    fewest = sum(min(by_bits) * sizes[layer] for layer, by_bits in sensitivities.items())
-    if budget_bits < fewest:
-        raise UserError(
+    choices = {layer: sorted(by_bits.items()) for layer, by_bits in sensitivities.items()}
+    options = {
+        layer: [knapsack.Option(bits * sizes[layer], increase) for bits, increase in pairs]
+        for layer, pairs in choices.items()
+    }
+    if budget_bits < (fewest := knapsack.least_cost(options)):
+        raise ValueError(
             f"a budget of {budget_bits:,} bits is below {fewest:,}, the least for "
             f"{len(sizes)} layers"
         )
-    candidates = {}
-    for layer, by_bits in sensitivities.items():
-        least = min(by_bits.values())  # `choose` adds squares: none below 0
-        candidates[layer] = [
-            ranks.Candidate("bits", bits, bits * sizes[layer], math.sqrt(increase - least))
-            for bits, increase in sorted(by_bits.items())
-        ]
-    chosen = ranks.choose(candidates, budget_bits)
-    return {layer: cast(int, candidate.rank) for layer, candidate in chosen.items()}
+    chosen = knapsack.choose(options, budget_bits)
+    return {layer: choices[layer][index][0] for layer, index in chosen.items()}
 
 
 def _check(sensitivities: Mapping[str, Mapping[int, float]], sizes: Mapping[str, int]) -> None:

@@ -8,9 +8,9 @@ from groundwork.numerics import arrays, checks
 
 
 def round_stochastically(key: jax.Array, values: jax.Array) -> jax.Array:
-    """To the integer below or above, as floats, each with the chance that makes the mean right.
+    """Rounds each value to the integer below or above, with the chance that makes the mean right.
 
-    An integer stays what it is. Works under jit and vmap.
+    The result has the values' dtype, and integers stay what they are. Works under jit and vmap.
     """
     below = jnp.floor(values)
     up = jax.random.uniform(key, values.shape, values.dtype) < values - below
@@ -20,21 +20,21 @@ def round_stochastically(key: jax.Array, values: jax.Array) -> jax.Array:
 def quantize_gradient(
     key: jax.Array, gradient: jax.Array, bits: int, axis: int | None = None
 ) -> jax.Array:
-    """One of 2**bits values from −max |g| to max |g|, evenly apart; unbiased, of mean g.
+    """Rounds a gradient g to 2**bits evenly spaced values from −max |g| to max |g|, with mean g.
 
-    The least and greatest value stay what they are; zero is not among the values, and becomes
+    The least and the greatest value stay what they are. Zero is not among the values, and becomes
     plus or minus half a step. Works under jit and vmap.
 
     Args:
       key: draws the rounding.
-      gradient: any shape; computed in float32 unless it is float64, given back in its own dtype.
+      gradient: any shape. It is computed in float32 unless it is float64; the result has its dtype.
       bits: 1 … 16.
       axis: one maximum for each index of this axis (0, the examples, in the paper); None for one
         in all.
 
     Raises:
-      ValueError: an empty gradient or (where values are known) not finite, bits outside 1…16,
-        an axis that is not there.
+      ValueError: the gradient is empty or (where values are known) not finite, the bits are outside
+        1…16, or there is no such axis.
 
     Source: Zhou et al., arXiv:1606.06160, Section 2.5.
     """
@@ -51,22 +51,23 @@ def quantize_gradient(
 def quantized_backward(
     key: jax.Array, values: jax.Array, bits: int, axis: int | None = None
 ) -> jax.Array:
-    """The values as they are; the gradient that comes back through them is quantised.
+    """Returns the values as they are; the gradient that comes back through them is quantised.
 
-    Put it after a layer, as `quantize_gradient` says; errors are the same. Reverse mode only.
+    Apply it to the outputs of a layer. Arguments and errors are those of `quantize_gradient`.
+    Reverse mode only.
     """
     checks.bits(bits, 1, 16)
     checks.others(axis, values.ndim)
 
     @jax.custom_vjp
-    def same(key, values):
+    def same(key: jax.Array, values: jax.Array) -> jax.Array:
         del key
         return values
 
-    def forward(key, values):
+    def forward(key: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
         return values, key
 
-    def backward(key, gradient):
+    def backward(key: jax.Array, gradient: jax.Array) -> tuple[np.ndarray, jax.Array]:
         unused = np.zeros(key.shape, jax.dtypes.float0)
         return unused, quantize_gradient(key, gradient, bits, axis)
 

@@ -1,4 +1,4 @@
-"""Evenly spaced values: integers, a scale, a zero point. Read `uniform` first."""
+"""Evenly spaced values: integers, a scale and a zero point. Read `uniform` first."""
 
 import functools
 from typing import NamedTuple
@@ -36,34 +36,34 @@ def uniform(
     range: str = "minmax",
     share: float = ranges.SHARE,
 ) -> Uniform:
-    """Round weights to integers: clip(round(weights / scale) + zero_point), half to even.
+    """Rounds weights to integers: clip(round(weights / scale) + zero_point), half to even.
 
     Zero is exact. Works under jit and vmap.
 
     Args:
       weights: any shape; computed in float32 unless they are float64.
-      bits: 2 … 16; the integers have 8 bits up to 8, and 16 above.
-      symmetric: integers −(2**(bits − 1) − 1) … 2**(bits − 1) − 1, zero point 0; else affine,
-        0 … 2**bits − 1 over a range that is widened to hold zero.
+      bits: 2 … 16. The integers have 8 bits up to 8, and 16 above.
+      symmetric: integers −(2**(bits − 1) − 1) … 2**(bits − 1) − 1 with zero point 0; otherwise
+        affine, 0 … 2**bits − 1 over a range that is widened to include zero.
       axis: one scale for each index of this axis; None for one in all.
-      range: what the integers span: `minmax` all weights, `percentile` all but the outermost, or
-        `mse`, of 100 ranges the one of least squared error (see `ranges.limits`).
+      range: what the integers span: `minmax` all weights, `percentile` all but the outermost,
+        `mse` the one of 100 ranges that has the least squared error (see `ranges.limits`).
       share: of `percentile`: the share of weights below the upper limit.
 
     Raises:
-      ValueError: empty weights or (where values are known) not finite
-        or too large; bits outside 2…16; an axis
-        that is not there; an unknown range; a share outside (0.5, 1].
+      ValueError: the weights are empty or (where values are known) not finite or too large; the
+        bits are outside 2…16; there is no such axis; the range is unknown; the share is outside
+        (0.5, 1].
 
     Source: Jacob et al., arXiv:1712.05877, Section 2.1 (affine) and 3 (zero point); Krishnamoorthi,
-    arXiv:1806.08342, Sections 2.1 to 3 (symmetric; per channel). Departs: symmetric leaves
-    out −2**(bits − 1), so that −w always has the negative of w's integer.
+    arXiv:1806.08342, Sections 2.1 to 3 (symmetric; per channel). Departs: symmetric leaves out
+    −2**(bits − 1), so that −w always has the negative of w's integer.
     """
     weights = checks.weights(weights)
-    found = grid(weights, bits, symmetric, axis, range, share)
+    chosen = grid(weights, bits, symmetric, axis, range, share)
     dtype = integers(bits, symmetric)
     return Uniform(
-        on_grid(weights, found).astype(dtype), found.scale, found.zero_point.astype(dtype)
+        on_grid(weights, chosen).astype(dtype), chosen.scale, chosen.zero_point.astype(dtype)
     )
 
 
@@ -75,7 +75,7 @@ def grid(
     range: str = "minmax",
     share: float = ranges.SHARE,
 ) -> Grid:
-    """The grid of `uniform`, for `fake_quantize`; the arguments and errors are the same."""
+    """Returns the grid of `uniform`, for `fake_quantize`; arguments and errors are the same."""
     weights = checks.weights(weights)
     bits = checks.bits(bits, 2, 16)
     reduced = checks.others(axis, weights.ndim)
@@ -85,13 +85,15 @@ def grid(
 
 
 def between(low: jax.Array, high: jax.Array, bits: int, symmetric: bool) -> Grid:
-    """The grid of a range, which is widened to hold zero; a range of nothing but zero has scale 1.
+    """Returns the grid of a range, which is widened to include zero.
+
+    A range of nothing but zero has scale 1.
 
     Args:
       low: the least value, any shape.
-      high: the greatest, of the same shape.
+      high: the greatest value, of the same shape.
       bits: 2 … 16.
-      symmetric: about zero, out to the larger of the two.
+      symmetric: about zero, out to the larger of the two magnitudes.
     """
     if symmetric:
         highest = 2 ** (bits - 1) - 1
@@ -106,29 +108,30 @@ def between(low: jax.Array, high: jax.Array, bits: int, symmetric: bool) -> Grid
 
 
 def integers(bits: int, symmetric: bool) -> jnp.dtype:
-    """The dtype that holds integers of so many bits."""
+    """Returns the dtype that holds integers of so many bits."""
     return jnp.dtype(f"{'' if symmetric else 'u'}int{8 if bits <= 8 else 16}")
 
 
 def on_grid(values: jax.Array, grid: Grid) -> jax.Array:
-    """The integers of values, as floats: rounded half to even, then clipped."""
+    """Returns the integers of values as floats: rounded half to even, then clipped."""
     return jnp.clip(_rounded(values, grid), grid.lowest, grid.highest)
 
 
 def dequantize(stored: Uniform) -> jax.Array:
-    """The weights, in the scale's dtype; zero is exact, and the scale has a gradient."""
+    """Returns the weights in the scale's dtype. Zero is exact, and the scale has a gradient."""
     return _steps(stored.values, stored.zero_point, stored.scale.dtype) * stored.scale
 
 
 def fake_quantize(values: jax.Array, grid: Grid) -> jax.Array:
-    """Values moved to their nearest points of the grid, to train through.
+    """Moves values to their nearest points of the grid, and can be trained through.
 
-    The gradient passes where the rounded integer needed no clipping, and is zero elsewhere; the
-    grid has none. Computed in the scale's precision, given back in the values' own.
+    The gradient passes where the rounded integer needed no clipping, and is zero elsewhere. The
+    grid has no gradient. The computation is in the scale's precision; the result has the dtype of
+    the values.
 
     Args:
       values: any shape that the scale fits.
-      grid: of `grid` (weights) or `activations.calibrate`.
+      grid: as `grid` (for weights) or `activations.calibrate` gives it.
 
     Source: Jacob et al., arXiv:1712.05877, Section 3; the zero outside is that of equation 4 of
     Hubara et al., arXiv:1602.02830.
@@ -151,21 +154,20 @@ def _grid(
     keepdims: bool,
     range: str,
 ) -> Grid:
-    make = functools.partial(between, bits=bits, symmetric=symmetric)
+    def error(low: jax.Array, high: jax.Array) -> jax.Array:
+        tried = between(low, high, bits, symmetric)
+        rounded = (on_grid(weights, tried) - tried.zero_point) * tried.scale
+        return jnp.sum(jnp.square(weights - rounded), axis=reduced, keepdims=True)
 
-    def error(low, high):
-        made = make(low, high)
-        shown = (on_grid(weights, made) - made.zero_point) * made.scale
-        return jnp.sum(jnp.square(weights - shown), axis=reduced, keepdims=True)
-
-    found = make(*ranges.limits(weights, range, reduced, share, symmetric, error))
+    low, high = ranges.limits(weights, range, reduced, share, symmetric, error)
+    grid = between(low, high, bits, symmetric)
     if keepdims:
-        return found
-    return found._replace(scale=found.scale.reshape(()), zero_point=found.zero_point.reshape(()))
+        return grid
+    return grid._replace(scale=grid.scale.reshape(()), zero_point=grid.zero_point.reshape(()))
 
 
 def _scale(scale: jax.Array) -> jax.Array:
-    """1 where a scale is too small for a normal float: everything is 0 there."""
+    """Returns the scale, or 1 where it is too small for a normal float, so that all is 0 there."""
     return jnp.where(scale >= jnp.finfo(scale.dtype).tiny, scale, 1)
 
 

@@ -32,34 +32,33 @@ def kmeans(
     key: jax.Array | None = None,
     iterations: int = 10_000,
 ) -> Clusters:
-    """Share 2**bits values among the weights of a layer, by Lloyd's iterations until none moves.
+    """Makes the weights of a layer share 2**bits values, by Lloyd's iterations until none moves.
 
-    On a line the cluster of a centroid is an interval, so the weights are sorted once, an
-    iteration is K binary searches and K differences of prefix sums (of twice the precision),
-    and no assignment is approximate. A weight halfway between two centroids belongs to the
-    lower one. Empty clusters take the weights farthest from their centroids, as in
-    scikit-learn; where all weights equal their centroids (fewer distinct weights than
-    clusters) the empty ones stay where they are, and no index names them. Works under jit
-    and vmap.
+    On a line the cluster of a centroid is an interval. So the weights are sorted once, an iteration
+    takes K binary searches and K differences of prefix sums (of twice the precision), and no
+    assignment is approximate. A weight halfway between two centroids belongs to the lower one.
+    Empty clusters take the weights farthest from their centroids, as in scikit-learn. Where all
+    weights equal their centroids (there are fewer distinct weights than clusters), the empty
+    clusters stay where they are, and no index names them. Works under jit and vmap.
 
     Args:
       weights: any shape; computed in float32 unless they are float64.
       bits: 1 … 16.
-      mask: bool, of the same shape, True = kept. Pruned weights take no part: they have index
-        0, codebook[0] is 0.0, and the kept ones share the 2**bits − 1 others.
-      init: `linear`: evenly from the least to the largest weight; `density`: at the quantiles
-        (i + ½) / K; `random`: K of the weights, none twice; or K starting centroids.
-      key: draws the random start; not needed otherwise.
-      iterations: at most so many; another number compiles nothing.
+      mask: bool, of the same shape, True = kept. Pruned weights take no part: they have index 0,
+        codebook[0] is 0.0, and the kept weights share the 2**bits − 1 other values.
+      init: `linear`: evenly spaced from the least to the largest weight; `density`: at the
+        quantiles (i + ½) / K; `random`: K of the weights, none twice; or K starting centroids.
+      key: draws the random start, and is not needed otherwise.
+      iterations: the most that are run; another number compiles nothing.
 
     Raises:
-      ValueError: empty weights or (where values are known) not finite
-        or too large; bits outside 1…16; an
-        unknown init, or a number of centroids other than K; `random` without a key; a mask of
-        another shape or not bool; fewer than 1 iterations.
+      ValueError: the weights are empty or (where values are known) not finite or too large; the
+        bits are outside 1…16; the init is unknown, or has another number of centroids than K;
+        `random` has no key; the mask has another shape or is not bool; there are fewer than 1
+        iterations.
 
     Source: Han, Mao & Dally, arXiv:1510.00149, Section 3. Departs: zero has an index of its own
-    where a mask is given; the paper stores kept weights alone, by sparse position.
+    if a mask is given; the paper stores only the kept weights, by their positions.
     """
     weights = checks.weights(weights)
     bits = checks.bits(bits, 1, 16)
@@ -83,22 +82,25 @@ def kmeans(
 
 
 def nearest(codebook: jax.Array, weights: jax.Array) -> jax.Array:
-    """Index of the nearest entry of a rising codebook [K], int32; halfway, of the lower one."""
+    """Returns the int32 indices of the nearest entries of a rising codebook [K].
+
+    Halfway between two entries it is the lower one's.
+    """
     return jnp.searchsorted(lloyd.borders(codebook), weights).astype(jnp.int32)
 
 
 def fake_clusters(
     weights: jax.Array, codebook: jax.Array, mask: jax.Array | None = None
 ) -> jax.Array:
-    """Each weight's nearest entry of a codebook, in any order, to train through.
+    """Returns each weight's nearest entry of a codebook, which can be trained through.
 
-    The gradient passes to weights within the codebook's range (0 outside it), and, summed over
+    The gradient passes to weights within the codebook's range (it is 0 outside), and, summed over
     each cluster, to the codebook.
 
     Args:
-      weights: latent, any shape.
-      codebook: [K]; with a mask, entry 0 belongs to pruned weights and is not used.
-      mask: bool, of the weights' shape, True = kept; what it prunes is 0 and has no gradient.
+      weights: latent weights of any shape.
+      codebook: [K], in any order. With a mask, entry 0 belongs to pruned weights and is not used.
+      mask: bool, of the weights' shape, True = kept. Pruned weights are 0 and have no gradient.
     """
     codebook = jnp.sort(codebook if mask is None else codebook[1:])
     value = codebook[nearest(codebook, jax.lax.stop_gradient(weights))].astype(weights.dtype)
@@ -134,20 +136,22 @@ def _kmeans(
 def _start(
     line: jax.Array, count: jax.Array, size: int, init: str, key: jax.Array | None
 ) -> jax.Array:
-    """Initial centroids [K] of the first `count` weights of a sorted line [N]; 0 if it is 0."""
+    """Returns the first centroids [K], for the first `count` weights of a sorted line [N].
+
+    They are 0 if the count is 0.
+    """
     order = jnp.arange(size, dtype=jnp.int32)
+    last = jnp.maximum(count - 1, 0)
     if init == "linear":
-        last = line[jnp.maximum(count - 1, 0)]
-        found = jnp.linspace(line[0], last, size)
+        start = jnp.linspace(line[0], line[last], size)
     elif init == "density":  # ⌊count (2 i + 1) / 2 K⌋, in two parts that fit 32 bits
         whole, rest = jnp.divmod(count, 2 * size)
         share = (2 * order + 1).astype(jnp.float32) / (2 * size)
         place = whole * (2 * order + 1) + jnp.floor(rest * share).astype(jnp.int32)
-        found = line[jnp.clip(place, 0, jnp.maximum(count - 1, 0))]
+        start = line[jnp.clip(place, 0, last)]
     else:
-        assert key is not None  # `kmeans` has seen to it
+        assert key is not None  # `kmeans` has checked it
         drawn = jax.random.uniform(key, line.shape)
         drawn = jnp.where(jnp.arange(line.size) < count, drawn, 2)
-        place = jnp.argsort(drawn)[jnp.minimum(order, jnp.maximum(count - 1, 0))]
-        found = line[place]
-    return jnp.where(count > 0, found, 0)
+        start = line[jnp.argsort(drawn)[jnp.minimum(order, last)]]
+    return jnp.where(count > 0, start, 0)

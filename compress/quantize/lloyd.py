@@ -7,33 +7,37 @@ import jax.numpy as jnp
 
 from compress.quantize import sums
 
+State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+"""Centroids [K], ends of clusters [K + 1], [] bool: has anything changed, [] iterations done."""
+
 
 def run(
     line: jax.Array, count: jax.Array, centroids: jax.Array, iterations: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Lloyd's iterations, as `clusters.kmeans` describes them.
+    """Runs Lloyd's iterations, as `k_means.kmeans` describes them.
 
     Args:
       line: [N], rising, +inf from `count` on.
-      count: [] int32, the values that take part.
+      count: [] int32, the number of values that take part.
       centroids: [K], rising.
-      iterations: [], at most so many.
+      iterations: [], the most that are run.
 
     Returns:
-      Centroids [K], rising, and whether no assignment changed any more, [] bool.
+      Centroids [K], rising, and [] bool: whether the last iteration changed no assignment.
 
     Source: Lloyd 1982, Method I; empty clusters as scikit-learn's `_relocate_empty_clusters`.
     """
     prefix = sums.prefix(jnp.where(jnp.arange(line.size) < count, line, 0))
 
-    def assign(centroids):  # cluster k holds line[ends[k]:ends[k + 1]]  [K + 1]
+    def assign(centroids: jax.Array) -> jax.Array:
+        """Returns ends [K + 1]: cluster k holds line[ends[k]:ends[k + 1]]."""
         inner = jnp.searchsorted(line, borders(centroids), side="right").astype(jnp.int32)
         return jnp.concatenate([jnp.zeros(1, jnp.int32), inner, count[None]])
 
-    def renew(state):
+    def renew(state: State) -> State:
         centroids, ends, _, done = state
         held, total = jnp.diff(ends), sums.between(prefix, ends)
-        means = jnp.clip(  # equal weights have themselves as mean, whatever rounding says
+        means = jnp.clip(  # the mean of equal weights is that weight, whatever the rounding
             total / jnp.maximum(held, 1), line[ends[:-1]], line[jnp.maximum(ends[1:] - 1, 0)]
         )
         means = jnp.where(held > 0, means, centroids)
@@ -45,7 +49,7 @@ def run(
         new = assign(means)
         return means, new, moved | jnp.any(new != ends), done + 1
 
-    # True here and False above are made of arrays: each device's own, as shard_map asks.
+    # This True and the False above depend on arrays, so that they vary by device under shard_map.
     ends = assign(centroids)
     state = (centroids, ends, jnp.any(ends >= 0), jnp.zeros((), jnp.int32))
     centroids, _, changed, _ = jax.lax.while_loop(
@@ -62,12 +66,15 @@ def _relocate(
     held: jax.Array,
     total: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Means [K] with the empty clusters on the farthest weights, rising; and whether any moved.
+    """Moves the empty clusters to the weights farthest from their centroids.
 
-    A weight that an empty cluster takes counts no longer in the mean of its old one.
+    A weight that an empty cluster takes no longer counts in the mean of its old one.
+
+    Returns:
+      Means [K], rising, and whether any cluster moved.
     """
-    own = jnp.repeat(centroids, held, total_repeat_length=line.size)  # [N]
-    distance = jnp.where(jnp.arange(line.size) < count, jnp.abs(line - own), 0)
+    nearest = jnp.repeat(centroids, held, total_repeat_length=line.size)  # [N]
+    distance = jnp.where(jnp.arange(line.size) < count, jnp.abs(line - nearest), 0)
     farthest, place = jax.lax.top_k(distance, min(held.size, line.size))
     empty = held == 0
     taken = (jnp.arange(place.size) < jnp.sum(empty)) & (farthest > 0)
@@ -76,13 +83,13 @@ def _relocate(
     left = held.at[cluster].add(-taken.astype(held.dtype))
     rest = total.at[cluster].add(-weights)
     means = jnp.where((left > 0) & (left < held), rest / jnp.maximum(left, 1), means)
-    turn = jnp.minimum(jnp.cumsum(empty) - 1, place.size - 1)  # which of the farthest
+    turn = jnp.minimum(jnp.cumsum(empty) - 1, place.size - 1)  # which of the farthest weights
     means = jnp.where(empty & taken[turn], weights[turn], means)
     return jnp.sort(means), jnp.any(taken)
 
 
 def borders(centroids: jax.Array) -> jax.Array:
-    """Midpoints [K − 1] of rising centroids; below the upper one however near they are."""
+    """Returns the midpoints [K − 1] of rising centroids, below the upper one however near it is."""
     low, high = centroids[:-1], centroids[1:]
     middle = 0.5 * low + 0.5 * high
     return jnp.where(middle < high, middle, low)

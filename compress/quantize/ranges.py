@@ -1,4 +1,4 @@
-"""Which range of values the integers span: all, all but the outermost, or that of least error."""
+"""The range that the integers span: of all values, of all but the outermost, of least error."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 RANGES = ("minmax", "percentile", "mse")
 SHARE = 0.9999  # of `percentile`: the 99.99th, one of those tried in arXiv:2004.09602
-TRIED = 100  # ranges that `mse` tries, evenly from 1/100 of all to all
+TRIED = 100  # the ranges that `mse` tries, evenly spaced from 1/100 of the whole range to all of it
 
 Error = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -20,20 +20,21 @@ def limits(
     symmetric: bool,
     error: Error,
 ) -> tuple[jax.Array, jax.Array]:
-    """The least and greatest value to represent, size 1 on the reduced axes.
+    """Returns the least and the greatest value to represent, of size 1 on the reduced axes.
 
-    `minmax`: of all values. `percentile`: symmetric ± the quantile `share` of |values|, affine the
-    quantiles 1 − `share` and `share`, interpolated linearly. `mse`: `minmax`'s limits times
-    i/100 for the i = 100 … 1 of least squared error of the rounded values, the largest of equals;
-    both limits shrink alike, so that zero keeps its relative place.
+    `minmax` takes those of all values. `percentile` takes ± the quantile `share` of |values| if it
+    is symmetric, and the quantiles 1 − `share` and `share` if it is affine, both interpolated
+    linearly. `mse` multiplies the limits of `minmax` by each i/100, i = 100 … 1, and takes the
+    limits for which the rounded values have the least squared error, the widest of equals. Both
+    limits shrink alike, so that zero keeps its relative place.
 
     Args:
       values: any shape.
-      method: of `RANGES`.
-      reduced: axes over which a range is shared.
+      method: one of `RANGES`.
+      reduced: the axes that share a range.
       share: in (0.5, 1], of `percentile`.
       symmetric: about zero.
-      error: squared error of the values on the grid of two limits, of the limits' shape.
+      error: (low, high) → squared error of the values on the grid of these limits, of their shape.
 
     Source: Wu et al., arXiv:2004.09602, Section 3.3 (percentile).
     """
@@ -48,10 +49,12 @@ def limits(
     if method == "minmax":
         return low, high
 
-    def better(best: tuple[jax.Array, jax.Array], part: jax.Array):
-        least, of = best
-        found = error(part * low, part * high)
-        return (jnp.minimum(found, least), jnp.where(found < least, part, of)), None
+    def better(
+        best: tuple[jax.Array, jax.Array], part: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        least, best_part = best
+        new = error(part * low, part * high)
+        return (jnp.minimum(new, least), jnp.where(new < least, part, best_part)), None
 
     parts = jnp.arange(TRIED, 0, -1).astype(values.dtype) / TRIED
     start = (jnp.full_like(low, jnp.inf), jnp.ones_like(low))

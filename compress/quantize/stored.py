@@ -1,4 +1,4 @@
-"""Stored forms → parameters, and what of them is trained. Read `materialize` first."""
+"""Parameters from stored forms, and the part of a form that is trained. Read `materialize`."""
 
 from typing import Any
 
@@ -9,16 +9,20 @@ from compress.quantize import grids, ternary_binary
 from compress.quantize.grids import Uniform
 from compress.quantize.k_means import Clusters
 from compress.quantize.ternary_binary import Binary, Ternary
+from groundwork import trees
 
 Stored = Clusters | Uniform | Ternary | Binary
 
 
 def dequantize(stored: Stored) -> jax.Array:
-    """The weights of one stored form; differentiable in its floats.
+    """Returns the weights of one stored form. It is differentiable in the form's floats.
 
     The gradient of a codebook is the sum of the weights' gradients over each cluster (Han et al.,
     arXiv:1510.00149, Section 3.3). Weights that a mask prunes are exactly zero, whatever the
     codebook says, and give it no gradient.
+
+    Raises:
+      ValueError: it is not a stored form.
     """
     match stored:
         case Clusters():
@@ -34,11 +38,11 @@ def dequantize(stored: Stored) -> jax.Array:
 
 
 def materialize(stored: Any, learned: Any = None) -> Any:
-    """Parameters of a tree whose leaves are stored forms or plain arrays. For jit, vmap and grad.
+    """Returns the parameters of a tree of stored forms and plain arrays. For jit, vmap and grad.
 
     Args:
-      stored: any pytree of forms and arrays, such as a model's parameters some of which are stored.
-      learned: what `learnable(stored)` gave, trained since, in place of what `stored` has.
+      stored: any pytree of forms and arrays, such as a model's parameters with some of them stored.
+      learned: what `learnable(stored)` returned, trained since, to use in place of `stored`'s.
 
     Raises:
       ValueError: `learned` has other paths or shapes.
@@ -51,7 +55,7 @@ def materialize(stored: Any, learned: Any = None) -> Any:
 
 
 def learn(stored: Any, learned: Any) -> Any:
-    """The tree `stored` with what `learnable(stored)` gave, trained since, in its place.
+    """Returns the tree `stored` with `learned`, which is `learnable(stored)` trained since, in it.
 
     Raises:
       ValueError: `learned` has other paths or shapes.
@@ -61,10 +65,10 @@ def learn(stored: Any, learned: Any) -> Any:
 
 
 def learnable(stored: Any) -> Any:
-    """The tree of what fine-tuning changes: floats alone, for `jax.grad` and an optimiser.
+    """Returns the tree of what fine-tuning changes: only floats, for `jax.grad` and an optimiser.
 
-    In the place of `Clusters` their codebook, of `Uniform` and `Binary` the scale, of `Ternary`
-    a dict of both scales; plain arrays as they are.
+    `Clusters` become their codebook, `Uniform` and `Binary` their scale, and `Ternary` a dict of
+    both scales. Plain arrays stay as they are.
     """
 
     def floats(leaf: Any) -> Any:
@@ -81,7 +85,7 @@ def learnable(stored: Any) -> Any:
 
 
 def _with(leaf: Any, floats: Any) -> Any:
-    """A leaf with other floats, as `learnable` has them."""
+    """Returns the leaf with other floats, in the form of `learnable`."""
     match leaf:
         case Clusters():
             return leaf._replace(codebook=floats)
@@ -93,14 +97,11 @@ def _with(leaf: Any, floats: Any) -> Any:
 
 
 def _check_same(expected: Any, learned: Any) -> None:
-    want, got = (
-        {
-            jax.tree_util.keystr(keys, simple=True, separator="/"): jnp.shape(leaf)
-            for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
+    wanted, given = (
+        {path: jnp.shape(leaf) for path, leaf in trees.flatten(tree).items()}
         for tree in (expected, learned)
     )
-    differing = sorted(path for path in want | got if want.get(path) != got.get(path))
+    differing = sorted(path for path in wanted | given if wanted.get(path) != given.get(path))
     if differing:
         raise ValueError(f"learned differs from learnable(stored) in shape or path at {differing}")
 

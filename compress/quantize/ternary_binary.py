@@ -15,7 +15,7 @@ RANGES = {"trained": "[0, 1]", "twn": "[0, ∞)"}  # of thresholds
 
 
 class Ternary(NamedTuple):
-    """positive where the sign is 1, −negative where it is −1, exactly 0 where it is 0."""
+    """A weight is `positive` if its sign is 1, −`negative` if it is −1, exactly 0 if it is 0."""
 
     signs: jax.Array  # weights' shape, int8 in {−1, 0, 1}
     positive: jax.Array  # []
@@ -23,30 +23,30 @@ class Ternary(NamedTuple):
 
 
 class Binary(NamedTuple):
-    """signs × scale."""
+    """The weights are signs × scale."""
 
     signs: jax.Array  # weights' shape, int8 in {−1, 1}
     scale: jax.Array  # [], or size 1 on all axes but one
 
 
 def ternary(weights: jax.Array, scales: str = "trained", threshold: float | None = None) -> Ternary:
-    """Weights as −negative, 0 or positive. Works under jit and vmap.
+    """Stores weights as −negative, 0 or positive. Works under jit and vmap.
 
     Args:
       weights: any shape; computed in float32 unless they are float64.
-      scales: `trained`: zero where |w| ≤ threshold × max |w|, and the two scales, which are to be
-        trained, start at the mean |w| of their sides (0 for none), the least squared error for
-        these signs; `twn`: zero where |w| ≤ threshold × mean |w|, and one scale for both sides,
-        the mean |w| of what is not zero.
-      threshold: in [0, 1] of max |w| for `trained` (0.05 by default), from 0 of mean |w| for
-        `twn` (0.7 by default).
+      scales: `trained`: zero where |w| ≤ threshold × max |w|. The two scales are to be trained, and
+        start at the mean |w| of their sides (0 for an empty side), which is the least squared error
+        for these signs. `twn`: zero where |w| ≤ threshold × mean |w|. One scale serves both sides,
+        the mean |w| of the weights that are not zero.
+      threshold: for `trained` a fraction of max |w| in [0, 1] (0.05 by default), for `twn` a
+        multiple of mean |w|, at least 0 (0.7 by default).
 
     Raises:
-      ValueError: empty weights or (where values are known) not finite, unknown scales, a
-        threshold outside its range.
+      ValueError: the weights are empty or (where values are known) not finite, the scales are
+        unknown, or the threshold is outside its range.
 
     Source: Zhu, Han, Mao & Dally, arXiv:1612.01064, equations 6 and 9; Li, Zhang & Liu,
-    arXiv:1605.04711, Section 2. The start of trained scales is ours.
+    arXiv:1605.04711, Section 2. Departs: the start of trained scales is ours.
     """
     weights = checks.weights(weights)
     size = jnp.abs(weights)
@@ -64,20 +64,22 @@ def fake_ternary(
     negative: jax.Array | None = None,
     threshold: float | None = None,
 ) -> jax.Array:
-    """Ternary weights to train through: with two trained scales, or analytic without them.
+    """Returns ternary weights that can be trained through, with trained or analytic scales.
 
-    Trained: the gradient of each scale is that of the ternary weights summed over its side, with
-    the side's sign; latent weights get the gradient times their side's scale, times 1 in between.
-    Analytic (`twn`): the scale is a constant, the gradient passes to all weights as it is.
+    Trained scales: the gradient of each scale is that of the ternary weights, summed over its side
+    with the sign of the side. Latent weights get the gradient times the scale of their side, or
+    times 1 in between. Analytic scales (`twn`): the scale is a constant, and the gradient passes to
+    all weights unchanged.
 
     Args:
-      weights: latent, any shape.
-      positive: [], with `negative`; both None for analytic scales.
-      negative: [].
-      threshold: as `ternary` has it.
+      weights: latent weights of any shape.
+      positive: [], the trained scale of the positive side; None, with `negative`, for analytic
+        scales.
+      negative: [], the trained scale of the negative side.
+      threshold: as for `ternary`.
 
     Raises:
-      ValueError: one scale without the other, or as `ternary`.
+      ValueError: one scale is given without the other, or as `ternary`.
 
     Source: Zhu et al., arXiv:1612.01064, equations 6 to 8. Departs: equation 7 leaves out that
     ∂w/∂negative = −1 on its side, and the paper divides latent weights by their maximum first.
@@ -102,16 +104,20 @@ def binary(
     scaled: bool = False,
     axis: int | None = None,
 ) -> Binary:
-    """Weights as ± scale; there is no zero, so pruned weights need their mask. For jit and vmap.
+    """Stores weights as ± scale. Works under jit and vmap.
+
+    There is no zero, so pruned weights still need their mask.
 
     Args:
       weights: any shape; computed in float32 unless they are float64.
-      key: None: 1 where w ≥ 0; else 1 with the probability clip((w + 1) / 2, 0, 1), drawn.
-      scaled: by mean |w|, the least squared error for the signs of w; else by 1.
-      axis: one scale for each index of this axis (outputs: the last); None for one in all.
+      key: draws the signs: 1 with the probability clip((w + 1) / 2, 0, 1), otherwise −1. If it is
+        None, nothing is drawn, and the sign is 1 where w ≥ 0.
+      scaled: the scale is mean |w|, the least squared error for the signs of w; otherwise it is 1.
+      axis: one scale for each index of this axis (of outputs: the last); None for one in all.
 
     Raises:
-      ValueError: empty weights or (where values are known) not finite, an axis that is not there.
+      ValueError: the weights are empty or (where values are known) not finite, or there is no such
+        axis.
 
     Source: Courbariaux, Bengio & David, arXiv:1511.00363, equations 1 to 3; Rastegari et al.,
     arXiv:1603.05279, Section 3.1 (scaled).
@@ -134,10 +140,11 @@ def fake_binary(
     scaled: bool = False,
     axis: int | None = None,
 ) -> jax.Array:
-    """Binary weights to train through; arguments and errors are those of `binary`.
+    """Returns binary weights that can be trained through; arguments and errors are as for `binary`.
 
-    Of the signs, the gradient passes where |w| ≤ 1 and is zero elsewhere; keep latent weights
-    there by `clip` after each update. Of the scale, it is the true one.
+    The gradient passes through the signs where |w| ≤ 1 and is zero elsewhere, so keep latent
+    weights in that range by `clip` after each update. The gradient through the scale is the true
+    one.
 
     Source: Courbariaux et al., arXiv:1511.00363, Algorithm 1; the zero outside is equation 4 of
     Hubara et al., arXiv:1602.02830. Departs: Rastegari et al., arXiv:1603.05279, Section 3.1, have
@@ -153,19 +160,19 @@ def fake_binary(
 
 
 def clip(weights: jax.Array) -> jax.Array:
-    """Latent weights of binary ones, to [−1, 1], as after each update of BinaryConnect."""
+    """Clips latent weights to [−1, 1], as BinaryConnect does after each update."""
     return jnp.clip(weights, -1, 1)
 
 
 def dequantize_ternary(stored: Ternary) -> jax.Array:
-    """The weights in the scales' dtype; gradients of the scales are sums over their sides."""
+    """Returns the weights in the scales' dtype. Each scale's gradient is a sum over its side."""
     zero = jnp.zeros_like(stored.positive)
     below = jnp.where(stored.signs < 0, -stored.negative, zero)
     return jnp.where(stored.signs > 0, stored.positive, below)
 
 
 def dequantize_binary(stored: Binary) -> jax.Array:
-    """The weights in the scale's dtype."""
+    """Returns the weights in the scale's dtype."""
     return stored.signs.astype(stored.scale.dtype) * stored.scale
 
 
@@ -181,6 +188,6 @@ def _signs(weights: jax.Array, scales: str, threshold: float | None) -> jax.Arra
 
 
 def _mean(size: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Mean of the chosen entries, 0 where there are none."""
+    """Returns the mean of the chosen entries, or 0 if there are none."""
     total = jnp.sum(jnp.where(chosen, size, 0))
     return total / jnp.maximum(jnp.sum(chosen), 1).astype(size.dtype)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress import quantize
-from groundwork.errors import UserError
 
 MEASURED = {"a": {2: 0.5, 4: 0.1, 8: 0.0}, "b": {2: 0.05, 4: 0.01, 8: -0.002}}
 
@@ -56,7 +55,7 @@ def test_hand_worked():
 
 
 def test_a_budget_too_small_names_the_least():
-    with pytest.raises(UserError, match=r"^a budget of 219 bits is below 220, the least for 2 lay"):
+    with pytest.raises(ValueError, match=r"^a budget of 219 bits is below 220, the least for 2 lay"):
         quantize.allocate(MEASURED, {"a": 10, "b": 100}, 219)
 
 

@@ -1,1 +1,1 @@
-"""What `compress.coding.huffman` is made of: code words, their lengths, and numbers as bytes."""
+"""Lossless coding: Huffman codes of integers, and the places of the entries of sparse arrays."""

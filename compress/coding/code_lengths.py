@@ -8,23 +8,24 @@ import numpy as np
 
 LIMIT = 24  # bits of the longest code word in a file
 _FIRST = 5  # bits of the first length in a file
-_RUN = 8  # from so many equal lengths on a run is written as one
+_RUN = 8  # equal lengths from which on a run is written as one
 
 
 def code_lengths(counts: np.ndarray, limit: int = LIMIT) -> np.ndarray:
-    """Lengths of a prefix code that spend the fewest bits on these counts: package-merge.
+    """Returns the lengths of the prefix code that spends the fewest bits on these counts.
 
     Args:
       counts: [A] integers, how often each symbol occurs.
-      limit: bits of the longest code word; it binds only where Huffman's own tree is deeper.
+      limit: bits of the longest code word. It binds only if Huffman's tree is deeper.
 
     Returns:
       [A] int64, in bits; 0 for a symbol that does not occur, and for one that occurs alone.
 
     Raises:
-      ValueError: counts that are not a 1-D array of integers ≥ 0, more symbols than 2^limit.
+      ValueError: the counts are not a 1-D array of integers ≥ 0 or add up to 2^56 or more; more
+        than 2^limit symbols occur.
 
-    Source: Larmore & Hirschberg, JACM 37 (1990), for the algorithm.
+    Source: Larmore & Hirschberg, JACM 37 (1990), for the algorithm, package-merge.
     """
     counts = np.asarray(counts)
     if counts.ndim != 1 or counts.dtype.kind not in "iu":
@@ -45,14 +46,15 @@ def code_lengths(counts: np.ndarray, limit: int = LIMIT) -> np.ndarray:
 
 
 def _package_merge(weights: np.ndarray, limit: int) -> np.ndarray:
-    """[U] lengths for weights in rising order.
+    """Returns [U] lengths for weights in rising order.
 
-    A level's items are all symbols and pairs ("packages") of neighbours of the level before, by
-    weight. Of the last level the 2 U − 2 lightest are taken, and with a package its two items of
-    the level before. A symbol's length is the number of levels in which it is taken; these are
-    the lightest symbols of each level, so that only their number matters.
+    The items of a level, sorted by weight, are all symbols and the pairs ("packages") of neighbours
+    in the level before. The 2 U − 2 lightest items of the last level are taken, and with each
+    package its two items of the level before. The length of a symbol is the number of levels in
+    which it is taken. The symbols taken are the lightest of each level, so only their number
+    matters.
     """
-    items, symbols = weights, [np.ones(weights.size, bool)]  # of each level, which are symbols
+    items, symbols = weights, [np.ones(weights.size, bool)]  # for each level: is the item a symbol
     for _ in range(limit - 1):
         pairs = items[: items.size // 2 * 2].reshape(-1, 2).sum(axis=1)
         joined = np.concatenate([weights, pairs])
@@ -68,7 +70,7 @@ def _package_merge(weights: np.ndarray, limit: int) -> np.ndarray:
 
 
 class Code(NamedTuple):
-    """A canonical code: words of one length are consecutive numbers, shorter ones come first."""
+    """A canonical code: words of one length are consecutive numbers, and shorter ones are first."""
 
     lengths: np.ndarray  # [A] int64, bits
     words: np.ndarray  # [A] uint64; 0 where the length is 0
@@ -76,17 +78,17 @@ class Code(NamedTuple):
 
 
 def canonical(lengths: np.ndarray) -> Code:
-    """The canonical code of these lengths: symbols by length, then by value, take words in turn.
+    """Returns the canonical code: symbols take words in turn, by length and then by value.
 
     Raises:
-      ValueError: lengths that leave bit strings without a meaning, or give some two.
+      ValueError: the lengths leave bit strings without a meaning, or give some of them two.
     """
     order = np.flatnonzero(lengths)
     order = order[np.argsort(lengths[order], kind="stable")]
     words = np.zeros(lengths.size, np.uint64)
     if order.size:
         longest = int(lengths[order[-1]])
-        space = np.left_shift(1, longest - lengths[order])  # of all strings of `longest` bits
+        space = np.left_shift(1, longest - lengths[order])  # among strings of `longest` bits
         if int(space.sum()) != 1 << longest:
             raise ValueError(
                 f"code lengths fill {int(space.sum())} of {1 << longest} strings of {longest} bits"
@@ -96,7 +98,7 @@ def canonical(lengths: np.ndarray) -> Code:
 
 
 def pack(lengths: np.ndarray) -> bytes:
-    """The lengths of symbols 0 … A−1 as bytes; the last is not 0. `huffman.py` says how."""
+    """Returns the lengths of symbols 0 … A−1, the last not 0, as bytes. See `huffman.py`."""
     at = np.flatnonzero(np.diff(lengths, prepend=-1))
     runs = np.diff(at, append=lengths.size).tolist()
     values = lengths[at].tolist()
@@ -119,10 +121,11 @@ def pack(lengths: np.ndarray) -> bytes:
 
 
 def unpack(data: memoryview, alphabet: int) -> tuple[np.ndarray, int]:
-    """What `pack` wrote at the start of data: [A] lengths, and how many bytes they took.
+    """Returns [A] lengths that `pack` wrote at the start of the data, and how many bytes they took.
 
     Raises:
-      ValueError: data that end early, lengths outside 1 … LIMIT, more symbols than the alphabet.
+      ValueError: the data end early, a length is outside 1 … LIMIT, or there are more symbols than
+        the alphabet has.
     """
     read = _Bits(data[: 2 * alphabet + 8])  # a symbol takes at most 14 bits
     last, done, lengths = read.number(_FIRST), 0, np.zeros(alphabet, np.int64)
@@ -130,18 +133,11 @@ def unpack(data: memoryview, alphabet: int) -> tuple[np.ndarray, int]:
         raise ValueError(f"code lengths start from {last}, outside 1…{LIMIT}")
     while done < alphabet:
         kind = read.ones(4)
-        run, step = 1, 0
-        if kind == 1:
-            step = -1 if read.number(1) else 1
-        elif kind == 2:
-            run = read.gamma() + _RUN - 1
-        elif kind == 3:
+        if kind == 3:
             done += read.gamma()
             continue
-        elif kind == 4:
-            sign = read.number(1)
-            step = (read.gamma() + 1) * (-1 if sign else 1)
-        last += step
+        run = read.gamma() + _RUN - 1 if kind == 2 else 1
+        last += _step(read, kind)
         if not 1 <= last <= LIMIT:
             raise ValueError(f"code length {last} of symbol {done} is outside 1…{LIMIT}")
         lengths[done : done + run] = last
@@ -151,15 +147,23 @@ def unpack(data: memoryview, alphabet: int) -> tuple[np.ndarray, int]:
     return lengths, read.bytes()
 
 
+def _step(read: "_Bits", kind: int) -> int:
+    """Returns by how much a token of this kind changes the length."""
+    if kind not in (1, 4):
+        return 0
+    sign = -1 if read.number(1) else 1
+    return sign * (read.gamma() + 1 if kind == 4 else 1)
+
+
 def _gamma(number: int) -> str:
-    """Elias's γ: as many zeros as the number has bits after its first, then the number."""
+    """Returns Elias's γ: a zero for each bit of the number after its first, then the number."""
     return "0" * (number.bit_length() - 1) + f"{number:b}"
 
 
 class _Bits:
     """A cursor over the bits of bytes, the highest bit of a byte first."""
 
-    def __init__(self, data: memoryview):
+    def __init__(self, data: memoryview) -> None:
         self.bits = np.unpackbits(np.frombuffer(data, np.uint8)).tobytes()
         self.at = 0
 
@@ -173,11 +177,11 @@ class _Bits:
         return value
 
     def ones(self, most: int) -> int:
-        """How many ones stand here, up to `most`; they and the zero after them are read."""
-        found = 0
-        while found < most and self.number(1):
-            found += 1
-        return found
+        """Returns how many ones come next, up to `most`, and reads them and the zero after them."""
+        count = 0
+        while count < most and self.number(1):
+            count += 1
+        return count
 
     def gamma(self) -> int:
         zeros = self.bits.find(1, self.at, self.at + 18) - self.at
@@ -187,7 +191,7 @@ class _Bits:
         return self.number(zeros + 1)
 
     def bytes(self) -> int:
-        """Bytes that are read, the last one's remaining bits included, which must be 0."""
+        """Returns the bytes read so far. The remaining bits of the last one must be 0."""
         end = -(-self.at // 8)
         if any(self.bits[self.at : 8 * end]):
             raise ValueError("bits after the code lengths are not 0")

@@ -1,4 +1,4 @@
-"""Numbers as bytes: one of any size, and many of one width."""
+"""Bytes for numbers: for one of any size, and for many of one width."""
 
 # N numbers
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def number(value: int) -> bytes:
-    """LEB128: 7 bits a byte, the lowest first, the highest bit set where another byte follows."""
+    """Returns LEB128: 7 bits per byte, the lowest first, the highest bit set if a byte follows."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -15,10 +15,11 @@ def number(value: int) -> bytes:
 
 
 def read_number(data: memoryview, at: int) -> tuple[int, int]:
-    """The LEB128 number, below 2^63, that begins at this byte; and the byte after it.
+    """Returns the LEB128 number, below 2^63, that begins at this byte; and the byte after it.
 
     Raises:
-      ValueError: data that end within it, more than 9 bytes, a last byte of 0 that says nothing.
+      ValueError: the data end within the number, it has more than 9 bytes, or a needless last byte
+        of 0.
     """
     value = 0
     for place in range(9):
@@ -34,9 +35,10 @@ def read_number(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def numbers(values: np.ndarray) -> bytes:
-    """[N] integers, N ≥ 1, 0 ≤ values < 2^32: the least as `number`, a byte w, N times w bits.
+    """Returns the bytes of [N] integers, N ≥ 1, 0 ≤ values < 2^32.
 
-    The w bits hold the excess over the least, the highest bit first; zeros fill the last byte.
+    They are the least one as `number`, a byte w, and N times w bits. These hold the excess over the
+    least one, the highest bit first. Zeros fill the last byte.
     """
     least = int(values.min())
     width = int(values.max() - least).bit_length()
@@ -46,11 +48,11 @@ def numbers(values: np.ndarray) -> bytes:
 
 
 def read_numbers(data: memoryview, at: int, count: int) -> tuple[np.ndarray, int]:
-    """[N] int64 that begin at this byte, and the byte after them.
+    """Returns the [N] int64 that begin at this byte, and the byte after them.
 
     Raises:
-      ValueError: data that end before, a width above 32, a least number above 2^32, bits set in
-        the filling.
+      ValueError: the data end early, the width is above 32, the least number is 2^32 or more, or
+        the filling has bits that are not 0.
     """
     least, at = read_number(data, at)
     width = data[at] if at < len(data) else 0

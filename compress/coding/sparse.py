@@ -1,6 +1,6 @@
-"""Where the entries of a sparse array lie, as small numbers: relative indices."""
+"""The places of the entries of a sparse array, as small numbers: relative indices."""
 
-# N positions of the array, E entries that are stored, fillers included
+# N positions of the array, E stored entries, with fillers
 
 from typing import Any, NamedTuple
 
@@ -10,28 +10,28 @@ CONVOLUTION_BITS, DENSE_BITS = 8, 5  # of Han et al.
 
 
 class Gaps(NamedTuple):
-    """The values to store are those of the mask's positions, with a 0 where `kept` is False."""
+    """Gaps of the entries to store. Their values are 0 where `kept` is False."""
 
-    gaps: np.ndarray  # [E] uint8 or uint16, positions left out before each entry
-    kept: np.ndarray  # [E] bool, False: a filler
+    gaps: np.ndarray  # [E] uint8 or uint16: positions skipped before each entry
+    kept: np.ndarray  # [E] bool: True for a position of the mask, False for a filler
 
 
 def gaps(mask: Any, bits: int) -> Gaps:
-    """How many positions are left out before each entry; a filler wherever 2^bits would be.
+    """Returns the number of positions skipped before each entry, with fillers in long gaps.
 
-    A filler is an entry whose value is 0: it ends a span of 2^bits positions without any entry,
-    so that all gaps lie below 2^bits. After the last entry nothing is stored.
+    A filler is an entry whose value is 0. It ends a span of 2^bits positions without any entry, so
+    that all gaps are below 2^bits. Nothing is stored after the last entry.
 
     Args:
       mask: bool, any shape, read in C order; True = stored.
       bits: 1 … 16.
 
     Raises:
-      ValueError: a mask that is not bool, bits outside their range.
+      ValueError: the mask is not bool, or the bits are outside their range.
 
     Source: Han, Mao & Dally, arXiv:1510.00149, Section 2 and Figure 2: 8 bits for convolutions, 5
-    for dense layers. Departs: stored is the difference of two indices less 1, for it is never 0;
-    the first entry's counts from index −1, so that index 0 can be stored too.
+    for dense layers. Departs: the difference of two indices is never 0, and one less is stored. The
+    first difference counts from index −1, so that index 0 can be stored too.
     """
     mask = np.asarray(mask)
     if mask.dtype != bool:
@@ -39,7 +39,7 @@ def gaps(mask: Any, bits: int) -> Gaps:
     span = _span(bits)
     skipped = np.diff(np.flatnonzero(mask), prepend=-1) - 1
     fillers = skipped // span
-    ends = np.cumsum(fillers + 1) - 1  # of the entries, where the kept ones are
+    ends = np.cumsum(fillers + 1) - 1  # places of the kept ones among the entries
     entries = int(ends[-1]) + 1 if ends.size else 0
     stored = np.full(entries, span - 1, np.uint8 if bits <= 8 else np.uint16)
     stored[ends] = skipped % span
@@ -49,24 +49,25 @@ def gaps(mask: Any, bits: int) -> Gaps:
 
 
 def positions(gaps: Any, bits: int, size: int) -> np.ndarray:
-    """[E] int64, rising: where the entries lie, fillers included.
+    """Returns the positions [E] int64 of the entries, rising, with those of fillers.
 
     Args:
       gaps: [E] integers, 0 … 2^bits − 1.
       bits: 1 … 16.
-      size: N, of the whole array; all entries must lie within.
+      size: N, of the whole array, within which all entries must lie.
 
     Raises:
-      ValueError: gaps that are not integers on one axis or out of range, entries beyond the size.
+      ValueError: the gaps are not integers on one axis or out of range, or an entry lies beyond the
+        size.
     """
-    found, span = np.asarray(gaps), _span(bits)
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise ValueError(f"gaps are {found.dtype} {found.shape}, not integers on one axis")
-    if not found.size:
+    gaps, span = np.asarray(gaps), _span(bits)
+    if gaps.ndim != 1 or (gaps.size and gaps.dtype.kind not in "iu"):
+        raise ValueError(f"gaps are {gaps.dtype} {gaps.shape}, not integers on one axis")
+    if not gaps.size:
         return np.zeros(0, np.int64)
-    if found.min() < 0 or found.max() >= span:
-        raise ValueError(f"gaps {found.min()}…{found.max()} are not within 0…{span - 1}")
-    at = np.cumsum(found, dtype=np.int64) + np.arange(found.size)
+    if gaps.min() < 0 or gaps.max() >= span:
+        raise ValueError(f"gaps {gaps.min()}…{gaps.max()} are not within 0…{span - 1}")
+    at = np.cumsum(gaps, dtype=np.int64) + np.arange(gaps.size)
     if at[-1] >= size:
         raise ValueError(f"the last entry lies at {at[-1]}, beyond {size} positions")
     return at

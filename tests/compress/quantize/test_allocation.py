@@ -55,7 +55,7 @@ def test_hand_worked():
 
 
 def test_a_budget_too_small_names_the_least():
-    with pytest.raises(ValueError, match=r"^a budget of 219 bits is below 220, the least for 2 lay"):
+    with pytest.raises(ValueError, match=r"^a budget of 219 bits is below 220, the least for 2"):
         quantize.allocate(MEASURED, {"a": 10, "b": 100}, 219)
 
 

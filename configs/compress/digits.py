@@ -1,9 +1,10 @@
-r"""Smoke test: how small a file still tells digits apart? 45 seconds on two cores.
+"""How small a file still tells digits apart? This is the smoke test: 45 seconds on two cores.
 
     python -m compress.main --config=configs/compress/digits.py --workdir=runs/compress_digits
 
-LeNet-300-100 on scikit-learn's 8×8 digits, pruned by 20 % a level, rewound, to two levels, then
-quantised by k-means to 3 and to 4 bits. Source: Han, Mao & Dally, arXiv:1510.00149.
+LeNet-300-100 on scikit-learn's 8×8 digits is pruned by 20 % per level and rewound, up to two
+levels, and then quantised by k-means to 3 and to 4 bits.
+Source: Han, Mao & Dally, arXiv:1510.00149.
 """
 
 from configs.compress import base

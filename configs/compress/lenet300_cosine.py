@@ -1,11 +1,11 @@
-r"""The same against a stronger dense network: how small a file, then?
+r"""How small is a file of LeNet-300-100 that is compared with a stronger dense network?
 
     python -m compress.main --config=configs/compress/lenet300_cosine.py \
         --workdir=runs/compress_cosine --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-As `lenet300_fashion_mnist.py`, with twice the training at every level, the dense one too, under a
-cosine schedule, and five bits for biases.
+The setting is that of `lenet300_fashion_mnist.py`, but every level, the dense one too, is trained
+twice as long under a cosine schedule, and biases get five bits.
 """
 
 from configs.compress import lenet300_fashion_mnist

@@ -4,13 +4,13 @@ r"""How small a file still classifies Fashion-MNIST as LeNet-300-100 does?
         --workdir=runs/compress_lenet300 --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-Pruned by 20 % a level (the output layer 10 %), rewound to step 0 and trained for 6 epochs of 429
-batches of 128 (Adam 1.2e-3), then quantised by k-means at several levels, fine-tuned for 4 epochs
-(Adam 3e-4, cosine), and coded; three replicates; 5,000 training images held out. The files come as
-`../lottery/lenet_fashion_mnist.py` says.
-Source of the pipeline: Han, Mao & Dally, arXiv:1510.00149. Departs: Fashion-MNIST for MNIST;
-iterative pruning with rewinding (arXiv:1803.03635) for one round of pruning; zero has an entry of
-its own in the codebook.
+A level prunes 20 % (10 % of the output layer), rewinds to step 0 and trains for 6 epochs of 429
+batches of 128 (Adam 1.2e-3). At several levels the network is then quantised by k-means, fine-tuned
+for 4 epochs (Adam 3e-4, cosine), and coded. There are three replicates, and 5,000 training images
+are held out. `../lottery/lenet_fashion_mnist.py` says where the files come from.
+Source of the pipeline: Han, Mao & Dally, arXiv:1510.00149. Departs: this has Fashion-MNIST for
+MNIST, and iterative pruning with rewinding (arXiv:1803.03635) for one round of pruning; zero has an
+entry of its own in the codebook.
 """
 
 from configs.compress import base

@@ -1,11 +1,11 @@
-r"""The smallest file of LeNet-300-100 that loses at most one point on Fashion-MNIST.
+r"""What is the smallest file of LeNet-300-100 that loses at most one point on Fashion-MNIST?
 
     python -m compress.main --config=configs/compress/lenet300_smallest.py \
         --workdir=runs/compress_smallest --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-As `lenet300_fashion_mnist.py`, at its last levels, with three bits a weight, five for biases, and
-three times the fine-tuning.
+The setting is that of `lenet300_fashion_mnist.py` at its last levels, with three bits for each
+weight, five for biases, and three times the fine-tuning.
 """
 
 from configs.compress import lenet300_fashion_mnist

@@ -4,11 +4,12 @@ r"""How small a file still classifies Fashion-MNIST as LeNet-5 does?
         --workdir=runs/compress_lenet5 --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-Pruned by 30 % a level (the first convolution and the output layer 15 %), rewound to step 0 and
-trained for 4 epochs of 429 batches of 128 (Adam 1.2e-3), then quantised by k-means at several
-levels, fine-tuned for 2 epochs (Adam 3e-4, cosine), and coded; three replicates; 5,000 training
-images held out. The files come as `../lottery/lenet_fashion_mnist.py` says; `make cpu` first.
-Source of the pipeline: Han, Mao & Dally, arXiv:1510.00149. Departs as
+A level prunes 30 % (15 % of the first convolution and of the output layer), rewinds to step 0 and
+trains for 4 epochs of 429 batches of 128 (Adam 1.2e-3). At several levels the network is then
+quantised by k-means, fine-tuned for 2 epochs (Adam 3e-4, cosine), and coded. There are three
+replicates, and 5,000 training images are held out. `../lottery/lenet_fashion_mnist.py` says where
+the files come from; `make cpu` comes first.
+Source of the pipeline: Han, Mao & Dally, arXiv:1510.00149. Departs: this differs from it as
 `lenet300_fashion_mnist.py` does.
 """
 

@@ -4,12 +4,13 @@ r"""Does StudentNet learn more from an ensemble than from the labels alone?
         --workdir=runs/compress_student --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-StudentNet with 1 channel and 10 classes is trained for 6 epochs of 429 batches of 128 (Adam 1.2e-3,
-cosine) on the labels; then again, from the same initial values, in the same order, by the three
-replicates of a LeNet-5 that `lenet5_fashion_mnist.py` has pruned to a quarter of its weights
-(temperature 2, weight 0.9); three replicates; 5,000 training images held out. The files come as
-`../lottery/lenet_fashion_mnist.py` says; `make cpu` first. Teachers that lie elsewhere are named by
-`--config.distill.teachers='("FOLDER:networks/prune-04",)'`.
+StudentNet with 1 channel and 10 classes is trained on the labels for 6 epochs of 429 batches of 128
+(Adam 1.2e-3, cosine). Then it is trained again, from the same initial values and in the same order,
+by three teachers: the replicates of a LeNet-5 that `lenet5_fashion_mnist.py` has pruned to a
+quarter of its weights (temperature 2, weight 0.9). There are three replicates, and 5,000 training
+images are held out. `../lottery/lenet_fashion_mnist.py` says where the files come from; `make cpu`
+comes first. `--config.distill.teachers='("FOLDER:networks/prune-04",)'` names teachers that lie
+elsewhere.
 Source: Hinton, Vinyals & Dean, arXiv:1503.02531.
 """
 

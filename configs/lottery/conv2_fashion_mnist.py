@@ -1,18 +1,19 @@
-r"""Lottery tickets of a narrow Conv-2 on Fashion-MNIST: the paper's protocol, short.
+r"""Does a narrow Conv-2 have lottery tickets on Fashion-MNIST? The paper's protocol, in short.
 
     python -m lottery.main --config=configs/lottery/conv2_fashion_mnist.py \
         --workdir=runs/conv2_fashion --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-A quarter of the channels and units (208,058 parameters), Adam 3e-4, batch 60, one epoch a level,
-two replicates; convolutions 10 %, dense layers 20 %, the output layer 10 % a level; rewound to
-step 0. The files come as `lenet_fashion_mnist.py` says.
-Source of the protocol: Frankle & Carbin, arXiv:1803.03635, Figure 2; theirs, whole, is
-`conv2_cifar10.py`.
-Departs: Fashion-MNIST for CIFAR-10, a quarter of the width, 917 steps for 20,000, and so 3e-4 for
-2e-4, 8 levels for about 20.
-Hours: a tenth of one on two cores with oneDNN (`make cpu`): 6 min 36 s beside other work; without
-it about two thirds of one.
+The network has a quarter of the channels and units (208,058 parameters). It is trained by Adam
+(3e-4) with batch 60 for one epoch per level, in two replicates. A level prunes 10 % in the
+convolutions, 20 % in the dense layers and 10 % in the output layer, and rewinds to step 0.
+`lenet_fashion_mnist.py` says where the files come from.
+Source of the protocol: Frankle & Carbin, arXiv:1803.03635, Figure 2; `conv2_cifar10.py` is theirs,
+whole.
+Departs: this has Fashion-MNIST for CIFAR-10, a quarter of the width, 917 steps for 20,000 (and so
+3e-4 for 2e-4), and 8 levels for about 20.
+Hours: it takes a tenth of one on two cores with oneDNN (`make cpu`; 6 min 36 s beside other work),
+and about two thirds of one without it.
 """
 
 from configs.lottery import lenet_fashion_mnist

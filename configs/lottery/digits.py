@@ -1,8 +1,8 @@
-"""Do tickets exist on scikit-learn's digits? The smoke test: seconds, no files needed.
+"""Do tickets exist on scikit-learn's digits? The smoke test takes seconds and no files.
 
     python -m lottery.main --config=configs/lottery/digits.py --workdir=runs/digits
 
-LeNet-300-100 on 8×8 digits, three rounds of layerwise pruning, every control.
+LeNet-300-100 is trained on 8×8 digits, with three rounds of layerwise pruning and every control.
 """
 
 from configs.lottery import base

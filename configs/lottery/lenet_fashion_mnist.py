@@ -1,13 +1,14 @@
-r"""Lottery tickets of LeNet-300-100 on Fashion-MNIST: real data, minutes on two cores.
+r"""Does LeNet-300-100 have lottery tickets on real images? Fashion-MNIST, minutes on two cores.
 
     python -m lottery.main --config=configs/lottery/lenet_fashion_mnist.py --workdir=runs/fashion \
         --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
 
-The files come from Debian (`apt-get install dataset-fashion-mnist`); with the default
-`data.source=tfds`, from TFDS. Adam 1.2e-3, batch 128, 6 epochs a level, 16 rounds of 20 % (the
-output layer 10 %), rewound to step 0, controls at chosen levels.
-Source of the protocol: Frankle & Carbin, arXiv:1803.03635. Departs: Fashion-MNIST for MNIST,
-batch 128 for 60, and 6 epochs for 55, so that it trains here.
+The files come from Debian (`apt-get install dataset-fashion-mnist`), or from TFDS with the default
+`data.source=tfds`. The network is trained by Adam (1.2e-3) with batch 128 for 6 epochs per level.
+Each of 16 rounds prunes 20 % (10 % of the output layer) and rewinds to step 0; controls are trained
+at chosen levels.
+Source of the protocol: Frankle & Carbin, arXiv:1803.03635. Departs: this has Fashion-MNIST for
+MNIST, batch 128 for 60, and 6 epochs for 55, so that it trains on a laptop.
 """
 
 from configs.lottery import base

@@ -1,12 +1,13 @@
-"""Lottery tickets of LeNet-300-100 on MNIST, as the paper has them.
+"""Does LeNet-300-100 have lottery tickets on MNIST? The paper's setting.
 
     python -m lottery.main --config=configs/lottery/lenet_mnist.py --workdir=runs/mnist
 
-266,610 parameters, Adam 1.2e-3, batch 60, 50,000 steps, 5,000 validation examples, evaluation
-every 100 steps; 20 % of what remains a level, the output layer 10 %; rewound to step 0.
+The network has 266,610 parameters. It is trained by Adam (1.2e-3) for 50,000 steps with batch 60;
+5,000 examples validate, and evaluation comes every 100 steps. A level prunes 20 % of what remains
+(10 % of the output layer) and rewinds to step 0. MNIST comes through TFDS, or as four IDX files:
+--config.data.source=idx --config.data.dir=FOLDER.
 Source: Frankle & Carbin, arXiv:1803.03635, Figures 2 and 3 and Appendix G. Published (MNIST):
-tickets reach a higher test accuracy than the dense network down to 3.6 % of its weights. MNIST
-comes through TFDS, or as four IDX files: --config.data.source=idx --config.data.dir=FOLDER.
+tickets reach a higher test accuracy than the dense network down to 3.6 % of its weights.
 """
 
 from configs.lottery import base

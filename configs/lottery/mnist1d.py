@@ -3,11 +3,13 @@
     make quickstart
     python -m lottery.main --config=configs/lottery/mnist1d.py --workdir=runs/mnist1d
 
-Residual MLP 40-500-500-10 (276,010 parameters), Adam 2e-2, batch 100, 1,501 steps a level, kernel
-and bias of a layer ranked together, accuracy at the last step, no validation split.
+The network is the residual MLP 40-500-500-10 (276,010 parameters). It is trained by Adam (2e-2)
+with batch 100 for 1,501 steps per level. Kernel and bias of a layer are ranked together, accuracy
+is that of the last step, and there is no validation split.
 Source: Greydanus & Kobak, arXiv:2011.14439, the lottery-ticket notebook.
-Departs: 20 % of what remains over 12 levels, where the authors grow sparsity linearly over 100
-(`mnist1d_full.py`); batches are drawn anew each epoch, where theirs repeat; rounded counts.
+Departs: 12 levels prune 20 % of what remains, where the authors let sparsity grow linearly over 100
+levels (`mnist1d_full.py`). Batches are drawn anew in each epoch, where theirs repeat. Counts are
+rounded.
 """
 
 from configs.lottery import base

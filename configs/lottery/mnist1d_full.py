@@ -1,10 +1,11 @@
-"""MNIST-1D's lottery experiment, whole: tickets and random masks at 99 sparsities.
+"""Does MNIST-1D's whole lottery experiment reproduce? Tickets and random masks at 99 sparsities.
 
     python -m lottery.main --config=configs/lottery/mnist1d_full.py --workdir=runs/mnist1d_full
 
-As `mnist1d.py`, with sparsity k/99 at level k. The authors' hundredth level, sparsity 1, keeps no
-weight at all and is left out. `published` are the authors' figures at sparsity 0.92 (91/99), one
-entry a trial, from the output of their notebook (arXiv:2011.14439; two trials).
+The setting is that of `mnist1d.py`, with sparsity k/99 at level k. The authors' hundredth level,
+sparsity 1, keeps no weight at all and is left out. `published` has the authors' figures at sparsity
+0.92 (91/99), one entry for each trial, from the output of their notebook (arXiv:2011.14439; two
+trials).
 """
 
 import ml_collections

@@ -5,18 +5,19 @@ r"""Does rewinding to step 500 find tickets of ResNet-20 on CIFAR-10, where step
         --workdir=runs/resnet20_warmup --config.rewind.step=0 \
         --config.optimizer.learning_rate=0.03 --config.optimizer.warmup_steps=20000
 
-The network that these papers call Resnet-18. SGD with momentum 0.9 and weight decay 1e-4, rate 0.1,
-times 0.1 at steps 20,000 and 25,000 of 30,000; batch 128, padded crops and mirroring, 5,000
-validation examples; 20 % of what remains in all convolutions together a level, the output layer
-never. The second command is the earlier way: step 0, a lower rate, warm-up.
-CIFAR-10 comes through TFDS (`pip install -r requirements-tfds.txt`).
+The papers call this network Resnet-18. It is trained by SGD with momentum 0.9, weight decay 1e-4
+and batch 128 for 30,000 steps; the rate is 0.1, times 0.1 at steps 20,000 and 25,000. Images are
+padded, cropped and mirrored; 5,000 examples validate. A level prunes 20 % of what remains in all
+convolutions together, and never the output layer. The second command is the earlier way: step 0,
+a lower rate, and warm-up. CIFAR-10 comes through TFDS (`pip install -r requirements-tfds.txt`).
 Source: Frankle et al., arXiv:1903.01611 (rewinding); Frankle & Carbin, arXiv:1803.03635, Figure 2,
-Section 4 and Appendix I.3 (the rest). Published test accuracy: dense 0.905, with warm-up 0.896; at
-density 0.167 (level 8) from step 0, ticket and random mask 0.877 alike, with warm-up 0.903 and
-0.868.
-Departs: He normal where they draw Glorot normal; shortcuts without parameters (He et al.,
-arXiv:1512.03385, option A), where theirs have 2,560 that are never pruned.
-Hours: not known; this has not been run whole. It is meant for a GPU: 16 levels of 30,000 steps.
+Section 4 and Appendix I.3 (the rest). Published test accuracy: the dense network has 0.905, and
+0.896 with warm-up. At density 0.167 (level 8) from step 0, ticket and random mask both have 0.877;
+with warm-up they have 0.903 and 0.868.
+Departs: weights are He normal where the authors draw Glorot normal. Shortcuts have no parameters
+(He et al., arXiv:1512.03385, option A), where theirs have 2,560 that are never pruned.
+Hours: they are not known, since this has not been run whole. It is meant for a GPU: 16 levels of
+30,000 steps.
 """
 
 from configs.lottery import base

@@ -1,18 +1,19 @@
-r"""Tickets of a narrow ResNet-20 on Fashion-MNIST, rewound to a tenth of its training: short.
+r"""Does a narrow ResNet-20 have tickets on Fashion-MNIST, rewound to a tenth of a short training?
 
     python -m lottery.main --config=configs/lottery/resnet20_fashion_mnist.py \
         --workdir=runs/resnet20_fashion --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-Half of the channels (67,906 parameters), SGD with momentum 0.9 and weight decay 1e-4, rate 0.1,
-times 0.1 after two thirds and five sixths of one epoch of 429 steps; batch 128, two replicates;
-half of what remains in all convolutions together a level, the output layer never; rewound to step
-43. The files come as `lenet_fashion_mnist.py` says.
-Source of the protocol: Frankle et al., arXiv:1903.01611; theirs, whole, is `resnet20_cifar10.py`.
-Departs: Fashion-MNIST for CIFAR-10, no augmentation, half the width, 429 steps for 30,000, and 50 %
-a level for 20 %, so that four levels reach a density of 0.07.
-Hours: a sixth of one on two cores with oneDNN (`make cpu`), reckoned from its last training (69 s);
-the six before ran beside other work and took 3 to 4.5 minutes each.
+The network has half of the channels (67,906 parameters). It is trained by SGD with momentum 0.9,
+weight decay 1e-4 and batch 128 for one epoch of 429 steps, in two replicates; the rate is 0.1,
+times 0.1 after two thirds and five sixths of the epoch. A level prunes half of what remains in all
+convolutions together, never the output layer, and rewinds to step 43. `lenet_fashion_mnist.py` says
+where the files come from.
+Source of the protocol: Frankle et al., arXiv:1903.01611; `resnet20_cifar10.py` is theirs, whole.
+Departs: this has Fashion-MNIST for CIFAR-10, no augmentation, half the width, 429 steps for 30,000,
+and 50 % per level for 20 %, so that four levels reach a density of 0.07.
+Hours: it takes a sixth of one on two cores with oneDNN (`make cpu`), reckoned from its last
+training (69 s); the six before that ran beside other work and took 3 to 4.5 minutes each.
 """
 
 from configs.lottery import lenet_fashion_mnist

@@ -1,6 +1,6 @@
-"""Defaults that every lowrank config starts from: each key is here, with what it means.
+"""Defaults that every lowrank config starts from, with the meaning of each key.
 
-The sections that all experiments share are in `configs/base.py`.
+`configs/base.py` has the sections that all experiments share.
 """
 
 import ml_collections
@@ -9,23 +9,23 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """A sweep over budgets, on a network that is trained first; everything overrides some of it."""
+    """Returns a sweep over budgets, on a network that is trained first."""
     config = base.get_config()
     config.model = dict(name="lenet_300_100", width=1.0, dtype="float32")
     config.source = dict(
-        path="",  # a run's folder or an .npz file to take the network from; "" = train it
-        unit="levels/00/ticket",  # of that run
+        path="",  # the run's folder or .npz file that has the network; "" trains it
+        unit="levels/00/ticket",  # the unit of that run
     )
-    config.predict = ()  # layers, such as ("fc1",): how well do a few weights predict the rest?
+    config.predict = ()  # layers, such as ("fc1",), where a few weights are to predict the rest
     config.decompose = dict(
-        methods=("svd",),  # a sweep each: svd, svd_outputs, spatial, tucker, cp, any
-        ranks="budget",  # budget, energy, vbmf
-        shares=(0.5, 0.33, 0.2),  # of the dense layers' cost; of the energy, for ranks=energy
-        measure="macs",  # what budgets count: macs, parameters, milliseconds
+        methods=("svd",),  # one sweep for each: svd, svd_outputs, spatial, tucker, cp, any
+        ranks="budget",  # budget, energy or vbmf
+        shares=(0.5, 0.33, 0.2),  # of the dense layers' cost, or of the energy for ranks=energy
+        measure="macs",  # what budgets count: macs, parameters or milliseconds
         leave=(),  # patterns of layers that are left alone
-        keep_slow=False,  # factorise layers also where that is not faster on this machine
-        scratch=False,  # train each plan from its decomposed initialisation too
-        frobenius_decay=0.0,  # on the reassembled kernels; beside it, weight_decay is to be 0
+        keep_slow=False,  # also factorise layers where that is not faster on this machine
+        scratch=False,  # also train each plan from its decomposed initialisation
+        frobenius_decay=0.0,  # on the reassembled kernels; weight_decay must then be 0
     )
     config.fine_tune = dict(steps=200, batch_size=100)
     config.fine_tune_optimizer = config.optimizer.copy_and_resolve_references()

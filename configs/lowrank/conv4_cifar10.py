@@ -2,10 +2,11 @@
 
     python -m lowrank.main --config=configs/lowrank/conv4_cifar10.py --workdir=runs/lowrank_conv4
 
-2,425,930 parameters; Adam 3e-4, 25,000 steps of 60 as `../lottery/conv4_cifar10.py`, then every
-method at four budgets, fine-tuned for 5,000 steps.
+The network has 2,425,930 parameters. It is trained by Adam (3e-4) for 25,000 steps with batch 60,
+as in `../lottery/conv4_cifar10.py`; then every method is tried at four budgets, and each network is
+fine-tuned for 5,000 steps.
 CIFAR-10 comes through TFDS (`pip install -r requirements-tfds.txt`).
-Hours: not known; this has not been run whole. It is meant for a GPU.
+Hours: they are not known, since this has not been run whole. It is meant for a GPU.
 """
 
 from configs.lowrank import base

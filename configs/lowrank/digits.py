@@ -1,8 +1,9 @@
-"""What do fewer ranks cost? The smoke test: 84 s on two shared cores, no files needed.
+"""What do fewer ranks cost? This is the smoke test: 84 s on two shared cores, without files.
 
     python -m lowrank.main --config=configs/lowrank/digits.py --workdir=runs/lowrank_digits
 
-LeNet-300-100 on scikit-learn's 8×8 digits, by SVD and by its data-aware form, three replicates.
+LeNet-300-100 is decomposed on scikit-learn's 8×8 digits by SVD and by its data-aware form, in three
+replicates.
 """
 
 from configs.lowrank import base

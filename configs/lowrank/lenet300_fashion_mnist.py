@@ -1,12 +1,12 @@
-r"""How few multiply-adds do dense layers need? LeNet-300-100 on Fashion-MNIST.
+r"""How few multiply-adds do the dense layers of LeNet-300-100 need on Fashion-MNIST?
 
     python -m lowrank.main --config=configs/lowrank/lenet300_fashion_mnist.py \
         --workdir=runs/lowrank_lenet300 --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-As `lenet5_fashion_mnist.py`, by SVD of the weights and of the outputs, with each plan also trained
-from its decomposed initialisation; and how well a share of the first layer's weights predicts the
-rest. 6 min 4 s on two shared cores.
+The setting is that of `lenet5_fashion_mnist.py`. The methods are SVD of the weights and of the
+outputs, and each plan is also trained from its decomposed initialisation. The run also measures how
+well a share of the first layer's weights predicts the rest. It takes 6 min 4 s on two shared cores.
 Sources: Khodak et al., arXiv:2105.01029 (spectral initialisation); Denil et al., arXiv:1306.0543.
 """
 

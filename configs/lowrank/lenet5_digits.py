@@ -1,10 +1,11 @@
-"""The convolutional smoke test: LeNet-5 on scikit-learn's digits, padded to 28×28.
+r"""What do fewer ranks cost in convolutions? This is the smoke test, on digits padded to 28×28.
 
-    python -m lowrank.main --config=configs/lowrank/lenet5_digits.py \\
+    python -m lowrank.main --config=configs/lowrank/lenet5_digits.py \
         --workdir=runs/lowrank_lenet5_digits
 
-Every method at one budget, two replicates; `make cpu` first. 2 min 40 s on two shared
-cores, of which 64 s look for the candidates of CP.
+LeNet-5 is decomposed by every method at one budget, on scikit-learn's digits, in two replicates;
+`make cpu` comes first. It takes 2 min 40 s on two shared cores, of which 64 s go to the search for
+the candidates of CP.
 """
 
 from configs.lowrank import digits

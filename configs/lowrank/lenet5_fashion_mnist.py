@@ -4,11 +4,11 @@ r"""How few multiply-adds does LeNet-5 need on Fashion-MNIST, and how much time 
         --workdir=runs/lowrank_lenet5 --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-Trained for 6 epochs of 429 batches of 128 (Adam 1.2e-3), decomposed to a half, a third and a fifth
-of its multiply-adds by five methods, each fine-tuned for 2 epochs (Adam 3e-4, cosine); three
-replicates; 5,000 training images held out. The files come as
-`../lottery/lenet_fashion_mnist.py` says; `make cpu` first.
-A network that is there already saves the training: `--config.source.path=runs/lenet5`.
+The network is trained for 6 epochs of 429 batches of 128 (Adam 1.2e-3) and decomposed to a half, a
+third and a fifth of its multiply-adds by five methods. Each result is fine-tuned for 2 epochs (Adam
+3e-4, cosine). There are three replicates, and 5,000 training images are held out.
+`../lottery/lenet_fashion_mnist.py` says where the files come from; `make cpu` comes first.
+A trained network saves the training: `--config.source.path=runs/lenet5`.
 Sources: Zhang et al., arXiv:1505.06798; Jaderberg et al., arXiv:1405.3866; Kim et al.,
 arXiv:1511.06530.
 """

@@ -1,9 +1,9 @@
-"""How few multiply-adds does ResNet-20 need on CIFAR-10?
+r"""How few multiply-adds does ResNet-20 need on CIFAR-10?
 
-    python -m lowrank.main --config=configs/lowrank/resnet20_cifar10.py \\
+    python -m lowrank.main --config=configs/lowrank/resnet20_cifar10.py \
         --workdir=runs/lowrank_resnet20
 
-As `vgg16_cifar10.py`.
+The setting is that of `vgg16_cifar10.py`.
 """
 
 from configs.lowrank import vgg16_cifar10

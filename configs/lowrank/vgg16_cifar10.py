@@ -2,11 +2,11 @@
 
     python -m lowrank.main --config=configs/lowrank/vgg16_cifar10.py --workdir=runs/lowrank_vgg16
 
-SGD with momentum 0.9 and weight decay 1e-4, rate 0.1 by cosine, 160 epochs of 351 batches of 128,
-padded crops and mirroring; then three methods at four budgets, each fine-tuned for 20 epochs from
-rate 0.01.
+The network is trained by SGD with momentum 0.9 and weight decay 1e-4, at rate 0.1 with a cosine
+schedule, for 160 epochs of 351 batches of 128; images are padded, cropped and mirrored. Then three
+methods decompose it at four budgets, and each result is fine-tuned for 20 epochs from rate 0.01.
 CIFAR-10 comes through TFDS (`pip install -r requirements-tfds.txt`).
-Hours: not known; this has not been run whole. It is meant for a GPU.
+Hours: they are not known, since this has not been run whole. It is meant for a GPU.
 """
 
 from configs.lowrank import base

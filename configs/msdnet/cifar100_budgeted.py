@@ -1,11 +1,11 @@
-r"""Budgeted batches on CIFAR-100: networks of 10 to 36 layers with linearly growing spans.
+r"""What do budgeted batches reach on CIFAR-100, with networks of 10 to 36 layers and growing spans?
 
     python -m msdnet.main --config=configs/msdnet/cifar100_budgeted.py:5 \
         --workdir=runs/msdnet_cifar100_15
 
-As `cifar10_budgeted.py`, where the number after the colon is explained.
+The setting is that of `cifar10_budgeted.py`, which explains the number after the colon.
 Source: Huang et al., arXiv:1703.09844, Section 5 and Appendix A.
-Hours: not known; this has not been run. It is meant for a GPU.
+Hours: they are not known, since this has not been run. It is meant for a GPU.
 """
 
 from configs.msdnet import cifar10_budgeted

@@ -1,16 +1,16 @@
-r"""Anytime prediction on CIFAR-10, the paper's network: 24 layers, 11 exits.
+r"""What does anytime prediction reach on CIFAR-10? The paper's network: 24 layers, 11 exits.
 
     python -m msdnet.main --config=configs/msdnet/cifar10_anytime.py \
         --workdir=runs/msdnet_cifar10
 
-Exit i after layer 2 (i + 1). 300 epochs of 703 batches of 64, Nesterov momentum, rate 0.1, times
-0.1 after a half and three quarters, weight decay 1e-4, crops and flips; 5,000 training images held
-out for thresholds.
+Exit i comes after layer 2 (i + 1). The network is trained for 300 epochs of 703 batches of 64 with
+Nesterov momentum and weight decay 1e-4; the rate is 0.1, times 0.1 after a half and three quarters.
+Images are cropped and flipped, and 5,000 training images are held out for thresholds.
 CIFAR-10 comes through TFDS (`pip install -r requirements-tfds.txt`).
 Source: Huang et al., arXiv:1703.09844, Section 5 and Appendix A.
 Departs: the controls are a ResNet-20 with a classifier after each of its nine blocks, and
 ResNet-8, -20, -32 and -56 in turn, for the paper's ResNet-62 and its ensemble.
-Hours: not known; this has not been run. It is meant for a GPU.
+Hours: they are not known, since this has not been run. It is meant for a GPU.
 """
 
 from configs.msdnet import base

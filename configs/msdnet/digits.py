@@ -1,8 +1,9 @@
-"""Do easy digits leave early? The smoke test: under a minute, no files needed.
+"""Do easy digits leave early? This is the smoke test: it takes less than a minute, without files.
 
     python -m msdnet.main --config=configs/msdnet/digits.py --workdir=runs/msdnet_digits
 
-Three exits on scikit-learn's 8×8 digits, padded to 16×16, and both controls; two replicates.
+A network with three exits and both controls are trained on scikit-learn's 8×8 digits, padded to
+16×16, in two replicates.
 """
 
 from configs.msdnet import base

@@ -1,17 +1,18 @@
-r"""Does a multi-scale dense network spend its computation better than a ResNet? On Fashion-MNIST.
+r"""Does a multi-scale dense network spend computation better than a ResNet on Fashion-MNIST?
 
     python -m msdnet.main --config=configs/msdnet/fashion_mnist.py \
         --workdir=runs/msdnet_fashion --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-Images padded to 32×32; five exits, 5.2 million multiply-adds at the last; 8 epochs of 429 batches
-of 128, Nesterov momentum, rate 0.1, times 0.1 after a half and three quarters; two replicates;
-5,000 training images held out for thresholds. On two idle cores 8 minutes for one replicate, 15
-for both. Beside it both controls: one ResNet with six classifiers, four ResNets of growing depth.
-The files come as `../lottery/lenet_fashion_mnist.py` says; `make cpu` first.
+Images are padded to 32×32. The network has five exits and takes 5.2 million multiply-adds at the
+last. It is trained for 8 epochs of 429 batches of 128 with Nesterov momentum, in two replicates;
+the rate is 0.1, times 0.1 after a half and three quarters; 5,000 training images are held out for
+thresholds. That takes 8 minutes for one replicate and 15 for both on two idle cores. Both controls
+are trained beside it: one ResNet with six classifiers, and four ResNets of growing depth.
+`../lottery/lenet_fashion_mnist.py` says where the files come from; `make cpu` comes first.
 Source of the protocol: Huang et al., arXiv:1703.09844, Section 5.
-Departs: Fashion-MNIST without augmentation, a narrow network with narrow classifiers, 8 epochs for
-300, batches of 128 for 64, controls of its size.
+Departs: this has Fashion-MNIST without augmentation, a narrow network with narrow classifiers, 8
+epochs for 300, batches of 128 for 64, and controls of its size.
 """
 
 from configs.msdnet import base

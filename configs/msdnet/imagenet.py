@@ -1,14 +1,15 @@
-r"""ImageNet: five exits, exit i after layer k × i + 3, for k = 4, 6 or 7.
+r"""What do the paper's ImageNet networks reach? Exit i of five comes after layer k × i + 3.
 
     python -m msdnet.main --config=configs/msdnet/imagenet.py:4 \
         --workdir=runs/msdnet_imagenet_4
 
-What follows the colon is k (4 without it). Four scales; 90 epochs of 4,809 batches of 256, Nesterov
-momentum, rate 0.1, times 0.1 after 30 and 60, weight decay 1e-4; random crops of 224, flips; 50,000
-training images held out for thresholds; one replicate.
+What follows the colon is k: 4, 6 or 7 (4 without it). The networks have four scales. They are
+trained for 90 epochs of 4,809 batches of 256 with Nesterov momentum and weight decay 1e-4, in one
+replicate; the rate is 0.1, times 0.1 after 30 and 60 epochs. Images are cropped at random to 224
+and flipped, and 50,000 training images are held out for thresholds.
 Source: Huang et al., arXiv:1703.09844, Section 5 and Appendix A; channels, growth and factors are
 those of the authors' code.
-Hours: not known; this has not been run. It is meant for several GPUs or a TPU slice.
+Hours: they are not known, since this has not been run. It is meant for several GPUs or a TPU slice.
 """
 
 from configs.msdnet import base

@@ -1,7 +1,7 @@
-"""Parameters shared across layers of equal shape: stored once, trained tied.
+"""Parameters that layers of equal shape share: they are stored once and trained tied.
 
-`tie` leaves the first of each group in the tree, `materialize` puts it into the places of the
-others inside jit. Its gradient there is the sum over all of them. Read `shared`, which does both
+`tie` leaves the first of each group in the tree, and `materialize` puts it into the places of the
+others inside jit, so that its gradient is the sum over all of them. Read `shared`, which does both
 around a network.
 """
 
@@ -15,28 +15,29 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from groundwork.numerics import checks
 from groundwork.traced.override import Network
 from groundwork.train.step import Model
+from groundwork.trees import Variables
 
 Groups = Sequence[Sequence[str]]
-"""Of paths, of layers (`block1/conv1`) or leaves (`fc2/kernel`), two or more a group."""
+"""Groups of two or more paths, of layers (`block1/conv1`) or of leaves (`fc2/kernel`)."""
 
 Values = Literal["first", "mean"]
 
 
 def tie(params: Mapping[str, Any], groups: Groups, values: Values = "first") -> dict[str, Any]:
-    """The tree without what is shared: each group is stored at its first path alone.
+    """Returns the tree in which each group is stored at its first path alone.
 
-    What an optimiser, a mask or a checkpoint sees is this tree, so what is shared counts once.
+    An optimiser, a mask or a checkpoint sees this tree, so what is shared counts once.
 
     Args:
-      params: nested dicts of arrays; axes of replicates are as good as others.
-      groups: what is one. Layers that are tied have the same leaves, all of them shared; to share
-        kernels and keep biases apart, name the kernels. Statistics of BatchNorm are no parameters,
-        and stay each layer's own.
-      values: the `first`'s, or the `mean` over the group.
+      params: nested dicts of arrays, which may have an axis of replicates.
+      groups: the paths that share their parameters. Tied layers have the same leaves and share all
+        of them; to share kernels and keep biases apart, name the kernels. Statistics of BatchNorm
+        are not parameters, and each layer keeps its own.
+      values: those of the `first`, or the `mean` over the group.
 
     Raises:
-      ValueError: no such path (lists those there are), a path in two groups or inside another,
-        fewer than two a group, leaves or shapes that differ.
+      ValueError: there is no such path (the message lists those there are), a path is in two groups
+        or inside another path, a group has fewer than two paths, or leaves or shapes differ.
     """
     checks.name("values", values, get_args(Values))
     flat = flatten_dict(dict(params), sep="/")
@@ -51,17 +52,17 @@ def tie(params: Mapping[str, Any], groups: Groups, values: Values = "first") -> 
 
 
 def materialize(stored: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
-    """All parameters, of those that `tie` left. For jit, vmap and grad.
+    """Returns all parameters, from the tree that `tie` left. For jit, vmap and grad.
 
     Args:
-      stored: the tree, trained since or not.
-      groups: those that `tie` was given.
+      stored: the tree, whether or not it was trained since.
+      groups: the groups that `tie` was given.
 
     Raises:
-      ValueError: a group's first path is missing, or another one of it is there.
+      ValueError: the first path of a group is missing, or another one of it is there.
     """
     flat = flatten_dict(dict(stored), sep="/")
-    found = dict(flat)
+    whole = dict(flat)
     for first, *others in groups:
         source = _under(flat, first)
         if not source:
@@ -69,12 +70,12 @@ def materialize(stored: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
         for other in others:
             if _under(flat, other):
                 raise ValueError(f"{other!r} is stored, and tied to {first!r}: tie the tree first")
-            found |= {other + suffix: flat[path] for suffix, path in source.items()}
-    return unflatten_dict(found, sep="/")
+            whole |= {other + suffix: flat[path] for suffix, path in source.items()}
+    return unflatten_dict(whole, sep="/")
 
 
 def without(params: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
-    """The tree without all but the first of each group, whatever is there."""
+    """Returns the tree without all but the first of each group, whether or not they are there."""
     flat = flatten_dict(dict(params), sep="/")
     for _, *others in groups:
         for other in others:
@@ -84,30 +85,32 @@ def without(params: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
 
 
 def layers_left(params: Mapping[str, Any], groups: Groups) -> list[str]:
-    """Layers that cannot be factorised on their own: of tied layers all but the first, which
-    stands for the others; of tied leaves all layers.
+    """Returns the layers that cannot be factorised on their own.
+
+    Of tied layers these are all but the first, which stands for the others. Of tied leaves they are
+    all the layers.
     """
-    flat, found = flatten_dict(dict(params), sep="/"), []
+    flat, layers = flatten_dict(dict(params), sep="/"), []
     for first, *others in groups:
         if first in flat:
-            found += [path.rpartition("/")[0] for path in (first, *others)]
+            layers += [path.rpartition("/")[0] for path in (first, *others)]
         else:
-            found += others
-    return found
+            layers += others
+    return layers
 
 
 def shared(model: Model, groups: Groups, values: Values = "first") -> Network:
-    """The network whose `params` are stored tied: for the ordinary training loop.
+    """Returns the network whose `params` are stored tied, for the ordinary training loop.
 
-    `init` raises:
+    Its `init` raises:
       ValueError: as `tie`.
     """
 
-    def init(*args, **kwargs):
+    def init(*args: Any, **kwargs: Any) -> Variables:
         variables = model.init(*args, **kwargs)
         return {**variables, "params": tie(variables["params"], groups, values)}
 
-    def apply(variables, *args, **kwargs):
+    def apply(variables: Variables, *args: Any, **kwargs: Any) -> Any:
         params = materialize(variables["params"], groups)
         return model.apply({**variables, "params": params}, *args, **kwargs)
 
@@ -115,21 +118,21 @@ def shared(model: Model, groups: Groups, values: Values = "first") -> Network:
 
 
 def _members(flat: Mapping[str, Any], groups: Groups) -> list[list[dict[str, str]]]:
-    """Each group's members: suffix (`/kernel`, or empty for a leaf) → path of the leaf."""
+    """Returns each group's members: suffix (`/kernel`, or empty for a leaf) → path of the leaf."""
     owner: dict[str, str] = {}
     members = []
     for group in groups:
         if isinstance(group, str) or len(group) < 2:
             raise ValueError(f"a group is two paths or more, not {group!r}")
-        found = [_under(flat, path) for path in group]
-        for path, leaves in zip(group, found, strict=True):
+        leaves_by_path = [_under(flat, path) for path in group]
+        for path, leaves in zip(group, leaves_by_path, strict=True):
             if not leaves:
                 raise ValueError(f"no layer or leaf {path!r} (known: {', '.join(sorted(flat))})")
             for leaf in leaves.values():
                 if leaf in owner:
                     raise ValueError(f"{leaf!r} is tied twice, by {owner[leaf]!r} and {path!r}")
                 owner[leaf] = path
-        members.append(found)
+        members.append(leaves_by_path)
     return members
 
 
@@ -151,7 +154,7 @@ def _check_equal(flat: Mapping[str, Any], members: list[list[dict[str, str]]]) -
 
 
 def _under(flat: Mapping[str, jax.Array], path: str) -> dict[str, str]:
-    """Suffix → path, of the leaf at a path or the leaves below it."""
+    """Returns suffix → path of a leaf, for the leaf at a path or the leaves below it."""
     if path in flat:
         return {"": path}
     return {leaf[len(path) :]: leaf for leaf in sorted(flat) if leaf.startswith(f"{path}/")}

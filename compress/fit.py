@@ -1,209 +1,124 @@
-"""One network of a run: its programs and its training, under a mask, with teachers or without."""
+"""One network of a run: its recipe, its programs, and its training.
+
+A recipe says all that programs depend on. It is what `compile_recipe` is given, and the key under
+which programs are kept: networks of one recipe are compiled once, however many levels are trained.
+"""
 
 # R replicates
 
-import json
-from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from compress import distill
 from compress import form as form_lib
 from compress.form import Form
-from compress.made import Experiment, Made
-from compress.spec import CompressSpec, Node
-from compress.stages.teachers import Ensemble, ensemble
-from groundwork.data.dataset import AnyDataset
+from compress.stages import latent, teachers
+from compress.stages.latent import Quantizer
+from compress.stages.teachers import Taught
+from groundwork.context import Context
 from groundwork.devices import mesh as mesh_lib
+from groundwork.runs.run import Unit
 from groundwork.sections import TrainSpec
-from groundwork.train import networks as training
-from groundwork.train import optim, programs, replicates
+from groundwork.train import networks, optim, programs, replicates
 from groundwork.train.optim import OptimizerSpec
 from groundwork.train.programs import Programs
 from groundwork.train.step import Model, TrainState
-from pruning import masks
+from groundwork.trees import Variables, hashable
+from pruning import enforce
+from pruning.masks import Mask
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that a network's programs depend on.
+
+    Attributes:
+      form: how it computes.
+      steps: how many, of how many examples.
+      optimizer: of the config.
+      quantizer: of networks that are trained in few bits.
+      taught: of networks that have teachers.
+    """
+
+    form: Form
+    steps: TrainSpec
+    optimizer: OptimizerSpec
+    quantizer: Quantizer | None = None
+    taught: Taught | None = None
+
+    def __hash__(self) -> int:
+        return hash(tuple(hashable(getattr(self, f.name)) for f in dataclasses.fields(self)))
+
+    @property
+    def network(self) -> Model:
+        """What is trained."""
+        network = form_lib.network(self.form)
+        return latent.network(self.quantizer, network) if self.quantizer else network
+
+    def make_optimizer(self) -> optax.GradientTransformation:
+        """Returns the optimiser of the config, within the range of latent weights."""
+        optimizer = optim.make(self.optimizer, self.steps.steps)
+        return latent.clipped(self.quantizer, optimizer) if self.quantizer else optimizer
 
 
 class Compiled(NamedTuple):
-    """All that a kind of network needs."""
+    """All that a recipe needs."""
 
     programs: Programs
-    start: Callable[..., TrainState]  # step, key, variables, mask → state before the first step
+    start: Callable[..., TrainState]  # variables, mask → state before the first step
 
 
-def compiler(spec: CompressSpec, dataset: AnyDataset, mesh: Mesh) -> Callable[..., Compiled]:
-    """What compiles networks: those of a kind once, however many levels or replicates are trained.
-
-    Of the function that it gives, `form` and `kind` say which networks are of a kind.
-    """
-    known: dict[str, Compiled] = {}
-
-    def compiled(
-        network: Model,
-        form: Form,
-        kind: str,
-        steps: TrainSpec,
-        optimizer: optax.GradientTransformation,
-        taught: Ensemble | None = None,
-    ) -> Compiled:
-        before = taught and taught.before and described(taught.before)
-        what = [kind, steps.steps, taught is not None, before, described(form)]
-        key = json.dumps(what, default=str)
-        if key not in known:
-            own = replicates.default_form(form.model, jnp.zeros((1, *dataset.shape)))
-            loss = None
-            if taught:
-                rules = spec.distill
-                loss = distill.make_loss(
-                    network,
-                    taught.teacher,
-                    temperature=rules.temperature,
-                    weight=rules.weight,
-                    mean=rules.mean,
-                )
-            masked = masks.enforce(optimizer, None)
-            made = programs.make(
-                network,
-                masked,
-                dataset,
-                mesh,
-                batch_size=steps.batch_size,
-                stride=spec.checkpoint.poll_steps,
-                form="single" if taught and taught.mapped == "single" else own,
-                loss=loss,
-            )
-            known[key] = Compiled(
-                made, replicates.each_replicate(mesh, _starter(masked), once=True)
-            )
-        return known[key]
-
-    return compiled
+def compiler(context: Context) -> Callable[[Recipe], Compiled]:
+    """Returns what compiles recipes, each once."""
+    return functools.cache(functools.partial(compile_recipe, context))
 
 
-def described(form: Form) -> list[Any]:
-    """What tells forms apart."""
-    return [repr(form.model), dict(form.plan), form.groups, *map(dict, form[3:])]
+def compile_recipe(context: Context, recipe: Recipe) -> Compiled:
+    """Returns the programs of a recipe, and what its training starts from."""
+    dataset, network, loss = context.dataset, recipe.network, None
+    form = replicates.default_form(recipe.form.model, jnp.zeros((1, *dataset.shape)))
+    if recipe.taught:
+        ensemble = teachers.ensemble(recipe.taught, dataset)
+        loss = recipe.taught.loss(network, ensemble.teacher)
+        form = "single" if ensemble.mapped == "single" else form
+    optimizer = recipe.make_optimizer()
+    compiled = programs.make(
+        network,
+        enforce.enforce(optimizer, None),
+        dataset,
+        context.mesh,
+        batch_size=recipe.steps.batch_size,
+        stride=context.poll_steps,
+        form=form,
+        loss=loss,
+    )
+    start = networks.make_start(context, enforce.begin(optimizer), once=True)
+    return Compiled(compiled, start)
 
 
 def fit(
-    experiment: Experiment,
-    node: Node,
-    network: Model,
-    form: Form,
-    variables: Any,
-    mask: masks.Mask,
-    *,
-    kind: str,
-    steps: TrainSpec,
-    optimizer_spec: OptimizerSpec,
-    taught: Ensemble | None = None,
-    wrap: Callable[[optax.GradientTransformation], optax.GradientTransformation] | None = None,
+    context: Context,
+    compiled: Compiled,
+    unit: Unit,
+    steps: int,
+    variables: Variables,
+    mask: Mask,
 ) -> Any:
-    """The variables [R, …] after training, on the host; goes on where the node's unit stood.
+    """Returns the variables [R, …] after training, on the host; continues where the unit stood.
 
     Args:
-      experiment: what all share.
-      node: what is trained.
-      network: how it computes.
-      form: the form behind the network.
-      variables: [R, …], from which it starts.
+      context: of the run.
+      compiled: of the network's recipe.
+      unit: of the run.
+      steps: how many.
+      variables: [R, …], from which it starts, with carried teachers where the recipe has some.
       mask: path → [R, …] of parameters that stay zero where it is False; may be empty.
-      kind: networks of a kind and a form have the same programs.
-      steps: how many, of how many examples.
-      optimizer_spec: of the config.
-      taught: by whom, if anybody.
-      wrap: what else is done to the optimiser.
     """
-    optimizer = optim.make(optimizer_spec, steps.steps)
-    optimizer = wrap(optimizer) if wrap else optimizer
-    compiled = experiment.compiled(network, form, kind, steps, optimizer, taught)
-    if taught and taught.carried:
-        variables = distill.carry(variables, *taught.carried)
-    place = (
-        mesh_lib.put(experiment.mesh, tree, mesh_lib.BY_REPLICATE) for tree in (variables, mask)
-    )
-    state = compiled.start(training.at_step_zero(experiment), experiment.roots, *place)
-    unit = experiment.run.unit(node.unit)
-    end = training.train(experiment, compiled.programs, unit, steps.steps, state)
+    state = compiled.start(*context.put((variables, mask)))
+    end = networks.train(context, compiled.programs, unit, steps, state)
     return mesh_lib.fetch(distill.without_teachers(end))
-
-
-def as_original(
-    experiment: Experiment,
-    node: Node,
-    form: Form,
-    variables: Any,
-    mask: masks.Mask,
-    taught: Ensemble | None = None,
-) -> Any:
-    """The variables [R, …] after as many steps as the original's; see `fit`."""
-    spec = experiment.spec
-    return fit(
-        experiment,
-        node,
-        form_lib.network(form),
-        form,
-        variables,
-        mask,
-        kind=f"train {node.stage}" if taught else "train",
-        steps=spec.train,
-        optimizer_spec=spec.optimizer,
-        taught=taught,
-    )
-
-
-def fine_tune(
-    experiment: Experiment,
-    node: Node,
-    form: Form,
-    variables: Any,
-    mask: masks.Mask,
-    network: Model | None = None,
-    kind: str = "fine_tune",
-    **options: Any,
-) -> Any:
-    """The variables [R, …] after the config's `fine_tune`; see `fit`."""
-    spec = experiment.spec
-    return fit(
-        experiment,
-        node,
-        network or form_lib.network(form),
-        form,
-        variables,
-        mask,
-        kind=f"{node.stage} {kind}",
-        steps=spec.fine_tune,
-        optimizer_spec=spec.fine_tune_optimizer,
-        **options,
-    )
-
-
-def taught_by(experiment: Experiment, node: Node, before: Made) -> Ensemble | None:
-    """The teachers of a stage; None where nobody teaches it."""
-    rules = experiment.spec.distill
-    if node.stage != "distill" and node.stage not in rules.during:
-        return None
-    return ensemble(rules, experiment.dataset, before.form, before.variables)
-
-
-def accuracies(experiment: Experiment, network: Model, form: Form, variables: Any) -> Mapping:
-    """Split → accuracy [R], of the splits there are; evaluated in the network's own arithmetic."""
-    spec = experiment.spec
-    optimizer = optim.make(spec.optimizer, spec.train.steps)
-    compiled = experiment.compiled(network, form, "plain", spec.train, optimizer)
-    placed = mesh_lib.put(experiment.mesh, variables, mesh_lib.BY_REPLICATE)
-    return training.accuracies(experiment, compiled.programs, placed)
-
-
-def _starter(optimizer: optax.GradientTransformation) -> Callable[..., TrainState]:
-    """Of one replicate: the state before the first step, under a mask."""
-
-    def start(step, key, variables, mask):
-        params = masks.apply(mask, variables["params"])
-        state = optimizer.init(params)._replace(mask=mask)
-        return TrainState(step, key, {**variables, "params": params}, state)
-
-    return start

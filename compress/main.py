@@ -3,25 +3,22 @@
 import functools
 
 from compress import report, spec, work
-from groundwork import config as config_lib
 from groundwork import study
 from groundwork.entry import run_main
 
 STUDY = study.Study(
-    usage=config_lib.USAGE.format(
-        module="compress.main",
-        about="Deep compression: from a trained network to the smallest file that classifies.",
-        example="configs/compress/lenet300_fashion_mnist.py",
-    ),
+    command="compress",
+    about="Deep compression: from a trained network to the smallest file that classifies.",
+    example="configs/compress/lenet300_fashion_mnist.py",
     extendable=("prune.levels", "factorize.shares", "quantize.bits"),
     check=spec.from_config,
     units=spec.unit_names,
     prepare=work.prepare,
     show=report.show,
+    compare=report.compare,
     mend=work.mend,
 )
 main = functools.partial(study.conduct, STUDY)
-finished = functools.partial(study.finished, STUDY)
 
 if __name__ == "__main__":
     run_main(main)

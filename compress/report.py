@@ -4,14 +4,18 @@ import functools
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from compress import plots, results, tables
 from compress.results import Network, Results
 from groundwork import atomic
 from groundwork import config as config_lib
 from groundwork.entry import run_main
-from groundwork.report import figures
-from groundwork.report.tables import averages, console, draw_again, text_table
+from groundwork.report import comparison
+from groundwork.report import page as page_lib
+from groundwork.report.comparison import Comparison, Curve
+from groundwork.report.tables import averages, console, plus_minus, text_table
+from groundwork.runs.metrics import mean_and_spread
 
 MOST_LEAVES = 12  # shown one by one, unless there are more: then the chosen networks alone
 NOTE = (
@@ -52,6 +56,54 @@ def show(folders: Sequence[Path]) -> None:
         terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
 
 
+def compare(folders: Sequence[Path]) -> Comparison:
+    """Lays runs over one another in `comparison/` beside the first, with their smallest networks.
+
+    Raises:
+      UserError: a folder has no run with a finished original.
+    """
+    runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
+    where, header = comparison.folder(folders), ["original", *results.LOSSES]
+    curves = [
+        Curve(
+            label=name,
+            costs=[network.mean_bytes for network in run.networks],
+            accuracies=[network.test for network in run.networks],
+        )
+        for name, run in runs.items()
+    ]
+    figure = comparison.draw(curves, "bytes of the file", where / "accuracy.png")
+    rows = [_smallest(run) for run in runs.values()]
+    named = [[name, *row] for name, row in zip(runs, rows, strict=True)]
+    tables_of = {"The smallest": (["run", *header], named)}
+    tables_of |= {name: tables.networks(run) for name, run in runs.items()}
+    page = comparison.write("Deep compression: a comparison", where, figure, tables_of)
+    records = [_record(name, n) for name, run in runs.items() for n in run.networks]
+    return Comparison(header=header, rows=rows, records=records, page=page)
+
+
+def _smallest(run: Results) -> list[str]:
+    """Test accuracy of the original; bytes and test accuracy of the smallest for each loss."""
+    cells = [plus_minus(run.original.test)]
+    for loss in results.LOSSES.values():
+        network = run.smallest(loss)
+        chosen = f"{network.mean_bytes:,.0f} bytes, {plus_minus(network.test)}" if network else ""
+        cells.append(chosen or "none")
+    return cells
+
+
+def _record(name: str, network: Network) -> dict[str, Any]:
+    mean, deviation = mean_and_spread(network.test)
+    return {
+        "run": name,
+        "network": network.name,
+        "replicates": len(network.test),
+        "bytes": network.mean_bytes,
+        "accuracy_mean": mean,
+        "accuracy_deviation": deviation,
+    }
+
+
 def _write_page(run: Results) -> Path:
     chosen = run.chosen()
     note = NOTE.format(averages=averages(len(run.original.test)), split=run.judged_by)
@@ -60,19 +112,19 @@ def _write_page(run: Results) -> Path:
     sections += _drawn(run, chosen)
     for network in chosen:
         rows = tables.stages(run, network)
-        sections.append((f"Stages of {network.name}", figures.table(*rows)))
+        sections.append((f"Stages of {network.name}", page_lib.table(*rows)))
     for place, network in enumerate(_few(run, chosen)):
-        text = figures.table(*tables.layers(network))
+        text = page_lib.table(*tables.layers(network))
         text = text if place else _paragraph(LAYERS) + text
         sections.append((f"Layers of {network.name}", text))
-    sections.append(("Networks", figures.table(*tables.networks(run))))
+    sections.append(("Networks", page_lib.table(*tables.networks(run))))
     if run.leaves:
-        text = figures.table(*tables.times(run.leaves))
+        text = page_lib.table(*tables.times(run.leaves))
         sections.append(("Measured times", _paragraph(TIMES) + text))
-    sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
-    sections.append(("Made with", figures.listing(config_lib.flatten(run.about))))
+    sections.append(("Config", page_lib.listing(config_lib.flatten(run.config))))
+    sections.append(("Made with", page_lib.listing(config_lib.flatten(run.about))))
     page = run.folder / "report.html"
-    atomic.write(page, figures.page(run.name, sections))
+    atomic.write(page, page_lib.render(run.name, sections))
     return page
 
 
@@ -82,14 +134,14 @@ def _drawn(run: Results, chosen: Sequence[Network]) -> list[tuple[str, str]]:
     found = []
     if len(run.networks) > 1:
         drawn = plots.accuracy(run, folder / "accuracy.png")
-        found.append(("Accuracy against size", figures.picture(*drawn)))
+        found.append(("Accuracy against size", page_lib.picture(*drawn)))
     if run.leaves:
         drawn = plots.parts(run, folder / "bytes.png")
-        found.append(("Where the bytes go", figures.picture(*drawn)))
+        found.append(("Where the bytes go", page_lib.picture(*drawn)))
     for network in chosen:
         weights = plots.centroids(run, network, folder / f"weights_{network.name}.png")
         if weights:
-            found.append((f"Weights of {network.name}", figures.picture(*weights)))
+            found.append((f"Weights of {network.name}", page_lib.picture(*weights)))
     return found
 
 
@@ -107,7 +159,7 @@ def _listed(lines: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
 
 
-main = functools.partial(draw_again, show, __doc__)
+main = functools.partial(page_lib.draw_again, show, __doc__)
 
 if __name__ == "__main__":
     run_main(main)

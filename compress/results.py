@@ -145,7 +145,7 @@ def read(workdir: str | Path) -> Results:
       UserError: no run, no finished original yet, or a damaged checkpoint.
     """
     folder = Path(workdir)
-    about = identity.read_about(folder, having="stages")
+    about = identity.read_about(folder, command="compress")
     config = about.pop("config")
     run = run_lib.Run(folder)
     if not run.unit(_UNITS + ORIGINAL).done:

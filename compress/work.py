@@ -1,8 +1,7 @@
-"""The work of a run: every network after its parent, each one a file. Read `prepare`."""
+"""The work of a run: every network after its parent, each one a file. Read `prepare` first."""
 
 # R replicates
 
-import functools
 import statistics
 import time
 from collections.abc import Mapping
@@ -14,54 +13,61 @@ import numpy as np
 
 from compress import archive, fit
 from compress import form as form_lib
+from compress import made as made_lib
 from compress.archive import contents, reading
+from compress.fit import Recipe
 from compress.form import Form
-from compress.made import Experiment, Made
-from compress.spec import ORIGINAL, CompressSpec, Node, nodes, unit_name
-from compress.stages import all_stages as stages
-from compress.stages import refused
-from groundwork import architectures, keys
+from compress.made import ORIGINAL, CompressSpec, Made, Node, Pipeline, Shaped, unit_name
+from compress.spec import nodes
+from compress.stages import original
+from compress.stages.all_stages import STAGES
+from groundwork import architectures, trees
 from groundwork.architectures.cpu.convolution import computed_by
+from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
-from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
-from groundwork.devices.interruption import Interruption
 from groundwork.errors import UserError
-from groundwork.runs import checkpoint
-from groundwork.runs.progress import Reporter
+from groundwork.runs import checkpoint, trained
 from groundwork.runs.run import Run
 from groundwork.study import Prepared
-from groundwork.train import latency
-from groundwork.train import networks as shared
+from groundwork.train import latency, networks
+from groundwork.trees import Params, Variables
 
 FILES = "files"  # folder of a run: NETWORK/REPLICATE.cna
-LOADS = 5  # times that a file is loaded, to see how long it takes
+LOADS = 5  # how often a file is loaded, to see how long it takes
 
 
 def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
-    """Devices and the network, checked.
+    """Returns devices and the work, checked from shapes alone.
 
     Raises:
-      UserError: what `refused.check` refuses, or batches that the devices cannot share.
+      UserError: a stage cannot do what the config says, or devices cannot share the batches.
     """
-    refused.check(spec, config, dataset)
     model = architectures.build(config, dataset.classes)
+    shapes = architectures.shapes(model, dataset.shape)
+    shaped = Shaped(form=Form(model), shapes=shapes, dataset=dataset)
+    for stage in spec.stages:
+        shaped = STAGES[stage].check(spec, shaped)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
-    mesh = shared.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
+    mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
 
-    def work(run: Run, reporter: Reporter, interruption: Interruption) -> None:
-        shared.say_mesh(reporter, mesh)
-        roots = mesh_lib.put(mesh, keys.roots(spec.seed, spec.replicates), mesh_lib.BY_REPLICATE)
-        compiled = fit.compiler(spec, dataset, mesh)
-        everything = (spec, model, dataset, mesh, run, reporter, interruption, roots, compiled)
-        make_networks(Experiment(*everything))
+    def work(context: Context) -> None:
+        compiled = fit.compiler(context)
+        make_networks(Pipeline(context=context, spec=spec, model=model, compiled=compiled))
 
-    begin = functools.partial(refused.begin, spec, config, model, dataset)
-    return Prepared(mesh, computed_by(model, dataset.shape), work, begin)
+    def begin() -> None:
+        if spec.source.path:
+            trained.check_data(spec.source.path, config["data"], "source.path", apart=True)
+            made_lib.given(spec, shapes)
+        for stage in STAGES.values():
+            stage.begin(spec, config, dataset)
+
+    convolutions = computed_by(model, dataset.shape)
+    return Prepared(mesh=mesh, convolutions=convolutions, work=work, begin=begin)
 
 
 def mend(run: Run) -> list[str]:
-    """Set networks aside whose files are gone or damaged, to be made again; a warning for each."""
+    """Set networks aside whose files are lost or damaged, to be made again; returns warnings."""
     warnings = []
     for name in run.units():
         if not name.startswith(unit_name("")):
@@ -76,25 +82,26 @@ def mend(run: Run) -> list[str]:
     return warnings
 
 
-def make_networks(experiment: Experiment) -> None:
+def make_networks(pipeline: Pipeline) -> None:
     """The original, then what each stage makes; what is done already is passed over."""
-    done = set(processes.on_first(experiment.run.units))
-    for node in nodes(experiment.spec):
+    context = pipeline.context
+    done = set(processes.on_first(context.run.units))
+    for node in nodes(pipeline.spec):
         if node.unit in done:
             continue
-        experiment.reporter.begin(node.unit, 0, 1)
+        context.reporter.begin(node.unit, 0, 1)
         if node.stage == ORIGINAL:
-            made = stages.original(experiment, node)
+            made = original.run(pipeline, node)
         else:
-            made = stages.STAGES[node.stage](experiment, node, load(experiment, node.parent))
-        finish(experiment, node, made)
+            made = STAGES[node.stage].run(pipeline, node, load(context, node.parent))
+        finish(pipeline, node, made)
 
 
-def load(experiment: Experiment, name: str) -> Made:
-    """A finished network, as its files have it."""
-    tree, metadata = experiment.run.unit(unit_name(name)).result()
+def load(context: Context, name: str) -> Made:
+    """Returns a finished network, as its files have it."""
+    tree, metadata = context.run.unit(unit_name(name)).result()
     form = Form(
-        architectures.build(metadata["model"], experiment.dataset.classes),
+        architectures.build(metadata["model"], context.dataset.classes),
         metadata["plan"],
         tuple(map(tuple, metadata["groups"])),
         metadata["activations"],
@@ -102,57 +109,70 @@ def load(experiment: Experiment, name: str) -> Made:
     return Made(form, tree["variables"], tree.get("mask", {}), metadata["bits"])
 
 
-def finish(experiment: Experiment, node: Node, made: Made) -> None:
-    """Write a network's files, see what they hold and how good that is, and save the unit."""
-    folder = experiment.run.folder / FILES / node.name
-    written = processes.on_first(_write, experiment, folder, made)
-    variables = _loaded(folder, experiment.spec.replicates)
-    network = form_lib.network(made.form)
-    found = fit.accuracies(experiment, network, made.form, variables)
-    params = variables["params"]
+def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
+    """Write a network's files, measure what they give back, and save the unit."""
+    context = pipeline.context
+    folder = context.run.folder / FILES / node.name
+    written = processes.on_first(_write, context, folder, made)
+    variables = _loaded(folder, context.replicates)
+    accuracies = _accuracies(pipeline, made.form, variables)
+    shapes = architectures.shapes(pipeline.model, context.dataset.shape)
+    metadata = {
+        **_about(node, made),
+        **accuracies,
+        **written,
+        "float_bytes": 4 * architectures.count(shapes["params"]),
+        "milliseconds": _milliseconds(pipeline, made.form, variables) if node.leaf else {},
+        **_counts(variables["params"], made.mask),
+    }
+    tree = {"variables": variables, **({"mask": made.mask} if made.mask else {})}
+    context.run.unit(node.unit).finish(tree, metadata)
+    size = np.mean(written["bytes"])
+    context.reporter.end(
+        f"{size:,.0f} bytes, {metadata['float_bytes'] / size:.1f} times fewer; "
+        f"test accuracy {np.mean(accuracies['test']):.4f}"
+    )
+
+
+def _about(node: Node, made: Made) -> dict[str, Any]:
+    """What a network is: its place in the run, and its form."""
     described = architectures.described(made.form.model)
     assert described is not None  # every module of a config is one of `architectures`
-    metadata = {
+    return {
         **{key: getattr(node, key) for key in ("name", "parent", "stage", "setting", "leaf")},
         "model": described[0],
         "plan": dict(made.form.plan),
         "groups": made.form.groups,
         "bits": dict(made.bits),
         "activations": dict(made.form.activations),
-        **found,
-        **written,
-        "float_bytes": 4
-        * architectures.count(
-            architectures.shapes(experiment.model, experiment.dataset.shape)["params"]
-        ),
-        "milliseconds": {},
-        **_counts(params, made.mask),
     }
-    if node.leaf:
-        one = jax.tree.map(lambda leaf: leaf[0], variables)
-        metadata["milliseconds"] = processes.on_first(
-            latency.milliseconds, experiment.model, network, one, experiment.dataset.shape
-        )
-    tree = {"variables": variables, **({"mask": made.mask} if made.mask else {})}
-    experiment.run.unit(node.unit).finish(tree, metadata)
-    size = np.mean(written["bytes"])
-    experiment.reporter.end(
-        f"{size:,.0f} bytes, {metadata['float_bytes'] / size:.1f} times fewer; "
-        f"test accuracy {np.mean(found['test']):.4f}"
-    )
 
 
-def _write(experiment: Experiment, folder: Path, made: Made) -> dict[str, Any]:
-    """A file a replicate; their sizes, what is in them, and how long loading takes."""
+def _accuracies(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:
+    """Split → accuracy [R], evaluated in the network's own arithmetic."""
+    spec, context = pipeline.spec, pipeline.context
+    compiled = pipeline.compiled(Recipe(form=form, steps=spec.train, optimizer=spec.optimizer))
+    return networks.accuracies(context, compiled.programs, context.put(variables))
+
+
+def _milliseconds(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:
+    """Batch size → times of the original and of this network, of replicate 0."""
+    one, shape = trees.replicate(variables, 0), pipeline.context.dataset.shape
+    network = form_lib.network(form)
+    return processes.on_first(latency.milliseconds, pipeline.model, network, one, shape)
+
+
+def _write(context: Context, folder: Path, made: Made) -> dict[str, Any]:
+    """One file per replicate; their sizes, what is in them, and how long loading takes."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{r}.cna" for r in range(experiment.spec.replicates)]
+    paths = [folder / f"{r}.cna" for r in range(context.replicates)]
     for r, path in enumerate(paths):
         archive.save(
             path,
             made.form.model,
-            jax.tree.map(lambda leaf, r=r: leaf[r], made.variables),
+            trees.replicate(made.variables, r),
             made.form.plan,
-            experiment.dataset.shape,
+            context.dataset.shape,
             made.form.groups,
             made.form.activations,
         )
@@ -179,15 +199,14 @@ def _lost(path: Path, size: int) -> str:
 
 
 def _streams(paths: list[Path]) -> list[dict[str, Any]]:
-    """A row a stream, its numbers [R]; 0 in replicates that have no such stream."""
-    each = [contents.describe(path).streams for path in paths]
+    """One row per stream, its numbers [R]; 0 in replicates that have no such stream."""
     numbers = ("bytes", "symbols", "bits", "coded_bits", "entropy_bits")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for r, own in enumerate(each):
-        for stream in own:
-            key = (stream.path, stream.kind)
+    for r, path in enumerate(paths):
+        for stream in contents.describe(path).streams:
             empty = {name: [0] * len(paths) for name in numbers}
-            row = rows.setdefault(key, {"path": key[0], "kind": key[1], **empty})
+            key = (stream.path, stream.kind)
+            row = rows.setdefault(key, {"path": stream.path, "kind": stream.kind, **empty})
             for name in numbers:
                 row[name][r] = getattr(stream, name)
     return list(rows.values())
@@ -195,21 +214,17 @@ def _streams(paths: list[Path]) -> list[dict[str, Any]]:
 
 def _loaded(folder: Path, replicates: int) -> Any:
     """Variables [R, …] of the files, on the host."""
-    each = [archive.load(folder / f"{r}.cna")[1] for r in range(replicates)]
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *each)
+    return trees.stack([archive.load(folder / f"{r}.cna")[1] for r in range(replicates)])
 
 
-def _counts(params: Any, mask: Mapping[str, Any]) -> dict[str, Any]:
+def _counts(params: Params, mask: Mapping[str, Any]) -> dict[str, Any]:
     """Entries of each leaf, and how many of them are not pruned, [R]."""
-    leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
+    leaves = trees.flatten(params)
     sizes = {path: leaf[0].size for path, leaf in leaves.items()}
-    kept = {
-        path: [int(np.sum(own)) for own in mask[path]]
-        if path in mask
-        else [size] * len(leaves[path])
-        for path, size in sizes.items()
+    kept = {path: [size] * len(leaves[path]) for path, size in sizes.items()}
+    kept |= {
+        path: [int(np.sum(of_one)) for of_one in keep]
+        for path, keep in mask.items()
+        if path in kept
     }
     return {"sizes": sizes, "kept": kept}

@@ -1,7 +1,8 @@
 """Errors that are answers: one line that says what was wrong and what would be right."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -15,3 +16,16 @@ def unknown(what: str, name: object, known: Iterable[str], most: int = 20) -> Us
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = f" (known: {', '.join(known)})" if len(known) <= most else ""
     return UserError(f"unknown {what} {name!r}{hint}{listed}")
+
+
+@contextlib.contextmanager
+def about(key: str) -> Iterator[None]:
+    """Turns what a library says of its argument into an error that names a key of the config.
+
+    Raises:
+      UserError: a `ValueError` is raised inside.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{key}: {error}") from error

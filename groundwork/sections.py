@@ -1,9 +1,8 @@
 """Sections of a config that every experiment has, as dataclasses that check themselves."""
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from groundwork import config as config_lib
 from groundwork.devices.mesh import MeshSpec
@@ -13,18 +12,31 @@ from groundwork.train.optim import OptimizerSpec
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """`train`: steps of a network (of a level, counted from step 0) and examples a step."""
+    """`train`: steps of a network (of a level, counted from step 0), and examples per step."""
 
     steps: int
     batch_size: int
+    SECTION: ClassVar[str] = "train"
 
     def __post_init__(self) -> None:
-        at_least("train", self, steps=1, batch_size=1)
+        at_least(self.SECTION, self, steps=1, batch_size=1)
+
+
+class FineTuneSpec(TrainSpec):
+    """`fine_tune`: as `train`, for a network that was changed."""
+
+    SECTION = "fine_tune"
+
+
+class FineTuneOptimizerSpec(OptimizerSpec):
+    """`fine_tune_optimizer`: as `optimizer`."""
+
+    SECTION = "fine_tune_optimizer"
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSpec:
-    """`checkpoint`: how often an unfinished unit is saved, and looks whether it shall stop."""
+    """`checkpoint`: how often an unfinished unit is saved, and looks whether it is to stop."""
 
     every_seconds: float
     poll_steps: int
@@ -52,7 +64,7 @@ SHARED: dict[str, Any] = {
 
 
 def check_counts(spec: Any) -> None:
-    """`seed`, `replicates` and `eval_every` of a whole experiment.
+    """Check `seed`, `replicates` and `eval_every` of a whole experiment.
 
     Raises:
       UserError: one is too small, or the seed has more bits than keys take.
@@ -65,7 +77,7 @@ def check_counts(spec: Any) -> None:
 def check_keys(
     config: Mapping[str, Any], needed: Iterable[str], optional: Iterable[str] = ()
 ) -> None:
-    """Refuse a config with a key too many or too few.
+    """Refuse a config that has a key too many, or lacks one.
 
     Raises:
       UserError: names it.
@@ -80,34 +92,25 @@ def check_keys(
 
 
 def counts(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    """`seed`, `replicates`, `eval_every`, and `more` integers of the config, by name.
+    """Returns `seed`, `replicates`, `eval_every` and `more` integers of the config, by name.
 
     Raises:
       UserError: one is no integer.
     """
-    found = {name: config[name] for name in ("seed", "replicates", "eval_every", *more)}
-    for name, value in found.items():
+    values = {name: config[name] for name in ("seed", "replicates", "eval_every", *more)}
+    for name, value in values.items():
         if type(value) is not int:
             raise UserError(f"{name}={value!r} must be an integer")
-    return found
+    return values
 
 
 def sections(config: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The config's sections as their dataclasses, by name.
+    """Returns the config's sections as their dataclasses, by name.
 
     Raises:
-      UserError: as `config.build`; of a section whose kind has another name in `SHARED` (such as
-        `fine_tune`, which is a `TrainSpec`), what is said of that one is said of its own.
+      UserError: as `config.build`.
     """
-    return {key: _section(kind, config[key], key) for key, kind in kinds.items()}
-
-
-def _section(kind: Any, values: Mapping[str, Any], key: str) -> Any:
-    own = next((name for name, shared in SHARED.items() if shared is kind), key)
-    try:
-        return config_lib.build(kind, values, key)
-    except UserError as error:
-        raise UserError(re.sub(rf"\b{own}\.", f"{key}.", str(error))) from error
+    return {key: config_lib.build(kind, config[key], key) for key, kind in kinds.items()}
 
 
 def at_least(section: str, spec: Any, **least: float) -> None:

@@ -1,48 +1,86 @@
 """What every command does: config, data, devices, run folder, work that is not done, report."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from groundwork import config as config_lib
+from groundwork import keys
+from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
-from groundwork.devices import interruption, mesh, processes
-from groundwork.devices.interruption import Interruption
-from groundwork.runs import identity, run
+from groundwork.devices import interruption, processes
+from groundwork.devices import mesh as mesh_lib
+from groundwork.report.comparison import Comparison
+from groundwork.runs import identity
+from groundwork.runs import run as run_lib
 from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Run
 
 
-class Prepared(NamedTuple):
-    """A study that is ready to work; nothing is compiled yet."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A study that is ready to work; nothing is compiled yet.
+
+    Attributes:
+      mesh: devices.
+      convolutions: what computes them, since bits depend on it; None where there are none.
+      work: does the units that are not done.
+      begin: refuses what a new run lacks, before it has a folder.
+    """
 
     mesh: Mesh
-    convolutions: str | None  # what computes them: bits depend on it
-    work: Callable[[Run, Reporter, Interruption], None]  # does the units that are not done
-    begin: Callable[[], Any] = lambda: None  # refuses what a new run lacks, before it has a folder
+    convolutions: str | None
+    work: Callable[[Context], None]
+    begin: Callable[[], None] = lambda: None
 
 
-class Study(NamedTuple):
-    """One kind of experiment."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """One kind of experiment: all that a command consists of, and all that a sweep asks of it.
 
-    usage: str
-    extendable: tuple[str, ...]  # keys of the config: more of these continues a finished run
-    check: Callable[[Mapping[str, Any]], Any]  # resolved config → spec
-    units: Callable[[Any], list[str]]  # spec → names of all units
+    Attributes:
+      command: its package, `lottery`; `config.json` records it.
+      about: one sentence, for `--help`.
+      example: a config.
+      extendable: keys of the config; more of these continues a finished run.
+      check: resolved config → spec, which has `seed`, `replicates`, `eval_every`, `checkpoint`.
+      units: spec → names of all units.
+      prepare: spec, config, data set → what is ready to work.
+      show: run folders → tables, figures, page.
+      compare: run folders → those runs side by side, for a sweep.
+      mend: sets units of lost files aside; returns warnings.
+    """
+
+    command: str
+    about: str
+    example: str
+    extendable: tuple[str, ...]
+    check: Callable[[Mapping[str, Any]], Any]
+    units: Callable[[Any], list[str]]
     prepare: Callable[[Any, Mapping[str, Any], AnyDataset], Prepared]
-    show: Callable[[Sequence[Path]], Any]  # run folders → tables, figures, page
-    mend: Callable[[Run], list[str]] = lambda run: []  # sets units of lost files aside; warnings
+    show: Callable[[Sequence[Path]], Any]
+    compare: Callable[[Sequence[Path]], Comparison]
+    mend: Callable[[Run], list[str]] = lambda run: []
+
+    @property
+    def usage(self) -> str:
+        """What `--help` says."""
+        return config_lib.USAGE.format(
+            module=f"{self.command}.main", about=self.about, example=self.example
+        )
 
 
 def conduct(study: Study, argv: Sequence[str]) -> None:
     """Parse, check, do what is not done yet, report.
 
     Raises:
-      UserError: whatever a user can mend.
+      UserError: something is wrong that a user can mend.
       Interrupted: the run was asked to stop; it is saved.
     """
     parsed, workdir = config_lib.parse(argv, study.usage)
@@ -59,32 +97,57 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         prepared = study.prepare(spec, config, dataset)
         built = str(prepared.convolutions)
         processes.same("library of convolutions", built, "`make cpu` on all machines or on none")
-        facts = {
-            "data": digest,
-            "devices": mesh.describe(prepared.mesh),
-            "convolutions": prepared.convolutions,
-        }
         if not processes.on_first((workdir / "config.json").exists):
             prepared.begin()
-        with run.locked(workdir):
-            opened, warnings = run.open_run(workdir, config, study.extendable, facts)
-            warnings += processes.on_first(study.mend, opened)
-            seen = run.fingerprint(workdir)
+        facts = {
+            "data": digest,
+            "devices": mesh_lib.describe(prepared.mesh),
+            "convolutions": prepared.convolutions,
+        }
+        with run_lib.locked(workdir):
+            run, warnings = run_lib.open_run(workdir, _identity(study, config), facts)
+            warnings += processes.on_first(study.mend, run)
+            seen = run_lib.fingerprint(workdir)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             units = study.units(spec)
-            done = set(units) & set(processes.on_first(opened.units))
+            done = set(units) & set(processes.on_first(run.units))
             with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
                 for warning in warnings:
                     reporter.say(f"warning: {warning}")
                 if len(done) < len(units):
-                    prepared.work(opened, reporter, asked)
+                    _say_mesh(reporter, prepared.mesh)
+                    prepared.work(make_context(spec, dataset, prepared.mesh, run, reporter, asked))
             if processes.first():
                 study.show([workdir])
             processes.wait_for_all("the report")
 
 
+def make_context(
+    spec: Any,
+    dataset: AnyDataset,
+    mesh: Mesh,
+    run: Run,
+    reporter: Reporter,
+    interruption: interruption.Interruption,
+) -> Context:
+    """Returns the context of a run, whose numbers are those of its spec."""
+    roots = keys.roots(spec.seed, spec.replicates)
+    return Context(
+        dataset=dataset,
+        mesh=mesh,
+        run=run,
+        reporter=reporter,
+        interruption=interruption,
+        seed=spec.seed,
+        roots=mesh_lib.put(mesh, roots, mesh_lib.BY_REPLICATE),
+        eval_every=spec.eval_every,
+        checkpoint_seconds=spec.checkpoint.every_seconds,
+        poll_steps=spec.checkpoint.poll_steps,
+    )
+
+
 def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
-    """Has the run of this config in `workdir` nothing left to do? Needs neither data nor devices.
+    """Has the run of this config nothing left to do? This needs neither data nor devices.
 
     Raises:
       UserError: the config is wrong, or the folder holds another run.
@@ -92,5 +155,15 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
     units = study.units(study.check(config))
     if not (workdir / "config.json").exists():
         return False
-    identity.check_identity(workdir, config, study.extendable)
-    return set(units) <= set(run.Run(workdir).units())
+    identity.check_identity(workdir, _identity(study, config))
+    return set(units) <= set(Run(workdir).units())
+
+
+def _identity(study: Study, config: Mapping[str, Any]) -> identity.Identity:
+    return identity.Identity(command=study.command, config=config, extendable=study.extendable)
+
+
+def _say_mesh(reporter: Reporter, mesh: Mesh) -> None:
+    """Which devices are used, and how many are not."""
+    idle = len(jax.devices()) - mesh.size
+    reporter.say(f"mesh {dict(mesh.shape)}" + (f", {idle} devices idle" if idle else ""))

@@ -2,7 +2,8 @@
 
 # R replicates
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,3 +54,14 @@ def replicate(tree: Any, index: int) -> Any:
 def stack(trees: Sequence[Any]) -> Any:
     """Returns the trees of R replicates as one, on the host: leaves [R, …]."""
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
+
+
+def hashable(value: Any) -> Any:
+    """Returns nested mappings, sequences and dataclasses as tuples, to be hashed."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, Hashable):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return tuple(sorted((key, hashable(inner)) for key, inner in value.items()))
+    if isinstance(value, tuple | list):
+        return tuple(map(hashable, value))
+    return value

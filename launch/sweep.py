@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from groundwork import config as config_lib
+from groundwork import study as study_lib
 from groundwork.entry import run_main
 from groundwork.errors import UserError
+from groundwork.study import Study
 from launch import cli, jobs, points, slurm
 from launch.child import Child
 from launch.jobs import Outcome
@@ -24,21 +26,21 @@ from launch.points import Point
 
 STORY = """
 Every point is a run in a folder of --workdir named by its overrides, such as prune.rate=0.1,seed=0.
-Finished ones are passed over, so the same command continues a sweep, and with more values extends
-it. At the end: a table of all points, results.csv, and comparison/ with one figure.
+Finished points are skipped, so that the same command continues a sweep, and with more values
+extends it. At the end there are a table of all points, results.csv, and comparison/ with a figure.
 
-  --set KEY=VALUE,VALUE  a value of KEY a point; several --set make a grid. Commas inside brackets
-                         or quotes belong to a value: --set "branches.random_mask=(1,2),all"
+  --set KEY=VALUE,VALUE  one point per value of KEY; several --set make a grid. Commas inside
+                         brackets or quotes belong to a value:
+                         --set "branches.random_mask=(1,2),all"
                          --set "prune.rate=0.2,{'*': 0.2, 'output': 0.1}"
-  --points FILE          a point a line: KEY=VALUE KEY=VALUE; quotes around what has blanks, # is a
-                         comment. With --set, every line with every combination.
+  --points FILE          one point per line: KEY=VALUE KEY=VALUE; quotes around what has blanks,
+                         # begins a comment. With --set, every line with every combination.
   -- FLAGS               for every point alike, such as -- --config.train.steps=100
 
   python -m launch.sweep --config=configs/lottery/digits.py --workdir=runs/sweep \\
       --set prune.rate=0.1,0.2,0.5 --set seed=0,1
 
-A --module that can be swept has main.finished(workdir, config) and, beside it,
-report.overview(folders).
+A --module that can be swept has a STUDY: see groundwork/study.py.
 """
 
 
@@ -52,7 +54,7 @@ class Job(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run what is not finished, then show everything; fail if a point has failed."""
+    """Run the points that are not finished, then show all; fail if a point has failed."""
     flags, extra = cli.split(argv)
     options = _parser().parse_args(flags)
     work = _plan(options, extra)
@@ -90,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
-    """Every point with its command, checked: a sweep does not begin with a wrong one."""
+    """Returns every point with its command; all are checked before a sweep begins."""
     if options.parallel < 1:
         raise UserError(f"--parallel={options.parallel} must be at least 1")
-    finished = _part(options.module, "finished")
+    study = _study(options.module)
     work = []
     for point in points.make(options.set, options.points):
         folder = options.workdir / point.name
@@ -102,7 +104,7 @@ def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
             config, found = config_lib.parse(flags, "")
             if found != folder:
                 raise UserError(f"the points' folders are the sweep's: --workdir={options.workdir}")
-            done = finished(folder, config_lib.resolve(config))
+            done = study_lib.finished(study, folder, config_lib.resolve(config))
         except UserError as error:
             raise UserError(f"point {point.name}: {error}") from error
         command = (sys.executable, "-m", options.module, *flags)
@@ -111,14 +113,14 @@ def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
 
 
 def _devices() -> dict[str, str | None]:
-    """Submitit's local jobs see no GPU unless it is given one: a point sees what the sweep sees."""
+    """Returns the variable by which a point sees the sweep's GPUs; submitit would show it none."""
     return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
 
-def _part(module: str, name: str) -> Any:
-    """`name` of a module that --module names, or of one beside it."""
+def _study(module: str) -> Study:
+    """What a --module does."""
     try:
-        return getattr(importlib.import_module(module), name)
+        return importlib.import_module(module).STUDY
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"--module cannot be swept: {error} (see --help)") from error
 
@@ -134,7 +136,7 @@ def _show_plan(work: Sequence[Job], options: argparse.Namespace) -> None:
 
 
 def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> dict[str, Outcome]:
-    """Run them on the executor; SIGTERM is answered as Ctrl-C is."""
+    """Run the children on the executor; SIGTERM is answered as Ctrl-C is."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         if options.executor == "slurm":
@@ -159,12 +161,11 @@ def _report(
     done = [job for job in work if outcomes[job.point.name].state == "finished"]
     if not done:
         return
-    package = options.module.rpartition(".")[0]
-    overview = _part(f"{package}.report", "overview")([job.folder for job in done])
+    compared = _study(options.module).compare([job.folder for job in done])
     keys = list(dict.fromkeys(key for job in work for key in job.point.overrides))
-    rows = dict(zip((job.point.name for job in done), overview.rows, strict=True))
-    table = Table(title=f"{options.workdir}: the last level of each point", box=box.SIMPLE_HEAD)
-    for column in [*keys, *overview.header]:
+    rows = dict(zip((job.point.name for job in done), compared.rows, strict=True))
+    table = Table(title=f"{options.workdir}: each point", box=box.SIMPLE_HEAD)
+    for column in [*keys, *compared.header]:
         table.add_column(column, justify="right", no_wrap=True)
     for job in work:
         name = job.point.name
@@ -172,14 +173,14 @@ def _report(
         table.add_row(*(job.point.overrides.get(key, "") for key in keys), *cells)
     console = Console(width=None if sys.stdout.isatty() else 40 + 24 * len(table.columns))
     console.print(table)
-    _write_csv(options.workdir / "results.csv", keys, done, overview.records)
-    print(f"table: {options.workdir / 'results.csv'}\nreport: {overview.page}")
+    _write_csv(options.workdir / "results.csv", keys, done, compared.records)
+    print(f"table: {options.workdir / 'results.csv'}\nreport: {compared.page}")
 
 
 def _write_csv(
     path: Path, keys: Sequence[str], done: Sequence[Job], records: Sequence[Mapping[str, Any]]
 ) -> None:
-    """A row a point, branch and level, with the point's overrides."""
+    """Write one row for each point, branch and level, with the point's overrides."""
     overrides = {job.folder.name: job.point.overrides for job in done}
     rows = [{**record, **overrides[record["run"]]} for record in records]
     columns = ["run", *keys, *(name for name in records[0] if name != "run")]

@@ -1,5 +1,5 @@
-"""The public names of criteria, for loops of your own: `pruning.criteria` has them."""
+"""The public names of criteria, for loops of your own; `pruning.criteria` has them."""
 
-from pruning.criteria import CRITERIA, magnitude, random
+from pruning.criteria import CRITERIA, Criterion, Evidence, magnitude, random
 
-__all__ = ["CRITERIA", "magnitude", "random"]
+__all__ = ["CRITERIA", "Criterion", "Evidence", "magnitude", "random"]

@@ -1,27 +1,11 @@
-"""The public names of masks, for loops of your own: `pruning.masks` has them.
+"""The public names of masks, for loops of your own; `pruning` has them.
 
 Read `enforce` first: it is the one place where pruned weights are held at zero.
 """
 
-from pruning.masks import (
-    EnforceState,
-    Mask,
-    Rate,
-    Scope,
-    Scores,
-    apply,
-    density,
-    enforce,
-    flatten,
-    groups,
-    is_kernel,
-    kept,
-    layer_of,
-    ones,
-    prune,
-    prune_to,
-    total,
-)
+from pruning.enforce import EnforceState, enforce
+from pruning.masks import Mask, apply, density, flatten, is_kernel, kept, layer_of, ones, total
+from pruning.select import Rate, Scope, Scores, groups, prune, prune_to
 
 __all__ = [
     "EnforceState",

@@ -11,19 +11,16 @@ from matplotlib.lines import Line2D
 
 from groundwork.report import figures
 from lottery import tickets
+from lottery.branches import BRANCHES
 from lottery.results import Point, Results
 
-COLOURS = {
-    "ticket": "#1f5fb4",
-    "random_reinit": "#d1622b",
-    "random_mask": "#7f7f7f",
-    "small_dense": "#3a8f4d",
-}
+COLOURS = {"ticket": "#1f5fb4", **{name: branch.colour for name, branch in BRANCHES.items()}}
 STYLES: dict[str, Any] = {
     "ticket": {"linestyle": "-", "marker": "o"},
-    "random_reinit": {"linestyle": "--", "marker": "s"},
-    "random_mask": {"linestyle": ":", "marker": "^"},
-    "small_dense": {"linestyle": "-.", "marker": "D"},
+    **{
+        name: {"linestyle": branch.linestyle, "marker": branch.marker}
+        for name, branch in BRANCHES.items()
+    },
 }
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 

@@ -8,14 +8,14 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from groundwork import atomic
 from groundwork import config as config_lib
 from groundwork.entry import run_main
-from groundwork.errors import UserError
-from groundwork.report import figures
-from groundwork.report.tables import averages, console, draw_again, plus_minus, text_table
+from groundwork.report import comparison
+from groundwork.report import page as page_lib
+from groundwork.report.comparison import Comparison
+from groundwork.report.tables import averages, console, plus_minus, text_table
 from groundwork.runs.metrics import mean_and_spread
 from lottery import plots, results
 from lottery.results import Point, Results
@@ -27,16 +27,7 @@ NOTE = (
 )
 
 
-class Overview(NamedTuple):
-    """Several runs side by side."""
-
-    header: list[str]
-    rows: list[list[str]]  # one a run: where its last level stands
-    records: list[dict[str, Any]]  # one a run, branch and level
-    page: Path
-
-
-def overview(folders: Sequence[Path]) -> Overview:
+def compare(folders: Sequence[Path]) -> Comparison:
     """Lay runs over one another in `comparison/` beside the first, and tabulate their last levels.
 
     Raises:
@@ -44,7 +35,9 @@ def overview(folders: Sequence[Path]) -> Overview:
     """
     runs = _read(folders)
     records = [record for run in runs for record in results.records(run)]
-    return Overview(*_last_levels(runs), records, _write_comparison(runs))
+    header, rows = _last_levels(runs)
+    page = _write_comparison(runs)
+    return Comparison(header=header, rows=rows, records=records, page=page)
 
 
 def show(folders: Sequence[Path]) -> Path:
@@ -61,15 +54,10 @@ def show(folders: Sequence[Path]) -> Path:
 
 
 def _read(folders: Sequence[Path]) -> list[Results]:
-    """The runs, each with a name of its own: as much of its path as tells it from the others."""
+    """The runs, with names that tell them apart."""
     runs = [results.read(folder) for folder in folders]
-    parts = [run.folder.resolve().parts for run in runs]
-    depths = range(1, max(map(len, parts)) + 1)
-    names = ([str(Path(*path[-depth:])) for path in parts] for depth in depths)
-    distinct = next((found for found in names if len(set(found)) == len(runs)), None)
-    if distinct is None:
-        raise UserError("the same run is there twice")
-    return [dataclasses.replace(run, name=name) for run, name in zip(runs, distinct, strict=True)]
+    named = zip(runs, comparison.names(folders), strict=True)
+    return [dataclasses.replace(run, name=name) for run, name in named]
 
 
 def _write_page(run: Results) -> Path:
@@ -85,30 +73,27 @@ def _write_page(run: Results) -> Path:
         stopping = plots.early_stopping(run, folder / "early_stopping.png")
         drawn.insert(1, ("Early stopping", stopping))
     note = NOTE.format(averages=averages(run.config["replicates"]))
-    sections = [("Results", f"<p>{note}</p>" + figures.table(*_table(run)))]
+    sections = [("Results", f"<p>{note}</p>" + page_lib.table(*_table(run)))]
     if "published" in run.config:
         source = f"<p>Published: {run.config['published']['source']}.</p>"
-        sections.append(("Beside the published figures", source + figures.table(*_published(run))))
-    sections += [(title, figures.picture(*figure)) for title, figure in drawn]
+        sections.append(("Beside the published figures", source + page_lib.table(*_published(run))))
+    sections += [(title, page_lib.picture(*figure)) for title, figure in drawn]
     sections.append(("Asked and kept, by layer, at the last level", _layer_table(run)))
-    sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
-    sections.append(("Software", figures.listing(config_lib.flatten(run.about))))
+    sections.append(("Config", page_lib.listing(config_lib.flatten(run.config))))
+    sections.append(("Software", page_lib.listing(config_lib.flatten(run.about))))
     path = run.folder / "report.html"
-    atomic.write(path, figures.page(f"Lottery tickets: {run.name}", sections))
+    atomic.write(path, page_lib.render(f"Lottery tickets: {run.name}", sections))
     return path
 
 
 def _write_comparison(runs: Sequence[Results]) -> Path:
-    folder = runs[0].folder.resolve().parent / "comparison"
-    figure = plots.accuracy(runs, folder / "accuracy.png")
-    sections = [("Accuracy", figures.picture(*figure))]
+    where = comparison.folder([run.folder for run in runs])
+    figure = plots.accuracy(runs, where / "accuracy.png")
     header, rows = _last_levels(runs)
     named = [[run.name, *row] for run, row in zip(runs, rows, strict=True)]
-    sections.append(("Last levels", figures.table(["run", *header], named)))
-    sections += [(run.name, figures.table(*_table(run))) for run in runs]
-    path = folder / "report.html"
-    atomic.write(path, figures.page("Lottery tickets: a comparison", sections))
-    return path
+    tables = {"Last levels": (["run", *header], named)}
+    tables |= {run.name: _table(run) for run in runs}
+    return comparison.write("Lottery tickets: a comparison", where, figure, tables)
 
 
 def _table(run: Results) -> tuple[list[str], list[list[str]]]:
@@ -159,7 +144,7 @@ def _layer_table(run: Results) -> str:
     last = run.of("ticket")[-1]
     header = ["layer", "weights", "kept (a replicate each)", "density asked", "density kept"]
     rows = [_layer_row(last, layer) for layer in last.sizes]
-    return figures.table(header, rows)
+    return page_lib.table(header, rows)
 
 
 def _layer_row(point: Point, layer: str) -> list[str]:
@@ -176,7 +161,7 @@ def _layer_row(point: Point, layer: str) -> list[str]:
     ]
 
 
-main = functools.partial(draw_again, show, __doc__)
+main = functools.partial(page_lib.draw_again, show, __doc__)
 
 if __name__ == "__main__":
     run_main(main)

@@ -11,7 +11,7 @@ import numpy as np
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint, identity, metrics
 from groundwork.runs import run as run_lib
-from lottery.spec import BRANCHES
+from lottery.branches import BRANCHES
 
 Curve = dict[int, list[float]]  # step → a value a replicate
 
@@ -58,7 +58,7 @@ def read(folder: Path) -> Results:
     Raises:
       UserError: no run, no finished level yet, or a damaged checkpoint.
     """
-    about = identity.read_about(folder, having="branches")
+    about = identity.read_about(folder, command="lottery")
     run = run_lib.Run(folder)
     rows = metrics.read(run.metrics)
     tests: dict[str, list[metrics.Row]] = defaultdict(list)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from groundwork.devices.mesh import MeshSpec
@@ -19,43 +18,9 @@ from groundwork.sections import (
     sections,
 )
 from groundwork.train.optim import OptimizerSpec
-from pruning.criteria import CRITERIA
-from pruning.masks import SCOPES, Rate, Scope
-from pruning.schedule import SCHEDULES
-
-BRANCHES = ("random_reinit", "random_mask", "small_dense")
-
-
-@dataclasses.dataclass(frozen=True)
-class PruneSpec:
-    """`prune`: what is removed at each level; see `pruning.masks.prune` and `schedule.plan`.
-
-    `prunable` are patterns (fnmatch) of the paths of the leaves that may be pruned.
-    """
-
-    rate: Rate
-    scope: Scope
-    criterion: str
-    schedule: str
-    prunable: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for key, known in (("scope", SCOPES), ("criterion", CRITERIA), ("schedule", SCHEDULES)):
-            if getattr(self, key) not in known:
-                raise unknown(f"prune.{key}", getattr(self, key), known)
-        if isinstance(self.prunable, str):
-            raise UserError(f"prune.prunable={self.prunable!r} must be patterns, as ('*kernel',)")
-        rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
-        for pattern, rate in rates.items():
-            if not isinstance(pattern, str):
-                raise UserError(f"prune.rate: the pattern {pattern!r} must be a text, as 'fc1'")
-            if not isinstance(rate, int | float) or not 0 <= rate < 1:
-                of = f" of {pattern!r}" if pattern else ""
-                raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
-
-    def is_prunable(self, path: str) -> bool:
-        """Does one of the patterns match?"""
-        return any(fnmatchcase(path, pattern) for pattern in self.prunable)
+from lottery.branches import BRANCHES
+from lottery.tickets import unit_name
+from pruning.spec import PruneSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +28,8 @@ class RewindSpec:
     """`rewind`: to which step, and what comes back.
 
     `restore`: `weights` = parameters and batch statistics, with fresh optimiser moments;
-    `state` = the optimiser's moments too. The learning rate's schedule and the data order go on
-    at `step` under both.
+    `state` = the optimiser's moments, too. Under both, the learning rate's schedule and the data
+    order continue at `step`.
     """
 
     step: int
@@ -115,8 +80,8 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     Raises:
       UserError: names the key that is wrong and what would be right.
     """
-    own = [field.name for field in dataclasses.fields(LotterySpec)]
-    check_keys(config, [*own, "data", "model"], optional=["published"])
+    keys = [field.name for field in dataclasses.fields(LotterySpec)]
+    check_keys(config, [*keys, "data", "model"], optional=["published"])
     return LotterySpec(
         **counts(config, "levels"),
         **sections(config, SECTIONS),
@@ -125,7 +90,7 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
 
 
 def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, ...]]:
-    """Levels of each branch: "all" or a sequence of integers; those past the last are left out."""
+    """Returns branch → levels up to the last; the config says "all" or integers."""
     branches = {}
     for name, chosen in section.items():
         if name not in BRANCHES:
@@ -138,3 +103,12 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
             raise UserError(f"branches.{name}={chosen!r} must be 'all' or levels from 1, as (4, 8)")
         branches[name] = tuple(level for level in chosen if level <= levels)
     return branches
+
+
+def unit_names(spec: LotterySpec) -> list[str]:
+    """Returns all units of a run, in the order in which they are done."""
+    names = ["start"]
+    for level in range(spec.levels + 1):
+        names.append(unit_name(level, "ticket"))
+        names += [unit_name(level, b) for b, chosen in spec.branches.items() if level in chosen]
+    return names

@@ -1,103 +1,96 @@
-"""From a checked config to an experiment that can be run: plan, devices, networks."""
+"""From a checked config to the levels of a run: plan, devices, networks. Read `prepare` first."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
-from jax.sharding import Mesh
-
-from groundwork import architectures, keys
+from groundwork import architectures
 from groundwork.architectures.cpu.convolution import computed_by
+from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
-from groundwork.devices.interruption import Interruption
-from groundwork.errors import UserError
-from groundwork.runs.progress import Reporter
-from groundwork.runs.run import Run
 from groundwork.study import Prepared
-from groundwork.train import networks, optim, programs
+from groundwork.train import networks, optim, programs, replicates
 from lottery import branches, tickets
 from lottery.spec import LotterySpec
-from pruning import masks, schedule
+from pruning import enforce, masks
+from pruning.criteria import CRITERIA
+from pruning.pruner import make_pruner
+from pruning.schedule import Plan
 
 Config = Mapping[str, Any]
 
 
-def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> schedule.Plan:
-    """Counts of every level, from the network's shapes alone.
+def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
+    """Returns the counts of every level, from the network's shapes alone.
 
     Raises:
-      UserError: nothing is prunable, or `schedule.plan` refuses the levels.
+      UserError: nothing is prunable, or the levels cannot be reached.
     """
     module = architectures.build(config, dataset.classes)
     shapes = architectures.shapes(module, dataset.shape)["params"]
-    prunable = masks.flatten(shapes, spec.prune.is_prunable)
-    if not prunable:
-        paths = ", ".join(masks.flatten(shapes, lambda path: True))
-        raise UserError(f"prune.prunable={spec.prune.prunable} matches none of {paths}")
-    rules = spec.prune
-    return schedule.plan(prunable, rules.rate, rules.scope, spec.levels, rules.schedule)
+    instead = "levels=0 for the dense network alone"
+    return spec.prune.plan(spec.prune.leaves(shapes), spec.levels, "levels=", instead)
 
 
 def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
-    """Plan, devices, and the levels that are to be gone through.
+    """Returns the devices, and the levels that are to be gone through.
 
     Raises:
-      UserError: what `make_plan` and `mesh.for_run` refuse.
+      UserError: `make_plan` or `mesh.for_run` refuses the config.
     """
     plan = make_plan(spec, config, dataset)
     mesh = mesh_lib.for_run(spec.mesh, spec.replicates, spec.train.batch_size, dataset.examples)
 
-    def work(run: Run, reporter: Reporter, interruption: Interruption) -> None:
-        experiment = make_experiment(spec, config, dataset, plan, mesh, run, reporter, interruption)
-        tickets.find_tickets(experiment, branches.train_branch)
+    def work(context: Context) -> None:
+        levels = make_levels(spec, config, plan, context)
+        tickets.find_tickets(levels, branches.train)
 
     module = architectures.build(config, dataset.classes)
-    return Prepared(mesh, computed_by(module, dataset.shape), work)
+    return Prepared(mesh=mesh, convolutions=computed_by(module, dataset.shape), work=work)
 
 
-def make_experiment(
-    spec: LotterySpec,
-    config: Config,
-    dataset: AnyDataset,
-    plan: schedule.Plan,
-    mesh: Mesh,
-    run: Run,
-    reporter: Reporter,
-    interruption: Interruption,
-) -> tickets.Experiment:
-    """Everything that stays the same from level to level; nothing is compiled yet."""
-    network_of = functools.partial(_make_network, spec, dataset, mesh)
+def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context) -> tickets.Levels:
+    """Returns what stays the same from level to level; nothing is compiled yet."""
+    dataset = context.dataset
 
     def narrowed(parameters: int) -> tickets.Network:
         section = architectures.narrowed(config, dataset.classes, dataset.shape, parameters)
-        return network_of(section)
+        return _make_network(spec, context, section)
 
-    networks.say_mesh(reporter, mesh)
-    return tickets.Experiment(
-        spec=spec,
-        run=run,
-        reporter=reporter,
-        interruption=interruption,
-        mesh=mesh,
-        network=network_of(config["model"]),
+    criterion = CRITERIA[spec.prune.criterion]
+    module = architectures.build(config, dataset.classes)
+    evidence = networks.evidence(context, module, criterion.examples)
+    return tickets.Levels(
+        context=context,
+        network=_make_network(spec, context, config["model"]),
         narrowed=narrowed,
         plan=plan,
-        roots=mesh_lib.put(mesh, keys.roots(spec.seed, spec.replicates), mesh_lib.BY_REPLICATE),
-        validate=dataset.examples["validation"] > 0,
+        prune=make_pruner(context.mesh, criterion, plan.paths, **evidence),
+        levels=spec.levels,
+        steps=spec.train.steps,
+        rewind_step=spec.rewind.step,
+        restore=spec.rewind.restore,
+        branches=spec.branches,
     )
 
 
 def _make_network(
-    spec: LotterySpec, dataset: AnyDataset, mesh: Mesh, model: Mapping[str, Any]
+    spec: LotterySpec, context: Context, section: Mapping[str, Any]
 ) -> tickets.Network:
+    """The network of a `model` section."""
     optimizer = optim.make(spec.optimizer, spec.train.steps)
     compiled = programs.make(
-        architectures.build(model, dataset.classes),
-        masks.enforce(optimizer, None),
-        dataset,
-        mesh,
+        architectures.build(section, context.dataset.classes),
+        enforce.enforce(optimizer, None),
+        context.dataset,
+        context.mesh,
         batch_size=spec.train.batch_size,
-        stride=spec.checkpoint.poll_steps,
+        stride=context.poll_steps,
     )
-    return tickets.make_network(compiled, optimizer, mesh, spec.prune.is_prunable)
+    return tickets.Network(
+        programs=compiled,
+        start=networks.make_start(context, enforce.begin(optimizer)),
+        ones=replicates.each_replicate(
+            context.mesh, lambda params: masks.ones(params, spec.prune.is_prunable)
+        ),
+    )

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from groundwork import keys
+from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
 from groundwork.train import networks
-from lowrank import factorization, fit, prediction, setup
-from lowrank.setup import Experiment
+from lowrank import factorization, fit, prediction
+from lowrank.fit import Experiment
 from lowrank.spec import predict_name
 
 SEEN = 2048  # training images whose inputs to the layer covary
@@ -28,17 +29,19 @@ def predict_layer(experiment: Experiment, path: str, variables: Any) -> None:
       path: of the layer.
       variables: of the original, [R, …], on the host.
     """
-    spec = experiment.spec
-    unit = experiment.run.unit(predict_name(path))
-    experiment.reporter.begin(unit.name, 0, 1)
+    context, spec = experiment.context, experiment.spec
+    unit = context.run.unit(predict_name(path))
+    context.reporter.begin(unit.name, 0, 1)
     kernels = np.asarray(factorization.parameters(variables, path)["kernel"])
     matrices = kernels.reshape(len(kernels), -1, kernels.shape[-1])
-    compiled = fit.compile_programs(experiment, experiment.model, spec.train, spec.optimizer)
+    compiled = fit.compile_programs(
+        experiment.context, experiment.model, spec.train, spec.optimizer
+    )
 
     def score(found: jax.Array) -> list[float]:
         own = factorization.with_kernel(variables, path, np.asarray(found).reshape(kernels.shape))
-        placed = mesh_lib.put(experiment.mesh, own, mesh_lib.BY_REPLICATE)
-        return networks.accuracies(experiment, compiled, placed)["test"]
+        placed = mesh_lib.put(context.mesh, own, mesh_lib.BY_REPLICATE)
+        return networks.accuracies(context, compiled, placed)["test"]
 
     roots = keys.roots(spec.seed, spec.replicates)
     drawn = jax.vmap(lambda root: keys.stream(root, unit.name))(roots)
@@ -48,21 +51,21 @@ def predict_layer(experiment: Experiment, path: str, variables: Any) -> None:
     }
     tree = {n: {**c._asdict(), "shares": np.asarray(c.shares)} for n, c in curves.items()}
     unit.finish(tree, {"path": path})
-    experiment.reporter.end(f"{path}: {', '.join(curves)}")
+    context.reporter.end(f"{path}: {', '.join(curves)}")
 
 
 def _covariances(
     experiment: Experiment, path: str, variables: Any, shape: tuple[int, ...]
 ) -> dict[str, jax.Array]:
     """What is known of the layer's inputs beforehand, by name: [R, N, N] or [N, N]."""
-    found, image = {}, experiment.dataset.shape
+    found, image = {}, experiment.context.dataset.shape
     window = shape[1:4] if len(shape) == 5 else image
     if len(window) == 3 and math.prod(window) == math.prod(shape[1:-1]):
         for name, length in LENGTHS.items():
             found[name] = prediction.smooth(*window, length=length)
-    inputs = setup.training_inputs(experiment.dataset, SEEN)
+    inputs = data_lib.first_examples(experiment.context.dataset, SEEN)[0]
     own = []
-    for r in range(experiment.spec.replicates):
+    for r in range(experiment.context.replicates):
         one = jax.tree.map(lambda leaf, r=r: jnp.asarray(leaf[r]), variables)
         rows = factorization.rows(experiment.model, one, (path,), inputs)
         own.append(prediction.empirical(rows[path]))

@@ -2,37 +2,56 @@
 
 # R replicates
 
+import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from groundwork import architectures
+from groundwork import architectures, trees
+from groundwork.context import Context
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
 from groundwork.runs.run import Unit
 from groundwork.sections import TrainSpec
 from groundwork.traced.macs import multiply_adds
-from groundwork.train import latency, networks, optim, programs, replicates
+from groundwork.train import latency, networks, optim, programs
 from groundwork.train.optim import OptimizerSpec
 from groundwork.train.programs import Programs
-from groundwork.train.step import LossFn, Model, TrainState, make_loss
+from groundwork.train.step import Batch, LossFn, Model, make_loss
+from groundwork.trees import Variables
 from lowrank import factorization
 from lowrank.factorization import Plan
-from lowrank.setup import Experiment
+from lowrank.spec import LowRankSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A run, and the network that it decomposes.
+
+    Attributes:
+      context: of the run.
+      spec: the command's.
+      model: the network.
+    """
+
+    context: Context
+    spec: LowRankSpec
+    model: nn.Module
 
 
 def make_objective(network: Model, plan: Plan, decay: float) -> LossFn:
-    """Cross-entropy, and `decay` / 2 times the squared norms of the reassembled kernels.
+    """Returns the cross-entropy, with `decay` / 2 times the squared norms of reassembled kernels.
 
-    Source of the latter: Khodak et al., arXiv:2105.01029, Frobenius decay: weight decay on what
-    the factors make up, in place of on each of them.
+    Source of the latter: Khodak et al., arXiv:2105.01029, Frobenius decay: the weights that decay
+    are those that the factors make up, and not the factors.
     """
     loss_fn = make_loss(network)
     if not decay:
         return loss_fn
 
-    def with_decay(key, variables, batch):
+    def with_decay(key: jax.Array, variables: Variables, batch: Batch) -> tuple[jax.Array, Any]:
         loss, aux = loss_fn(key, variables, batch)
         kernels = [factorization.reconstruct(variables, *layer) for layer in plan.items()]
         squares = sum(jnp.sum(jnp.square(kernel)) for kernel in kernels)
@@ -42,54 +61,48 @@ def make_objective(network: Model, plan: Plan, decay: float) -> LossFn:
 
 
 def compile_programs(
-    experiment: Experiment,
+    context: Context,
     network: Model,
     steps: TrainSpec,
     optimizer: OptimizerSpec,
     loss: LossFn | None = None,
 ) -> Programs:
-    """Compiled programs of a network: the cross-entropy's, or another loss's."""
+    """Returns the compiled programs of a network, of the cross-entropy or of another loss."""
     return programs.make(
         network,
         optim.make(optimizer, steps.steps),
-        experiment.dataset,
-        experiment.mesh,
+        context.dataset,
+        context.mesh,
         batch_size=steps.batch_size,
-        stride=experiment.spec.checkpoint.poll_steps,
+        stride=context.poll_steps,
         loss=loss,
     )
 
 
 def train(
-    experiment: Experiment,
+    context: Context,
     compiled: Programs,
     unit: Unit,
     steps: TrainSpec,
-    optimizer_spec: OptimizerSpec,
-    variables: Any,
-) -> Any:
-    """The variables after training from `variables`; goes on where the unit stood."""
-    optimizer = optim.make(optimizer_spec, steps.steps)
-
-    def begin(step, key, variables):
-        return TrainState(step, key, variables, optimizer.init(variables["params"]))
-
-    zero = networks.at_step_zero(experiment)
-    state = replicates.each_replicate(experiment.mesh, begin)(zero, experiment.roots, variables)
-    return networks.train(experiment, compiled, unit, steps.steps, state)
+    optimizer: OptimizerSpec,
+    variables: Variables,
+) -> Variables:
+    """Returns the variables after training from `variables`; continues where the unit stood."""
+    begin = networks.unmasked(optim.make(optimizer, steps.steps))
+    state = networks.make_start(context, begin)(variables)
+    return networks.train(context, compiled, unit, steps.steps, state)
 
 
 def measure(
-    experiment: Experiment, network: Model, compiled: Programs, variables: Any
+    context: Context, original: nn.Module, network: Model, compiled: Programs, variables: Variables
 ) -> dict[str, Any]:
-    """Accuracies [R] by split, parameters, multiply-adds; latency beside the original's."""
-    one = jax.tree.map(lambda leaf: leaf[0], mesh_lib.fetch(variables))
-    example = jax.ShapeDtypeStruct((1, *experiment.dataset.shape), jnp.float32)
+    """Returns accuracies [R] by split, parameters, multiply-adds, latency beside the original's."""
+    one = trees.replicate(mesh_lib.fetch(variables), 0)
+    shape = context.dataset.shape
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     return {
-        **networks.accuracies(experiment, compiled, variables),
+        **networks.accuracies(context, compiled, variables),
         "parameters": architectures.count(one["params"]),
         "macs": multiply_adds(network.apply, one, example),
-        "milliseconds": processes.on_first(
-            latency.milliseconds, experiment.model, network, one, experiment.dataset.shape
-        ),
+        "milliseconds": processes.on_first(latency.milliseconds, original, network, one, shape),
     }

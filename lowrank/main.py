@@ -2,25 +2,22 @@
 
 import functools
 
-from groundwork import config as config_lib
 from groundwork import study
 from groundwork.entry import run_main
 from lowrank import report, spec, work
 
 STUDY = study.Study(
-    usage=config_lib.USAGE.format(
-        module="lowrank.main",
-        about="Low-rank networks: decompose a trained one, fine-tune it, report what it saves.",
-        example="configs/lowrank/lenet5_fashion_mnist.py",
-    ),
+    command="lowrank",
+    about="Low-rank networks: decompose a trained one, fine-tune it, report what it saves.",
+    example="configs/lowrank/lenet5_fashion_mnist.py",
     extendable=("decompose.methods", "decompose.shares"),
     check=spec.from_config,
     units=spec.unit_names,
     prepare=work.prepare,
     show=report.show,
+    compare=report.compare,
 )
 main = functools.partial(study.conduct, STUDY)
-finished = functools.partial(study.finished, STUDY)
 
 if __name__ == "__main__":
     run_main(main)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from groundwork.report import figures
 from groundwork.runs.metrics import mean_and_spread
-from lowrank.choose import candidates
+from lowrank.choose import approximation
 from lowrank.results import Network, Results
 
 STYLES: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def spectra(run: Results, path: Path) -> tuple[Path, str]:
         )
     chosen = [p for p in run.points if p.point.method in ("svd", "svd_outputs")] or run.points
     for ax, (name, kernel) in zip(grid.ravel(), kernels.items(), strict=False):
-        (matrices,) = candidates.MATRICES["svd"](kernel)
+        (matrices,) = approximation.MATRICES["svd"](kernel)
         sigma = np.linalg.svd(matrices, compute_uv=False)
         sigma = sigma / np.where(sigma[:, :1] > 0, sigma[:, :1], 1)
         figures.band(ax, np.arange(1, sigma.shape[1] + 1).tolist(), list(sigma.T), color="#1f5fb4")

@@ -4,12 +4,16 @@ import functools
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from groundwork import atomic
 from groundwork import config as config_lib
 from groundwork.entry import run_main
-from groundwork.report import figures
-from groundwork.report.tables import Rows, averages, console, draw_again, plus_minus, text_table
+from groundwork.report import comparison
+from groundwork.report import page as page_lib
+from groundwork.report.comparison import Comparison, Curve
+from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
+from groundwork.runs.metrics import mean_and_spread
 from lowrank import plots, prediction_figure, results
 from lowrank.choose.candidates import DENSE
 from lowrank.factorization.layers import STALLED
@@ -36,15 +40,72 @@ def show(folders: Sequence[Path]) -> None:
         terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
 
 
+def compare(folders: Sequence[Path]) -> Comparison:
+    """Lays runs over one another in `comparison/` beside the first, with their best networks.
+
+    Raises:
+      UserError: a folder has no run with a finished original.
+    """
+    runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
+    where, header = comparison.folder(folders), ["original", "best", "MACs", "×", "fine-tuned"]
+    curves = [
+        Curve(
+            label=f"{name}: {method}",
+            costs=[float(point.macs) for point in points],
+            accuracies=[point.test for point in points],
+        )
+        for name, run in runs.items()
+        for method, points in run.by_method().items()
+    ]
+    figure = comparison.draw(curves, "multiply-adds", where / "accuracy.png")
+    rows = [_best(run) for run in runs.values()]
+    named = [[name, *row] for name, row in zip(runs, rows, strict=True)]
+    tables = {"The most accurate": (["run", *header], named)}
+    tables |= {name: _network_table(run) for name, run in runs.items()}
+    page = comparison.write("Low rank: a comparison", where, figure, tables)
+    records = [record for name, run in runs.items() for record in _records(name, run)]
+    return Comparison(header=header, rows=rows, records=records, page=page)
+
+
+def _best(run: Results) -> list[str]:
+    """The original's test accuracy, and the factorised network of the highest one."""
+    original = plus_minus(run.original.test)
+    if not run.points:
+        return [original, "none yet", "", "", ""]
+    best = max(run.points, key=lambda point: mean_and_spread(point.test)[0])
+    share = f"{best.macs / run.original.macs:.2f}"
+    return [original, best.point.name, f"{best.macs:,}", share, plus_minus(best.test)]
+
+
+def _records(name: str, run: Results) -> list[dict[str, Any]]:
+    """One record for the original and for each point."""
+    networks = [("original", run.original), *((p.point.name, p) for p in run.points)]
+    records = []
+    for network, measured in networks:
+        mean, deviation = mean_and_spread(measured.test)
+        records.append(
+            {
+                "run": name,
+                "network": network,
+                "replicates": len(measured.test),
+                "macs": measured.macs,
+                "parameters": measured.parameters,
+                "accuracy_mean": mean,
+                "accuracy_deviation": deviation,
+            }
+        )
+    return records
+
+
 def _write_page(run: Results) -> Path:
     folder = run.folder / "figures"
     note = NOTE.format(averages=averages(run.config["replicates"]))
     sections = [("What is counted", f"<p>{note}</p>")]
     if run.points:
-        drawn = figures.picture(*plots.accuracy(run, folder / "accuracy.png"))
+        drawn = page_lib.picture(*plots.accuracy(run, folder / "accuracy.png"))
         sections.append(("Accuracy against cost", drawn))
-    sections.append(("Networks", figures.table(*_network_table(run))))
-    sections.append(("Measured times", figures.table(*_time_table(run))))
+    sections.append(("Networks", page_lib.table(*_network_table(run))))
+    sections.append(("Measured times", page_lib.table(*_time_table(run))))
     if remarks := _remarks(run):
         sections.append(
             (
@@ -53,18 +114,18 @@ def _write_page(run: Results) -> Path:
             )
         )
     if run.points:
-        drawn = figures.picture(*plots.spectra(run, folder / "spectra.png"))
+        drawn = page_lib.picture(*plots.spectra(run, folder / "spectra.png"))
         sections.append(("Singular values", drawn))
     for path, curves in run.predicted.items():
         name = path.replace("/", "_")
-        drawn = figures.picture(*prediction_figure.draw(curves, folder / f"predict_{name}.png"))
+        drawn = page_lib.picture(*prediction_figure.draw(curves, folder / f"predict_{name}.png"))
         sections.append((f"Predicting {path} from a few of its weights", drawn))
     for point in run.points:
-        sections.append((f"Layers of {point.point.name}", figures.table(*_layer_table(point))))
-    sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
-    sections.append(("Made with", figures.listing(config_lib.flatten(run.about))))
+        sections.append((f"Layers of {point.point.name}", page_lib.table(*_layer_table(point))))
+    sections.append(("Config", page_lib.listing(config_lib.flatten(run.config))))
+    sections.append(("Made with", page_lib.listing(config_lib.flatten(run.about))))
     page = run.folder / "report.html"
-    atomic.write(page, figures.page(run.name, sections))
+    atomic.write(page, page_lib.render(run.name, sections))
     return page
 
 
@@ -135,7 +196,7 @@ def _remarks(run: Results) -> list[str]:
     return found
 
 
-main = functools.partial(draw_again, show, __doc__)
+main = functools.partial(page_lib.draw_again, show, __doc__)
 
 if __name__ == "__main__":
     run_main(main)

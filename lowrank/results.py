@@ -79,7 +79,7 @@ def read(workdir: str | Path) -> Results:
       UserError: no run, no finished network yet, or a damaged checkpoint.
     """
     folder = Path(workdir)
-    about = identity.read_about(folder, having="decompose")
+    about = identity.read_about(folder, command="lowrank")
     config = about.pop("config")
     run = run_lib.Run(folder)
     if not run.unit("original").done:

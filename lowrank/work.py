@@ -2,33 +2,34 @@
 
 # R replicates
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from groundwork import architectures, keys
+from groundwork import architectures, keys, trees
 from groundwork.architectures.cpu.convolution import computed_by
+from groundwork.context import Context
+from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
 from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
-from groundwork.devices.interruption import Interruption
-from groundwork.errors import UserError
+from groundwork.errors import UserError, about
 from groundwork.runs import trained
-from groundwork.runs.progress import Reporter
-from groundwork.runs.run import Run
 from groundwork.study import Prepared
 from groundwork.traced import override
 from groundwork.train import networks
-from lowrank import analysis, factorization, fit, setup
+from groundwork.trees import Shapes, Variables
+from lowrank import analysis, factorization, fit
 from lowrank.choose import plans
-from lowrank.choose.planner import SEEN, Planner, make_planner
-from lowrank.factorization import Plan, layers
-from lowrank.setup import Experiment
+from lowrank.choose.planner import SEEN, Planner
+from lowrank.factorization import Plan
+from lowrank.factorization.methods import STALLED, Decomposed
+from lowrank.fit import Experiment
 from lowrank.spec import (
     FINE_TUNED,
     LowRankSpec,
@@ -41,19 +42,21 @@ from lowrank.spec import (
 
 
 def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
-    """Devices and the network, checked.
+    """Returns the devices and the work, checked.
 
     Raises:
-      UserError: a network that cannot take the data or has no layer that can be decomposed.
+      UserError: the network cannot take the data, or has no layer that can be decomposed.
     """
     model = architectures.build(config, dataset.classes)
     shapes = architectures.shapes(model, dataset.shape)
-    found, _ = setup.reached(spec, model, shapes, dataset.shape)
-    if not found:
+    with about("decompose.leave"):
+        layers, _ = factorization.decomposable(model, shapes, dataset.shape, spec.decompose.leave)
+    if not layers:
         raise UserError("decompose.leave: no layer is left to decompose")
     if spec.decompose.ranks == "budget":
         for point in spec.decompose.points:
-            plans.check_budget(found, point.method, point.share, spec.decompose.measure)
+            with about("decompose.shares"):
+                plans.check_share(layers, point.method, point.share, spec.decompose.measure)
     looks = "svd_outputs" in spec.decompose.methods
     if isinstance(dataset, FileDataset) and (spec.predict or looks):
         raise UserError(
@@ -61,23 +64,34 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
             "them out (decompose.methods, predict)"
         )
     if looks:
-        setup.check_seen(model, shapes, tuple(found), dataset.shape)
+        _check_seen(model, shapes, tuple(layers), dataset.shape)
     for path in spec.predict:
         factorization.parameters(shapes, path)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
     mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
 
-    def work(run: Run, reporter: Reporter, interruption: Interruption) -> None:
-        networks.say_mesh(reporter, mesh)
-        roots = mesh_lib.put(mesh, keys.roots(spec.seed, spec.replicates), mesh_lib.BY_REPLICATE)
-        sweep(Experiment(spec, model, dataset, mesh, run, reporter, interruption, roots))
+    def work(context: Context) -> None:
+        sweep(Experiment(context=context, spec=spec, model=model))
 
     def begin() -> None:
         if spec.source.path:
             trained.check_data(spec.source.path, config["data"], "source.path")
             _source(spec, shapes)
 
-    return Prepared(mesh, computed_by(model, dataset.shape), work, begin)
+    return Prepared(
+        mesh=mesh, convolutions=computed_by(model, dataset.shape), work=work, begin=begin
+    )
+
+
+def _check_seen(
+    model: nn.Module, shapes: Shapes, paths: tuple[str, ...], shape: tuple[int, ...]
+) -> None:
+    """Refuse layers that `svd_outputs` cannot decompose, since what they are given is not known."""
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    try:
+        jax.eval_shape(lambda v, x: factorization.rows(model, v, paths, x), shapes, example)
+    except ValueError as error:
+        raise UserError(f"svd_outputs: {error}, or name it in decompose.leave") from error
 
 
 def _source(spec: LowRankSpec, shapes: Any) -> Any:
@@ -87,8 +101,8 @@ def _source(spec: LowRankSpec, shapes: Any) -> Any:
 
 
 def sweep(experiment: Experiment) -> None:
-    """The original, then every point: what is done already is passed over."""
-    spec, run = experiment.spec, experiment.run
+    """The original, then every point; what is done already is passed over."""
+    context, spec, run = experiment.context, experiment.spec, experiment.context.run
     done = set(processes.on_first(run.units))
     if "original" not in done:
         make_original(experiment)
@@ -98,7 +112,14 @@ def sweep(experiment: Experiment) -> None:
     for path in spec.predict:
         if predict_name(path) not in done:
             analysis.predict_layer(experiment, path, variables)
-    planner = functools.cache(functools.partial(make_planner, experiment, variables))
+    planner = Planner(
+        model=experiment.model,
+        variables=variables,
+        shape=context.dataset.shape,
+        rules=spec.decompose,
+        inputs=lambda: data_lib.first_examples(context.dataset, SEEN)[0],
+        stop_if_asked=stop_if_asked(context),
+    )
     for point in spec.decompose.points:
         if plan_name(point) not in done:
             make_plan(experiment, point, planner)
@@ -107,106 +128,116 @@ def sweep(experiment: Experiment) -> None:
         if sweep_name(point) not in done:
             factorised(experiment, sweep_name(point), plan, variables, fine_tune=True)
         if spec.decompose.scratch and scratch_name(point) not in done:
-            fresh = mesh_lib.fetch(networks.initial(experiment, experiment.model))
+            fresh = mesh_lib.fetch(networks.initial(context, experiment.model))
             factorised(experiment, scratch_name(point), plan, fresh, fine_tune=False)
 
 
-def make_plan(experiment: Experiment, point: Point, planner: Callable[[], Planner]) -> None:
-    """The unit of a point's plan; measured times decide, so another time it may be another one.
+def make_plan(experiment: Experiment, point: Point, planner: Planner) -> None:
+    """Make the unit of a point's plan. Measured times decide, so a second plan may differ.
 
     Networks of an earlier plan, whose checkpoint was damaged, are set aside: they would be
-    reported under this one.
+    reported under this plan.
     """
-    run, reporter = experiment.run, experiment.reporter
+    run, reporter = experiment.context.run, experiment.context.reporter
     for name in (sweep_name(point), scratch_name(point)):
         if processes.on_first(run.unit(name).set_aside):
             reporter.say(f"warning: the plan of {name} is lost: it is set aside, and done again")
     unit = run.unit(plan_name(point))
     reporter.begin(unit.name, 0, 1)
-    planned = processes.on_first(lambda: planner()(point))
+
+    def plan() -> dict[str, Any]:
+        with about("decompose.shares"):
+            return planner.plan(point.method, point.share)
+
+    planned = processes.on_first(plan)
     unit.finish({"share": np.asarray(point.share)}, planned)
     reporter.end(f"{len(planned['plan'])} of {len(planned['layers'])} layers factorised")
 
 
+def stop_if_asked(context: Context) -> Callable[[str], None]:
+    """Returns what a planner calls between two searches, since a plan takes minutes.
+
+    Several processes agree to stop only at a training step, so that it does nothing there.
+    """
+
+    def stop(method: str) -> None:
+        if processes.count() == 1 and context.interruption.reached():
+            raise context.interruption.stop(f"the unit before the plans of {method}")
+
+    return stop
+
+
 def make_original(experiment: Experiment) -> None:
     """The network as it is: trained here, or taken from `source`."""
-    spec, model = experiment.spec, experiment.model
-    unit = experiment.run.unit("original")
+    context, spec, model = experiment.context, experiment.spec, experiment.model
+    unit = context.run.unit("original")
+    compiled = fit.compile_programs(context, model, spec.train, spec.optimizer)
     if spec.source.path:
-        given = _source(spec, architectures.shapes(model, experiment.dataset.shape))
-        variables = mesh_lib.put(experiment.mesh, given, mesh_lib.BY_REPLICATE)
-        experiment.reporter.begin(unit.name, 0, 1)
-        compiled = fit.compile_programs(experiment, model, spec.train, spec.optimizer)
+        given = _source(spec, architectures.shapes(model, context.dataset.shape))
+        variables = context.put(given)
+        context.reporter.begin(unit.name, 0, 1)
     else:
-        compiled = fit.compile_programs(experiment, model, spec.train, spec.optimizer)
-        variables = fit.train(
-            experiment,
-            compiled,
-            unit,
-            spec.train,
-            spec.optimizer,
-            networks.initial(experiment, experiment.model),
-        )
-    found = fit.measure(experiment, model, compiled, variables)
-    unit.finish({"variables": variables}, found)
-    experiment.reporter.end(f"test accuracy {np.mean(found['test']):.4f}")
+        start = networks.initial(context, model)
+        variables = fit.train(context, compiled, unit, spec.train, spec.optimizer, start)
+    measured = fit.measure(context, model, model, compiled, variables)
+    unit.finish({"variables": variables}, measured)
+    context.reporter.end(f"test accuracy {np.mean(measured['test']):.4f}")
 
 
 def factorised(
-    experiment: Experiment, name: str, plan: Plan, variables: Any, fine_tune: bool
+    experiment: Experiment, name: str, plan: Plan, variables: Variables, fine_tune: bool
 ) -> None:
     """Decompose every replicate by one plan, evaluate, train, evaluate, and save it.
 
     Args:
-      experiment: what all share.
+      experiment: the run and its network.
       name: of the unit.
       plan: for all replicates.
       variables: [R, …], of the original or of its initialisation, on the host.
-      fine_tune: with the config's fine-tuning; as the original was trained otherwise.
+      fine_tune: train with the config's fine-tuning, and not as the original was trained?
     """
-    spec, mesh = experiment.spec, experiment.mesh
-    unit = experiment.run.unit(name)
-    start, found = decomposed(experiment, plan, variables)
-    one = jax.tree.map(lambda leaf: leaf[0], start)
-    network = override.Network(lambda *_: one, factorization.override(experiment.model, plan))
+    context, spec, model = experiment.context, experiment.spec, experiment.model
+    unit = context.run.unit(name)
+    factors, worth = decomposed(context, model, plan, variables)
+    one = trees.replicate(factors, 0)
+    network = override.Network(lambda *_: one, factorization.override(model, plan))
     steps, optimizer = spec.train, spec.optimizer
     if fine_tune:
         steps, optimizer = spec.fine_tune, spec.fine_tune_optimizer
     loss = fit.make_objective(network, plan, spec.decompose.frobenius_decay)
-    compiled = fit.compile_programs(experiment, network, steps, optimizer, loss)
-    start = mesh_lib.put(mesh, start, mesh_lib.BY_REPLICATE)
-    before = networks.accuracies(experiment, compiled, start)
-    end = fit.train(experiment, compiled, unit, steps, optimizer, start)
-    measured = fit.measure(experiment, network, compiled, end)
-    factors = quality(plan, found)
-    for path in factors["stalled"]:
-        experiment.reporter.say(f"{name}: {path}: {layers.STALLED}")
-    unit.finish({"variables": end}, {**measured, "before": before, **factors})
+    compiled = fit.compile_programs(context, network, steps, optimizer, loss)
+    start = context.put(factors)
+    before = networks.accuracies(context, compiled, start)
+    end = fit.train(context, compiled, unit, steps, optimizer, start)
+    measured = fit.measure(context, model, network, compiled, end)
+    about = quality(plan, worth)
+    for path in about["stalled"]:
+        context.reporter.say(f"{name}: {path}: {STALLED}")
+    unit.finish({"variables": end}, {**measured, "before": before, **about})
     accuracy = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
-    experiment.reporter.end(f"{measured['macs']:,} multiply-adds, test accuracy {accuracy}")
+    context.reporter.end(f"{measured['macs']:,} multiply-adds, test accuracy {accuracy}")
 
 
 def decomposed(
-    experiment: Experiment, plan: Plan, variables: Any
-) -> tuple[Any, list[dict[str, layers.Decomposed]]]:
-    """Factorised variables [R, …] on the host, and a replicate each: what the factors are worth."""
-    spec = experiment.spec
-    root = keys.stream(jax.random.key(spec.seed), "decompose")
+    context: Context, model: nn.Module, plan: Plan, variables: Variables
+) -> tuple[Variables, list[dict[str, Decomposed]]]:
+    """Returns factorised variables [R, …] on the host, and each replicate's report on factors."""
+    root = keys.stream(jax.random.key(context.seed), "decompose")
     looks = any(entry["method"] == "svd_outputs" for entry in plan.values())
-    inputs = setup.training_inputs(experiment.dataset, SEEN) if looks else None
-    trees, found = [], []
-    for r in range(spec.replicates):
-        own = jax.tree.map(lambda leaf, r=r: jnp.asarray(leaf[r]), variables)
-        seen = factorization.collect(experiment.model, own, plan, inputs)
-        tree, worth = factorization.decompose(own, plan, seen, jax.random.fold_in(root, r))
-        trees.append(jax.tree.map(np.asarray, tree))
-        found.append(worth)
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees), found
+    inputs = data_lib.first_examples(context.dataset, SEEN)[0] if looks else None
+    replicates, worths = [], []
+    for r in range(context.replicates):
+        one = jax.tree.map(jnp.asarray, trees.replicate(variables, r))
+        seen = factorization.collect(model, one, plan, inputs)
+        tree, worth = factorization.decompose(one, plan, seen, jax.random.fold_in(root, r))
+        replicates.append(tree)
+        worths.append(worth)
+    return trees.stack(replicates), worths
 
 
-def quality(plan: Plan, found: Sequence[Mapping[str, layers.Decomposed]]) -> dict[str, Any]:
-    """What results say of factors: path → errors [R]; paths of which a replicate's have stalled."""
+def quality(plan: Plan, worths: Sequence[Mapping[str, Decomposed]]) -> dict[str, Any]:
+    """Returns what results say of factors: path → errors [R]; paths where a search stalled."""
     return {
-        "errors": {path: [float(own[path].error) for own in found] for path in plan},
-        "stalled": [path for path in plan if not all(own[path].converged for own in found)],
+        "errors": {path: [float(worth[path].error) for worth in worths] for path in plan},
+        "stalled": [path for path in plan if not all(worth[path].converged for worth in worths)],
     }

@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundwork import atomic
 from groundwork import config as config_lib
 from groundwork.entry import run_main
-from groundwork.report import figures
-from groundwork.report.tables import Rows, averages, console, draw_again, plus_minus, text_table
-from groundwork.runs.checkpoint import write_atomically
+from groundwork.report import comparison
+from groundwork.report import page as page_lib
+from groundwork.report.comparison import Comparison, Curve
+from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
+from groundwork.runs.metrics import mean_and_spread
 from msdnet import exits, plots, results
 from msdnet.results import Network, Results
 
@@ -37,30 +40,93 @@ def show(folders: Sequence[Path]) -> None:
         terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
 
 
+def compare(folders: Sequence[Path]) -> Comparison:
+    """Lays runs over one another in `comparison/` beside the first, with their last exits.
+
+    Raises:
+      UserError: a folder has no run with a finished network.
+    """
+    runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
+    where = comparison.folder(folders)
+    networks = {
+        f"{name}: {_label(network.name)}": network
+        for name, run in runs.items()
+        for network in run.networks.values()
+    }
+    curves = [
+        Curve(
+            label=label,
+            costs=[float(macs) for macs in network.macs],
+            accuracies=network.accuracy.T.tolist(),
+        )
+        for label, network in networks.items()
+    ]
+    figure = comparison.draw(curves, "multiply-adds of an exit", where / "accuracy.png")
+    header = ["network", "exits", "first exit", "last exit", "area, budgeted"]
+    rows = [_last_exits(next(iter(run.networks.values()))) for run in runs.values()]
+    named = [[name, *row] for name, row in zip(runs, rows, strict=True)]
+    tables = {"The first network of each run": (["run", *header], named)}
+    tables |= {label: _exit_table(network) for label, network in networks.items()}
+    page = comparison.write("Early exits: a comparison", where, figure, tables)
+    records = [
+        record
+        for name, run in runs.items()
+        for network in run.networks.values()
+        for record in _records(name, network)
+    ]
+    return Comparison(header=header, rows=rows, records=records, page=page)
+
+
+def _last_exits(network: Network) -> list[str]:
+    """Test accuracy at the first and the last exit, and the area under the budgeted curve."""
+    ends = [plus_minus(network.accuracy[:, k].tolist(), 4) for k in (0, -1)]
+    area = plus_minus([exits.area(curve) for curve in network.budgeted()], 4)
+    return [_label(network.name), str(len(network.costs)), *ends, area]
+
+
+def _records(name: str, network: Network) -> list[dict[str, Any]]:
+    """One record for each exit."""
+    records = []
+    for k, macs in enumerate(network.macs):
+        mean, deviation = mean_and_spread(network.accuracy[:, k].tolist())
+        records.append(
+            {
+                "run": name,
+                "network": network.name,
+                "exit": k + 1,
+                "replicates": len(network.accuracy),
+                "macs": macs,
+                "accuracy_mean": mean,
+                "accuracy_deviation": deviation,
+            }
+        )
+    return records
+
+
 def _write_page(run: Results) -> Path:
     folder = run.folder / "figures"
     note = NOTE.format(averages=averages(run.config["replicates"]))
     sections = [("What is counted", f"<p>{note}</p>")]
     sections.append(("Anytime", _picture(plots.anytime, folder / "anytime.png", run)))
     sections.append(("Budgeted batch", _picture(plots.budgeted, folder / "budgeted.png", run)))
-    sections.append(("At a mean budget", figures.table(*_budget_table(run))))
-    sections.append(("Areas under the curves", figures.table(*_area_table(run))))
+    sections.append(("At a mean budget", page_lib.table(*_budget_table(run))))
+    sections.append(("Areas under the curves", page_lib.table(*_area_table(run))))
     for name, network in run.networks.items():
         header, rows = _exit_table(network)
-        drawn = [figures.table(header, rows)]
+        drawn = [page_lib.table(header, rows)]
         for draw in (plots.exits_by_class, plots.reliability, plots.easy_and_hard):
             drawn.append(_picture(draw, folder / f"{name}_{draw.__name__}.png", network))
         sections.append((f"{_label(name)}: {network.parameters:,} parameters", "".join(drawn)))
-    sections.append(("Config", figures.listing(config_lib.flatten(run.config))))
-    sections.append(("Made with", figures.listing(config_lib.flatten(run.about))))
+    sections.append(("Config", page_lib.listing(config_lib.flatten(run.config))))
+    sections.append(("Made with", page_lib.listing(config_lib.flatten(run.about))))
     page = run.folder / "report.html"
-    write_atomically(page, figures.page(run.name, sections))
+    atomic.write(page, page_lib.render(run.name, sections))
     return page
 
 
 def _picture(draw: Callable, path: Path, what: Any) -> str:
     drawn = draw(what, path)
-    return figures.picture(*drawn) if drawn else ""
+    return page_lib.picture(*drawn) if drawn else ""
 
 
 def _exit_table(network: Network) -> Rows:
@@ -119,7 +185,7 @@ def _label(name: str) -> str:
     return plots.STYLES[name]["label"]
 
 
-main = functools.partial(draw_again, show, __doc__)
+main = functools.partial(page_lib.draw_again, show, __doc__)
 
 if __name__ == "__main__":
     run_main(main)

@@ -106,7 +106,7 @@ def read(workdir: str | Path) -> Results:
       UserError: no run, no finished network yet, or a damaged checkpoint.
     """
     folder = Path(workdir)
-    about = identity.read_about(folder, having="exits")
+    about = identity.read_about(folder, command="msdnet")
     run = run_lib.Run(folder)
     found = {name: _network(run, name) for name in NETWORKS if run.unit(unit_name(name)).done}
     if not found:

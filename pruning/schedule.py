@@ -1,12 +1,28 @@
-"""How many weights are kept at each level: host integers, known before anything is trained."""
+"""How many weights each level keeps: host integers, known before anything is trained."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from groundwork.errors import UserError, unknown
-from pruning import masks
+from pruning import masks, select
 
 SCHEDULES = ("geometric", "linear")
+
+
+class UnreachableError(ValueError):
+    """A level cannot be pruned to.
+
+    Attributes:
+      levels: how many can be.
+      rate: which rate would help, a `smaller` or a `larger` one.
+    """
+
+    def __init__(self, message: str, levels: int, rate: str) -> None:
+        super().__init__(message)
+        self.levels, self.rate = levels, rate
+
+
+class NothingToPruneError(ValueError):
+    """All rates are 0."""
 
 
 class Plan(NamedTuple):
@@ -19,7 +35,7 @@ class Plan(NamedTuple):
     schedule: str
 
     def requested(self, level: int) -> dict[str, float]:
-        """Density that the rates ask of each group, before counts are rounded to integers."""
+        """Returns the density that the rates ask of each group, before counts are rounded."""
         if self.schedule == "linear":
             return {name: 1 - level * rate for name, rate in self.rates.items()}
         return {name: (1 - rate) ** level for name, rate in self.rates.items()}
@@ -27,32 +43,30 @@ class Plan(NamedTuple):
 
 def plan(
     shapes: Mapping[str, Any],
-    rate: masks.Rate,
-    scope: masks.Scope,
+    rate: select.Rate,
+    scope: select.Scope,
     levels: int,
     schedule: str = "geometric",
 ) -> Plan:
-    """Counts of all levels from the shapes of the prunable leaves.
+    """Returns the counts of all levels, from the shapes of the prunable leaves.
 
     `geometric`: each level removes `round(rate × kept)` of what remains. `linear`: level k has
-    removed `round(k × rate × size)` of the original; one-shot pruning to density d is one level
-    at rate 1 − d.
+    removed `round(k × rate × size)` of the original, so that one-shot pruning to density d is one
+    level at rate 1 − d.
 
     Raises:
-      UserError: the rates do not fit the layers, or a level would stop shrinking or would empty
-        a group.
+      UnreachableError: a level would stop shrinking a group, or would empty it.
+      NothingToPruneError: every rate is 0.
+      ValueError: the schedule is unknown, or the rates do not fit the layers.
     """
     if schedule not in SCHEDULES:
-        raise unknown("prune.schedule", schedule, SCHEDULES)
-    try:
-        grouped = masks.groups(shapes, rate, scope)
-    except ValueError as error:
-        raise UserError(f"prune.rate: {error}") from error
-    sizes = {name: masks.total({p: shapes[p] for p in g.paths}) for name, g in grouped.items()}
+        raise ValueError(f"unknown schedule {schedule!r} (known: {', '.join(SCHEDULES)})")
+    groups = select.groups(shapes, rate, scope)
+    sizes = {name: masks.total({p: shapes[p] for p in g.paths}) for name, g in groups.items()}
     kept = [dict(sizes)]
     for level in range(1, levels + 1):
         counts = {}
-        for name, group in grouped.items():
+        for name, group in groups.items():
             before = kept[-1][name]
             if schedule == "linear":
                 counts[name] = sizes[name] - round(level * group.rate * sizes[name])
@@ -60,25 +74,19 @@ def plan(
                 counts[name] = before - round(group.rate * before)
             _check(level, name, group.rate, before, counts[name])
         if counts == kept[-1]:
-            raise UserError(
-                f"level {level} would prune nothing: every prune.rate is 0; set it above 0, "
-                "or levels=0 for the dense network alone"
-            )
+            raise NothingToPruneError(f"level {level} would prune nothing: every rate is 0")
         kept.append(counts)
-    paths = {name: group.paths for name, group in grouped.items()}
-    rates = {name: group.rate for name, group in grouped.items()}
+    paths = {name: group.paths for name, group in groups.items()}
+    rates = {name: group.rate for name, group in groups.items()}
     return Plan(paths, sizes, kept, rates, schedule)
 
 
 def _check(level: int, name: str, rate: float, before: int, after: int) -> None:
-    """A group with a rate must lose at least one weight and keep at least one."""
+    """Refuse a level at which a group with a rate loses no weight, or keeps none."""
     if after < 1:
-        raise UserError(
-            f"level {level} would empty {name!r} ({before} weights left before it): set "
-            f"levels={level - 1} or fewer, or a smaller prune.rate"
-        )
+        what = f"level {level} would empty {name!r} ({before} weights left before it)"
+        raise UnreachableError(what, level - 1, "smaller")
     if rate > 0 and after == before:
-        raise UserError(
-            f"level {level} would stop shrinking {name!r} ({rate:g} of its {before} weights rounds "
-            f"to none): set levels={level - 1} or fewer, or a larger prune.rate"
-        )
+        share = f"{rate:g} of its {before} weights rounds to none"
+        what = f"level {level} would stop shrinking {name!r} ({share})"
+        raise UnreachableError(what, level - 1, "larger")

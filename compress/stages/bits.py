@@ -1,8 +1,8 @@
-"""How many bits each kernel gets: the config's, or what measured losses say within a budget."""
+"""How many bits each kernel gets, where measured losses choose within a budget."""
 
 # R replicates
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,100 +11,88 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compress import form as form_lib
-from compress import made as made_lib
 from compress import quantize
-from compress.made import Experiment, Made
-from compress.stages import latent
-from compress.stages.stage_specs import LEAST_BITS, QuantizeSpec
+from compress.made import Made
+from compress.stages.latent import OUTPUTS, Settings
+from groundwork import trees
+from groundwork.context import Context
+from groundwork.train import networks
 from groundwork.train.replicates import QUICKLY
-from groundwork.train.step import count
+from groundwork.trees import Params
 from pruning import masks
+from pruning.masks import Mask
 
 SEEN = 1024  # training examples that sensitivities are measured on
 MOST = 8  # bits that a mixed choice may give
-OF_METHOD = {"ternary": 2, "binary": 1}
+LEAST_BITS = {"kmeans": 1, "uniform": 2}  # of methods whose bits can be chosen
+OF_METHOD = {"ternary": 2, "binary": 1}  # of the others
 
 
-def choose_bits(experiment: Experiment, before: Made, setting: float) -> dict[str, int]:
-    """Path of a kernel → bits.
+def mixed(
+    context: Context, settings: Settings, before: Made, paths: list[str], mean: float
+) -> dict[str, int]:
+    """Returns path of a kernel → bits, of least total increase of the loss.
+
+    Args:
+      context: of the run.
+      settings: method, and how it quantises.
+      before: the network.
+      paths: of the kernels.
+      mean: bits of their kept weights, in the mean.
 
     Raises:
-      UserError: a pattern of `quantize.layers` that no kernel has, a mean that cannot be reached.
+      ValueError: the mean cannot be reached.
     """
-    spec = experiment.spec.quantize
-    params = before.variables["params"]
-    of_one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
-    paths = list(latent.kernels(of_one))
-    if spec.method in OF_METHOD:
-        return dict.fromkeys(paths, OF_METHOD[spec.method])
-    fixed = latent.said(spec, paths)
-    if not spec.mixed:
-        return {path: fixed.get(path, int(setting)) for path in paths}
-    free = [path for path in paths if path not in fixed]
-    if not free:
-        return fixed
-    chosen = quantize.allocate(
-        _sensitivities(experiment, before, free),
-        (sizes := _kept(before, free)),
-        int(setting * sum(sizes.values())),
-    )
-    return {path: fixed.get(path) or chosen[path] for path in paths}
+    sizes = _kept(before, paths)
+    sensitivities = _sensitivities(context, settings, before, paths)
+    return quantize.allocate(sensitivities, sizes, int(mean * sum(sizes.values())))
 
 
 def _kept(before: Made, paths: list[str]) -> dict[str, int]:
     """Kept weights of each kernel, the mean over replicates."""
-    flat = masks.flatten(before.variables["params"])
-    found = {}
+    flat, kept = masks.flatten(before.variables["params"]), {}
     for path in paths:
-        kept = np.asarray(before.mask.get(path, np.ones(flat[path].shape, bool)))
-        found[path] = max(1, round(float(np.sum(kept) / len(kept))))
-    return found
+        mask = np.asarray(before.mask.get(path, np.ones(flat[path].shape, bool)))
+        kept[path] = max(1, round(float(np.sum(mask) / len(mask))))
+    return kept
 
 
 def _sensitivities(
-    experiment: Experiment, before: Made, paths: list[str]
+    context: Context, settings: Settings, before: Made, paths: list[str]
 ) -> dict[str, dict[int, float]]:
     """Path → bits → increase of the training loss, in nats, with that kernel alone quantised."""
-    spec = experiment.spec.quantize
-    inputs = made_lib.examples(experiment.dataset, SEEN)
-    labels = made_lib.labels(experiment.dataset, SEEN)
-    apply = form_lib.apply_of(before.form)
+    evidence = networks.evidence(context, form_lib.network(before.form), SEEN)
+    loss = jax.jit(lambda variables: evidence["loss"](variables, evidence["examples"]))
 
-    @jax.jit
-    def loss(variables):
-        logits = apply(variables, inputs, train=False)
-        return count(logits, labels, jnp.ones(labels.shape, bool)).loss / labels.size
-
-    def mean_loss(change: Callable[[Any, Any], Any]) -> float:
-        own = []
-        for r in range(experiment.spec.replicates):
-            variables, mask = jax.tree.map(
-                lambda leaf, r=r: jnp.asarray(leaf[r]), (before.variables, before.mask)
-            )
-            own.append(float(loss({**variables, "params": change(variables["params"], mask)})))
-        return float(np.mean(own))
+    def mean_loss(change: Callable[[Params, Mask], Params]) -> float:
+        losses = []
+        for r in range(context.replicates):
+            both = trees.replicate((before.variables, before.mask), r)
+            variables, mask = jax.tree.map(jnp.asarray, both)
+            losses.append(float(loss({**variables, "params": change(variables["params"], mask)})))
+        return float(np.mean(losses))
 
     plain = mean_loss(lambda params, mask: params)
     return {
         path: {
-            bits: mean_loss(_one_quantized(spec, path, bits)) - plain
-            for bits in range(LEAST_BITS[spec.method], MOST + 1)
+            bits: mean_loss(_one_quantized(settings, path, bits)) - plain
+            for bits in range(LEAST_BITS[settings.method], MOST + 1)
         }
         for path in paths
     }
 
 
-def _one_quantized(spec: QuantizeSpec, path: str, bits: int) -> Callable[[Any, Any], Any]:
+def _one_quantized(settings: Settings, path: str, bits: int) -> Callable[[Params, Mask], Params]:
     """Parameters with one kernel quantised, of parameters and mask."""
 
-    def change(params, mask):
+    def change(params: Params, mask: Mapping[str, Any]) -> Params:
         flat = flatten_dict(params, sep="/")
-        if spec.method == "kmeans":
-            found: Any = quantize.kmeans(flat[path], bits, mask.get(path), "linear")
+        if settings.method == "kmeans":
+            stored: Any = quantize.kmeans(flat[path], bits, mask.get(path), "linear")
         else:
-            axis = latent.OUTPUTS if spec.per_channel else None
-            found = quantize.uniform(flat[path], bits, spec.symmetric, axis, spec.range)
-        flat[path] = quantize.dequantize(found)
+            axis = OUTPUTS if settings.per_channel else None
+            stored = quantize.uniform(flat[path], bits, settings.symmetric, axis, settings.range)
+        flat[path] = quantize.dequantize(stored)
         return unflatten_dict(flat, sep="/")
 
     return jax.jit(change, compiler_options=QUICKLY if jax.default_backend() == "cpu" else {})

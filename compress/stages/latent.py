@@ -2,7 +2,8 @@
 
 # R replicates, [R] leading axes unless it says "of one replicate"
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +11,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compress import quantize
-from compress.stages.stage_specs import QuantizeSpec
 from groundwork import keys
-from groundwork.errors import UserError
 from groundwork.traced import override
 from groundwork.train.step import Model
 from pruning import masks
@@ -20,12 +19,38 @@ from pruning import masks
 STORED = "stored"  # collection: forms of `kmeans`, whose codebooks are the params
 POSITIVE, NEGATIVE = "kernel_positive", "kernel_negative"  # scales of `ternary` beside a kernel
 OUTPUTS = -1  # axis of kernels
+METHODS = ("kmeans", "uniform", "ternary", "binary")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How weights lose bits.
+
+    Attributes:
+      method: one of `METHODS`.
+      init: of `kmeans`: `linear`, `density`, `random`.
+      symmetric, range: of `uniform`.
+      per_channel: of `uniform` and `binary`: a scale for each output.
+      scales: of `ternary`.
+      stochastic, scaled: of `binary`, see `compress.quantize.binary`.
+      other_bits: of biases and BatchNorm's scales, after training; 0 = float32.
+    """
+
+    method: str
+    init: str
+    symmetric: bool
+    per_channel: bool
+    range: str
+    scales: str
+    stochastic: bool
+    scaled: bool
+    other_bits: int
 
 
 class Quantizer(NamedTuple):
     """A method, with the bits of each kernel."""
 
-    spec: QuantizeSpec
+    spec: Settings
     bits: Mapping[str, int]  # path of a kernel → bits; of ternary 2, of binary 1
 
 
@@ -37,18 +62,6 @@ def kernels(params: Any) -> dict[str, Any]:
     """
     found = masks.flatten(params)
     return {path: leaf for path, leaf in found.items() if len(leaf.shape) >= 2}
-
-
-def said(spec: QuantizeSpec, paths: Sequence[str]) -> dict[str, int]:
-    """The bits that `quantize.layers` says, of the kernels that it names.
-
-    Raises:
-      UserError: a pattern that names none.
-    """
-    for pattern in spec.layers:
-        if not any(spec.matches(pattern, path) for path in paths):
-            raise UserError(f"quantize.layers: {pattern!r} matches none of {', '.join(paths)}")
-    return {path: bits for path in paths if (bits := spec.fixed(path))}
 
 
 def begin(
@@ -138,7 +151,7 @@ def _faked(quantizer: Quantizer, params: Any, key: jax.Array | None) -> Any:
 
 
 def _fake(
-    spec: QuantizeSpec, flat: Mapping[str, Any], path: str, bits: int, key: jax.Array | None
+    spec: Settings, flat: Mapping[str, Any], path: str, bits: int, key: jax.Array | None
 ) -> jax.Array:
     kernel, axis = flat[path], OUTPUTS if spec.per_channel else None
     if spec.method == "uniform":
@@ -150,7 +163,7 @@ def _fake(
     return quantize.fake_binary(kernel, drawn, spec.scaled, axis)
 
 
-def _stored(spec: QuantizeSpec, flat: Mapping[str, Any], path: str, bits: int) -> quantize.Stored:
+def _stored(spec: Settings, flat: Mapping[str, Any], path: str, bits: int) -> quantize.Stored:
     kernel, axis = flat[path], OUTPUTS if spec.per_channel else None
     if spec.method == "uniform":
         return quantize.uniform(kernel, bits, spec.symmetric, axis, spec.range)
@@ -163,12 +176,12 @@ def _stored(spec: QuantizeSpec, flat: Mapping[str, Any], path: str, bits: int) -
     return quantize.binary(kernel, None, spec.scaled, axis)
 
 
-def _grid(spec: QuantizeSpec, kernel: jax.Array, bits: int) -> quantize.Grid:
+def _grid(spec: Settings, kernel: jax.Array, bits: int) -> quantize.Grid:
     axis = OUTPUTS if spec.per_channel else None
     return quantize.grid(kernel, bits, spec.symmetric, axis, spec.range)
 
 
-def _has_scales(spec: QuantizeSpec) -> bool:
+def _has_scales(spec: Settings) -> bool:
     return spec.method == "ternary" and spec.scales == "trained"
 
 

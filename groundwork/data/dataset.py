@@ -107,6 +107,18 @@ def normalize(dataset: AnyDataset, inputs: jax.Array) -> jax.Array:
     return (inputs.astype(jnp.float32) / scale - dataset.mean) / dataset.std
 
 
+def first_examples(dataset: AnyDataset, count: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the network's inputs [B, …] and labels [B] of the first training examples.
+
+    Raises:
+      UserError: they stay in their files, and are not in memory.
+    """
+    if isinstance(dataset, FileDataset):
+        raise UserError("images in memory are needed: set data.stream=false")
+    inputs, labels = dataset.train.inputs[:count], dataset.train.labels[:count]
+    return normalize(dataset, jnp.asarray(inputs)), jnp.asarray(labels, jnp.int32)
+
+
 def epoch_order(key: jax.Array, epoch: jax.Array, examples: int) -> jax.Array:
     """Returns the order in which an epoch of a root key visits the training examples, [N] int32."""
     key = jax.random.fold_in(keys.stream(key, "order"), epoch)

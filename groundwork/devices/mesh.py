@@ -20,7 +20,7 @@ BY_REPLICATE = PartitionSpec("replicate")
 
 @dataclasses.dataclass(frozen=True)
 class MeshSpec:
-    """The config's `mesh` section: devices along each axis; 0 = choose."""
+    """The config's `mesh` section: the number of devices along each axis; 0 = choose."""
 
     replicate: int
     data: int
@@ -37,12 +37,12 @@ def make(
     """A mesh for `replicates` networks, each trained on batches of `batch_size`.
 
     By default (0) the replicate axis is gcd(replicates, devices) and the data axis the largest
-    divisor of the batch that fits on the rest; devices left over stay idle, as many in each
-    process.
+    divisor of the batch that fits on the rest. Devices that are left over stay idle, equally many
+    in each process.
 
     Raises:
-      UserError: an explicit size that does not divide, more devices than there are, or processes
-        that would have nothing to do.
+      UserError: an explicit size does not divide, there are not so many devices, or a process
+        would have nothing to do.
     """
     devices = jax.devices() if devices is None else devices
     hosts = len({device.process_index for device in devices})
@@ -76,10 +76,10 @@ def make(
 
 
 def for_run(spec: MeshSpec, replicates: int, batch_size: int, examples: Mapping[str, int]) -> Mesh:
-    """The mesh of a config, checked against the data: examples by split.
+    """Returns the mesh of a config, checked against the data's `examples` of each split.
 
     Raises:
-      UserError: a batch larger than the data, and what `make` refuses.
+      UserError: a batch is larger than the data, or `make` refuses the sizes.
     """
     if batch_size > examples["train"]:
         raise UserError(
@@ -89,7 +89,7 @@ def for_run(spec: MeshSpec, replicates: int, batch_size: int, examples: Mapping[
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:
-    """What bits depend on: backend, kind of device, sizes of the axes, processes."""
+    """Returns what bits depend on: backend, kind of device, sizes of the axes, processes."""
     device = mesh.devices.flat[0]
     hosts = len({device.process_index for device in mesh.devices.flat})
     kind = {"backend": device.platform, "kind": device.device_kind}
@@ -97,13 +97,13 @@ def describe(mesh: Mesh) -> dict[str, Any]:
 
 
 def put(mesh: Mesh, tree: Any, spec: PartitionSpec = REPLICATED) -> Any:
-    """The tree on the mesh's devices, whole on each or split by its leading replicate axis.
+    """Returns the tree on the mesh's devices, whole on each or split by its leading axis.
 
-    Every process has the whole tree and gives its own devices their part of it.
+    Every process has the whole tree and gives its devices their part of it.
     """
     sharding = NamedSharding(mesh, spec)
 
-    def place(leaf):
+    def place(leaf: Any) -> jax.Array:
         if isinstance(leaf, jax.Array):  # jax.device_put would compare them between processes
             return _identity(sharding)(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda at: leaf[at])
@@ -114,9 +114,9 @@ def put(mesh: Mesh, tree: Any, spec: PartitionSpec = REPLICATED) -> Any:
 
 
 def gather(tree: Any) -> Any:
-    """The tree with all arrays readable in this process. Does not wait for them.
+    """Returns the tree with all arrays readable in this process, without waiting for them.
 
-    All processes must come here: where an array lies on devices of several, it is sent to all.
+    All processes must call it: where an array lies on devices of several, it is sent to all.
     """
     leaves = jax.tree.leaves(tree)
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
@@ -125,53 +125,61 @@ def gather(tree: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """The tree as numpy arrays; see `gather`."""
+    """Returns the tree as numpy arrays; see `gather`."""
     return jax.tree.map(np.asarray, gather(tree))
 
 
-class Own(NamedTuple):
-    """What this process has of a mesh."""
+class Share(NamedTuple):
+    """What one process has of a mesh."""
 
     rows: range  # of the replicate axis
-    parts: int  # pieces that the data axis falls into by process
-    part: int  # which of them
+    parts: int  # into how many pieces the processes cut the data axis
+    part: int  # which of these pieces it has
 
 
-def own(mesh: Mesh) -> Own:
-    """This process's rows, and its part of every batch.
+def share_of_process(mesh: Mesh) -> Share:
+    """Returns this process's rows, and its part of every batch.
 
     Raises:
       UserError: the devices of a process are no rectangle of the mesh.
     """
-    index, width = processes.index(), mesh.shape["data"]
-    hosts = np.vectorize(lambda device: device.process_index)(mesh.devices)
-    number = np.count_nonzero(hosts == index)
-    share, high = min(width, number), max(1, number // width)
-    blocks = hosts.reshape(hosts.size // number, -1) if not max(number, width) % share else None
-    if blocks is None or (blocks != blocks[:, :1]).any():
+    width = mesh.shape["data"]
+    process_of = np.vectorize(lambda device: device.process_index)(mesh.devices)
+    devices = int(np.count_nonzero(process_of == processes.index()))
+    if not _are_rectangles(process_of, devices):
         raise UserError(
             f"a stream needs whole rows, or equal parts of one, in each process: mesh.data={width} "
-            f"and {number} devices a process do not divide; set mesh.data"
+            f"and {devices} devices a process do not divide; set mesh.data"
         )
-    row, column = np.argwhere(hosts == index)[0].tolist()
-    return Own(range(row, row + high), width // share, column // share)
+    row, column = np.argwhere(process_of == processes.index())[0].tolist()
+    columns, rows = min(width, devices), max(1, devices // width)
+    return Share(range(row, row + rows), width // columns, column // columns)
 
 
-def put_own(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
-    """As `put`, where every process has its part of the arrays alone."""
+def _are_rectangles(process_of: np.ndarray, devices: int) -> bool:
+    """Does each process have whole rows of the grid [replicate, data], or equal parts of one?"""
+    width = process_of.shape[1]
+    if width % devices and devices % width:
+        return False
+    runs = process_of.reshape(-1, devices)  # row by row, as many devices as a process has
+    return bool((runs == runs[:, :1]).all())
+
+
+def put_share(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
+    """As `put`, where every process has only its share of the arrays."""
     sharding = NamedSharding(mesh, spec)
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 
 def _evenly(devices: Sequence[jax.Device], each: int) -> list[jax.Device]:
-    """The first `each` devices of every process, those of a process side by side."""
-    own = collections.defaultdict(list)
+    """Returns the first `each` devices of every process, those of a process side by side."""
+    by_process = collections.defaultdict(list)
     for device in devices:
-        own[device.process_index].append(device)
-    return [device for host in sorted(own) for device in own[host][:each]]
+        by_process[device.process_index].append(device)
+    return [device for process in sorted(by_process) for device in by_process[process][:each]]
 
 
 @functools.cache
 def _identity(sharding: NamedSharding) -> Callable[[Any], Any]:
-    """Compiled once a sharding."""
+    """Compiled once for each sharding."""
     return jax.jit(lambda tree: tree, out_shardings=sharding)

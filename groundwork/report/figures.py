@@ -1,8 +1,6 @@
-"""Figures and the report page that every experiment shares: one style, one way to save."""
+"""Figures in the style that all reports share, and one way to save them."""
 
-import base64
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +24,12 @@ STYLE: Any = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
-CSS = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}
-td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #eee;white-space:nowrap}
-td:first-child,th:first-child{text-align:left}
-img{max-width:100%}figcaption{color:#555;font-size:.9rem}figure{margin:1rem 0}
-pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem}
-"""
 
 
 def subplots(
     columns: int = 1, width: float = 4.6, height: float = 3.4
 ) -> tuple[Figure, list[Axes]]:
-    """A row of axes in the house's style."""
+    """Returns a figure with a row of axes, in the style that all figures share."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False)
     return figure, list(axes[0])
@@ -56,7 +45,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def band(axes: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **style: Any) -> None:
-    """Means over replicates, one list of values a point, with a band of ± one deviation."""
+    """Draws means over replicates, one list of values per point, within ± one deviation."""
     means = np.asarray([np.mean(v) for v in values])
     deviations = np.asarray([np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values])
     (line,) = axes.plot(x, means, **style)
@@ -66,7 +55,7 @@ def band(axes: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **st
 
 
 def density_axis(axes: Axes, label: str = "density (kept / prunable)") -> None:
-    """A logarithmic axis of densities, dense at the left, with plain numbers on it."""
+    """Makes x a logarithmic axis of densities, dense at the left, with plain numbers on it."""
     axes.set_xscale("log")
     axes.set_xlabel(label)
     low, high = sorted(axes.get_xlim())
@@ -76,32 +65,3 @@ def density_axis(axes: Axes, label: str = "density (kept / prunable)") -> None:
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlim(high, low)
-
-
-def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """A self-contained HTML page of (heading, HTML) sections."""
-    body = "".join(f"<h2>{html.escape(heading)}</h2>{text}" for heading, text in sections)
-    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{CSS}</style>"
-    return f"<!doctype html><html lang='en'>{head}<h1>{html.escape(title)}</h1>{body}</html>\n"
-
-
-def picture(path: Path, caption: str) -> str:
-    """A figure of a page, the image inside it."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    text = html.escape(caption)
-    image = f"<img alt='{text}' src='data:image/png;base64,{data}'>"
-    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table of texts."""
-    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{cells}</tr>{lines}</table>"
-
-
-def listing(values: Mapping[str, Any]) -> str:
-    """Keys and values as they would be typed."""
-    return "<pre>" + html.escape("\n".join(f"{k} = {v}" for k, v in values.items())) + "</pre>"

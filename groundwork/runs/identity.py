@@ -1,8 +1,9 @@
-"""What makes a run the same run: its config, without what may change on the way.
+"""What makes a run the same run: its command and its config, but for what may change on the way.
 
-Beside it, in config.json, is what bits depend on, versions and commit: a change there warns.
+Beside them, config.json says what else bits depend on: a change of versions or commit warns.
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import subprocess
@@ -16,7 +17,7 @@ from groundwork.errors import UserError
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
 NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
-ADDED = {  # keys that older runs lack, with what they meant then
+ADDED = {  # keys that older runs lack, with the values that they had then
     "model.dtype": "float32",
     "data.pad": 0,
     "data.stream": False,
@@ -28,12 +29,27 @@ ADDED = {  # keys that older runs lack, with what they meant then
 }
 
 
-def read_about(folder: Path, having: str = "") -> dict[str, Any]:
-    """The config, versions and commit with which a run began.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What makes a run the run that it is.
+
+    Attributes:
+      command: the package that made it, such as `lottery`.
+      config: resolved.
+      extendable: keys whose larger value extends a finished run.
+    """
+
+    command: str
+    config: Mapping[str, Any]
+    extendable: tuple[str, ...] = ()
+
+
+def read_about(folder: Path, command: str = "") -> dict[str, Any]:
+    """Returns command, config, versions and commit with which a run began.
 
     Args:
       folder: of the run.
-      having: a key of its config which runs of other commands lack.
+      command: the package whose run this must be; any by default.
 
     Raises:
       UserError: there is no run, or one of another command.
@@ -45,41 +61,41 @@ def read_about(folder: Path, having: str = "") -> dict[str, Any]:
         raise UserError(f"{folder} holds no readable run: {path.name}: {error}") from error
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
         raise UserError(f"{folder} holds no readable run: {path.name} has no config")
-    if having and having not in about["config"]:
+    if not isinstance(about.get("command"), str):
+        raise UserError(f"{folder} holds no readable run: {path.name} names no command")
+    if command and about["command"] != command:
         raise UserError(
-            f"{folder} holds a run of another command: its config has no {having!r}; give it to "
-            "that one"
+            f"{folder} holds a run of another command, {about['command']}.main: give it to "
+            f"{about['command']}.report"
         )
     return about
 
 
-def check_identity(folder: Path, config: Mapping[str, Any], extendable: tuple[str, ...]) -> None:
-    """Refuse a config that is not the one of the run in `folder`; opens nothing.
+def check_identity(folder: Path, identity: Identity) -> None:
+    """Refuse an identity that is not that of the run in `folder`; opens nothing.
 
     Raises:
       UserError: there is no run, or one of another identity (see `open_run`).
     """
-    refuse_other(folder, read_about(folder)["config"], config, extendable)
+    refuse_other(folder, read_about(folder), identity)
 
 
-def refuse_other(
-    folder: Path, began: Mapping[str, Any], now: Mapping[str, Any], extendable: tuple[str, ...]
-) -> None:
-    """Refuse the config `now` in the folder of a run that `began` with another one.
+def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> None:
+    """Refuse an identity in the folder of a run that `began` with another one.
 
     Raises:
-      UserError: names every key that differs, or those that a run of another command lacks.
+      UserError: names the command, or every key of the config, that differs.
     """
-    if began.keys() - now.keys() and now.keys() - began.keys():
-        lacking = ", ".join(sorted(now.keys() - began.keys()))
+    if began["command"] != identity.command:
         raise UserError(
-            f"{folder} holds a run of another command: its config has no {lacking}. Give another "
+            f"{folder} holds a run of another command, {began['command']}.main. Give another "
             "--workdir"
         )
-    there, here = flatten(began), flatten(json.loads(json.dumps(now)))
+    there = flatten(began["config"])
+    here = flatten(json.loads(json.dumps(identity.config)))
     there = {key: value for key, value in ADDED.items() if key in here} | there
     before, after = (
-        {key: value for key, value in flat.items() if not _ignored(key, extendable)}
+        {key: value for key, value in flat.items() if not _ignored(key, identity.extendable)}
         for flat in (there, here)
     )
     differing = [
@@ -99,18 +115,18 @@ def _ignored(key: str, extendable: tuple[str, ...]) -> bool:
 
 
 def software() -> dict[str, Any]:
-    """Versions and commit."""
+    """Returns versions and commit."""
     return {"versions": versions(), "commit": commit()}
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of what results depend on."""
+    """Returns the versions of Python and of what results depend on."""
     versions = {name: importlib.metadata.version(name) for name in VERSIONED}
     return {"python": sys.version.split()[0], **versions}
 
 
 def commit() -> str:
-    """The commit of this code, with + where files have changed; "unknown" outside a checkout."""
+    """Returns the commit of this code, with + where files have changed, or "unknown"."""
     here = Path(__file__).parent
     command = [
         "git",
@@ -123,7 +139,7 @@ def commit() -> str:
         "--abbrev=12",
     ]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        described = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"

@@ -1,4 +1,7 @@
-"""metrics.jsonl: one row an evaluation, appended as it comes, exact after any interruption."""
+"""metrics.jsonl: one row per evaluation and replicate, exact after any interruption.
+
+What a row measures stands between its `split` and its `seconds`: the loss, and what it counts.
+"""
 
 import json
 import os
@@ -27,8 +30,14 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def measured(row: Row) -> list[str]:
+    """Returns the names of what a row measures, such as `loss` and `accuracy`."""
+    names = list(row)
+    return names[names.index("split") + 1 : names.index("seconds")]
+
+
 def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
-    """A function that shows rows in TensorBoard: one chart a split and value, a line a curve."""
+    """Returns a function that shows rows in TensorBoard: one chart per split and measure."""
     from tensorboardX import SummaryWriter  # only where it is asked for
 
     writers: dict[str, SummaryWriter] = {}
@@ -39,7 +48,7 @@ def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
             chart = "-".join([row["split"], *([row["at"]] if "at" in row else [])])
             if name not in writers:
                 writers[name] = SummaryWriter(str(folder / name), flush_secs=2)
-            for value in ("loss", "accuracy"):
+            for value in measured(row):
                 writers[name].add_scalar(f"{chart}/{value}", row[value], row["step"])
 
     return write

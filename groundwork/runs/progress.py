@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -9,13 +10,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from groundwork.devices import processes
 
-LINE_SECONDS = 10.0  # at most one plain line of progress in this time
+LINE_SECONDS = 10.0  # between two plain lines of progress, at least
 
 
 class Reporter:
     """Two bars (units of the run, steps of the unit) on a terminal; lines in `run.log`.
 
-    Of several processes the first one alone says anything.
+    Of several processes only the first one says anything.
     """
 
     def __init__(self, log_file: Path, units: int, done: int):
@@ -62,11 +63,12 @@ class Reporter:
         if self._bars:
             self._bars.reset(self._step_bar, total=stop, completed=step, description=name)
 
-    def update(self, step: int, stop: int, loss: float, accuracy: float) -> None:
-        """The unit has reached `step`, with these means over replicates."""
+    def update(self, step: int, stop: int, means: Mapping[str, float]) -> None:
+        """The unit has reached `step`, with these means over replicates, by name."""
         now = time.monotonic()
         speed = (step - self._first) / max(now - self._begun, 1e-9)
-        note = f"loss {loss:.4f}  accuracy {accuracy:.4f}  {speed:.0f} steps/s"
+        shown = "  ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+        note = f"{shown}  {speed:.0f} steps/s"
         if self._bars:
             self._bars.update(self._step_bar, completed=step, note=note)
         if now - self._said > LINE_SECONDS:

@@ -1,8 +1,8 @@
 """A run is a folder of named units of work; the same command continues it.
 
-config.json       resolved config, versions, git commit: written once, never changed
-starts.jsonl      one line each time a command opened the run
-metrics.jsonl     one row an evaluation
+config.json       command, resolved config, versions, git commit: written once, never changed
+starts.jsonl      one line for each time that a command opened the run
+metrics.jsonl     one row per evaluation and replicate
 run.log           what the terminal said
 checkpoints/UNIT/final          exists whole = the unit is done
 checkpoints/UNIT/step-00000100  while it is not
@@ -24,20 +24,21 @@ from typing import Any
 from groundwork import atomic
 from groundwork.devices import processes
 from groundwork.errors import UserError
-from groundwork.runs import checkpoint, identity, metrics
+from groundwork.runs import checkpoint, metrics
+from groundwork.runs.identity import Identity, read_about, refuse_other, software
 
 KEPT_STEPS = 2  # checkpoints of an unfinished unit: the newest, and one to fall back to
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An open run folder. What says "all processes" is to be called in each of them."""
+    """An open run folder. Where a docstring says "all processes", each of them calls it."""
 
     folder: Path
-    mirror: Callable[[list[metrics.Row]], None] | None = None  # where else rows go: TensorBoard
+    mirror: Callable[[list[metrics.Row]], None] | None = None  # sends rows to TensorBoard, too
 
     def record(self, rows: list[metrics.Row]) -> None:
-        """Append rows to the metrics: the first process does."""
+        """Append rows to the metrics, in the first process."""
         if processes.first():
             metrics.append(self.metrics, rows)
             if self.mirror:
@@ -77,17 +78,17 @@ class Unit:
         return checkpoint.exists(self.folder / "final")
 
     def finish(self, tree: Any, metadata: dict[str, Any]) -> None:
-        """Save the result (all processes). The unit is done then; its other checkpoints go."""
+        """Save the result (all processes). Then the unit is done, and its other checkpoints go."""
         processes.on_first(metrics.sync, self.run.metrics)
         checkpoint.save(self.folder / "final", tree, metadata)
         processes.on_first(self.tidy)
 
     def result(self, like: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Tree and metadata that `finish` was given, verified (all processes)."""
+        """Returns the tree and metadata that `finish` was given, verified (all processes)."""
         return checkpoint.restore(self.folder / "final", like)
 
     def begin_again(self, rows: int) -> None:
-        """Drop the unit's rows after the first `rows`: what comes after them is done again."""
+        """Drop the unit's rows after the first `rows`, since what follows is done again."""
         processes.on_first(metrics.keep, self.run.metrics, self.name, rows)
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
@@ -97,7 +98,7 @@ class Unit:
         processes.on_first(self._forget)
 
     def latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
-        """The newest whole checkpoint of an unfinished unit; damaged ones are set aside, aloud.
+        """Returns the newest whole checkpoint of an unfinished unit, if any; damaged ones go aside.
 
         All processes.
         """
@@ -107,7 +108,7 @@ class Unit:
         return (checkpoint.read(self.folder / name, like), metadata) if name else None
 
     def set_aside(self) -> bool:
-        """Rename its checkpoints, so that it is done again (one process); were there any?"""
+        """Rename its checkpoints, so that it is done again (one process). Were there any?"""
         final = self.folder / "final"
         there = [*self._steps(), *([final] if checkpoint.exists(final) else [])]
         for folder in there:
@@ -115,7 +116,7 @@ class Unit:
         return bool(there)
 
     def tidy(self) -> None:
-        """Remove what a finished unit no longer needs, also of saves that were cut off."""
+        """Remove what a finished unit no longer needs, and what cut-off saves left."""
         for rest in self.folder.glob("step-*"):
             if ".damaged-" not in rest.name:
                 shutil.rmtree(rest)
@@ -141,7 +142,7 @@ class Unit:
 
 
 def result_of(workdir: str | Path, name: str) -> Any:
-    """What a finished unit of the run in `workdir` saved, verified, as numpy arrays.
+    """Returns what a finished unit of the run in `workdir` saved, verified, as numpy arrays.
 
     Raises:
       UserError: the run has no such unit (lists those it has), or its checkpoint is damaged.
@@ -155,9 +156,9 @@ def result_of(workdir: str | Path, name: str) -> Any:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it: two commands in one run would undo each other's rows.
+    """Make the folder and hold it, since two commands in one run would undo each other's rows.
 
-    All processes; the first one holds it.
+    All processes call it; the first one holds the folder.
 
     Raises:
       UserError: it is a file, or another command holds it.
@@ -171,51 +172,50 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def open_run(
-    folder: Path,
-    config: Mapping[str, Any],
-    extendable: tuple[str, ...] = (),
-    facts: Mapping[str, Any] | None = None,
+    folder: Path, identity: Identity, facts: Mapping[str, Any] | None = None
 ) -> tuple[Run, list[str]]:
-    """Begin a run in `folder`, or go on with the one that is there.
+    """Begin a run in `folder`, or continue the one that is there.
 
-    A run's identity is its config without mesh, data folder and workers, checkpoints and logging,
-    and without the keys in `extendable`, whose larger value extends the run. `facts` are recorded
-    beside it: what else bits depend on, such as the devices and the data's digest.
+    A run is the same if its command and its config are, but for mesh, data folder and workers,
+    checkpoints and logging, and for the extendable keys. `facts` are recorded beside: what else
+    bits depend on, such as the devices and the data's digest.
 
-    All processes; the first one looks and writes.
+    All processes call it; the first one looks and writes.
 
     Returns:
-      The run, and warnings: versions, commit or facts other than those it was begun with, and
-      finished units whose checkpoints turned out damaged (they are set aside and done again).
+      The run, and warnings: of versions, a commit or facts other than those it began with, and of
+      finished units whose checkpoints turned out damaged. These are set aside and done again.
 
     Raises:
       UserError: the folder holds a run of another identity, or something else.
     """
     run = Run(folder)
-    warnings = processes.on_first(_begin, run, config, extendable, facts or {})
-    if config["log"]["tensorboard"] and processes.first():
+    warnings = processes.on_first(_begin, run, identity, facts or {})
+    if identity.config["log"]["tensorboard"] and processes.first():
         run = dataclasses.replace(run, mirror=metrics.tensorboard(folder / "tensorboard"))
     return run, warnings
 
 
 def fingerprint(folder: Path) -> str:
-    """What this process sees of the run: the same in all that share its disk."""
+    """Returns what this process sees of the run, which is the same in all that share its disk."""
     starts = folder / "starts.jsonl"
     return starts.read_text(encoding="utf-8") if starts.exists() else "nothing"
 
 
-def _begin(
-    run: Run, config: Mapping[str, Any], extendable: tuple[str, ...], facts: Mapping[str, Any]
-) -> list[str]:
-    """Write or compare config.json, and look through what is there; warnings."""
+def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
+    """Write or compare config.json, and look through what is there; returns warnings."""
     folder = run.folder
-    about = {**identity.software(), **facts}
-    now: dict[str, Any] = {"config": dict(config), **about}
+    about = {**software(), **facts}
+    now: dict[str, Any] = {
+        "command": identity.command,
+        "config": dict(identity.config),
+        **about,
+    }
     path = folder / "config.json"
     warnings = []
     if path.exists():
-        began = identity.read_about(folder)
-        identity.refuse_other(folder, began["config"], now["config"], extendable)
+        began = read_about(folder)
+        refuse_other(folder, began, identity)
         for name, fact in about.items():
             if began.get(name) != fact:
                 warnings.append(f"this run began with {name} {began.get(name)}, now {fact}")
@@ -230,7 +230,7 @@ def _begin(
 
 
 def _set_damaged_aside(run: Run) -> list[str]:
-    """Verify every finished unit and tidy up beside it; a warning for each that is to be redone."""
+    """Verify every finished unit and tidy up; returns a warning for each that must be redone."""
     warnings = []
     for name in run.units():
         run.unit(name).tidy()
@@ -244,7 +244,7 @@ def _set_damaged_aside(run: Run) -> list[str]:
 
 
 def _lock(folder: Path) -> int:
-    """Descriptor of the folder, made and locked."""
+    """Make and lock the folder; returns its descriptor."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)

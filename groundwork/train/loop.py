@@ -1,12 +1,12 @@
 """The one training loop: a unit of work from a state to its last step, resumable anywhere.
 
-The device never waits for it: metrics are fetched one evaluation late, while the next steps already
-run. It waits for the device so far that no more than two calls of steps are under way, to be able
-to stop soon when it is asked to. With several processes, all of them run it alike.
+The device never waits for the loop: metrics are fetched one evaluation late, while the next steps
+already run. With several processes, all of them run the loop alike.
 """
 
 # R replicates
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,36 +15,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from groundwork.context import Context
 from groundwork.devices import mesh, processes
-from groundwork.devices.interruption import Interruption
-from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Unit
+from groundwork.train.losses import Counts
 from groundwork.train.programs import Programs
-from groundwork.train.step import Counts, Tally, TrainState
+from groundwork.train.step import Tally, TrainState
 from groundwork.train.writer import Pending, Writer, not_finite
+from groundwork.trees import Variables
 
 
 class Best(NamedTuple):
-    """The early-stopping point so far: where the validation loss was least."""
+    """The early-stopping point so far: where the validation loss was the least."""
 
     loss: jax.Array  # [R] float32, nats
     step: jax.Array  # [R] int32
-    variables: Any
+    variables: Variables
 
 
-class Schedule(NamedTuple):
-    """Where a unit stops and how often it looks up, in steps and seconds."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """The training that one unit of work asks for.
 
+    Attributes:
+      programs: of the network.
+      unit: of the run.
+      stop: the step at which training ends.
+      fields: what every row says beside; scalars or [R] lists.
+      test: evaluate the test split, too, at the early-stopping step and at the end?
+    """
+
+    programs: Programs
+    unit: Unit
     stop: int
-    eval_every: int
-    checkpoint_seconds: float
-
-
-class Splits(NamedTuple):
-    """What is evaluated beside the training examples."""
-
-    validation: bool
-    test: bool
+    fields: Mapping[str, Any]
+    test: bool = True
 
 
 class _Place(NamedTuple):
@@ -56,97 +61,106 @@ class _Place(NamedTuple):
 
 
 def train(
-    programs: Programs,
-    state: TrainState,
-    schedule: Schedule,
-    unit: Unit,
-    fields: Mapping[str, Any],
-    reporter: Reporter,
-    splits: Splits,
-    interruption: Interruption,
-    best: Best | None = None,
+    context: Context, job: Job, state: TrainState, best: Best | None = None
 ) -> tuple[TrainState, Best | None]:
-    """Train all replicates from `state` to `schedule.stop`, or go on where the unit stood.
+    """Train all replicates from `state` to the job's end, or continue where its unit stood.
 
-    Writes rows to the run's metrics: `train` (the mean over the steps since the last row) and
-    `validation` at every evaluation; `test` at the early-stopping step, which is that of the least
-    validation loss, and at the end, only. The row's `fields` may be scalars or [R] lists. `best` is
-    the early-stopping point of an earlier unit that this one continues; its own is returned.
+    Writes rows to the run's metrics: `train` (means over the steps since the last row) and
+    `validation` at every evaluation; `test` only at the early-stopping step, which is that of the
+    least validation loss, and at the end.
+
+    Args:
+      context: of the run.
+      job: what is trained.
+      state: from which a new unit starts. The caller's buffers survive.
+      best: the early-stopping point of an earlier unit, which this one continues.
+
+    Returns:
+      The state at the end, and the early-stopping point; None without a validation split.
 
     Raises:
-      UserError: a loss is not finite; names the replicate and the step.
+      UserError: a loss is not finite; the error names the replicate and the step.
       Interrupted: the run was asked to stop; it is saved.
     """
-    state = jax.tree.map(jnp.copy, state)  # the steps reuse its buffers, the caller's survive
-    best = (best or no_best(state)) if splits.validation else None
-    nothing = programs.no_tally(len(state.step))
-    (state, best, tally), step, rows = _resume(unit, _Place(state, best, nothing), reporter)
-    reporter.begin(unit.name, step, schedule.stop)
-    writer = Writer(unit, fields, reporter, schedule.stop, rows)
-
-    def save() -> None:
-        writer.flush()
-        _check_variables(state.variables, step, unit.name)
-        place = _Place(state, best, tally)
-        unit.save(step, place, {"step": step, "rows": writer.rows})
-
-    on_disk, clock = step, _Clock(schedule.checkpoint_seconds)
-    with programs.feed(state.key, step) as feed:
-        while step < schedule.stop:
-            if interruption.reached():
-                if step > on_disk:
-                    save()
-                raise interruption.stop(f"{unit.name}, step {step}")
-            evaluation = min(schedule.stop, (step // schedule.eval_every + 1) * schedule.eval_every)
-            following, before = min(evaluation, step + programs.stride), tally
-            state, tally = programs.run_steps(state, feed, tally, step, following)
-            jax.block_until_ready(before)
-            step = following
-            if step == evaluation:
-                best = _evaluate(programs, _Place(state, best, tally), step, writer)
-                tally = nothing
-                if clock.due() and step < schedule.stop:
-                    save()
-                    on_disk = step
+    state = jax.tree.map(jnp.copy, state)  # the steps donate its buffers
+    best = (best or no_best(state)) if context.validates else None
+    nothing = job.programs.no_tally(context.replicates)
+    place, step, rows = _resume(context, job, _Place(state, best, nothing))
+    context.reporter.begin(job.unit.name, step, job.stop)
+    writer = Writer(job.unit, job.fields, context.reporter, job.stop, rows)
+    saved, clock = step, _Clock(context.checkpoint_seconds)
+    with job.programs.feed(place.state.key, step) as feed:
+        while step < job.stop:
+            if context.interruption.reached():
+                if step > saved:
+                    _save(job, place, step, writer)
+                raise context.interruption.stop(f"{job.unit.name}, step {step}")
+            place, step, evaluated = _advance(context, job, feed, place, step)
+            if evaluated:
+                place = _evaluate(job, place, step, writer)._replace(tally=nothing)
+                if clock.due() and step < job.stop:
+                    _save(job, place, step, writer)
+                    saved = step
     writer.flush()
-    _check_variables(state.variables, step, unit.name)
-    if splits.test:
-        _test(programs, state, best, writer)
-    return state, best
+    _check_variables(place.state.variables, step, job.unit.name)
+    if job.test:
+        _test(job.programs, place, writer)
+    return place.state, place.best
 
 
-def _resume(unit: Unit, place: _Place, reporter: Reporter) -> tuple[_Place, int, int]:
+def _resume(context: Context, job: Job, place: _Place) -> tuple[_Place, int, int]:
     """Where the unit stood, or `place` if it had not begun; its step, and the rows until there."""
     step, rows = int(mesh.fetch(place.state.step)[0]), 0
-    found = unit.latest(place, reporter.say)
-    if found:
-        place, at = found
+    checkpoint = job.unit.latest(place, context.reporter.say)
+    if checkpoint:
+        place, at = checkpoint
         step, rows = at["step"], at["rows"]
-        reporter.say(f"{unit.name}  continues from step {step}")
-    unit.begin_again(rows)
+        context.reporter.say(f"{job.unit.name}  continues from step {step}")
+    job.unit.begin_again(rows)
     return place, step, rows
 
 
-def _evaluate(programs: Programs, place: _Place, step: int, writer: Writer) -> Best | None:
-    """Rows of the steps since the last evaluation and of this one; the early-stopping point."""
-    state, best, tally = place
-    counts = {"train": tally.counts}
+def _advance(
+    context: Context, job: Job, feed: Any, place: _Place, step: int
+) -> tuple[_Place, int, bool]:
+    """One call of steps, at most up to the next evaluation; is it reached?
+
+    It waits for the call before, so that no more than two are on their way at once: a run that
+    is asked to stop can then do so soon.
+    """
+    evaluation = min(job.stop, (step // context.eval_every + 1) * context.eval_every)
+    following = min(evaluation, step + job.programs.stride)
+    state, tally = job.programs.run_steps(place.state, feed, place.tally, step, following)
+    jax.block_until_ready(place.tally)
+    return place._replace(state=state, tally=tally), following, following == evaluation
+
+
+def _evaluate(job: Job, place: _Place, step: int, writer: Writer) -> _Place:
+    """Rows of the steps since the last evaluation and of this one; the new early-stopping point."""
+    counts, best = {"train": place.tally.counts}, place.best
     if best:
-        counts["validation"] = programs.evaluate(state.variables, "validation")
-        best = _keep_better(best, state, counts["validation"])
-    writer.push(Pending(step, counts, tally.first_bad))
-    return best
+        counts["validation"] = job.programs.evaluate(place.state.variables, "validation")
+        best = _keep_better(best, place.state, counts["validation"])
+    writer.push(Pending(step, counts, place.tally.first_bad))
+    return place._replace(best=best)
+
+
+def _save(job: Job, place: _Place, step: int, writer: Writer) -> None:
+    """Checkpoint where an unfinished unit stands, once all its rows are written."""
+    writer.flush()
+    _check_variables(place.state.variables, step, job.unit.name)
+    job.unit.save(step, place, {"step": step, "rows": writer.rows})
 
 
 class _Clock:
-    """Is it time for a checkpoint? By the first process's clock, read one evaluation late."""
+    """Is it time for a checkpoint? The first process's clock says so, read one evaluation late."""
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float) -> None:
         self._seconds, self._saved = seconds, time.monotonic()
         self._elapsed = processes.broadcast(0)
 
     def due(self) -> bool:
-        """To be asked at every evaluation, in all processes."""
+        """All processes ask this at every evaluation."""
         due = float(self._elapsed) >= self._seconds
         if due:
             self._saved = time.monotonic()
@@ -154,37 +168,38 @@ class _Clock:
         return due
 
 
-def _test(programs: Programs, state: TrainState, best: Best | None, writer: Writer) -> None:
+def _test(programs: Programs, place: _Place, writer: Writer) -> None:
     """Test rows: at the early-stopping step, where there is one, and at the end."""
+    best, state = place.best, place.state
     ends = [("early_stop", best.step, best.variables)] if best else []
     for at, steps, variables in [*ends, ("end", state.step, state.variables)]:
         steps, counts = mesh.fetch((steps, programs.evaluate(variables, "test")))
         writer.write("test", steps, counts, at=at)
 
 
-def _check_variables(variables: Any, step: int, unit: str) -> None:
-    """A loss may be finite one step longer than the weights that it was computed from."""
+def _check_variables(variables: Variables, step: int, unit: str) -> None:
+    """Refuse weights that are not finite: a loss may still be finite one step later."""
     finite = mesh.fetch(_all_finite(variables))
     if not finite.all():
         raise not_finite("result of the update", unit, int(np.argmin(finite)), step)
 
 
 @jax.jit
-def _all_finite(variables: Any) -> jax.Array:
+def _all_finite(variables: Variables) -> jax.Array:
     """[R] bool."""
     leaves = [jnp.isfinite(a).reshape(a.shape[0], -1).all(1) for a in jax.tree.leaves(variables)]
     return jnp.stack(leaves).all(0)
 
 
 def no_best(state: TrainState) -> Best:
-    """The early-stopping point before any evaluation. Copies: a state's buffers are donated."""
+    """Returns the point before any evaluation, a copy, since a state's buffers are donated."""
     worst = jnp.full_like(state.step, jnp.inf, dtype=jnp.float32)
     return Best(worst, *jax.tree.map(jnp.copy, (state.step, state.variables)))
 
 
 @jax.jit
 def _keep_better(best: Best, state: TrainState, counts: Counts) -> Best:
-    """Take the replicates whose validation loss is the least so far (the earlier among equals)."""
+    """Takes the replicates whose validation loss is the least so far, the earlier among equals."""
     loss = counts.loss / counts.examples
     better = loss < best.loss
 

@@ -1,62 +1,37 @@
-"""What commands that train several networks in a run share: start, train, evaluate."""
+"""What commands that train networks in a run share: devices, states, training, accuracies."""
 
 # R replicates
 
 import math
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from groundwork import keys
-from groundwork.data.dataset import AnyDataset
+from groundwork.context import Context
+from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
-from groundwork.devices.interruption import Interruption
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError
-from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Unit
-from groundwork.train import loop
-from groundwork.train import replicates as mapping
+from groundwork.train import loop, replicates
 from groundwork.train.programs import Programs
-from groundwork.train.step import Model, TrainState
+from groundwork.train.step import Batch, Model, TrainState, make_eval_step
+from groundwork.trees import Variables
 
-
-class Experiment(Protocol):
-    """What is asked of a command's own."""
-
-    @property
-    def spec(self) -> Any:
-        """Has `eval_every` and `checkpoint`."""
-
-    @property
-    def dataset(self) -> AnyDataset:
-        """What is trained on."""
-
-    @property
-    def mesh(self) -> Mesh:
-        """Devices."""
-
-    @property
-    def reporter(self) -> Reporter:
-        """Says how it goes."""
-
-    @property
-    def interruption(self) -> Interruption:
-        """Whether it is to stop."""
-
-    @property
-    def roots(self) -> jax.Array:
-        """[R] keys."""
+Begin = Callable[..., tuple[Variables, Any]]
+"""Of one replicate: (variables, …) → the variables that training starts from, optimiser's state."""
 
 
 def mesh_for(
     spec: MeshSpec, replicates: int, batch_sizes: Mapping[str, int], examples: Mapping[str, int]
 ) -> Mesh:
-    """Devices that share the batches of all sections evenly.
+    """Returns devices that share the batches of all sections evenly.
 
     Args:
       spec: the config's.
@@ -65,7 +40,7 @@ def mesh_for(
       examples: of each split.
 
     Raises:
-      UserError: a batch is larger than the training set, or not to be divided as the spec says.
+      UserError: a batch is larger than the training set, or the spec does not divide it.
     """
     for name, size in batch_sizes.items():
         if size > examples["train"]:
@@ -77,58 +52,87 @@ def mesh_for(
     return mesh_lib.for_run(spec, replicates, math.gcd(*batch_sizes.values()), examples)
 
 
-def say_mesh(reporter: Reporter, mesh: Mesh) -> None:
-    """Which devices are used, and how many are not."""
-    idle = len(jax.devices()) - mesh.size
-    reporter.say(f"mesh {dict(mesh.shape)}" + (f", {idle} devices idle" if idle else ""))
-
-
-def initial(experiment: Experiment, model: Model) -> Any:
-    """Variables of R replicates before any training."""
-    example = jnp.zeros((1, *experiment.dataset.shape))
-    init = mapping.each_replicate(
-        experiment.mesh,
-        lambda root: model.init(keys.stream(root, "init"), example),
-        once=True,
+def initial(context: Context, model: Model) -> Any:
+    """Returns the variables of R replicates before any training."""
+    example = jnp.zeros((1, *context.dataset.shape))
+    init = replicates.each_replicate(
+        context.mesh, lambda root: model.init(keys.stream(root, "init"), example), once=True
     )
-    return init(experiment.roots)
+    return init(context.roots)
 
 
-def at_step_zero(experiment: Experiment) -> jax.Array:
-    """The step of states that begin, [R]."""
-    zero = np.zeros(len(experiment.roots), np.int32)
-    return mesh_lib.put(experiment.mesh, zero, mesh_lib.BY_REPLICATE)
+def unmasked(optimizer: optax.GradientTransformation) -> Begin:
+    """Returns what `make_start` needs where nothing is pruned."""
+    return lambda variables: (variables, optimizer.init(variables["params"]))
+
+
+def make_start(context: Context, begin: Begin, once: bool = False) -> Callable[..., TrainState]:
+    """Returns what makes the state of all replicates before their first step.
+
+    Args:
+      context: of the run.
+      begin: see `Begin`; `pruning.enforce.begin` where there is a mask.
+      once: see `replicates.each_replicate`.
+
+    Returns:
+      (variables [R, …], …, step=0) → state. What `begin` takes beside the variables follows them;
+      `step` is a number, or [R].
+    """
+
+    def start(trees: Any, step: jax.Array, key: jax.Array) -> TrainState:
+        variables, opt_state = begin(*trees)
+        return TrainState(step, key, variables, opt_state)
+
+    compiled = replicates.each_replicate(context.mesh, start, once=once)
+
+    def started(*trees: Any, step: Any = 0) -> TrainState:
+        if isinstance(step, int):
+            step = context.put(np.full(context.replicates, step, np.int32))
+        return compiled(trees, step, context.roots)
+
+    return started
 
 
 def train(
-    experiment: Experiment, compiled: Programs, unit: Unit, steps: int, state: TrainState
-) -> Any:
-    """The variables after so many steps from `state`; goes on where the unit stood."""
-    spec = experiment.spec
-    schedule = loop.Schedule(steps, spec.eval_every, spec.checkpoint.every_seconds)
-    splits = loop.Splits(validation=experiment.dataset.examples["validation"] > 0, test=True)
+    context: Context, programs: Programs, unit: Unit, steps: int, state: TrainState
+) -> Variables:
+    """Returns the variables after training from `state`; continues where the unit stood."""
     params = jax.tree.leaves(state.variables["params"])
     fields = {"parameters": sum(leaf[0].size for leaf in params)}
-    end, _ = loop.train(
-        compiled,
-        state,
-        schedule,
-        unit,
-        fields,
-        experiment.reporter,
-        splits,
-        experiment.interruption,
-    )
-    return end.variables
+    job = loop.Job(programs=programs, unit=unit, stop=steps, fields=fields)
+    return loop.train(context, job, state)[0].variables
 
 
 def accuracies(
-    experiment: Experiment, compiled: Programs, variables: Any
+    context: Context, programs: Programs, variables: Variables
 ) -> dict[str, list[float]]:
-    """Split → accuracy [R], of the splits there are."""
-    found = {}
+    """Returns split → accuracy [R], of the splits that there are."""
+    by_split = {}
     for split in ("validation", "test"):
-        if experiment.dataset.examples[split]:
-            counts = mesh_lib.fetch(compiled.evaluate(variables, split))
-            found[split] = (counts.correct / counts.examples).tolist()
-    return found
+        if context.dataset.examples[split]:
+            counts = mesh_lib.fetch(programs.evaluate(variables, split))
+            by_split[split] = counts.means()["accuracy"].tolist()
+    return by_split
+
+
+def evidence(context: Context, model: Model, count: int) -> dict[str, Any]:
+    """Returns the loss and the examples that criteria ask for, as arguments of `make_pruner`.
+
+    Args:
+      context: of the run.
+      model: whose mean loss it is, in evaluation.
+      count: how many training examples; with 0, nothing is returned.
+
+    Raises:
+      UserError: the examples are not in memory.
+    """
+    if not count:
+        return {}
+    evaluate = make_eval_step(model)
+
+    def loss(variables: Variables, batch: Batch) -> jax.Array:
+        counts = evaluate(variables, batch)
+        return counts.loss / counts.examples
+
+    inputs, labels = data_lib.first_examples(context.dataset, count)
+    return {"loss": loss, "examples": Batch(inputs, labels, jnp.ones(len(labels), bool))}

@@ -7,6 +7,7 @@ handed to `update(…, step=…)`, so there is one clock.
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ SCHEDULES = ("constant", "step", "cosine")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSpec:
-    """The config's `optimizer` section.
+    """The config's `optimizer` section; a subclass of another `SECTION` has the same keys.
 
     Attributes:
       name: one of `OPTIMIZERS`.
@@ -41,26 +42,28 @@ class OptimizerSpec:
     drop_steps: tuple[int, ...]
     drop_factor: float
     warmup_steps: int
+    SECTION: ClassVar[str] = "optimizer"
 
     def __post_init__(self) -> None:
+        section = self.SECTION
         if self.name not in OPTIMIZERS:
-            raise unknown("optimizer.name", self.name, OPTIMIZERS)
+            raise unknown(f"{section}.name", self.name, OPTIMIZERS)
         if self.schedule not in SCHEDULES:
-            raise unknown("optimizer.schedule", self.schedule, SCHEDULES)
+            raise unknown(f"{section}.schedule", self.schedule, SCHEDULES)
         if not 0 < self.learning_rate < math.inf:
-            raise UserError(f"optimizer.learning_rate={self.learning_rate} must be positive")
+            raise UserError(f"{section}.learning_rate={self.learning_rate} must be positive")
         if not 0 < self.drop_factor <= 1:
-            raise UserError(f"optimizer.drop_factor={self.drop_factor} must be in (0, 1]")
+            raise UserError(f"{section}.drop_factor={self.drop_factor} must be in (0, 1]")
         drops = self.drop_steps
         if not isinstance(drops, tuple | list) or not all(
             isinstance(s, int) and s > 0 for s in drops
         ):
-            raise UserError(f"optimizer.drop_steps={drops} must be steps from 1, as (20000, 25000)")
+            raise UserError(f"{section}.drop_steps={drops} must be steps from 1, as (20000, 25000)")
         for key, end in (("momentum", 1), ("weight_decay", math.inf)):
             if not 0 <= getattr(self, key) < end:
-                raise UserError(f"optimizer.{key}={getattr(self, key)} must be in [0, {end})")
+                raise UserError(f"{section}.{key}={getattr(self, key)} must be in [0, {end})")
         if self.warmup_steps < 0:
-            raise UserError(f"optimizer.warmup_steps={self.warmup_steps} must be at least 0")
+            raise UserError(f"{section}.warmup_steps={self.warmup_steps} must be at least 0")
 
 
 def schedule(spec: OptimizerSpec, total_steps: int) -> optax.Schedule:

@@ -1,13 +1,12 @@
-"""The compiled programs of a training run: steps and evaluation, of R replicates, on a mesh.
+"""The compiled programs of a training run: steps and evaluation of R replicates on a mesh.
 
-`step.py` says what happens to one replicate, `mapping.py` how that is mapped over replicates and
-devices; `resident.py` feeds it from data on the device, `streamed.py` from files.
+`step.py` says what happens to one replicate, `replicates.py` how that is mapped over replicates and
+devices; `steps_in_memory.py` feeds it from data on the device, `steps_from_files.py` from files.
 """
 
 # R replicates
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -21,10 +20,10 @@ from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset, Dataset
 from groundwork.data.file_dataset import FileDataset
 from groundwork.train import replicates, steps_from_files, steps_in_memory
+from groundwork.train.losses import CROSS_ENTROPY, Counts
 from groundwork.train.replicates import Form
 from groundwork.train.step import (
     Batch,
-    Counts,
     EvalFn,
     LossFn,
     Model,
@@ -34,21 +33,22 @@ from groundwork.train.step import (
     make_loss,
     make_train_step,
 )
+from groundwork.trees import Variables
 
-STRIDE = 50  # steps: a fraction of a second between two looks at the world outside
+STRIDE = 50  # steps: a fraction of a second passes between two looks at signals
 
 
 class Programs(NamedTuple):
     """Compiled functions over trees whose leaves have a leading replicate axis R."""
 
-    init: Callable[[jax.Array], Any]  # keys [R] → variables
-    # keys [R], step → whatever gives steps from there on their examples; to be closed
-    feed: Callable[[jax.Array, int], AbstractContextManager]
-    # state, feed, tally, start, stop
+    init: Callable[[jax.Array], Variables]  # keys [R] → variables
+    # keys [R], step → what gives the steps from there on their examples; the caller closes it
+    feed: Callable[[jax.Array, int], AbstractContextManager[Any]]
+    # state, feed, tally, start, stop → state, tally
     run_steps: Callable[[TrainState, Any, Tally, int, int], tuple[TrainState, Tally]]
-    no_tally: Callable[[int], Tally]  # replicates → the tally of no steps
-    stride: int  # the most steps that one call of run_steps should take
-    evaluate: Callable[[Any, str], Counts]  # variables, "validation" or "test" → counts of [R]
+    no_tally: Callable[[int], Tally]  # R → the tally of no steps
+    stride: int  # the most steps that one call of `run_steps` should take
+    evaluate: Callable[[Variables, str], Counts]  # variables, "validation" or "test" → counts [R]
     jitted: dict[str, Any]  # the jitted functions behind these, for tests that count compilations
 
 
@@ -63,10 +63,21 @@ def make(
     stride: int = STRIDE,
     loss: LossFn | None = None,
     evaluate: EvalFn | None = None,
+    measures: Mapping[str, Any] = CROSS_ENTROPY.measures,
 ) -> Programs:
-    """Build the programs. The `state` given to `run_steps` is donated: use its result.
+    """Build the programs. The `state` that `run_steps` is given is donated: use its result.
 
-    `loss` and `evaluate` are for models that do not give one array of logits.
+    Args:
+      model: what is trained.
+      optimizer: its `update` is called with the keyword `step`.
+      dataset: in memory or in files.
+      mesh: devices.
+      batch_size: of a step, on all devices together.
+      form: how replicates are mapped; what suits the model by default.
+      stride: the most steps that a call should take.
+      loss: what is trained for; by default the cross-entropy of the model's logits.
+      evaluate: what is counted on other splits; by default alike.
+      measures: name → dtype of what `loss` and `evaluate` count beside the loss itself.
     """
     example = jnp.zeros((1, *dataset.shape))
     form = form or replicates.default_form(model, example)
@@ -75,23 +86,32 @@ def make(
     train_step = make_train_step(loss or make_loss(model), optimizer, axis="data")
     eval_step = evaluate or make_eval_step(model)
 
-    def add_batch(counts, variables, images, labels, valid):
-        """Counts of all replicates on this device, with all devices' shares of one more batch."""
-        batch = Batch(data_lib.normalize(dataset, images), labels, valid)
+    def add_batch(
+        counts: Counts, variables: Variables, inputs: jax.Array, labels: jax.Array, valid: jax.Array
+    ) -> Counts:
+        """Adds all devices' shares of one more batch to the counts of this device's replicates."""
+        batch = Batch(data_lib.normalize(dataset, inputs), labels, valid)
         new = replicates.each(form)(lambda variables: eval_step(variables, batch))(variables)
-        return jax.tree.map(lambda old, own: old + lax.psum(own, "data"), counts, new)
+        return jax.tree.map(lambda total, share: total + lax.psum(share, "data"), counts, new)
 
+    steps = replicates.Steps(
+        train_step=train_step,
+        add_batch=add_batch,
+        measures=measures,
+        mesh=mesh,
+        batch_size=batch_size,
+        form=form,
+    )
     if isinstance(dataset, FileDataset):
-        parts = steps_from_files.make(train_step, add_batch, dataset, mesh, batch_size, form)
+        feed, run_steps, evaluate_split, jitted = steps_from_files.make(steps, dataset)
     else:
-        parts = steps_in_memory.make(train_step, add_batch, dataset, mesh, batch_size, form)
-    feed, run_steps, evaluate_split, jitted = parts
+        feed, run_steps, evaluate_split, jitted = steps_in_memory.make(steps, dataset)
     several = form == "looped" and isinstance(dataset, Dataset)
     return Programs(
         init=init,
         feed=feed,
         run_steps=run_steps,
-        no_tally=functools.partial(replicates.no_tally, mesh),
+        no_tally=steps.no_tally,
         stride=stride if several else 1,
         evaluate=evaluate_split,
         jitted={"init": init, **jitted},

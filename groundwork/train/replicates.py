@@ -2,18 +2,19 @@
 
 Two forms compute the same:
 
-* `looped`: many steps a call inside one `fori_loop`, replicates by `vmap`. For dense models, for
-  everything on GPU and TPU, and for convolutions that a library computes on the CPU.
-* `single`: one step a call, replicates unrolled. For XLA's own convolutions on the CPU, which run
-  on one slow thread inside a loop and become grouped convolutions under `vmap`.
+* `looped`: many steps per call inside one `fori_loop`, and replicates by `vmap`. It serves dense
+  models, everything on GPU and TPU, and convolutions that a library computes on the CPU.
+* `single`: one step per call, and replicates unrolled. It serves XLA's own convolutions on the CPU,
+  which run on one slow thread inside a loop and become grouped convolutions under `vmap`.
 """
 
-# R replicates (on one device: its share)
+# R replicates (on one device: its share of them), B batch
 
 import contextlib
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -22,22 +23,46 @@ import numpy as np
 from jax.sharding import Mesh
 
 from groundwork.devices.mesh import BY_REPLICATE, REPLICATED, put
-from groundwork.train.step import NEVER, Counts, Model, Tally
+from groundwork.train.losses import Counts
+from groundwork.train.step import NEVER, Model, Tally, TrainState
 
 Form = Literal["looped", "single"]
-# LLVM spends a fifth of a second on the random numbers of every layer otherwise.
+Mapper = Callable[[Callable[..., Any]], Callable[..., Any]]
+# At a higher level LLVM spends a fifth of a second on the random numbers of every layer.
 QUICKLY = {"xla_backend_optimization_level": 1}
 # Without it, a sum over an axis of one device is compiled as an all-reduce of that device alone.
-# JAX calls the switch temporary: where it is gone, results are the same and those are left over.
+# JAX calls the switch temporary; without it the results are the same, and only the speed differs.
 _one_device_is_no_axis = getattr(
     jax, "remove_size_one_mesh_axis_from_type", lambda on: contextlib.nullcontext()
 )
 
 
-def default_form(model: Model, example: jax.Array) -> Form:
-    """`single` for a model with convolutions that XLA computes on the CPU, `looped` otherwise.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steps:
+    """What one replicate does, and how that is mapped: all that compiled programs are made of."""
 
-    What the model lowers to decides: a convolution that a library computes is a call of it there.
+    train_step: Callable[..., tuple[TrainState, Any]]  # see `step.make_train_step`
+    add_batch: Callable[..., Counts]  # counts [R], variables [R, …], inputs, labels, valid → counts
+    measures: Mapping[str, Any]  # name → dtype of what is counted beside the loss
+    mesh: Mesh
+    batch_size: int  # of the whole batch, on all devices
+    form: Form
+
+    def no_counts(self, replicates: int) -> Counts:
+        """Returns zeros, leaves [R]."""
+        zeros = functools.partial(_filled, self.mesh, replicates, 0)
+        measures = {name: zeros(dtype) for name, dtype in self.measures.items()}
+        return Counts(zeros(np.float32), zeros(np.int32), measures)
+
+    def no_tally(self, replicates: int) -> Tally:
+        """Returns the tally of no steps."""
+        return Tally(self.no_counts(replicates), _filled(self.mesh, replicates, NEVER, np.int32))
+
+
+def default_form(model: Model, example: jax.Array) -> Form:
+    """Returns `single` for a model with convolutions that XLA computes on the CPU, else `looped`.
+
+    What the model lowers to decides: a convolution that a library computes is a call there.
     """
     if jax.default_backend() != "cpu":
         return "looped"
@@ -46,52 +71,48 @@ def default_form(model: Model, example: jax.Array) -> Form:
     return "single" if "stablehlo.convolution" in lowered.as_text() else "looped"
 
 
-def sharded(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any, **options: Any) -> Any:
-    """The function of each device's own part, compiled for all."""
+def sharded(
+    mesh: Mesh, function: Callable[..., Any], in_specs: Any, out_specs: Any, **options: Any
+) -> Any:
+    """Returns the function, which sees one device's part of its arguments, compiled for all."""
     mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
 
     @functools.wraps(function)
-    def on_mesh(*args):
+    def on_mesh(*args: Any) -> Any:
         with _one_device_is_no_axis(True):
             return mapped(*args)
 
     return jax.jit(on_mesh, **options)
 
 
-def each_replicate(mesh: Mesh, function: Callable, shared: int = 0, once: bool = False) -> Any:
-    """The function of one replicate mapped over the leading axis of its arguments, compiled.
+def each_replicate(
+    mesh: Mesh, function: Callable[..., Any], shared: int = 0, once: bool = False
+) -> Any:
+    """Returns the function of one replicate, mapped over its arguments' leading axis, compiled.
 
     Its last `shared` arguments are the same for all replicates. Nothing crosses replicates.
-    `once`: it is called so seldom that compiling it fast matters, not what it takes then.
+    `once` says that it is called so seldom that compiling it quickly matters more than its speed.
     """
-    own = len(inspect.signature(function).parameters) - shared
-    mapped = jax.vmap(function, in_axes=(0,) * own + (None,) * shared)
-    specs = (BY_REPLICATE,) * own + (REPLICATED,) * shared
+    arguments = len(inspect.signature(function).parameters) - shared
+    mapped = jax.vmap(function, in_axes=(0,) * arguments + (None,) * shared)
+    specs = (BY_REPLICATE,) * arguments + (REPLICATED,) * shared
     options = {"compiler_options": QUICKLY} if once and jax.default_backend() == "cpu" else {}
     return sharded(mesh, mapped, specs, BY_REPLICATE, **options)
 
 
-def each(form: Form) -> Callable[[Callable], Callable]:
-    """How a function of one replicate is mapped over them."""
+def each(form: Form) -> Mapper:
+    """Returns what maps a function of one replicate over all of a device."""
     return jax.vmap if form == "looped" else _unrolled
 
 
-def no_counts(mesh: Mesh, replicates: int) -> Counts:
-    """Zeros, [R]."""
-    dtypes = (np.float32, np.int32, np.int32)
-    return Counts(*(put(mesh, np.zeros(replicates, dtype), BY_REPLICATE) for dtype in dtypes))
+def _filled(mesh: Mesh, replicates: int, value: int, dtype: Any) -> jax.Array:
+    return put(mesh, np.full(replicates, value, dtype), BY_REPLICATE)
 
 
-def no_tally(mesh: Mesh, replicates: int) -> Tally:
-    """The tally of no steps."""
-    never = put(mesh, np.full(replicates, NEVER, np.int32), BY_REPLICATE)
-    return Tally(no_counts(mesh, replicates), never)
+def _unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `jax.vmap(function)`, but with one copy of the function per replicate."""
 
-
-def _unrolled(function: Callable) -> Callable:
-    """As `jax.vmap(function)`, but one copy of the function a replicate."""
-
-    def mapped(*trees):
+    def mapped(*trees: Any) -> Any:
         replicates = jax.tree.leaves(trees)[0].shape[0]
         rows = [function(*jax.tree.map(lambda a, r=r: a[r], trees)) for r in range(replicates)]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)

@@ -1,13 +1,13 @@
-"""Steps and evaluation over a data set that is read as it is needed: one batch, one call.
+"""Steps and evaluation over a data set that stays in its files: one batch, one call.
 
-Every process reads its own replicates' share of each batch, ahead of the device.
+Every process reads its replicates' share of each batch, ahead of the device.
 """
 
-# R replicates (on one device: its share), B batch
+# R replicates (on one device: its share of them), B batch
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import jax
@@ -21,80 +21,90 @@ from groundwork.data.file_dataset import FileDataset
 from groundwork.data.loader import eval_batches, prefetch, train_batches
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.mesh import BY_REPLICATE, REPLICATED
-from groundwork.train.replicates import Form, each, no_counts, sharded
-from groundwork.train.step import Batch
+from groundwork.train.losses import Counts
+from groundwork.train.replicates import Steps, each, sharded
+from groundwork.train.step import Batch, Tally, TrainState
+from groundwork.trees import Variables, replicates
 
 SPLIT = PartitionSpec("replicate", "data")
 SHARED = PartitionSpec("data")
 
 
-def make(
-    train_step: Callable,
-    add_batch: Callable,
-    streams: FileDataset,
-    mesh: Mesh,
-    batch_size: int,
-    form: Form,
-) -> tuple[Callable, Callable, Callable, dict[str, Any]]:
-    """`feed`, `run_steps` and `evaluate` of `programs.Programs`, and what is jitted behind them."""
+def make(steps: Steps, files: FileDataset) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """`feed`, `run_steps`, `evaluate` of `programs.Programs`, and the jitted functions in them."""
 
-    def one_step(state, tally, images, labels, step):
-        def step_of_one(state, images, labels):
-            inputs = data_lib.normalize(streams, images)
-            return train_step(state, Batch(inputs, labels, jnp.ones(len(labels), bool)))
+    def one_step(
+        state: TrainState, tally: Tally, images: jax.Array, labels: jax.Array, step: jax.Array
+    ) -> tuple[TrainState, Tally]:
+        def step_of_one(
+            state: TrainState, images: jax.Array, labels: jax.Array
+        ) -> tuple[TrainState, Any]:
+            inputs = data_lib.normalize(files, images)
+            return steps.train_step(state, Batch(inputs, labels, jnp.ones(len(labels), bool)))
 
-        state, (loss, counts) = each(form)(step_of_one)(state, images, labels)
+        state, (loss, counts) = each(steps.form)(step_of_one)(state, images, labels)
         return state, tally.add(step, loss, counts)
 
     specs = (BY_REPLICATE, BY_REPLICATE, SPLIT, SPLIT, REPLICATED)
-    steps = sharded(mesh, one_step, specs, (BY_REPLICATE,) * 2, donate_argnums=0)
+    step_on_mesh = sharded(steps.mesh, one_step, specs, (BY_REPLICATE,) * 2, donate_argnums=0)
 
-    def run_steps(state, feed, tally, start, stop):
+    def run_steps(
+        state: TrainState, feed: Iterator[Any], tally: Tally, start: int, stop: int
+    ) -> tuple[TrainState, Tally]:
         for step in range(start, stop):
-            state, tally = steps(state, tally, *next(feed), np.int32(step))
+            state, tally = step_on_mesh(state, tally, *next(feed), np.int32(step))
         return state, tally
 
-    evaluate, evaluation = _make_evaluate(add_batch, streams, mesh, batch_size)
-    feed = _make_feed(streams, mesh, batch_size)
-    return feed, run_steps, evaluate, {"steps": steps, "eval": evaluation}
+    evaluate, evaluation = _make_evaluate(steps, files)
+    feed = _make_feed(steps, files)
+    return feed, run_steps, evaluate, {"steps": step_on_mesh, "eval": evaluation}
 
 
-def split_batches(streams: FileDataset, mesh: Mesh, name: str, batch_size: int) -> Generator:
+def split_batches(
+    files: FileDataset, mesh: Mesh, name: str, batch_size: int
+) -> Generator[Any, None, None]:
     """Images, labels and valid [B, …] of one batch of a split after another, on the devices."""
-    own = mesh_lib.own(mesh)
-    spec = dataclasses.replace(streams.spec, workers=0)  # processes take seconds to start
-    share = {"batch_size": batch_size, "parts": own.parts, "part": own.part}
-    batches = eval_batches(streams, spec, name, **share)
-    return prefetch(batches, lambda batch: mesh_lib.put_own(mesh, batch, SHARED))
+    share = mesh_lib.share_of_process(mesh)
+    spec = dataclasses.replace(files.spec, workers=0)  # processes take seconds to start
+    batches = eval_batches(
+        files, spec, name, batch_size=batch_size, parts=share.parts, part=share.part
+    )
+    return prefetch(batches, lambda batch: mesh_lib.put_share(mesh, batch, SHARED))
 
 
-def _make_feed(streams: FileDataset, mesh: Mesh, batch_size: int) -> Callable:
+def _make_feed(steps: Steps, files: FileDataset) -> Callable[..., Any]:
     """(keys [R], step) → an iterator over (images [R, B, …], labels [R, B]) on the devices."""
-    own = mesh_lib.own(mesh)
+    mesh, share = steps.mesh, mesh_lib.share_of_process(steps.mesh)
 
-    def feed(keys, step):
-        each_row = len(keys) // mesh.shape["replicate"]
+    def feed(keys: jax.Array, step: int) -> contextlib.closing[Any]:
+        replicates_per_row = len(keys) // mesh.shape["replicate"]
         seeds = [_seed(words) for words in mesh_lib.fetch(_order_words(keys))]
-        seeds = seeds[own.rows.start * each_row : own.rows.stop * each_row]
-        share = {"batch_size": batch_size, "parts": own.parts, "part": own.part}
-        batches = train_batches(streams, streams.spec, seeds, step, **share)
+        seeds = seeds[share.rows.start * replicates_per_row : share.rows.stop * replicates_per_row]
+        batches = train_batches(
+            files,
+            files.spec,
+            seeds,
+            step,
+            batch_size=steps.batch_size,
+            parts=share.parts,
+            part=share.part,
+        )
         return contextlib.closing(
-            prefetch(batches, lambda batch: mesh_lib.put_own(mesh, batch, SPLIT))
+            prefetch(batches, lambda batch: mesh_lib.put_share(mesh, batch, SPLIT))
         )
 
     return feed
 
 
-def _make_evaluate(
-    add_batch: Callable, streams: FileDataset, mesh: Mesh, batch_size: int
-) -> tuple[Callable, Any]:
-    """`evaluate`, and the jitted function behind it."""
+def _make_evaluate(steps: Steps, files: FileDataset) -> tuple[Callable[..., Counts], Any]:
+    """`evaluate`, and the jitted function in it."""
     specs = (BY_REPLICATE, BY_REPLICATE, SHARED, SHARED, SHARED)
-    evaluation = sharded(mesh, add_batch, specs, BY_REPLICATE)
+    evaluation = sharded(steps.mesh, steps.add_batch, specs, BY_REPLICATE)
 
-    def evaluate(variables, name):
-        counts = no_counts(mesh, jax.tree.leaves(variables)[0].shape[0])
-        with contextlib.closing(split_batches(streams, mesh, name, batch_size)) as placed:
+    def evaluate(variables: Variables, name: str) -> Counts:
+        counts = steps.no_counts(replicates(variables))
+        batches = split_batches(files, steps.mesh, name, steps.batch_size)
+        with contextlib.closing(batches) as placed:
             for batch in placed:
                 before = counts
                 counts = evaluation(counts, variables, *batch)
@@ -106,7 +116,7 @@ def _make_evaluate(
 
 @jax.jit
 def _order_words(keys: jax.Array) -> jax.Array:
-    """Words of the keys that orders are drawn from, [R, words] uint32."""
+    """The words of the keys that orders are drawn from, [R, words] uint32."""
     return jax.vmap(lambda key: jax.random.key_data(keys_lib.stream(key, "order")))(keys)
 
 

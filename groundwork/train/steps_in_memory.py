@@ -1,10 +1,10 @@
 """Steps and evaluation over a data set that lies on every device, whole.
 
-An epoch is the largest number of whole batches; the examples left over are other ones in every
-epoch. Step s takes batch s mod steps_per_epoch of epoch s div steps_per_epoch.
+An epoch is the largest number of whole batches; every epoch leaves other examples over. Step s
+takes batch s mod steps_per_epoch of epoch s div steps_per_epoch.
 """
 
-# R replicates (on one device: its share), N examples, B batch
+# R replicates (on one device: its share of them), N examples, B batch
 
 import contextlib
 import dataclasses
@@ -16,121 +16,120 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import Dataset, Split
 from groundwork.devices.mesh import BY_REPLICATE, REPLICATED, put
-from groundwork.train.replicates import Form, each, no_counts, sharded
-from groundwork.train.step import Batch
+from groundwork.train.losses import Counts
+from groundwork.train.replicates import Steps, each, sharded
+from groundwork.train.step import Batch, Tally, TrainState
+from groundwork.trees import Variables, replicates
 
 EVAL_BATCH = 1000
+Orders = Callable[[jax.Array, jax.Array], jax.Array]  # keys [R], epoch → orders [R, N]
 
 
 @dataclasses.dataclass
 class Order:
-    """The order of the epoch that steps are in. Each call of steps takes it and leaves the next."""
+    """The order of the current epoch. Each call of steps takes it and leaves the next one."""
 
     places: jax.Array  # [R, N] int32
 
 
-def make(
-    train_step: Callable,
-    add_batch: Callable,
-    dataset: Dataset,
-    mesh: Mesh,
-    batch_size: int,
-    form: Form,
-) -> tuple[Callable, Callable, Callable, dict[str, Any]]:
-    """`feed`, `run_steps` and `evaluate` of `programs.Programs`, and what is jitted behind them."""
+def make(steps: Steps, dataset: Dataset) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """`feed`, `run_steps`, `evaluate` of `programs.Programs`, and the jitted functions in them."""
     orders = _orders(dataset)
-    epoch_order = sharded(mesh, orders, (BY_REPLICATE, REPLICATED), BY_REPLICATE)
-    steps = _make_steps(train_step, orders, dataset, mesh, batch_size, form)
-    examples = put(mesh, dataset.train)
+    epoch_order = sharded(steps.mesh, orders, (BY_REPLICATE, REPLICATED), BY_REPLICATE)
+    some_steps = _make_steps(steps, orders, dataset)
+    examples = put(steps.mesh, dataset.train)
 
-    def feed(keys, step):
-        epoch = np.int32(step // _steps_per_epoch(dataset, batch_size))
+    def feed(keys: jax.Array, step: int) -> contextlib.nullcontext[Order]:
+        epoch = np.int32(step // _steps_per_epoch(dataset, steps.batch_size))
         return contextlib.nullcontext(Order(epoch_order(keys, epoch)))
 
-    def run_steps(state, order, tally, start, stop):
-        stride = stop - start if form == "looped" else 1
+    def run_steps(
+        state: TrainState, order: Order, tally: Tally, start: int, stop: int
+    ) -> tuple[TrainState, Tally]:
+        stride = stop - start if steps.form == "looped" else 1
         for first in range(start, stop, stride):
             span = np.int32(first), np.int32(first + stride)
-            state, order.places, tally = steps(state, order.places, tally, examples, *span)
+            state, order.places, tally = some_steps(state, order.places, tally, examples, *span)
         return state, tally
 
-    evaluate, evaluation = _make_evaluate(add_batch, dataset, mesh, form)
-    jitted = {"order": epoch_order, "steps": steps, "eval": evaluation}
+    evaluate, evaluation = _make_evaluate(steps, dataset)
+    jitted = {"order": epoch_order, "steps": some_steps, "eval": evaluation}
     return feed, run_steps, evaluate, jitted
 
 
-def _make_steps(
-    train_step: Callable,
-    orders: Callable,
-    dataset: Dataset,
-    mesh: Mesh,
-    batch_size: int,
-    form: Form,
-) -> Any:
+def _make_steps(steps: Steps, orders: Orders, dataset: Dataset) -> Any:
     """(state, order, tally, examples, start, stop) → (state, order, tally)."""
-    share = batch_size // mesh.shape["data"]
+    share = steps.batch_size // steps.mesh.shape["data"]
+    Carry = tuple[TrainState, jax.Array, Tally]
 
-    def one_step(carry, examples, step):
+    def one_step(carry: Carry, examples: Split, step: jax.Array) -> Carry:
         """The step of all replicates on this device: its share of each replicate's batch."""
         state, order, tally = carry
-        epoch, place = jnp.divmod(step, _steps_per_epoch(dataset, batch_size))
+        epoch, place = jnp.divmod(step, _steps_per_epoch(dataset, steps.batch_size))
         order = lax.cond(place == 0, lambda: orders(state.key, epoch), lambda: order)
-        start = place * batch_size + lax.axis_index("data") * share
+        start = place * steps.batch_size + lax.axis_index("data") * share
 
-        def step_of_one(state, order):
+        def step_of_one(state: TrainState, order: jax.Array) -> tuple[TrainState, Any]:
             chosen = lax.dynamic_slice_in_dim(order, start, share)
             inputs = data_lib.normalize(dataset, examples.inputs[chosen])
             batch = Batch(inputs, examples.labels[chosen], jnp.ones(share, bool))
-            return train_step(state, batch)
+            return steps.train_step(state, batch)
 
-        state, (loss, counts) = each(form)(step_of_one)(state, order)
+        state, (loss, counts) = each(steps.form)(step_of_one)(state, order)
         return state, order, tally.add(step, loss, counts)
 
-    def some_steps(state, order, tally, examples, start, stop):
-        if form == "single":  # `stop` is not used: one step a call
+    def some_steps(
+        state: TrainState,
+        order: jax.Array,
+        tally: Tally,
+        examples: Split,
+        start: jax.Array,
+        stop: jax.Array,
+    ) -> Carry:
+        if steps.form == "single":  # one step per call: `stop` is not needed
             return one_step((state, order, tally), examples, start)
         carry = state, order, tally
         return lax.fori_loop(start, stop, lambda s, carry: one_step(carry, examples, s), carry)
 
     carry = (BY_REPLICATE,) * 3
     specs = (*carry, REPLICATED, REPLICATED, REPLICATED)
-    return sharded(mesh, some_steps, specs, carry, donate_argnums=(0, 1))
+    return sharded(steps.mesh, some_steps, specs, carry, donate_argnums=(0, 1))
 
 
-def _make_evaluate(
-    add_batch: Callable, dataset: Dataset, mesh: Mesh, form: Form
-) -> tuple[Callable, Any]:
-    """`evaluate`, and the jitted function behind it."""
+def _make_evaluate(steps: Steps, dataset: Dataset) -> tuple[Callable[..., Counts], Any]:
+    """`evaluate`, and the jitted function in it."""
 
-    def add_batches(counts, variables, split, first, last):
-        """Of a split stored as [batches, B, …]."""
+    def add_batches(
+        counts: Counts, variables: Variables, split: Any, first: jax.Array, last: jax.Array
+    ) -> Counts:
+        """Of a split that is stored as [batches, B, …]."""
 
-        def add(index, counts):
-            return add_batch(counts, variables, *jax.tree.map(lambda a: a[index], split))
+        def add(index: jax.Array, counts: Counts) -> Counts:
+            return steps.add_batch(counts, variables, *jax.tree.map(lambda a: a[index], split))
 
-        if form == "single":  # `last` is not used: one batch a call
+        if steps.form == "single":  # one batch per call: `last` is not needed
             return add(first, counts)
         return lax.fori_loop(first, last, add, counts)
 
     by_batch = PartitionSpec(None, "data")
     specs = (BY_REPLICATE, BY_REPLICATE, by_batch, REPLICATED, REPLICATED)
-    evaluation = sharded(mesh, add_batches, specs, BY_REPLICATE)
+    evaluation = sharded(steps.mesh, add_batches, specs, BY_REPLICATE)
     splits = {
-        name: put(mesh, _in_batches(split, mesh.shape["data"]), by_batch)
+        name: put(steps.mesh, _in_batches(split, steps.mesh.shape["data"]), by_batch)
         for name, split in (("validation", dataset.validation), ("test", dataset.test))
         if len(split.labels)
     }
 
-    def evaluate(variables, name):
+    def evaluate(variables: Variables, name: str) -> Counts:
         split = splits[name]
-        counts = no_counts(mesh, jax.tree.leaves(variables)[0].shape[0])
+        counts = steps.no_counts(replicates(variables))
         batches = split[1].shape[0]
-        stride = batches if form == "looped" else 1
+        stride = batches if steps.form == "looped" else 1
         for first in range(0, batches, stride):
             counts = evaluation(counts, variables, split, np.int32(first), np.int32(first + stride))
         return counts
@@ -142,8 +141,7 @@ def _steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
     return len(dataset.train.labels) // batch_size
 
 
-def _orders(dataset: Dataset) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(keys [R], epoch) → [R, N]."""
+def _orders(dataset: Dataset) -> Orders:
     examples = len(dataset.train.labels)
     return lambda keys, epoch: jax.vmap(lambda key: data_lib.epoch_order(key, epoch, examples))(
         keys
@@ -151,7 +149,7 @@ def _orders(dataset: Dataset) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 def _in_batches(split: Split, devices: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, labels and valid as [batches, B, …]; the last batch is padded, and says so."""
+    """Inputs, labels and valid as [batches, B, …]; the last batch is padded, and says so."""
     examples = len(split.labels)
     batches = math.ceil(examples / EVAL_BATCH)
     size = math.ceil(examples / batches / devices) * devices

@@ -1,4 +1,4 @@
-"""Rows of metrics from counts that may still be on their way from the device."""
+"""Rows of metrics, from counts that may still be on their way from the device."""
 
 # R replicates
 
@@ -15,7 +15,8 @@ from groundwork.errors import UserError
 from groundwork.runs import metrics
 from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Unit
-from groundwork.train.step import NEVER, Counts
+from groundwork.train.losses import Counts
+from groundwork.train.step import NEVER
 
 
 class Pending(NamedTuple):
@@ -31,14 +32,14 @@ class Writer:
 
     def __init__(
         self, unit: Unit, fields: Mapping[str, Any], reporter: Reporter, stop: int, rows: int
-    ):
+    ) -> None:
         self.rows = rows  # of this unit, so far
         self._unit, self._fields, self._reporter, self._stop = unit, fields, reporter, stop
         self._begun = time.monotonic()
         self._waiting: list[Pending] = []
 
     def push(self, pending: Pending) -> None:
-        """Take the newest results, write the ones before."""
+        """Take the newest results, and write those before."""
         self.flush()
         counts, first_bad = mesh.gather((pending.counts, pending.first_bad))
         self._waiting.append(Pending(pending.step, counts, first_bad))
@@ -48,25 +49,26 @@ class Writer:
         for pending in self._waiting:
             _check_first_bad(pending.first_bad, self._unit.name)
             for split, counts in pending.counts.items():
-                new = self.write(split, pending.step, counts)
-            means = (float(np.mean([row[key] for row in new])) for key in ("loss", "accuracy"))
-            self._reporter.update(pending.step, self._stop, *means)
+                rows = self.write(split, pending.step, counts)
+            names = ("loss", *counts.measures)
+            means = {name: float(np.mean([row[name] for row in rows])) for name in names}
+            self._reporter.update(pending.step, self._stop, means)
         self._waiting.clear()
 
     def write(self, split: str, step: Any, counts: Counts, **fields: Any) -> list[metrics.Row]:
-        """One row a replicate. The step and the fields are scalars or have an entry a replicate."""
-        loss, correct, examples = (np.asarray(leaf) for leaf in counts)
+        """Write one row per replicate; the step and the fields are scalars or [R]."""
+        sums = {"loss": np.asarray(counts.loss)}
+        sums |= {name: np.asarray(total) for name, total in counts.measures.items()}
         shared = {"step": step, **self._fields, **fields}
         rows = []
-        for replicate, total in enumerate(examples.tolist()):
-            own = {k: v[replicate] if np.ndim(v) else v for k, v in shared.items()}
-            own = {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()}
-            mean, accuracy = float(loss[replicate]) / total, int(correct[replicate]) / total
-            if not math.isfinite(mean):
-                raise not_finite(f"{split} loss", self._unit.name, replicate, own["step"])
-            row = {"unit": self._unit.name, **own, "replicate": replicate, "split": split}
-            seconds = round(time.monotonic() - self._begun, 3)
-            rows.append({**row, "loss": mean, "accuracy": accuracy, "seconds": seconds})
+        for replicate, examples in enumerate(np.asarray(counts.examples).tolist()):
+            about = {k: v[replicate] if np.ndim(v) else v for k, v in shared.items()}
+            about = {k: v.item() if isinstance(v, np.generic) else v for k, v in about.items()}
+            means = {name: total[replicate].item() / examples for name, total in sums.items()}
+            if not math.isfinite(means["loss"]):
+                raise not_finite(f"{split} loss", self._unit.name, replicate, about["step"])
+            row = {"unit": self._unit.name, **about, "replicate": replicate, "split": split}
+            rows.append({**row, **means, "seconds": round(time.monotonic() - self._begun, 3)})
         self._unit.run.record(rows)
         self.rows += len(rows)
         return rows
@@ -80,7 +82,7 @@ def _check_first_bad(first_bad: jax.Array, unit: str) -> None:
 
 
 def not_finite(what: str, unit: str, replicate: int, step: int) -> UserError:
-    """The error of a training that diverged."""
+    """Returns the error of a training that diverged."""
     return UserError(
         f"the {what} is not finite: {unit}, replicate {replicate}, step {step}. What was saved "
         "before is kept; try a smaller learning rate (in another --workdir)"

@@ -1,10 +1,11 @@
-"""Criteria: what decides which weights go. `CRITERIA` lists them."""
+"""Criteria: what decides which weights go. Each is a function of `Evidence`; `CRITERIA` lists them.
 
-from collections.abc import Callable
+A new one is a function in a file of this room, and a line in `CRITERIA`.
+"""
 
-from pruning.criteria.weights import magnitude, random
-from pruning.masks import Scores
+from pruning.criteria.evidence import Criterion, Evidence
+from pruning.criteria.weights import MAGNITUDE, RANDOM, magnitude, random
 
-CRITERIA: dict[str, Callable[..., Scores]] = {"magnitude": magnitude, "random": random}
+CRITERIA: dict[str, Criterion] = {"magnitude": MAGNITUDE, "random": RANDOM}
 
-__all__ = ["CRITERIA", "magnitude", "random"]
+__all__ = ["CRITERIA", "Criterion", "Evidence", "magnitude", "random"]

@@ -1,26 +1,27 @@
-"""Score functions: higher = keep. All have the signature of `magnitude`.
-
-(params, mask, *, key) → scores, a flat dict of the mask's paths. `params` is the whole tree
-after training, `key` a random key of the level; a criterion uses what it needs.
-"""
-
-from typing import Any
+"""Criteria that look at the weights alone, or at nothing; loops of your own call them, too."""
 
 import jax
 import jax.numpy as jnp
 
-from pruning.masks import Mask, Scores, flatten
+from groundwork.trees import Params
+from pruning.criteria.evidence import Criterion
+from pruning.masks import Mask, flatten
+from pruning.select import Scores
 
 
-def magnitude(params: Any, mask: Mask, *, key: jax.Array | None = None) -> Scores:
-    """|weight| at the end of training. Source: Han et al., arXiv:1506.02626."""
+def magnitude(params: Params, mask: Mask, *, key: jax.Array | None = None) -> Scores:
+    """Returns |weight| at the end of training. Source: Han et al., arXiv:1506.02626."""
     del key
     return {path: jnp.abs(leaf) for path, leaf in flatten(params, mask.__contains__).items()}
 
 
-def random(params: Any, mask: Mask, *, key: jax.Array) -> Scores:
-    """Uniform in [0, 1), independent of the weights: the control for every other criterion."""
+def random(params: Params, mask: Mask, *, key: jax.Array) -> Scores:
+    """Returns uniform numbers in [0, 1), the control for every other criterion."""
     del params
     paths = sorted(mask)
     split = jax.random.split(key, len(paths))
     return {p: jax.random.uniform(k, mask[p].shape) for p, k in zip(paths, split, strict=True)}
+
+
+MAGNITUDE = Criterion(score=lambda seen: magnitude(seen.params, seen.mask))
+RANDOM = Criterion(score=lambda seen: random(seen.params, seen.mask, key=seen.key))

@@ -1,0 +1,132 @@
+"""The stage `distill`: a student, of this architecture or another, learns from its teachers."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import flax.linen as nn
+import jax
+
+from compress import distill
+from compress.form import Form
+from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
+from compress.stages import teachers
+from compress.stages.stage import Stage, one_each, train_as_original
+from compress.stages.teachers import Lessons
+from groundwork import architectures
+from groundwork.data.dataset import AnyDataset
+from groundwork.errors import UserError, about, unknown
+from groundwork.train import networks
+from groundwork.trees import Variables
+
+INITS = ("fresh", "shrink", "keep")
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillSpec(Lessons):
+    """`distill`: who teaches whom.
+
+    Attributes:
+      model: config section of the student; empty: the same architecture.
+      init: `fresh`; `shrink`: the units that survived best, where the student is narrower;
+        `keep`: the network as it is, of the same architecture.
+      during: other stages whose training hears the teachers, too.
+    """
+
+    model: Mapping[str, Any]
+    init: str
+    during: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for key in ("teachers", "during"):
+            names = getattr(self, key)
+            listed = isinstance(names, tuple | list) and all(isinstance(n, str) for n in names)
+            if not listed:
+                raise UserError(f"distill.{key}={names!r} must be names, as ('before',)")
+        if not self.teachers or len(set(self.teachers)) < len(self.teachers):
+            raise UserError(f"distill.teachers={self.teachers} must name teachers, each once")
+        for key, known in (("init", INITS), ("mean", get_args(distill.Mean))):
+            if getattr(self, key) not in known:
+                raise unknown(f"distill.{key}", getattr(self, key), known)
+        if not 0 <= self.weight <= 1:
+            raise UserError(f"distill.weight={self.weight} must be in [0, 1]")
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(f"distill.temperature={self.temperature} must be positive")
+        if not isinstance(self.model, Mapping):
+            raise UserError(f"distill.model={self.model!r} must be a model section, or empty")
+        if self.init == "shrink" and not self.model:
+            raise UserError("distill.init='shrink' needs a narrower distill.model to shrink to")
+        if self.init == "keep" and self.model:
+            raise UserError("distill.init='keep' keeps the network: leave distill.model empty")
+
+
+def place(spec: CompressSpec) -> None:
+    """Refuse to take units of layers that are tied or factorised."""
+    if spec.sections["distill"].init == "shrink":
+        for stage in spec.before("distill"):
+            if stage in ("share", "factorize"):
+                raise UserError(f"distill.init='shrink' takes no units of layers after {stage}")
+
+
+def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
+    """Refuse a student that cannot be made."""
+    section, shape = spec.sections["distill"], shaped.dataset.shape
+    if section.init == "keep":
+        return shaped
+    model = _student(section, shaped.form.model, shaped.dataset.classes)
+    small = architectures.shapes(model, shape)
+    if section.init == "shrink":
+        with about("distill.init='shrink'"):
+            links = distill.chain(shaped.form.model, shape)
+            wide = shaped.shapes
+            jax.eval_shape(lambda wide: distill.shrink(wide, None, links, small), wide)
+    return dataclasses.replace(shaped, form=Form(model), shapes=small)
+
+
+def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> None:
+    """Refuse teachers that are not there, or of another kind."""
+    section = spec.sections["distill"]
+    if "distill" in spec.stages or section.during:
+        teachers.check(section, config, dataset)
+
+
+def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
+    """Train a student, or the network itself, by its teachers."""
+    context, section, form = pipeline.context, pipeline.spec.sections["distill"], before.form
+    if section.init == "keep":
+        start = before.variables, before.mask
+        return before._replace(variables=train_as_original(pipeline, node, form, start, before))
+    model = _student(section, form.model, context.dataset.classes)
+    if section.init == "shrink":
+        variables = _shrunk(pipeline, before, model)
+    else:
+        variables = networks.initial(context, model)
+    student = Form(model)
+    learned = train_as_original(pipeline, node, student, (variables, {}), before)
+    return Made(student, learned, {}, {})
+
+
+def _student(section: DistillSpec, model: nn.Module, classes: int) -> nn.Module:
+    return architectures.build(section.model, classes) if section.model else model
+
+
+def _shrunk(pipeline: Pipeline, before: Made, model: nn.Module) -> Variables:
+    """A narrower network of the units that survived best, [R, …]."""
+    shape = pipeline.context.dataset.shape
+    links = distill.chain(before.form.model, shape)
+    small = architectures.shapes(model, shape)
+    return pipeline.mapped(
+        lambda variables, mask: distill.shrink(variables, mask, links, small),
+        before.variables,
+        before.mask,
+    )
+
+
+STAGE = Stage(
+    section=DistillSpec,
+    run=run,
+    steps=lambda section: one_each("distill", (0,)),
+    place=place,
+    check=check,
+    begin=begin,
+)

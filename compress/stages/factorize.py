@@ -1,0 +1,132 @@
+"""The stage `factorize`: layers become products of smaller ones."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from compress import form as form_lib
+from compress import share
+from compress.form import Form
+from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
+from compress.stages.stage import LOOKS, Stage, Step, fine_tune, one_each
+from groundwork import architectures
+from groundwork.data import dataset as data_lib
+from groundwork.data.file_dataset import FileDataset
+from groundwork.devices import processes
+from groundwork.errors import UserError, about
+from groundwork.trees import Params, Variables
+from lowrank import factorization, work
+from lowrank.choose import plans
+from lowrank.choose.planner import SEEN, Planner
+from lowrank.choose.rules import Rules
+from lowrank.factorization import Plan
+from lowrank.spec import check_rules
+from pruning import masks
+
+
+@dataclasses.dataclass(frozen=True)
+class FactorizeSpec:
+    """`factorize`: low-rank layers; for the keys see `lowrank.choose.rules.Rules`."""
+
+    method: str
+    ranks: str
+    shares: tuple[float, ...]
+    measure: str
+    leave: tuple[str, ...]
+    keep_slow: bool
+
+    def __post_init__(self) -> None:
+        check_rules(self.rules, "factorize", "method")
+
+    @property
+    def rules(self) -> Rules:
+        """As `lowrank` has them."""
+        section = dataclasses.asdict(self)
+        return Rules(methods=(section.pop("method"),), **section)
+
+
+def steps(section: FactorizeSpec) -> list[Step]:
+    """Returns one step for each share."""
+    return one_each("factorize", section.rules.settings)
+
+
+def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
+    """Refuse a budget that cannot be reached, or a network without layers for it."""
+    section, dataset = spec.sections["factorize"], shaped.dataset
+    if shaped.shapes is not None:
+        full = architectures.shapes(shaped.form.model, dataset.shape)
+        leave = _left_alone(section, shaped.form, shaped.shapes["params"], dataset.shape)
+        with about("factorize.leave"):
+            layers, _ = factorization.decomposable(shaped.form.model, full, dataset.shape, leave)
+        if not layers:
+            raise UserError("factorize.leave: no layer is left to factorise")
+        with about("factorize.shares"):
+            for share_ in section.rules.settings if section.ranks == "budget" else ():
+                plans.check_share(layers, section.method, share_, section.measure)
+    if isinstance(dataset, FileDataset) and section.method == "svd_outputs":
+        raise UserError(LOOKS)
+    return dataclasses.replace(shaped, shapes=None)  # they depend on the ranks
+
+
+def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
+    """Factorise layers by ranks that are chosen on all replicates.
+
+    Factors of pruned kernels are dense; the other layers stay pruned.
+    """
+    form, params = before.form, before.variables["params"]
+    whole = {**before.variables, "params": share.materialize(params, form.groups)}
+    plan = _plan(pipeline, node, form, params, whole)
+    variables, _ = work.decomposed(pipeline.context, form.model, plan, whole)
+    variables = {**variables, "params": share.without(variables["params"], form.groups)}
+    form = form._replace(plan=plan)
+    still = masks.flatten(variables["params"], before.mask.__contains__)
+    mask = {path: before.mask[path] for path in still}
+    tuned = fine_tune(pipeline, node, form, (variables, mask), before)
+    return before._replace(form=form, variables=tuned, mask=mask)
+
+
+def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables: Variables) -> Plan:
+    """Which layer becomes what. It is a unit of its own: where measured times decide, a second plan
+    of the same network may differ from the first, and its checkpoints would not fit.
+    """
+    context, section = pipeline.context, pipeline.spec.sections["factorize"]
+    unit = context.run.unit(f"plans/{node.name}")
+    if not processes.on_first(lambda: unit.done):
+        processes.on_first(context.run.unit(node.unit).set_aside)
+        shape = context.dataset.shape
+        leave = _left_alone(section, form, params, shape)
+        planner = Planner(
+            model=form.model,
+            variables=variables,
+            shape=shape,
+            rules=dataclasses.replace(section.rules, leave=leave),
+            inputs=lambda: data_lib.first_examples(context.dataset, SEEN)[0],
+            stop_if_asked=work.stop_if_asked(context),
+        )
+
+        def plan() -> dict[str, Any]:
+            with about("factorize.shares"):
+                return planner.plan(section.method, node.setting)
+
+        unit.finish({"share": np.asarray(float(node.setting))}, processes.on_first(plan))
+    return unit.result()[1]["plan"]
+
+
+def _left_alone(
+    section: FactorizeSpec, form: Form, params: Params, shape: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Patterns of layers that stay: the config's, and of tied layers all but the first."""
+    others = share.layers_left(params, form.groups)
+    layers = form_lib.reached(form, shape) if others else ()
+    tied = [path for path in layers if any(f"{path}/".startswith(f"{o}/") for o in others)]
+    return tuple(dict.fromkeys([*section.leave, *tied]))
+
+
+STAGE = Stage(
+    section=FactorizeSpec,
+    run=run,
+    steps=steps,
+    check=check,
+    first="factors of pruned kernels are dense",
+)

@@ -1,0 +1,24 @@
+"""The network that all stages begin from: trained here, or taken from `source`."""
+
+from compress import made as made_lib
+from compress.form import Form
+from compress.made import Made, Node, Pipeline
+from compress.stages.stage import train_as_original
+from groundwork import architectures
+from groundwork.train import networks
+from groundwork.trees import Variables
+
+
+def run(pipeline: Pipeline, node: Node) -> Made:
+    """Returns the network as it is."""
+    context, spec, form = pipeline.context, pipeline.spec, Form(pipeline.model)
+    if spec.source.path:
+        shapes = architectures.shapes(pipeline.model, context.dataset.shape)
+        return as_given(form, made_lib.given(spec, shapes))
+    start = networks.initial(context, pipeline.model)
+    return Made(form, train_as_original(pipeline, node, form, (start, {}), None), {}, {})
+
+
+def as_given(form: Form, variables: Variables) -> Made:
+    """Returns a trained network, where kernels with zeros among their entries count as pruned."""
+    return Made(form, variables, made_lib.zeros(variables["params"]), {})

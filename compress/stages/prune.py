@@ -1,0 +1,154 @@
+"""The stage `prune`: level by level, the weights that score least go, and the others train on."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from compress import share
+from compress.fit import Recipe
+from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
+from compress.stages import quantize
+from compress.stages.stage import Stage, Step, fine_tune, train_as_original
+from groundwork.devices import mesh as mesh_lib
+from groundwork.errors import UserError, unknown
+from groundwork.train import networks
+from pruning import spec as pruning_spec
+from pruning.criteria import CRITERIA
+from pruning.masks import Mask
+from pruning.pruner import make_pruner
+from pruning.schedule import Plan
+
+INSTEAD = "leave out the stage prune"
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneSpec(pruning_spec.PruneSpec):
+    """`prune`: as `lottery` has it, to several levels.
+
+    Attributes:
+      levels: from these the pipeline continues; all levels up to the last are trained.
+      rewind: `start`: to the initial values, then as many steps as the original's; `none`: train
+        on from the values that are there, for the steps of fine-tuning.
+    """
+
+    levels: tuple[int, ...]
+    rewind: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        levels = self.levels
+        whole = isinstance(levels, tuple | list) and all(type(level) is int for level in levels)
+        if not whole or not levels or min(levels) < 1 or len(set(levels)) < len(levels):
+            raise UserError(f"prune.levels={levels!r} must be integers from 1, as (8, 12)")
+        if self.rewind not in ("start", "none"):
+            raise unknown("prune.rewind", self.rewind, ("start", "none"))
+
+
+def steps(section: PruneSpec) -> list[Step]:
+    """Returns one step for each level, made of the level before."""
+    levels = range(1, max(section.levels) + 1)
+    names = ["", *(f"prune-{level:02d}" for level in levels)]
+    return [
+        Step(names[level], level, names[level - 1], level in section.levels) for level in levels
+    ]
+
+
+def place(spec: CompressSpec) -> None:
+    """Refuse signs for pruned weights, and rewinding where there are no initial values."""
+    quantize.check_signs(spec, spec.after("prune"))
+    if spec.sections["prune"].rewind == "start" and (reason := _no_start(spec)):
+        raise UserError(f"prune.rewind='start' has no start {reason}: set prune.rewind='none'")
+
+
+def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
+    """Refuse levels that cannot be reached."""
+    section = spec.sections["prune"]
+    if shaped.shapes is not None:
+        leaves = section.leaves(shaped.shapes["params"])
+        section.plan(leaves, max(section.levels), "prune.levels of ", INSTEAD)
+    return shaped
+
+
+def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
+    """Prune one more level, and train: rewound to the initial values, or on."""
+    context, spec = pipeline.context, pipeline.spec
+    section: PruneSpec = spec.sections["prune"]
+    prunable = section.leaves(before.variables["params"])
+    mask: Any = {p: np.ones(leaf.shape, bool) for p, leaf in prunable.items()} | before.mask
+    paths, counts = remaining(section, {p: mask[p] for p in prunable}, int(node.setting))
+    recipe = Recipe(form=before.form, steps=spec.train, optimizer=spec.optimizer)
+    prune = _pruner(pipeline, recipe, tuple(paths.items()))
+    placed = context.put((mask, before.variables, counts))
+    mask = mesh_lib.fetch(prune(context.roots, *placed, int(node.setting)))
+    if section.rewind == "none":
+        variables = fine_tune(pipeline, node, before.form, (before.variables, mask), before)
+    else:
+        start = networks.initial(context, before.form.model)
+        start = {**start, "params": share.tie(start["params"], before.form.groups)}
+        variables = train_as_original(pipeline, node, before.form, (start, mask), before)
+    return before._replace(variables=variables, mask=mask)
+
+
+def remaining(
+    section: PruneSpec, mask: Mapping[str, np.ndarray], level: int
+) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
+    """Returns which leaves are ranked together, and how many weights each group keeps, [R].
+
+    `geometric` counts from those that are left, which are fewer than its own levels say where the
+    network was pruned before; `linear` counts from all.
+
+    Args:
+      section: of the config.
+      mask: path → [R, …], of what is prunable, before the level.
+      level: from 1.
+
+    Raises:
+      UserError: the level cannot be reached.
+    """
+    plans: list[Plan] = []
+    for r in range(len(next(iter(mask.values())))):
+        if section.schedule == "linear":
+            leaves, levels = {path: leaf[r] for path, leaf in mask.items()}, level
+        else:
+            leaves, levels = {path: leaf[r][leaf[r]] for path, leaf in mask.items()}, 1
+        plans.append(section.plan(leaves, levels, "prune.levels of ", INSTEAD))
+    counts = {
+        name: np.array([plan.kept[-1][name] for plan in plans], np.int32) for name in plans[0].paths
+    }
+    return plans[0].paths, counts
+
+
+def _no_start(spec: CompressSpec) -> str:
+    """Why there are no initial values to go back to; empty if there are."""
+    before, distill = spec.before("prune"), spec.sections["distill"]
+    if "distill" in before and distill.init != "fresh":
+        return "after distill with another init than 'fresh'"
+    if "factorize" in before:
+        return "after factorize"
+    if spec.source.path and "distill" not in before:
+        return "with source.path"
+    return ""
+
+
+@functools.lru_cache(maxsize=4)
+def _pruner(
+    pipeline: Pipeline, recipe: Recipe, paths: tuple[tuple[str, tuple[str, ...]], ...]
+) -> Callable[..., Mask]:
+    """What prunes networks of a recipe, compiled once for all levels."""
+    context = pipeline.context
+    criterion = CRITERIA[pipeline.spec.sections["prune"].criterion]
+    evidence = networks.evidence(context, recipe.network, criterion.examples)
+    return make_pruner(context.mesh, criterion, dict(paths), **evidence)
+
+
+STAGE = Stage(
+    section=PruneSpec,
+    run=run,
+    steps=steps,
+    place=place,
+    check=check,
+    first="quantised weights are not pruned",
+)

@@ -1,0 +1,238 @@
+"""The stage `quantize`: weights, and what layers are given, lose bits; what is left is trained."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from compress import form as form_lib
+from compress import made as made_lib
+from compress.form import Form
+from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
+from compress.quantize import k_means, ranges, ternary_binary
+from compress.quantize.activations import RANGES as ACTIVATION_RANGES
+from compress.stages import bits as bits_lib
+from compress.stages import latent
+from compress.stages.bits import LEAST_BITS, OF_METHOD
+from compress.stages.latent import METHODS, Quantizer, Settings
+from compress.stages.stage import LOOKS, Stage, Step, fine_tune, one_each
+from groundwork import architectures, trees
+from groundwork.data import dataset as data_lib
+from groundwork.data.dataset import AnyDataset
+from groundwork.data.file_dataset import FileDataset
+from groundwork.devices import processes
+from groundwork.errors import UserError, about, unknown
+from groundwork.numerics import checks
+from groundwork.trees import Variables
+
+MOST_BITS = 16
+SEEN = 256  # training images that grids of activations are calibrated on
+NO_ZERO = "quantize.method='binary' has no zero for pruned weights: try ternary"
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizeSpec(Settings):
+    """`quantize`: how weights, and what layers are given, lose bits; see `latent.Settings`, too.
+
+    Attributes:
+      bits: of kernels, one network each; `ternary` and `binary` do not use them.
+      layers: pattern (fnmatch) of kernels, as `conv*` → their bits, in place of those.
+      mixed: `bits` are the mean over all kept weights, and measured losses choose which layer gets
+        how many.
+      fine_tune: train what was quantised; without, it stays as it is.
+      activation_bits: of what layers are given; 0 = float32.
+      activation_range: see `compress.quantize.calibrate`.
+      gradient_bits: of gradients that come back to layers; 0 = as they are.
+    """
+
+    bits: tuple[float, ...]
+    layers: Mapping[str, int]
+    mixed: bool
+    fine_tune: bool
+    activation_bits: int
+    activation_range: str
+    gradient_bits: int
+
+    def __post_init__(self) -> None:
+        known = {
+            "method": METHODS,
+            "init": k_means.INITS,
+            "range": ranges.RANGES,
+            "scales": ternary_binary.SCALES,
+            "activation_range": ACTIVATION_RANGES,
+        }
+        for key, names in known.items():
+            if getattr(self, key) not in names:
+                raise unknown(f"quantize.{key}", getattr(self, key), names)
+        if self.mixed and self.method not in LEAST_BITS:
+            raise UserError("quantize.mixed chooses bits of kmeans or uniform alone")
+        if self.method in LEAST_BITS:
+            self._check_bits()
+        for key, least in (("other_bits", 2), ("activation_bits", 2), ("gradient_bits", 1)):
+            _check_width(f"quantize.{key}", getattr(self, key), least, none=True)
+
+    def _check_bits(self) -> None:
+        least = LEAST_BITS[self.method]
+        listed = isinstance(self.bits, tuple | list) and self.bits
+        if not listed or not all(type(bits) in (int, float) for bits in self.bits):
+            raise UserError(f"quantize.bits={self.bits!r} must be numbers, as (4, 5)")
+        if len({f"{bits:g}" for bits in self.bits}) < len(self.bits):
+            raise UserError(f"quantize.bits={self.bits} must name each number once")
+        for bits in self.bits:
+            if self.mixed:
+                if not least <= bits <= 8:
+                    raise UserError(f"quantize.bits: a mean of {bits} is outside {least}…8")
+            else:
+                _check_width("quantize.bits", bits, least)
+        if not isinstance(self.layers, Mapping):
+            raise UserError(f"quantize.layers={self.layers!r} must say pattern: bits")
+        for pattern, bits in self.layers.items():
+            _check_width(f"quantize.layers of {pattern!r}", bits, least)
+
+    def fixed(self, paths: Sequence[str]) -> dict[str, int]:
+        """Returns the bits that `layers` gives, of the kernels that it names.
+
+        Of several patterns that match a kernel the longest counts.
+
+        Raises:
+          UserError: a pattern names none of the paths.
+        """
+        for pattern in self.layers:
+            if not any(_matches(pattern, path) for path in paths):
+                listed = ", ".join(paths)
+                raise UserError(f"quantize.layers: {pattern!r} matches none of {listed}")
+        fixed = {}
+        for path in paths:
+            if matching := [pattern for pattern in self.layers if _matches(pattern, path)]:
+                fixed[path] = self.layers[max(matching, key=lambda p: (len(p), p))]
+        return fixed
+
+
+def steps(section: QuantizeSpec) -> list[Step]:
+    """Returns one step for each number of bits; one in all where the method has its own."""
+    return one_each("quantize", section.bits if section.method in LEAST_BITS else (0,))
+
+
+def check_signs(spec: CompressSpec, stages: Sequence[str]) -> None:
+    """Refuse signs for pruned weights that come through these stages as they are.
+
+    Raises:
+      UserError: there is no zero for them.
+    """
+    student = "distill" in stages and spec.sections["distill"].init != "keep"
+    dense = student or "factorize" in stages
+    if "quantize" in stages and spec.sections["quantize"].method == "binary" and not dense:
+        raise UserError(NO_ZERO)
+
+
+def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
+    """Refuse patterns that match no kernel, and files whose images would be looked at."""
+    section = spec.sections["quantize"]
+    if shaped.shapes is not None:
+        section.fixed(list(latent.kernels(shaped.shapes["params"])))
+    if isinstance(shaped.dataset, FileDataset) and (section.activation_bits or section.mixed):
+        raise UserError(LOOKS)
+    return shaped
+
+
+def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> None:
+    """Refuse signs for weights that the source has pruned."""
+    if spec.source.path:
+        model = architectures.build(config, dataset.classes)
+        variables = made_lib.given(spec, architectures.shapes(model, dataset.shape))
+        if made_lib.zeros(variables["params"]):
+            check_signs(spec, spec.stages)
+
+
+def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
+    """Quantise, and train what is left."""
+    section: QuantizeSpec = pipeline.spec.sections["quantize"]
+    if section.method == "binary" and before.mask:
+        raise UserError(NO_ZERO)
+    bits = processes.on_first(_choose_bits, pipeline, section, before, node.setting)
+    quantizer = Quantizer(section, bits)
+    form, variables = _with_grids(pipeline, section, before)
+    values = pipeline.mapped(
+        lambda key, variables, mask: latent.begin(quantizer, key, variables, mask),
+        pipeline.context.roots,
+        variables,
+        before.mask,
+    )
+    if section.fine_tune:
+        coded = bits if section.method == "kmeans" else ()  # no mask fits codebooks
+        mask = {path: kept for path, kept in before.mask.items() if path not in coded}
+        training = _with_gradients(pipeline, section, form)
+        values = fine_tune(pipeline, node, training, (values, mask), before, quantizer)
+    stored = pipeline.mapped(lambda values: latent.finish(quantizer, values), values)
+    return Made(form, stored, before.mask, dict(bits))
+
+
+def _choose_bits(
+    pipeline: Pipeline, section: QuantizeSpec, before: Made, setting: float
+) -> dict[str, int]:
+    """Path of a kernel → bits: the method's, the config's, or what measured losses say."""
+    shapes = jax.eval_shape(lambda tree: trees.replicate(tree, 0), before.variables["params"])
+    paths = list(latent.kernels(shapes))
+    if section.method in OF_METHOD:
+        return dict.fromkeys(paths, OF_METHOD[section.method])
+    fixed = section.fixed(paths)
+    if not section.mixed:
+        return {path: fixed.get(path, int(setting)) for path in paths}
+    free = [path for path in paths if path not in fixed]
+    if not free:
+        return fixed
+    with about("quantize.bits"):
+        chosen = bits_lib.mixed(pipeline.context, section, before, free, setting)
+    return {path: fixed.get(path) or chosen[path] for path in paths}
+
+
+def _with_grids(pipeline: Pipeline, section: QuantizeSpec, before: Made) -> tuple[Form, Variables]:
+    """The form whose layers are given few bits, if they are; variables with their grids."""
+    context = pipeline.context
+    if not section.activation_bits:
+        return before.form, before.variables
+    layers = form_lib.reached(before.form, context.dataset.shape)
+    bits = dict.fromkeys(layers, section.activation_bits)
+    inputs, grids = data_lib.first_examples(context.dataset, SEEN)[0], []
+    for r in range(context.replicates):
+        one = jax.tree.map(jnp.asarray, trees.replicate(before.variables, r))
+        grids.append(
+            form_lib.calibrated(before.form, one, inputs, bits, range=section.activation_range)
+        )
+    form = before.form._replace(activations=bits)
+    return form, {**before.variables, form_lib.ACTIVATIONS: trees.stack(grids)}
+
+
+def _with_gradients(pipeline: Pipeline, section: QuantizeSpec, form: Form) -> Form:
+    """The form that is trained: its gradients lose bits, too, if they are to."""
+    if not section.gradient_bits:
+        return form
+    layers = form_lib.reached(form, pipeline.context.dataset.shape)
+    return form._replace(gradients=dict.fromkeys(layers, section.gradient_bits))
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """Does a pattern name a kernel, by its path or its layer's?"""
+    return any(fnmatchcase(name, pattern) for name in (path.rpartition("/")[0], path))
+
+
+def _check_width(name: str, bits: Any, least: int, none: bool = False) -> None:
+    if none and type(bits) is int and bits == 0:
+        return
+    try:
+        checks.bits(bits, least, MOST_BITS)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}" + (" (0 = none)" if none else "")) from error
+
+
+STAGE = Stage(
+    section=QuantizeSpec,
+    run=run,
+    steps=steps,
+    check=check,
+    begin=begin,
+    first="nothing changes quantised weights",
+)

@@ -1,0 +1,80 @@
+"""The stage `share`: groups of layers become one, and are trained so."""
+
+import dataclasses
+from typing import get_args
+
+import jax
+import numpy as np
+
+from compress import made as made_lib
+from compress import share
+from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
+from compress.stages.stage import Stage, fine_tune, one_each
+from groundwork.errors import UserError, about, unknown
+from groundwork.trees import Shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class ShareSpec:
+    """`share`: layers that become one; see `compress.share`."""
+
+    groups: tuple[tuple[str, ...], ...]
+    values: share.Values
+
+    def __post_init__(self) -> None:
+        groups = self.groups
+        listed = isinstance(groups, tuple | list) and all(
+            isinstance(group, tuple | list) and all(isinstance(path, str) for path in group)
+            for group in groups
+        )
+        if not listed:
+            raise UserError(f"share.groups={groups!r} must be groups of paths, as (('a', 'b'),)")
+        object.__setattr__(self, "groups", tuple(map(tuple, groups)))
+        if self.values not in get_args(share.Values):
+            raise unknown("share.values", self.values, get_args(share.Values))
+
+
+def place(spec: CompressSpec) -> None:
+    """Refuse a stage that would tie nothing."""
+    if not spec.sections["share"].groups:
+        raise UserError("share.groups is empty: name layers, as (('conv1', 'conv2'),)")
+
+
+def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
+    """Refuse groups that cannot be one."""
+    groups = spec.sections["share"].groups
+    shapes = tied(shaped.shapes, groups)
+    form = shaped.form._replace(groups=groups)
+    return dataclasses.replace(shaped, form=form, shapes=shapes)
+
+
+def tied(shapes: Shapes, groups: share.Groups) -> Shapes:
+    """Returns the shapes of variables once groups are one.
+
+    Raises:
+      UserError: they cannot be.
+    """
+    with about("share.groups"):
+        params = jax.eval_shape(lambda tree: share.tie(tree, groups), shapes["params"])
+    return {**shapes, "params": params}
+
+
+def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
+    """Tie layers; what was pruned in all layers of a group stays so."""
+    section = pipeline.spec.sections["share"]
+    params = share.tie(before.variables["params"], section.groups, section.values)
+    form = before.form._replace(groups=section.groups)
+    variables = {**before.variables, "params": jax.tree.map(np.asarray, params)}
+    mask = made_lib.zeros(variables["params"]) if before.mask else {}
+    tuned = fine_tune(pipeline, node, form, (variables, mask), before)
+    return before._replace(form=form, variables=tuned, mask=mask)
+
+
+STAGE = Stage(
+    section=ShareSpec,
+    run=run,
+    steps=lambda section: one_each("share", (0,)),
+    place=place,
+    check=check,
+    first="layers are tied before they are changed one by one",
+)

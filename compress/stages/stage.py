@@ -1,0 +1,116 @@
+"""What a stage is, and how networks are trained in one.
+
+A new stage is a file of this room with its section, its check and its run, a `STAGE`, and a line in
+`all_stages.STAGES`.
+"""
+
+# R replicates
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from compress import distill, fit
+from compress.fit import Recipe
+from compress.form import Form
+from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
+from compress.stages import teachers
+from compress.stages.latent import Quantizer
+from groundwork.data.dataset import AnyDataset
+from groundwork.trees import Variables
+from pruning.masks import Mask
+
+LOOKS = "activation_bits, mixed and svd_outputs look at images: data.stream=false"
+
+
+class Step(NamedTuple):
+    """One network that a stage makes of each network that it is given."""
+
+    name: str  # "prune-12"
+    setting: float  # level, share or bits; 0 where the stage has none
+    after: str = ""  # the step of this stage whose network it is made of; "" = that of the stage
+    continues: bool = True  # does the next stage begin from it?
+
+
+def one_each(stage: str, settings: Sequence[float]) -> list[Step]:
+    """Returns one step for each setting; 0 is not named."""
+    return [Step(stage + (f"-{s:g}" if s else ""), s) for s in settings]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One kind of step of the pipeline.
+
+    Attributes:
+      section: the dataclass of its section of the config, which checks itself.
+      run: pipeline, node, network before → the network that the stage makes.
+      steps: section → the networks that it makes of each that it is given.
+      place: refuses other stages, or an order of them, that do not go with it.
+      check: refuses what can be known to fail from shapes alone; returns what it makes of them.
+      begin: refuses what a new run lacks; it is asked of stages that are not done, too.
+      first: why it comes before the stages that stand below it in `STAGES`; empty: it may stand at
+        any place before the last stage.
+    """
+
+    section: type
+    run: Callable[[Pipeline, Node, Made], Made]
+    steps: Callable[[Any], list[Step]]
+    place: Callable[[CompressSpec], None] = lambda spec: None
+    check: Callable[[CompressSpec, Shaped], Shaped] = lambda spec, shaped: shaped
+    begin: Callable[[CompressSpec, Mapping[str, Any], AnyDataset], None] = lambda *_: None
+    first: str = ""
+
+
+def train_as_original(
+    pipeline: Pipeline, node: Node, form: Form, start: tuple[Variables, Mask], before: Made | None
+) -> Any:
+    """Returns the variables [R, …] after as many steps as the original's.
+
+    Args:
+      pipeline: of the run.
+      node: what is trained.
+      form: how it computes.
+      start: variables [R, …] and mask from which it starts.
+      before: the network that the stage was given, which may teach; None for the original.
+    """
+    spec = pipeline.spec
+    recipe = Recipe(form=form, steps=spec.train, optimizer=spec.optimizer)
+    return _train(pipeline, node, recipe, start, before)
+
+
+def fine_tune(
+    pipeline: Pipeline,
+    node: Node,
+    form: Form,
+    start: tuple[Variables, Mask],
+    before: Made,
+    quantizer: Quantizer | None = None,
+) -> Any:
+    """Returns the variables [R, …] after the config's `fine_tune`; see `train_as_original`."""
+    spec = pipeline.spec
+    recipe = Recipe(
+        form=form,
+        steps=spec.fine_tune,
+        optimizer=spec.fine_tune_optimizer,
+        quantizer=quantizer,
+    )
+    return _train(pipeline, node, recipe, start, before)
+
+
+def _train(
+    pipeline: Pipeline,
+    node: Node,
+    recipe: Recipe,
+    start: tuple[Variables, Mask],
+    before: Made | None,
+) -> Any:
+    """Variables after training, by teachers where the stage has some."""
+    context, (variables, mask) = pipeline.context, start
+    lessons = pipeline.spec.sections["distill"]
+    if before is not None and node.stage in ("distill", *lessons.during):
+        recipe = dataclasses.replace(recipe, taught=teachers.taught(lessons, before.form))
+        if carried := teachers.carried(lessons, before.variables):
+            variables = distill.carry(variables, *carried)
+    unit = context.run.unit(node.unit)
+    compiled = pipeline.compiled(recipe)
+    return fit.fit(context, compiled, unit, recipe.steps.steps, variables, mask)

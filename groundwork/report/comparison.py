@@ -1,0 +1,91 @@
+"""Several runs side by side: what a sweep ends with."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from groundwork import atomic
+from groundwork.errors import UserError
+from groundwork.report import figures
+from groundwork.report import page as page_lib
+from groundwork.report.tables import Rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Several runs side by side.
+
+    Attributes:
+      header: of the table.
+      rows: one per run.
+      records: for a file that other programs read; each names its `run`.
+      page: with a figure of all runs.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    records: list[dict[str, Any]]
+    page: Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a figure: accuracies of replicates against a cost."""
+
+    label: str
+    costs: list[float]
+    accuracies: list[list[float]]  # one list of replicates for each cost
+
+
+def names(folders: Sequence[Path]) -> list[str]:
+    """Returns a name for each run: as much of its path as tells it from the others.
+
+    Raises:
+      UserError: a run is there twice.
+    """
+    parts = [Path(folder).resolve().parts for folder in folders]
+    depths = range(1, max(map(len, parts)) + 1)
+    candidates = ([str(Path(*path[-depth:])) for path in parts] for depth in depths)
+    distinct = next((c for c in candidates if len(set(c)) == len(parts)), None)
+    if distinct is None:
+        raise UserError("the same run is there twice")
+    return distinct
+
+
+def folder(folders: Sequence[Path]) -> Path:
+    """Returns where runs are compared: `comparison/`, beside the first one."""
+    return Path(folders[0]).resolve().parent / "comparison"
+
+
+def draw(curves: Sequence[Curve], cost: str, path: Path) -> tuple[Path, str]:
+    """Draws test accuracy against a logarithmic cost, one line per curve; returns a caption."""
+    figure, (ax,) = figures.subplots(width=6.4, height=3.6 + 0.12 * len(curves))
+    for curve in curves:
+        order = sorted(range(len(curve.costs)), key=curve.costs.__getitem__)
+        costs = [curve.costs[i] for i in order]
+        accuracies = [curve.accuracies[i] for i in order]
+        figures.band(ax, costs, accuracies, marker="o", markersize=3, label=curve.label)
+    ax.set_xscale("log")
+    ax.set_xlabel(cost)
+    ax.set_ylabel("test accuracy")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=7)
+    caption = (
+        f"Test accuracy against {cost}. Lines are means over replicates, bands one standard "
+        "deviation."
+    )
+    return figures.save(figure, path), caption
+
+
+def write(
+    title: str,
+    where: Path,
+    figure: tuple[Path, str],
+    tables: Mapping[str, Rows],
+) -> Path:
+    """Writes the page of a comparison; returns its path."""
+    sections = [("Accuracy", page_lib.picture(*figure))]
+    sections += [(name, page_lib.table(*rows)) for name, rows in tables.items()]
+    path = where / "report.html"
+    atomic.write(path, page_lib.render(title, sections))
+    return path

@@ -1,0 +1,65 @@
+"""The page that every report ends with: one HTML file with everything inside."""
+
+import base64
+import html
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from groundwork.errors import UserError
+
+CSS = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}
+td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #eee;white-space:nowrap}
+td:first-child,th:first-child{text-align:left}
+img{max-width:100%}figcaption{color:#555;font-size:.9rem}figure{margin:1rem 0}
+pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem}
+"""
+
+
+def render(title: str, sections: Sequence[tuple[str, str]]) -> str:
+    """Returns a self-contained HTML page of (heading, HTML) sections."""
+    body = "".join(f"<h2>{html.escape(heading)}</h2>{text}" for heading, text in sections)
+    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{CSS}</style>"
+    return f"<!doctype html><html lang='en'>{head}<h1>{html.escape(title)}</h1>{body}</html>\n"
+
+
+def picture(path: Path, caption: str) -> str:
+    """Returns a figure as HTML, with the image inside."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    text = html.escape(caption)
+    image = f"<img alt='{text}' src='data:image/png;base64,{data}'>"
+    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns an HTML table of texts."""
+    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    lines = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{cells}</tr>{lines}</table>"
+
+
+def listing(values: Mapping[str, Any]) -> str:
+    """Returns keys and values as HTML, as they would be typed."""
+    return "<pre>" + html.escape("\n".join(f"{k} = {v}" for k, v in values.items())) + "</pre>"
+
+
+def draw_again(
+    show: Callable[[Sequence[Path]], Any], usage: str | None, argv: Sequence[str]
+) -> None:
+    """Draw the reports of the runs named on the command line.
+
+    Raises:
+      UserError: an argument is a flag.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage)
+        return
+    for folder in argv:
+        if folder.startswith("-"):
+            raise UserError(f"unknown flag {folder}: give the folders of runs")
+    show([Path(folder) for folder in argv])

@@ -1,0 +1,31 @@
+"""Controls: what is trained beside a ticket, to see what the ticket owes to what.
+
+A new control is a file of this room with a `Branch`, and a line in `BRANCHES`.
+"""
+
+from groundwork.train.step import TrainState
+from lottery.branches import random_mask, random_reinit, small_dense
+from lottery.branches.branch import Branch
+from lottery.tickets import Levels, Ticket, train_unit
+
+BRANCHES: dict[str, Branch] = {
+    "random_reinit": random_reinit.BRANCH,
+    "random_mask": random_mask.BRANCH,
+    "small_dense": small_dense.BRANCH,
+}
+
+
+def train(levels: Levels, branch: str, level: int, ticket: Ticket, point: TrainState) -> None:
+    """Train a control at a level.
+
+    Args:
+      levels: what stays the same from level to level.
+      branch: one of `BRANCHES`.
+      level: at which the ticket was trained.
+      ticket: beside which the control is trained.
+      point: the dense state at the rewind step.
+    """
+    train_unit(levels, branch, level, BRANCHES[branch].start(levels, level, ticket, point))
+
+
+__all__ = ["BRANCHES", "Branch", "train"]

@@ -1,0 +1,55 @@
+"""What a criterion looks at when it scores the weights of one replicate."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from groundwork.trees import Params
+from pruning.masks import Mask
+from pruning.select import Scores
+
+Loss = Callable[[Params, Any], jax.Array]  # parameters, examples → the mean loss, []
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that is known of one replicate when its weights are scored.
+
+    Attributes:
+      params: the whole tree, after training.
+      mask: what is kept so far.
+      key: of this replicate and level.
+      loss: given to criteria that ask for it, see `Criterion`.
+      examples: those that the loss is taken of.
+    """
+
+    params: Params
+    mask: Mask
+    key: jax.Array
+    loss: Loss | None = None
+    examples: Any = None
+
+    def gradients(self) -> Params:
+        """Returns the gradients of the loss with respect to all parameters.
+
+        Raises:
+          ValueError: no loss was given.
+        """
+        if self.loss is None:
+            raise ValueError("this criterion looks at gradients: give it a loss and examples")
+        return jax.grad(self.loss)(self.params, self.examples)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """A way to score weights.
+
+    Attributes:
+      score: evidence → scores, a flat dict of the mask's paths; higher = keep.
+      examples: how many training examples it looks at; 0 = it needs neither loss nor examples.
+    """
+
+    score: Callable[[Evidence], Scores]
+    examples: int = 0

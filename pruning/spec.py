@@ -1,0 +1,81 @@
+"""The part of a `prune` section that all commands share, and what it says of a network."""
+
+import dataclasses
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from groundwork.errors import UserError, unknown
+from groundwork.trees import Params, Shapes
+from pruning import masks, schedule
+from pruning.criteria import CRITERIA
+from pruning.schedule import SCHEDULES, Plan
+from pruning.select import SCOPES, Rate, Scope
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneSpec:
+    """`prune`: what is removed at each level; see `select.prune` and `schedule.plan`.
+
+    `prunable` are patterns (fnmatch) of the paths of the leaves that may be pruned.
+    """
+
+    rate: Rate
+    scope: Scope
+    criterion: str
+    schedule: str
+    prunable: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for key, known in (("scope", SCOPES), ("criterion", CRITERIA), ("schedule", SCHEDULES)):
+            if getattr(self, key) not in known:
+                raise unknown(f"prune.{key}", getattr(self, key), known)
+        if isinstance(self.prunable, str):
+            raise UserError(f"prune.prunable={self.prunable!r} must be patterns, as ('*kernel',)")
+        rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
+        for pattern, rate in rates.items():
+            if not isinstance(pattern, str):
+                raise UserError(f"prune.rate: the pattern {pattern!r} must be a text, as 'fc1'")
+            if not isinstance(rate, int | float) or not 0 <= rate < 1:
+                of = f" of {pattern!r}" if pattern else ""
+                raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
+
+    def is_prunable(self, path: str) -> bool:
+        """Does one of the patterns match?"""
+        return any(fnmatchcase(path, pattern) for pattern in self.prunable)
+
+    def leaves(self, params: Params) -> dict[str, Any]:
+        """Returns path → leaf, of those that may be pruned.
+
+        Raises:
+          UserError: there is none.
+        """
+        leaves = masks.flatten(params, self.is_prunable)
+        if not leaves:
+            paths = ", ".join(masks.flatten(params, lambda path: True))
+            raise UserError(f"prune.prunable={self.prunable} matches none of {paths}")
+        return leaves
+
+    def plan(
+        self, leaves: Mapping[str, Shapes], levels: int, key: str, instead: str
+    ) -> Plan:
+        """Returns the counts of so many levels; see `schedule.plan`.
+
+        Args:
+          leaves: those that may be pruned, arrays or shapes.
+          levels: how many.
+          key: how the config says fewer levels, such as `levels=`.
+          instead: what to do where nothing is to be pruned.
+
+        Raises:
+          UserError: the levels cannot be reached, or the rates do not fit the layers.
+        """
+        try:
+            return schedule.plan(leaves, self.rate, self.scope, levels, self.schedule)
+        except schedule.UnreachableError as error:
+            remedy = f"set {key}{error.levels} or fewer, or a {error.rate} prune.rate"
+            raise UserError(f"{error}: {remedy}") from error
+        except schedule.NothingToPruneError as error:
+            raise UserError(f"{error}; set prune.rate above 0, or {instead}") from error
+        except ValueError as error:
+            raise UserError(f"prune.rate: {error}") from error

@@ -3,7 +3,7 @@
 # R replicates
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,11 +57,18 @@ def stack(trees: Sequence[Any]) -> Any:
 
 
 def hashable(value: Any) -> Any:
-    """Returns nested mappings, sequences and dataclasses as tuples, to be hashed."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, Hashable):
+    """Returns the value, or tuples in place of what cannot be hashed in it.
+
+    Mappings, sequences and dataclasses are gone into; equal values give equal results.
+    """
+    try:
+        hash(value)
+    except TypeError:
+        pass
+    else:
+        return value
+    if dataclasses.is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return tuple(sorted((key, hashable(inner)) for key, inner in value.items()))
-    if isinstance(value, tuple | list):
-        return tuple(map(hashable, value))
-    return value
+    return tuple(map(hashable, value))

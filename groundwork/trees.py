@@ -2,6 +2,7 @@
 
 # R replicates
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -61,11 +62,8 @@ def hashable(value: Any) -> Any:
 
     Mappings, sequences and dataclasses are gone into; equal values give equal results.
     """
-    try:
+    with contextlib.suppress(TypeError):
         hash(value)
-    except TypeError:
-        pass
-    else:
         return value
     if dataclasses.is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -5,10 +5,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file that is there whole, or not at all, whenever the machine stops.
-
-    Text is UTF-8.
-    """
+    """Writes a file, text as UTF-8, that exists whole or not at all whenever the machine stops."""
     beside = path.with_name(path.name + ".part")
     with open(beside, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -19,7 +16,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk."""
+    """Flushes a folder's entries to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

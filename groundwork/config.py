@@ -1,4 +1,4 @@
-"""The command line: a config file, overrides of single keys, and one-line errors for both."""
+"""The command line: a config file, overrides of single keys, and one-line errors about both."""
 
 import dataclasses
 import difflib
@@ -29,10 +29,15 @@ T = TypeVar("T")
 
 
 def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, Path]:
-    """Config with its overrides applied, and the run's folder, from `argv` without the program.
+    """Returns the config with its overrides applied, and the run's folder.
+
+    Args:
+      argv: the command line without the program's name.
+      usage: the text that `--help` prints.
 
     Raises:
-      UserError: no or a missing config file, an unknown key, a value of the wrong type.
+      UserError: a config file is not given or does not exist, a key is unknown, or a value has
+        the wrong type.
     """
     argv = _last(_joined(argv))
     settings = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
@@ -60,10 +65,10 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
 
 
 def load(path: str) -> ml_collections.ConfigDict:
-    """The config that `get_config()` of the file at `path` gives (`FILE.py` or `FILE.py:variant`).
+    """Returns what `get_config()` returns in the file at `path` (`FILE.py` or `FILE.py:variant`).
 
     Raises:
-      UserError: the file is missing, fails to run, or has no `get_config`.
+      UserError: the file does not exist, fails to run, or has no `get_config`.
     """
     name, _, variant = path.partition(":")
     if not Path(name).is_file():
@@ -79,7 +84,7 @@ def load(path: str) -> ml_collections.ConfigDict:
         spec.loader.exec_module(module)
         make = getattr(module, "get_config", lambda *_: None)
         config = make(variant) if variant else make()
-    except Exception as error:  # a config is a user's program: whatever it raises is its fault
+    except Exception as error:  # a config is the user's program and may raise anything
         reason = error.msg if isinstance(error, SyntaxError) else _one_line(error)
         raise UserError(
             f"config file {name} fails: {reason} (line {_line(error, name)})"
@@ -90,10 +95,10 @@ def load(path: str) -> ml_collections.ConfigDict:
 
 
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
-    """The dataclass `kind` from a config's section `name`; each key is read by its name.
+    """Returns the dataclass `kind` of a config's section; `name` is that section's.
 
     Raises:
-      UserError: a key without a default is missing, one is unknown, or a value is refused.
+      UserError: a key is unknown, one without a default is missing, or `kind` refuses a value.
     """
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     known = [field.name for field in fields]
@@ -108,7 +113,7 @@ def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested config → {"prune.rate": 0.2, …}; tuples become lists, as JSON has them."""
+    """Returns a nested config as `{"prune.rate": 0.2, …}`, with lists for tuples, as in JSON."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping | ml_collections.ConfigDict):
@@ -119,12 +124,12 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def resolve(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The config as plain nested dicts, references resolved, ready for JSON."""
+    """Returns the config as nested dicts for JSON, with its references resolved."""
     return config.copy_and_resolve_references().to_dict()
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    """`--key value` written as `--key=value`."""
+    """Returns the arguments with `--key value` written as `--key=value`."""
     joined: list[str] = []
     for argument in argv:
         previous = joined[-1] if joined else ""
@@ -136,7 +141,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
 
 
 def _last(argv: Sequence[str]) -> list[str]:
-    """Of a flag that is given more than once the last alone: absl would join two tuples."""
+    """Drops every flag that is given again later: absl would join the two tuples."""
     names = [argument.partition("=")[0].lstrip("-") for argument in argv]
     return [
         argument
@@ -146,7 +151,7 @@ def _last(argv: Sequence[str]) -> list[str]:
 
 
 def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
-    """Refuse `--config.KEY` and `--FLAG` that do not exist, with the near one that does."""
+    """Refuses a `--config.KEY` or `--FLAG` that does not exist, and suggests one that does."""
     sections = _keys(config)
     for argument in argv:
         if not argument.startswith("-"):
@@ -170,7 +175,7 @@ def _keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
 
 
 def _line(error: Exception, name: str) -> int | None:
-    """Line of the file `name` that an error came from."""
+    """Returns the line of the file `name` that an error came from."""
     if isinstance(error, SyntaxError):
         return error.lineno
     frames = traceback.extract_tb(error.__traceback__)
@@ -179,13 +184,13 @@ def _line(error: Exception, name: str) -> int | None:
     )
 
 
-def _unknown_key(name: str, known: Sequence[str], what: str = "config key") -> str:
+def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> str:
     short = {key.removeprefix("config."): key for key in known}
     near = difflib.get_close_matches(name.removeprefix("config."), short, n=1, cutoff=0.5)
     near = [short[key] for key in near]
     leaf = [key for key in known if key.rsplit(".")[-1] == name.rsplit(".")[-1]]
     hint = (leaf or near)[:1]
-    return f"unknown {what} {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
+    return f"unknown {kind} {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
 
 
 def _describe(path: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What every part of a run needs, in one record that is passed by name."""
+"""The one record of what every part of a run needs; it is passed by name."""
 
 # R replicates
 
@@ -20,16 +20,16 @@ class Context:
     """The data, devices, folder and root keys of a run. `study.conduct` makes it.
 
     Attributes:
-      dataset: what is trained on.
-      mesh: devices.
-      run: the run's folder.
-      reporter: says how the run goes.
+      dataset: the data that networks are trained on.
+      mesh: the devices.
+      run: the folder of the run.
+      reporter: shows how far the run is.
       interruption: knows whether the run is asked to stop.
-      seed: of the run.
+      seed: the run's seed.
       roots: [R] root keys, on the mesh.
-      eval_every: steps between two evaluations.
-      checkpoint_seconds: between two checkpoints of an unfinished unit.
-      poll_steps: steps between two looks at signals, at most.
+      eval_every: the number of steps between two evaluations.
+      checkpoint_seconds: the time between two checkpoints of an unfinished unit.
+      poll_steps: the largest number of steps between two checks for signals.
     """
 
     dataset: AnyDataset
@@ -45,14 +45,14 @@ class Context:
 
     @property
     def replicates(self) -> int:
-        """R."""
+        """The number R of replicates."""
         return len(self.roots)
 
     @property
     def validates(self) -> bool:
-        """Is there a validation split?"""
+        """Whether there is a validation split."""
         return self.dataset.examples["validation"] > 0
 
     def put(self, trees: Any) -> Any:
-        """Returns trees [R, …] on the devices, split by replicate."""
+        """Returns trees, whose leaves are [R, …], on the devices, split by replicate."""
         return mesh_lib.put(self.mesh, trees, mesh_lib.BY_REPLICATE)

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line that says why."""
+"""How a command ends: with an exit code, and one line that says why."""
 
 import contextlib
 import os
@@ -15,31 +15,32 @@ from groundwork.errors import UserError
 
 
 def run_main(entry: Callable[[Sequence[str]], None]) -> None:
-    """Run a `main` to its end, and the process with it.
+    """Runs a command's `main`, then ends the process.
 
-    Exit codes: 0 done; 2 a user's mistake; 75 asked to stop (SIGTERM), and 130 by hand (Ctrl-C):
-    both have saved, and the same command continues; 141 nobody reads the output (a closed pipe).
+    Exit codes: 0, the work is done; 2, the user made a mistake; 75, the run was asked to stop
+    (SIGTERM), or 130, by hand (Ctrl-C), and has saved, so that the same command continues it;
+    141, nobody reads the output (a closed pipe).
     """
     signal.signal(signal.SIGTERM, _nothing_to_save)  # until `interruption.watched` takes over
     try:
         entry(sys.argv[1:])
-        print(end="", flush=True)  # now: at its own end Python would answer a failure with 120
+        print(end="", flush=True)  # if this failed later, at exit, Python would end with code 120
     except UserError as error:
         _leave(2, f"error: {error}")
     except Interrupted as stop:
         _leave(stop.code, str(stop))
-    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         _leave(128 + signal.SIGPIPE)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _leave(2, f"error: {what}. What was written before is whole: mend it, start again")
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _leave(2, f"error: {reason}. What was written before is whole: mend it, start again")
     except KeyboardInterrupt:
         _leave(BY_HAND, "\ninterrupted; the same command continues")
-    except SystemExit as stop:  # rich's, where nobody reads any more; --help's
+    except SystemExit as stop:  # from --help, or from rich when nobody reads the output
         broken = isinstance(stop.__context__, BrokenPipeError)
         _leave(128 + signal.SIGPIPE if broken else stop.code or 0)
     except Exception as error:
-        if processes.count() > 1:  # said now: what Python says at the end would come too late
+        if processes.count() > 1:  # the others may end this process before Python prints anything
             _leave(1, processes.lost(error) or traceback.format_exc())
         raise
 
@@ -49,13 +50,13 @@ def _nothing_to_save(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _leave(code: int | str, message: str = "") -> NoReturn:
-    with contextlib.suppress(OSError):  # the terminal may be gone; that must not keep us
+    with contextlib.suppress(OSError):  # the terminal may be gone
         if message:
             print(message, file=sys.stderr)
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
-        except OSError:  # nor change the code, when Python tries again at its end
+        except OSError:  # Python flushes again at exit; its failure must not change the exit code
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     processes.leave(code if isinstance(code, int) else 1)
     sys.exit(code)

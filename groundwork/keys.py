@@ -1,4 +1,4 @@
-"""Random streams. One root key a replicate; a new stream never shifts an old one."""
+"""Random streams: one root key per replicate; a new stream never shifts an old one."""
 
 import zlib
 
@@ -6,11 +6,11 @@ import jax
 
 
 def roots(seed: int, replicates: int) -> jax.Array:
-    """Root keys, [R]: replicate r of a run has `fold_in(key(seed), r)`, however large R is."""
+    """Returns root keys, [R]. That of replicate r is `fold_in(key(seed), r)`, whatever R is."""
     key = jax.random.key(seed)
     return jax.vmap(lambda r: jax.random.fold_in(key, r))(jax.numpy.arange(replicates))
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:
-    """The key of the stream `name` below `key`, e.g. `stream(root, "init")`."""
+    """Returns the key of the stream `name` below `key`, for example `stream(root, "init")`."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -1,4 +1,4 @@
-"""Sections of a config that every experiment has, as dataclasses that check themselves."""
+"""The config sections that every experiment has, as dataclasses that check themselves."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from groundwork.train.optim import OptimizerSpec
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """`train`: steps of a network (of a level, counted from step 0), and examples per step."""
+    """`train`: steps of each network (of each level, counted from step 0); examples per step."""
 
     steps: int
     batch_size: int
@@ -23,20 +23,20 @@ class TrainSpec:
 
 
 class FineTuneSpec(TrainSpec):
-    """`fine_tune`: as `train`, for a network that was changed."""
+    """`fine_tune`: like `train`, for a network that was changed."""
 
     SECTION = "fine_tune"
 
 
 class FineTuneOptimizerSpec(OptimizerSpec):
-    """`fine_tune_optimizer`: as `optimizer`."""
+    """`fine_tune_optimizer`: like `optimizer`."""
 
     SECTION = "fine_tune_optimizer"
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSpec:
-    """`checkpoint`: how often an unfinished unit is saved, and looks whether it is to stop."""
+    """`checkpoint`: how often an unfinished unit is saved, and checks whether it is to stop."""
 
     every_seconds: float
     poll_steps: int
@@ -49,7 +49,7 @@ class CheckpointSpec:
 
 @dataclasses.dataclass(frozen=True)
 class LogSpec:
-    """`log`: where rows go besides metrics.jsonl."""
+    """`log`: where rows are written besides metrics.jsonl."""
 
     tensorboard: bool
 
@@ -64,10 +64,10 @@ SHARED: dict[str, Any] = {
 
 
 def check_counts(spec: Any) -> None:
-    """Check `seed`, `replicates` and `eval_every` of a whole experiment.
+    """Checks `seed`, `replicates` and `eval_every` of an experiment.
 
     Raises:
-      UserError: one is too small, or the seed has more bits than keys take.
+      UserError: one is too small, or the seed has more than 32 bits.
     """
     at_least("", spec, seed=0, replicates=1, eval_every=1)
     if spec.seed >= 2**32:
@@ -77,10 +77,10 @@ def check_counts(spec: Any) -> None:
 def check_keys(
     config: Mapping[str, Any], needed: Iterable[str], optional: Iterable[str] = ()
 ) -> None:
-    """Refuse a config that has a key too many, or lacks one.
+    """Checks that a config has all needed keys, and no others but the optional ones.
 
     Raises:
-      UserError: names it.
+      UserError: a key is unknown or missing; the error names it.
     """
     known = {*needed, *optional}
     for key in config:
@@ -92,10 +92,10 @@ def check_keys(
 
 
 def counts(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    """Returns `seed`, `replicates`, `eval_every` and `more` integers of the config, by name.
+    """Returns `seed`, `replicates`, `eval_every` and the integers named `more`, by name.
 
     Raises:
-      UserError: one is no integer.
+      UserError: one of them is not an integer.
     """
     values = {name: config[name] for name in ("seed", "replicates", "eval_every", *more)}
     for name, value in values.items():
@@ -105,16 +105,16 @@ def counts(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
 
 
 def sections(config: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the config's sections as their dataclasses, by name.
+    """Returns each section of the config as the dataclass in `kinds`, by name.
 
     Raises:
-      UserError: as `config.build`.
+      UserError: see `config.build`.
     """
     return {key: config_lib.build(kind, config[key], key) for key, kind in kinds.items()}
 
 
 def at_least(section: str, spec: Any, **least: float) -> None:
-    """Raise a UserError where an attribute of a section is below its least value."""
+    """Raises a UserError if an attribute of a section is below its least value."""
     for key, low in least.items():
         if getattr(spec, key) < low:
             name = f"{section}.{key}" if section else key

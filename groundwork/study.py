@@ -1,4 +1,4 @@
-"""What every command does: config, data, devices, run folder, work that is not done, report."""
+"""What every command does: config, data, devices, run folder, unfinished work, report."""
 
 import dataclasses
 import json
@@ -28,10 +28,11 @@ class Prepared:
     """A study that is ready to work; nothing is compiled yet.
 
     Attributes:
-      mesh: devices.
-      convolutions: what computes them, since bits depend on it; None where there are none.
-      work: does the units that are not done.
-      begin: refuses what a new run lacks, before it has a folder.
+      mesh: the devices.
+      convolutions: the library that computes them, since bits depend on it; None if the networks
+        have none.
+      work: does all units that are not done.
+      begin: checks what only a new run needs, before its folder exists.
     """
 
     mesh: Mesh
@@ -45,16 +46,16 @@ class Study:
     """One kind of experiment: all that a command consists of, and all that a sweep asks of it.
 
     Attributes:
-      command: its package, `lottery`; `config.json` records it.
-      about: one sentence, for `--help`.
-      example: a config.
-      extendable: keys of the config; more of these continues a finished run.
+      command: the name of its package, such as `lottery`, which `config.json` records.
+      about: one sentence for `--help`.
+      example: the path of a config.
+      extendable: keys of the config whose larger value extends a finished run.
       check: resolved config → spec, which has `seed`, `replicates`, `eval_every`, `checkpoint`.
       units: spec → names of all units.
-      prepare: spec, config, data set → what is ready to work.
-      show: run folders → tables, figures, page.
-      compare: run folders → those runs side by side, for a sweep.
-      mend: sets units of lost files aside; returns warnings.
+      prepare: spec, config, data set → `Prepared`.
+      show: makes the tables, figures and pages of run folders.
+      compare: run folders → their comparison, for a sweep.
+      mend: sets aside the units whose files are lost; returns warnings.
     """
 
     command: str
@@ -70,17 +71,17 @@ class Study:
 
     @property
     def usage(self) -> str:
-        """What `--help` says."""
+        """The text of `--help`."""
         return config_lib.USAGE.format(
             module=f"{self.command}.main", about=self.about, example=self.example
         )
 
 
 def conduct(study: Study, argv: Sequence[str]) -> None:
-    """Parse, check, do what is not done yet, report.
+    """Runs a study: parses the command line, does the units that are not done, and reports.
 
     Raises:
-      UserError: something is wrong that a user can mend.
+      UserError: the user made a mistake.
       Interrupted: the run was asked to stop; it is saved.
     """
     parsed, workdir = config_lib.parse(argv, study.usage)
@@ -130,7 +131,7 @@ def make_context(
     reporter: Reporter,
     interruption: interruption.Interruption,
 ) -> Context:
-    """Returns the context of a run, whose numbers are those of its spec."""
+    """Returns the context of a run; seed, replicates and intervals are the spec's."""
     roots = keys.roots(spec.seed, spec.replicates)
     return Context(
         dataset=dataset,
@@ -147,7 +148,7 @@ def make_context(
 
 
 def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
-    """Has the run of this config nothing left to do? This needs neither data nor devices.
+    """Returns whether all units of a config's run are done. It needs neither data nor devices.
 
     Raises:
       UserError: the config is wrong, or the folder holds another run.
@@ -164,6 +165,6 @@ def _identity(study: Study, config: Mapping[str, Any]) -> identity.Identity:
 
 
 def _say_mesh(reporter: Reporter, mesh: Mesh) -> None:
-    """Which devices are used, and how many are not."""
+    """Reports which devices are used, and how many are idle."""
     idle = len(jax.devices()) - mesh.size
     reporter.say(f"mesh {dict(mesh.shape)}" + (f", {idle} devices idle" if idle else ""))

@@ -1,4 +1,4 @@
-"""Pytrees of arrays: names for their kinds, paths of their leaves, replicates as a leading axis."""
+"""Pytrees of arrays: names of their kinds, paths to their leaves, replicates as a leading axis."""
 
 # R replicates
 
@@ -14,10 +14,10 @@ Params = Any
 """A pytree of a network's parameters: nested dicts, or whatever the user's own network has."""
 
 Variables = Mapping[str, Any]
-"""Collection → pytree: `params`, and where there are any `batch_stats` and others."""
+"""Collection → pytree: `params`, and `batch_stats` and other collections where there are any."""
 
 Shapes = Any
-"""A pytree whose leaves have a `shape` and a `dtype`: arrays, or what stands for them."""
+"""A pytree whose leaves have a `shape` and a `dtype`: arrays, or `jax.ShapeDtypeStruct`s."""
 
 
 def path(keys: tuple[Any, ...]) -> str:
@@ -58,9 +58,9 @@ def stack(trees: Sequence[Any]) -> Any:
 
 
 def hashable(value: Any) -> Any:
-    """Returns the value, or tuples in place of what cannot be hashed in it.
+    """Returns the value if it can be hashed, and otherwise nested tuples that stand for it.
 
-    Mappings, sequences and dataclasses are gone into; equal values give equal results.
+    Mappings, sequences and dataclasses become tuples; equal values give equal results.
     """
     with contextlib.suppress(TypeError):
         hash(value)

@@ -2,10 +2,10 @@
 
 loss = weight × T² × KL(teachers ‖ student), both at temperature T, + (1 − weight) × cross-entropy
 
-T² keeps the size of the soft part's gradients, which go as 1 / T². KL differs by the teachers'
-entropy, which is constant, from the cross-entropy with soft targets that the paper writes: it has
-the same gradients, and is 0 where the student is like its teachers. Read `make_loss` first;
-`shrink` makes a student of a wider network.
+T² keeps the size of the gradients of the soft part, which go as 1 / T². KL differs from the
+cross-entropy with soft targets, which the paper writes, by the entropy of the teachers. That is
+constant, so the gradients are the same, and KL is 0 for a student that is like its teachers. Read
+`make_loss` first. `shrink` makes a student of a wider network.
 
 Source: Hinton, Vinyals & Dean, arXiv:1503.02531, Section 2.
 """
@@ -21,8 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from groundwork import trees
 from groundwork.numerics import checks
-from groundwork.train.step import LossFn, Model, count
+from groundwork.train.losses import Counts, count_cross_entropy
+from groundwork.train.step import Batch, LossFn, Model
+from groundwork.trees import Variables
 from pruning.structured.chain import Link, chain, shrink
 
 __all__ = [
@@ -43,21 +46,21 @@ Mean = Literal["arithmetic", "geometric"]
 Teacher = Callable[[Any, jax.Array], jax.Array]
 """(the student's variables, inputs [B, …]) → logits, [K, B, C] or [B, C]."""
 
-TEACHERS = "teachers"  # collection of the student's variables, where they are carried
+TEACHERS = "teachers"  # the collection of the student's variables in which they are carried
 
 
 def soften(logits: jax.Array, temperature: float, mean: Mean = "arithmetic") -> jax.Array:
-    """What an ensemble answers at a temperature: log-probabilities [B, C].
+    """Returns the answers of an ensemble at a temperature: log-probabilities [B, C].
 
     Args:
-      logits: [K, B, C]; of one teacher [B, C].
-      temperature: T > 0, by which logits are divided.
-      mean: `arithmetic`, of the teachers' probabilities at T; or `geometric`, which is that of
-        their logits.
+      logits: [K, B, C], or [B, C] of one teacher.
+      temperature: T > 0, which divides the logits.
+      mean: `arithmetic`, over the teachers' probabilities at T; or `geometric`, which is the mean
+        of their logits.
 
     Raises:
-      ValueError: another number of axes, no teacher, a temperature that is not positive and finite,
-        an unknown mean.
+      ValueError: the logits have another number of axes or no teacher, the temperature is not
+        positive and finite, or the mean is unknown.
 
     Source: Hinton et al., Section 1 ("an arithmetic or geometric mean").
     """
@@ -69,16 +72,16 @@ def soften(logits: jax.Array, temperature: float, mean: Mean = "arithmetic") -> 
     logits = (logits if logits.ndim == 3 else logits[None]) / temperature
     if mean == "geometric":
         return jax.nn.log_softmax(jnp.mean(logits, 0))
-    each = jax.nn.log_softmax(logits)
-    return jax.nn.logsumexp(each, 0) - math.log(len(each))
+    answers = jax.nn.log_softmax(logits)
+    return jax.nn.logsumexp(answers, 0) - math.log(len(answers))
 
 
 def divergence(logits: jax.Array, target: jax.Array, temperature: float) -> jax.Array:
-    """T² × KL(target ‖ student at temperature T), an example an entry: [B], in nats.
+    """Returns T² × KL(target ‖ student at temperature T) for each example: [B], in nats.
 
-    As T grows it becomes Σ (z − v)² / 2C of the logits z and v of student and teacher, each less
-    its mean over the classes. In float32 its rounding grows as T²: 1e-3 at T = 100; its gradient's
-    as T.
+    As T grows it becomes Σ (z − v)² / 2C, where z and v are the logits of student and teacher, each
+    less its mean over the classes. In float32 the rounding error grows as T² (1e-3 at T = 100), and
+    that of the gradient as T.
 
     Args:
       logits: of the student, [B, C].
@@ -86,14 +89,14 @@ def divergence(logits: jax.Array, target: jax.Array, temperature: float) -> jax.
       temperature: T > 0.
 
     Raises:
-      ValueError: a temperature that is not positive and finite, or other shapes.
+      ValueError: the temperature is not positive and finite, or the shapes differ.
     """
     _check_temperature(temperature)
     if logits.shape != target.shape:
         raise ValueError(f"the student's logits are {logits.shape}, its teachers' {target.shape}")
     dtype = jnp.promote_types(logits.dtype, target.dtype)
-    own = jax.nn.log_softmax(logits.astype(dtype) / temperature)
-    return temperature**2 * jnp.sum(jnp.exp(target) * (target - own), -1)
+    student = jax.nn.log_softmax(logits.astype(dtype) / temperature)
+    return temperature**2 * jnp.sum(jnp.exp(target) * (target - student), -1)
 
 
 def make_loss(
@@ -104,23 +107,24 @@ def make_loss(
     weight: float,
     mean: Mean = "arithmetic",
 ) -> LossFn:
-    """The loss of a student for `programs.make(loss=…)`, and for any training step.
+    """Returns the loss of a student, for `programs.make(loss=…)` and for any training step.
 
-    The mean over a batch's valid examples, of one replicate and of one device's share, as
-    `step.make_loss`; mapped by whoever maps that. Counts are the plain cross-entropy's,
-    so that rows compare with those of a student without a teacher, and with evaluation. A dense
-    student of teachers whose convolutions XLA computes on the CPU needs `form="single"` there.
+    It is the mean over the valid examples of a batch, of one replicate and of one device's share,
+    as in `step.make_loss`; whoever maps that maps this. Its counts are those of the plain
+    cross-entropy, so that rows compare with those of a student without a teacher, and with
+    evaluation. A dense student needs `form="single"` on the CPU if XLA computes its teachers'
+    convolutions there.
 
     Args:
-      student: what is trained: a module, or a `surgery.Network` of any other stage.
-      teacher: `fixed` or `carried`, or any such function. Nothing it gives is differentiated.
+      student: the network to train: a module, or an `override.Network` of any other stage.
+      teacher: `fixed` or `carried`, or any such function. Its answers are not differentiated.
       temperature: T > 0 of both; the paper tried 1 to 20.
-      weight: share of the soft part in [0, 1]; 0 is plain cross-entropy, exactly, and asks no
-        teacher; 1 sees no label.
-      mean: as `soften` has it.
+      weight: share of the soft part in [0, 1]. At 0 the loss is exactly the plain cross-entropy,
+        and no teacher is asked; at 1 it sees no label.
+      mean: as for `soften`.
 
     Raises:
-      ValueError: a temperature, weight or mean that cannot be; when traced, teachers of other
+      ValueError: the temperature, weight or mean is invalid; when traced, the teachers have other
         classes.
     """
     _check_temperature(temperature)
@@ -128,7 +132,9 @@ def make_loss(
     if not 0 <= weight <= 1:
         raise ValueError(f"weight {weight} is outside [0, 1]")
 
-    def loss_fn(key, variables, batch):
+    def loss_fn(
+        key: jax.Array, variables: Variables, batch: Batch
+    ) -> tuple[jax.Array, tuple[Variables, Counts]]:
         logits, updated = student.apply(
             without_teachers(variables),
             batch.inputs,
@@ -136,13 +142,13 @@ def make_loss(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        counts = count(logits, batch.labels, batch.valid)
+        counts = count_cross_entropy(logits, batch.labels, batch.valid)
         hard = counts.loss / counts.examples
         if not weight:
             return hard, (updated, counts)
         target = soften(lax.stop_gradient(teacher(variables, batch.inputs)), temperature, mean)
-        apart = jnp.where(batch.valid, divergence(logits, target, temperature), 0.0)
-        soft = jnp.sum(apart) / counts.examples
+        divergences = jnp.where(batch.valid, divergence(logits, target, temperature), 0.0)
+        soft = jnp.sum(divergences) / counts.examples
         loss = soft if weight == 1 else weight * soft + (1 - weight) * hard
         return loss, (updated, counts)
 
@@ -150,19 +156,19 @@ def make_loss(
 
 
 def fixed(*teachers: tuple[Model, Any]) -> Teacher:
-    """Teachers whose variables are constants of the compiled step: for small ones.
+    """Returns teachers whose variables are constants of the compiled step. For small ones.
 
     Args:
-      *teachers: networks, of any architectures, each with the variables of its runs: leaves [K, …],
-        such as the replicates of a run as `groundwork.runs.trained.load` gives them.
+      *teachers: networks of any architecture, each with the variables of its runs: leaves [K, …],
+        such as the replicates of a run, which `groundwork.runs.trained.load` gives.
 
     Raises:
-      ValueError: no teacher, or leaves that do not share a leading axis.
+      ValueError: there is no teacher, or leaves do not share a leading axis.
     """
     if not teachers:
         raise ValueError("there is no teacher")
     models = [model for model, _ in teachers]
-    # numpy: a device's array would tie the step to that device
+    # As numpy, since an array of a device would tie the step to that device.
     constants = [jax.tree.map(np.asarray, variables) for _, variables in teachers]
     for variables in constants:
         _runs(variables)
@@ -170,60 +176,61 @@ def fixed(*teachers: tuple[Model, Any]) -> Teacher:
 
 
 def carry(variables: Mapping[str, Any], *teachers: Any) -> dict[str, Any]:
-    """The student's variables with its teachers' as one more collection, which nothing changes.
+    """Returns the student's variables with those of its teachers as one more collection.
 
-    They travel in the training state, so that other teachers compile nothing, and each replicate
-    may have its own. The state grows by them, and so do its checkpoints.
+    Nothing changes this collection. It travels in the training state, so that other teachers
+    compile nothing, and each replicate may have its own. The state and its checkpoints grow by it.
 
     Args:
       variables: of the student.
-      *teachers: variables of each network, in the order of `carried`'s: leaves [K, …], with the
-        replicate axis before it where the student's have one, [R, K, …].
+      *teachers: variables of each network, in the order given to `carried`: leaves [K, …], or
+        [R, K, …] if the student's have an axis of replicates.
     """
     return {**variables, TEACHERS: {str(number): tree for number, tree in enumerate(teachers)}}
 
 
 def carried(*models: Model) -> Teacher:
-    """Teachers whose variables are among the student's: see `carry`. For large ones.
+    """Returns teachers whose variables are among the student's: see `carry`. For large ones.
 
     The teacher raises, when traced:
       ValueError: the variables have no teachers, or another number of them.
     """
 
-    def teacher(variables, inputs):
-        found = variables.get(TEACHERS, {})
-        if len(found) != len(models) or not models:
+    def teacher(variables: Variables, inputs: jax.Array) -> jax.Array:
+        carried = variables.get(TEACHERS, {})
+        if len(carried) != len(models) or not models:
             raise ValueError(
-                f"the variables carry {len(found)} teachers, not {len(models)}: see distill.carry"
+                f"the variables carry {len(carried)} teachers, not {len(models)}: see distill.carry"
             )
-        return _answers(models, [found[str(number)] for number in range(len(found))], inputs)
+        return _answers(models, [carried[str(number)] for number in range(len(carried))], inputs)
 
     return teacher
 
 
 def without_teachers(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The student's own variables."""
+    """Returns the variables of the student alone."""
     return {name: tree for name, tree in variables.items() if name != TEACHERS}
 
 
 def _answers(models: Sequence[Model], variables: Sequence[Any], inputs: jax.Array) -> jax.Array:
-    """Logits [K, B, C] of all runs of all teachers, in evaluation.
+    """Returns the logits [K, B, C] of all runs of all teachers, in evaluation.
 
-    One after the other: mapped convolutions would become grouped ones, which are slow on the CPU.
+    They are computed one after another, since mapped convolutions would become grouped ones, which
+    are slow on the CPU.
     """
-    found = []
-    for model, tree in zip(models, variables, strict=True):
-        for run in range(_runs(tree)):
-            own = jax.tree.map(lambda leaf, run=run: leaf[run], tree)
-            found.append(model.apply(own, inputs, train=False))
-    shapes = {logits.shape for logits in found}
+    logits = [
+        model.apply(trees.replicate(tree, run), inputs, train=False)
+        for model, tree in zip(models, variables, strict=True)
+        for run in range(_runs(tree))
+    ]
+    shapes = {answers.shape for answers in logits}
     if len(shapes) > 1:
         raise ValueError(f"the teachers' logits differ in shape: {sorted(shapes)}")
-    return jnp.stack(found)
+    return jnp.stack(logits)
 
 
 def _runs(variables: Any) -> int:
-    """K, the length of the leaves' leading axis."""
+    """Returns K, the length of the leaves' leading axis."""
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(variables)}
     if len(lengths) == 1 and all(length and length[0] for length in lengths):
         return lengths.pop()[0]

@@ -1,4 +1,4 @@
-"""One network of a run: its recipe, its programs, and its training.
+"""One network of a run: its recipe and its programs.
 
 A recipe says all that programs depend on. It is what `compile_recipe` is given, and the key under
 which programs are kept: networks of one recipe are compiled once, however many levels are trained.
@@ -9,28 +9,24 @@ which programs are kept: networks of one recipe are compiled once, however many 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
 
-from compress import distill
 from compress import form as form_lib
 from compress.form import Form
 from compress.stages import latent, teachers
 from compress.stages.latent import Quantizer
 from compress.stages.teachers import Taught
 from groundwork.context import Context
-from groundwork.devices import mesh as mesh_lib
-from groundwork.runs.run import Unit
 from groundwork.sections import TrainSpec
 from groundwork.train import networks, optim, programs, replicates
 from groundwork.train.optim import OptimizerSpec
 from groundwork.train.programs import Programs
 from groundwork.train.step import Model, TrainState
-from groundwork.trees import Variables, hashable
+from groundwork.trees import hashable
 from pruning import enforce
-from pruning.masks import Mask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,26 +95,3 @@ def compile_recipe(context: Context, recipe: Recipe) -> Compiled:
     )
     start = networks.make_start(context, enforce.begin(optimizer), once=True)
     return Compiled(compiled, start)
-
-
-def fit(
-    context: Context,
-    compiled: Compiled,
-    unit: Unit,
-    steps: int,
-    variables: Variables,
-    mask: Mask,
-) -> Any:
-    """Returns the variables [R, …] after training, on the host; continues where the unit stood.
-
-    Args:
-      context: of the run.
-      compiled: of the network's recipe.
-      unit: of the run.
-      steps: how many.
-      variables: [R, …], from which it starts, with carried teachers where the recipe has some.
-      mask: path → [R, …] of parameters that stay zero where it is False; may be empty.
-    """
-    state = compiled.start(*context.put((variables, mask)))
-    end = networks.train(context, compiled.programs, unit, steps, state)
-    return mesh_lib.fetch(distill.without_teachers(end))

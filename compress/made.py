@@ -10,6 +10,7 @@ import flax.linen as nn
 
 from compress.fit import Compiled, Recipe
 from compress.form import Form
+from compress.stages.latent import Quantizer
 from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
@@ -48,6 +49,19 @@ class CompressSpec:
     mesh: MeshSpec
     checkpoint: CheckpointSpec
     log: LogSpec
+
+    def as_original(self, form: Form) -> Recipe:
+        """Returns the recipe of a network that is trained as the original is."""
+        return Recipe(form=form, steps=self.train, optimizer=self.optimizer)
+
+    def fine_tuned(self, form: Form, quantizer: Quantizer | None = None) -> Recipe:
+        """Returns the recipe of a network that was changed, and is trained by `fine_tune`."""
+        return Recipe(
+            form=form,
+            steps=self.fine_tune,
+            optimizer=self.fine_tune_optimizer,
+            quantizer=quantizer,
+        )
 
     def before(self, stage: str) -> tuple[str, ...]:
         """Returns the stages that are done before one of them."""

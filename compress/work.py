@@ -15,7 +15,6 @@ from compress import archive, fit
 from compress import form as form_lib
 from compress import made as made_lib
 from compress.archive import contents, reading
-from compress.fit import Recipe
 from compress.form import Form
 from compress.made import ORIGINAL, CompressSpec, Made, Node, Pipeline, Shaped, unit_name
 from compress.spec import nodes
@@ -150,8 +149,7 @@ def _about(node: Node, made: Made) -> dict[str, Any]:
 
 def _accuracies(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:
     """Split → accuracy [R], evaluated in the network's own arithmetic."""
-    spec, context = pipeline.spec, pipeline.context
-    compiled = pipeline.compiled(Recipe(form=form, steps=spec.train, optimizer=spec.optimizer))
+    context, compiled = pipeline.context, pipeline.compiled(pipeline.spec.as_original(form))
     return networks.accuracies(context, compiled.programs, context.put(variables))
 
 

@@ -11,7 +11,7 @@ from compress import distill
 from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages import teachers
-from compress.stages.stage import Stage, one_each, train_as_original
+from compress.stages.stage import Stage, one_each, train
 from compress.stages.teachers import Lessons
 from groundwork import architectures
 from groundwork.data.dataset import AnyDataset
@@ -95,14 +95,16 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     context, section, form = pipeline.context, pipeline.spec.sections["distill"], before.form
     if section.init == "keep":
         start = before.variables, before.mask
-        return before._replace(variables=train_as_original(pipeline, node, form, start, before))
+        recipe = pipeline.spec.as_original(form)
+        return before._replace(variables=train(pipeline, node, recipe, start, before))
     model = _student(section, form.model, context.dataset.classes)
     if section.init == "shrink":
         variables = _shrunk(pipeline, before, model)
     else:
         variables = networks.initial(context, model)
     student = Form(model)
-    learned = train_as_original(pipeline, node, student, (variables, {}), before)
+    recipe = pipeline.spec.as_original(student)
+    learned = train(pipeline, node, recipe, (variables, {}), before)
     return Made(student, learned, {}, {})
 
 

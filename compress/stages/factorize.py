@@ -9,7 +9,7 @@ from compress import form as form_lib
 from compress import share
 from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
-from compress.stages.stage import LOOKS, Stage, Step, fine_tune, one_each
+from compress.stages.stage import LOOKS, Stage, Step, one_each, train
 from groundwork import architectures
 from groundwork.data import dataset as data_lib
 from groundwork.data.file_dataset import FileDataset
@@ -82,7 +82,8 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     form = form._replace(plan=plan)
     still = masks.flatten(variables["params"], before.mask.__contains__)
     mask = {path: before.mask[path] for path in still}
-    tuned = fine_tune(pipeline, node, form, (variables, mask), before)
+    recipe = pipeline.spec.fine_tuned(form)
+    tuned = train(pipeline, node, recipe, (variables, mask), before)
     return before._replace(form=form, variables=tuned, mask=mask)
 
 

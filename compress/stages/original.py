@@ -3,7 +3,7 @@
 from compress import made as made_lib
 from compress.form import Form
 from compress.made import Made, Node, Pipeline
-from compress.stages.stage import train_as_original
+from compress.stages.stage import train
 from groundwork import architectures
 from groundwork.train import networks
 from groundwork.trees import Variables
@@ -16,7 +16,8 @@ def run(pipeline: Pipeline, node: Node) -> Made:
         shapes = architectures.shapes(pipeline.model, context.dataset.shape)
         return as_given(form, made_lib.given(spec, shapes))
     start = networks.initial(context, pipeline.model)
-    return Made(form, train_as_original(pipeline, node, form, (start, {}), None), {}, {})
+    variables = train(pipeline, node, spec.as_original(form), (start, {}), None)
+    return Made(form, variables, {}, {})
 
 
 def as_given(form: Form, variables: Variables) -> Made:

@@ -11,7 +11,7 @@ from compress import share
 from compress.fit import Recipe
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages import quantize
-from compress.stages.stage import Stage, Step, fine_tune, train_as_original
+from compress.stages.stage import Stage, Step, train
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError, unknown
 from groundwork.train import networks
@@ -79,16 +79,16 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     prunable = section.leaves(before.variables["params"])
     mask: Any = {p: np.ones(leaf.shape, bool) for p, leaf in prunable.items()} | before.mask
     paths, counts = remaining(section, {p: mask[p] for p in prunable}, int(node.setting))
-    recipe = Recipe(form=before.form, steps=spec.train, optimizer=spec.optimizer)
-    prune = _pruner(pipeline, recipe, tuple(paths.items()))
+    prune = _pruner(pipeline, spec.as_original(before.form), tuple(paths.items()))
     placed = context.put((mask, before.variables, counts))
     mask = mesh_lib.fetch(prune(context.roots, *placed, int(node.setting)))
     if section.rewind == "none":
-        variables = fine_tune(pipeline, node, before.form, (before.variables, mask), before)
+        recipe, start = spec.fine_tuned(before.form), before.variables
     else:
         start = networks.initial(context, before.form.model)
         start = {**start, "params": share.tie(start["params"], before.form.groups)}
-        variables = train_as_original(pipeline, node, before.form, (start, mask), before)
+        recipe = spec.as_original(before.form)
+    variables = train(pipeline, node, recipe, (start, mask), before)
     return before._replace(variables=variables, mask=mask)
 
 

@@ -18,7 +18,7 @@ from compress.stages import bits as bits_lib
 from compress.stages import latent
 from compress.stages.bits import LEAST_BITS, OF_METHOD
 from compress.stages.latent import METHODS, Quantizer, Settings
-from compress.stages.stage import LOOKS, Stage, Step, fine_tune, one_each
+from compress.stages.stage import LOOKS, Stage, Step, one_each, train
 from groundwork import architectures, trees
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
@@ -165,7 +165,8 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
         coded = bits if section.method == "kmeans" else ()  # no mask fits codebooks
         mask = {path: kept for path, kept in before.mask.items() if path not in coded}
         training = _with_gradients(pipeline, section, form)
-        values = fine_tune(pipeline, node, training, (values, mask), before, quantizer)
+        recipe = pipeline.spec.fine_tuned(training, quantizer)
+        values = train(pipeline, node, recipe, (values, mask), before)
     stored = pipeline.mapped(lambda values: latent.finish(quantizer, values), values)
     return Made(form, stored, before.mask, dict(bits))
 

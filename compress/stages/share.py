@@ -9,7 +9,7 @@ import numpy as np
 from compress import made as made_lib
 from compress import share
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
-from compress.stages.stage import Stage, fine_tune, one_each
+from compress.stages.stage import Stage, one_each, train
 from groundwork.errors import UserError, about, unknown
 from groundwork.trees import Shapes
 
@@ -66,7 +66,8 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     form = before.form._replace(groups=section.groups)
     variables = {**before.variables, "params": jax.tree.map(np.asarray, params)}
     mask = made_lib.zeros(variables["params"]) if before.mask else {}
-    tuned = fine_tune(pipeline, node, form, (variables, mask), before)
+    recipe = pipeline.spec.fine_tuned(form)
+    tuned = train(pipeline, node, recipe, (variables, mask), before)
     return before._replace(form=form, variables=tuned, mask=mask)
 
 

@@ -10,13 +10,13 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from compress import distill, fit
+from compress import distill
 from compress.fit import Recipe
-from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages import teachers
-from compress.stages.latent import Quantizer
 from groundwork.data.dataset import AnyDataset
+from groundwork.devices import mesh as mesh_lib
+from groundwork.train import networks
 from groundwork.trees import Variables
 from pruning.masks import Mask
 
@@ -61,56 +61,30 @@ class Stage:
     first: str = ""
 
 
-def train_as_original(
-    pipeline: Pipeline, node: Node, form: Form, start: tuple[Variables, Mask], before: Made | None
-) -> Any:
-    """Returns the variables [R, …] after as many steps as the original's.
-
-    Args:
-      pipeline: of the run.
-      node: what is trained.
-      form: how it computes.
-      start: variables [R, …] and mask from which it starts.
-      before: the network that the stage was given, which may teach; None for the original.
-    """
-    spec = pipeline.spec
-    recipe = Recipe(form=form, steps=spec.train, optimizer=spec.optimizer)
-    return _train(pipeline, node, recipe, start, before)
-
-
-def fine_tune(
-    pipeline: Pipeline,
-    node: Node,
-    form: Form,
-    start: tuple[Variables, Mask],
-    before: Made,
-    quantizer: Quantizer | None = None,
-) -> Any:
-    """Returns the variables [R, …] after the config's `fine_tune`; see `train_as_original`."""
-    spec = pipeline.spec
-    recipe = Recipe(
-        form=form,
-        steps=spec.fine_tune,
-        optimizer=spec.fine_tune_optimizer,
-        quantizer=quantizer,
-    )
-    return _train(pipeline, node, recipe, start, before)
-
-
-def _train(
+def train(
     pipeline: Pipeline,
     node: Node,
     recipe: Recipe,
     start: tuple[Variables, Mask],
     before: Made | None,
 ) -> Any:
-    """Variables after training, by teachers where the stage has some."""
+    """Returns the variables [R, …] after training, on the host; continues where the unit stood.
+
+    Args:
+      pipeline: of the run.
+      node: what is trained.
+      recipe: `as_original` or `fine_tuned` of the spec; teachers are added here.
+      start: variables [R, …], and the mask of parameters that stay zero; it may be empty.
+      before: the network that the stage was given, which may teach; None for the original.
+    """
     context, (variables, mask) = pipeline.context, start
     lessons = pipeline.spec.sections["distill"]
     if before is not None and node.stage in ("distill", *lessons.during):
         recipe = dataclasses.replace(recipe, taught=teachers.taught(lessons, before.form))
         if carried := teachers.carried(lessons, before.variables):
             variables = distill.carry(variables, *carried)
-    unit = context.run.unit(node.unit)
     compiled = pipeline.compiled(recipe)
-    return fit.fit(context, compiled, unit, recipe.steps.steps, variables, mask)
+    state = compiled.start(*context.put((variables, mask)))
+    unit, steps = context.run.unit(node.unit), recipe.steps.steps
+    end = networks.train(context, compiled.programs, unit, steps, state)
+    return mesh_lib.fetch(distill.without_teachers(end))

@@ -95,8 +95,13 @@ def train(
                 if step > saved:
                     _save(job, place, step, writer)
                 raise context.interruption.stop(f"{job.unit.name}, step {step}")
-            place, step, evaluated = _advance(context, job, feed, place, step)
-            if evaluated:
+            evaluation = min(job.stop, (step // context.eval_every + 1) * context.eval_every)
+            following = min(evaluation, step + job.programs.stride)
+            state, tally = job.programs.run_steps(place.state, feed, place.tally, step, following)
+            # No more than two calls of steps are on their way, so that the run can stop soon.
+            jax.block_until_ready(place.tally)
+            place, step = place._replace(state=state, tally=tally), following
+            if step == evaluation:
                 place = _evaluate(job, place, step, writer)._replace(tally=nothing)
                 if clock.due() and step < job.stop:
                     _save(job, place, step, writer)
@@ -118,21 +123,6 @@ def _resume(context: Context, job: Job, place: _Place) -> tuple[_Place, int, int
         context.reporter.say(f"{job.unit.name}  continues from step {step}")
     job.unit.begin_again(rows)
     return place, step, rows
-
-
-def _advance(
-    context: Context, job: Job, feed: Any, place: _Place, step: int
-) -> tuple[_Place, int, bool]:
-    """One call of steps, at most up to the next evaluation; is it reached?
-
-    It waits for the call before, so that no more than two are on their way at once: a run that
-    is asked to stop can then do so soon.
-    """
-    evaluation = min(job.stop, (step // context.eval_every + 1) * context.eval_every)
-    following = min(evaluation, step + job.programs.stride)
-    state, tally = job.programs.run_steps(place.state, feed, place.tally, step, following)
-    jax.block_until_ready(place.tally)
-    return place._replace(state=state, tally=tally), following, following == evaluation
 
 
 def _evaluate(job: Job, place: _Place, step: int, writer: Writer) -> _Place:

@@ -67,22 +67,6 @@ def _make_steps(steps: Steps, orders: Orders, dataset: Dataset) -> Any:
     share = steps.batch_size // steps.mesh.shape["data"]
     Carry = tuple[TrainState, jax.Array, Tally]
 
-    def one_step(carry: Carry, examples: Split, step: jax.Array) -> Carry:
-        """The step of all replicates on this device: its share of each replicate's batch."""
-        state, order, tally = carry
-        epoch, place = jnp.divmod(step, _steps_per_epoch(dataset, steps.batch_size))
-        order = lax.cond(place == 0, lambda: orders(state.key, epoch), lambda: order)
-        start = place * steps.batch_size + lax.axis_index("data") * share
-
-        def step_of_one(state: TrainState, order: jax.Array) -> tuple[TrainState, Any]:
-            chosen = lax.dynamic_slice_in_dim(order, start, share)
-            inputs = data_lib.normalize(dataset, examples.inputs[chosen])
-            batch = Batch(inputs, examples.labels[chosen], jnp.ones(share, bool))
-            return steps.train_step(state, batch)
-
-        state, (loss, counts) = each(steps.form)(step_of_one)(state, order)
-        return state, order, tally.add(step, loss, counts)
-
     def some_steps(
         state: TrainState,
         order: jax.Array,
@@ -91,10 +75,26 @@ def _make_steps(steps: Steps, orders: Orders, dataset: Dataset) -> Any:
         start: jax.Array,
         stop: jax.Array,
     ) -> Carry:
-        if steps.form == "single":  # one step per call: `stop` is not needed
-            return one_step((state, order, tally), examples, start)
+        def one_step(step: jax.Array, carry: Carry) -> Carry:
+            """The step of all replicates on this device: its share of each replicate's batch."""
+            state, order, tally = carry
+            epoch, place = jnp.divmod(step, _steps_per_epoch(dataset, steps.batch_size))
+            order = lax.cond(place == 0, lambda: orders(state.key, epoch), lambda: order)
+            first = place * steps.batch_size + lax.axis_index("data") * share
+
+            def step_of_one(state: TrainState, order: jax.Array) -> tuple[TrainState, Any]:
+                chosen = lax.dynamic_slice_in_dim(order, first, share)
+                inputs = data_lib.normalize(dataset, examples.inputs[chosen])
+                batch = Batch(inputs, examples.labels[chosen], jnp.ones(share, bool))
+                return steps.train_step(state, batch)
+
+            state, (loss, counts) = each(steps.form)(step_of_one)(state, order)
+            return state, order, tally.add(step, loss, counts)
+
         carry = state, order, tally
-        return lax.fori_loop(start, stop, lambda s, carry: one_step(carry, examples, s), carry)
+        if steps.form == "single":  # one step per call: `stop` is not needed
+            return one_step(start, carry)
+        return lax.fori_loop(start, stop, one_step, carry)
 
     carry = (BY_REPLICATE,) * 3
     specs = (*carry, REPLICATED, REPLICATED, REPLICATED)

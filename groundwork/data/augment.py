@@ -1,7 +1,7 @@
-"""Image transforms on the host, with numpy and Pillow alone: uint8 [H, W, C] in and out.
+"""Image transforms on the host, with NumPy and Pillow alone: uint8 [H, W, C] in and out.
 
-Read `training` and `evaluation` first: what becomes of one image. Every random choice is drawn
-from the generator that is passed in, always in the same order.
+Read `training` and `evaluation` first. Every random choice is drawn from the generator that is
+passed in, always in the same order.
 """
 
 # H W C image height, width, channels
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 AUGMENTS = ("none", "crop_flip", "resized_crop")
-MODES = {1: "L", 3: "RGB"}  # channels → what Pillow calls it
+MODES = {1: "L", 3: "RGB"}  # channels → Pillow's name for such an image
 PADDING = 4  # pixels on each side, in crop_flip
 AREA = (0.08, 1.0)  # of the image, in resized_crop
 RATIO = (3 / 4, 4 / 3)  # width / height of the box, in resized_crop
@@ -21,7 +21,7 @@ MARGIN = 256 / 224  # shorter side before the central crop / side of the crop, i
 
 
 def training(image: np.ndarray, rng: np.random.Generator, augment: str, size: int) -> np.ndarray:
-    """One image as it is trained on: [H, W, C] → [size, size, C]; with size 0, as stored.
+    """Returns a training image: [H, W, C] → [size, size, C]; size 0 keeps the stored size.
 
     `crop_flip` pads by 4 black pixels, crops at random and mirrors half of the images (He et al.,
     arXiv:1512.03385, section 4.2). `resized_crop` crops a box of random area and ratio, scales it
@@ -36,10 +36,10 @@ def training(image: np.ndarray, rng: np.random.Generator, augment: str, size: in
 
 
 def evaluation(image: np.ndarray, augment: str, size: int) -> np.ndarray:
-    """One image as it is evaluated: [H, W, C] → [size, size, C]; with size 0, as stored.
+    """Returns an image for evaluation: [H, W, C] → [size, size, C]; size 0 leaves it as stored.
 
-    The shorter side is scaled to `size`, under `resized_crop` to size × 256 / 224, and the centre
-    is cut out.
+    The shorter side is scaled to `size` (with `resized_crop`, to size × 256 / 224), and the
+    centre is cut out.
     """
     if not size:
         return image
@@ -47,10 +47,10 @@ def evaluation(image: np.ndarray, augment: str, size: int) -> np.ndarray:
 
 
 def decode(content: bytes, channels: int) -> np.ndarray:
-    """An image file's bytes → uint8 [H, W, channels], grey made colour and the reverse.
+    """Returns the pixels of an image file, uint8 [H, W, channels], converted to grey or colour.
 
     Raises:
-      OSError: not an image that Pillow reads, or a truncated one.
+      OSError: Pillow cannot read the image, or it is truncated.
     """
     with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image.convert(MODES[channels]))
@@ -58,7 +58,7 @@ def decode(content: bytes, channels: int) -> np.ndarray:
 
 
 def padded_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A window of the image's own size, anywhere in the image with a black border of `PADDING`."""
+    """Returns a random window, as large as the image, of the image with a black border."""
     height, width, _ = image.shape
     padded = np.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
     top, left = rng.integers(0, 2 * PADDING + 1, 2)
@@ -66,16 +66,16 @@ def padded_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def resized_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """A random box of the image (see `random_box`), scaled to [size, size, C]."""
+    """Returns a random box of the image (see `random_box`), scaled to [size, size, C]."""
     top, left, height, width = random_box(image.shape[0], image.shape[1], rng)
     return _scaled(image[top : top + height, left : left + width], size, size)
 
 
 def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a box in an image of `height` × `width`, in pixels.
+    """Returns top, left, height and width, in pixels, of a box in an image.
 
-    Its area is uniform in `AREA` of the image's and its ratio log-uniform in `RATIO`. Where ten
-    draws do not fit (very long images): the largest central box whose ratio is within `RATIO`.
+    Its share of the image's area is uniform in `AREA`, and its ratio is log-uniform in `RATIO`. If
+    ten draws do not fit, as in very long images, it is the largest central box with such a ratio.
     """
     for _ in range(10):
         area = rng.uniform(*AREA) * height * width
@@ -89,7 +89,7 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, 
 
 
 def central_crop(image: np.ndarray, size: int, shorter: int) -> np.ndarray:
-    """Scale the shorter side to `shorter` pixels, then cut out the central [size, size, C]."""
+    """Scales the shorter side to `shorter` pixels, then cuts out the central [size, size, C]."""
     height, width, _ = image.shape
     scale = shorter / min(height, width)
     image = _scaled(image, round(height * scale), round(width * scale))
@@ -98,7 +98,7 @@ def central_crop(image: np.ndarray, size: int, shorter: int) -> np.ndarray:
 
 
 def _scaled(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, over the whole area that a pixel covers where the image shrinks."""
+    """Scales bilinearly; a pixel of a smaller image averages all that it covers."""
     if image.shape[:2] == (height, width):
         return image
     pixels = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)

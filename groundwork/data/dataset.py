@@ -1,8 +1,8 @@
-"""Data sets that fit on the device, whole, as arrays. Read `load` first.
+"""Data sets that fit on the device as arrays. Read `load` first.
 
-`readers.py` reads each kind of source; here the examples are checked, split and described. `load`
-also opens a `FileDataset`, whose examples stay in their files. The order of training examples is a
-function of (seed, step): see `epoch_order`.
+`readers.py` reads each kind of source; this module checks, splits and describes the examples.
+`load` also opens a `FileDataset`, whose examples stay in their files. The order of training
+examples is a function of (seed, step); see `epoch_order`.
 """
 
 # N examples, B batch, H W C image height, width, channels
@@ -25,7 +25,7 @@ from groundwork.errors import UserError
 
 
 class Split(NamedTuple):
-    """The examples of one split. Inputs are stored as they came: images as uint8."""
+    """The examples of one split. Inputs are stored as they were read: images as uint8."""
 
     inputs: np.ndarray  # [N, H, W, C] uint8, or [N, features] float32
     labels: np.ndarray  # [N] int32 in [0, classes)
@@ -58,14 +58,15 @@ AnyDataset = Dataset | FileDataset
 
 
 def load(config: Mapping[str, Any]) -> AnyDataset:
-    """Read, check and split the data set that a config names, or open its files.
+    """Reads, checks and splits the data set that a config names, or opens its files.
 
     Args:
-      config: an experiment's config or its `data` section: the keys of `DataSpec`.
+      config: the config of an experiment, or its `data` section (the keys of `DataSpec`).
 
     Raises:
-      UserError: an unknown key, name or source; missing, truncated or foreign files; labels out
-        of range; more validation examples than there are; what `open_files` refuses.
+      UserError: a key, name or source is unknown; files are missing, truncated or of another
+        kind; labels are out of range; there are too few examples for validation; or `open_files`
+        raises it.
     """
     spec = config_lib.build(DataSpec, config.get("data", config), "data")
     if spec.stream:
@@ -88,9 +89,9 @@ def load(config: Mapping[str, Any]) -> AnyDataset:
 
 
 def digest(dataset: AnyDataset) -> str:
-    """Returns a SHA-256 that tells whether a run continues with the same data.
+    """Returns a SHA-256 by which a run that continues knows its data.
 
-    It covers all inputs and labels; of a `FileDataset`, the names and sizes of its files.
+    It covers all inputs and labels; for a `FileDataset`, the names and sizes of its files.
     """
     if isinstance(dataset, FileDataset):
         return dataset.digest
@@ -102,7 +103,7 @@ def digest(dataset: AnyDataset) -> str:
 
 
 def normalize(dataset: AnyDataset, inputs: jax.Array) -> jax.Array:
-    """Stored inputs → the network's, float32 of the same shape: in [0, 1], then standardised."""
+    """Returns stored inputs as the network's: float32, scaled to [0, 1], then standardised."""
     scale = 255.0 if inputs.dtype == np.uint8 else 1.0
     return (inputs.astype(jnp.float32) / scale - dataset.mean) / dataset.std
 
@@ -111,7 +112,7 @@ def first_examples(dataset: AnyDataset, count: int) -> tuple[jax.Array, jax.Arra
     """Returns the network's inputs [B, …] and labels [B] of the first training examples.
 
     Raises:
-      UserError: they stay in their files, and are not in memory.
+      UserError: the data set is not in memory.
     """
     if isinstance(dataset, FileDataset):
         raise UserError("images in memory are needed: set data.stream=false")
@@ -120,7 +121,7 @@ def first_examples(dataset: AnyDataset, count: int) -> tuple[jax.Array, jax.Arra
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array, examples: int) -> jax.Array:
-    """Returns the order in which an epoch of a root key visits the training examples, [N] int32."""
+    """Returns the order of the training examples in an epoch of a root key, [N] int32."""
     key = jax.random.fold_in(keys.stream(key, "order"), epoch)
     # One sort of random words; jax.random.permutation sorts twice. A tie among N < 2²⁴ words
     # leaves two neighbours in their old order, which no batch statistic can see.
@@ -153,7 +154,7 @@ def _padded(images: np.ndarray, spec: DataSpec) -> np.ndarray:
 
 
 def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, of inputs scaled to [0, 1], as float32."""
+    """Returns each channel's mean and standard deviation of inputs in [0, 1], float32."""
     scale = 255.0 if inputs.dtype == np.uint8 else 1.0
     axes = tuple(range(inputs.ndim - 1))
     mean = inputs.mean(axes, dtype=np.float64, keepdims=True) / scale

@@ -1,7 +1,7 @@
-"""Data sets too large for the device: images that are read from their files while a run trains.
+"""Data sets that are too large for the device: their images are read from files during training.
 
-Read `open_files` first; `loader.py` makes batches of what it opens. Nothing here needs JAX, since
-worker processes import this module.
+Read `open_files` first; `loader.py` makes the batches. This module does without JAX, since worker
+processes import it.
 """
 
 # N examples, H W C image height, width, channels
@@ -21,8 +21,8 @@ from groundwork.data import readers
 from groundwork.data.spec import DataSpec
 from groundwork.errors import UserError
 
-MOMENT_EXAMPLES = 1000  # training images that mean and deviation are computed from
-THREADS = min(16, os.cpu_count() or 1)  # that read and decode
+MOMENT_EXAMPLES = 1000  # training images from which mean and deviation are computed
+THREADS = min(16, os.cpu_count() or 1)  # for reading and decoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Source:
     """Random access to decoded examples: `source[i]` → {"image": uint8 [H, W, C], "label": int}.
 
     `records[k]` has the image file's bytes; example i is record `places[i]`. `shape` is the (H, W)
-    that all images must have, or None. A record that cannot be used is a UserError.
+    that all images must have, or None. A record that cannot be used raises a UserError.
     """
 
     name: str
@@ -46,21 +46,23 @@ class Source:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         place = int(self.places[index])
-        what = f"example {place} of {self.split} of {self.name}"
+        example = f"example {place} of {self.split} of {self.name}"
         try:
             record = self.records[place]
             image, label = augment_lib.decode(record["image"], self.channels), int(record["label"])
-        except Exception as error:  # damaged records fail in as many ways as they have bytes
+        except Exception as error:  # damaged records fail in many ways
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{what} cannot be read ({reason}): damaged; get it again") from error
+            raise UserError(
+                f"{example} cannot be read ({reason}): damaged; get it again"
+            ) from error
         if self.shape not in (None, image.shape[:2]):
             raise UserError(
-                f"{what} has {image.shape[:2]} pixels, others {self.shape}: give data.image_size"
+                f"{example} has {image.shape[:2]} pixels, others {self.shape}: give data.image_size"
             )
         if not 0 <= label < self.classes:
             raise UserError(
-                f"{what} has label {label}, expected 0 to {self.classes - 1}: if this split comes "
-                "without labels, evaluate another one with data.test_split"
+                f"{example} has label {label}, expected 0 to {self.classes - 1}: if this split "
+                "comes without labels, evaluate another one with data.test_split"
             )
         return {"image": image, "label": label}
 
@@ -87,17 +89,17 @@ class FileDataset(NamedTuple):
 
 
 def open_files(spec: DataSpec) -> FileDataset:
-    """Open the TFDS set that a config's `data` section names.
+    """Opens the TFDS set that a config's `data` section names.
 
-    Mean and deviation are the config's. Where it has none, they are computed from `MOMENT_EXAMPLES`
-    training images, as these are evaluated; the same images are taken every time.
+    Mean and deviation are the config's. If it has none, they are computed from `MOMENT_EXAMPLES`
+    training images, transformed as for evaluation; the same images are taken every time.
 
     Raises:
-      UserError: what `sources.open_tfds` refuses; images other than uint8 grey or RGB, or of
-        differing sizes without `data.image_size`; more validation examples than there are.
+      UserError: `readers.open_tfds` raises it; images are not uint8 grey or RGB, or differ in size
+        without `data.image_size`; or there are too few examples for validation.
     """
     builder = readers.open_tfds(spec.name, spec.dir)
-    import tensorflow_datasets as tfds  # open_tfds has quietened and imported it
+    import tensorflow_datasets as tfds  # open_tfds has imported it, without its warnings
 
     feature, splits = builder.info.features["image"], ("train", spec.test_split)
     if feature.np_dtype != np.uint8 or feature.shape[2:] not in [(c,) for c in augment_lib.MODES]:
@@ -105,11 +107,11 @@ def open_files(spec: DataSpec) -> FileDataset:
             f"{spec.name} has images of shape {feature.shape} and type {feature.np_dtype}: "
             "uint8 with 1 or 3 channels is needed"
         )
-    raw = {"image": tfds.decode.SkipDecoding()}  # decoded by Pillow, whatever else is installed
+    raw = {"image": tfds.decode.SkipDecoding()}  # Pillow decodes, whatever else is installed
     records = {split: readers.open_split(builder, split, raw) for split in splits}
     channels, classes = feature.shape[2], builder.info.features["label"].num_classes
     stored = feature.shape[:2]
-    if None in stored and not spec.image_size:  # then the first image is as good as any
+    if None in stored and not spec.image_size:  # take the first image's size
         first = Source(spec.name, "train", records["train"], np.zeros(1, int), classes, channels)
         stored = first[0]["image"].shape[:2]
 
@@ -137,12 +139,12 @@ def open_files(spec: DataSpec) -> FileDataset:
 
 
 def _moments(train: Source, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each channel, of images in [0, 1]: float32 [1, 1, 1, C]."""
+    """Returns each channel's mean and deviation of images in [0, 1], float32 [1, 1, 1, C]."""
     channels = train.channels
     if len(spec.mean) not in (0, channels):
         raise UserError(
             f"data.mean={spec.mean} has {len(spec.mean)} numbers, but {spec.name} has {channels} "
-            "channels: one a channel is needed"
+            "channels: one per channel is needed"
         )
     if not spec.standardize:
         moments = np.zeros(channels), np.ones(channels)
@@ -164,15 +166,15 @@ def _sampled_moments(train: Source, spec: DataSpec) -> tuple[np.ndarray, np.ndar
 
 
 def _sums(image: np.ndarray, spec: DataSpec) -> np.ndarray:
-    """Number, sum and sum of squares of each channel's pixels, [C, 3] int64."""
+    """Returns number, sum and sum of squares of each channel's pixels, [C, 3] int64."""
     image = augment_lib.evaluation(image, spec.augment, spec.image_size).astype(np.int64)
     count = np.full(image.shape[2], image[..., 0].size)
     return np.stack([count, image.sum((0, 1)), (image**2).sum((0, 1))], axis=1)
 
 
 def _digest(builder: Any, splits: Sequence[str]) -> str:
-    """SHA-256 of a set's name, version, splits and the sizes of their files."""
-    about: list[Any] = [builder.info.full_name]
+    """Returns a SHA-256 of a set's name, version and splits, and of the sizes of their files."""
+    described: list[Any] = [builder.info.full_name]
     for split in splits:
         info = builder.info.splits[split]
         try:
@@ -180,5 +182,5 @@ def _digest(builder: Any, splits: Sequence[str]) -> str:
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
             raise UserError(f"{builder.name}: {split} cannot be read ({reason})") from error
-        about.append([split, info.num_examples, info.shard_lengths, sizes])
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+        described.append([split, info.num_examples, info.shard_lengths, sizes])
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()

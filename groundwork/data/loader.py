@@ -1,8 +1,9 @@
-"""Batches of streams: Grain reads, decodes and augments them on the host, ahead of the device.
+"""Batches from files: Grain reads, decodes and augments them on the host, ahead of the device.
 
-Read `train_batches` first. The order is an endless sequence of reshuffled epochs a replicate, and
-a function of (seed, step): batches are counted through the epochs, so that one may hold the end of
-an epoch and the beginning of the next. Nothing here needs JAX: worker processes import this module.
+Read `train_batches` first. Each replicate has an endless sequence of reshuffled epochs, and its
+order is a function of (seed, step). Batches are counted through the epochs, so one batch may hold
+the end of an epoch and the beginning of the next. This module does without JAX, since worker
+processes import it.
 """
 
 # R replicates, B batch, H W C image height, width, channels
@@ -17,7 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
@@ -35,7 +36,7 @@ Placed = TypeVar("Placed")
 
 
 def train_batches(
-    streams: FileDataset,
+    files: FileDataset,
     spec: DataSpec,
     seeds: Sequence[int],
     start: int,
@@ -44,61 +45,73 @@ def train_batches(
     parts: int,
     part: int,
 ) -> Generator[TrainBatch, None, None]:
-    """Endless training batches from step `start` on, one a step, of the replicates with `seeds`.
+    """Yields training batches without end, one per step from `start` on.
+
+    Args:
+      files: the data set.
+      spec: how its images are read and augmented.
+      seeds: one per replicate.
+      start: the first step.
+      batch_size: of a replicate.
+      parts: the number of equal pieces that each batch is cut into.
+      part: which of the pieces is wanted.
 
     Yields:
-      Images uint8 [R, batch_size / parts, H, W, C] and labels int32 [R, batch_size / parts]: part
-      `part` of `parts` equal pieces of each replicate's batch. What step s has depends on neither
-      `start` nor the parts nor the workers. Close the iterator to end its threads and workers.
+      Images uint8 [R, batch_size / parts, H, W, C] and labels int32 [R, batch_size / parts]. Those
+      of a step do not depend on `start`, on `parts` or on the workers. Close the iterator to end
+      its threads and workers.
     """
     share = _share(batch_size, parts, part)
     view = functools.partial(_training_view, augment=spec.augment, size=spec.image_size)
 
     def of_seed(seed: int) -> grain.MapDataset:
-        shuffled = grain.MapDataset.source(streams.train).shuffle(seed=_word(seed, "order"))
+        shuffled = grain.MapDataset.source(files.train).shuffle(seed=_word(seed, "order"))
         views = shuffled.repeat().random_map(view, seed=_word(seed, "augment"))
         return views.batch(share)[start * parts + part :: parts]
 
     together = grain.experimental.ZipMapDataset([of_seed(seed) for seed in seeds])
-    return _read(together.map(_stacked), streams.name, spec.workers)
+    return _read(together.map(_stacked), files.name, spec.workers)
 
 
 def eval_batches(
-    streams: FileDataset, spec: DataSpec, split: str, *, batch_size: int, parts: int, part: int
+    files: FileDataset, spec: DataSpec, split: str, *, batch_size: int, parts: int, part: int
 ) -> Generator[EvalBatch, None, None]:
-    """Once through `validation` or `test`, in order: this part of every batch.
+    """Yields a part of each batch of `validation` or `test`, once and in order.
 
     Yields:
-      Images uint8 [batch_size / parts, H, W, C], labels int32 and valid bool, one an image: the
-      last batch is padded with images that are not valid. All parts have equally many batches.
+      Images uint8 [B, H, W, C], labels [B] int32 and valid [B] bool, where B = batch_size / parts.
+      The last batch is padded with images that are not valid, so all parts have equally many
+      batches.
     """
-    source = {"validation": streams.validation, "test": streams.test}[split]
+    source = {"validation": files.validation, "test": files.test}[split]
     share = _share(batch_size, parts, part)
     whole = math.ceil(len(source) / batch_size) * batch_size
     view = functools.partial(
-        _evaluation_view, source, streams.shape, augment=spec.augment, size=spec.image_size
+        _evaluation_view, source, files.shape, augment=spec.augment, size=spec.image_size
     )
     views = grain.MapDataset.range(whole).map(view).batch(share)[part::parts]
-    return _read(views, streams.name, spec.workers)
+    return _read(views, files.name, spec.workers)
 
 
 def prefetch(
     iterator: Iterator[T], put: Callable[[T], Placed], size: int = 2
 ) -> Generator[Placed, None, None]:
-    """`put(batch)` for each batch of `iterator`, in order, made up to `size` ahead by a thread.
+    """Yields `put(batch)` for each batch of `iterator`; a thread makes up to `size` in advance.
 
-    The thread starts at the first `next`. What it raises is raised here, at its place in the
+    The thread starts at the first `next`. An exception in it is raised here, at its place in the
     order. Closing the generator ends the thread and closes the iterator.
     """
-    made: queue.SimpleQueue = queue.SimpleQueue()  # (batch, None), at last (None, why it ended)
+    made: queue.SimpleQueue[tuple[Any, BaseException | None]] = (
+        queue.SimpleQueue()
+    )  # (batch, None), at last (None, exception)
     room, closed = threading.Semaphore(size), threading.Event()
-    program_ends = sys.is_finalizing  # threads run no more then, and `sys` itself may be gone
+    program_ends = sys.is_finalizing  # at exit threads have stopped, and `sys` may be gone
 
     def make() -> None:
         try:
             while room.acquire() and not closed.is_set():
                 made.put((put(next(iterator)), None))
-        except BaseException as error:  # also StopIteration; whatever it is, it is not lost
+        except BaseException as error:  # StopIteration too
             made.put((None, error))
         finally:
             getattr(iterator, "close", lambda: None)()
@@ -121,29 +134,29 @@ def prefetch(
             thread.join()
 
 
-def _read(batches: grain.MapDataset, name: str, workers: int) -> Generator:
-    """Its elements in order, read ahead by threads or, with `workers`, by processes."""
+def _read(batches: grain.MapDataset, name: str, workers: int) -> Generator[Any, None, None]:
+    """Yields the batches in order, read ahead by threads or, with `workers`, by processes."""
     _default_flags()
     threads = 0 if workers else THREADS
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    # Pipes, not shared memory, which containers keep small, and which an early end leaks.
+    # Pipes, since shared memory is small in containers and leaks when a run ends early.
     options = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
     piped = grain.experimental.WithOptionsIterDataset(batches.to_iter_dataset(ahead), options)
     processes = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
     reader = iter(piped.mp_prefetch(processes, _begin_worker))
     try:
         yield from reader
-    except RuntimeError as error:  # Grain's, where a worker is gone
+    except RuntimeError as error:  # Grain's, when a worker has died
         raise UserError(
-            f"{name} cannot be read on: one of {workers} data.workers was killed; where memory is "
-            f"short, use fewer ({' '.join(str(error).split())[:100]})"
+            f"{name} cannot be read further: one of {workers} data.workers was killed; if memory "
+            f"is short, use fewer ({' '.join(str(error).split())[:100]})"
         ) from error
     finally:
         reader.close()
 
 
 def _default_flags() -> None:
-    """Where no absl app has parsed the flags, Grain trips over its own unless they have values."""
+    """Gives Grain's flags their defaults where no absl app has parsed them, since it reads them."""
     if not flags.FLAGS.is_parsed():
         for name in flags.FLAGS:
             if name.startswith("grain_"):
@@ -151,8 +164,8 @@ def _default_flags() -> None:
 
 
 def _begin_worker(index: int, count: int) -> None:
-    """Signals are for the main process to answer, and no worker outlives it, however it ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they may come to the whole group
+    """Leaves signals to the main process, and makes the worker end with it, however it ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the whole process group may get them
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -164,15 +177,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _training_view(row: dict, rng: np.random.Generator, augment: str, size: int) -> dict:
+def _training_view(
+    row: dict[str, Any], rng: np.random.Generator, augment: str, size: int
+) -> dict[str, Any]:
     image = augment_lib.training(row["image"], rng, augment, size)
     return {"image": image, "label": np.int32(row["label"])}
 
 
 def _evaluation_view(
     source: Source, shape: tuple[int, int, int], index: int, augment: str, size: int
-) -> tuple:
-    """Image, label and valid; beyond the end of the source an image that is not valid."""
+) -> tuple[np.ndarray, np.int32, np.bool_]:
+    """Returns image, label and valid; beyond the end of the source, an invalid image."""
     if index >= len(source):
         return np.zeros(shape, np.uint8), np.int32(0), np.bool_(False)
     row = source[index]
@@ -180,7 +195,7 @@ def _evaluation_view(
     return image, np.int32(row["label"]), np.bool_(True)
 
 
-def _stacked(batches: tuple[dict, ...]) -> TrainBatch:
+def _stacked(batches: tuple[dict[str, np.ndarray], ...]) -> TrainBatch:
     images, labels = ([batch[key] for batch in batches] for key in ("image", "label"))
     return np.stack(images), np.stack(labels)
 
@@ -192,5 +207,5 @@ def _share(batch_size: int, parts: int, part: int) -> int:
 
 
 def _word(seed: int, name: str) -> int:
-    """32 random bits of any integer. Grain's epoch e of seed s is epoch e - 1 of seed s + 1."""
+    """Returns 32 bits of a hash: to Grain, epoch e of seed s is epoch e - 1 of seed s + 1."""
     return int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:4])

@@ -1,6 +1,7 @@
-"""Where examples come from: one reader a kind of source, all with the same signature.
+"""Where examples come from: one reader for each kind of source, all with the same signature.
 
-`read(name, folder)` → `((images, labels), (images, labels), classes)` of train and test.
+`read(name, folder)` returns train, test and the number of classes: `((inputs, labels), (inputs,
+labels), classes)`.
 """
 
 import gzip
@@ -30,7 +31,7 @@ IDX_FILES = {
 
 
 def how_to_get(name: str) -> str:
-    """The commands that bring a data set."""
+    """Returns the commands with which a user gets a data set."""
     debian = (
         "On Debian: `apt-get install dataset-fashion-mnist`, then "
         "`--config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist`. "
@@ -47,10 +48,10 @@ def how_to_get(name: str) -> str:
 
 
 def read_digits(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
-    """1,797 handwritten digits of 8×8 that scikit-learn carries: the last 297 are the test set."""
+    """Returns scikit-learn's 1,797 handwritten digits of 8×8; the last 297 are the test set."""
     del folder
     _only("digits", name)
-    from sklearn import datasets  # a second to import, and only this source needs it
+    from sklearn import datasets  # takes a second, and only this source needs it
 
     digits = datasets.load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
@@ -59,7 +60,7 @@ def read_digits(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
 
 
 def read_mnist1d(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
-    """MNIST-1D, made by its package: 4,000 + 1,000 sequences of 40 numbers, float32, 10 classes.
+    """Returns MNIST-1D: 4,000 + 1,000 sequences of 40 numbers, float32, in 10 classes.
 
     Source: Greydanus & Kobak, arXiv:2011.14439; `make_dataset` with its default arguments.
     """
@@ -67,7 +68,7 @@ def read_mnist1d(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
     _only("mnist1d", name)
     from mnist1d.data import make_dataset
 
-    state = np.random.get_state()  # the package seeds numpy's global generator
+    state = np.random.get_state()  # the package seeds NumPy's global generator
     data = make_dataset()
     np.random.set_state(state)
     train = (data["x"].astype(np.float32), data["y"])
@@ -76,7 +77,7 @@ def read_mnist1d(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
 
 
 def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
-    """A folder of IDX files, gzipped or not, such as MNIST's and Fashion-MNIST's four."""
+    """Reads a folder of four IDX files, gzipped or not, such as those of MNIST."""
     if name not in IDX_NAMES:
         raise unknown("data set of source 'idx'", name, IDX_NAMES)
     if not folder:
@@ -88,7 +89,7 @@ def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
 
 
 def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
-    """Any image classification set of TFDS, through `tfds.data_source`'s array_record files."""
+    """Reads an image classification set of TFDS from array_record files, without TensorFlow."""
     builder = open_tfds(name, folder)
     train, test = (_read_split(builder, split) for split in ("train", "test"))
     return train, test, builder.info.features["label"].num_classes
@@ -102,13 +103,13 @@ SOURCES: dict[str, Callable[[str, str], tuple[Arrays, Arrays, int]]] = {
 }
 
 
-def open_tfds(name: str, folder: str):
-    """The TFDS builder of a prepared image classification set (prepared now, where it is not).
+def open_tfds(name: str, folder: str) -> Any:
+    """Returns the TFDS builder of an image classification set, which it prepares if needed.
 
     Preparing a set (its first use) needs TensorFlow and a network; reading it needs neither.
 
     Raises:
-      UserError: an unknown name, a set that cannot be prepared, or one without images and labels.
+      UserError: the name is unknown, or the set cannot be prepared or has no images and labels.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every optional package
     import tensorflow_datasets as tfds
@@ -130,12 +131,17 @@ def open_tfds(name: str, folder: str):
                 f"{name} has no feature {part!r}: an image classification set is needed"
             )
     if getattr(builder.info.features["label"], "num_classes", None) is None:
-        raise UserError(f"the labels of {name} are no classes: a classification set is needed")
+        raise UserError(f"the labels of {name} are not classes: a classification set is needed")
     return builder
 
 
-def open_split(builder, split: str, decoders: Mapping[str, Any] | None = None):
-    """The random-access source of one split of a TFDS builder; `decoders` are TFDS's, a feature.
+def open_split(builder: Any, split: str, decoders: Mapping[str, Any] | None = None) -> Any:
+    """Returns random access to one split of a TFDS builder.
+
+    Args:
+      builder: of TFDS.
+      split: its name.
+      decoders: feature → a decoder of TFDS.
 
     Raises:
       UserError: there is no such split, it is not stored as array_record, or it cannot be opened.
@@ -149,15 +155,15 @@ def open_split(builder, split: str, decoders: Mapping[str, Any] | None = None):
             f"{builder.data_path} is prepared as {builder.info.file_format.value}, which cannot be "
             "read without TensorFlow: prepare it as array_record, in another data.dir"
         ) from error
-    except Exception as error:  # as in _read_split
+    except Exception as error:  # see _read_split
         raise _unreadable(builder, split, error) from error
 
 
 def hold_out(name: str, examples: int, held: int, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which training examples are kept and which are held out for validation: sorted indices.
+    """Returns sorted indices of the training examples, kept ones and those held out.
 
     Raises:
-      UserError: more are to be held out than there are, or all of them.
+      UserError: nothing would be left to train on.
     """
     if not 0 <= held < examples:
         raise UserError(
@@ -174,7 +180,7 @@ def _only(known: str, name: str) -> None:
 
 
 def _read_idx_file(name: str, folder: Path, stem: str, dimensions: int) -> np.ndarray:
-    """One IDX file of unsigned bytes; the header is four bytes and a 32-bit size a dimension."""
+    """Reads an IDX file of unsigned bytes: four bytes, a 32-bit size per dimension, the data."""
     dotted = stem.replace("-idx", ".idx")
     candidates = [folder / (start + end) for start in (stem, dotted) for end in (".gz", "")]
     path = next((path for path in candidates if path.is_file()), None)
@@ -208,8 +214,8 @@ def _read_idx_file(name: str, folder: Path, stem: str, dimensions: int) -> np.nd
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def _prepare(name: str, data_dir: Path):
-    """Download and prepare a set as array_record; needs TensorFlow and a network."""
+def _prepare(name: str, data_dir: Path) -> Any:
+    """Downloads and prepares a set as array_record, which needs TensorFlow and a network."""
     import tensorflow_datasets as tfds
 
     if importlib.util.find_spec("tensorflow") is None:
@@ -220,22 +226,22 @@ def _prepare(name: str, data_dir: Path):
     builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     try:
         builder.download_and_prepare()
-    except Exception as error:  # download failures come as many types, from many libraries
+    except Exception as error:  # downloads fail in many ways, in many libraries
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"TFDS could not prepare {name} ({reason}). {how_to_get(name)}") from error
     return builder
 
 
-def _read_split(builder, split: str) -> Arrays:
+def _read_split(builder: Any, split: str) -> Arrays:
     source = open_split(builder, split)
     try:
         rows = source.__getitems__(range(len(source)))
-    except Exception as error:  # damaged records fail in as many ways as they have bytes
+    except Exception as error:  # damaged records fail in many ways
         raise _unreadable(builder, split, error) from error
     return np.stack([row["image"] for row in rows]), np.asarray([row["label"] for row in rows])
 
 
-def _unreadable(builder, split: str, error: Exception) -> UserError:
+def _unreadable(builder: Any, split: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:200]
     return UserError(f"{builder.data_path}: {split} cannot be read ({reason})")
 

@@ -15,19 +15,20 @@ class DataSpec:
     Attributes:
       name: the data set.
       source: `digits`, `mnist1d`, `idx` or `tfds`.
-      dir: folder of the files, for idx and tfds.
-      validation_examples: held out of train, by a permutation drawn from `split_seed`.
-      split_seed: at least 0.
-      standardize: subtract the training images' mean, divide by their deviation.
-      pad: black pixels around every image, on each side; not for streams.
-      stream: read a tfds set as it is needed (`streams.open_files`), not whole (`load`).
-
-    The rest is for streams alone:
-      test_split: the split that is the test set; for ImageNet `validation`, as in its papers.
-      image_size: height and width that images are brought to; 0 = as they are stored.
-      augment: `none`, `crop_flip` or `resized_crop`: see `augment.training`.
-      workers: processes that read ahead; 0 = threads of this one.
-      mean, std: in [0, 1], one a channel; empty = computed from `streams.MOMENT_EXAMPLES` images.
+      dir: the folder of the files, for idx and tfds.
+      validation_examples: how many are held out of the training set.
+      split_seed: from which the permutation that chooses them is drawn; at least 0.
+      standardize: whether the training images' mean is subtracted, and their deviation divided by.
+      pad: the black pixels on each side of every image; not for streams.
+      stream: whether a tfds set is read from its files as needed (`file_dataset.open_files`), or
+        whole (`dataset.load`).
+      test_split: the split that serves as the test set; for ImageNet `validation`, as in its
+        papers. This and all that follow are for streams alone.
+      image_size: the height and width of the network's images; 0 = as they are stored.
+      augment: `none`, `crop_flip` or `resized_crop`; see `augment.training`.
+      workers: how many processes read ahead; 0 = threads of this one.
+      mean: in [0, 1], one per channel; empty = computed (`file_dataset.MOMENT_EXAMPLES` images).
+      std: likewise.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the running step, save, leave with a code that says so.
+"""SIGTERM and Ctrl-C: a run finishes its step, saves, and leaves with a code that says so.
 
 A scheduler that takes the machine away sends SIGTERM; code 75 tells it to start the same command
 again. Several processes agree on the step at which they stop, through JAX's preemption service.
@@ -20,7 +20,7 @@ BY_HAND = 128 + signal.SIGINT
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has saved where it stands."""
+    """The run was asked to stop, and has saved its state."""
 
     def __init__(self, message: str, code: int):
         super().__init__(message)
@@ -28,25 +28,25 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Has this run been asked to stop?"""
+    """Knows whether this run has been asked to stop."""
 
     def __init__(self) -> None:
         self._asked: signal.Signals | None = None
-        self._looks = 0
+        self._checks = 0
 
     def reached(self) -> bool:
-        """Is this the step to stop at? To be called at the same steps in all processes."""
-        self._looks += 1
+        """Returns whether to stop at this step. All processes must call it at the same steps."""
+        self._checks += 1
         if processes.count() > 1:
-            return multihost_utils.reached_preemption_sync_point(self._looks)
+            return multihost_utils.reached_preemption_sync_point(self._checks)
         return self._asked is not None
 
     def stop(self, where: str) -> Interrupted:
-        """The exception to raise once everything is saved."""
+        """Returns the exception to raise once everything is saved."""
         by_hand = self._asked == signal.SIGINT
         code = BY_HAND if by_hand else PREEMPTED
-        what = "interrupted" if by_hand else "asked to stop"
-        return Interrupted(f"{what}; saved at {where}; the same command continues", code)
+        cause = "interrupted" if by_hand else "asked to stop"
+        return Interrupted(f"{cause}; saved at {where}; the same command continues", code)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = signal.Signals(number)
@@ -54,15 +54,15 @@ class Interruption:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # the second one is final
             print("finishing the running step and saving; Ctrl-C again stops at once", flush=True)
             if processes.count() > 1:
-                os.kill(os.getpid(), signal.SIGTERM)  # which JAX tells the other processes
+                os.kill(os.getpid(), signal.SIGTERM)  # JAX tells the other processes of it
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[Interruption]:
-    """Turn signals into requests to stop. To be entered after `processes.start`.
+    """Turns signals into requests to stop. It must be entered after `processes.start`.
 
-    With several processes JAX takes SIGTERM itself. Outside the main thread, where Python gives
-    no signals, nothing is watched.
+    With several processes JAX handles SIGTERM itself. Outside the main thread, where Python
+    delivers no signals, nothing is watched.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

@@ -20,7 +20,7 @@ BY_REPLICATE = PartitionSpec("replicate")
 
 @dataclasses.dataclass(frozen=True)
 class MeshSpec:
-    """The config's `mesh` section: the number of devices along each axis; 0 = choose."""
+    """The config's `mesh` section: devices along each axis; 0 means that we choose."""
 
     replicate: int
     data: int
@@ -34,29 +34,29 @@ def make(
     data: int = 0,
     devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-    """A mesh for `replicates` networks, each trained on batches of `batch_size`.
+    """Returns a mesh for `replicates` networks, each trained on batches of `batch_size`.
 
-    By default (0) the replicate axis is gcd(replicates, devices) and the data axis the largest
+    By default (0) the replicate axis is gcd(replicates, devices), and the data axis is the largest
     divisor of the batch that fits on the rest. Devices that are left over stay idle, equally many
     in each process.
 
     Raises:
-      UserError: an explicit size does not divide, there are not so many devices, or a process
-        would have nothing to do.
+      UserError: an explicit size does not divide, there are too few devices, or the processes
+        cannot have equally many of them.
     """
     devices = jax.devices() if devices is None else devices
     hosts = len({device.process_index for device in devices})
     rows = replicate or math.gcd(replicates, len(devices))
     sizes = [d for d in range(1, len(devices) // rows + 1) if batch_size % d == 0]
     columns = data or max((d for d in sizes if rows * d % hosts == 0), default=1)
-    for name, size, whole, what in (
+    for name, size, total, key in (
         ("replicate", rows, replicates, "replicates"),
         ("data", columns, batch_size, "train.batch_size"),
     ):
-        if size < 1 or whole % size:
-            divisors = [d for d in range(1, len(devices) + 1) if whole % d == 0]
+        if size < 1 or total % size:
+            divisors = [d for d in range(1, len(devices) + 1) if total % d == 0]
             raise UserError(
-                f"mesh.{name}={size} does not divide {what}={whole}; these do: {divisors}"
+                f"mesh.{name}={size} does not divide {key}={total}; these do: {divisors}"
             )
     if rows * columns > len(devices):
         raise UserError(
@@ -69,8 +69,8 @@ def make(
             f"replicates={replicates} or train.batch_size={batch_size} a multiple of {hosts}, or "
             "start fewer processes"
         )
-    # In the processes' order, not in that of a TPU's torus: jax.make_mesh would spread a process
-    # over the mesh (a stream reads whole parts of it), and cannot leave devices idle there.
+    # The order is that of the processes. jax.make_mesh takes that of a TPU's torus, which spreads
+    # a process over the mesh (a stream needs whole parts of it), and cannot leave devices idle.
     grid = np.asarray(_evenly(devices, rows * columns // hosts)).reshape(rows, columns)
     return Mesh(grid, ("replicate", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
 
@@ -89,7 +89,7 @@ def for_run(spec: MeshSpec, replicates: int, batch_size: int, examples: Mapping[
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:
-    """Returns what bits depend on: backend, kind of device, sizes of the axes, processes."""
+    """Returns what bits depend on: backend, kind of device, sizes of the axes and processes."""
     device = mesh.devices.flat[0]
     hosts = len({device.process_index for device in mesh.devices.flat})
     kind = {"backend": device.platform, "kind": device.device_kind}
@@ -99,7 +99,7 @@ def describe(mesh: Mesh) -> dict[str, Any]:
 def put(mesh: Mesh, tree: Any, spec: PartitionSpec = REPLICATED) -> Any:
     """Returns the tree on the mesh's devices, whole on each or split by its leading axis.
 
-    Every process has the whole tree and gives its devices their part of it.
+    Every process has the whole tree, and gives its devices their part.
     """
     sharding = NamedSharding(mesh, spec)
 
@@ -116,7 +116,7 @@ def put(mesh: Mesh, tree: Any, spec: PartitionSpec = REPLICATED) -> Any:
 def gather(tree: Any) -> Any:
     """Returns the tree with all arrays readable in this process, without waiting for them.
 
-    All processes must call it: where an array lies on devices of several, it is sent to all.
+    All processes must call it, since an array on devices of several is sent to all of them.
     """
     leaves = jax.tree.leaves(tree)
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
@@ -130,10 +130,10 @@ def fetch(tree: Any) -> Any:
 
 
 class Share(NamedTuple):
-    """What one process has of a mesh."""
+    """The part of a mesh that one process has."""
 
     rows: range  # of the replicate axis
-    parts: int  # into how many pieces the processes cut the data axis
+    parts: int  # the number of pieces into which the processes cut the data axis
     part: int  # which of these pieces it has
 
 
@@ -141,7 +141,7 @@ def share_of_process(mesh: Mesh) -> Share:
     """Returns this process's rows, and its part of every batch.
 
     Raises:
-      UserError: the devices of a process are no rectangle of the mesh.
+      UserError: the devices of a process do not form a rectangle of the mesh.
     """
     width = mesh.shape["data"]
     process_of = np.vectorize(lambda device: device.process_index)(mesh.devices)
@@ -149,7 +149,7 @@ def share_of_process(mesh: Mesh) -> Share:
     if not _are_rectangles(process_of, devices):
         raise UserError(
             f"a stream needs whole rows, or equal parts of one, in each process: mesh.data={width} "
-            f"and {devices} devices a process do not divide; set mesh.data"
+            f"and {devices} devices per process do not divide; set mesh.data"
         )
     row, column = np.argwhere(process_of == processes.index())[0].tolist()
     columns, rows = min(width, devices), max(1, devices // width)
@@ -157,22 +157,22 @@ def share_of_process(mesh: Mesh) -> Share:
 
 
 def _are_rectangles(process_of: np.ndarray, devices: int) -> bool:
-    """Does each process have whole rows of the grid [replicate, data], or equal parts of one?"""
+    """Whether each process has whole rows of the grid [replicate, data], or equal parts of one."""
     width = process_of.shape[1]
     if width % devices and devices % width:
         return False
-    runs = process_of.reshape(-1, devices)  # row by row, as many devices as a process has
+    runs = process_of.reshape(-1, devices)  # one run of devices per process, row by row
     return bool((runs == runs[:, :1]).all())
 
 
 def put_share(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
-    """As `put`, where every process has only its share of the arrays."""
+    """Like `put`, but each process has only its share of the arrays."""
     sharding = NamedSharding(mesh, spec)
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 
 def _evenly(devices: Sequence[jax.Device], each: int) -> list[jax.Device]:
-    """Returns the first `each` devices of every process, those of a process side by side."""
+    """Returns the first `each` devices of every process, process by process."""
     by_process = collections.defaultdict(list)
     for device in devices:
         by_process[device.process_index].append(device)
@@ -181,5 +181,5 @@ def _evenly(devices: Sequence[jax.Device], each: int) -> list[jax.Device]:
 
 @functools.cache
 def _identity(sharding: NamedSharding) -> Callable[[Any], Any]:
-    """Compiled once for each sharding."""
+    """Returns a jitted function, compiled once per sharding."""
     return jax.jit(lambda tree: tree, out_shardings=sharding)

@@ -1,7 +1,7 @@
-"""Several processes, one run: who we are, who writes, and how all come to know the same.
+"""Several processes of one run: which one this is, which one writes, and how they agree.
 
-Every process runs the same command. Process 0 alone writes metrics, figures and logs; what it
-finds in the run folder is told to all, since a shared file system may show them different things.
+Every process runs the same command. Process 0 alone writes metrics, figures and logs. It tells all
+others what it finds in the run folder, since a shared file system may show them different things.
 """
 
 import functools
@@ -23,25 +23,25 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from groundwork.errors import UserError
 
-HEARTBEAT_SECONDS = 30  # a process that is silent for so long is dead, and JAX ends the others
-LEAVE_SECONDS = 5.0  # that a process which fails waits for the others to fail alike
+HEARTBEAT_SECONDS = 30  # if a process is silent for so long, JAX ends the others
+LEAVE_SECONDS = 5.0  # a process that fails waits so long for the others to fail too
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # set by srun and mpirun
-LOST = re.compile("gloo|nccl|closed by peer|unavailable", re.IGNORECASE)  # in JAX's words
+LOST = re.compile("gloo|nccl|closed by peer|unavailable", re.IGNORECASE)  # in JAX's errors
 T = TypeVar("T")
 
 
 def start(environment: Mapping[str, str] = os.environ) -> None:
-    """Join the other processes of this run, where the environment says that there are any.
+    """Joins the other processes of this run, if the environment describes any.
 
-    `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` say it in full; a Slurm or
-    MPI step of several tasks is found by JAX itself, and so is whatever else it knows (a TPU pod)
-    with `JAX_DISTRIBUTED=auto`. To be called once, before JAX looks for devices.
+    `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` describe them in full. JAX
+    finds the tasks of a Slurm or MPI step itself, and those of other systems that it knows, such
+    as a TPU pod, with `JAX_DISTRIBUTED=auto`. This must be called once, before JAX looks for
+    devices. If the others do not come within five minutes, JAX ends the process.
 
     Raises:
-      UserError: the variables are incomplete or no numbers, or do not name a process that there
-        is; JAX sees other processes, and nothing was said of them. (If the others do not come
-        within five minutes, JAX ends the process itself.)
+      UserError: a variable is missing, not a number, or out of range; or JAX sees other processes
+        that nothing describes.
     """
     given = _described(environment)
     if given is None:
@@ -56,24 +56,24 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def index() -> int:
-    """Which of the run's processes this is."""
+    """Returns which of the run's processes this is."""
     return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
 def count() -> int:
-    """How many there are."""
+    """Returns the number of processes."""
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def first() -> bool:
-    """Is this the process that writes?"""
+    """Returns whether this is process 0, which writes."""
     return index() == 0
 
 
 def on_first(function: Callable[..., T], *args: Any) -> T:
-    """Process 0 calls the function; all get what it returned (JSON), or raise what it raised.
+    """Calls the function in process 0; all processes return its result (JSON) or raise its error.
 
-    All processes must come here, in the same order.
+    All processes must call this, in the same order.
 
     Raises:
       UserError, OSError: in all processes, if the function raises it in process 0.
@@ -97,11 +97,11 @@ def on_first(function: Callable[..., T], *args: Any) -> T:
     return told["value"]
 
 
-def same(what: str, value: str, remedy: str) -> None:
-    """Check that all processes have the same.
+def same(name: str, value: str, remedy: str) -> None:
+    """Checks that the value called `name` is the same in all processes.
 
     Raises:
-      UserError: in all processes; names one that differs from process 0, and says the remedy.
+      UserError: in all processes; names one that differs from process 0, and the remedy.
     """
     if count() == 1:
         return
@@ -109,29 +109,29 @@ def same(what: str, value: str, remedy: str) -> None:
     digests = multihost_utils.process_allgather(digest)
     different = np.flatnonzero((digests != digests[0]).any(1))
     if len(different):
-        raise UserError(f"process {different[0]} has another {what} than process 0: {remedy}")
+        raise UserError(f"process {different[0]} has another {name} than process 0: {remedy}")
 
 
 def broadcast(value: float) -> jax.Array | np.ndarray:
-    """Process 0's number, on its way to all: does not wait, `float` of it does."""
+    """Returns process 0's value in all processes. It does not wait; `float(result)` does."""
     if count() == 1:
         return np.asarray(value, np.float32)
     mesh, take = _one_device_each()
     split = NamedSharding(mesh, PartitionSpec("process"))
-    own = np.full(count(), value, np.float32)
-    return take(jax.make_array_from_callback(own.shape, split, lambda at: own[at]))
+    local = np.full(count(), value, np.float32)
+    return take(jax.make_array_from_callback(local.shape, split, lambda at: local[at]))
 
 
-def wait_for_all(what: str) -> None:
-    """Return once every process has come here."""
+def wait_for_all(name: str) -> None:
+    """Waits until every process has called this with the same name."""
     if count() > 1:
-        multihost_utils.sync_global_devices(what)
+        multihost_utils.sync_global_devices(name)
 
 
 def lost(error: Exception) -> str:
-    """Why a collective failed, if it did so because another process has ended; else "".
+    """Returns the reason of a failure if it is that another process has ended, and else "".
 
-    Waits for JAX, which in general ends this process meanwhile, naming the one that is dead.
+    It waits for JAX, which usually names the dead process and ends this one meanwhile.
     """
     reason = str(error).strip().partition("\n")[0]
     if not LOST.search(reason):
@@ -148,9 +148,9 @@ def lost(error: Exception) -> str:
 
 
 def leave(code: int) -> None:
-    """End this process with an exit code, though the others may never come to their end.
+    """Ends this process with an exit code, without waiting for the others to end.
 
-    A process that ends by itself waits at its exit for the others, and is aborted in the end.
+    A plain exit would wait for them, and in the end be aborted.
     """
     if count() > 1:
         farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
@@ -160,35 +160,40 @@ def leave(code: int) -> None:
 
 
 def _described(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """Arguments of `jax.distributed.initialize`; none if this is the only process."""
+    """Returns the arguments of `jax.distributed.initialize`; None for a single process."""
     if ADDRESS in environment:
         try:
-            number, own = int(environment[COUNT]), int(environment[INDEX])
+            processes, process = int(environment[COUNT]), int(environment[INDEX])
         except (KeyError, ValueError) as error:
             raise UserError(f"{ADDRESS} needs {COUNT} and {INDEX} beside it: {error}") from error
-        if not 0 <= own < number:
-            raise UserError(f"{INDEX}={own} must be in 0 to {number - 1}: {COUNT} is {number}")
-        if number == 1:
+        if not 0 <= process < processes:
+            raise UserError(
+                f"{INDEX}={process} must be in 0 to {processes - 1}: {COUNT} is {processes}"
+            )
+        if processes == 1:
             return None
-        address = environment[ADDRESS]
-        return {"coordinator_address": address, "num_processes": number, "process_id": own}
+        return {
+            "coordinator_address": environment[ADDRESS],
+            "num_processes": processes,
+            "process_id": process,
+        }
     several = any(int(environment.get(name, 1)) > 1 for name in TASKS)
     return {} if several or environment.get("JAX_DISTRIBUTED") == "auto" else None
 
 
 def _silence_gloo() -> None:
-    """Keep standard output for ours: Gloo tells the C library's whom it is connected to."""
+    """Keeps Gloo's lines, which it writes to file descriptor 1, out of standard output."""
     sys.stdout.flush()
-    own = os.dup(1)
+    descriptor = os.dup(1)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    sys.stdout = os.fdopen(own, "w", encoding="utf-8")
+    sys.stdout = os.fdopen(descriptor, "w", encoding="utf-8")
 
 
 def _from_first(message: bytes) -> bytes:
-    """Process 0's message."""
+    """Returns process 0's message, in all processes."""
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
-    room = 1 << max(size - 1, 1).bit_length()  # few sizes: each is compiled once
+    room = 1 << max(size - 1, 1).bit_length()  # few sizes, since each is compiled
     padded = np.zeros(room, np.uint8)
     if first():
         padded[:size] = np.frombuffer(message, np.uint8)
@@ -197,7 +202,7 @@ def _from_first(message: bytes) -> bytes:
 
 @functools.cache
 def _one_device_each() -> tuple[Mesh, Callable[[jax.Array], jax.Array]]:
-    """A mesh of one device a process, and the function that gives process 0's entry to all."""
+    """Returns a mesh of one device per process, and a function that sends entry 0 to all."""
     devices = [next(d for d in jax.devices() if d.process_index == i) for i in range(count())]
     mesh = Mesh(np.asarray(devices), ("process",))
     return mesh, jax.jit(lambda x: x[0], out_shardings=NamedSharding(mesh, PartitionSpec()))

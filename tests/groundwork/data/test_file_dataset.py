@@ -308,7 +308,7 @@ def test_labels_that_are_no_classes_are_refused(copy):
         copy[1] / "features.json",
         lambda features: features["featuresDict"]["features"].update(label=scalar),
     )
-    assert "labels of tiny_digits are no classes" in refused(copy[0])
+    assert "labels of tiny_digits are not classes" in refused(copy[0])
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "zeros inside", "no image"])

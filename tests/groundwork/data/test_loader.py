@@ -297,7 +297,7 @@ def test_a_worker_that_dies_is_reported_not_waited_for():
     next(made)
     (worker,) = children()
     os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(UserError, match=r"memory cannot be read on: .*1 data.workers"):
+    with pytest.raises(UserError, match=r"memory cannot be read further: .*1 data.workers"):
         list(made)
     assert children() == []
 
@@ -305,16 +305,17 @@ def test_a_worker_that_dies_is_reported_not_waited_for():
 MAIN = """
 if __name__ == "__main__":
     import multiprocessing, sys, time
-    from experiment import batches, data
+    from groundwork.data import loader
+    from groundwork.data.spec import DataSpec
     from tests.groundwork import memory
 
     def begin():
-        made = batches.train_batches(
+        made = loader.train_batches(
             memory.streams_of(memory.images_of(10)),
-            data.DataSpec("memory", "tfds", stream=True, workers=1),
+            DataSpec("memory", "tfds", stream=True, workers=1),
             [0], 0, batch_size=6, parts=1, part=0,
         )
-        ahead = batches.prefetch(made, lambda batch: batch)
+        ahead = loader.prefetch(made, lambda batch: batch)
         next(ahead)
         return ahead
 

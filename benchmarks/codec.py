@@ -1,13 +1,14 @@
 """python -m benchmarks.codec: our Huffman coding beside zlib and Zstandard, on one core.
 
-Three streams of symbols, a byte each: 4-bit codebook indices whose frequencies fall geometrically,
-5-bit relative indices of a random mask of density 0.1, 8-bit indices of normally distributed
-weights. All contestants take turns in one process on the same bytes: first each encodes, then each
-decodes what it wrote, and the result is compared with the input.
+There are three streams of symbols, one byte each: 4-bit codebook indices whose frequencies fall
+geometrically, 5-bit relative indices of a random mask of density 0.1, and 8-bit indices of normally
+distributed weights. All contestants take turns in one process on the same bytes: each encodes, then
+decodes what it has written, and the result is compared with the input.
 """
 
 import argparse
 import contextlib
+import functools
 import os
 import statistics
 import sys
@@ -21,42 +22,43 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # for `python benchmarks/codec.py`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/codec.py`
 
-COLUMNS = ("encode", "CPU", "× zlib 6", "decode", "CPU", "× zlib 6", "bytes", "bits a symbol")
+from benchmarks import setting
+from compress.coding import huffman, sparse
+
+COLUMNS = ("encode", "CPU", "× zlib 6", "decode", "CPU", "× zlib 6", "bytes", "bits/symbol")
 
 
 class Contestant(NamedTuple):
-    """Both take and give bytes-like objects."""
+    """A pair of functions that take and return bytes-like objects."""
 
     encode: Callable[[np.ndarray], bytes]
     decode: Callable[[bytes, int], Any]  # data, number of symbols
 
 
 def contestants() -> dict[str, Contestant]:
+    """Returns ours, zlib and Zstandard, the last two at several levels."""
     import zstandard
 
-    from compress.coding import huffman
+    def zlib_decode(data: bytes, size: int) -> bytes:
+        return zlib.decompress(data, bufsize=size)
 
-    found = {"ours": Contestant(huffman.encode, huffman.decode)}
+    def zstandard_decode(data: bytes, size: int) -> bytes:
+        return zstandard.ZstdDecompressor().decompress(data)
+
+    entrants = {"ours": Contestant(huffman.encode, huffman.decode)}
     for level in (1, 6, 9):
-        found[f"zlib {level}"] = Contestant(
-            lambda x, level=level: zlib.compress(x, level),
-            lambda data, size: zlib.decompress(data, bufsize=size),
-        )
+        encode = functools.partial(zlib.compress, level=level)
+        entrants[f"zlib {level}"] = Contestant(encode, zlib_decode)
     for level in (1, 3, 19):
         packer = zstandard.ZstdCompressor(level=level)
-        found[f"Zstandard {level}"] = Contestant(
-            packer.compress, lambda data, size: zstandard.ZstdDecompressor().decompress(data)
-        )
-    return found
+        entrants[f"Zstandard {level}"] = Contestant(packer.compress, zstandard_decode)
+    return entrants
 
 
 def streams(count: int) -> dict[str, np.ndarray]:
-    """[count] uint8 each."""
-    from compress.coding import sparse
-
+    """Returns the three streams, [count] uint8 each."""
     rng = np.random.default_rng(0)
     indices = np.minimum(rng.geometric(0.4, count) - 1, 15)
     gaps = sparse.gaps(rng.random(count * 11) < 0.1, sparse.DENSE_BITS).gaps[:count]
@@ -69,22 +71,22 @@ def streams(count: int) -> dict[str, np.ndarray]:
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Seconds, CPU seconds, and the result."""
+    """Returns seconds, CPU seconds, and the result of a call."""
     busy, begun = time.process_time(), time.perf_counter()
     result = call()
     return time.perf_counter() - begun, time.process_time() - busy, result
 
 
 def measure(symbols: np.ndarray, repeats: int, skip: set[str]) -> dict[str, list[float]]:
-    """Of each contestant: encode, its CPU, decode, its CPU (seconds, medians of turns), bytes."""
-    found = {name: c for name, c in contestants().items() if name not in skip}
-    turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in found}
+    """Returns medians of turns: seconds to encode, of its CPU, to decode, of its CPU; bytes."""
+    entrants = {name: c for name, c in contestants().items() if name not in skip}
+    turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in entrants}
     for _ in range(repeats):
-        for name, contestant in found.items():
-            *encode, data = timed(lambda c=contestant: c.encode(symbols))
-            *decode, again = timed(lambda c=contestant, d=data: c.decode(d, symbols.size))
-            if not np.array_equal(np.frombuffer(again, np.uint8), symbols):
-                raise RuntimeError(f"{name} did not give back what it was given")
+        for name, contestant in entrants.items():
+            *encode, data = timed(functools.partial(contestant.encode, symbols))
+            *decode, decoded = timed(functools.partial(contestant.decode, data, symbols.size))
+            if not np.array_equal(np.frombuffer(decoded, np.uint8), symbols):
+                raise RuntimeError(f"{name} did not return what it was given")
             turns[name].append((*encode, *decode, len(data)))
     return {
         name: [statistics.median(values) for values in zip(*turn, strict=True)]
@@ -92,16 +94,15 @@ def measure(symbols: np.ndarray, repeats: int, skip: set[str]) -> dict[str, list
     }
 
 
-def table(title: str, symbols: np.ndarray, found: dict[str, list[float]]) -> Table:
-    from compress.coding import huffman
-
+def table(title: str, symbols: np.ndarray, medians: dict[str, list[float]]) -> Table:
+    """Returns one row per contestant, from what `measure` returns."""
     entropy = huffman.entropy(symbols)
-    shown = Table(title=f"{title}; entropy {entropy:.4f} bits a symbol; million symbols a second")
+    shown = Table(title=f"{title}; entropy {entropy:.4f} bits/symbol; million symbols/s")
     for column in ("", *COLUMNS):
         shown.add_column(column, justify="right")
-    for name, (encode, encode_cpu, decode, decode_cpu, size) in found.items():
+    for name, (encode, encode_cpu, decode, decode_cpu, size) in medians.items():
         rates = [f"{symbols.size / s / 1e6:.1f}" for s in (encode, encode_cpu, decode, decode_cpu)]
-        ratios = [f"{found['zlib 6'][i] / s:.2f}" for i, s in ((0, encode), (2, decode))]
+        ratios = [f"{medians['zlib 6'][i] / s:.2f}" for i, s in ((0, encode), (2, decode))]
         cells = [*rates[:2], ratios[0], *rates[2:], ratios[1], f"{size:,.0f}"]
         shown.add_row(name, *cells, f"{8 * size / symbols.size:.4f}")
     return shown
@@ -109,8 +110,6 @@ def table(title: str, symbols: np.ndarray, found: dict[str, list[float]]) -> Tab
 
 def main() -> None:
     """Measure and print."""
-    from benchmarks import setting
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--symbols", nargs="+", type=int, default=[10_000_000, 1_000])
     parser.add_argument("--repeats", type=int, default=3, help="turns of each")
@@ -124,8 +123,8 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     for count in flags.symbols:
         for title, symbols in streams(count).items():
-            found = measure(symbols, flags.repeats, set(flags.skip) - {"ours", "zlib 6"})
-            console.print(table(f"{count:,} symbols, {title}", symbols, found))
+            medians = measure(symbols, flags.repeats, set(flags.skip) - {"ours", "zlib 6"})
+            console.print(table(f"{count:,} symbols, {title}", symbols, medians))
     for line in (
         f"machine: {setting.machine()}; {load}",
         f"one core; medians of {flags.repeats} interleaved turns, wall and CPU time; bytes of the "

@@ -1,8 +1,9 @@
-"""What a step moves between devices: what its trace asks for, and what the compiler made of it.
+"""What a step moves between devices: what its trace asks for, and what the compiler has made of it.
 
-Both count on one device and in bytes of the whole array that a collective works on: an all-gather's
-result, a reduce-scatter's operand, either of the others' (they are equal). What that costs on wires
-depends on the algorithm: a ring all-reduce of b bytes over D devices sends 2 (D − 1) / D × b.
+Both count the bytes, on one device, of the whole array that a collective works on: the result of an
+all-gather, the operand of a reduce-scatter, either of the two elsewhere, where they are equal. What
+that costs on wires depends on the algorithm: a ring all-reduce of b bytes over D devices sends
+2 (D − 1) / D × b.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# JAX's primitives by the collective that XLA makes of them.
+# JAX's primitives → the collective that XLA makes of each.
 KINDS = {
     "all_gather": "all-gather",
     "all_gather_invariant": "all-gather",
@@ -30,7 +31,7 @@ KINDS = {
     "unreduced_psum": "all-reduce",
     "unreduced_reduce_scatter": "reduce-scatter",
 }
-# These name an axis and move nothing: they change what is known of a value, or read the mesh.
+# These name an axis but move nothing: they change what is known of a value, or read the mesh.
 STILL = {"axis_index", "preduced", "pvary", "reduced_vary_cast", "vary_unreduced_cast"}
 
 _INSTRUCTION = re.compile(
@@ -52,9 +53,9 @@ class Traced(NamedTuple):
     """A collective that a traced computation asks for."""
 
     kind: str  # as XLA names it: all-reduce, all-gather, …
-    axes: tuple[str, ...]  # of the mesh; those of one device are left out
+    axes: tuple[str, ...]  # of the mesh; axes of one device are left out
     types: tuple[str, ...]  # of its operands, such as "float32[3,4]"
-    bytes: int  # a call's; in a scan, of all its iterations
+    bytes: int  # of one call; in a scan, of all its iterations
 
 
 class Compiled(NamedTuple):
@@ -63,35 +64,35 @@ class Compiled(NamedTuple):
     kind: str
     types: tuple[str, ...]  # of its results, such as "f32[3,4]"
     bytes: int
-    groups: tuple[tuple[int, ...], ...]  # devices that speak to each other; (from, to) pairs
+    groups: tuple[tuple[int, ...], ...]  # devices that speak to each other, or (from, to) pairs
 
 
 def traced(jitted: Any, *args: Any) -> list[Traced]:
-    """The collectives over more than one device that `jitted(*args)` asks for.
+    """Returns the collectives over more than one device that `jitted(*args)` asks for.
 
-    The body of a `while` counts once, which is a step of a loop over steps; a `scan` as often as
-    it iterates; of a `cond`, the branch that moves most. Nothing is computed.
+    The body of a `while` counts once, which makes one step of a loop over steps; that of a `scan`
+    counts as often as it iterates; of a `cond`, the branch that moves most counts. Nothing is
+    computed.
 
     Raises:
-      ValueError: a primitive over an axis of the mesh of which this table does not know what it
-        moves.
+      ValueError: a primitive has an axis of the mesh, and `KINDS` does not say what it moves.
     """
     return list(_asked(jitted.trace(*args).jaxpr.jaxpr, {}))
 
 
 def compiled(hlo: str) -> list[Compiled]:
-    """The collectives in a compiled module's text, each instruction once.
+    """Returns the collectives in a compiled module's text, each instruction once.
 
     Args:
       hlo: `jitted.lower(*args).compile().as_text()`.
 
     Raises:
-      ValueError: devices are named in a form that is not known here.
+      ValueError: devices are given in a form that is not known here.
     """
     header = hlo.partition("\n")[0]
     devices = math.prod(map(int, re.findall(r"(?:replica_count|num_partitions)=(\d+)", header)))
     everyone = tuple(range(devices))
-    found = []
+    collectives = []
     for match in _INSTRUCTION.finditer(hlo):
         kind, types = match["kind"], match["type"]
         if match["start"] and kind != "all-reduce":  # (operands, results, …): the results
@@ -101,12 +102,12 @@ def compiled(hlo: str) -> list[Compiled]:
         if kind == "reduce-scatter" and groups:
             size *= len(groups[0])
         names = tuple(f"{name}[{shape}]" for name, shape in _ARRAY.findall(types))
-        found.append(Compiled(kind, names, size, groups))
-    return found
+        collectives.append(Compiled(kind, names, size, groups))
+    return collectives
 
 
 def by_kind(collectives: Iterable[Traced | Compiled]) -> dict[str, int]:
-    """Bytes of each kind."""
+    """Returns the bytes of each kind."""
     total: Counter[str] = Counter()
     for collective in collectives:
         total[collective.kind] += collective.bytes
@@ -114,12 +115,12 @@ def by_kind(collectives: Iterable[Traced | Compiled]) -> dict[str, int]:
 
 
 def _asked(jaxpr: Any, sizes: Mapping[str, int]) -> Iterator[Traced]:
-    """As `traced`; `sizes` are those of the axes of the mesh that we are in."""
+    """Yields what `traced` returns; `sizes` are those of the axes of the mesh around the jaxpr."""
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name.removesuffix("_start").removesuffix("_p")
         if name == "cond":
             branches = [list(_asked(branch.jaxpr, sizes)) for branch in eqn.params["branches"]]
-            yield from max(branches, key=lambda found: sum(each.bytes for each in found))
+            yield from max(branches, key=lambda branch: sum(each.bytes for each in branch))
             continue
         named = eqn.params.get("axes", eqn.params.get("axis_name", ()))
         named = named if isinstance(named, tuple) else (named,)
@@ -134,12 +135,12 @@ def _asked(jaxpr: Any, sizes: Mapping[str, int]) -> Iterator[Traced]:
         within = dict(eqn.params["mesh"].shape) if name == "shard_map" else {}
         times = eqn.params["length"] if name == "scan" else 1
         for inner in _inner(eqn.params):
-            for found in _asked(inner, {**sizes, **within}):
-                yield found._replace(bytes=found.bytes * times)
+            for collective in _asked(inner, {**sizes, **within}):
+                yield collective._replace(bytes=collective.bytes * times)
 
 
 def _inner(params: Mapping[str, Any]) -> Iterator[Any]:
-    """The jaxprs among an equation's parameters."""
+    """Yields the jaxprs among an equation's parameters."""
     for value in params.values():
         for each in value if isinstance(value, tuple | list) else (value,):
             each = getattr(each, "jaxpr", each)
@@ -148,7 +149,7 @@ def _inner(params: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _array_bytes(name: str, shape: str) -> int:
-    """Of an array type in HLO: its name ends the number of bits, but for these."""
+    """Returns the bytes of an array type in HLO, whose name usually ends in its number of bits."""
     digits = re.match(r"[a-z]+(\d+)", name)
     bits = {"pred": 8, "token": 0}.get(name, int(digits[1]) if digits else 0)
     entries = math.prod(int(d.lstrip("<=")) for d in shape.split(",") if d)
@@ -156,7 +157,7 @@ def _array_bytes(name: str, shape: str) -> int:
 
 
 def _parts(type_: str) -> list[str]:
-    """The elements of a tuple type, whose layouts have brackets and commas of their own."""
+    """Returns the elements of a tuple type, whose layouts contain brackets and commas too."""
     parts, depth = [""], 0
     for letter in type_.strip()[1:-1]:
         depth += (letter in "([{") - (letter in ")]}")
@@ -168,13 +169,13 @@ def _parts(type_: str) -> list[str]:
 
 
 def _groups(rest: str, everyone: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Devices by group, of an instruction's text behind its name; no list is all of them."""
+    """Returns the devices of each group, from an instruction's text; no list means all in one."""
     match = _GROUPS.search(rest)
     if not match:
         if "replica_groups=" in rest:
             raise ValueError(f"unknown form of replica groups: {rest[:200]}")
         return (everyone,)
-    if match["shape"]:  # an iota of these dimensions, transposed, in so many rows
+    if match["shape"]:  # an iota of these dimensions, transposed, cut into rows
         dims, order = _numbers(match["dims"]), _numbers(match["order"] or "")
         return _grid(dims, order or tuple(range(len(dims))), _numbers(match["shape"])[1])
     if match["mesh"]:
@@ -194,6 +195,6 @@ def _numbers(listed: str) -> tuple[int, ...]:
 
 
 def _grid(dims: tuple[int, ...], order: tuple[int, ...], row: int) -> tuple[tuple[int, ...], ...]:
-    """Devices 0, 1, … in an array of `dims`, its axes put in `order`, cut into rows of `row`."""
+    """Returns devices 0, 1, … in an array of `dims`, axes in `order`, cut into rows of `row`."""
     flat = np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(-1, row)
     return tuple(tuple(map(int, devices)) for devices in flat)

@@ -1,8 +1,9 @@
-"""python -m benchmarks.convolution: convolutional steps by oneDNN, by XLA, and PyTorch's.
+"""python -m benchmarks.convolution: steps of convolutional networks by oneDNN, XLA and PyTorch.
 
-ResNet-20 (batch 128), Conv-4 (batch 60), a depthwise-separable network (batch 128) and MSDNet (64)
-on random images of 32×32×3, float32; a training step (forward, backward, SGD with momentum) and a
-forward pass. Each contestant lives in a process of its own, and they run alone, in turns.
+The networks are ResNet-20 (batch 128), Conv-4 (batch 60), a depthwise-separable network (batch 128)
+and MSDNet (64) on random images of 32×32×3, float32; measured are a training step (forward,
+backward, SGD with momentum) and a forward pass. Each contestant lives in a process of its own, and
+they run alone, in turns.
 """
 
 import argparse
@@ -22,11 +23,12 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # for `python benchmarks/convolution.py`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/…`
 
-NETWORKS = {"resnet_20": 128, "conv_4": 60, "separable": 128, "msdnet": 64}  # and their batches
-STEPS = {"train": 10, "infer": 10}  # a turn; ours takes the ten training steps in one call
+from benchmarks import setting
+
+NETWORKS = {"resnet_20": 128, "conv_4": 60, "separable": 128, "msdnet": 64}  # name → batch
+STEPS = {"train": 10, "infer": 10}  # in each turn; ours takes the ten training steps in one call
 
 
 class Contestant(NamedTuple):
@@ -42,7 +44,7 @@ CONTESTANTS = (
     Contestant("XLA, a step a call", "convolution_jax", {"by": "xla", "form": "calls"}),
     Contestant("PyTorch, channels last", "convolution_torch", {}),
 )
-Once = Callable[[str], tuple[float, float]]  # what → seconds and CPU seconds a step
+Once = Callable[[str], tuple[float, float]]  # what → seconds and CPU seconds of a step
 
 
 def serve(pipe: Connection, who: Contestant, network: str) -> None:
@@ -50,7 +52,7 @@ def serve(pipe: Connection, who: Contestant, network: str) -> None:
     module = importlib.import_module(f"benchmarks.{who.module}")
     run, compiled_seconds = module.make(network, NETWORKS[network], **who.options)
     for what, steps in STEPS.items():
-        for _ in range(2):  # the first call's result lies on the mesh: the second compiles again
+        for _ in range(2):  # the first result lies on the mesh, so that the second call compiles
             run(what, steps)
     assert not {"jax", "torch"} <= sys.modules.keys(), "one process, one framework"
     pipe.send(compiled_seconds)
@@ -69,7 +71,7 @@ def _cpu_seconds() -> float:
 
 @contextlib.contextmanager
 def started(who: Contestant, network: str) -> Iterator[tuple[Once, float | None]]:
-    """A warm process of its own: a call runs a turn; and seconds to compile 100 steps' scan."""
+    """Gives a call that runs one turn in a warm process, and seconds to compile 100 steps' scan."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, who, network))
@@ -81,14 +83,14 @@ def started(who: Contestant, network: str) -> Iterator[tuple[Once, float | None]
         return ours.recv()
 
     try:
-        yield once, ours.recv()  # EOFError if it failed, below its own traceback
+        yield once, ours.recv()  # an EOFError if the process has failed, after its traceback
     finally:
         ours.close()
         process.join()
 
 
 def measure(network: str, repeats: int) -> list[tuple[Contestant, float | None, dict[str, Any]]]:
-    """Of each contestant: seconds of compilation, and of each turn by what it did."""
+    """Returns, for each contestant, seconds to compile, and those of each turn by what it did."""
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(started(who, network)) for who in CONTESTANTS]
         turns: list[dict[str, Any]] = [{what: [] for what in STEPS} for _ in workers]
@@ -100,8 +102,10 @@ def measure(network: str, repeats: int) -> list[tuple[Contestant, float | None, 
     return list(zip(CONTESTANTS, compiled, turns, strict=True))
 
 
-def add_rows(shown: Table, network: str, results: list[tuple[Contestant, float | None, Any]]):
-    """A row a contestant; × says how many times PyTorch's median it takes."""
+def add_rows(
+    shown: Table, network: str, results: list[tuple[Contestant, float | None, Any]]
+) -> None:
+    """Adds one row per contestant; × says how many times PyTorch's median it takes."""
     *_, (_, _, torch) = results
     medians = {w: statistics.median(s for s, _ in torch[w]) for w in STEPS}
     for who, compiled, turns in results:
@@ -117,8 +121,6 @@ def add_rows(shown: Table, network: str, results: list[tuple[Contestant, float |
 
 def main() -> None:
     """Measure and print."""
-    from benchmarks import setting
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5, help="turns of each")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
@@ -127,7 +129,7 @@ def main() -> None:
         sys.exit("PyTorch is missing: pip install -r requirements-benchmarks.txt")
     load = setting.load()
     print(load, file=sys.stderr)
-    shown = Table(title="ms a step: median, lowest, CPU time; × PyTorch's median")
+    shown = Table(title="ms/step: median, lowest, CPU time; × PyTorch's median")
     for column in ("network", "", "train", "low", "cpu", "×", "infer", "low", "cpu", "×"):
         shown.add_column(column, justify="right" if column not in ("network", "") else "left")
     shown.add_column("scan of 100 steps compiled, s", justify="right")
@@ -138,7 +140,7 @@ def main() -> None:
     for line in (
         f"machine: {setting.machine()}; {load}",
         f"medians of {flags.repeats} interleaved turns of {STEPS} steps; CPU time counts all "
-        "threads, those that wait busily too",
+        "threads, including those that wait busily",
         f"batches: {NETWORKS}; images 32×32×3; float32",
     ):
         console.print(line, soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.convolution`: networks of the house, and a depthwise-separable one."""
+"""Our side of `benchmarks.convolution`: networks of ours, and a depthwise-separable one."""
 
 import functools
 import os
@@ -16,15 +16,18 @@ from jax.sharding import PartitionSpec as P
 from groundwork import architectures
 from groundwork.architectures.cpu.convolution import available, conv_general_dilated
 from groundwork.train import replicates
+from groundwork.trees import Params
 from msdnet import MSDNet
+
+State = tuple[Params, Any, optax.OptState]  # params, batch statistics, the optimiser's state
 
 
 class Separable(nn.Module):
     """A stem of 32 channels, then five depthwise-separable blocks to 256 channels."""
 
     @nn.compact
-    def __call__(self, x, train):
-        def block(x, channels, size, **options):
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        def block(x: jax.Array, channels: int, size: int, **options: Any) -> jax.Array:
             conv = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
             x = conv(channels, (size, size), use_bias=False, **options)(x)
             return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
@@ -46,13 +49,13 @@ def build(network: str) -> nn.Module:
 
 
 def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, int], None], Any]:
-    """(what, steps) → None, for `train` and `infer`; and seconds to compile 100 steps' scan.
+    """Returns (what, steps) → None, for `train` and `infer`; and seconds to compile 100 steps.
 
     Args:
       network: `separable`, `msdnet`, or a name in `architectures`.
       batch: images of 32×32×3.
       by: `onednn` or `xla`.
-      form: `scan` (all steps in one call) or `calls` (a call a step).
+      form: `scan` (all steps in one call) or `calls` (one step per call).
     """
     os.environ["ARCHITECTURES_CPU_CONVOLUTION"] = by
     assert available() == (by == "onednn"), "oneDNN is not built: make cpu"
@@ -64,38 +67,19 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
     optimizer = optax.sgd(0.01, momentum=0.9)
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
     params, stats = variables["params"], variables.get("batch_stats", {})
-    state = (params, stats, optimizer.init(params))
+    state: State = (params, stats, optimizer.init(params))
+    step = functools.partial(train_step, model, optimizer)
 
-    def step(state, images, labels):
-        params, stats, opt_state = state
+    def compiled(function: Callable[..., State]) -> Callable[..., State]:
+        return replicates.sharded(mesh, function, (P(), P("data"), P("data")), P())
 
-        def loss_of(params):
-            logits, new = model.apply(
-                {"params": params, "batch_stats": stats}, images, True, mutable=["batch_stats"]
-            )
-            each = logits if isinstance(logits, list) else [logits]
-            cross_entropy = optax.softmax_cross_entropy_with_integer_labels
-            loss = sum(cross_entropy(own, labels).mean() for own in each)
-            return jax.lax.pmean(loss, "data"), new
-
-        grads, new = jax.grad(loss_of, has_aux=True)(params)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), new.get("batch_stats", {}), opt_state
-
-    def scan(length, state, images, labels):
-        def next_state(state, _):
+    def scan(length: int, state: State, images: jax.Array, labels: jax.Array) -> State:
+        def next_state(state: State, _: None) -> tuple[State, None]:
             return step(state, images, labels), None
 
         return jax.lax.scan(next_state, state, length=length)[0]
 
-    def compiled(function):
-        return replicates.sharded(mesh, function, (P(), P("data"), P("data")), P())
-
-    def infer(state):
-        variables = {"params": state[0], "batch_stats": state[1]}
-        return model.apply(variables, images, False)
-
-    one, inference = compiled(step), jax.jit(infer)
+    one, inference = compiled(step), jax.jit(functools.partial(infer, model))
     several = functools.cache(lambda steps: compiled(functools.partial(scan, steps)))
     seconds = None
     if form == "scan":
@@ -107,8 +91,8 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
         nonlocal state
         if what == "infer":
             for _ in range(steps):
-                found = inference(state)
-            jax.block_until_ready(found)
+                logits = inference(state, images)
+            jax.block_until_ready(logits)
         elif form == "scan":
             state = jax.block_until_ready(several(steps)(state, images, labels))
         else:
@@ -117,3 +101,31 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
             jax.block_until_ready(state)
 
     return run, seconds
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    images: jax.Array,
+    labels: jax.Array,
+) -> State:
+    """Returns the state after one step on one device's share of the batch."""
+    params, stats, opt_state = state
+
+    def loss_of(params: Params) -> tuple[jax.Array, Any]:
+        variables = {"params": params, "batch_stats": stats}
+        output, new = model.apply(variables, images, True, mutable=["batch_stats"])
+        exits = output if isinstance(output, list) else [output]
+        cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+        loss = sum(cross_entropy(logits, labels).mean() for logits in exits)
+        return jax.lax.pmean(loss, "data"), new
+
+    grads, new = jax.grad(loss_of, has_aux=True)(params)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), new.get("batch_stats", {}), opt_state
+
+
+def infer(model: nn.Module, state: State, images: jax.Array) -> Any:
+    """Returns the logits of a forward pass, without training."""
+    return model.apply({"params": state[0], "batch_stats": state[1]}, images, False)

@@ -12,18 +12,20 @@ from torch.nn import functional
 from benchmarks.msdnet_torch import MSDNet
 
 
-def conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, bias=False):
+def conv(
+    inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, bias: bool = False
+) -> nn.Module:
     return nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=bias)
 
 
 class Block(nn.Module):
-    def __init__(self, inputs: int, channels: int, stride: int):
+    def __init__(self, inputs: int, channels: int, stride: int) -> None:
         super().__init__()
         self.first, self.second = conv(inputs, channels, 3, stride), conv(channels, channels, 3)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(2))
         self.stride, self.lacking = stride, channels - inputs
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.norms[0](self.first(x)))
         if self.lacking:
             x = x[:, :, :: self.stride, :: self.stride]
@@ -65,7 +67,7 @@ NETWORKS = {"resnet_20": resnet20, "conv_4": conv4, "separable": separable, "msd
 
 
 def make(network: str, batch: int) -> tuple[Callable[[str, int], None], Any]:
-    """(what, steps) → None, for `train` and `infer`; and nothing that was compiled."""
+    """Returns (what, steps) → None, for `train` and `infer`; and None, as nothing is compiled."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     random = np.random.default_rng(0)
     images = torch.tensor(random.normal(size=(batch, 3, 32, 32)), dtype=torch.float32)
@@ -76,9 +78,9 @@ def make(network: str, batch: int) -> tuple[Callable[[str, int], None], Any]:
 
     def step() -> None:
         optimizer.zero_grad()
-        found = model(images)
-        each = found if isinstance(found, list) else [found]
-        sum(functional.cross_entropy(logits, labels) for logits in each).backward()
+        output = model(images)
+        exits = output if isinstance(output, list) else [output]
+        sum(functional.cross_entropy(logits, labels) for logits in exits).backward()
         optimizer.step()
 
     def run(what: str, steps: int) -> None:

@@ -1,9 +1,9 @@
 """python -m benchmarks.decompose: CP of a kernel beside TensorLy's, and all of VGG-16 in one go.
 
 CP by alternating least squares of a 3×3×128×256 kernel, float32, 100 sweeps without early stop,
-from the same starting factors: ours (which also computes errors and keeps the best, every tenth
-sweep) against TensorLy's numpy backend (told to compute no error), in turns in one process. Then
-every convolution of VGG-16 by CP, Tucker-2, spatial factors, and their ranks by VBMF.
+from the same starting factors: ours (which also computes the error and keeps the best factors every
+tenth sweep) beside TensorLy's numpy backend (told to compute no error), in turns in one process.
+Then every convolution of VGG-16 by CP, Tucker-2 and spatial factors, and their ranks by VBMF.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,20 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # for `python benchmarks/decompose.py`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/…`
+
+from benchmarks import setting
 
 SHAPE = (3, 3, 128, 256)
 SWEEPS = 100
 CP_RANK, CP_SWEEPS = 64, 100  # of every layer of VGG-16
+COLUMNS = ("s", "range", "CPU s", "error")
+WORDS = ("s", "+", "error")
+METHODS = ("CP", "Tucker-2", "spatial", "VBMF")
 
 
 def kernel(seed: int) -> np.ndarray:
-    """Half structure, half noise: 64 smooth windows between random directions of channels."""
+    """Returns half structure, half noise: 64 smooth windows between random channel directions."""
     rng = np.random.default_rng(seed)
     bumps = [np.exp(-((np.arange(3)[:, None] - rng.uniform(0, 2, 64)) ** 2)) for _ in range(2)]
     structure = np.einsum(
@@ -41,7 +45,7 @@ def kernel(seed: int) -> np.ndarray:
 
 
 def relative(tensor: np.ndarray, factors: Any) -> float:
-    """Relative error in float64, the same for both."""
+    """Returns the relative error in float64, by the same computation for both."""
     made = np.einsum(
         "hk,wk,ik,ok->hwio", *(np.asarray(f, np.float64) for f in factors), optimize=True
     )
@@ -49,14 +53,14 @@ def relative(tensor: np.ndarray, factors: Any) -> float:
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Seconds, CPU seconds of all threads, and the result."""
+    """Returns seconds, CPU seconds of all threads, and the result of a call."""
     busy, begun = time.process_time(), time.perf_counter()
     result = jax.block_until_ready(call())
     return time.perf_counter() - begun, time.process_time() - busy, result
 
 
 def against_tensorly(shown: Table, rank: int, repeats: int) -> None:
-    """One row: medians of interleaved turns, and both errors."""
+    """Adds one row: medians of interleaved turns, and both errors."""
     from tensorly.decomposition import parafac
 
     from lowrank.decompositions import cp
@@ -87,8 +91,20 @@ def against_tensorly(shown: Table, rank: int, repeats: int) -> None:
     shown.add_row(str(rank), *cells, ratio, f"{first - medians['ours']:.1f}")
 
 
+def tensorly_table(ranks: Sequence[int], repeats: int) -> Table:
+    """Returns one row per rank, ours and TensorLy's."""
+    shown = Table(title=f"CP of {'×'.join(map(str, SHAPE))}, {SWEEPS} sweeps; seconds")
+    for column in ("rank", *(f"{who} {w}" for who in ("ours", "TensorLy") for w in COLUMNS)):
+        shown.add_column(column, justify="right")
+    shown.add_column("× faster", justify="right")
+    shown.add_column("compiled, s", justify="right")
+    for rank in ranks:
+        against_tensorly(shown, rank, repeats)
+    return shown
+
+
 def all_of_vgg(shown: Table) -> float:
-    """A row a convolution of VGG-16; gives the seconds of all together, compilation included."""
+    """Adds one row per convolution of VGG-16; returns the seconds of all, compilation included."""
     from groundwork import architectures
     from lowrank.choose import ranks
     from lowrank.decompositions import cp, spatial, tucker
@@ -96,7 +112,7 @@ def all_of_vgg(shown: Table) -> float:
     begun = time.perf_counter()
     module = architectures.build({"name": "vgg_16"}, 10)
     params = module.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))["params"]
-    total, seen = 0.0, set()  # shapes that are compiled
+    total, compiled = 0.0, set()  # compiled: shapes
     for name, layer in params.items():
         weights = layer.get("kernel")
         if weights is None or weights.ndim != 4:
@@ -111,12 +127,12 @@ def all_of_vgg(shown: Table) -> float:
         )
         cells = []
         for call in calls:
-            seconds, _, found = timed(call)
+            seconds, _, result = timed(call)
             again, _, _ = timed(call)
             total += seconds
-            cells += [f"{again:.2f}", "" if weights.shape in seen else f"{seconds - again:.1f}"]
-            cells += [f"{found.error:.3f}" if hasattr(found, "error") else str(found)]
-        seen.add(weights.shape)
+            cells += [f"{again:.2f}", "" if weights.shape in compiled else f"{seconds - again:.1f}"]
+            cells += [f"{result.error:.3f}" if hasattr(result, "error") else str(result)]
+        compiled.add(weights.shape)
         shown.add_row(name, "×".join(map(str, weights.shape)), *cells)
     print(f"the whole pass, both calls of each: {time.perf_counter() - begun:.1f} s")
     return total
@@ -124,8 +140,6 @@ def all_of_vgg(shown: Table) -> float:
 
 def main() -> None:
     """Measure and print."""
-    from benchmarks import setting
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=3, help="turns of each")
     parser.add_argument("--ranks", nargs="+", type=int, default=[16, 64])
@@ -135,39 +149,24 @@ def main() -> None:
     print(load, file=sys.stderr)
     console = Console(width=None if sys.stdout.isatty() else 160)
     if flags.only != "vgg_16":
-        shown = Table(title=f"CP of {'×'.join(map(str, SHAPE))}, {SWEEPS} sweeps; seconds")
-        for column in ("rank", *(f"{who} {w}" for who in ("ours", "TensorLy") for w in COLUMNS)):
-            shown.add_column(column, justify="right")
-        shown.add_column("× faster", justify="right")
-        shown.add_column("compiled, s", justify="right")
-        for rank in flags.ranks:
-            against_tensorly(shown, rank, flags.repeats)
-        console.print(shown)
+        console.print(tensorly_table(flags.ranks, flags.repeats))
     if flags.only != "tensorly":
+        columns = (f"{method} {word}" for method in METHODS for word in WORDS)
         shown = Table(title="VGG-16: seconds, seconds to compile, relative error")
-        for column in (
-            "layer",
-            "kernel",
-            *(f"{m} {w}" for m in METHODS for w in WORDS),
-        ):
+        for column in ("layer", "kernel", *columns):
             shown.add_column(column, justify="right", no_wrap=column == "kernel")
         total = all_of_vgg(shown)
         console.print(shown)
         print(f"all layers, all four, compilation included: {total:.1f} s")
     for line in (
         f"machine: {setting.machine()}; {load}",
-        f"medians of {flags.repeats} interleaved turns; CPU seconds count all threads, those that "
-        "wait busily too; errors by one function, in float64",
+        f"medians of {flags.repeats} interleaved turns; CPU seconds count all threads, including "
+        "those that wait busily; errors by one function, in float64",
         f"VGG-16: CP of rank {CP_RANK} (27 at most in the first layer), one start, up to "
         f"{CP_SWEEPS} sweeps; Tucker-2 and spatial at half of the channels; VBMF's column is the "
-        "rank; initial weights, where no method can be near",
+        "rank; initial weights, which no method can approximate",
     ):
         console.print(line, soft_wrap=True, highlight=False)
-
-
-COLUMNS = ("s", "range", "CPU s", "error")
-WORDS = ("s", "+", "error")
-METHODS = ("CP", "Tucker-2", "spatial", "VBMF")
 
 
 if __name__ == "__main__":

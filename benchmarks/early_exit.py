@@ -1,18 +1,20 @@
 """python -m benchmarks.early_exit RUN: does stopping early save time, or multiply-adds alone?
 
-RUN is a finished run of `msdnet.main`. Its multi-scale network labels the whole test split, in
-batches of 256: all exits of all images, and `msdnet.predict` at thresholds that spend a half (and
-other shares) of the last exit's multiply-adds. All take turns in one process.
+RUN is a finished run of `msdnet.main`. Its multi-scale network labels the whole test split in
+batches of 256: by all exits of all images, and by `msdnet.predict` at thresholds that spend a half
+(and other shares) of the last exit's multiply-adds. All take turns in one process.
 """
 
 import argparse
+import functools
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,33 +23,48 @@ from rich.table import Table
 
 import msdnet
 from benchmarks import setting
+from groundwork import trees
 from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
+from groundwork.trees import Variables
 from msdnet import exits, networks, results
 
 BATCH = 256
 SHARES = (0.25, 0.5, 0.75)  # of the last exit's multiply-adds
+WHOLE = "all exits"
 
 
-def all_exits(model: Any, variables: Any, inputs: np.ndarray) -> Callable[[], np.ndarray]:
-    """Labels of the last exit, all exits computed, in batches; the last one is padded."""
+class Measured(NamedTuple):
+    """What answers are held against: the test labels, and multiply-adds up to each exit."""
+
+    labels: np.ndarray
+    macs: list[int]
+
+
+def all_exits(
+    model: nn.Module, variables: Variables, inputs: np.ndarray
+) -> Callable[[], np.ndarray]:
+    """Returns a call that computes all exits in batches and gives the last exit's labels.
+
+    The last batch is padded.
+    """
     padded = np.pad(inputs, [(0, -len(inputs) % BATCH)] + [(0, 0)] * 3)
     batches = np.split(padded, len(padded) // BATCH)
 
-    def labels(variables: Any, images: jax.Array) -> jax.Array:
+    def labels(variables: Variables, images: jax.Array) -> jax.Array:
         return jnp.stack([logits.argmax(-1) for logits in model.apply(variables, images)])
 
     compiled = jax.jit(labels)
 
     def run() -> np.ndarray:
-        found = np.concatenate([np.asarray(compiled(variables, x))[-1] for x in batches])
-        return found[: len(inputs)]
+        last = np.concatenate([np.asarray(compiled(variables, x))[-1] for x in batches])
+        return last[: len(inputs)]
 
     return run
 
 
 def measure(contestants: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each turn, by contestant; all are warm."""
+    """Returns the seconds of each turn, by contestant; all are warm."""
     for run in contestants.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -57,6 +74,40 @@ def measure(contestants: dict[str, Callable], repeats: int) -> dict[str, list[fl
             run()
             seconds[name].append(time.perf_counter() - begun)
     return seconds
+
+
+def entrants(
+    network: results.Network, model: nn.Module, variables: Variables, inputs: np.ndarray
+) -> dict[str, Callable]:
+    """Returns all exits, and early exits at each of `SHARES` that the first exit allows."""
+    contestants: dict[str, Callable] = {WHOLE: all_exits(model, variables, inputs)}
+    validation = network.answers["validation"]["confidences"][0]
+    for share in SHARES:
+        budget = share * network.macs[-1]
+        if budget >= network.macs[0]:
+            chosen = exits.thresholds(validation, network.macs, budget)
+            contestants[f"{share:.0%} of the multiply-adds"] = functools.partial(
+                msdnet.predict, model, variables, inputs, chosen, BATCH
+            )
+    return contestants
+
+
+def add_row(
+    shown: Table, name: str, turns: list[float], reference: float, result: Any, about: Measured
+) -> None:
+    """Adds one contestant: its time, what it has spent, and how often it is right."""
+    predicted, spent = result, 1.0
+    if name != WHOLE:
+        predicted = result.labels
+        spent = float(np.mean(np.asarray(about.macs)[result.exits]) / about.macs[-1])
+    median = statistics.median(turns)
+    shown.add_row(
+        name,
+        f"{1e3 * median / len(about.labels):.4f}",
+        f"{median / reference:.2f}",
+        f"{spent:.2f}",
+        f"{float(np.mean(predicted == about.labels)):.4f}",
+    )
 
 
 def main() -> None:
@@ -73,38 +124,17 @@ def main() -> None:
     load = setting.load()
     network = run.networks["msdnet"]
     model = networks.build("msdnet", run.config["msdnet"], dataset.classes)
-    variables, _ = results.load(flags.run)
-    variables = jax.device_put(jax.tree.map(lambda leaf: leaf[0], variables))
+    variables = jax.device_put(trees.replicate(results.load(flags.run)[0], 0))
     inputs = np.asarray(data_lib.normalize(dataset, jnp.asarray(dataset.test.inputs)))
-    whole = "all exits"
-    contestants: dict[str, Callable] = {whole: all_exits(model, variables, inputs)}
-    validation = network.answers["validation"]["confidences"][0]
-    for share in SHARES:
-        budget = share * network.macs[-1]
-        if budget >= network.macs[0]:
-            chosen = exits.thresholds(validation, network.macs, budget)
-            contestants[f"{share:.0%} of the multiply-adds"] = lambda chosen=chosen: msdnet.predict(
-                model, variables, inputs, chosen, BATCH
-            )
+    contestants = entrants(network, model, variables, inputs)
     seconds = measure(contestants, flags.repeats)
     shown = Table(title=f"{len(inputs)} test images of {dataset.name}, batches of {BATCH}")
-    for column in ("", "ms an image", "× all exits", "× multiply-adds", "accuracy"):
+    for column in ("", "ms/image", "× all exits", "× multiply-adds", "accuracy"):
         shown.add_column(column, justify="right")
-    reference = statistics.median(seconds[whole])
-    for name, turn in seconds.items():
-        median, found = statistics.median(turn), contestants[name]()
-        predicted, spent = found, 1.0
-        if name != whole:
-            predicted = found.labels
-            spent = float(np.mean(np.asarray(network.macs)[found.exits]) / network.macs[-1])
-        right = float(np.mean(predicted == dataset.test.labels))
-        shown.add_row(
-            name,
-            f"{1e3 * median / len(inputs):.4f}",
-            f"{median / reference:.2f}",
-            f"{spent:.2f}",
-            f"{right:.4f}",
-        )
+    reference = statistics.median(seconds[WHOLE])
+    about = Measured(dataset.test.labels, network.macs)
+    for name, turns in seconds.items():
+        add_row(shown, name, turns, reference, contestants[name](), about)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(shown)
     console.print(f"machine: {setting.machine()}; {load}", soft_wrap=True, highlight=False)

@@ -1,8 +1,9 @@
 """python -m benchmarks.lottery_epoch: one epoch of LeNet-300-100, ours beside PyTorch's.
 
-Batch 128, Adam 1.2e-3, 55,000 training examples of Fashion-MNIST (429 steps). Each contestant
-lives in a process of its own and runs alone, in turns with the others; JAX and PyTorch never share
-a process. Quoted are medians, their ratios, and the fastest variant of each PyTorch loop.
+The batch is 128, the optimiser Adam 1.2e-3, and there are 55,000 training examples of Fashion-MNIST
+(429 steps). Each contestant lives in a process of its own and runs alone, in turns with the others;
+JAX and PyTorch never share a process. The table has medians and their ratios, relative to the
+fastest variant of each PyTorch loop.
 """
 
 import argparse
@@ -22,8 +23,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # for `python benchmarks/lottery_epoch.py`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/…`
+
+from benchmarks import setting
 
 EXAMPLES, BATCH = 55_000, 128
 EPOCH_STEPS = EXAMPLES // BATCH
@@ -31,9 +33,9 @@ SLOW_REPEATS = 3  # of the loops that load example by example
 
 
 class Contestant(NamedTuple):
-    """Who runs: `benchmarks.MODULE.MAKE(folder, **options)` gives steps → None."""
+    """Who runs: `benchmarks.MODULE.MAKE(folder, **options)` returns steps → None."""
 
-    group: str  # ours, a, b
+    group: str  # ours, a or b
     label: str
     module: str
     make: str
@@ -42,10 +44,10 @@ class Contestant(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What came of it."""
+    """The measurements of one contestant."""
 
     who: Contestant
-    seconds: list[float]  # an epoch, a repeat each
+    seconds: list[float]  # of an epoch, one entry per repeat
     peak_bytes: int  # resident, of the process that trains
 
     @property
@@ -58,22 +60,22 @@ class Measured(NamedTuple):
 
 
 def contestants(share: float) -> list[Contestant]:
-    """All of them; (b) is measured on a share of an epoch."""
+    """Returns all contestants; (b) are measured on a share of an epoch."""
     slow_steps = max(1, round(share * EPOCH_STEPS))
-    found = [
+    entered = [
         Contestant("ours", f"ours, R = {r}", "jax_steps", "make", {"replicates": r}) for r in (1, 3)
     ]
     bare = {"replicates": 3, "enforced": False}
-    found.append(Contestant("ours", "ours, R = 3, not enforced", "jax_steps", "make", bare))
+    entered.append(Contestant("ours", "ours, R = 3, not enforced", "jax_steps", "make", bare))
     for form in ("single", "foreach", "fused"):
         options = {"examples": EXAMPLES, **({} if form == "single" else {form: True})}
         label = f"(a) tensors, Adam {form}"
-        found.append(Contestant("a", label, "torch_loops", "in_memory", options))
+        entered.append(Contestant("a", label, "torch_loops", "in_memory", options))
     for workers in (0, 2):
         options = {"examples": slow_steps * BATCH, "workers": workers}
         label = f"(b) DataLoader, {workers} workers"
-        found.append(Contestant("b", label, "torch_loops", "per_example", options, slow_steps))
-    return found
+        entered.append(Contestant("b", label, "torch_loops", "per_example", options, slow_steps))
+    return entered
 
 
 def serve(pipe: Connection, who: Contestant, folder: str) -> None:
@@ -93,7 +95,7 @@ def serve(pipe: Connection, who: Contestant, folder: str) -> None:
 
 @contextlib.contextmanager
 def started(who: Contestant, folder: str) -> Iterator[Callable[[], tuple[float, int]]]:
-    """A warm process of its own: each call runs it once → seconds an epoch, peak bytes."""
+    """Gives a call that runs a warm process once → seconds of an epoch, peak bytes."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, who, folder))
@@ -105,7 +107,7 @@ def started(who: Contestant, folder: str) -> Iterator[Callable[[], tuple[float, 
         return ours.recv()
 
     try:
-        ours.recv()  # EOFError if it failed, below its own traceback
+        ours.recv()  # an EOFError if the process has failed, after its traceback
         yield once
     finally:
         ours.close()
@@ -113,7 +115,7 @@ def started(who: Contestant, folder: str) -> Iterator[Callable[[], tuple[float, 
 
 
 def measure(entered: list[Contestant], folder: str, repeats: int) -> list[Measured]:
-    """Start all, one after the other; then let them take turns."""
+    """Starts all contestants, one after the other, then lets them take turns."""
     results: list[list[tuple[float, int]]] = [[] for _ in entered]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(started(who, folder)) for who in entered]
@@ -128,7 +130,7 @@ def measure(entered: list[Contestant], folder: str, repeats: int) -> list[Measur
 
 
 def table(results: list[Measured]) -> Table:
-    """A row a contestant; ratios say how many times faster than the fastest (a) and (b)."""
+    """Returns one row per contestant; ratios are relative to the fastest (a) and (b)."""
     best = {g: min(r.median for r in results if r.who.group == g) for g in ("a", "b")}
     best["default"] = next(r.median for r in results if r.who.label.endswith("single"))
     shown = Table("", title="One epoch of LeNet-300-100, batch 128, Adam, 55,000 examples")
@@ -150,8 +152,6 @@ def table(results: list[Measured]) -> Table:
 
 def main() -> None:
     """Measure and print."""
-    from benchmarks import setting
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data-dir", default=setting.FASHION_MNIST, help="folder of the IDX files")
     parser.add_argument("--repeats", type=int, default=5, help="epochs of each (b: at most 3)")
@@ -162,12 +162,12 @@ def main() -> None:
     load = setting.load()
     print(f"{load}; about a minute", file=sys.stderr)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    with setting.fashion_mnist(flags.data_dir) as (folder, said):
+    with setting.fashion_mnist(flags.data_dir) as (folder, data):
         results = measure(contestants(flags.share), folder, flags.repeats)
     console.print(table(results))
     slow = min(flags.repeats, SLOW_REPEATS)
     for line in (
-        f"data: {said}",
+        f"data: {data}",
         f"machine: {setting.machine()}; {load}",
         f"medians of {flags.repeats} interleaved repeats; (b) of {slow}, each {flags.share:g} of "
         "an epoch, scaled; × (a) and × (b): a replicate, against the fastest variant of each",

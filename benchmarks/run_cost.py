@@ -1,8 +1,8 @@
 """python -m benchmarks.run_cost: what a whole run costs beyond its bare training steps.
 
 Runs `lottery.main` on Fashion-MNIST (without branches, few levels) in a fresh folder, and times
-the bare training step of the same program, before and after it, in a process of its own:
-whole run / (units × steps × bare step).
+the bare training step of the same program before and after it, in a process of its own. The result
+is whole run / (units × steps × bare step).
 """
 
 import argparse
@@ -19,11 +19,14 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # for `python benchmarks/run_cost.py`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/run_cost.py`
 
+from benchmarks import lottery_epoch as epoch
+from benchmarks import setting
+
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "configs/lottery/lenet_fashion_mnist.py"
-STEPS, REPLICATES = 6 * 429, 3  # a unit's, and a run's, by that config
+STEPS, REPLICATES = 6 * 429, 3  # of each unit and of the run, by that config
 BLOCK_STEPS = 400  # of the bare program, in one call
 BRANCHES = ("random_reinit", "random_mask", "small_dense")
 
@@ -32,12 +35,12 @@ class RunTimes(NamedTuple):
     """Seconds of one run."""
 
     whole: float  # the command, from the shell
-    opened: float  # from the opening of the run folder to the end: no imports, no reading of data
-    units: list[float]  # of run.log, training and evaluation with the first one's compilation
+    opened: float  # from the opening of the run's folder to the end: no imports, no reading of data
+    units: list[float]  # by run.log: training and evaluation, and in the first one compilation
 
 
 def time_run(folder: str, levels: int) -> RunTimes:
-    """A run in a fresh folder, in a process of its own."""
+    """Times a run in a fresh folder, in a process of its own."""
     with tempfile.TemporaryDirectory() as made:
         workdir = Path(made) / "run"
         command = [sys.executable, "-m", "lottery.main", f"--config={CONFIG}"]
@@ -48,15 +51,12 @@ def time_run(folder: str, levels: int) -> RunTimes:
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         ended = time.time()
         opened = (workdir / "config.json").stat().st_mtime  # run.log has whole seconds only
-        said = re.findall(r" levels/\S+  done in ([\d.]+) s", (workdir / "run.log").read_text())
-        return RunTimes(ended - begun, ended - opened, [float(seconds) for seconds in said])
+        units = re.findall(r" levels/\S+  done in ([\d.]+) s", (workdir / "run.log").read_text())
+        return RunTimes(ended - begun, ended - opened, [float(seconds) for seconds in units])
 
 
 def main() -> None:
     """Measure and print."""
-    from benchmarks import lottery_epoch as epoch
-    from benchmarks import setting
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data-dir", default=setting.FASHION_MNIST, help="folder of the IDX files")
     parser.add_argument("--levels", type=int, default=3, help="rounds of pruning")
@@ -66,7 +66,7 @@ def main() -> None:
     options = {"replicates": REPLICATES}
     stepper = epoch.Contestant("ours", "bare steps", "jax_steps", "make", options, BLOCK_STEPS)
     with (
-        setting.fashion_mnist(flags.data_dir) as (folder, said),
+        setting.fashion_mnist(flags.data_dir) as (folder, data),
         epoch.started(stepper, folder) as once,
     ):
         blocks = [once() for _ in range(flags.blocks)]
@@ -89,7 +89,7 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(shown)
     memory = f"peak memory of the run: {peak / 1e9:.2f} GB"
-    for line in (f"data: {said}", f"machine: {setting.machine()}; {load}", memory):
+    for line in (f"data: {data}", f"machine: {setting.machine()}; {load}", memory):
         console.print(line, soft_wrap=True, highlight=False)
 
 

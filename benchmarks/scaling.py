@@ -1,22 +1,12 @@
 """python -m benchmarks.scaling: a step on more devices, measured, and on more chips, computed.
 
-Measured, on CPU devices simulated in one process, or in two that speak by gloo: time of a step,
-time to compile it, and the bytes that its compiled form moves over the mesh's data axis. Simulated
-devices share this machine's cores: their step time is no measure of scaling, and where it falls it
-may be because one device left a core idle. The bytes are those that the program
-asks of any devices; another backend's compiler may group them into other all-reduces.
+Measured, on CPU devices simulated in one process, or in two that speak by gloo: the time of a step,
+the time to compile it, and the bytes that its compiled form moves over the mesh's data axis.
+Simulated devices share this machine's cores, so their step time is no measure of scaling; if it
+falls, one device may have left a core idle. The bytes are those that the program asks of any
+devices; another backend's compiler may group them into other all-reduces.
 
-Computed, for chips: how long those bytes are under way, by `projection`'s formula and published
-figures. No chip was measured, computing is not in it, and nothing overlaps. Sources:
-
-* TPU v5e, a link 5e10 bytes/s one way, 1e11 both ways, 2 axes that wrap at 16 chips; TPU v5p, 2e11
-  both ways, 3 axes that wrap at multiples of 4: https://jax-ml.github.io/scaling-book/tpus, in
-  accord with 400 and 1,200 GB/s a chip at https://docs.cloud.google.com/tpu/docs/v5e and …/v5p,
-  which also say which slices there are.
-* Data-centre network between pods of 256 TPU v5e: 6.4 Tbps a pod,
-  https://docs.cloud.google.com/tpu/docs/v5e. Its latency: no published figure known, none added.
-* About 1 µs a hop, sum of half of each axis's length a phase, bandwidth times axes; an all-reduce
-  is two phases: https://jax-ml.github.io/scaling-book/sharding.
+Computed, for chips: how long those bytes are under way, by `projection`'s formula and sources.
 """
 
 import argparse
@@ -33,25 +23,22 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # for `python benchmarks/scaling.py`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/scaling.py`
 
+from benchmarks import communication, projection, setting
+
+ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("lenet_300_100", "small_conv")
 BATCH, EXAMPLES, IMAGE, CLASSES = 128, 1024, (28, 28, 1), 10
-HOP_SECONDS = 1e-6
-FORMULA = (
-    "2 (D − 1) / D × bytes / bandwidth + all-reduces × 2 phases × hops × 1 µs; over pods P in "
-    "addition 2 (P − 1) / P × bytes / a pod's bandwidth"
-)
 NOTES = (
     "measured: simulated devices share the cores of this machine, so times say what spreading "
     "costs here and nothing of scaling: more devices may be faster where one left a core idle",
     "one replicate, batch 128 in all, float32, SGD, random images 28×28×1",
     "bytes: of the arrays that a device's all-reduces add up in one step, by compiled HLO",
-    f"computed: {FORMULA}",
+    f"computed: {projection.FORMULA}",
     "computed for the mesh 1×D: a batch of at least D examples (the bytes depend on neither), "
     "all-reduces one after the other, as many as the CPU's compiler left; chips of a replicate "
-    "axis add nothing. Under way only, nothing was run on chips",
+    "axis add nothing. Only the time under way is counted, and nothing was run on chips",
 )
 
 
@@ -61,50 +48,17 @@ class Case(NamedTuple):
     model: str
     devices: int
     processes: int
-    steps: int  # a repeat
+    steps: int  # in each repeat
     repeats: int
 
 
-class Network(NamedTuple):
-    """Chips, and what connects them, by the sources above."""
-
-    name: str
-    chips: int
-    bandwidth: float  # bytes/s into and out of a chip in a ring over all its axes
-    hops: int  # the longest way in one phase
-    pods: int = 1
-    pod_bandwidth: float = 0.0  # bytes/s of a pod, to the others
-
-
-NETWORKS = (
-    # Axes of 2 and 4 do not wrap: one link, one way, from end to end.
-    Network("TPU v5e, 2×4", 8, 5e10, (2 - 1) + (4 - 1)),
-    Network("TPU v5e, 16×16", 256, 2 * 1e11, (16 + 16) // 2),
-    Network("TPU v5p, 8×8×16", 1024, 3 * 2e11, (8 + 8 + 16) // 2),
-    Network("TPU v5e, 4 pods 16×16", 1024, 2 * 1e11, (16 + 16) // 2, 4, 6.4e12 / 8),
-)
-
-
-def projection(size: int, all_reduces: int, network: Network) -> tuple[float, float]:
-    """Seconds that `size` bytes of gradients and statistics are under way: (by bandwidth, by hops).
-
-    A ring's all-reduce sends 2 (D − 1) / D of its bytes; each all-reduce waits for the hops of its
-    two phases. Between pods, each pod as a whole is one member of a ring.
-    """
-    inside = network.chips // network.pods
-    sent = 2 * (inside - 1) / inside * size / network.bandwidth
-    if network.pods > 1:
-        sent += 2 * (network.pods - 1) / network.pods * size / network.pod_bandwidth
-    return sent, all_reduces * 2 * network.hops * HOP_SECONDS
-
-
 def small_conv() -> Any:
-    """Three convolutions with BatchNorm, 16, 32 and 64 channels, 24 thousand parameters."""
+    """Returns three convolutions with BatchNorm: 16, 32, 64 channels, 24 thousand parameters."""
     import flax.linen as nn
 
     class SmallConv(nn.Module):
         @nn.compact
-        def __call__(self, inputs, train=False):
+        def __call__(self, inputs: Any, train: bool = False) -> Any:
             x = inputs
             for channels, stride in ((16, 1), (32, 2), (64, 2)):
                 x = nn.Conv(channels, (3, 3), stride, use_bias=False)(x)
@@ -117,8 +71,22 @@ def small_conv() -> Any:
     return SmallConv()
 
 
+def random_data() -> Any:
+    """Returns random images and labels as a `Dataset`."""
+    import numpy as np
+
+    from groundwork.data.dataset import Dataset, Split
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (EXAMPLES, *IMAGE)).astype(np.uint8)
+    split = Split(images, rng.integers(0, CLASSES, EXAMPLES).astype(np.int32))
+    empty = Split(images[:0], split.labels[:0])
+    half = np.full((1, 1, 1, 1), 0.5, np.float32)
+    return Dataset("random", split, empty, empty, CLASSES, half, half)
+
+
 def work(case: Case, process: int, address: str) -> dict[str, Any]:
-    """In a process of its own: compile the step of `programs.make`, read it, time it."""
+    """Compiles the step of `programs.make`, reads and times it; in a process of its own."""
     import jax
 
     if case.processes > 1:
@@ -129,29 +97,20 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     import numpy as np
     import optax
 
-    from benchmarks import communication
     from groundwork import architectures, keys
-    from groundwork.data.dataset import Dataset, Split
     from groundwork.devices import mesh
     from groundwork.train import programs
     from groundwork.train.step import TrainState
 
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (EXAMPLES, *IMAGE)).astype(np.uint8)
-    split = Split(images, rng.integers(0, CLASSES, EXAMPLES).astype(np.int32))
-    empty = Split(images[:0], split.labels[:0])
-    half = np.full((1, 1, 1, 1), 0.5, np.float32)
-    dataset = Dataset("random", split, empty, empty, CLASSES, half, half)
-    network = {"name": case.model, "width": 1.0}
+    dataset, network = random_data(), {"name": case.model, "width": 1.0}
     model = small_conv() if case.model == "small_conv" else architectures.build(network, CLASSES)
     devices = mesh.make(1, BATCH, replicate=1, data=case.devices)
     optimizer = optax.sgd(0.1)
     made = programs.make(model, optimizer, dataset, devices, batch_size=BATCH)
     roots, step = mesh.put(devices, (keys.roots(0, 1), np.zeros(1, np.int32)), mesh.BY_REPLICATE)
     variables = made.init(roots)
-    state = TrainState(
-        step, roots, variables, jax.jit(jax.vmap(optimizer.init))(variables["params"])
-    )
+    opt_state = jax.jit(jax.vmap(optimizer.init))(variables["params"])
+    state = TrainState(step, roots, variables, opt_state)
     tally, feed = made.no_tally(1), made.feed(roots, 0).__enter__()
     begun = time.perf_counter()
     lowered = made.jitted["steps"].lower(
@@ -159,29 +118,35 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     )
     text = lowered.compile().as_text()
     compile_seconds = time.perf_counter() - begun
-    moved = communication.compiled(text)
-
-    seconds, first = [], 0
-    for repeat in range(case.repeats + 1):  # the first warms up
-        begun = time.perf_counter()
-        state, tally = made.run_steps(state, feed, tally, first, first + case.steps)
-        jax.block_until_ready(state)
-        if repeat:
-            seconds.append((time.perf_counter() - begun) / case.steps)
-        first += case.steps
+    collectives = communication.compiled(text)
+    seconds = time_steps(case, made, state, feed, tally)
     return {
         **case._asdict(),
         "step_seconds": statistics.median(seconds),
         "step_seconds_range": [min(seconds), max(seconds)],
         "compile_seconds": compile_seconds,
-        "bytes_per_step": communication.by_kind(moved),
-        "collectives": len(moved),
+        "bytes_per_step": communication.by_kind(collectives),
+        "collectives": len(collectives),
         "parameters": architectures.count(variables["params"]),
     }
 
 
+def time_steps(case: Case, made: Any, state: Any, feed: Any, tally: Any) -> list[float]:
+    """Returns the seconds of a step in each repeat, of which one more warms up."""
+    import jax
+
+    seconds, first = [], 0
+    for _ in range(case.repeats + 1):
+        begun = time.perf_counter()
+        state, tally = made.run_steps(state, feed, tally, first, first + case.steps)
+        jax.block_until_ready(state)
+        seconds.append((time.perf_counter() - begun) / case.steps)
+        first += case.steps
+    return seconds[1:]
+
+
 def run(case: Case) -> dict[str, Any]:
-    """A case in fresh processes, each with its share of the simulated devices."""
+    """Runs a case in fresh processes, each with its share of the simulated devices."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -199,37 +164,23 @@ def run(case: Case) -> dict[str, Any]:
         )
         for process in range(case.processes)
     ]
-    said = [process.communicate() for process in started]
+    printed = [process.communicate() for process in started]
     if any(process.returncode for process in started):
-        errors = next(error for (_, error), p in zip(said, started, strict=True) if p.returncode)
+        errors = next(error for (_, error), p in zip(printed, started, strict=True) if p.returncode)
         return {**case._asdict(), "error": errors.strip().splitlines()[-1]}
-    return json.loads(said[0][0].splitlines()[-1])
+    return json.loads(printed[0][0].splitlines()[-1])
 
 
 def cases(quick: bool, repeats: int) -> list[Case]:
-    """All rows: 1 to 8 devices in a process, and the same in two processes."""
+    """Returns all rows: 1 to 8 devices in one process, and 2 and 8 in two processes."""
     shapes = [(1, 1), (2, 1), (2, 2)]
     shapes += [] if quick else [(4, 1), (8, 1), (8, 2)]
     steps = {"lenet_300_100": 5 if quick else 100, "small_conv": 2 if quick else 10}
     return [Case(model, *shape, steps[model], repeats) for model in MODELS for shape in shapes]
 
 
-def project(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every network for every model, by the bytes measured on the most devices of one process."""
-    found = []
-    for model in MODELS:
-        rows = [r for r in measured if r["model"] == model and r.get("bytes_per_step")]
-        for network in NETWORKS if rows else ():
-            size, all_reduces = rows[-1]["bytes_per_step"]["all-reduce"], rows[-1]["collectives"]
-            sent, waited = projection(size, all_reduces, network)
-            row = {"model": model, "network": network.name, "chips": network.chips, "bytes": size}
-            row |= {"all_reduces": all_reduces, "sent_seconds": sent, "hop_seconds": waited}
-            found.append(row)
-    return found
-
-
 def tables(measured: list[dict[str, Any]], computed: list[dict[str, Any]]) -> tuple[Table, Table]:
-    """What was measured, and what was computed."""
+    """Returns the table of what was measured, and that of what was computed."""
     first = Table(title="Measured on simulated CPU devices, batch 128", title_justify="left")
     for column in ("model", "devices", "processes", "ms/step", "from to", "compile s"):
         first.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
@@ -249,15 +200,13 @@ def tables(measured: list[dict[str, Any]], computed: list[dict[str, Any]]) -> tu
         second.add_column(column, justify="left" if column in ("model", "network") else "right")
     for row in computed:
         names = row["model"], row["network"], str(row["chips"])
-        times = (f"{1e6 * row[name]:.1f}" for name in ("sent_seconds", "hop_seconds"))
-        second.add_row(*names, f"{row['bytes']:,}", str(row["all_reduces"]), *times)
+        under_way = (f"{1e6 * row[name]:.1f}" for name in ("sent_seconds", "hop_seconds"))
+        second.add_row(*names, f"{row['bytes']:,}", str(row["all_reduces"]), *under_way)
     return first, second
 
 
 def main() -> None:
     """Measure, compute and print."""
-    from benchmarks import setting
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a toy run: two devices, few steps")
     parser.add_argument("--repeats", type=int, default=5, help="of each case; the median counts")
@@ -271,10 +220,10 @@ def main() -> None:
     load = setting.load()
     print(load, file=sys.stderr)
     measured = [run(case) for case in cases(flags.quick, 2 if flags.quick else flags.repeats)]
-    computed = project(measured)
+    computed = projection.project(MODELS, measured)
     if flags.json:
-        said = {"machine": setting.machine(), "load": load, "notes": NOTES}
-        print(json.dumps({**said, "measured": measured, "computed": computed}, indent=1))
+        about = {"machine": setting.machine(), "load": load, "notes": NOTES}
+        print(json.dumps({**about, "measured": measured, "computed": computed}, indent=1))
         return
     console = Console(width=None if sys.stdout.isatty() else 120)
     for part in tables(measured, computed):

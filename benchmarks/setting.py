@@ -1,4 +1,4 @@
-"""What a benchmark runs on: the data and the machine."""
+"""The data and the machine on which a benchmark runs."""
 
 import contextlib
 import importlib.metadata
@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tensorly", "torch", "pillow", "zstandard")
 
 
 @contextlib.contextmanager
 def fashion_mnist(folder: str) -> Iterator[tuple[str, str]]:
-    """The folder of IDX files and what is in it: random bytes of equal size where it is absent."""
+    """Gives the folder of IDX files and a word on it; without one, a folder of random bytes."""
     if Path(folder).is_dir():
         yield folder, f"Fashion-MNIST from {folder}"
         return
@@ -33,28 +34,18 @@ def fashion_mnist(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def load() -> str:
-    """How busy the machine was before: timings need an idle one."""
+    """Returns how busy the machine was before: timings need an idle one."""
     return f"load average before the start: {os.getloadavg()[0]:.2f} (an idle machine has 0)"
 
 
 def machine() -> str:
-    """CPU, cores and versions."""
-    found = platform.processor()
+    """Returns the CPU, its cores and the versions of packages."""
+    cpu = platform.processor()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+        cpu = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     versions = [f"Python {platform.python_version()}"]
-    for name in (
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "numpy",
-        "tensorly",
-        "torch",
-        "pillow",
-        "zstandard",
-    ):
+    for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
-    return f"{found}, {os.cpu_count()} cores and threads; {', '.join(versions)}"
+    return f"{cpu}, {os.cpu_count()} cores and threads; {', '.join(versions)}"

@@ -1,4 +1,4 @@
-"""What a PyTorch user would write instead: the same network, batch and optimiser, dense."""
+"""What a PyTorch user would write instead: the same network, batch and optimiser, without masks."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Run = Callable[[int], None]  # steps → None, at most an epoch
 
 
 def in_memory(folder: str, examples: int, **adam: Any) -> Run:
-    """(a) Tight: normalised float32 tensors in memory, indexed by a permutation an epoch."""
+    """(a) A tight loop: float32 tensors in memory, indexed by a fresh permutation in each epoch."""
     pixels, labels, mean, std = _read(folder, examples)
     inputs = torch.from_numpy(pixels).float().div_(255).sub_(mean).div_(std)
     targets = torch.from_numpy(labels)
@@ -32,7 +32,7 @@ def in_memory(folder: str, examples: int, **adam: Any) -> Run:
 
 
 def per_example(folder: str, examples: int, workers: int) -> Run:
-    """(b) As the usual frameworks do it: PIL image → tensor → normalise, behind a DataLoader."""
+    """(b) What the usual frameworks do: PIL image → tensor → normalise, behind a DataLoader."""
     loader: Any = torch.utils.data.DataLoader(
         PerExample(*_read(folder, examples)),
         batch_size=BATCH,
@@ -52,9 +52,9 @@ def per_example(folder: str, examples: int, workers: int) -> Run:
 
 
 class PerExample(torch.utils.data.Dataset):
-    """A map-style data set, as torchvision's FashionMNIST(transform=[ToTensor, Normalize])."""
+    """A map-style data set, like torchvision's FashionMNIST(transform=[ToTensor, Normalize])."""
 
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray, mean: float, std: float):
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, mean: float, std: float) -> None:
         self.pixels, self.labels, self.mean, self.std = pixels, labels, [mean], [std]
 
     def __len__(self) -> int:

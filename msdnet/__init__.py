@@ -1,4 +1,4 @@
-"""Multi-scale dense networks: several exits, as much computation as each image deserves."""
+"""Multi-scale dense networks: several exits, and as much computation as each image deserves."""
 
 from msdnet import exits
 from msdnet.cost import Cost, costs, parameters

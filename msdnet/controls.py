@@ -1,4 +1,4 @@
-"""What a multi-scale dense network is held against; all are `ExitNetwork`s.
+"""The networks with which a multi-scale dense network is compared; all are `ExitNetwork`s.
 
 Source: Huang et al., arXiv:1703.09844, Section 5.1: a ResNet with several classifiers (ResNet^MC)
 and ensembles of ResNets of growing depth.
@@ -7,7 +7,6 @@ and ensembles of ResNets of growing depth.
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,11 +18,11 @@ from groundwork.architectures.initializers import scaled
 from groundwork.architectures.resnet import CHANNELS, ResNet
 from groundwork.architectures.resnet import Block as Residual
 from groundwork.errors import UserError
-from msdnet.model import ExitNetwork
+from msdnet.exit_network import ExitNetwork, Features
 
 
 class Segment(nn.Module):
-    """Residual blocks up to one exit; the first segment begins with the 3×3 convolution."""
+    """The residual blocks before one exit; the first segment begins with the 3×3 convolution."""
 
     blocks: tuple[tuple[int, int], ...]  # channels and strides
     stem: int  # channels of the first convolution; 0 = there is none
@@ -49,7 +48,7 @@ class Segment(nn.Module):
 
 
 class Average(nn.Module):
-    """Global average, linear."""
+    """Global average, linear layer."""
 
     classes: int
     dtype: DTypeLike
@@ -63,15 +62,15 @@ class Average(nn.Module):
 class ResNetExits(ExitNetwork):
     """A CIFAR ResNet with a classifier after every `every` residual blocks.
 
-    Departs: each classifier is an average and a linear layer, as the ResNet's own; the number of
-    exits is free (the paper's ResNet-62 has seven).
+    Departs: each classifier is an average and a linear layer, like the ResNet's last one; any
+    number of exits is possible (the paper's ResNet-62 has seven).
 
     Attributes:
       classes: number of classes.
       width: multiplies the channels 16, 32, 64.
-      blocks: residual blocks a stage; 6 × blocks + 2 layers.
-      every: residual blocks between exits; divides 3 × blocks.
-      dtype: what layers compute in.
+      blocks: residual blocks in each stage; the network has 6 × blocks + 2 layers.
+      every: residual blocks between exits; it divides 3 × blocks.
+      dtype: the type in which layers compute.
     """
 
     classes: int
@@ -81,7 +80,7 @@ class ResNetExits(ExitNetwork):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """Residual blocks in segments."""
+        """Check the attributes, and make segments and classifiers."""
         _check_width("resnet_exits", self.width)
         for key in ("blocks", "every"):
             value = getattr(self, key)
@@ -108,24 +107,24 @@ class ResNetExits(ExitNetwork):
     def exits(self) -> int:
         return 3 * self.blocks // self.every
 
-    def advance(self, k: int, features: Any, train: bool = False) -> jax.Array:
+    def advance(self, k: int, features: Features, train: bool = False) -> jax.Array:
         return self.backbone[k](features, train)
 
-    def classify(self, k: int, features: Any, train: bool = False) -> jax.Array:
+    def classify(self, k: int, features: Features, train: bool = False) -> jax.Array:
         return self.classifier[k](features, train)
 
 
 class ResNets(ExitNetwork):
-    """Separate ResNets of growing depth, evaluated in turn: exit k is the k-th one's own answer.
+    """Separate ResNets of growing depth, evaluated in turn: exit k is the answer of the k-th one.
 
-    Each is trained by its own loss alone. Exit k taken alone is a plain ResNet.
-    Departs: answers of the networks before are not averaged in.
+    Each network is trained by its exit's loss only, and is a plain ResNet.
+    Departs: the answers of earlier networks are not averaged in.
 
     Attributes:
       classes: number of classes.
-      width: multiplies the channels 16, 32, 64 of all.
-      blocks: residual blocks a stage, an entry a network.
-      dtype: what layers compute in.
+      width: multiplies the channels 16, 32, 64 of all networks.
+      blocks: residual blocks in each stage, one entry per network.
+      dtype: the type in which layers compute.
     """
 
     classes: int
@@ -134,11 +133,13 @@ class ResNets(ExitNetwork):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """One network an exit."""
+        """Check the attributes, and make one network per exit."""
         _check_width("resnets", self.width)
         given = self.blocks if isinstance(self.blocks, Sequence) else ()
         if not given or not all(isinstance(blocks, int) and blocks >= 1 for blocks in given):
-            raise UserError(f"resnets.blocks={self.blocks} must be integers from 1, one a network")
+            raise UserError(
+                f"resnets.blocks={self.blocks} must be integers from 1, one per network"
+            )
         make = functools.partial(ResNet, self.classes, self.width, self.dtype)
         self.classifier = [make(blocks) for blocks in self.blocks]
 
@@ -146,10 +147,10 @@ class ResNets(ExitNetwork):
     def exits(self) -> int:
         return len(self.blocks)
 
-    def advance(self, k: int, features: Any, train: bool = False) -> jax.Array:
+    def advance(self, k: int, features: Features, train: bool = False) -> jax.Array:
         return features
 
-    def classify(self, k: int, features: Any, train: bool = False) -> jax.Array:
+    def classify(self, k: int, features: Features, train: bool = False) -> jax.Array:
         return self.classifier[k](features, train)
 
 

@@ -1,4 +1,4 @@
-"""What an exit costs: parameters and multiply-adds, from shapes and the traced computation."""
+"""What an exit costs: parameters from shapes, multiply-adds from the trace, measured seconds."""
 
 import functools
 import statistics
@@ -13,25 +13,26 @@ import numpy as np
 
 from groundwork import architectures
 from groundwork.traced.macs import multiply_adds
+from groundwork.trees import Shapes, Variables, count
+from msdnet.exit_network import Features
 
 
 class Cost(NamedTuple):
-    """Of one exit; counts for one image."""
+    """The cost of one exit; counts are for one image."""
 
-    params: int  # blocks so far and this classifier
+    params: int  # of all blocks up to this exit, and of its classifier
     macs: int  # multiply-adds of the same
-    macs_cumulative: int  # with all earlier classifiers: what a prediction at this exit costs
+    macs_cumulative: int  # of all earlier classifiers too: what a prediction at this exit costs
 
 
 def costs(model: nn.Module, image_shape: Sequence[int]) -> list[Cost]:
-    """The cost of each exit, the first one first.
+    """Returns the cost of each exit, in the order of exits.
+
+    Multiply-adds are those of convolutions and linear layers.
 
     Args:
       model: a network with exits: `MSDNet`, or one of `controls`.
       image_shape: height, width, channels.
-
-    Returns:
-      One `Cost` an exit. Multiply-adds are those of convolutions and linear layers.
 
     Raises:
       UserError: the network cannot take such images.
@@ -41,36 +42,44 @@ def costs(model: nn.Module, image_shape: Sequence[int]) -> list[Cost]:
 
 @functools.lru_cache(maxsize=64)
 def _costs(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[Cost, ...]:
-    variables = architectures.shapes(model, image_shape)
-    features: Any = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    found, params, macs, heads = [], 0, 0, 0
+    variables = _shapes(model, image_shape)
+    features: Features = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    exit_costs, params, macs, heads = [], 0, 0, 0
     for k in range(model.exits):
         head, trunk = _parameters_of(variables, k)
         features, advance, classify = _traced(model, variables, k, features)
         params, macs, heads = params + trunk, macs + advance, heads + classify
-        found.append(Cost(params + head, macs + classify, macs + heads))
-    return tuple(found)
+        exit_costs.append(Cost(params + head, macs + classify, macs + heads))
+    return tuple(exit_costs)
 
 
 def parameters(model: nn.Module, image_shape: tuple[int, ...]) -> int:
-    """Parameters of the whole network, all classifiers included."""
-    return architectures.count(architectures.shapes(model, image_shape)["params"])
+    """Returns the number of parameters of the whole network, all classifiers included."""
+    return count(_shapes(model, tuple(image_shape))["params"])
 
 
-def _parameters_of(variables: Any, k: int) -> tuple[int, int]:
-    """Parameters of classifier k and of block k."""
+@functools.lru_cache(maxsize=64)
+def _shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Shapes:
+    return architectures.shapes(model, image_shape)
+
+
+def _parameters_of(variables: Shapes, k: int) -> tuple[int, int]:
+    """Returns the numbers of parameters of classifier k and of block k."""
     params = variables["params"]
     head, trunk = (params.get(f"{part}_{k}", {}) for part in ("classifier", "backbone"))
-    return architectures.count(head), architectures.count(trunk)
+    return count(head), count(trunk)
 
 
-def _traced(model: nn.Module, variables: Any, k: int, features: Any) -> tuple[Any, int, int]:
-    """Features after block k, multiply-adds of the block and of its classifier."""
+def _traced(
+    model: nn.Module, variables: Shapes, k: int, features: Features
+) -> tuple[Features, int, int]:
+    """Returns the features after block k, and multiply-adds of the block and of its classifier."""
 
-    def advance(variables, features):
+    @jax.jit  # which traces once for shapes and multiply-adds
+    def advance(variables: Variables, features: Features) -> Features:
         return model.apply(variables, k, features, method="advance")
 
-    def classify(variables, features):
+    def classify(variables: Variables, features: Features) -> Any:
         return model.apply(variables, k, features, method="classify")
 
     after = jax.eval_shape(advance, variables, features)
@@ -79,12 +88,12 @@ def _traced(model: nn.Module, variables: Any, k: int, features: Any) -> tuple[An
 
 
 def milliseconds(
-    model: nn.Module, variables: Any, images: np.ndarray, repeats: int = 5
+    model: nn.Module, variables: Variables, images: np.ndarray, repeats: int = 5
 ) -> list[float]:
-    """Measured wall-clock time an image of a prediction at each exit, all earlier ones included.
+    """Returns the measured milliseconds per image of a prediction at each exit.
 
-    Blocks are compiled and timed one by one on this process's default device; each counts with its
-    median over `repeats`.
+    A prediction takes all blocks and classifiers up to its exit. Blocks are compiled and timed one
+    by one on this process's default device; each counts with its median over `repeats`.
 
     Args:
       model: a network with exits.
@@ -92,8 +101,8 @@ def milliseconds(
       images: network inputs [B, H, W, C].
       repeats: runs of each block.
     """
-    features: Any = jnp.asarray(images)
-    found, total = [], 0.0
+    features: Features = jnp.asarray(images)
+    per_image, total = [], 0.0
     for k in range(model.exits):
         block = jax.jit(functools.partial(model.apply, method="block"), static_argnums=1)
         (after, _) = jax.block_until_ready(block(variables, k, features))
@@ -103,6 +112,6 @@ def milliseconds(
             jax.block_until_ready(block(variables, k, features))
             seconds.append(time.perf_counter() - begun)
         total += statistics.median(seconds)
-        found.append(1e3 * total / len(images))
+        per_image.append(1e3 * total / len(images))
         features = after
-    return found
+    return per_image

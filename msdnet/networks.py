@@ -19,7 +19,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, section: Mapping[str, Any], classes: int) -> nn.Module:
-    """The module of a config's section `name`, whose keys are the module's attributes.
+    """Returns the module of a config's section `name`, whose keys are the module's attributes.
 
     Raises:
       UserError: an unknown network, key, dtype, or a value that the module refuses when called.

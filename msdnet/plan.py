@@ -1,4 +1,4 @@
-"""Which layers a multi-scale dense network has, in integers alone.
+"""Which layers a multi-scale dense network has, all in integers.
 
 Source: Huang et al., arXiv:1703.09844, Section 4, and the authors' code where the paper is silent.
 """
@@ -11,15 +11,15 @@ PRUNE = ("max", "min")
 
 
 class Layer(NamedTuple):
-    """One layer of the grid: scales are counted from the coarsest, which is always there."""
+    """One layer of the grid; scales are counted from the coarsest, which is always there."""
 
     inputs: int  # scales that it reads
-    outputs: int  # scales that it writes: the finest of the others are dropped
-    transition: int  # channels a unit of growth factor after a 1×1 reduction behind it; 0 = none
+    outputs: int  # scales that it writes; finer ones are dropped
+    transition: int  # channels per unit of growth factor after a 1×1 reduction; 0 = no reduction
 
 
 def spans(blocks: int, base: int, step: int, step_mode: str) -> list[int]:
-    """Layers of each block: `base`, then `step` each (`even`) or step × k + 1 (`lin_grow`)."""
+    """Returns each block's number of layers: `base`, then `step` or (`lin_grow`) step × k + 1."""
     later = (step if step_mode == "even" else step * k + 1 for k in range(1, blocks))
     return [base, *later]
 
@@ -27,14 +27,14 @@ def spans(blocks: int, base: int, step: int, step_mode: str) -> list[int]:
 def layers(
     spans: list[int], scales: int, channels: int, growth: int, reduction: float, prune: str
 ) -> list[list[Layer]]:
-    """The layers of each block.
+    """Returns the layers of each block.
 
-    With `max`, a scale is dropped after every ⌈layers / scales⌉ layers, and what is kept goes
-    through a transition to ⌊reduction × channels⌋, at least 1. With `min`, a scale lives as long
-    as a later classifier can see it, and there are transitions after a third and two thirds of the
-    layers.
+    With `max`, a scale is dropped after every ⌈layers / scales⌉ layers, and a transition reduces
+    the remaining ones to ⌊reduction × channels⌋, at least 1. With `min`, a scale stays as long as a
+    later classifier can see it, and there are transitions after a third and after two thirds of
+    the layers.
     """
-    total, number, found = sum(spans), 0, []
+    total, number, blocks = sum(spans), 0, []
     for span in spans:
         block = []
         for _ in range(span):
@@ -45,12 +45,12 @@ def layers(
             if reduces and reduction > 0:
                 transition = channels = max(1, math.floor(reduction * channels))
             block.append(Layer(inputs, outputs, transition))
-        found.append(block)
-    return found
+        blocks.append(block)
+    return blocks
 
 
 def _scales(number: int, total: int, scales: int, prune: str) -> tuple[int, int, bool]:
-    """Scales that layer `number` (from 1) reads and writes; is there a transition behind it?"""
+    """Returns the scales that layer `number` (from 1) reads and writes, and if a transition follows."""
     if prune == "min":
         left = total - number
         thirds = (math.floor(total / 3), math.floor(2 * total / 3))

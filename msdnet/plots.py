@@ -1,4 +1,4 @@
-"""The figures of a run, each a function from results to a PNG and its caption."""
+"""The figures of a run: each function draws a PNG from results, and returns its caption too."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ LEGEND_COLUMNS = 6
 
 
 def anytime(run: Results, path: Path) -> tuple[Path, str]:
-    """Test accuracy of each exit against what a prediction there costs."""
+    """Draws the test accuracy of each exit against what a prediction there costs."""
     figure, (ax,) = figures.subplots()
     for name, network in run.networks.items():
         x = [macs / MILLION for macs in network.macs]
@@ -32,14 +32,14 @@ def anytime(run: Results, path: Path) -> tuple[Path, str]:
     _plain(ax, run)
     _finish(ax, "multiply-adds of a prediction (millions)")
     caption = (
-        "Anytime prediction: accuracy of each exit against the multiply-adds spent until there, "
-        f"earlier classifiers included; a plain ResNet costs itself alone. {SPREAD}"
+        "Anytime prediction: accuracy of each exit against the multiply-adds spent up to it, "
+        f"earlier classifiers included; a plain ResNet costs only itself. {SPREAD}"
     )
     return figures.save(figure, path), caption
 
 
 def budgeted(run: Results, path: Path) -> tuple[Path, str]:
-    """Test accuracy against mean multiply-adds, over a sweep of budgets."""
+    """Draws the test accuracy against mean multiply-adds, over a sweep of budgets."""
     figure, (ax,) = figures.subplots()
     for name, network in run.networks.items():
         grid, accuracy = on_grid(network.budgeted())
@@ -50,7 +50,7 @@ def budgeted(run: Results, path: Path) -> tuple[Path, str]:
         style = {**STYLES["msdnet"], "label": "MSDNet, anytime", "linestyle": ":"}
         ax.plot(x, network.accuracy.mean(0), marker="o", ms=3, lw=1, **style)
     _plain(ax, run)
-    _finish(ax, "mean multiply-adds an image (millions)")
+    _finish(ax, "mean multiply-adds per image (millions)")
     caption = (
         "Budgeted batch: each image leaves at the first exit that is confident enough; thresholds "
         f"from the validation split. {SPREAD}"
@@ -59,7 +59,7 @@ def budgeted(run: Results, path: Path) -> tuple[Path, str]:
 
 
 def exits_by_class(network: Network, path: Path) -> tuple[Path, str]:
-    """Which share of each class leaves where, at `network.middle` multiply-adds."""
+    """Draws the share of each class that leaves at each exit, at `network.middle` multiply-adds."""
     labels = network.answers["test"]["labels"]
     routed = np.stack([exits_of for exits_of, _ in network.at_budget(network.middle)])
     classes, last = int(labels.max()) + 1, len(network.macs)
@@ -87,7 +87,10 @@ def exits_by_class(network: Network, path: Path) -> tuple[Path, str]:
 
 
 def easy_and_hard(network: Network, path: Path) -> tuple[Path, str] | None:
-    """Images that leave at once and right, and images that go to the end; None without images."""
+    """Draws images that leave first and are right, and images that reach the last exit.
+
+    Returns None where there are no images.
+    """
     if not network.sheet:
         return None
     kinds = [(kind, network.sheet[kind]) for kind in ("easy", "hard") if kind in network.sheet]
@@ -109,25 +112,19 @@ def easy_and_hard(network: Network, path: Path) -> tuple[Path, str] | None:
 
 
 def reliability(network: Network, path: Path) -> tuple[Path, str]:
-    """Accuracy against the predicted class's probability, an exit a line."""
+    """Draws accuracy against the predicted class's probability, one line per exit."""
     figure, (ax,) = figures.subplots()
     probabilities = network.answers["test"]["probabilities"]
     last, errors = probabilities.shape[-1], network.calibration_errors.mean(0)
     for k in range(last):
-        found = calibration.reliability(
+        bins = calibration.reliability(
             probabilities[..., k].ravel(), network.correct[..., k].ravel()
         )
-        seen = found.examples >= 20
+        seen = bins.examples >= 20
+        x, y = bins.confidence[seen], bins.accuracy[seen]
         label = f"exit {k + 1}: off by {errors[k]:.3f}"
         colour = plt.get_cmap("viridis")(k / max(last - 1, 1))
-        ax.plot(
-            found.confidence[seen],
-            found.accuracy[seen],
-            marker="o",
-            ms=3,
-            color=colour,
-            label=label,
-        )
+        ax.plot(x, y, marker="o", ms=3, color=colour, label=label)
     ax.plot([0, 1], [0, 1], color="black", lw=0.8, linestyle="--")
     ax.set_xlabel("probability of the predicted class")
     ax.set_ylabel("test accuracy")
@@ -141,12 +138,13 @@ def reliability(network: Network, path: Path) -> tuple[Path, str]:
 
 
 def _plain(ax: Axes, run: Results) -> None:
-    """The ResNets, each alone, at its own cost."""
+    """Draws each ResNet alone, at its own cost."""
     if "resnets" not in run.networks:
         return
     network = run.networks["resnets"]
     x = [cost.macs / MILLION for cost in network.costs]
-    mean, spread = zip(*(mean_and_spread(own) for own in network.accuracy.T), strict=True)
+    accuracies = network.accuracy.T  # [K, R]
+    mean, spread = zip(*(mean_and_spread(accuracy) for accuracy in accuracies), strict=True)
     ax.errorbar(x, mean, spread, linestyle="none", capsize=2, **PLAIN)
 
 

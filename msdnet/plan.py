@@ -50,7 +50,10 @@ def layers(
 
 
 def _scales(number: int, total: int, scales: int, prune: str) -> tuple[int, int, bool]:
-    """Returns the scales that layer `number` (from 1) reads and writes, and if a transition follows."""
+    """Returns how many scales layer `number` reads and writes; does a transition follow?
+
+    Layers are numbered from 1.
+    """
     if prune == "min":
         left = total - number
         thirds = (math.floor(total / 3), math.floor(2 * total / 3))

@@ -1,17 +1,20 @@
 """The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from groundwork.devices.mesh import MeshSpec
-from groundwork.errors import UserError, unknown
+from groundwork.errors import UserError
 from groundwork.sections import (
     SHARED,
     CheckpointSpec,
+    FineTuneOptimizerSpec,
+    FineTuneSpec,
     LogSpec,
     TrainSpec,
     check_counts,
@@ -20,10 +23,15 @@ from groundwork.sections import (
     sections,
 )
 from groundwork.train.optim import OptimizerSpec
-from lowrank.choose import plans, ranks
-from lowrank.factorization.layers import METHODS
+from lowrank.choose.rules import (
+    Rules,
+    check_leave,
+    check_measure,
+    check_methods,
+    check_rule,
+    check_shares,
+)
 
-RULES = ("budget", "energy", "vbmf")
 FINE_TUNED = "fine_tuned"  # the unit of the original after as many steps as the factorised ones
 
 
@@ -52,86 +60,76 @@ class SourceSpec:
     unit: str
 
 
-@dataclasses.dataclass(frozen=True)
-class DecomposeSpec:
-    """`decompose`: the sweep.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecomposeSpec(Rules):
+    """`decompose`: the sweep, whose plans `Rules` choose.
 
     Attributes:
-      methods: a sweep each, of `svd`, `svd_outputs`, `spatial`, `tucker`, `cp`, `any`.
-      ranks: what chooses them: `budget`, `energy`, `vbmf`.
-      shares: of the dense layers' cost (`budget`), of the energy (`energy`); unused by `vbmf`.
-      measure: what budgets count: `macs`, `parameters`, `milliseconds`.
-      leave: patterns (fnmatch) of layers that are left alone.
-      keep_slow: factorise layers also where that is not faster on this machine.
-      scratch: train each plan from its own decomposed initialisation too, as a control.
-      frobenius_decay: weight of half the squared norm of the reassembled kernels in the loss; the
-        optimiser's own weight_decay stays as it is, and is to be 0 for this one alone.
+      scratch: also train each plan from its own decomposed initialisation, as a control.
+      frobenius_decay: weight of half the squared norm of the reassembled kernels in the loss. The
+        optimiser's own weight_decay stays as it is; it must be 0 for this to be the only one.
     """
 
-    methods: tuple[str, ...]
-    ranks: str
-    shares: tuple[float, ...]
-    measure: str
-    leave: tuple[str, ...]
-    keep_slow: bool
     scratch: bool
     frobenius_decay: float
 
     def __post_init__(self) -> None:
-        known = (*METHODS["Conv"], plans.JOINT)
-        for key in ("methods", "shares", "leave"):
-            if not isinstance(getattr(self, key), tuple | list):
-                raise UserError(f"decompose.{key}={getattr(self, key)!r} must be a sequence")
-        for method in self.methods:
-            if method not in known:
-                raise unknown("decompose.methods", method, known)
-        if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise UserError(f"decompose.methods={self.methods} must name methods, each once")
-        for key, names in (("ranks", RULES), ("measure", plans.MEASURES)):
-            if getattr(self, key) not in names:
-                raise unknown(f"decompose.{key}", getattr(self, key), names)
-        for share in self.shares:
-            number = isinstance(share, int | float) and not isinstance(share, bool)
-            if not number or not 0 < share <= 1:
-                raise UserError(f"decompose.shares={self.shares} must lie in (0, 1]")
-        for pattern in self.leave:
-            if not isinstance(pattern, str):
-                raise UserError(f"decompose.leave={self.leave} must be patterns, as ('conv1',)")
-        if self.ranks != "vbmf" and not self.shares:
-            raise UserError("decompose.shares is empty: give shares in (0, 1], as (0.5, 0.25)")
-        if len({f"{share:g}" for share in self.shares}) < len(self.shares):
-            raise UserError(
-                f"decompose.shares={self.shares} must name each share once (six digits count)"
-            )
-        if self.ranks != "budget":
-            for method in self.methods:
-                plans.has_rules(method)
+        check_rules(self, "decompose")
         if not 0 <= self.frobenius_decay < np.inf:
             raise UserError(f"decompose.frobenius_decay={self.frobenius_decay} must be at least 0")
 
     @property
     def points(self) -> list[Point]:
         """Method by method, the dearest first."""
-        shares = (0.0,) if self.ranks == "vbmf" else sorted(self.shares, reverse=True)
-        return [Point(method, float(share)) for method in self.methods for share in shares]
-
-    def rule(self, share: float) -> Callable[[np.ndarray], int]:
-        """What chooses the rank of a matrix, if no budget does."""
-        if self.ranks == "vbmf":
-            return ranks.vbmf
-        return lambda matrix: ranks.energy(matrix, share)
+        return [Point(method, share) for method in self.methods for share in self.settings]
 
     def left(self, path: str) -> bool:
-        """Is the layer to be left alone?"""
+        """Returns whether the layer at `path` shall be left alone."""
         return any(fnmatchcase(path, pattern) for pattern in self.leave)
+
+
+def check_rules(rules: Rules, section: str, methods: str = "methods") -> None:
+    """Refuses rules that cannot be.
+
+    Args:
+      rules: from a section of a config.
+      section: its name, `decompose`.
+      methods: the section's key for the methods.
+
+    Raises:
+      UserError: says which key is wrong, and what would be right.
+    """
+    with about(f"{section}.ranks"):
+        check_rule(rules.ranks)
+    with about(f"{section}.{methods}"):
+        check_methods(rules.methods, rules.ranks)
+    with about(f"{section}.shares"):
+        check_shares(rules.shares, rules.ranks)
+    with about(f"{section}.measure"):
+        check_measure(rules.measure)
+    with about(f"{section}.leave"):
+        check_leave(rules.leave)
+
+
+@contextlib.contextmanager
+def about(key: str) -> Iterator[None]:
+    """Turns what a library says about its argument into an error about a key of the config.
+
+    Raises:
+      UserError: names the key, where a `ValueError` is raised inside.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 SECTIONS: dict[str, Any] = {
     **SHARED,
     "source": SourceSpec,
     "decompose": DecomposeSpec,
-    "fine_tune": TrainSpec,
-    "fine_tune_optimizer": OptimizerSpec,
+    "fine_tune": FineTuneSpec,
+    "fine_tune_optimizer": FineTuneOptimizerSpec,
 }
 
 

@@ -1,123 +1,195 @@
-"""The plans of a run: candidates of its trained network, timed on this machine."""
+"""The plans of a trained network: its candidates, timed on this machine. Read `Planner.plan`."""
 
-# R replicates
+# R replicates, B examples
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from groundwork import trees
+from groundwork.data import dataset as data_lib
 from groundwork.devices import processes
-from groundwork.traced import override
-from lowrank import factorization, setup
+from groundwork.errors import UserError
+from groundwork.traced.override import Reached
+from groundwork.trees import Variables
+from lowrank import factorization
 from lowrank.choose import candidates, plans, timing
 from lowrank.choose.candidates import DENSE
+from lowrank.choose.plans import BudgetError, Planned, Table
 from lowrank.choose.ranks import Candidate
+from lowrank.choose.rules import Rules
 from lowrank.factorization import Plan
-from lowrank.setup import Experiment
-from lowrank.spec import Point
 
-Planner = Callable[[Point], dict[str, Any]]  # of a point: its plan, the table of its layers
-SEEN = 256  # training images that data-aware decompositions look at
+PlanFn = Callable[[Any], dict[str, Any]]  # `Point` of a sweep → its plan, a table of its layers
+SEEN = 256  # training examples that data-aware decompositions look at
 
 
-def make_planner(experiment: Experiment, variables: Any) -> Planner:
-    """A point of the sweep → its plan and the table of its layers, as JSON. On one process."""
-    spec, decompose = experiment.spec, experiment.spec.decompose
-    own = jax.tree.map(lambda leaf: leaf[0], variables)
-    found, refused = setup.reached(spec, experiment.model, own, experiment.dataset.shape)
-    kernels = {p: np.asarray(factorization.parameters(variables, p)["kernel"]) for p in found}
-    measure = functools.cache(plans.MEASURES[decompose.measure])
-    timed = functools.cache(lambda p, method, rank: timing.layers(found[p], method, rank))
-
-    def faster(path, candidate):
-        if decompose.keep_slow:
-            return True
-        dense, factorised = timed(path, candidate.method, candidate.rank)
-        return factorised < dense
-
-    in_time = decompose.measure == "milliseconds"
-    counted = candidates.macs if in_time else measure
-    options = _options(experiment, variables, found, kernels, counted)
-
-    def plan(point: Point) -> dict[str, Any]:
-        if decompose.ranks == "budget":
-            table = options(point.method)
-            table = timing.priced(found, table, measure) if in_time else table
-            budget = plans.budget_of(table, point.share, point.method, decompose.measure)
-            planned = plans.by_budget(table, budget, faster)
-        else:
-            rule = decompose.rule(point.share)
-            planned = plans.by_rule(found, kernels, point.method, rule, measure, faster)
-        rows = [_layer_row(path, layer, planned.plan, timed) for path, layer in found.items()]
-        return {**planned._asdict(), "layers": rows, "not_reached": refused}
-
-    return plan
+def _go_on(method: str) -> None:
+    """Does nothing: nobody can ask the planner to stop."""
 
 
-def _options(
-    experiment: Experiment,
-    variables: Any,
-    found: Mapping[str, override.Reached],
-    kernels: Mapping[str, np.ndarray],
-    measure: candidates.CostFn,
-) -> Callable[[str], plans.Table]:
-    """A sweep's method → every layer's candidates. A method's are found once for all sweeps."""
-    known: dict[tuple[str, str], list[Candidate]] = {}
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Planner:
+    """Makes the plans of one trained network, on one process. What they share is computed once.
 
-    @functools.cache
-    def options(method: str) -> plans.Table:
-        seen = _seen(experiment, variables, found) if method == "svd_outputs" else {}
+    Attributes:
+      model: any Linen module.
+      variables: [R, …], on the host. A plan is one for all replicates.
+      shape: of an example.
+      rules: what chooses the ranks.
+      inputs: gives the network inputs [B, …] that `svd_outputs` looks at; it is called only then.
+      stop_if_asked: is called before each search for the candidates of a layer, which may take
+        minutes, with the method of the sweep; it raises what ends the run.
+    """
+
+    model: nn.Module
+    variables: Variables
+    shape: tuple[int, ...]
+    rules: Rules
+    inputs: Callable[[], jax.Array]
+    stop_if_asked: Callable[[str], None] = _go_on
+
+    # (path, method) → candidates, shared by the sweeps: `any` has those of the other methods
+    _candidates: dict[tuple[str, str], list[Candidate]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def plan(self, method: str, share: float) -> dict[str, Any]:
+        """Returns the plan of a sweep at one share, and a table of all layers, as JSON keeps them.
+
+        Args:
+          method: of the sweep.
+          share: of the cost or of the energy; any number where neither decides.
+
+        Raises:
+          BudgetError: the budget is below the cost of the cheapest choice.
+        """
+        planned = self._planned(method, share)
+        rows = [self._row(path, planned.plan) for path in self.layers]
+        return {**planned._asdict(), "layers": rows, "not_reached": self._reached[1]}
+
+    def table(self, method: str) -> Table:
+        """Returns each layer's candidates for a sweep, with the costs that the budget counts."""
         table = {}
-        for path, layer in found.items():
-            names = plans.names(layer, method)
-            for name in names:
-                _look(experiment, method)
-                if (path, name) not in known:
-                    inputs = seen.get(path)
-                    own = candidates.of_layer(layer, kernels[path], (name,), measure, inputs)
-                    known[path, name] = own
-            dense = known[path, names[0]][0]
-            table[path] = [dense, *(c for name in names for c in known[path, name][1:])]
+        for path, layer in self.layers.items():
+            by_method = [self._of_layer(path, name, method) for name in plans.names(layer, method)]
+            dense, *_ = by_method[0]
+            table[path] = [dense, *(option for options in by_method for option in options[1:])]
+        if self.rules.measure == "milliseconds":
+            return timing.priced(self.layers, table, self._cost)
         return table
 
-    return options
+    @property
+    def layers(self) -> dict[str, Reached]:
+        """The layers that may be decomposed, by path."""
+        return self._reached[0]
+
+    @functools.cached_property
+    def _reached(self) -> tuple[dict[str, Reached], dict[str, str]]:
+        """The layers that may be decomposed; and path → the reason, of the others."""
+        one = trees.replicate(self.variables, 0)
+        return factorization.decomposable(self.model, one, self.shape, self.rules.leave)
+
+    @functools.cached_property
+    def _kernels(self) -> dict[str, np.ndarray]:
+        """Path → [R, …]."""
+        params = {path: factorization.parameters(self.variables, path) for path in self.layers}
+        return {path: np.asarray(leaves["kernel"]) for path, leaves in params.items()}
+
+    @functools.cached_property
+    def _seen(self) -> dict[str, np.ndarray]:
+        """Path → [R, rows, N], what each layer is given."""
+        inputs, paths = self.inputs(), tuple(self.layers)
+        by_replicate = []
+        for r in range(trees.replicates(self.variables)):
+            one = jax.tree.map(jnp.asarray, trees.replicate(self.variables, r))
+            by_replicate.append(factorization.rows(self.model, one, paths, inputs))
+        return trees.stack(by_replicate)
+
+    @functools.cached_property
+    def _cost(self) -> candidates.CostFn:
+        """The measure of the budget; each candidate is counted, or timed, once."""
+        return functools.cache(plans.MEASURES[self.rules.measure])
+
+    @functools.cached_property
+    def _seconds(self) -> Callable[[Reached, str, Any], tuple[float, float]]:
+        """(layer, method, rank) → seconds dense and factorised; each candidate is timed once."""
+        return functools.cache(timing.layers)
+
+    def _planned(self, method: str, share: float) -> Planned:
+        if self.rules.ranks == "budget":
+            table = self.table(method)
+            budget = plans.budget_of(table, share, method, self.rules.measure)
+            return plans.by_budget(table, budget, self._faster)
+        rule = self.rules.rule(share)
+        return plans.by_rule(self.layers, self._kernels, method, rule, self._cost, self._faster)
+
+    def _of_layer(self, path: str, name: str, method: str) -> list[Candidate]:
+        """Returns a layer's candidates by the method `name`, for a sweep by `method`.
+
+        Where the budget is of time, their costs are multiply-adds: only some of them are timed.
+        """
+        if (path, name) not in self._candidates:
+            self.stop_if_asked(method)
+            cost = candidates.macs if self.rules.measure == "milliseconds" else self._cost
+            inputs = self._seen.get(path) if name == "svd_outputs" else None
+            self._candidates[path, name] = candidates.of_layer(
+                self.layers[path], self._kernels[path], (name,), cost, inputs
+            )
+        return self._candidates[path, name]
+
+    def _faster(self, path: str, candidate: Candidate) -> bool:
+        if self.rules.keep_slow:
+            return True
+        dense, factorised = self._seconds(self.layers[path], candidate.method, candidate.rank)
+        return factorised < dense
+
+    def _row(self, path: str, plan: Plan) -> dict[str, Any]:
+        """Returns what the report says of a layer: its costs before and after."""
+        layer, entry = self.layers[path], plan.get(path, {"method": DENSE, "rank": 0})
+        method, rank = entry["method"], entry["rank"]
+        rank = tuple(rank) if isinstance(rank, list) else rank
+        dense, after = self._seconds(layer, method, rank)
+        return {
+            "path": path,
+            "shape": list(layer.kernel),
+            **entry,
+            "parameters": [candidates.parameters(layer, name, rank) for name in (DENSE, method)],
+            "macs": [candidates.macs(layer, name, rank) for name in (DENSE, method)],
+            "milliseconds": [1e3 * dense, 1e3 * (after if method != DENSE else dense)],
+        }
 
 
-def _look(experiment: Experiment, method: str) -> None:
-    """Leave if asked to: a plan takes minutes. Several processes agree on that at a step alone."""
-    if processes.count() == 1 and experiment.interruption.reached():
-        raise experiment.interruption.stop(f"the unit before the plans of {method}")
+def make_planner(experiment: Any, variables: Variables) -> PlanFn:
+    """Returns `Planner.plan` for the points of a run whose config has a section `decompose`.
 
+    It raises a `UserError` about `decompose.shares` where a budget is below the cheapest choice.
+    """
 
-def _layer_row(
-    path: str, layer: override.Reached, plan: Plan, timed: Callable[..., tuple[float, float]]
-) -> dict[str, Any]:
-    """What the report says of a layer: costs before and after."""
-    entry = plan.get(path, {"method": DENSE, "rank": 0})
-    method, rank = entry["method"], entry["rank"]
-    rank = tuple(rank) if isinstance(rank, list) else rank
-    dense, after = timed(path, method, rank)
-    return {
-        "path": path,
-        "shape": list(layer.kernel),
-        **entry,
-        "parameters": [candidates.parameters(layer, m, rank) for m in (DENSE, method)],
-        "macs": [candidates.macs(layer, m, rank) for m in (DENSE, method)],
-        "milliseconds": [1e3 * dense, 1e3 * (after if method != DENSE else dense)],
-    }
+    def stop_if_asked(method: str) -> None:
+        # several processes agree to stop at a step alone
+        if processes.count() == 1 and experiment.interruption.reached():
+            raise experiment.interruption.stop(f"the unit before the plans of {method}")
 
+    planner = Planner(
+        model=experiment.model,
+        variables=variables,
+        shape=experiment.dataset.shape,
+        rules=experiment.spec.decompose,
+        inputs=lambda: data_lib.first_examples(experiment.dataset, SEEN)[0],
+        stop_if_asked=stop_if_asked,
+    )
 
-def _seen(
-    experiment: Experiment, variables: Any, found: Mapping[str, override.Reached]
-) -> dict[str, np.ndarray]:
-    """Path → [R, rows, N] what each layer is given."""
-    inputs = setup.training_inputs(experiment.dataset, SEEN)
-    own = []
-    for r in range(experiment.spec.replicates):
-        one = jax.tree.map(lambda leaf, r=r: jnp.asarray(leaf[r]), variables)
-        own.append(factorization.rows(experiment.model, one, tuple(found), inputs))
-    return {path: np.stack([np.asarray(rows[path]) for rows in own]) for path in found}
+    def plan(point: Any) -> dict[str, Any]:
+        try:
+            return planner.plan(point.method, point.share)
+        except BudgetError as error:
+            raise UserError(f"decompose.shares: {error}") from error
+
+    return plan

@@ -1,4 +1,6 @@
-"""From trained kernels to a plan: methods and ranks of all layers together."""
+"""From the candidates of all layers to a plan: a method and a rank for each of them."""
+
+# R replicates
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -7,49 +9,60 @@ import numpy as np
 
 from groundwork.errors import UserError
 from groundwork.traced.override import Reached
-from lowrank.choose import candidates, ranks, timing
-from lowrank.choose.candidates import DENSE
+from lowrank.choose import approximation, candidates, ranks, timing
+from lowrank.choose.candidates import DENSE, CostFn
 from lowrank.choose.ranks import Candidate
-from lowrank.factorization.layers import METHODS
+from lowrank.factorization.methods import METHODS
 
-MEASURES: dict[str, candidates.CostFn] = {
+MEASURES: dict[str, CostFn] = {
     "macs": candidates.macs,
     "parameters": candidates.parameters,
     "milliseconds": timing.cost,
 }
 JOINT = "any"  # a sweep that may choose another method for each layer
 Table = Mapping[str, list[Candidate]]  # path → candidates, `dense` first
-Faster = Callable[[str, Candidate], bool]
+Faster = Callable[[str, Candidate], bool]  # path, candidate → is it faster than the dense layer?
+
+
+class BudgetError(ValueError):
+    """A share of the dense layers' cost that no plan reaches."""
 
 
 class Planned(NamedTuple):
     """A plan, and what became of layers whose factors are not faster on this machine."""
 
     plan: dict[str, dict[str, Any]]
-    slow: list[str]  # left dense, or at a lower rank, for that reason
-    needed: list[str]  # factorised though slower: without, the budget cannot be met
+    slow: list[str]  # layers that are left dense, or have a lower rank, for that reason
+    needed: list[str]  # layers that are factorised nevertheless: the budget needs it
 
 
 def names(reached: Reached, method: str) -> tuple[str, ...]:
-    """What a sweep by a method may do to a layer: `any` is all that look at weights alone.
+    """Returns the methods that a sweep may use for a layer: for `any`, all that need no inputs.
 
-    A layer that has no such method (dense layers, 1×1 convolutions) is decomposed by `svd`. No
-    other is: a curve of `tucker` is to be one of Tucker decompositions, and errors of outputs
-    are not to be weighed against those of kernels.
+    A layer for which the method is none (dense layers, 1×1 convolutions) is decomposed by `svd`,
+    and by no other: a curve of `tucker` shall be one of Tucker decompositions, and errors of
+    outputs shall not be weighed against those of kernels.
     """
     if method == JOINT:
-        own = (name for name, kind in METHODS["Conv"].items() if not kind.needs_inputs)
-        return tuple(name for name in own if candidates.applies(reached, name))
+        by_weights = (name for name, one in METHODS["Conv"].items() if not one.needs_inputs)
+        return tuple(name for name in by_weights if candidates.applies(reached, name))
     return (method,) if candidates.applies(reached, method) else ("svd",)
 
 
-def check_budget(reached: Mapping[str, Reached], method: str, share: float, measure: str) -> None:
-    """Refuse a share of the dense layers' cost that is not reached at rank 1 everywhere.
+def check_share(reached: Mapping[str, Reached], method: str, share: float, measure: str) -> None:
+    """Refuses a share of the dense layers' cost that rank 1 everywhere exceeds.
 
-    So that it is said before anything is trained. Times are not taken for that.
+    So this is known before anything is trained. It takes no times: a share of `milliseconds` is
+    not checked.
+
+    Args:
+      reached: the layers.
+      method: of the sweep.
+      share: in (0, 1].
+      measure: one of `MEASURES`.
 
     Raises:
-      UserError: it is not reached.
+      BudgetError: the cost at rank 1 everywhere is above the share.
     """
     if measure == "milliseconds":
         return
@@ -57,60 +70,73 @@ def check_budget(reached: Mapping[str, Reached], method: str, share: float, meas
     dense = {path: cost(layer, DENSE, None) for path, layer in reached.items()}
     least = 0
     for path, layer in reached.items():
-        ones = [candidates.of_rank_one(layer, name) for name in names(layer, method)]
-        least += min(dense[path], *(cost(layer, *one) for one in ones))
-    _reachable(share, sum(dense.values()), least, method, measure)
+        rank_one = [candidates.of_rank_one(layer, name) for name in names(layer, method)]
+        least += min(dense[path], *(cost(layer, *entry) for entry in rank_one))
+    _budget(share, sum(dense.values()), least, method, measure)
+
+
+def check_budget(reached: Mapping[str, Reached], method: str, share: float, measure: str) -> None:
+    """`check_share`, for commands that do not turn its error into one of their own key yet.
+
+    Raises:
+      UserError: as `check_share`, said of `decompose.shares`.
+    """
+    try:
+        check_share(reached, method, share, measure)
+    except BudgetError as error:
+        raise UserError(f"decompose.shares: {error}") from error
 
 
 def budget_of(table: Table, share: float, method: str, measure: str) -> int:
-    """A share of the dense layers' cost, in the table's units.
+    """Returns a share of the dense layers' cost, in the table's units.
 
     Raises:
-      UserError: it is below the cheapest choice.
+      BudgetError: it is below the cost of the cheapest choice.
     """
-    least = sum(min(option.cost for option in options) for options in table.values())
     whole = sum(options[0].cost for options in table.values())
-    return _reachable(share, whole, least, method, measure)
+    return _budget(share, whole, _least_cost(table), method, measure)
 
 
-def _reachable(share: float, whole: int, least: int, method: str, measure: str) -> int:
-    """The budget, if it is not below the least cost."""
+def _budget(share: float, whole: int, least: int, method: str, measure: str) -> int:
+    """Returns the budget, unless it is below the least cost."""
     budget = int(share * whole)
     if budget < least:
         timed = measure == "milliseconds"
-        said, least_said = (f"{n / 1e6:.4g}" if timed else f"{n:,}" for n in (budget, least))
+        shown, shown_least = (f"{n / 1e6:.4g}" if timed else f"{n:,}" for n in (budget, least))
         how = "at its fastest on this machine" if timed else "at rank 1 everywhere"
-        raise UserError(
-            f"decompose.shares: {share:g} of the dense layers' {measure} is {said}, below "
-            f"{least_said}, what {method} costs {how}"
+        raise BudgetError(
+            f"{share:g} of the dense layers' {measure} is {shown}, below {shown_least}, what "
+            f"{method} costs {how}"
         )
     return budget
 
 
 def by_budget(table: Table, budget: int, faster: Faster) -> Planned:
-    """The least sum of squared errors within a budget, of what is faster than the dense layer.
+    """Chooses the least sum of squared errors within a budget, of what is faster than dense layers.
 
-    Candidates are timed as they are chosen; one that is not faster goes, with all of its layer
-    that cost more, and the choice is made again. Where the budget could not be met without, it
-    stays.
+    Candidates are timed as they are chosen. One that is not faster is dropped, together with all of
+    its layer that cost more, and the choice is made again. Where the budget cannot be met without
+    it, it stays.
 
     Raises:
-      UserError: the budget is below the cheapest choice.
+      ValueError: the budget is below the cost of the cheapest choice.
     """
     everything = table
-    slow: dict[str, None] = {}
+    slow: dict[str, None] = {}  # in the order in which they were met
     needed: dict[str, None] = {}
     while True:
         chosen = ranks.choose(table, budget)
-        late = [p for p, c in chosen.items() if c.method != DENSE and not faster(p, c)]
-        late = [path for path in late if path not in needed]
+        late = [
+            path
+            for path, candidate in chosen.items()
+            if candidate.method != DENSE and not faster(path, candidate) and path not in needed
+        ]
         if not late:
             return Planned(_as_plan(chosen), list(slow), list(needed))
         for path in late:
             dense, *options = table[path]
             rest = [dense, *(c for c in options if c.cost < chosen[path].cost)]
-            others = sum(min(c.cost for c in o) for p, o in table.items() if p != path)
-            if others + min(c.cost for c in rest) <= budget:
+            if _least_cost({**table, path: rest}) <= budget:
                 table = {**table, path: rest}
                 slow[path] = None
             else:
@@ -124,47 +150,44 @@ def by_rule(
     kernels: Mapping[str, np.ndarray],
     method: str,
     rule: Callable[[np.ndarray], int],
-    cost: candidates.CostFn,
+    cost: CostFn,
     faster: Faster,
 ) -> Planned:
-    """Each layer's ranks by a rule on its matrices, the mean over replicates, 1 at least.
+    """Chooses the ranks of each layer by a rule on its matrices: the mean over replicates.
 
-    Layers that would cost more than they do dense, or are not faster, are left.
+    Layers that would not cost less than they do dense, or are not faster, are left.
 
     Args:
       reached: the layers.
       kernels: path → [R, …].
-      method: one that has matrices; `svd` where a layer lacks it.
-      rule: matrix → rank.
-      cost: what is to become less.
-      faster: is a candidate faster than its dense layer?
+      method: one of `approximation.MATRICES`; layers for which it is none are decomposed by `svd`.
+      rule: matrix → rank; a rank of 0 counts as 1.
+      cost: what shall become less.
+      faster: tells whether a candidate is faster than its dense layer.
     """
     plan, slow = {}, []
     for path, layer in reached.items():
-        (own,) = names(layer, method)
-        rank = candidates.rank_by_rule(kernels[path], own, rule)
-        if layer.layer.groups != 1 or cost(layer, own, rank) >= cost(layer, DENSE, None):
+        (name,) = names(layer, method)
+        rank = approximation.rank_by_rule(kernels[path], name, rule)
+        if layer.layer.groups != 1 or cost(layer, name, rank) >= cost(layer, DENSE, None):
             continue
-        if faster(path, Candidate(own, rank, 0, 0.0)):
-            plan[path] = _entry(own, rank)
+        if faster(path, Candidate(name, rank, 0, 0.0)):
+            plan[path] = _entry(name, rank)
         else:
             slow.append(path)
     return Planned(plan, slow, [])
 
 
-def has_rules(method: str) -> None:
-    """Refuse a method whose ranks no rule on matrices can choose.
-
-    Raises:
-      UserError: it is one.
-    """
-    if method not in candidates.MATRICES:
-        known = ", ".join(candidates.MATRICES)
-        raise UserError(f"the ranks of {method!r} are chosen by budget alone (by rule: {known})")
+def _least_cost(table: Table) -> int:
+    return sum(min(option.cost for option in options) for options in table.values())
 
 
 def _as_plan(chosen: Mapping[str, Candidate]) -> dict[str, dict[str, Any]]:
-    return {p: _entry(c.method, c.rank) for p, c in chosen.items() if c.method != DENSE}
+    return {
+        path: _entry(candidate.method, candidate.rank)
+        for path, candidate in chosen.items()
+        if candidate.method != DENSE
+    }
 
 
 def _entry(method: str, rank: Any) -> dict[str, Any]:

@@ -1,24 +1,21 @@
 """A network with some of its layers factorised, by a plan. Read `factorize` first."""
 
 from lowrank.factorization.network import (
-    Plan,
-    checked,
-    collect,
     decompose,
     factorize,
     override,
     overrides,
-    parameters,
-    planned,
     reconstruct,
-    rows,
     with_kernel,
 )
+from lowrank.factorization.plan import Plan, checked, parameters, planned, shapes
+from lowrank.factorization.reach import collect, decomposable, rows
 
 __all__ = [
     "Plan",
     "checked",
     "collect",
+    "decomposable",
     "decompose",
     "factorize",
     "override",
@@ -27,5 +24,6 @@ __all__ = [
     "planned",
     "reconstruct",
     "rows",
+    "shapes",
     "with_kernel",
 ]

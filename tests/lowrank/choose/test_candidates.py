@@ -12,7 +12,7 @@ import pytest
 from groundwork import keys
 from groundwork.traced import override
 from groundwork.traced.macs import multiply_adds
-from lowrank.choose import candidates, ranks
+from lowrank.choose import approximation, candidates, ranks
 from lowrank.choose.candidates import DENSE
 from lowrank.decompositions import cp
 from lowrank.factorization import layers
@@ -81,7 +81,7 @@ def test_errors_of_cp_and_of_outputs_are_those_of_the_decompositions():
         assert option.error == pytest.approx(expected, abs=1e-5)
     reached, stack = conv((2, 2, 3, 2)), kernels((2, 2, 3, 2))
     for option in candidates.of_layer(reached, stack, ("cp",), lambda *_: _[1] == DENSE)[1:]:
-        search = functools.partial(cp.decompose, restarts=1, sweeps=candidates.CP_SWEEPS)
+        search = functools.partial(cp.decompose, restarts=1, sweeps=approximation.CP_SWEEPS)
         key = keys.stream(jax.random.key(0), "candidates")
         errors = [float(search(key, jnp.asarray(kernel), option.rank).error) for kernel in stack]
         assert option.error == pytest.approx(math.sqrt(np.mean(np.square(errors))), abs=1e-4)
@@ -176,10 +176,10 @@ def test_a_rule_sees_every_replicates_matrices_and_its_mean_counts():
         seen.append(matrix.shape)
         return len(seen) ** 2
 
-    assert candidates.rank_by_rule(stack, "tucker", rule) == (5, 26)  # 14 / 3, 77 / 3
+    assert approximation.rank_by_rule(stack, "tucker", rule) == (5, 26)  # 14 / 3, 77 / 3
     assert seen == [(4, 36)] * 3 + [(6, 24)] * 3
-    assert candidates.rank_by_rule(stack, "svd", lambda matrix: 0) == 1
-    assert candidates.rank_by_rule(stack, "spatial", lambda matrix: matrix.shape[0]) == 12
+    assert approximation.rank_by_rule(stack, "svd", lambda matrix: 0) == 1
+    assert approximation.rank_by_rule(stack, "spatial", lambda matrix: matrix.shape[0]) == 12
 
 
 def test_a_layers_stages_compute_what_its_kernel_would():

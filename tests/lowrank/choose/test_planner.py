@@ -11,45 +11,53 @@ from groundwork import architectures
 from groundwork import config as config_lib
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import PREEMPTED, Interrupted, Interruption
-from lowrank import spec
-from lowrank.choose import candidates, planner, ranks, timing
-from lowrank.setup import Experiment
+from groundwork.errors import UserError
+from lowrank.choose import candidates, planner, plans, ranks, timing
+from lowrank.choose.planner import Planner
+from lowrank.choose.rules import Rules
 from lowrank.spec import Point
 from tests.conftest import ROOT
 from tests.lowrank.choose.test_candidates import conv, dense
 
 R = 2
+RULES = dict(
+    methods=("svd",), ranks="budget", shares=(0.5,), measure="macs", leave=(), keep_slow=False
+)
 
 
 @functools.cache
 def _parts():
+    """A network, its data, and variables [R, …] that were drawn."""
     config = config_lib.resolve(config_lib.load(str(ROOT / "configs/lowrank/digits.py")))
-    config.update(replicates=R)
     config["model"]["width"] = 0.2
     dataset = data_lib.load(config)
     model = architectures.build(config, dataset.classes)
     shapes = architectures.shapes(model, dataset.shape)
     rng = np.random.default_rng(0)
     drawn = jax.tree.map(lambda s: rng.normal(size=(R, *s.shape)).astype("f4"), shapes)
-    return config, model, dataset, drawn
+    return model, dataset, drawn
 
 
-def _plan(point, monkeypatch, slow=(), **decompose):
-    """The plan of a point, where factors of the layers in `slow` take twice their time."""
-    config, model, dataset, variables = _parts()
-    checked = spec.from_config({**config, "decompose": {**config["decompose"], **decompose}})
+def _planner(stop_if_asked=lambda method: None, **rules):
+    model, dataset, variables = _parts()
+    return Planner(
+        model=model,
+        variables=variables,
+        shape=dataset.shape,
+        rules=Rules(**{**RULES, **rules}),
+        inputs=lambda: data_lib.normalize(dataset, dataset.train.inputs[: planner.SEEN]),
+        stop_if_asked=stop_if_asked,
+    )
+
+
+def _plan(method, share, monkeypatch, slow=(), **rules):
+    """A plan where factors of the layers in `slow` take twice their time, and others half of it."""
     monkeypatch.setattr(
         timing,
         "layers",
         lambda reached, method, rank: (1e-3, 2e-3 if reached.layer.path in slow else 0.5e-3),
     )
-    experiment = _experiment(spec=checked, model=model, dataset=dataset)
-    return planner.make_planner(experiment, variables)(point)
-
-
-def _experiment(**parts):
-    given = {"interruption": Interruption(), **parts}
-    return Experiment(**{**dict.fromkeys(Experiment._fields), **given})
+    return _planner(**rules).plan(method, share)
 
 
 def _macs(shape, rank):
@@ -57,9 +65,9 @@ def _macs(shape, rank):
 
 
 def test_the_budget_is_spent_by_all_replicates_kernels(monkeypatch):
-    found = _plan(Point("svd", 0.5), monkeypatch)
+    planned = _plan("svd", 0.5, monkeypatch)
     variables = _parts()[-1]
-    kernels = {path: own["kernel"] for path, own in variables["params"].items()}
+    kernels = {path: leaves["kernel"] for path, leaves in variables["params"].items()}
     table = {}
     for path, stack in kernels.items():
         sigma = np.linalg.svd(stack.astype("f8"), compute_uv=False) ** 2
@@ -71,47 +79,47 @@ def test_the_budget_is_spent_by_all_replicates_kernels(monkeypatch):
             for rank in candidates.ladder(min(stack.shape[1:]))
             if _macs(stack.shape[1:], rank) < _macs(stack.shape[1:], 0)
         ]
-    budget = sum(own[0].cost for own in table.values()) // 2
+    budget = sum(options[0].cost for options in table.values()) // 2
     chosen = ranks.choose(table, budget)
-    assert found["plan"] == {
-        path: {"method": "svd", "rank": own.rank}
-        for path, own in chosen.items()
-        if own.method == "svd"
+    assert planned["plan"] == {
+        path: {"method": "svd", "rank": option.rank}
+        for path, option in chosen.items()
+        if option.method == "svd"
     }
-    spent = sum(row["macs"][1] for row in found["layers"])
+    spent = sum(row["macs"][1] for row in planned["layers"])
     assert 0.8 * budget < spent <= budget
 
 
 def test_a_row_says_what_a_layer_costs_before_and_after(monkeypatch):
-    found = _plan(Point("svd", 0.5), monkeypatch)
-    assert found["plan"]
-    assert [row["path"] for row in found["layers"]] == list(_parts()[-1]["params"])
-    for row in found["layers"]:
+    planned = _plan("svd", 0.5, monkeypatch)
+    assert planned["plan"]
+    assert [row["path"] for row in planned["layers"]] == list(_parts()[-1]["params"])
+    for row in planned["layers"]:
         whole, rank = row["shape"][0] * row["shape"][1], row["rank"]
         after = rank * sum(row["shape"]) if rank else whole
         assert row["parameters"] == row["macs"] == [whole, after]
         assert row["milliseconds"] == ([1.0, 0.5] if rank else [1.0, 1.0])
         assert row["method"] == ("svd" if rank else "dense")
-        assert (row["path"] in found["plan"]) == bool(rank)
+        assert (row["path"] in planned["plan"]) == bool(rank)
 
 
 def test_slow_layers_are_left_unless_they_are_wanted(monkeypatch):
-    found = _plan(Point("svd", 0.9), monkeypatch, slow=("fc1",))
-    assert "fc1" not in found["plan"]
-    assert "fc1" in found["slow"]
-    found = _plan(Point("svd", 0.3), monkeypatch, slow=("fc1",))
-    assert "fc1" in found["plan"]
-    assert found["needed"] == ["fc1"]
-    found = _plan(Point("svd", 0.5), monkeypatch, slow=("fc1", "fc2"), keep_slow=True)
-    assert found["plan"].keys() >= {"fc1"}
-    assert (found["slow"], found["needed"]) == ([], [])
+    planned = _plan("svd", 0.9, monkeypatch, slow=("fc1",))
+    assert "fc1" not in planned["plan"]
+    assert "fc1" in planned["slow"]
+    planned = _plan("svd", 0.3, monkeypatch, slow=("fc1",))
+    assert "fc1" in planned["plan"]
+    assert planned["needed"] == ["fc1"]
+    planned = _plan("svd", 0.5, monkeypatch, slow=("fc1", "fc2"), keep_slow=True)
+    assert planned["plan"].keys() >= {"fc1"}
+    assert (planned["slow"], planned["needed"]) == ([], [])
 
 
 def test_layers_that_are_left_are_listed_and_cost_nothing_of_the_budget(monkeypatch):
-    found = _plan(Point("svd", 0.5), monkeypatch, leave=("fc1",))
-    assert found["not_reached"] == {"fc1": "decompose.leave names it"}
-    assert "fc1" not in [row["path"] for row in found["layers"]]
-    rows = np.array([row["macs"] for row in found["layers"]]).sum(0)
+    planned = _plan("svd", 0.5, monkeypatch, leave=("fc1",))
+    assert planned["not_reached"] == {"fc1": "leave names it"}
+    assert "fc1" not in [row["path"] for row in planned["layers"]]
+    rows = np.array([row["macs"] for row in planned["layers"]]).sum(0)
     assert rows[1] <= 0.5 * rows[0]
 
 
@@ -123,11 +131,11 @@ def test_parameters_can_be_counted_instead_and_energy_needs_no_budget(monkeypatc
         measures.append(args[1])
         return original(*args)
 
-    monkeypatch.setitem(planner.planning.MEASURES, "parameters", parameters)
-    _plan(Point("svd", 0.5), monkeypatch, measure="parameters")
+    monkeypatch.setitem(plans.MEASURES, "parameters", parameters)
+    _plan("svd", 0.5, monkeypatch, measure="parameters")
     assert measures
-    found = _plan(Point("svd", 0.6), monkeypatch, ranks="energy", methods=("svd",))
-    for path, entry in found["plan"].items():
+    planned = _plan("svd", 0.6, monkeypatch, ranks="energy", methods=("svd",))
+    for path, entry in planned["plan"].items():
         stack = _parts()[-1]["params"][path]["kernel"]
         mean = np.mean([ranks.energy(kernel, 0.6) for kernel in stack])
         assert entry == {"method": "svd", "rank": round(mean)}
@@ -140,11 +148,11 @@ def test_a_budget_in_time_counts_times_and_takes_each_once(monkeypatch):
         asked.append((reached.layer.path, method, rank))
         return 1000 * reached.kernel[1] if method == candidates.DENSE else 10 * rank
 
-    monkeypatch.setitem(planner.planning.MEASURES, "milliseconds", cost)
+    monkeypatch.setitem(plans.MEASURES, "milliseconds", cost)
     monkeypatch.setattr(timing, "TIMED", 3)
-    found = _plan(Point("svd", 0.02), monkeypatch, measure="milliseconds")
+    planned = _plan("svd", 0.02, monkeypatch, measure="milliseconds")
     assert len(asked) == len(set(asked)) <= 3 * (1 + timing.TIMED)
-    assert found["plan"].keys() == {"fc1", "fc2", "output"}
+    assert planned["plan"].keys() == {"fc1", "fc2", "output"}
 
 
 def test_each_replicates_own_inputs_are_looked_at(monkeypatch):
@@ -156,7 +164,7 @@ def test_each_replicates_own_inputs_are_looked_at(monkeypatch):
         return original(reached, kernels, methods, cost, inputs)
 
     monkeypatch.setattr(candidates, "of_layer", of_layer)
-    _plan(Point("svd_outputs", 0.5), monkeypatch)
+    _plan("svd_outputs", 0.5, monkeypatch)
     params = _parts()[-1]["params"]
     for path, (kernels, methods, inputs) in seen.items():
         assert methods == ("svd_outputs",)
@@ -164,11 +172,18 @@ def test_each_replicates_own_inputs_are_looked_at(monkeypatch):
         assert inputs.shape == (R, planner.SEEN, kernels.shape[1])
     first = [x.reshape(planner.SEEN, -1) for x in seen["fc1"][2]]
     np.testing.assert_array_equal(*first)  # the images
-    dataset = _parts()[2]
-    images = data_lib.normalize(dataset, dataset.train.images[: planner.SEEN])
+    dataset = _parts()[1]
+    images = data_lib.normalize(dataset, dataset.train.inputs[: planner.SEEN])
     np.testing.assert_allclose(first[0], images.reshape(planner.SEEN, -1), atol=1e-6)
     hidden = np.maximum(first[0] @ params["fc1"]["kernel"][1] + params["fc1"]["bias"][1], 0)
     np.testing.assert_allclose(seen["fc2"][2][1], hidden, rtol=1e-3, atol=1e-3)
+
+
+def _with_layers(layers, monkeypatch, **options):
+    """A planner that knows these layers; nothing is known of their kernels."""
+    monkeypatch.setattr(planner.factorization, "decomposable", lambda *_: (layers, {}))
+    monkeypatch.setattr(planner.factorization, "parameters", lambda *_: {"kernel": np.zeros(1)})
+    return _planner(**options)
 
 
 def test_a_methods_candidates_are_found_once_for_all_sweeps(monkeypatch):
@@ -181,30 +196,59 @@ def test_a_methods_candidates_are_found_once_for_all_sweeps(monkeypatch):
         return [whole, ranks.Candidate(method, 1, 5, 0.5)]
 
     monkeypatch.setattr(candidates, "of_layer", of_layer)
-    found = {"conv": conv(), "fc": dense()}
-    options = planner._options(_experiment(), None, found, dict.fromkeys(found), candidates.macs)
-    for method, own in (
+    made = _with_layers({"conv": conv(), "fc": dense()}, monkeypatch)
+    for method, names in (
         ("tucker", ["tucker"]),
         ("any", ["svd", "spatial", "tucker", "cp"]),
         ("any", ["svd", "spatial", "tucker", "cp"]),
     ):
-        table = options(method)
-        assert [option.method for option in table["conv"]] == [candidates.DENSE, *own]
+        table = made.table(method)
+        assert [option.method for option in table["conv"]] == [candidates.DENSE, *names]
         assert [option.method for option in table["fc"]] == [candidates.DENSE, "svd"]
     assert len(asked) == len(set(asked)) == 5
 
 
 def test_asked_to_stop_a_plan_is_given_up_between_two_layers(monkeypatch):
-    asked = Interruption()
+    searched, sweeps = [], []
 
     def of_layer(reached, *rest):
-        asked._ask(signal.SIGTERM, None)
+        searched.append(reached.layer.path)
         return [ranks.Candidate(candidates.DENSE, 0, 9, 0.0)]
 
+    def stop_if_asked(method):
+        sweeps.append(method)
+        if searched:
+            raise Interrupted("stop", PREEMPTED)
+
     monkeypatch.setattr(candidates, "of_layer", of_layer)
-    found = {"a": dense(), "b": dense()}
-    experiment = _experiment(interruption=asked)
-    options = planner._options(experiment, None, found, dict.fromkeys(found), candidates.macs)
+    made = _with_layers({"a": dense(), "b": dense()}, monkeypatch, stop_if_asked=stop_if_asked)
+    with pytest.raises(Interrupted):
+        made.table("svd")
+    assert (len(searched), sweeps) == (1, ["svd", "svd"])
+
+
+class _Experiment:
+    """What `make_planner` needs of a run."""
+
+    def __init__(self, interruption):
+        self.model, self.dataset, _ = _parts()
+        self.interruption = interruption
+        self.spec = self
+        self.decompose = Rules(**RULES)
+
+
+def test_a_run_that_is_asked_to_stop_says_which_plan_comes_next():
+    asked = Interruption()
+    asked._ask(signal.SIGTERM, None)
+    plan = planner.make_planner(_Experiment(asked), _parts()[-1])
     with pytest.raises(Interrupted, match="saved at the unit before the plans of svd") as stopped:
-        options("svd")
+        plan(Point("svd", 0.5))
     assert stopped.value.code == PREEMPTED
+
+
+def test_a_run_says_of_its_shares_that_a_budget_is_not_reached():
+    plan = planner.make_planner(_Experiment(Interruption()), _parts()[-1])
+    with pytest.raises(UserError, match=r"^decompose\.shares: 0\.001 of the dense layers' macs is"):
+        plan(Point("svd", 0.001))
+    with pytest.raises(plans.BudgetError, match=r"^0\.001 of the dense layers' macs is"):
+        _planner().plan("svd", 0.001)

@@ -24,29 +24,29 @@ def always(path, candidate):
 
 
 def test_the_least_error_within_the_budget():
-    found = plans.by_budget(TABLE, 90, always)
-    assert found.plan == {"a": {"method": "tucker", "rank": [2, 3]}}
-    assert (found.slow, found.needed) == ([], [])
+    planned = plans.by_budget(TABLE, 90, always)
+    assert planned.plan == {"a": {"method": "tucker", "rank": [2, 3]}}
+    assert (planned.slow, planned.needed) == ([], [])
     assert plans.by_budget(TABLE, 150, always).plan == {}
-    with pytest.raises(UserError, match="budget 29 is below 30"):
+    with pytest.raises(ValueError, match="budget 29 is below 30"):
         plans.by_budget(TABLE, 29, always)
 
 
 def test_what_is_not_faster_is_left_or_gets_a_lower_rank():
-    found = plans.by_budget(TABLE, 90, lambda path, c: c.method != "tucker")
-    assert found.plan == {"a": {"method": "svd", "rank": 1}}
-    assert found.slow == ["a"]
-    found = plans.by_budget(TABLE, 110, lambda path, c: path != "b")
-    assert found.plan == {"a": {"method": "tucker", "rank": [2, 3]}}
+    planned = plans.by_budget(TABLE, 90, lambda path, c: c.method != "tucker")
+    assert planned.plan == {"a": {"method": "svd", "rank": 1}}
+    assert planned.slow == ["a"]
+    planned = plans.by_budget(TABLE, 110, lambda path, c: path != "b")
+    assert planned.plan == {"a": {"method": "tucker", "rank": [2, 3]}}
 
 
 def test_what_the_budget_needs_stays_though_it_is_not_faster():
-    found = plans.by_budget(TABLE, 50, lambda path, c: False)
-    assert found.plan == {
+    planned = plans.by_budget(TABLE, 50, lambda path, c: False)
+    assert planned.plan == {
         "a": {"method": "tucker", "rank": [2, 3]},
         "b": {"method": "svd", "rank": 4},
     }
-    assert set(found.needed) == {"a", "b"}
+    assert set(planned.needed) == {"a", "b"}
     only_a = lambda path, c: path == "a"  # noqa: E731
     svd = {"method": "svd", "rank": 1}  # with b dense it is 70
     assert plans.by_budget(TABLE, 70, only_a) == plans.Planned({"a": svd}, ["b"], [])
@@ -54,8 +54,8 @@ def test_what_the_budget_needs_stays_though_it_is_not_faster():
 
 
 def test_a_layer_that_the_budget_needs_is_not_kept_at_the_lower_rank_that_was_tried():
-    found = plans.by_budget(TABLE, 90, lambda path, c: False)
-    assert found == plans.Planned({"a": {"method": "tucker", "rank": [2, 3]}}, [], ["a"])
+    planned = plans.by_budget(TABLE, 90, lambda path, c: False)
+    assert planned == plans.Planned({"a": {"method": "tucker", "rank": [2, 3]}}, [], ["a"])
 
 
 def test_a_candidate_is_timed_before_it_is_taken():
@@ -79,11 +79,11 @@ def test_a_rule_chooses_ranks_and_leaves_what_would_cost_more():
     reached["fc"] = dense((4, 4))
     stacks["fc"] = kernels((4, 4))
     assert "fc" not in plan(lambda matrix: 2).plan  # 4 * 2 + 2 * 4 are its own 16
-    found = plan(lambda matrix: 1, lambda path, c: path == "fc", "svd")
-    assert found.plan == {"fc": {"method": "svd", "rank": 1}}
-    assert found.slow == ["conv"]
-    found = plan(lambda matrix: 3, lambda path, c: (c.method, c.rank) != ("tucker", (3, 3)))
-    assert (list(found.plan), found.slow) == ([], ["conv"])
+    planned = plan(lambda matrix: 1, lambda path, c: path == "fc", "svd")
+    assert planned.plan == {"fc": {"method": "svd", "rank": 1}}
+    assert planned.slow == ["conv"]
+    planned = plan(lambda matrix: 3, lambda path, c: (c.method, c.rank) != ("tucker", (3, 3)))
+    assert (list(planned.plan), planned.slow) == ([], ["conv"])
 
 
 def test_a_sweep_is_by_its_method_and_by_svd_where_a_layer_lacks_it():
@@ -107,21 +107,26 @@ def test_a_measure_in_time_is_a_positive_integer():
 def test_a_budget_below_rank_one_everywhere_is_refused_beforehand():
     reached = {"a": dense((8, 8)), "b": dense((8, 8))}
     for measure in ("macs", "parameters"):
-        plans.check_budget(reached, "tucker", 0.25, measure)
-        with pytest.raises(UserError, match=f"0.24 of the dense layers' {measure} is 30, below 32"):
+        plans.check_share(reached, "tucker", 0.25, measure)
+        said = f"0.24 of the dense layers' {measure} is 30, below 32"
+        with pytest.raises(plans.BudgetError, match=f"^{said}"):
+            plans.check_share(reached, "tucker", 0.24, measure)
+        with pytest.raises(UserError, match=rf"^decompose\.shares: {said}"):
             plans.check_budget(reached, "tucker", 0.24, measure)
-    plans.check_budget(reached, "svd", 0.001, "milliseconds")  # not known before it is timed
+    plans.check_share(reached, "svd", 0.001, "milliseconds")  # not known before it is timed
     pair = {"conv": conv()}  # one channel between is cheaper than a window with one output
     least = candidates.macs(conv(), "spatial", 1) / candidates.macs(conv(), DENSE, None)
-    plans.check_budget(pair, plans.JOINT, least * 1.001, "macs")
+    plans.check_share(pair, plans.JOINT, least * 1.001, "macs")
 
 
 def test_a_budget_in_time_that_is_not_reached_is_said_in_milliseconds():
     table = {"a": [Candidate(DENSE, 0, 3_000_000, 0.0), Candidate("svd", 1, 1_500_000, 0.5)]}
     table["b"] = [Candidate(DENSE, 0, 1_000_000, 0.0)]
     assert plans.budget_of(table, 0.625, "svd", "milliseconds") == 2_500_000
-    said = r"decompose.shares: 0.6 of the dense layers' milliseconds is 2.4, below 2.5, what svd"
-    with pytest.raises(UserError, match=said):
+    said = r"^0.6 of the dense layers' milliseconds is 2.4, below 2.5, what svd"
+    with pytest.raises(plans.BudgetError, match=said):
         plans.budget_of(table, 0.6, "svd", "milliseconds")
-    with pytest.raises(UserError, match=r"macs is 2,400,000, below 2,500,000, what svd costs at"):
+    with pytest.raises(
+        plans.BudgetError, match=r"macs is 2,400,000, below 2,500,000, what svd costs at"
+    ):
         plans.budget_of(table, 0.6, "svd", "macs")

@@ -78,8 +78,8 @@ def _params(shapes):
 
 
 def _layer(kind="Conv", strides=(1, 1), padding="VALID", dilation=(1, 1), **options):
-    found = {"groups": 1, "dtype": None, "precision": None, "convolve": conv_general_dilated}
-    return Layer("a", kind, strides, padding, dilation, **{**found, **options})
+    defaults = {"groups": 1, "dtype": None, "precision": None, "convolve": conv_general_dilated}
+    return Layer("a", kind, strides, padding, dilation, **{**defaults, **options})
 
 
 def _convolved(layer, inputs, kernel):
@@ -113,17 +113,17 @@ def test_convolutions_are_those_of_the_kernel_they_make_up(
     rank = jax.tree.map(lambda full: max(1, round(share * full)), method.full(kernel))
     params = _params(_shapes("Conv", name, kernel, rank).items())
     made = layers.reconstruct(method, params)
-    kernels = [own["kernel"] for own in params.values()]
+    kernels = [leaves["kernel"] for leaves in params.values()]
     np.testing.assert_allclose(made, _product("Conv", name, kernels), rtol=1e-4, atol=1e-4)
     inputs = _random((2, 9, 8, 3), 9)
     want = _convolved(layer, inputs, made)
     if bias:
         params["bias"] = _random((4,), 8)
         want = want + params["bias"][None, None, None]
-    found = layers.compute(method, layer, params, inputs)
-    assert found.shape == want.shape
+    outputs = layers.compute(method, layer, params, inputs)
+    assert outputs.shape == want.shape
     scale = np.abs(want).max()
-    np.testing.assert_allclose(found / scale, want / scale, atol=3e-6)
+    np.testing.assert_allclose(outputs / scale, want / scale, atol=3e-6)
 
 
 @pytest.mark.parametrize("name", METHODS["Dense"])
@@ -131,17 +131,17 @@ def test_convolutions_are_those_of_the_kernel_they_make_up(
 def test_matrices_are_those_of_the_kernel_they_make_up(name, lead):
     method, inputs = METHODS["Dense"][name], _random((*lead, 7), 9)
     params = {**_params(_shapes("Dense", name, (7, 4), 2).items()), "bias": _random((4,), 8)}
-    found = layers.compute(method, _layer("Dense"), params, inputs)
+    outputs = layers.compute(method, _layer("Dense"), params, inputs)
     kernel = _product("Dense", name, [params["left"]["kernel"], params["right"]["kernel"]])
-    np.testing.assert_allclose(found, inputs @ kernel + params["bias"], atol=1e-5)
+    np.testing.assert_allclose(outputs, inputs @ kernel + params["bias"], atol=1e-5)
     np.testing.assert_allclose(layers.reconstruct(method, params), kernel, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "name"), MEMBERS)
 class TestFactors:
     def test_the_largest_rank(self, kind, name):
-        found = [METHODS[kind][name].full(shape) for shape in KERNELS[kind]]
-        assert found == FULL[kind, name]
+        ranks = [METHODS[kind][name].full(shape) for shape in KERNELS[kind]]
+        assert ranks == FULL[kind, name]
 
     def test_shapes_errors_and_what_stays(self, kind, name):
         method = METHODS[kind][name]
@@ -149,9 +149,11 @@ class TestFactors:
             params = {"kernel": jnp.asarray(_random(shape)), "bias": _random(shape[-1:]), "more": 1}
             inputs = _random((40, math.prod(shape[:-1])), 1) if method.needs_inputs else None
             for rank in (jax.tree.map(lambda _: 1, full), full):
-                changed, found = layers.factors(method, params, rank, KEY, inputs)
+                changed, worth = layers.factors(method, params, rank, KEY, inputs)
                 wanted = _shapes(kind, name, shape, rank)
-                got = {key: own["kernel"].shape for key, own in changed.items() if key in wanted}
+                got = {
+                    key: leaves["kernel"].shape for key, leaves in changed.items() if key in wanted
+                }
                 assert got == wanted
                 assert changed.keys() == {*wanted, "bias", "more"}
                 assert changed["bias"] is params["bias"]
@@ -161,7 +163,7 @@ class TestFactors:
                 if method.needs_inputs:
                     made, target = (inputs @ k.reshape(-1, shape[-1]) for k in (made, target))
                 error = np.linalg.norm(made - target) / np.linalg.norm(target)
-                np.testing.assert_allclose(found.error, error, atol=2e-6)
+                np.testing.assert_allclose(worth.error, error, atol=2e-6)
                 assert error < 1e-5 if rank == full else 0.1 < error < 1
 
     def test_the_dtype_stays(self, kind, name):
@@ -170,13 +172,13 @@ class TestFactors:
         inputs = _random((40, math.prod(shape[:-1])), 1) if method.needs_inputs else None
         kernel = jnp.asarray(_random(shape), jnp.bfloat16)
         changed, _ = layers.factors(method, {"kernel": kernel}, rank, KEY, inputs)
-        assert {own["kernel"].dtype for own in changed.values()} == {jnp.dtype("bfloat16")}
+        assert {leaves["kernel"].dtype for leaves in changed.values()} == {jnp.dtype("bfloat16")}
         layer = _layer(kind, dtype=jnp.bfloat16)
         x = _random((2, 5, 5, shape[2]) if kind == "Conv" else (2, shape[0]))
-        found = layers.compute(method, layer, {**changed, "bias": jnp.ones(shape[-1])}, x)
-        assert found.dtype == jnp.bfloat16
+        outputs = layers.compute(method, layer, {**changed, "bias": jnp.ones(shape[-1])}, x)
+        assert outputs.dtype == jnp.bfloat16
         want = _convolved(layer, x, kernel.astype("f4")) if kind == "Conv" else x @ kernel
-        np.testing.assert_allclose(found.astype("f4"), want + 1, atol=0.05 * np.abs(want).max())
+        np.testing.assert_allclose(outputs.astype("f4"), want + 1, atol=0.05 * np.abs(want).max())
 
 
 @pytest.mark.parametrize(("kind", "name"), [m for m in MEMBERS if m[1] != "cp"])
@@ -195,10 +197,10 @@ def test_replicates_by_vmap(kind, name):
 
 def test_iterations_have_a_key_and_may_not_have_converged():
     method, params = METHODS["Conv"]["cp"], {"kernel": _random((3, 3, 4, 5))}
-    (first, found), (again, _), (other, _) = (
+    (first, worth), (again, _), (other, _) = (
         layers.factors(method, params, 8, jax.random.key(k)) for k in (0, 0, 1)
     )
-    assert not found.converged  # noise: far from its end
+    assert not worth.converged  # noise: far from its end
     np.testing.assert_array_equal(first["first"]["kernel"], again["first"]["kernel"])
     assert not np.array_equal(first["first"]["kernel"], other["first"]["kernel"])
     assert layers.factors(method, params, 36, KEY)[1].converged
@@ -209,8 +211,8 @@ def test_every_stage_is_computed_as_the_layer_says():
     used = []
 
     def convolve(x, kernel, strides, padding, **options):
-        found = options["precision"], options["feature_group_count"], tuple(strides), padding
-        used.append((*found, options["rhs_dilation"]))
+        call = options["precision"], options["feature_group_count"], tuple(strides), padding
+        used.append((*call, options["rhs_dilation"]))
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
     layer = _layer("Conv", (2, 3), ((1, 0), (0, 2)), (1, 2), precision="highest", convolve=convolve)
@@ -235,7 +237,7 @@ def _patches(layer, size, inputs):
     heights, widths = layer.padding
     x = np.pad(inputs, [(0, 0), heights, widths, (0, 0)])
     spans = [(k - 1) * d + 1 for k, d in zip(size, layer.dilation, strict=True)]
-    found = []
+    patches = []
     for image in x:
         for top in range(0, image.shape[0] - spans[0] + 1, layer.strides[0]):
             for left in range(0, image.shape[1] - spans[1] + 1, layer.strides[1]):
@@ -244,8 +246,8 @@ def _patches(layer, size, inputs):
                     for row in range(size[0])
                     for column in range(size[1])
                 ]
-                found.append(np.concatenate(window))
-    return np.array(found)
+                patches.append(np.concatenate(window))
+    return np.array(patches)
 
 
 @pytest.mark.parametrize("size", [(2, 3), (1, 1)])
@@ -253,11 +255,11 @@ def _patches(layer, size, inputs):
 @pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((2, 0), (1, 3))])
 def test_rows_are_the_patches(size, strides, dilation, padding):
     layer, inputs = _layer("Conv", strides, padding, dilation), _random((2, 5, 6, 3))
-    found = layers.rows(layer, (*size, 3, 4), jnp.asarray(inputs))
-    np.testing.assert_allclose(found, _patches(layer, size, inputs), atol=1e-6)
+    rows = layers.rows(layer, (*size, 3, 4), jnp.asarray(inputs))
+    np.testing.assert_allclose(rows, _patches(layer, size, inputs), atol=1e-6)
     kernel = _random((*size, 3, 4), 1)
     want = _convolved(layer, inputs, kernel).reshape(-1, 4)
-    np.testing.assert_allclose(found @ kernel.reshape(-1, 4), want, atol=1e-5)
+    np.testing.assert_allclose(rows @ kernel.reshape(-1, 4), want, atol=1e-5)
 
 
 def test_rows_of_other_numbers_of_leading_axes():
@@ -273,11 +275,11 @@ def test_rows_of_other_numbers_of_leading_axes():
 def test_of_many_rows_all_columns_are_met(monkeypatch):
     monkeypatch.setattr(layers, "ROWS", 64)
     image = np.broadcast_to(np.arange(8, dtype="f4")[None, None, :, None], (8, 8, 8, 1))
-    found = np.asarray(layers.rows(_layer(), (1, 1, 1, 1), jnp.asarray(image)))  # of 512
-    assert found.shape == (64, 1)
-    assert np.bincount(found[:, 0].astype(int), minlength=8).min() >= 3
+    rows = np.asarray(layers.rows(_layer(), (1, 1, 1, 1), jnp.asarray(image)))  # of 512
+    assert rows.shape == (64, 1)
+    assert np.bincount(rows[:, 0].astype(int), minlength=8).min() >= 3
     np.testing.assert_array_equal(
-        found, layers.rows(_layer(), (1, 1, 1, 1), jnp.asarray(image))
+        rows, layers.rows(_layer(), (1, 1, 1, 1), jnp.asarray(image))
     )  # always the same
     matrix = np.arange(512, dtype="f4")[:, None]
     chosen = np.asarray(layers.rows(_layer("Dense"), (1, 1), jnp.asarray(matrix)))[:, 0]
@@ -310,11 +312,11 @@ def test_by_outputs_the_error_is_that_of_outputs_and_never_larger():
     for name in ("svd", "svd_outputs"):
         method = METHODS["Conv"][name]
         for rank in (1, 3, 5):
-            changed, found = layers.factors(method, {"kernel": kernel}, rank, KEY, given_rows)
+            changed, worth = layers.factors(method, {"kernel": kernel}, rank, KEY, given_rows)
             outputs = layers.compute(method, layer, changed, images).reshape(-1, 6)
             errors[name, rank] = np.linalg.norm(outputs - want) / np.linalg.norm(want)
             if name == "svd_outputs":
-                np.testing.assert_allclose(found.error, errors[name, rank], rtol=1e-4)
+                np.testing.assert_allclose(worth.error, errors[name, rank], rtol=1e-4)
     sigma = np.linalg.svd(want, compute_uv=False)
     for rank in (1, 3, 5):
         best = np.linalg.norm(sigma[rank:]) / np.linalg.norm(sigma)  # no rank does better

@@ -1,8 +1,8 @@
 """How well a share of a layer's weights predicts the rest. Read `predict` first.
 
 The rows of a kernel [N, M] are places (pixels, or units of the layer below), its columns units. If
-weights vary smoothly from place to place, a few rows tell the others: kernel ridge regression from
-the revealed places to all, with a covariance of places that is known beforehand.
+weights vary smoothly from place to place, a few rows predict the others: kernel ridge regression
+from the revealed places to all, with a covariance of places that is known beforehand.
 
 Source: Denil et al. 2013, arXiv:1306.0543. Departs: one random choice of places serves all units,
 and weights are predicted after training, where the paper also trains the revealed ones alone.
@@ -12,7 +12,7 @@ and weights are predicted after training, where the paper also trains the reveal
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,25 +41,26 @@ def predict(
     share: float,
     ridge: float | None = None,
 ) -> Prediction:
-    """Predict a matrix from some of its rows: W_hidden = K_hα (K_αα + λ I)⁻¹ W_α.
+    """Predicts a matrix from some of its rows: W_hidden = K_hα (K_αα + λ I)⁻¹ W_α.
 
-    Works under vmap (of keys, matrices, covariances).
+    It works under vmap (of keys, matrices, covariances).
 
     Args:
-      key: draws which rows are revealed, all sets alike.
+      key: draws which rows are revealed; all sets are equally likely.
       matrix: W, [N, M]: a Dense kernel, or a convolution's as [KH·KW·in, out].
       covariance: K, [N, N], symmetric, of places: `smooth` or `empirical`.
-      share: of the N rows to reveal, in (0, 1]; `rows_revealed` of them.
-      ridge: λ, in units of K's mean diagonal entry. By default, of `RIDGES` the one with the
-        least leave-one-out error on the *revealed* rows, each predicted from the other revealed
-        ones: nothing is learned from hidden rows.
+      share: of the N rows to reveal, in (0, 1]; `rows_revealed` is their number.
+      ridge: λ, in units of K's mean diagonal entry. By default it is the one of `RIDGES` with the
+        least leave-one-out error on the *revealed* rows, where each is predicted from the other
+        revealed ones: nothing is learned from hidden rows.
 
     Returns:
-      `Prediction`. To predict zeros has hidden_error 1 and error near √(1 − share).
+      `Prediction`. A prediction of zeros has hidden_error 1 and error near √(1 − share).
 
     Raises:
-      ValueError: not a matrix, entries that are not finite, a covariance that does not fit it or
-        is not symmetric (where values are known), a share outside (0, 1], a ridge not above 0.
+      ValueError: it is not a matrix, entries are not finite, the covariance does not fit it or is
+        not symmetric (where values are known), the share is outside (0, 1], or the ridge is not
+        above 0.
     """
     matrix = arrays.floats(matrix, "matrix", 2)
     covariance = arrays.floats(covariance, "covariance", 2).astype(matrix.dtype)
@@ -76,10 +77,10 @@ def predict(
 
 
 def rows_revealed(rows: int, share: float) -> int:
-    """How many of the rows a share is: rounded, one at least.
+    """Returns how many of the rows a share is: rounded, at least one.
 
     Raises:
-      ValueError: a share outside (0, 1].
+      ValueError: the share is outside (0, 1].
     """
     if not 0 < share <= 1:
         raise ValueError(f"share {share} is outside (0, 1]")
@@ -87,19 +88,21 @@ def rows_revealed(rows: int, share: float) -> int:
 
 
 def smooth(height: int, width: int, channels: int = 1, length: float = 1.0) -> jax.Array:
-    """Squared exponential over pixels: exp(−distance² / (2 length²)); channels do not covary.
+    """Returns the squared exponential exp(−distance² / (2 length²)) between pixels.
+
+    Channels do not covary.
 
     Args:
       height: of the image, or of a convolution's window.
       width: likewise.
-      channels: the last, fastest axis of the rows.
-      length: pixels over which weights are alike.
+      channels: the last and fastest axis of the rows.
+      length: number of pixels over which weights are alike.
 
     Returns:
       [N, N] with N = height · width · channels, in the order of [H, W, C] flattened.
 
     Raises:
-      ValueError: a size below 1, or a length that is not positive.
+      ValueError: a size is below 1, or the length is not positive.
     """
     if min(height, width, channels) < 1 or not length > 0:
         raise ValueError(
@@ -113,7 +116,7 @@ def smooth(height: int, width: int, channels: int = 1, length: float = 1.0) -> j
 
 
 def empirical(inputs: jax.Array) -> jax.Array:
-    """Covariance of what a layer is given, Σ (x − mean)(x − mean)ᵀ / B.
+    """Returns the covariance of what a layer is given, Σ (x − mean)(x − mean)ᵀ / B.
 
     Args:
       inputs: [B, N]: examples, activations of the layer below, or patches (`layers.rows`).
@@ -122,25 +125,25 @@ def empirical(inputs: jax.Array) -> jax.Array:
       [N, N].
 
     Raises:
-      ValueError: not two axes, or entries that are not finite.
+      ValueError: there are not two axes, or entries are not finite.
     """
     return _empirical(arrays.floats(inputs, "inputs", 2))
 
 
 def lowrank_errors(matrix: jax.Array, shares: Sequence[float]) -> np.ndarray:
-    """Relative errors of the best approximations with as many numbers as each share reveals.
+    """Returns the errors of the best low-rank matrices with as many numbers as each share reveals.
 
-    Of rank ⌊numbers / (N + M)⌋, as N×K and K×M; 1 where not even rank 1 fits.
+    Their rank is ⌊numbers / (N + M)⌋, as N×K and K×M; the error is 1 where not even rank 1 fits.
 
     Args:
       matrix: [N, M].
       shares: in (0, 1], S of them.
 
     Returns:
-      [S].
+      [S], relative.
 
     Raises:
-      ValueError: not a matrix, entries that are not finite, a share outside (0, 1].
+      ValueError: it is not a matrix, entries are not finite, or a share is outside (0, 1].
     """
     matrix = arrays.floats(matrix, "matrix", 2)
     n, m = matrix.shape
@@ -150,7 +153,7 @@ def lowrank_errors(matrix: jax.Array, shares: Sequence[float]) -> np.ndarray:
 
 
 class Curve(NamedTuple):
-    """Predictions of a layer in R replicates, at S shares: what `prediction_figure` draws."""
+    """Predictions of a layer in R replicates at S shares, which `prediction_figure` draws."""
 
     shares: tuple[float, ...]  # S, of the rows that were revealed
     error: np.ndarray  # [S, R], relative, of the whole matrix
@@ -166,14 +169,14 @@ def curve(
     shares: Sequence[float] = SHARES,
     score: Callable[[jax.Array], Sequence[float]] | None = None,
 ) -> Curve:
-    """`predict` at several shares, of all replicates at once.
+    """Returns what `predict` gives at several shares, for all replicates at once.
 
     Args:
       keys: [R].
       matrices: [R, N, M].
-      covariances: [R, N, N], or [N, N] for all.
-      shares: see `predict`; each compiles.
-      score: predicted matrices [R, N, M] → accuracies, R of them.
+      covariances: [R, N, N], or [N, N] for all replicates.
+      shares: see `predict`; each of them compiles.
+      score: predicted matrices [R, N, M] → accuracies [R].
 
     Raises:
       ValueError: as `predict`.
@@ -184,12 +187,12 @@ def curve(
     )
     errors, hidden, accuracies, taken = [], [], [], []
     for share in shares:
-        found = jax.vmap(functools.partial(predict, share=share))(keys, matrices, covariances)
-        errors.append(np.asarray(found.error))
-        hidden.append(np.asarray(found.hidden_error))
+        predicted = jax.vmap(functools.partial(predict, share=share))(keys, matrices, covariances)
+        errors.append(np.asarray(predicted.error))
+        hidden.append(np.asarray(predicted.hidden_error))
         taken.append(rows_revealed(matrices.shape[1], share) / matrices.shape[1])
         if score is not None:
-            accuracies.append(np.asarray(score(found.matrix)))
+            accuracies.append(np.asarray(score(predicted.matrix)))
     best = [lowrank_errors(matrix, shares) for matrix in matrices]
     return Curve(
         shares=tuple(taken),
@@ -218,18 +221,21 @@ def _predict(
     sigma, basis = jnp.linalg.eigh(cross[chosen] / unit)  # K_αα = basis σ basisᵀ
     sigma, turned = jnp.maximum(sigma, 0), basis.T @ known
 
-    def left_out(ridge: Any) -> jax.Array:
-        """Error of each revealed row predicted from the others: (G⁻¹ W)_i / (G⁻¹)_ii, summed."""
-        inverse = 1 / (sigma + ridge)  # of G = K_αα + λ I
-        own = jnp.square(basis) @ inverse  # [A]
-        return arrays.norm((basis @ (inverse[:, None] * turned)) / own[:, None])
+    def left_out(ridge: jax.Array) -> jax.Array:
+        """Returns the error when each revealed row is predicted from the others.
+
+        The error of row i is (G⁻¹ W)_i / (G⁻¹)_ii with G = K_αα + λ I.
+        """
+        inverse = 1 / (sigma + ridge)  # the eigenvalues of G⁻¹
+        diagonal = jnp.square(basis) @ inverse  # [A], of G⁻¹
+        return arrays.norm((basis @ (inverse[:, None] * turned)) / diagonal[:, None])
 
     ridge = ridges[jnp.argmin(jax.vmap(left_out)(ridges))]
     guess = cross / unit @ (basis @ (turned / (sigma + ridge)[:, None]))
-    found = jnp.where(revealed[:, None], matrix, guess)
+    predicted = jnp.where(revealed[:, None], matrix, guess)
     hidden = jnp.where(revealed[:, None], 0, matrix)
     size = arrays.norm(hidden)
-    missed = arrays.norm(matrix - found)
+    missed = arrays.norm(matrix - predicted)
     hidden_error = missed / jnp.where(size > 0, size, 1)
-    error = arrays.relative_error(matrix, found)
-    return Prediction(found, revealed, ridge, hidden_error, error)
+    error = arrays.relative_error(matrix, predicted)
+    return Prediction(predicted, revealed, ridge, hidden_error, error)

@@ -12,18 +12,18 @@ COLOURS = ("#1f5fb4", "#d1622b", "#3a8f4d", "#8a4fa3")
 
 
 def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
-    """Relative error, and accuracy where there is any, against the share revealed.
+    """Draws the relative error, and accuracy where there is any, against the share revealed.
 
     Args:
       curves: of one layer, by what is known of its inputs beforehand: `{"pixels": …}`. The low-rank
-        approximations that are drawn beside are those of the first.
+        approximations in the figure are those of the first curve.
       path: of the PNG.
 
     Returns:
       The path, and a caption.
 
     Raises:
-      ValueError: no curves.
+      ValueError: there are no curves.
     """
     if not curves:
         raise ValueError("there are no curves to draw")

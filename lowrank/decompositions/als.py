@@ -12,16 +12,16 @@ import jax.numpy as jnp
 from groundwork.numerics import arrays
 
 Factors = tuple[jax.Array, ...]  # [n_i, K] each
-CHECK_SWEEPS = 10  # the error is computed, and the best factors kept, after so many
-SMALL = 16  # rows of a triangle that LAPACK inverts
+CHECK_SWEEPS = 10  # sweeps between two checks, which compute the error and keep the best factors
+SMALL = 16  # the most rows of a triangle that LAPACK inverts
 
 
 class State(NamedTuple):
-    """Of one start."""
+    """How far the sweeps from one start have come."""
 
     factors: Factors
-    best: Factors  # that any check has seen
-    error: jax.Array  # [] of the best
+    best: Factors  # those with the least error at any check
+    error: jax.Array  # [], of the best
     ridge: jax.Array  # []
     sweeps: jax.Array  # [] int32
     converged: jax.Array  # [] bool
@@ -30,7 +30,15 @@ class State(NamedTuple):
 def run(
     tensor: jax.Array, start: Factors, sweeps: jax.Array, tolerance: jax.Array, ridge: jax.Array
 ) -> State:
-    """One start; the tensor has norm 1."""
+    """Sweeps from one start until the error stops falling.
+
+    Args:
+      tensor: of norm 1.
+      start: factors.
+      sweeps: [] int32, the most sweeps.
+      tolerance: [], on the fall of the error between two checks; 0 to do all sweeps.
+      ridge: [], on the diagonal of the normal equations' matrix.
+    """
     cut = cut_at(tensor.shape)
     matrix = tensor.reshape(math.prod(tensor.shape[:cut]), -1)
 
@@ -68,11 +76,11 @@ def run(
 
 
 def _sweep(matrix: jax.Array, factors: Factors, cut: int, ridge: jax.Array) -> Factors:
-    """Every factor in turn, given the others; the last one holds the components' norms.
+    """Renews every factor in turn, given the others; the last one holds the components' norms.
 
-    The modes are cut into two groups of sizes P and Q. What is left of the tensor [P, Q] when
-    one group is contracted, [P, K] or [K, Q], serves all factors of the other: two large
-    products a sweep, whatever the order.
+    The modes are cut into two groups of sizes P and Q. What is left of the tensor [P, Q] once one
+    group is contracted, [P, K] or [K, Q], serves all factors of the other group. So a sweep needs
+    two large products, whatever the order of the tensor.
     """
     left, right = factors[:cut], (*factors[cut:-1], unit(factors[-1]))
     left, _ = _renewed(matrix @ khatri_rao(right), left, gram(right), ridge)
@@ -83,12 +91,12 @@ def _sweep(matrix: jax.Array, factors: Factors, cut: int, ridge: jax.Array) -> F
 def _renewed(
     contracted: jax.Array, factors: Factors, others: jax.Array, ridge: jax.Array
 ) -> tuple[Factors, jax.Array]:
-    """One group's factors with unit columns, and the last of them before it was scaled.
+    """Returns one group's factors with unit columns, and the last of them before it was scaled.
 
     Args:
       contracted: [P, K], the tensor contracted with the other group.
       factors: of this group.
-      others: [K, K], the other group's Gram matrix.
+      others: [K, K], the Gram matrix of the other group.
       ridge: [].
     """
     rank = others.shape[0]
@@ -113,10 +121,10 @@ def _renewed(
 
 
 def _inverse(lower: jax.Array) -> jax.Array:
-    """Inverse of a lower triangular matrix, by halves.
+    """Returns the inverse of a lower triangular matrix, by halves.
 
-    LAPACK solves the small triangles alone: its own threads, which spin while they wait, cost
-    ten times the arithmetic at K = 64 where another process keeps a core busy.
+    Only small triangles are left to LAPACK. Its threads spin while they wait, which costs ten times
+    the arithmetic at K = 64 where another process keeps a core busy.
     """
     size = lower.shape[0]
     if size <= SMALL:
@@ -129,27 +137,27 @@ def _inverse(lower: jax.Array) -> jax.Array:
 
 
 def product(factors: Factors, cut: int) -> jax.Array:
-    """The tensor of the factors as a matrix [P, Q]."""
+    """Returns the tensor that the factors make up, as a matrix [P, Q]."""
     return khatri_rao(factors[:cut]) @ khatri_rao(factors[cut:]).T
 
 
 def cut_at(shape: tuple[int, ...]) -> int:
-    """Where to cut the modes in two groups, so that the groups' sizes have the least sum."""
+    """Returns where to cut the modes into two groups so that the sum of their sizes is least."""
     return min(range(1, len(shape)), key=lambda at: math.prod(shape[:at]) + math.prod(shape[at:]))
 
 
 def khatri_rao(factors: Factors) -> jax.Array:
-    """Columnwise Kronecker product of [n_i, K], [∏ n_i, K], the last mode fastest."""
+    """Returns the columnwise Kronecker product [∏ n_i, K] of [n_i, K], the last mode fastest."""
     return functools.reduce(lambda a, b: (a[:, None] * b[None]).reshape(-1, a.shape[-1]), factors)
 
 
 def gram(factors: Factors) -> jax.Array:
-    """Inner products of the columns of `khatri_rao(factors)`, [K, K]."""
+    """Returns the inner products [K, K] of the columns of `khatri_rao(factors)`."""
     return functools.reduce(jnp.multiply, (factor.T @ factor for factor in factors))
 
 
 def unit(factor: jax.Array) -> jax.Array:
-    """The factor with columns of norm 1; columns of zeros stay."""
+    """Returns the factor with columns of norm 1; columns of zeros stay."""
     size = arrays.norm(factor, 0)
     return factor / jnp.where(size > 0, size, 1)[None, :]
 

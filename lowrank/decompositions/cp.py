@@ -16,11 +16,11 @@ Factors = als.Factors  # [n_i, K] each
 
 
 class CP(NamedTuple):
-    """The k-th columns of all factors make up component k; its norm is spread over them evenly."""
+    """Component k is the outer product of the k-th columns, which share its norm evenly."""
 
     factors: Factors  # [n_i, K] each
     converged: jax.Array  # [] bool: the error had stopped falling
-    sweeps: jax.Array  # [] int32: done, of the start that was best
+    sweeps: jax.Array  # [] int32: the number done from the start that was best
     error: jax.Array  # [], relative
 
 
@@ -43,31 +43,32 @@ def decompose(
     tolerance: float = 1e-6,
     ridge: float = 1e-6,
 ) -> CP:
-    """Alternating least squares from several starts at once; the best of their best.
+    """Decomposes a tensor by alternating least squares from several starts at once.
 
-    A sweep renews the factors in turn, first mode first. Each start returns the best factors
-    that it had at a check (every 10 sweeps), so that a late divergence costs nothing, and
-    stops when 10 sweeps bring less than `tolerance`. A ridge keeps components from growing
-    against each other without bound, where the tensor has no best approximation of that rank
-    (de Silva & Lim 2008): with unit columns in the other factors, `ridge` times the squared norm
-    of the components is added to the squared relative error, which a tensor of exactly that
-    rank does not feel above 1e-5 or so. `stabilize` lowers their norm further.
-    Works under vmap; not reverse-differentiable (a loop of unknown length), `reconstruct` is.
+    A sweep renews the factors in turn, the first mode first. Each start returns the best factors
+    that it had at a check (every 10 sweeps), so that a late divergence costs nothing, and it stops
+    when 10 sweeps bring less than `tolerance`; the best start is returned. A ridge keeps components
+    from growing against each other without bound where the tensor has no best approximation of that
+    rank (de Silva & Lim 2008): with unit columns in the other factors, `ridge` times the squared
+    norm of the components is added to the squared relative error. A tensor of exactly that rank is
+    still met to about 1e-5. `stabilize` lowers their norm further. It works under vmap, but is not
+    reverse-differentiable (a loop of unknown length); `reconstruct` is.
 
     Args:
-      key: draws the starts, normal entries; not needed with `init`.
+      key: draws the starts, whose entries are normal; not needed with `init`.
       tensor: of order 2 or more; computed in float32 unless it is float64.
-      rank: K, 1 … product of all sizes but the largest: at that one, without `init`, the factors
-        are exact, each component a fibre along the largest mode.
-      restarts: R starts, mapped: one compilation, about R times the work.
-      sweeps: at most so many; another number compiles nothing.
-      init: factors to start from, [n_i, K] each: then this is the one start.
+      rank: K, 1 … product of all sizes but the largest. At that rank, without `init`, the factors
+        are exact: each component is a fibre along the largest mode.
+      restarts: R starts, which are mapped: one compilation, and about R times the work.
+      sweeps: the most for each start; another number compiles nothing.
+      init: factors [n_i, K] to start from; this is the only start then.
       tolerance: on the fall of the relative error in 10 sweeps; 0 to do all sweeps.
       ridge: relative to the mean diagonal entry of the normal equations' matrix; 0 for none.
 
     Raises:
-      ValueError: order below 2, entries that are not finite, a rank outside its range,
-        starting factors of other shapes, neither key nor `init`, fewer than 1 restarts or sweeps.
+      ValueError: the order is below 2, entries are not finite, the rank is outside its range,
+        starting factors have other shapes, there is neither key nor `init`, or restarts or sweeps
+        are below 1.
 
     Source: Kolda & Bader 2009, Figure 3.3; the grouping of modes is that of Phan et al. 2013
     ("Fast alternating LS algorithms for high order CANDECOMP/PARAFAC tensor factorizations").
@@ -91,33 +92,33 @@ def decompose(
 
 
 def reconstruct(factors: Sequence[jax.Array]) -> jax.Array:
-    """The tensor [n_0, n_1, …] of the factors [n_i, K]."""
+    """Returns the tensor [n_0, n_1, …] that the factors [n_i, K] make up."""
     shape = tuple(factor.shape[0] for factor in factors)
     return als.product(tuple(factors), als.cut_at(shape)).reshape(shape)
 
 
 def norms(factors: Sequence[jax.Array]) -> jax.Array:
-    """Norms of the components, [K]. Far above the tensor's norm, they cancel each other."""
-    found = arrays.norm(factors[0], 0)
+    """Returns the norms [K] of the components, which cancel if far above the tensor's norm."""
+    product = arrays.norm(factors[0], 0)
     for factor in factors[1:]:
-        found = found * arrays.norm(factor, 0)
-    return found
+        product = product * arrays.norm(factor, 0)
+    return product
 
 
 def balance(factors: Sequence[jax.Array]) -> Factors:
-    """The same tensor, each component's norm spread over its columns evenly."""
+    """Returns factors of the same tensor, each component's norm spread evenly over its columns."""
     root = norms(factors) ** (1 / len(factors))
     return tuple(als.unit(factor) * root[None, :] for factor in factors)
 
 
 def kernels(factors: Sequence[jax.Array]) -> Kernels:
-    """Four convolutions from the factors of an HWIO kernel (height, width, inputs, outputs).
+    """Returns four convolutions from the factors of a kernel (height, width, inputs, outputs).
 
     The vertical one takes the strides and paddings of the height, the horizontal one those of
     the width; both have `feature_group_count=K`.
 
     Raises:
-      ValueError: not four factors.
+      ValueError: there are not four factors.
 
     Source: Lebedev et al., arXiv:1412.6553, Section 3.2.
     """
@@ -141,10 +142,10 @@ def _checked(tensor: jax.Array, rank: int) -> tuple[jax.Array, int]:
 
 
 def checked_factors(factors: Sequence[jax.Array], tensor: jax.Array, rank: int) -> Factors:
-    """The factors in the tensor's dtype.
+    """Returns the factors in the tensor's dtype.
 
     Raises:
-      ValueError: other shapes than [n_i, rank], or entries that are not finite.
+      ValueError: their shapes are not [n_i, rank], or entries are not finite.
     """
     want = [(size, rank) for size in tensor.shape]
     got = [tuple(jnp.shape(factor)) for factor in factors]
@@ -158,13 +159,13 @@ def checked_factors(factors: Sequence[jax.Array], tensor: jax.Array, rank: int) 
 
 @arrays.jit
 def _exact(tensor: jax.Array) -> CP:
-    """A component a fibre of the largest mode; the other factors have one 1 a column."""
+    """Returns one component for each fibre of the largest mode; the other factors are one-hot."""
     largest = max(range(tensor.ndim), key=lambda mode: tensor.shape[mode])
     others = tensor.shape[:largest] + tensor.shape[largest + 1 :]
     places = jnp.unravel_index(jnp.arange(math.prod(others)), others)
-    found = [jax.nn.one_hot(at, size).T for at, size in zip(places, others, strict=True)]
-    found.insert(largest, jnp.moveaxis(tensor, largest, 0).reshape(tensor.shape[largest], -1))
-    factors = balance([factor.astype(tensor.dtype) for factor in found])
+    columns = [jax.nn.one_hot(at, size).T for at, size in zip(places, others, strict=True)]
+    columns.insert(largest, jnp.moveaxis(tensor, largest, 0).reshape(tensor.shape[largest], -1))
+    factors = balance([factor.astype(tensor.dtype) for factor in columns])
     error = arrays.relative_error(tensor, reconstruct(factors))
     return CP(factors, jnp.array(True), jnp.zeros((), jnp.int32), error)
 
@@ -173,7 +174,7 @@ def _exact(tensor: jax.Array) -> CP:
 def _best(
     tensor: jax.Array, starts: Factors, sweeps: jax.Array, tolerance: jax.Array, ridge: jax.Array
 ) -> CP:
-    """The best of the starts [R, n_i, K]."""
+    """Returns the result of the best of the starts [R, n_i, K]."""
     scale = arrays.norm(tensor)
     unit = jnp.where(scale > 0, scale, 1)
     tensor, starts = tensor / unit, (starts[0] / unit, *starts[1:])

@@ -19,11 +19,11 @@ class Spatial(NamedTuple):
 
 
 def decompose(kernel: jax.Array, rank: int) -> Spatial:
-    """The best pair of a vertical and a horizontal convolution with K channels between them.
+    """Returns the best vertical and horizontal convolution that have K channels between them.
 
     Scheme 2 is a factorisation of the matrix [KH·in, KW·out], so its SVD gives the global
     minimum, where the paper iterates. The vertical one takes the strides and paddings of the
-    height, the horizontal one those of the width. Works under vmap.
+    height, the horizontal one those of the width. It works under vmap.
 
     Args:
       kernel: [KH, KW, in, out].
@@ -33,7 +33,7 @@ def decompose(kernel: jax.Array, rank: int) -> Spatial:
       `Spatial`, and the relative Frobenius error of the kernel.
 
     Raises:
-      ValueError: not four axes, entries that are not finite, a rank outside its range.
+      ValueError: there are not four axes, entries are not finite, or the rank is outside its range.
 
     Source: Jaderberg et al., arXiv:1405.3866, Section 2.1, scheme 2.
     """
@@ -47,5 +47,5 @@ def decompose(kernel: jax.Array, rank: int) -> Spatial:
 
 
 def reconstruct(vertical: jax.Array, horizontal: jax.Array) -> jax.Array:
-    """The kernel [KH, KW, in, out] that the two make up."""
+    """Returns the kernel [KH, KW, in, out] that the two make up."""
     return jax.numpy.einsum("hik,wko->hwio", vertical[:, 0], horizontal[0])

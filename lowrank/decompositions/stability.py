@@ -1,4 +1,4 @@
-"""CP factors of lower norm at (nearly) the same error. Read `stabilize`."""
+"""CP factors of lower norm at (nearly) the same error. Read `stabilize` first."""
 
 # n_i size of mode i, K rank
 
@@ -11,41 +11,41 @@ import jax.numpy as jnp
 from groundwork.numerics import arrays
 from lowrank.decompositions import als, cp
 
-HALVINGS = 40  # of the logarithm of a multiplier's range
-RANGE = (1e-9, 1e4)  # of the multipliers; the normal equations' matrix has a diagonal of ones
+HALVINGS = 40  # of the range of a multiplier's logarithm
+RANGE = (1e-9, 1e4)  # of multipliers; the diagonal of the normal equations' matrix is ones
 
 
 class Stable(NamedTuple):
     """Factors as `cp.CP` has them."""
 
     factors: cp.Factors  # [n_i, K] each
-    norm: jax.Array  # [], root of the sum of the components' squared norms, / the tensor's
+    norm: jax.Array  # [], √ of the sum of the components' squared norms, over the tensor's norm
     error: jax.Array  # [], relative
 
 
 def stabilize(
     tensor: jax.Array, factors: Sequence[jax.Array], slack: float = 0.01, sweeps: int = 50
 ) -> Stable:
-    """Error-preserving correction: the least norm within (1 + slack) times the factors' error.
+    """Returns factors of the least norm within (1 + slack) times the error of those given.
 
     Components that cancel each other make a network of CP layers impossible to fine-tune. Each
     sweep takes the factors in turn and solves, given the others, for the one of least norm whose
-    error is at the bound: the least squares with a multiplier (a ridge), found by bisection.
-    Sweeps whose error, from the residual, leaves the bound are thrown away: the least norm that
-    kept it is returned, at worst the factors as they came, balanced. Works under vmap.
+    error is at the bound: least squares with a multiplier (a ridge), which bisection finds. Sweeps
+    whose error, computed from the residual, exceeds the bound are dropped. So the result is the
+    least norm that kept the bound, at worst the given factors, balanced. It works under vmap.
 
     Args:
       tensor: of order 2 or more.
       factors: [n_i, K] each, such as those of `cp.decompose`.
       slack: share by which the relative error may grow, not below 0.
-      sweeps: so many.
+      sweeps: the number of sweeps.
 
     Raises:
-      ValueError: entries that are not finite, factors that do not fit, a negative number.
+      ValueError: entries are not finite, factors do not fit, or a number is negative.
 
     Source: error-preserving correction, Phan et al., arXiv:1709.08349, by alternating updates, and
     its use for convolutions, Phan et al., arXiv:2008.05441. Departs: the bound is a share above
-    the given error; what is minimised is the components' norm, not the latter's sensitivity.
+    the given error, and the components' norm is minimised in place of the latter's sensitivity.
     """
     tensor = arrays.floats(tensor, "tensor")
     rank = jnp.shape(factors[0])[-1] if len(factors) else 0
@@ -69,9 +69,9 @@ def _stabilize(
     def sweep(_: jax.Array, state: tuple[cp.Factors, Stable]) -> tuple[cp.Factors, Stable]:
         held, best = state
         held = _sweep(tensor, held, bound)
-        found = Stable(held, arrays.norm(cp.norms(held)), _error(tensor, held))
-        better = (found.error <= bound) & (found.norm < best.norm)  # False for NaN
-        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), found, best)
+        new = Stable(held, arrays.norm(cp.norms(held)), _error(tensor, held))
+        better = (new.error <= bound) & (new.norm < best.norm)  # False for NaN
+        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
         return jax.tree.map(lambda a, b: jnp.where(better, a, b), (held, best), state)
 
     _, best = jax.lax.fori_loop(0, sweeps, sweep, (factors, start))
@@ -80,7 +80,7 @@ def _stabilize(
 
 
 def _sweep(tensor: jax.Array, factors: cp.Factors, bound: jax.Array) -> cp.Factors:
-    """Every factor in turn. Aims just below the bound, so that rounding does not cross it."""
+    """Renews every factor in turn. It aims just below the bound, which rounding must not cross."""
     for mode in range(len(factors)):
         square = _error(tensor, factors) ** 2
         units = tuple(als.unit(f) for f in factors)
@@ -94,7 +94,7 @@ def _sweep(tensor: jax.Array, factors: cp.Factors, bound: jax.Array) -> cp.Facto
 
 
 def _least(target: jax.Array, gram: jax.Array, held: jax.Array, room: jax.Array) -> jax.Array:
-    """The least factor [n, K] whose squared error is at most `room` above that of `held`.
+    """Returns the least factor [n, K] whose squared error is at most `room` above that of `held`.
 
     Of the error, only ‖(A − A*) √G‖² depends on the factor A, where A* = target G⁻¹: in G's
     eigenvectors, A = target (G + λI)⁻¹ adds Σ mⱼ λ² / (gⱼ (gⱼ + λ)²), which grows with λ.

@@ -1,6 +1,6 @@
 """Matrices as products of two thin ones. Read `decompose` first.
 
-All take `[N, M]` kernels as Flax's Dense has them: `outputs = inputs @ matrix`.
+All functions take [N, M] kernels as Flax's Dense has them: `outputs = inputs @ matrix`.
 """
 
 # N inputs, M outputs, K rank, B examples, KH KW window
@@ -15,7 +15,7 @@ from groundwork.numerics import arrays
 
 
 class SVD(NamedTuple):
-    """left @ right is the approximation; both have the same column norms, √σ."""
+    """The approximation is left @ right: left's columns and right's rows have the norms √σ."""
 
     left: jax.Array  # [N, K]
     right: jax.Array  # [K, M]
@@ -31,9 +31,9 @@ class Kernels(NamedTuple):
 
 
 def decompose(matrix: jax.Array, rank: int) -> SVD:
-    """The best approximation of that rank, singular values split evenly as square roots.
+    """Returns the best approximation of that rank, with singular values split as square roots.
 
-    Differentiable where the singular values are distinct and positive; works under vmap.
+    It is differentiable where the singular values are distinct and positive; it works under vmap.
 
     Args:
       matrix: [N, M]; computed in float32 unless it is float64.
@@ -43,7 +43,7 @@ def decompose(matrix: jax.Array, rank: int) -> SVD:
       `SVD`: left [N, K] = U √Σ, right [K, M] = √Σ Vᵀ, and the relative Frobenius error.
 
     Raises:
-      ValueError: not a matrix, entries that are not finite, a rank outside its range.
+      ValueError: it is not a matrix, entries are not finite, or the rank is outside its range.
 
     Source: Eckart & Young 1936.
     """
@@ -54,20 +54,20 @@ def decompose(matrix: jax.Array, rank: int) -> SVD:
 def decompose_randomized(
     key: jax.Array, matrix: jax.Array, rank: int, oversampling: int = 10, iterations: int = 2
 ) -> SVD:
-    """`decompose` for large matrices: from a random sketch of K + oversampling columns.
+    """Does what `decompose` does for large matrices, from a random sketch.
 
-    About 4 (iterations + 1) N M K multiply-adds; near the optimum where singular values fall
-    off after the K-th, and nearer with every iteration.
+    It takes about 4 (iterations + 1) N M K multiply-adds. It is near the optimum where singular
+    values fall off after the K-th, and nearer with every iteration.
 
     Args:
       key: draws the sketch.
       matrix: [N, M].
       rank: K, 1 … min(N, M).
-      oversampling: columns of the sketch beyond K; at most min(N, M) are used in all.
-      iterations: of the subspace iteration, each orthonormalised; 0 for none.
+      oversampling: columns of the sketch beyond K; the sketch has at most min(N, M) columns.
+      iterations: of the subspace, orthonormalised each time; 0 for none.
 
     Raises:
-      ValueError: as `decompose`, or a negative number.
+      ValueError: as `decompose`, or a number is negative.
 
     Source: Halko, Martinsson & Tropp 2011 (arXiv:0909.4061), Algorithms 4.4 and 5.1.
     """
@@ -79,13 +79,13 @@ def decompose_randomized(
 
 
 def decompose_outputs(matrix: jax.Array, inputs: jax.Array, rank: int) -> SVD:
-    """The approximation of that rank whose *outputs* on given inputs are nearest.
+    """Returns the approximation of that rank whose *outputs* on given inputs are nearest.
 
-    Minimises ‖X W − X L R‖ over L, R. With X = Q T (QR, so that T whitens: TᵀT = XᵀX) and V
+    It minimises ‖X W − X L R‖ over L, R. With X = Q T (QR, so that T whitens: TᵀT = XᵀX) and V
     the leading right singular vectors of T W, the minimum is W V Vᵀ: nothing is inverted, so
-    inputs that span fewer than N directions are no special case. Where inputs say nothing the
+    inputs that span fewer than N directions are no special case. Where inputs say nothing, the
     error of the matrix decides: T is stacked on 1e-4 times its root mean square singular value
-    times I, which moves the error of outputs by about 1e-8. Works under vmap.
+    times I, which moves the error of outputs by about 1e-8. It works under vmap.
 
     Args:
       matrix: W, [N, M].
@@ -96,7 +96,7 @@ def decompose_outputs(matrix: jax.Array, inputs: jax.Array, rank: int) -> SVD:
       `SVD` whose error is ‖X W − X L R‖ / ‖X W‖, 0 where X W = 0.
 
     Raises:
-      ValueError: as `decompose`, or inputs that do not fit the matrix.
+      ValueError: as `decompose`, or the inputs do not fit the matrix.
 
     Source: the closed form of reduced-rank regression (Izenman 1975); Zhang et al.,
     arXiv:1505.06798, Section 3.1, for responses of convolutions.
@@ -106,7 +106,7 @@ def decompose_outputs(matrix: jax.Array, inputs: jax.Array, rank: int) -> SVD:
 
 
 def output_errors(matrix: jax.Array, inputs: jax.Array) -> jax.Array:
-    """The errors of `decompose_outputs` at all ranks 1 … min(N, M) at once, [min(N, M)].
+    """Returns the errors [min(N, M)] of `decompose_outputs` at all ranks 1 … min(N, M) at once.
 
     Args:
       matrix: W, [N, M].
@@ -120,9 +120,9 @@ def output_errors(matrix: jax.Array, inputs: jax.Array) -> jax.Array:
 
 
 def kernels(kernel: jax.Array, rank: int) -> Kernels:
-    """A convolution as one with K outputs and a 1×1: `decompose` of [KH·KW·in, out].
+    """Returns a convolution with K outputs, and a 1×1: `decompose` of [KH·KW·in, out].
 
-    The first takes the strides and paddings. A 1×1 kernel becomes two of them.
+    The first takes the strides and paddings. A 1×1 kernel becomes two 1×1 kernels.
 
     Args:
       kernel: [KH, KW, in, out].
@@ -131,8 +131,8 @@ def kernels(kernel: jax.Array, rank: int) -> Kernels:
     Raises:
       ValueError: as `decompose`.
 
-    Source: Zhang et al., arXiv:1505.06798, Section 3.1, with the error of the weights in place
-    of that of the responses.
+    Source: Zhang et al., arXiv:1505.06798, Section 3.1. Departs: the error is that of the weights,
+    not of the responses.
     """
     kernel = arrays.floats(kernel, "kernel", 4)
     left, right, error = decompose(kernel.reshape(-1, kernel.shape[-1]), rank)
@@ -190,7 +190,7 @@ def _output_errors(matrix: jax.Array, inputs: jax.Array) -> jax.Array:
 
 
 def _directions(matrix: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """T [min(B, N), N], T W, and orthonormal directions of outputs in rows, the best first."""
+    """Returns T [min(B, N), N], T W, and orthonormal directions of outputs in rows, best first."""
     whitening = jnp.linalg.qr(inputs, mode="r")
     size = 1e-4 * arrays.norm(inputs) / jnp.sqrt(inputs.shape[1])
     size = jnp.where(size > 0, size, 1).astype(matrix.dtype)

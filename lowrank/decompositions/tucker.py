@@ -1,4 +1,4 @@
-"""Tucker: a small core and an orthonormal factor a mode. Read `decompose` first."""
+"""Tucker: a small core, and an orthonormal factor for each mode. Read `decompose` first."""
 
 # n_i size of mode i, r_i its rank, KH KW window
 
@@ -16,7 +16,7 @@ Factors = tuple[jax.Array | None, ...]  # [n_i, r_i] each; None for a mode that 
 
 
 class Tucker(NamedTuple):
-    """The core, multiplied by each factor along its mode, is the approximation."""
+    """The approximation is the core multiplied by each factor along its mode."""
 
     core: jax.Array  # [r_0, r_1, …]
     factors: Factors  # [n_i, r_i] with orthonormal columns, or None
@@ -33,24 +33,24 @@ class Kernels(NamedTuple):
 
 
 def decompose(tensor: jax.Array, ranks: Sequence[int | None], iterations: int = 10) -> Tucker:
-    """Higher-order orthogonal iteration from the truncated HOSVD.
+    """Decomposes a tensor by higher-order orthogonal iteration from the truncated HOSVD.
 
     HOSVD takes the leading left singular vectors of every unfolding and is within √modes of the
-    optimum; each iteration then renews the factors in turn, given the others, and never makes
-    the error larger. Works under vmap; differentiable where the unfoldings' singular values
-    are distinct.
+    optimum. Each iteration then renews the factors in turn, given the others, and never makes the
+    error larger. It works under vmap, and is differentiable where the singular values of the
+    unfoldings are distinct.
 
     Args:
       tensor: of order 2 or more; computed in float32 unless it is float64.
-      ranks: one a mode, 1 … n_i; None leaves that mode as it is.
+      ranks: one for each mode, 1 … n_i; None leaves the mode as it is.
       iterations: sweeps over the modes; 0 gives the HOSVD.
 
     Returns:
       `Tucker`, with the relative Frobenius error.
 
     Raises:
-      ValueError: order below 2, entries that are not finite, another number of ranks than
-        modes, a rank outside its range, negative iterations.
+      ValueError: the order is below 2, entries are not finite, there are more or fewer ranks than
+        modes, a rank is outside its range, or iterations are negative.
 
     Source: De Lathauwer et al. 2000a (HOSVD), 2000b (HOOI); Kolda & Bader 2009, Figures 4.3, 4.4.
     """
@@ -69,7 +69,7 @@ def decompose(tensor: jax.Array, ranks: Sequence[int | None], iterations: int = 
 
 
 def reconstruct(core: jax.Array, factors: Factors) -> jax.Array:
-    """The tensor [n_0, n_1, …] of a core and its factors."""
+    """Returns the tensor [n_0, n_1, …] that a core and its factors make up."""
     for mode, factor in enumerate(factors):
         if factor is not None:
             core = _along(core, factor, mode)
@@ -77,7 +77,7 @@ def reconstruct(core: jax.Array, factors: Factors) -> jax.Array:
 
 
 def kernels(kernel: jax.Array, inputs: int, outputs: int, iterations: int = 10) -> Kernels:
-    """Tucker-2: a convolution as 1×1 to `inputs` channels, the window to `outputs`, and 1×1.
+    """Returns Tucker-2: a 1×1 to `inputs` channels, the window to `outputs`, and a 1×1.
 
     The core takes the strides and paddings.
 
@@ -116,7 +116,7 @@ def _decompose(tensor: jax.Array, ranks: tuple[int | None, ...], iterations: int
 def _renewed(
     tensor: jax.Array, factors: dict[int, jax.Array], ranks: dict[int, int]
 ) -> dict[int, jax.Array]:
-    """Every factor in turn, the best one given the others."""
+    """Renews every factor in turn: the best one, given the others."""
     for mode, rank in ranks.items():
         others = {other: factor for other, factor in factors.items() if other != mode}
         factors = {**factors, mode: _leading(_projected(tensor, others), mode, rank)}
@@ -124,22 +124,22 @@ def _renewed(
 
 
 def _projected(tensor: jax.Array, factors: dict[int, jax.Array]) -> jax.Array:
-    """The tensor in the coordinates of the factors."""
+    """Returns the tensor in the coordinates of the factors."""
     for mode, factor in factors.items():
         tensor = _along(tensor, factor.T, mode)
     return tensor
 
 
 def _along(tensor: jax.Array, matrix: jax.Array, mode: int) -> jax.Array:
-    """The mode product: `matrix` [m, n] applied to the mode's fibres."""
+    """Returns the mode product: `matrix` [m, n] applied to the fibres of a mode."""
     return jnp.moveaxis(jnp.tensordot(tensor, matrix, ((mode,), (1,))), -1, mode)
 
 
 def _leading(tensor: jax.Array, mode: int, rank: int) -> jax.Array:
-    """Leading left singular vectors of an unfolding, [n, rank].
+    """Returns the leading left singular vectors [n, rank] of an unfolding.
 
-    By way of a QR of its transpose: as accurate as the SVD (a Gram matrix would square the
-    condition number), without its right vectors.
+    They come from a QR of its transpose, which is as accurate as the SVD (a Gram matrix would
+    square the condition number) and needs no right singular vectors.
     """
     size = tensor.shape[mode]
     unfolded = jnp.moveaxis(tensor, mode, 0).reshape(size, -1)

@@ -1,4 +1,4 @@
-"""Several runs side by side: what a sweep ends with."""
+"""Several runs side by side, as at the end of a sweep."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ class Comparison:
     """Several runs side by side.
 
     Attributes:
-      header: of the table.
+      header: the columns of the table.
       rows: one per run.
-      records: for a file that other programs read; each names its `run`.
-      page: with a figure of all runs.
+      records: the same for other programs; each names its `run`.
+      page: the file of the page, which has a figure of all runs.
     """
 
     header: list[str]
@@ -39,22 +39,22 @@ class Curve:
 
 
 def names(folders: Sequence[Path]) -> list[str]:
-    """Returns a name for each run: as much of its path as tells it from the others.
+    """Returns a name for each run: the end of its path that tells it from the others.
 
     Raises:
-      UserError: a run is there twice.
+      UserError: a run is given twice.
     """
     parts = [Path(folder).resolve().parts for folder in folders]
     depths = range(1, max(map(len, parts)) + 1)
     candidates = ([str(Path(*path[-depth:])) for path in parts] for depth in depths)
     distinct = next((c for c in candidates if len(set(c)) == len(parts)), None)
     if distinct is None:
-        raise UserError("the same run is there twice")
+        raise UserError("the same run is given twice")
     return distinct
 
 
 def folder(folders: Sequence[Path]) -> Path:
-    """Returns where runs are compared: `comparison/`, beside the first one."""
+    """Returns the folder of a comparison: `comparison/`, beside the first run."""
     return Path(folders[0]).resolve().parent / "comparison"
 
 
@@ -83,7 +83,7 @@ def write(
     figure: tuple[Path, str],
     tables: Mapping[str, Rows],
 ) -> Path:
-    """Writes the page of a comparison; returns its path."""
+    """Writes the page of a comparison and returns its path."""
     sections = [("Accuracy", page_lib.picture(*figure))]
     sections += [(name, page_lib.table(*rows)) for name, rows in tables.items()]
     path = where / "report.html"

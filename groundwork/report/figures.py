@@ -36,7 +36,7 @@ def subplots(
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG and free the figure."""
+    """Writes a PNG and frees the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         figure.savefig(path)
@@ -55,7 +55,7 @@ def band(axes: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **st
 
 
 def density_axis(axes: Axes, label: str = "density (kept / prunable)") -> None:
-    """Makes x a logarithmic axis of densities, dense at the left, with plain numbers on it."""
+    """Makes x a logarithmic axis of densities, dense at the left, with plain numbers."""
     axes.set_xscale("log")
     axes.set_xlabel(label)
     low, high = sorted(axes.get_xlim())

@@ -1,4 +1,4 @@
-"""The page that every report ends with: one HTML file with everything inside."""
+"""The page that every report ends with: one HTML file that has everything inside."""
 
 import base64
 import html
@@ -51,7 +51,7 @@ def listing(values: Mapping[str, Any]) -> str:
 def draw_again(
     show: Callable[[Sequence[Path]], Any], usage: str | None, argv: Sequence[str]
 ) -> None:
-    """Draw the reports of the runs named on the command line.
+    """Draws the reports of the runs that are named on the command line.
 
     Raises:
       UserError: an argument is a flag.

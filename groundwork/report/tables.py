@@ -1,4 +1,4 @@
-"""Tables on the terminal, and numbers as tables show them."""
+"""Tables on the terminal, and how tables show numbers."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Rows = tuple[list[str], list[list[str]]]  # header, rows of texts
 
 
 def console() -> Console:
-    """Returns the terminal, or a file of 120 columns."""
+    """Returns a console on standard output; where that is no terminal, of 120 columns."""
     return Console(width=None if sys.stdout.isatty() else 120)
 
 
@@ -29,13 +29,13 @@ def text_table(title: str, rows: Rows) -> Table:
 
 
 def plus_minus(values: Sequence[float], digits: int = 3) -> str:
-    """Mean ± sample standard deviation over replicates; one value has no deviation."""
+    """Returns "mean±sample standard deviation" over replicates; one value has no deviation."""
     mean, spread = mean_and_spread(values)
     return f"{mean:.{digits}f}" + (f"±{spread:.{digits}f}" if len(values) > 1 else "")
 
 
 def averages(replicates: int) -> str:
-    """Says in words what `plus_minus` shows."""
+    """Returns the words for what `plus_minus` shows."""
     if replicates == 1:
         return "value of one replicate"
     return f"mean ± sample standard deviation over {replicates} replicates"

@@ -1,6 +1,6 @@
 """Checkpoints that are whole or refused: Orbax's files and a SHA-256 manifest, written last.
 
-Orbax restores a file with flipped bits without a word; `restore` verifies every byte first.
+Orbax restores flipped bits without a warning; `restore` verifies every byte first.
 """
 
 import errno
@@ -20,27 +20,27 @@ from groundwork.devices import processes
 from groundwork.errors import UserError
 
 MANIFEST = "manifest.json"
-SPARE_BYTES = 1 << 20  # for metadata, and for the rows and logs beside it
+SPARE_BYTES = 1 << 20  # for metadata, rows and logs
 
 
 class DamagedError(UserError):
-    """A checkpoint whose bytes are not the ones that were written."""
+    """The bytes of a checkpoint are not those that were written."""
 
 
 def save(folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
-    """Write a tree of arrays (keys included) and JSON metadata; whole once the manifest exists.
+    """Writes a tree of arrays or keys, and JSON metadata; it is whole once the manifest exists.
 
-    All processes write their own part of the arrays, the first one the rest.
+    All processes write their part of the arrays; the first one writes the rest.
 
     Raises:
-      FileExistsError: a whole checkpoint is there: nothing is ever overwritten.
-      OSError: the disk is full, for instance; checkpoints written earlier stay as they were.
+      FileExistsError: a whole checkpoint is there, and nothing is ever overwritten.
+      OSError: the disk is full, for example; earlier checkpoints stay as they were.
     """
     processes.on_first(_make_room, folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder.absolute(), tree)
-    except ValueError as error:  # what Orbax makes of a disk that fills up meanwhile
+    except ValueError as error:  # Orbax's, when the disk fills up meanwhile
         if "RESOURCE_EXHAUSTED" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
@@ -48,15 +48,15 @@ def save(folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
 
 
 def exists(folder: Path) -> bool:
-    """Was a checkpoint written here to its end? (Not: is it still undamaged; see `verify`.)"""
+    """Returns whether a checkpoint was written here to its end; `verify` checks its bytes."""
     return (folder / MANIFEST).is_file()
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check every file against the manifest and return the metadata.
+    """Checks every file against the manifest and returns the metadata.
 
     Raises:
-      DamagedError: a file is missing, was added or has changed; names it.
+      DamagedError: a file is missing, was added or has changed; the error names it.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -65,25 +65,26 @@ def verify(folder: Path) -> dict[str, Any]:
         raise DamagedError(f"checkpoint {folder} has no readable {MANIFEST} ({error})") from error
     if _digest_of(body) != digest:
         raise DamagedError(f"checkpoint {folder} is damaged: {MANIFEST} has changed")
-    found = _digests(folder, sync=False)
-    for name in sorted(found.keys() | body["files"].keys()):
-        if found.get(name) != body["files"].get(name):
+    digests = _digests(folder, sync=False)
+    for name in sorted(digests.keys() | body["files"].keys()):
+        if digests.get(name) != body["files"].get(name):
             raise DamagedError(f"checkpoint {folder} is damaged: {name} is not as it was written")
     return body["metadata"]
 
 
 def metadata(folder: Path) -> dict[str, Any]:
-    """Of a checkpoint that has been verified."""
+    """Returns the metadata of a checkpoint that has been verified."""
     return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["body"]["metadata"]
 
 
 def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
-    """The tree and the metadata of a verified checkpoint.
+    """Verifies a checkpoint and returns its tree and metadata.
 
     Args:
-      folder: what was given to `save`.
-      like: a tree of arrays with the same structure, whose shardings the result takes (all
-        processes); without it, nested dicts of numpy arrays (or keys), for this process alone.
+      folder: of the checkpoint.
+      like: a tree of arrays with the same structure, whose shardings the result takes; then all
+        processes must call this. Without it, this process alone gets nested dicts of NumPy arrays
+        (or keys).
 
     Raises:
       DamagedError: see `verify`.
@@ -92,8 +93,8 @@ def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
         metadata = processes.on_first(verify, folder)
         return read(folder, like), metadata
     metadata = verify(folder)
-    own = processes.index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    process = processes.index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
     with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
         described = checkpointer.metadata(folder.absolute()).item_metadata.tree
         like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
@@ -101,14 +102,14 @@ def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
 
 
 def read(folder: Path, like: Any) -> Any:
-    """The tree of a checkpoint that has been verified (all processes); see `restore`."""
+    """Returns the tree of a checkpoint that has been verified (all processes); see `restore`."""
     with ocp.StandardCheckpointer() as checkpointer:
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return checkpointer.restore(folder.absolute(), like)
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged checkpoint, so that it can be looked at and a new one written."""
+    """Renames a damaged checkpoint, which makes room for a new one; returns the new path."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
         number += 1
@@ -116,7 +117,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def _make_room(folder: Path, tree_bytes: int) -> None:
-    """Refuse to begin what will not fit: Orbax's own way of failing is long and untidy."""
+    """Refuses a tree that will not fit on the disk: Orbax fails late and leaves files behind."""
     if exists(folder):
         raise FileExistsError(f"{folder} is already written, and nothing is ever overwritten")
     _clear(folder)
@@ -129,7 +130,7 @@ def _make_room(folder: Path, tree_bytes: int) -> None:
 
 
 def _seal(folder: Path, metadata: dict[str, Any]) -> None:
-    """Flush everything to the disk and write the manifest."""
+    """Flushes all files to the disk and writes the manifest."""
     body = {"metadata": metadata, "files": _digests(folder)}
     for inside in (*(path for path in folder.rglob("*") if path.is_dir()), folder, folder.parent):
         atomic.sync_folder(inside)
@@ -137,14 +138,14 @@ def _seal(folder: Path, metadata: dict[str, Any]) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a save that was cut off left: the folder without manifest, Orbax's own parts."""
+    """Removes what an interrupted save left: a folder without manifest, Orbax's temporary files."""
     for rest in (folder, *folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*")):
         if rest.exists():
             shutil.rmtree(rest)
 
 
 def _digests(folder: Path, sync: bool = True) -> dict[str, str]:
-    """SHA-256 by relative path of every file but the manifest, flushed to the disk first."""
+    """Returns the SHA-256 of every file but the manifest, by relative path."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name.startswith(MANIFEST):

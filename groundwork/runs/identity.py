@@ -1,6 +1,6 @@
-"""What makes a run the same run: its command and its config, but for what may change on the way.
+"""What makes two runs the same: their command, and the keys of the config that must not change.
 
-Beside them, config.json says what else bits depend on: a change of versions or commit warns.
+config.json also records the versions and the commit, since bits depend on them; a change warns.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from groundwork.errors import UserError
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
 NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
-ADDED = {  # keys that older runs lack, with the values that they had then
+ADDED = {  # keys that older runs lack → the value that they had in effect
     "model.dtype": "float32",
     "data.pad": 0,
     "data.stream": False,
@@ -31,11 +31,11 @@ ADDED = {  # keys that older runs lack, with the values that they had then
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What makes a run the run that it is.
+    """What makes a run this run and no other.
 
     Attributes:
-      command: the package that made it, such as `lottery`.
-      config: resolved.
+      command: the package that makes it, such as `lottery`.
+      config: the resolved config.
       extendable: keys whose larger value extends a finished run.
     """
 
@@ -49,10 +49,10 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
 
     Args:
       folder: of the run.
-      command: the package whose run this must be; any by default.
+      command: the package whose run this must be; by default any.
 
     Raises:
-      UserError: there is no run, or one of another command.
+      UserError: the folder holds no run, or one of another command.
     """
     path = folder / "config.json"
     try:
@@ -72,7 +72,7 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
 
 
 def check_identity(folder: Path, identity: Identity) -> None:
-    """Refuse an identity that is not that of the run in `folder`; opens nothing.
+    """Checks that the run in `folder` has this identity, without opening the run.
 
     Raises:
       UserError: there is no run, or one of another identity (see `open_run`).
@@ -81,10 +81,10 @@ def check_identity(folder: Path, identity: Identity) -> None:
 
 
 def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> None:
-    """Refuse an identity in the folder of a run that `began` with another one.
+    """Checks that the run in `folder` `began` with this identity (`began`: see `read_about`).
 
     Raises:
-      UserError: names the command, or every key of the config, that differs.
+      UserError: it did not; the error names the command, or each key of the config that differs.
     """
     if began["command"] != identity.command:
         raise UserError(
@@ -102,9 +102,9 @@ def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> 
         key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)
     ]
     if differing:
-        said = "; ".join(f"{k} is {before.get(k)} there, {after.get(k)} here" for k in differing)
+        keys = "; ".join(f"{k} is {before.get(k)} there, {after.get(k)} here" for k in differing)
         raise UserError(
-            f"{folder} holds another run: {said}. Give another --workdir, or its config"
+            f"{folder} holds another run: {keys}. Give another --workdir, or its config"
         )
 
 
@@ -115,29 +115,20 @@ def _ignored(key: str, extendable: tuple[str, ...]) -> bool:
 
 
 def software() -> dict[str, Any]:
-    """Returns versions and commit."""
+    """Returns the versions and the commit."""
     return {"versions": versions(), "commit": commit()}
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of what results depend on."""
+    """Returns the versions of Python and of the libraries that results depend on."""
     versions = {name: importlib.metadata.version(name) for name in VERSIONED}
     return {"python": sys.version.split()[0], **versions}
 
 
 def commit() -> str:
-    """Returns the commit of this code, with + where files have changed, or "unknown"."""
-    here = Path(__file__).parent
-    command = [
-        "git",
-        "-C",
-        str(here),
-        "describe",
-        "--always",
-        "--dirty=+",
-        "--exclude=*",
-        "--abbrev=12",
-    ]
+    """Returns the commit of this code, with a + if files have changed, or "unknown"."""
+    describe = ["describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]
+    command = ["git", "-C", str(Path(__file__).parent), *describe]
     try:
         described = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,6 +1,6 @@
 """metrics.jsonl: one row per evaluation and replicate, exact after any interruption.
 
-What a row measures stands between its `split` and its `seconds`: the loss, and what it counts.
+A row's measures, the loss and its counts, lie between its `split` and its `seconds`.
 """
 
 import json
@@ -17,28 +17,28 @@ Row = dict[str, Any]
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows at the end and hand them to the operating system."""
+    """Appends rows and hands them to the operating system."""
     with open(path, "ab+") as file:
         if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-            file.write(b"\n")  # a row that a crash cut off stays a line of its own
+            file.write(b"\n")  # ends a row that a crash cut off
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 def sync(path: Path) -> None:
-    """Wait until the rows are on the disk: before a checkpoint that counts on them."""
+    """Waits until the rows are on the disk, which must precede a checkpoint that relies on them."""
     with open(path, "a", encoding="utf-8") as file:
         os.fsync(file.fileno())
 
 
 def measured(row: Row) -> list[str]:
-    """Returns the names of what a row measures, such as `loss` and `accuracy`."""
+    """Returns the names of a row's measures, such as `loss` and `accuracy`."""
     names = list(row)
     return names[names.index("split") + 1 : names.index("seconds")]
 
 
 def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
     """Returns a function that shows rows in TensorBoard: one chart per split and measure."""
-    from tensorboardX import SummaryWriter  # only where it is asked for
+    from tensorboardX import SummaryWriter  # only imported if it is asked for
 
     writers: dict[str, SummaryWriter] = {}
 
@@ -55,18 +55,18 @@ def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
 
 
 def read(path: Path) -> list[Row]:
-    """All rows up to the first line that a crash or a power cut left unreadable."""
+    """Returns all rows up to the first line that a crash or a power cut left unreadable."""
     rows: list[Row] = []
     for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
         try:
             rows.append(json.loads(line))
-        except ValueError:  # rows from here on were never relied upon by a checkpoint
+        except ValueError:  # no checkpoint relies on rows from here on
             break
     return rows
 
 
 def keep(path: Path, unit: str, rows: int) -> None:
-    """Drop what `unit` wrote after its first `rows` rows: work that is about to be repeated."""
+    """Drops what `unit` wrote after its first `rows` rows, since that work will be repeated."""
     if not path.exists():
         return
     kept, seen = [], 0
@@ -79,6 +79,6 @@ def keep(path: Path, unit: str, rows: int) -> None:
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation over replicates (0 for one)."""
+    """Returns the mean and the sample standard deviation (0 for one value)."""
     array = np.asarray(values, np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if array.size > 1 else 0.0

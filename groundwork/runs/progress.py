@@ -1,4 +1,4 @@
-"""What a run says while it works: bars on a terminal, plain lines in a file and elsewhere."""
+"""The progress of a run: bars on a terminal, plain lines in a file and elsewhere."""
 
 import os
 import time
@@ -10,13 +10,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from groundwork.devices import processes
 
-LINE_SECONDS = 10.0  # between two plain lines of progress, at least
+LINE_SECONDS = 10.0  # the least time between two plain lines of progress
 
 
 class Reporter:
-    """Two bars (units of the run, steps of the unit) on a terminal; lines in `run.log`.
+    """Shows units of the run and steps of the unit as bars on a terminal, and as lines in a file.
 
-    Of several processes only the first one says anything.
+    Of several processes only the first one shows anything.
     """
 
     def __init__(self, log_file: Path, units: int, done: int):
@@ -52,19 +52,19 @@ class Reporter:
         self._file.close()
 
     def say(self, text: str, *, aloud: bool = True) -> None:
-        """One line, in the file and (aloud) on the terminal."""
+        """Writes one line to the file and, if `aloud`, to the terminal."""
         print(time.strftime("%H:%M:%S"), text, file=self._file, flush=True)
         if aloud:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, name: str, step: int, stop: int) -> None:
-        """A unit begins, or goes on, at `step`."""
+        """Shows that a unit begins or continues at `step`."""
         self._name, self._first, self._begun = name, step, time.monotonic()
         if self._bars:
             self._bars.reset(self._step_bar, total=stop, completed=step, description=name)
 
     def update(self, step: int, stop: int, means: Mapping[str, float]) -> None:
-        """The unit has reached `step`, with these means over replicates, by name."""
+        """Shows that the unit has reached `step`, with these means over replicates, by name."""
         now = time.monotonic()
         speed = (step - self._first) / max(now - self._begun, 1e-9)
         shown = "  ".join(f"{name} {mean:.4f}" for name, mean in means.items())
@@ -76,7 +76,7 @@ class Reporter:
             self.say(f"{self._name}  step {step}/{stop}  {note}", aloud=not self._bars)
 
     def end(self, note: str) -> None:
-        """The unit is done."""
+        """Shows that the unit is done."""
         seconds = time.monotonic() - self._begun
         self.say(f"{self._name}  done in {seconds:.1f} s  {note}")
         if self._bars:

@@ -1,11 +1,11 @@
 """A run is a folder of named units of work; the same command continues it.
 
-config.json       command, resolved config, versions, git commit: written once, never changed
+config.json       command, resolved config, versions and commit; written once, never changed
 starts.jsonl      one line for each time that a command opened the run
 metrics.jsonl     one row per evaluation and replicate
-run.log           what the terminal said
-checkpoints/UNIT/final          exists whole = the unit is done
-checkpoints/UNIT/step-00000100  while it is not
+run.log           the lines that the terminal showed
+checkpoints/UNIT/final          the result; the unit is done once this exists whole
+checkpoints/UNIT/step-00000100  the state of a unit that is not done
 figures/*.png, report.html
 """
 
@@ -27,18 +27,18 @@ from groundwork.errors import UserError
 from groundwork.runs import checkpoint, metrics
 from groundwork.runs.identity import Identity, read_about, refuse_other, software
 
-KEPT_STEPS = 2  # checkpoints of an unfinished unit: the newest, and one to fall back to
+KEPT_STEPS = 2  # checkpoints of an unfinished unit: the newest, and a spare
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An open run folder. Where a docstring says "all processes", each of them calls it."""
+    """An open run folder. "(all processes)" in a docstring means that each of them must call it."""
 
     folder: Path
-    mirror: Callable[[list[metrics.Row]], None] | None = None  # sends rows to TensorBoard, too
+    mirror: Callable[[list[metrics.Row]], None] | None = None  # also sends rows to TensorBoard
 
     def record(self, rows: list[metrics.Row]) -> None:
-        """Append rows to the metrics, in the first process."""
+        """Appends rows to the metrics, in the first process."""
         if processes.first():
             metrics.append(self.metrics, rows)
             if self.mirror:
@@ -46,15 +46,15 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """The file of rows."""
+        """The file of all rows."""
         return self.folder / "metrics.jsonl"
 
     def unit(self, name: str) -> "Unit":
-        """The unit of work with this name, e.g. `levels/03/ticket`."""
+        """Returns the unit of work with this name, such as `levels/03/ticket`."""
         return Unit(self, name)
 
     def units(self) -> list[str]:
-        """Names of the finished units, sorted."""
+        """Returns the names of the finished units, sorted."""
         root = self.folder / "checkpoints"
         final = (path for path in root.rglob("final") if checkpoint.exists(path))
         return sorted(path.parent.relative_to(root).as_posix() for path in final)
@@ -69,38 +69,38 @@ class Unit:
 
     @property
     def folder(self) -> Path:
-        """Where its checkpoints lie."""
+        """The folder of its checkpoints."""
         return self.run.folder / "checkpoints" / self.name
 
     @property
     def done(self) -> bool:
-        """Has it been finished?"""
+        """Whether it is finished."""
         return checkpoint.exists(self.folder / "final")
 
     def finish(self, tree: Any, metadata: dict[str, Any]) -> None:
-        """Save the result (all processes). Then the unit is done, and its other checkpoints go."""
+        """Saves the result and removes other checkpoints; the unit is then done (all processes)."""
         processes.on_first(metrics.sync, self.run.metrics)
         checkpoint.save(self.folder / "final", tree, metadata)
         processes.on_first(self.tidy)
 
     def result(self, like: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Returns the tree and metadata that `finish` was given, verified (all processes)."""
+        """Returns the tree and metadata that `finish` saved, verified (all processes)."""
         return checkpoint.restore(self.folder / "final", like)
 
     def begin_again(self, rows: int) -> None:
-        """Drop the unit's rows after the first `rows`, since what follows is done again."""
+        """Drops the unit's rows after the first `rows`; they are written again (all processes)."""
         processes.on_first(metrics.keep, self.run.metrics, self.name, rows)
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
-        """Save where an unfinished unit stands (all processes)."""
+        """Saves the state of an unfinished unit (all processes)."""
         processes.on_first(metrics.sync, self.run.metrics)
         checkpoint.save(self.folder / f"step-{step:08d}", tree, metadata)
         processes.on_first(self._forget)
 
     def latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
-        """Returns the newest whole checkpoint of an unfinished unit, if any; damaged ones go aside.
+        """Returns the newest whole checkpoint of an unfinished unit, or None (all processes).
 
-        All processes.
+        Damaged ones are set aside; `warn` is told of each.
         """
         name, metadata, warnings = processes.on_first(self._newest)
         for warning in warnings:
@@ -108,21 +108,24 @@ class Unit:
         return (checkpoint.read(self.folder / name, like), metadata) if name else None
 
     def set_aside(self) -> bool:
-        """Rename its checkpoints, so that it is done again (one process). Were there any?"""
+        """Renames its checkpoints, so that it is done again; returns whether there were any.
+
+        Only one process may call it.
+        """
         final = self.folder / "final"
-        there = [*self._steps(), *([final] if checkpoint.exists(final) else [])]
-        for folder in there:
+        checkpoints = [*self._steps(), *([final] if checkpoint.exists(final) else [])]
+        for folder in checkpoints:
             checkpoint.set_aside(folder)
-        return bool(there)
+        return bool(checkpoints)
 
     def tidy(self) -> None:
-        """Remove what a finished unit no longer needs, and what cut-off saves left."""
+        """Removes what a finished unit no longer needs, and what interrupted saves left."""
         for rest in self.folder.glob("step-*"):
             if ".damaged-" not in rest.name:
                 shutil.rmtree(rest)
 
     def _newest(self) -> tuple[str, dict[str, Any], list[str]]:
-        """Name and metadata of the newest whole checkpoint, and what was set aside."""
+        """Returns name and metadata of the newest whole checkpoint, and warnings of damage."""
         warnings: list[str] = []
         for folder in reversed(self._steps()):
             try:
@@ -142,26 +145,26 @@ class Unit:
 
 
 def result_of(workdir: str | Path, name: str) -> Any:
-    """Returns what a finished unit of the run in `workdir` saved, verified, as numpy arrays.
+    """Returns the result of a finished unit of the run in `workdir`, verified, as NumPy arrays.
 
     Raises:
-      UserError: the run has no such unit (lists those it has), or its checkpoint is damaged.
+      UserError: the run has no such unit (the error lists its units), or the result is damaged.
     """
     run = Run(Path(workdir))
     if not run.unit(name).done:
-        there = ", ".join(run.units()) or "none"
-        raise UserError(f"{workdir} has no finished {name} (finished: {there})")
+        finished = ", ".join(run.units()) or "none"
+        raise UserError(f"{workdir} has no finished {name} (finished: {finished})")
     return run.unit(name).result()[0]
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it, since two commands in one run would undo each other's rows.
+    """Makes and locks the folder, since two commands in one run would undo each other's rows.
 
-    All processes call it; the first one holds the folder.
+    All processes call it; the first one holds the lock.
 
     Raises:
-      UserError: it is a file, or another command holds it.
+      UserError: the folder is a file, or another command holds the lock.
     """
     descriptor = processes.on_first(_lock, folder)
     try:
@@ -174,20 +177,24 @@ def locked(folder: Path) -> Iterator[None]:
 def open_run(
     folder: Path, identity: Identity, facts: Mapping[str, Any] | None = None
 ) -> tuple[Run, list[str]]:
-    """Begin a run in `folder`, or continue the one that is there.
+    """Begins a run in `folder`, or continues the run that is there.
 
-    A run is the same if its command and its config are, but for mesh, data folder and workers,
-    checkpoints and logging, and for the extendable keys. `facts` are recorded beside: what else
-    bits depend on, such as the devices and the data's digest.
+    Two runs are the same if they have the same command and the same config. The config's mesh, data
+    folder, workers, checkpoints, logging and extendable keys do not count.
 
-    All processes call it; the first one looks and writes.
+    All processes call it; the first one reads and writes.
+
+    Args:
+      folder: of the run.
+      identity: what makes it this run.
+      facts: whatever else bits depend on, such as the devices and the data's digest; recorded.
 
     Returns:
-      The run, and warnings: of versions, a commit or facts other than those it began with, and of
-      finished units whose checkpoints turned out damaged. These are set aside and done again.
+      The run, and its warnings. They tell of versions, a commit or facts that have changed since
+      it began, and of finished units with a damaged checkpoint, which are set aside and done again.
 
     Raises:
-      UserError: the folder holds a run of another identity, or something else.
+      UserError: the folder holds a run of another identity, or other files.
     """
     run = Run(folder)
     warnings = processes.on_first(_begin, run, identity, facts or {})
@@ -197,26 +204,26 @@ def open_run(
 
 
 def fingerprint(folder: Path) -> str:
-    """Returns what this process sees of the run, which is the same in all that share its disk."""
+    """Returns a text that is equal in all processes which see the same run folder."""
     starts = folder / "starts.jsonl"
     return starts.read_text(encoding="utf-8") if starts.exists() else "nothing"
 
 
 def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
-    """Write or compare config.json, and look through what is there; returns warnings."""
+    """Writes or compares config.json, and verifies the finished units; returns warnings."""
     folder = run.folder
-    about = {**software(), **facts}
+    facts = {**software(), **facts}
     now: dict[str, Any] = {
         "command": identity.command,
         "config": dict(identity.config),
-        **about,
+        **facts,
     }
     path = folder / "config.json"
     warnings = []
     if path.exists():
         began = read_about(folder)
         refuse_other(folder, began, identity)
-        for name, fact in about.items():
+        for name, fact in facts.items():
             if began.get(name) != fact:
                 warnings.append(f"this run began with {name} {began.get(name)}, now {fact}")
     elif folder.is_dir() and any(p.name != f"{path.name}.part" for p in folder.iterdir()):
@@ -230,7 +237,7 @@ def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
 
 
 def _set_damaged_aside(run: Run) -> list[str]:
-    """Verify every finished unit and tidy up; returns a warning for each that must be redone."""
+    """Verifies every finished unit; returns a warning for each that must be done again."""
     warnings = []
     for name in run.units():
         run.unit(name).tidy()
@@ -244,7 +251,7 @@ def _set_damaged_aside(run: Run) -> list[str]:
 
 
 def _lock(folder: Path) -> int:
-    """Make and lock the folder; returns its descriptor."""
+    """Makes and locks the folder; returns its descriptor."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Variables of networks that were trained before: a run's, or a file of arrays."""
+"""Variables of networks that were trained before: those of a run, or a file of arrays."""
 
 # R replicates
 
@@ -10,26 +10,28 @@ from typing import Any
 import jax
 import numpy as np
 
+from groundwork import trees
 from groundwork.errors import UserError
 from groundwork.runs import identity, run
+from groundwork.trees import Shapes, Variables
 
-INPUTS = ("name", "pad", "standardize", "mean", "std", "image_size")  # of data: what inputs are
-HELD_OUT = ("validation_examples", "split_seed")  # of data: which images are for validation
+INPUTS = ("name", "pad", "standardize", "mean", "std", "image_size")  # of data: define inputs
+HELD_OUT = ("validation_examples", "split_seed")  # of data: choose the validation examples
 
 
-def load(path: str | Path, unit: str) -> Any:
-    """The variables that a finished unit of a run, or a file, holds.
+def load(path: str | Path, unit: str) -> Variables:
+    """Returns the variables that a finished unit of a run, or a file, holds.
 
     Args:
-      path: a run's folder; or an `.npz` file whose arrays are named by their place, as
-        `params/fc1/kernel`. What it holds is data: nothing of it is executed.
+      path: the folder of a run; or an `.npz` file whose arrays are named by their path, such as
+        `params/fc1/kernel`. Nothing in such a file is executed.
       unit: of the run, such as `levels/00/ticket`.
 
     Returns:
-      Nested dicts of numpy arrays: a run's with a leading replicate axis.
+      Nested dicts of NumPy arrays; those of a run have a leading replicate axis.
 
     Raises:
-      UserError: there is no such file, run or unit (lists those there are), or it is damaged.
+      UserError: the file, run or unit does not exist, or is damaged, or holds no variables.
     """
     path = Path(path)
     if path.suffix == ".npz":
@@ -38,71 +40,66 @@ def load(path: str | Path, unit: str) -> Any:
         raise UserError(f"{path} is neither the folder of a run nor an .npz file")
     identity.read_about(path)
     tree = run.result_of(path, unit)
-    found = tree.get("variables") if isinstance(tree, dict) else tree[-1]  # a ticket's are its last
-    if not isinstance(found, dict) or "params" not in found:
+    variables = tree.get("variables") if isinstance(tree, dict) else tree[-1]  # of a ticket: last
+    if not isinstance(variables, dict) or "params" not in variables:
         raise UserError(f"{unit} of {path} holds no variables of a network")
-    return found
+    return variables
 
 
-def check_data(path: str | Path, data: Mapping[str, Any], what: str, apart: bool = False) -> None:
-    """Refuse a run whose network was trained on other inputs than these; files say nothing of it.
+def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool = False) -> None:
+    """Checks that a run's network was trained on the inputs of this config; files do not tell.
 
     Args:
-      path: as for `load`.
-      data: section of a config.
-      what: names the path in errors, as `source.path`.
-      apart: refuse also one that was trained on images which here are validation images: what
-        is chosen on them would look better than it is.
+      path: see `load`.
+      data: a section of a config.
+      key: the config's key that has the path, such as `source.path`.
+      apart: whether the validation examples must be the same, too. If the network was trained on
+        them, whatever is chosen by them would look better than it is.
 
     Raises:
-      UserError: names the key that differs; or there is no run.
+      UserError: a key of the data differs, which the error names; or there is no run.
     """
     if Path(path).suffix == ".npz":
         return
     theirs = identity.read_about(Path(path))["config"]["data"]
     split = HELD_OUT if apart and data["validation_examples"] else ()
-    for key in (*INPUTS, *split):
-        own, there = _plain(data[key]), theirs.get(key, identity.ADDED.get(f"data.{key}"))
-        if there != own:
+    for name in (*INPUTS, *split):
+        here, there = _plain(data[name]), theirs.get(name, identity.ADDED.get(f"data.{name}"))
+        if there != here:
             raise UserError(
-                f"{what}: {path} was trained with data.{key}={there!r}, not {own!r}: set it so, or "
-                "name another run"
+                f"{key}: {path} was trained with data.{name}={there!r}, not {here!r}: set it so, "
+                "or name another run"
             )
 
 
-def save(path: str | Path, variables: Any) -> None:
-    """Write an `.npz` file that `load` reads."""
-    flat = {
-        "/".join(str(key.key) for key in keys): np.asarray(leaf)
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(variables)
-    }
-    np.savez(path, **flat)  # type: ignore[arg-type]
+def save(path: str | Path, variables: Variables) -> None:
+    """Writes an `.npz` file that `load` reads."""
+    np.savez(path, **trees.flatten(variables))
 
 
-def replicated(variables: Any, shapes: Any, replicates: int, where: str) -> Any:
-    """The variables with a leading replicate axis, checked against the network's shapes.
+def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str) -> Variables:
+    """Returns variables with a leading replicate axis, checked against a network's shapes.
 
     Args:
-      variables: what `load` gave; leaves with the shapes, or with a replicate axis before them.
+      variables: see `load`; each leaf may have a leading replicate axis.
       shapes: of the network's variables, without that axis.
-      replicates: R; variables without the axis are taken R times.
-      where: what errors call their place.
+      replicates: R; leaves without the axis are repeated R times.
+      where: the place of the variables, for errors.
 
     Raises:
-      UserError: other leaves, shapes or replicates; entries that are not finite.
+      UserError: leaves, shapes or replicates differ, or entries are not finite.
     """
-    given, wanted = _flat(variables), _flat(shapes)
+    given, wanted = trees.flatten(variables), trees.flatten(shapes)
     if given.keys() != wanted.keys():
         differing = ", ".join(sorted(given.keys() ^ wanted.keys()))
         raise UserError(f"{where} holds another network than the config's: {differing} differ")
     counts = {leaf.shape[:1] for name, leaf in given.items() if leaf.ndim > wanted[name].ndim}
     if len(counts) == 1 and counts != {(replicates,)}:
-        (found_count,) = counts.pop()
+        ((count,),) = counts
         raise UserError(
-            f"{where} holds {found_count} replicates, not {replicates}: set "
-            f"replicates={found_count}"
+            f"{where} holds {count} replicates, not {replicates}: set replicates={count}"
         )
-    found = {}
+    checked = {}
     for name, leaf in given.items():
         shape = tuple(wanted[name].shape)
         if leaf.shape == shape:
@@ -117,19 +114,19 @@ def replicated(variables: Any, shapes: Any, replicates: int, where: str) -> Any:
             raise UserError(
                 f"{where}: {np.sum(~np.isfinite(leaf))} entries of {name} are not finite"
             )
-        found[name] = leaf.astype(wanted[name].dtype)
+        checked[name] = leaf.astype(wanted[name].dtype)
     structure = jax.tree.structure(shapes)
-    return jax.tree.unflatten(structure, [found[name] for name in wanted])
+    return jax.tree.unflatten(structure, [checked[name] for name in wanted])
 
 
-def _from_file(path: Path) -> Any:
+def _from_file(path: Path) -> Variables:
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}
     except OSError as error:
         raise UserError(f"{path} is no readable file of arrays: {error}") from error
     except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        reason = "it is damaged, or has more than arrays of numbers in it"  # NumPy's is misleading
+        reason = "it is damaged, or has more than arrays of numbers in it"  # NumPy's misleads
         raise UserError(f"{path} is no readable file of arrays: {reason}") from error
     tree: dict[str, Any] = {}
     for name, array in flat.items():
@@ -146,12 +143,5 @@ def _from_file(path: Path) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As config.json has it."""
+    """Returns the value as config.json has it."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def _flat(tree: Any) -> dict[str, Any]:
-    return {
-        "/".join(str(key.key) for key in keys): leaf
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }

@@ -1,4 +1,4 @@
-"""Wall-clock of calls on this machine: medians of calls that take turns."""
+"""Wall-clock times of calls on this machine: medians of calls that take turns."""
 
 import functools
 import statistics
@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from groundwork.train.step import Model
+from groundwork.trees import Variables
 
-BATCHES = (1, 128)  # examples that networks are timed on
-LEAST_SECONDS = 2e-3  # of a sample: shorter calls are repeated within it
+BATCHES = (1, 128)  # the batch sizes that networks are timed with
+LEAST_SECONDS = 2e-3  # of a sample, in which shorter calls are repeated
 
 
 def medians(calls: Sequence[Callable[[], Any]], repeats: int = 7) -> list[float]:
-    """Seconds of each call, the median of samples taken in turns after a first call of each."""
+    """Returns the median seconds of each call; samples alternate, after a first call of each."""
     counts = []
     for call in calls:
         jax.block_until_ready(call())
@@ -26,35 +27,36 @@ def medians(calls: Sequence[Callable[[], Any]], repeats: int = 7) -> list[float]
         [_seconds(call, count) / count for call, count in zip(calls, counts, strict=True)]
         for _ in range(repeats)
     ]
-    return [statistics.median(own) for own in zip(*samples, strict=True)]
+    return [statistics.median(seconds) for seconds in zip(*samples, strict=True)]
 
 
 def milliseconds(
-    original: nn.Module, network: Model, variables: Any, shape: tuple[int, ...]
+    original: nn.Module, network: Model, variables: Variables, shape: tuple[int, ...]
 ) -> dict[str, list[float]]:
-    """Batch size → the original's predictions and a network's, in turns; once if it is that.
+    """Returns batch size → milliseconds of a prediction by the original and by a network.
 
     Args:
-      original: timed with new variables.
-      network: what was made of it.
-      variables: of the network, one replicate.
+      original: the module that the network was made of; timed with new variables.
+      network: timed in turns with the original; not timed again if it is the original.
+      variables: of the network, of one replicate.
       shape: of an example.
     """
     timed = [_compiled(original, shape)]
     if network.apply != original.apply:
         apply = jax.jit(functools.partial(network.apply, train=False))
         timed.append((apply, jax.tree.map(jnp.asarray, variables)))
-    found = {}
+    times = {}
     for batch in BATCHES:
-        x = jax.random.normal(jax.random.key(1), (batch, *shape))
-        seconds = medians([functools.partial(apply, own, x) for apply, own in timed])
-        found[str(batch)] = [1e3 * seconds[0], 1e3 * seconds[-1]]
-    return found
+        inputs = jax.random.normal(jax.random.key(1), (batch, *shape))
+        calls = [functools.partial(apply, arguments, inputs) for apply, arguments in timed]
+        seconds = medians(calls)
+        times[str(batch)] = [1e3 * seconds[0], 1e3 * seconds[-1]]
+    return times
 
 
 @functools.cache
-def _compiled(original: nn.Module, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Any]:
-    """The original's call and variables, made once for all networks of a run."""
+def _compiled(original: nn.Module, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Variables]:
+    """Returns the original's call and variables, made once for all networks of a run."""
     variables = jax.jit(original.init)(jax.random.key(0), jnp.zeros((1, *shape)))
     return jax.jit(functools.partial(original.apply, train=False)), variables
 
@@ -62,6 +64,6 @@ def _compiled(original: nn.Module, shape: tuple[int, ...]) -> tuple[Callable[...
 def _seconds(call: Callable[[], Any], count: int) -> float:
     begun = time.perf_counter()
     for _ in range(count):
-        found = call()
-    jax.block_until_ready(found)
+        result = call()
+    jax.block_until_ready(result)
     return time.perf_counter() - begun

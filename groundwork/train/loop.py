@@ -1,7 +1,7 @@
-"""The one training loop: a unit of work from a state to its last step, resumable anywhere.
+"""The one training loop. It takes a unit of work to its last step, and can continue anywhere.
 
 The device never waits for the loop: metrics are fetched one evaluation late, while the next steps
-already run. With several processes, all of them run the loop alike.
+already run. With several processes, each of them runs the loop.
 """
 
 # R replicates
@@ -26,7 +26,7 @@ from groundwork.trees import Variables
 
 
 class Best(NamedTuple):
-    """The early-stopping point so far: where the validation loss was the least."""
+    """The early-stopping point so far, where the validation loss was the least."""
 
     loss: jax.Array  # [R] float32, nats
     step: jax.Array  # [R] int32
@@ -38,11 +38,11 @@ class Job:
     """The training that one unit of work asks for.
 
     Attributes:
-      programs: of the network.
-      unit: of the run.
+      programs: the compiled programs of the network.
+      unit: the unit of the run.
       stop: the step at which training ends.
-      fields: what every row says beside; scalars or [R] lists.
-      test: evaluate the test split, too, at the early-stopping step and at the end?
+      fields: further fields of every row; scalars or lists [R].
+      test: whether the test split is evaluated, at the early-stopping step and at the end.
     """
 
     programs: Programs
@@ -53,7 +53,7 @@ class Job:
 
 
 class _Place(NamedTuple):
-    """Where a unit stands: all that a checkpoint of it holds."""
+    """The state of a unit: all that a checkpoint of it holds."""
 
     state: TrainState
     best: Best | None
@@ -63,16 +63,16 @@ class _Place(NamedTuple):
 def train(
     context: Context, job: Job, state: TrainState, best: Best | None = None
 ) -> tuple[TrainState, Best | None]:
-    """Train all replicates from `state` to the job's end, or continue where its unit stood.
+    """Trains all replicates from `state` to the job's end; a unit that had begun continues.
 
-    Writes rows to the run's metrics: `train` (means over the steps since the last row) and
+    It writes rows to the run's metrics: `train` (means over the steps since the last row) and
     `validation` at every evaluation; `test` only at the early-stopping step, which is that of the
     least validation loss, and at the end.
 
     Args:
       context: of the run.
-      job: what is trained.
-      state: from which a new unit starts. The caller's buffers survive.
+      job: what to train.
+      state: the state that a new unit starts from. The caller's buffers survive.
       best: the early-stopping point of an earlier unit, which this one continues.
 
     Returns:
@@ -114,7 +114,7 @@ def train(
 
 
 def _resume(context: Context, job: Job, place: _Place) -> tuple[_Place, int, int]:
-    """Where the unit stood, or `place` if it had not begun; its step, and the rows until there."""
+    """Returns the saved place of the unit, or else `place`; its step, and its rows so far."""
     step, rows = int(mesh.fetch(place.state.step)[0]), 0
     checkpoint = job.unit.latest(place, context.reporter.say)
     if checkpoint:
@@ -126,7 +126,7 @@ def _resume(context: Context, job: Job, place: _Place) -> tuple[_Place, int, int
 
 
 def _evaluate(job: Job, place: _Place, step: int, writer: Writer) -> _Place:
-    """Rows of the steps since the last evaluation and of this one; the new early-stopping point."""
+    """Hands the rows of an evaluation to the writer; returns the place with a new `best`."""
     counts, best = {"train": place.tally.counts}, place.best
     if best:
         counts["validation"] = job.programs.evaluate(place.state.variables, "validation")
@@ -136,21 +136,21 @@ def _evaluate(job: Job, place: _Place, step: int, writer: Writer) -> _Place:
 
 
 def _save(job: Job, place: _Place, step: int, writer: Writer) -> None:
-    """Checkpoint where an unfinished unit stands, once all its rows are written."""
+    """Saves a checkpoint of an unfinished unit, once all its rows are written."""
     writer.flush()
     _check_variables(place.state.variables, step, job.unit.name)
     job.unit.save(step, place, {"step": step, "rows": writer.rows})
 
 
 class _Clock:
-    """Is it time for a checkpoint? The first process's clock says so, read one evaluation late."""
+    """Tells when to save a checkpoint, by the first process's clock, read one evaluation late."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._saved = seconds, time.monotonic()
         self._elapsed = processes.broadcast(0)
 
     def due(self) -> bool:
-        """All processes ask this at every evaluation."""
+        """Returns whether to save. All processes call it at every evaluation."""
         due = float(self._elapsed) >= self._seconds
         if due:
             self._saved = time.monotonic()
@@ -159,7 +159,7 @@ class _Clock:
 
 
 def _test(programs: Programs, place: _Place, writer: Writer) -> None:
-    """Test rows: at the early-stopping step, where there is one, and at the end."""
+    """Writes test rows: at the early-stopping step, if there is one, and at the end."""
     best, state = place.best, place.state
     ends = [("early_stop", best.step, best.variables)] if best else []
     for at, steps, variables in [*ends, ("end", state.step, state.variables)]:
@@ -168,7 +168,7 @@ def _test(programs: Programs, place: _Place, writer: Writer) -> None:
 
 
 def _check_variables(variables: Variables, step: int, unit: str) -> None:
-    """Refuse weights that are not finite: a loss may still be finite one step later."""
+    """Refuses weights that are not finite, which the loss shows only one step later."""
     finite = mesh.fetch(_all_finite(variables))
     if not finite.all():
         raise not_finite("result of the update", unit, int(np.argmin(finite)), step)
@@ -176,20 +176,20 @@ def _check_variables(variables: Variables, step: int, unit: str) -> None:
 
 @jax.jit
 def _all_finite(variables: Variables) -> jax.Array:
-    """[R] bool."""
+    """Returns whether all entries of each replicate are finite, [R] bool."""
     leaves = [jnp.isfinite(a).reshape(a.shape[0], -1).all(1) for a in jax.tree.leaves(variables)]
     return jnp.stack(leaves).all(0)
 
 
 def no_best(state: TrainState) -> Best:
-    """Returns the point before any evaluation, a copy, since a state's buffers are donated."""
+    """Returns the point before any evaluation, as a copy, since the state's buffers are donated."""
     worst = jnp.full_like(state.step, jnp.inf, dtype=jnp.float32)
     return Best(worst, *jax.tree.map(jnp.copy, (state.step, state.variables)))
 
 
 @jax.jit
 def _keep_better(best: Best, state: TrainState, counts: Counts) -> Best:
-    """Takes the replicates whose validation loss is the least so far, the earlier among equals."""
+    """Returns the better point of each replicate; among equals, the earlier one."""
     loss = counts.loss / counts.examples
     better = loss < best.loss
 

@@ -1,7 +1,7 @@
-"""Losses: what a batch costs, and what is counted beside. A loss brings its own counts.
+"""Losses and what they count beside the loss itself.
 
-Sums are taken over examples (of a language model: over tokens) and divided at the end, so that
-each example counts once, whatever the batches.
+Sums are taken over examples (in a language model, over tokens) and divided at the end, so that
+each example counts once, whatever the batches are.
 """
 
 # B batch, C classes
@@ -17,11 +17,11 @@ import optax
 
 
 class Counts(NamedTuple):
-    """Sums over examples. Divide them at the end: each example counts once."""
+    """Sums over examples, to be divided at the end."""
 
     loss: jax.Array  # [] float32; of the cross-entropy, in nats
     examples: jax.Array  # [] int32
-    measures: dict[str, jax.Array]  # name → [], such as the examples that are right
+    measures: dict[str, jax.Array]  # name → [], such as the number of right answers
 
     def means(self) -> dict[str, Any]:
         """Returns the mean loss and the mean of each measure, by name."""
@@ -31,17 +31,17 @@ class Counts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A loss of a batch and what it counts."""
+    """The loss of a batch, and what it counts."""
 
     count: Callable[[Any, Any, jax.Array], Counts]  # outputs, targets, valid [B] → sums
     measures: Mapping[str, Any]  # name → dtype of its sum
 
 
 def count_cross_entropy(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
-    """Cross-entropies and right answers of the valid examples.
+    """Returns the cross-entropies and right answers of the valid examples.
 
     Args:
-      logits: [B, C]. In a type shorter than float32 the loss is still computed in float32.
+      logits: [B, C]. The loss is computed in float32 even if they are of a shorter type.
       labels: [B] int, in [0, C).
       valid: [B] bool.
     """

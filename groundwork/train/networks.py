@@ -1,4 +1,4 @@
-"""What commands that train networks in a run share: devices, states, training, accuracies."""
+"""What commands that train networks share: devices, states, training, accuracies."""
 
 # R replicates
 
@@ -25,22 +25,22 @@ from groundwork.train.step import Batch, Model, TrainState, make_eval_step
 from groundwork.trees import Variables
 
 Begin = Callable[..., tuple[Variables, Any]]
-"""Of one replicate: (variables, …) → the variables that training starts from, optimiser's state."""
+"""(variables, …) of one replicate → the variables that training starts from, and its opt_state."""
 
 
 def mesh_for(
     spec: MeshSpec, replicates: int, batch_sizes: Mapping[str, int], examples: Mapping[str, int]
 ) -> Mesh:
-    """Returns devices that share the batches of all sections evenly.
+    """Returns a mesh of devices that share the batches of all sections evenly.
 
     Args:
-      spec: the config's.
+      spec: the config's `mesh`.
       replicates: R.
       batch_sizes: section, such as `fine_tune` → its batch size.
-      examples: of each split.
+      examples: split → its number of examples.
 
     Raises:
-      UserError: a batch is larger than the training set, or the spec does not divide it.
+      UserError: a batch is larger than the training set, or `mesh.data` does not divide it.
     """
     for name, size in batch_sizes.items():
         if size > examples["train"]:
@@ -52,7 +52,7 @@ def mesh_for(
     return mesh_lib.for_run(spec, replicates, math.gcd(*batch_sizes.values()), examples)
 
 
-def initial(context: Context, model: Model) -> Any:
+def initial(context: Context, model: Model) -> Variables:
     """Returns the variables of R replicates before any training."""
     example = jnp.zeros((1, *context.dataset.shape))
     init = replicates.each_replicate(
@@ -62,20 +62,20 @@ def initial(context: Context, model: Model) -> Any:
 
 
 def unmasked(optimizer: optax.GradientTransformation) -> Begin:
-    """Returns what `make_start` needs where nothing is pruned."""
+    """Returns the `Begin` of an optimiser that enforces no mask."""
     return lambda variables: (variables, optimizer.init(variables["params"]))
 
 
 def make_start(context: Context, begin: Begin, once: bool = False) -> Callable[..., TrainState]:
-    """Returns what makes the state of all replicates before their first step.
+    """Returns a function that makes the state of all replicates before their first step.
 
     Args:
       context: of the run.
-      begin: see `Begin`; `pruning.enforce.begin` where there is a mask.
+      begin: see `Begin`; with a mask, `pruning.enforce.begin`.
       once: see `replicates.each_replicate`.
 
     Returns:
-      (variables [R, …], …, step=0) → state. What `begin` takes beside the variables follows them;
+      (variables [R, …], …, step=0) → state. All arguments of `begin` are given in its order;
       `step` is a number, or [R].
     """
 
@@ -96,7 +96,7 @@ def make_start(context: Context, begin: Begin, once: bool = False) -> Callable[.
 def train(
     context: Context, programs: Programs, unit: Unit, steps: int, state: TrainState
 ) -> Variables:
-    """Returns the variables after training from `state`; continues where the unit stood."""
+    """Returns the variables after training from `state`; a unit that had begun continues."""
     params = jax.tree.leaves(state.variables["params"])
     fields = {"parameters": sum(leaf[0].size for leaf in params)}
     job = loop.Job(programs=programs, unit=unit, stop=steps, fields=fields)
@@ -106,7 +106,7 @@ def train(
 def accuracies(
     context: Context, programs: Programs, variables: Variables
 ) -> dict[str, list[float]]:
-    """Returns split → accuracy [R], of the splits that there are."""
+    """Returns split → accuracies [R], for the splits that the data set has."""
     by_split = {}
     for split in ("validation", "test"):
         if context.dataset.examples[split]:
@@ -116,12 +116,12 @@ def accuracies(
 
 
 def evidence(context: Context, model: Model, count: int) -> dict[str, Any]:
-    """Returns the loss and the examples that criteria ask for, as arguments of `make_pruner`.
+    """Returns the loss and the examples that criteria need, as arguments of `make_pruner`.
 
     Args:
       context: of the run.
-      model: whose mean loss it is, in evaluation.
-      count: how many training examples; with 0, nothing is returned.
+      model: the network whose mean loss, in evaluation, is meant.
+      count: the number of training examples; with 0, the result is empty.
 
     Raises:
       UserError: the examples are not in memory.

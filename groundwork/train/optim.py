@@ -1,19 +1,20 @@
 """Optimisers from a config. The learning rate follows the *training state's* step.
 
-Optax keeps a step count of its own inside the optimiser's state; after a rewind to step k with
-fresh moments it would start the schedule again at 0. Here the schedule is a function of the step
-handed to `update(…, step=…)`, so there is one clock.
+Optax counts steps inside the optimiser's state; after a rewind to step k with fresh moments it
+would start the schedule again at 0. Here the schedule is a function of the step that is passed to
+`update(…, step=…)`, so there is one count.
 """
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from groundwork.errors import UserError, unknown
+from groundwork.trees import Params
 
 SCHEDULES = ("constant", "step", "cosine")
 
@@ -26,12 +27,13 @@ class OptimizerSpec:
       name: one of `OPTIMIZERS`.
       learning_rate: the peak rate.
       momentum: for momentum and nesterov.
-      weight_decay: added to the gradient as L2 (sgd, momentum, nesterov, adam), or decoupled
+      weight_decay: is added to the gradient as L2 (sgd, momentum, nesterov, adam), or decoupled
         and scaled by the learning rate (adamw).
       schedule: `constant`; `step` (times `drop_factor` at each of `drop_steps`); `cosine`
         (to 0 at `train.steps`, one past the last step).
-      warmup_steps: linear from 0 to the schedule's value; step s < warmup_steps has
-        (s + 1) / warmup_steps of it.
+      drop_steps: for `step`, counted from 1.
+      drop_factor: for `step`, in (0, 1].
+      warmup_steps: the rate of step s < warmup_steps is (s + 1) / warmup_steps of the schedule's.
     """
 
     name: str
@@ -67,7 +69,7 @@ class OptimizerSpec:
 
 
 def schedule(spec: OptimizerSpec, total_steps: int) -> optax.Schedule:
-    """Learning rate as a function of the step, [] int32 → [] float32."""
+    """Returns the learning rate as a function of the step, [] int32 → [] float32."""
     if spec.schedule == "step":
         drops = dict.fromkeys(spec.drop_steps, spec.drop_factor)
         base = optax.piecewise_constant_schedule(spec.learning_rate, drops)
@@ -84,9 +86,11 @@ def schedule(spec: OptimizerSpec, total_steps: int) -> optax.Schedule:
 
 
 def scale_by_rate(rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-    """Multiply updates by −rate(step), where `step` is an argument of `update`. No state."""
+    """Returns a transformation, without state, of updates by −rate(step); see `make`."""
 
-    def update(updates, state, params=None, *, step, **extra_args):
+    def update(
+        updates: Params, state: Any, params: Params = None, *, step: jax.Array, **extra_args: Any
+    ) -> tuple[Params, Any]:
         del params, extra_args
         return jax.tree.map(lambda u: (-rate(step)).astype(u.dtype) * u, updates), state
 
@@ -94,7 +98,7 @@ def scale_by_rate(rate: optax.Schedule) -> optax.GradientTransformationExtraArgs
 
 
 def make(spec: OptimizerSpec, total_steps: int) -> optax.GradientTransformationExtraArgs:
-    """The optimiser of a config. Its `update` needs the keyword `step`, [] int32."""
+    """Returns the optimiser of a config. Its `update` needs the keyword `step`, [] int32."""
     l2 = [] if spec.name == "adamw" else [optax.add_decayed_weights(spec.weight_decay)]
     if not spec.weight_decay:
         l2 = []

@@ -1,4 +1,4 @@
-"""A network's outputs for every example of a split, on the host, where `evaluate` only counts."""
+"""A network's outputs for every example of a split, on the host; `evaluate` only counts them."""
 
 # R replicates, N examples, B batch
 
@@ -18,42 +18,42 @@ from groundwork.devices.mesh import BY_REPLICATE
 from groundwork.train import replicates
 from groundwork.train.step import Model
 from groundwork.train.steps_from_files import SHARED, SPLIT, split_batches
+from groundwork.trees import Variables
 
 BATCH = 500
 
 
 def make(
     model: Model, dataset: AnyDataset, mesh: Mesh, form: replicates.Form
-) -> Callable[[Any, str], tuple[Any, np.ndarray]]:
-    """(variables, "validation" or "test") → (outputs, labels [N]).
+) -> Callable[[Variables, str], tuple[Any, np.ndarray]]:
+    """Returns a function (variables, "validation" or "test") → (outputs, labels [N]).
 
     Outputs are those of `model.apply(variables, inputs, train=False)`, a pytree whose leaves
-    become [R, N, …], in the order of the split. All processes are to call it; each has all.
+    become [R, N, …], in the order of the split. All processes must call the function; each gets
+    all outputs.
     """
 
-    def apply_all(variables, images):
+    def apply_all(variables: Variables, images: jax.Array) -> Any:
         inputs = data_lib.normalize(dataset, images)
         return replicates.each(form)(lambda v: model.apply(v, inputs, train=False))(variables)
 
     apply = replicates.sharded(mesh, apply_all, (BY_REPLICATE, SHARED), SPLIT)
 
-    def outputs(variables, split):
-        found, labels = [], []
+    def outputs(variables: Variables, split: str) -> tuple[Any, np.ndarray]:
+        parts, labels = [], []
         with contextlib.closing(_batches(dataset, mesh, split)) as batches:
-            for images, own_labels, valid in batches:
-                out, own_labels, valid = mesh_lib.fetch(
-                    (apply(variables, images), own_labels, valid)
-                )
-                found.append(jax.tree.map(lambda leaf, valid=valid: leaf[:, valid], out))
-                labels.append(own_labels[valid])
-        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *found)
+            for images, *answers in batches:
+                part, targets, valid = mesh_lib.fetch((apply(variables, images), *answers))
+                parts.append(jax.tree.map(lambda leaf, valid=valid: leaf[:, valid], part))
+                labels.append(targets[valid])
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *parts)
         return joined, np.concatenate(labels)
 
     return outputs
 
 
 def _batches(dataset: AnyDataset, mesh: Mesh, split: str) -> Generator[Any, None, None]:
-    """Images, labels and valid of one batch after another, on the devices."""
+    """Yields images, labels and valid of each batch, on the devices."""
     devices = mesh.shape["data"]
     size = -(-BATCH // devices) * devices
     if isinstance(dataset, FileDataset):

@@ -1,7 +1,7 @@
 """The compiled programs of a training run: steps and evaluation of R replicates on a mesh.
 
-`step.py` says what happens to one replicate, `replicates.py` how that is mapped over replicates and
-devices; `steps_in_memory.py` feeds it from data on the device, `steps_from_files.py` from files.
+`step.py` defines the step of one replicate; `replicates.py` maps it over replicates and devices;
+`steps_in_memory.py` feeds it from data on the device, and `steps_from_files.py` from files.
 """
 
 # R replicates
@@ -35,19 +35,19 @@ from groundwork.train.step import (
 )
 from groundwork.trees import Variables
 
-STRIDE = 50  # steps: a fraction of a second passes between two looks at signals
+STRIDE = 50  # steps between two checks for signals, which take a fraction of a second
 
 
 class Programs(NamedTuple):
     """Compiled functions over trees whose leaves have a leading replicate axis R."""
 
     init: Callable[[jax.Array], Variables]  # keys [R] → variables
-    # keys [R], step → what gives the steps from there on their examples; the caller closes it
+    # keys [R], step → a source of examples for the steps from there on; the caller closes it
     feed: Callable[[jax.Array, int], AbstractContextManager[Any]]
     # state, feed, tally, start, stop → state, tally
     run_steps: Callable[[TrainState, Any, Tally, int, int], tuple[TrainState, Tally]]
     no_tally: Callable[[int], Tally]  # R → the tally of no steps
-    stride: int  # the most steps that one call of `run_steps` should take
+    stride: int  # the largest number of steps that one call of `run_steps` should take
     evaluate: Callable[[Variables, str], Counts]  # variables, "validation" or "test" → counts [R]
     jitted: dict[str, Any]  # the jitted functions behind these, for tests that count compilations
 
@@ -65,18 +65,18 @@ def make(
     evaluate: EvalFn | None = None,
     measures: Mapping[str, Any] = CROSS_ENTROPY.measures,
 ) -> Programs:
-    """Build the programs. The `state` that `run_steps` is given is donated: use its result.
+    """Returns the compiled programs. `run_steps` donates the state that it is given.
 
     Args:
-      model: what is trained.
+      model: the network to train.
       optimizer: its `update` is called with the keyword `step`.
       dataset: in memory or in files.
-      mesh: devices.
+      mesh: the devices.
       batch_size: of a step, on all devices together.
-      form: how replicates are mapped; what suits the model by default.
-      stride: the most steps that a call should take.
-      loss: what is trained for; by default the cross-entropy of the model's logits.
-      evaluate: what is counted on other splits; by default alike.
+      form: how replicates are mapped; by default `default_form` decides.
+      stride: the largest number of steps that a call should take.
+      loss: the training loss; by default the cross-entropy of the model's logits.
+      evaluate: the counts on other splits; by default those of the cross-entropy.
       measures: name → dtype of what `loss` and `evaluate` count beside the loss itself.
     """
     example = jnp.zeros((1, *dataset.shape))
@@ -89,7 +89,7 @@ def make(
     def add_batch(
         counts: Counts, variables: Variables, inputs: jax.Array, labels: jax.Array, valid: jax.Array
     ) -> Counts:
-        """Adds all devices' shares of one more batch to the counts of this device's replicates."""
+        """Adds the counts of a batch, summed over devices, to those of this device's replicates."""
         batch = Batch(data_lib.normalize(dataset, inputs), labels, valid)
         new = replicates.each(form)(lambda variables: eval_step(variables, batch))(variables)
         return jax.tree.map(lambda total, share: total + lax.psum(share, "data"), counts, new)

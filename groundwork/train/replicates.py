@@ -1,4 +1,4 @@
-"""A function of one replicate, mapped over the replicates of a device and over the mesh.
+"""How a function of one replicate is mapped over the replicates of a device and over the mesh.
 
 Two forms compute the same:
 
@@ -22,16 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from groundwork import trees as trees_lib
 from groundwork.devices.mesh import BY_REPLICATE, REPLICATED, put
 from groundwork.train.losses import Counts
 from groundwork.train.step import NEVER, Model, Tally, TrainState
 
 Form = Literal["looped", "single"]
 Mapper = Callable[[Callable[..., Any]], Callable[..., Any]]
-# At a higher level LLVM spends a fifth of a second on the random numbers of every layer.
+# At a higher level LLVM spends 0.2 s on the random numbers of every layer.
 QUICKLY = {"xla_backend_optimization_level": 1}
-# Without it, a sum over an axis of one device is compiled as an all-reduce of that device alone.
-# JAX calls the switch temporary; without it the results are the same, and only the speed differs.
+# This switch keeps a sum over an axis of one device from being compiled as an all-reduce. JAX calls
+# it temporary; without it the results are the same, and only the speed differs.
 _one_device_is_no_axis = getattr(
     jax, "remove_size_one_mesh_axis_from_type", lambda on: contextlib.nullcontext()
 )
@@ -39,7 +40,7 @@ _one_device_is_no_axis = getattr(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Steps:
-    """What one replicate does, and how that is mapped: all that compiled programs are made of."""
+    """The step of one replicate and how it is mapped: all that compiled programs are made of."""
 
     train_step: Callable[..., tuple[TrainState, Any]]  # see `step.make_train_step`
     add_batch: Callable[..., Counts]  # counts [R], variables [R, …], inputs, labels, valid → counts
@@ -49,7 +50,7 @@ class Steps:
     form: Form
 
     def no_counts(self, replicates: int) -> Counts:
-        """Returns zeros, leaves [R]."""
+        """Returns counts of zero, whose leaves are [R]."""
         zeros = functools.partial(_filled, self.mesh, replicates, 0)
         measures = {name: zeros(dtype) for name, dtype in self.measures.items()}
         return Counts(zeros(np.float32), zeros(np.int32), measures)
@@ -62,7 +63,7 @@ class Steps:
 def default_form(model: Model, example: jax.Array) -> Form:
     """Returns `single` for a model with convolutions that XLA computes on the CPU, else `looped`.
 
-    What the model lowers to decides: a convolution that a library computes is a call there.
+    The lowered model shows it, since a convolution that a library computes is a call there.
     """
     if jax.default_backend() != "cpu":
         return "looped"
@@ -74,7 +75,7 @@ def default_form(model: Model, example: jax.Array) -> Form:
 def sharded(
     mesh: Mesh, function: Callable[..., Any], in_specs: Any, out_specs: Any, **options: Any
 ) -> Any:
-    """Returns the function, which sees one device's part of its arguments, compiled for all."""
+    """Returns a function, which sees one device's part of its arguments, compiled for the mesh."""
     mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
 
     @functools.wraps(function)
@@ -88,10 +89,10 @@ def sharded(
 def each_replicate(
     mesh: Mesh, function: Callable[..., Any], shared: int = 0, once: bool = False
 ) -> Any:
-    """Returns the function of one replicate, mapped over its arguments' leading axis, compiled.
+    """Returns a function of one replicate, mapped over its arguments' leading axis and compiled.
 
-    Its last `shared` arguments are the same for all replicates. Nothing crosses replicates.
-    `once` says that it is called so seldom that compiling it quickly matters more than its speed.
+    Its last `shared` arguments are the same for all replicates. With `once`, it is called so
+    rarely that compiling it quickly matters more than its speed.
     """
     arguments = len(inspect.signature(function).parameters) - shared
     mapped = jax.vmap(function, in_axes=(0,) * arguments + (None,) * shared)
@@ -101,7 +102,7 @@ def each_replicate(
 
 
 def each(form: Form) -> Mapper:
-    """Returns what maps a function of one replicate over all of a device."""
+    """Returns the map of a function of one replicate over the replicates of a device."""
     return jax.vmap if form == "looped" else _unrolled
 
 
@@ -110,11 +111,11 @@ def _filled(mesh: Mesh, replicates: int, value: int, dtype: Any) -> jax.Array:
 
 
 def _unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `jax.vmap(function)`, but with one copy of the function per replicate."""
+    """Like `jax.vmap(function)`, but with one copy of the function per replicate."""
 
     def mapped(*trees: Any) -> Any:
-        replicates = jax.tree.leaves(trees)[0].shape[0]
-        rows = [function(*jax.tree.map(lambda a, r=r: a[r], trees)) for r in range(replicates)]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+        count = trees_lib.replicates(trees)
+        results = [function(*trees_lib.replicate(trees, index)) for index in range(count)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
     return mapped

@@ -12,16 +12,16 @@ import numpy as np
 import optax
 from jax import lax
 
-from groundwork import keys
+from groundwork import keys, trees
 from groundwork.errors import UserError
 from groundwork.train.losses import CROSS_ENTROPY, Counts, Loss
 from groundwork.trees import Params, Variables
 
-NEVER = np.iinfo(np.int32).max  # the first step whose loss was not finite, where all were
+NEVER = np.iinfo(np.int32).max  # stands for the first bad step if all losses are finite
 
 
 class Model(Protocol):
-    """What is asked of a network. Linen modules have it, and `traced.override.Network` does."""
+    """What a network must have, as Linen modules and `traced.override.Network` do."""
 
     @property
     def init(self) -> Callable[..., Any]:
@@ -29,20 +29,20 @@ class Model(Protocol):
 
     @property
     def apply(self) -> Callable[..., Any]:
-        """(variables, inputs, train=…) → logits; with `mutable`, those and what has changed."""
+        """(variables, inputs, train=…) → logits; with `mutable`, also the changed collections."""
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that training carries from step to step."""
+    """The state that training carries from step to step."""
 
     step: jax.Array  # [] int32
     key: jax.Array  # [] the replicate's root key; folded with the step, never split in place
     variables: Variables
-    opt_state: Any  # holds the mask where the optimiser is wrapped by `pruning.enforce`
+    opt_state: Any  # holds the mask if the optimiser is wrapped by `pruning.enforce`
 
 
 class Batch(NamedTuple):
-    """A network's inputs, and the targets. `valid` is False for padding, which counts nowhere."""
+    """A network's inputs and targets. `valid` is False for padding, which is never counted."""
 
     inputs: jax.Array  # [B, …], as the network takes them
     labels: jax.Array  # [B, …], as the loss takes them
@@ -50,10 +50,10 @@ class Batch(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What some training steps added up to, with one entry per replicate."""
+    """The sums over some training steps, with one entry per replicate."""
 
     counts: Counts  # leaves [R]
-    first_bad: jax.Array  # [R] int32: the first step whose loss was not finite, or NEVER
+    first_bad: jax.Array  # [R] int32, the first step whose loss was not finite, or NEVER
 
     def add(self, step: jax.Array, loss: jax.Array, counts: Counts) -> "Tally":
         """Returns the tally with one more step, whose losses are [R]."""
@@ -69,7 +69,7 @@ EvalFn = Callable[[Variables, Batch], Counts]
 
 
 def make_loss(model: Model, loss: Loss = CROSS_ENTROPY) -> LossFn:
-    """Returns the mean loss of a batch, with batch statistics and counts beside."""
+    """Returns the training loss of a model: the mean over a batch, and counts."""
 
     def loss_fn(
         key: jax.Array, variables: Variables, batch: Batch
@@ -86,21 +86,21 @@ def make_loss(model: Model, loss: Loss = CROSS_ENTROPY) -> LossFn:
 def make_train_step(
     loss_fn: LossFn, optimizer: optax.GradientTransformation, axis: str | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, tuple[jax.Array, Counts]]]:
-    """Returns one training step: (state, batch) → (state, (loss, counts)).
+    """Returns a training step: (state, batch) → (state, (loss, counts)).
 
     With `axis`, the batch is one device's share. The loss is averaged over that mesh axis *inside*
     the differentiated function, which makes the gradient the whole batch's: under `shard_map`
     nothing may be averaged after `jax.grad`. Batch statistics must leave the model averaged over
     that axis, as BatchNorm's do with `axis_name=axis`; they are not averaged again here.
 
-    The step raises, when it is traced:
-      UserError: batch statistics may differ between the devices of `axis`.
+    When it is traced, the step raises a UserError if batch statistics may differ between the
+    devices of `axis`.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, tuple[jax.Array, Counts]]:
         key = jax.random.fold_in(keys.stream(state.key, "step"), state.step)
-        if axis:  # each device draws random numbers of its own for its share of the batch
+        if axis:  # each device draws different random numbers for its share of the batch
             key = jax.random.fold_in(key, lax.axis_index(axis))
 
         def objective(params: Params) -> tuple[jax.Array, tuple[Any, Counts]]:
@@ -125,10 +125,10 @@ def make_train_step(
 
 
 def _total(counts: Counts, axis: str) -> Counts:
-    """Returns the sums over the devices of `axis`, which travel as one vector of floats.
+    """Returns the sums over the devices of `axis`, taken as one vector of floats.
 
-    So they can travel with the gradients; integers would need an all-reduce of their own, and a
-    second wait. Floats hold counts exactly up to 2**24 examples per batch.
+    Floats travel with the gradients; integers would need a second all-reduce. They hold counts
+    exactly up to 2**24 examples per batch.
     """
     dtype = jnp.promote_types(counts.loss.dtype, jnp.float32)
     leaves, tree = jax.tree.flatten(counts)
@@ -138,15 +138,14 @@ def _total(counts: Counts, axis: str) -> Counts:
 
 
 def _refuse_varying_statistics(updated: Any, axis: str) -> None:
-    """Raise where a leaf varies between devices, by the marks that `shard_map` keeps.
+    """Raises a UserError if a leaf varies between devices, by the marks that `shard_map` keeps.
 
     Averaging it here would hide that each device normalised by its share of the batch.
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(updated):
-        try:  # only what is equal on all devices can be cast; the result itself is not needed
+    for name, leaf in trees.flatten(updated).items():
+        try:  # a cast is refused unless the leaf is equal on all devices; its result is not needed
             lax.pcast(leaf, axis, to="varying")
         except ValueError:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise UserError(
                 f"{name} differs between the devices that share a batch: "
                 f'its BatchNorm needs axis_name="{axis}" in training'
@@ -154,7 +153,7 @@ def _refuse_varying_statistics(updated: Any, axis: str) -> None:
 
 
 def make_eval_step(model: Model, loss: Loss = CROSS_ENTROPY) -> EvalFn:
-    """Returns (variables, batch) → counts, with batch statistics as they are."""
+    """Returns (variables, batch) → counts, which leaves batch statistics unchanged."""
 
     def eval_step(variables: Variables, batch: Batch) -> Counts:
         outputs: Any = model.apply(variables, batch.inputs, train=False)

@@ -1,4 +1,4 @@
-"""Steps and evaluation over a data set that stays in its files: one batch, one call.
+"""Steps and evaluation over a data set that stays in its files: one call per batch.
 
 Every process reads its replicates' share of each batch, ahead of the device.
 """
@@ -31,7 +31,7 @@ SHARED = PartitionSpec("data")
 
 
 def make(steps: Steps, files: FileDataset) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """`feed`, `run_steps`, `evaluate` of `programs.Programs`, and the jitted functions in them."""
+    """Returns `feed`, `run_steps` and `evaluate` of `programs.Programs`, and what they jit."""
 
     def one_step(
         state: TrainState, tally: Tally, images: jax.Array, labels: jax.Array, step: jax.Array
@@ -63,7 +63,7 @@ def make(steps: Steps, files: FileDataset) -> tuple[Any, Any, Any, dict[str, Any
 def split_batches(
     files: FileDataset, mesh: Mesh, name: str, batch_size: int
 ) -> Generator[Any, None, None]:
-    """Images, labels and valid [B, …] of one batch of a split after another, on the devices."""
+    """Yields images, labels and valid [B, …] of each batch of a split, on the devices."""
     share = mesh_lib.share_of_process(mesh)
     spec = dataclasses.replace(files.spec, workers=0)  # processes take seconds to start
     batches = eval_batches(
@@ -73,7 +73,7 @@ def split_batches(
 
 
 def _make_feed(steps: Steps, files: FileDataset) -> Callable[..., Any]:
-    """(keys [R], step) → an iterator over (images [R, B, …], labels [R, B]) on the devices."""
+    """Returns (keys [R], step) → iterator over images [R, B, …] and labels, on the devices."""
     mesh, share = steps.mesh, mesh_lib.share_of_process(steps.mesh)
 
     def feed(keys: jax.Array, step: int) -> contextlib.closing[Any]:
@@ -97,7 +97,7 @@ def _make_feed(steps: Steps, files: FileDataset) -> Callable[..., Any]:
 
 
 def _make_evaluate(steps: Steps, files: FileDataset) -> tuple[Callable[..., Counts], Any]:
-    """`evaluate`, and the jitted function in it."""
+    """Returns `evaluate`, and the jitted function in it."""
     specs = (BY_REPLICATE, BY_REPLICATE, SHARED, SHARED, SHARED)
     evaluation = sharded(steps.mesh, steps.add_batch, specs, BY_REPLICATE)
 
@@ -108,7 +108,7 @@ def _make_evaluate(steps: Steps, files: FileDataset) -> tuple[Callable[..., Coun
             for batch in placed:
                 before = counts
                 counts = evaluation(counts, variables, *batch)
-                jax.block_until_ready(before)  # else batches would pile up before the device
+                jax.block_until_ready(before)  # otherwise batches would pile up
         return counts
 
     return evaluate, evaluation
@@ -116,7 +116,7 @@ def _make_evaluate(steps: Steps, files: FileDataset) -> tuple[Callable[..., Coun
 
 @jax.jit
 def _order_words(keys: jax.Array) -> jax.Array:
-    """The words of the keys that orders are drawn from, [R, words] uint32."""
+    """Returns the words of the keys from which orders are drawn, [R, words] uint32."""
     return jax.vmap(lambda key: jax.random.key_data(keys_lib.stream(key, "order")))(keys)
 
 

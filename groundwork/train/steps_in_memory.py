@@ -1,7 +1,7 @@
-"""Steps and evaluation over a data set that lies on every device, whole.
+"""Steps and evaluation over a data set that lies whole on every device.
 
-An epoch is the largest number of whole batches; every epoch leaves other examples over. Step s
-takes batch s mod steps_per_epoch of epoch s div steps_per_epoch.
+An epoch has as many whole batches as possible; each epoch leaves out other examples. Step s takes
+batch s mod steps_per_epoch of epoch s div steps_per_epoch.
 """
 
 # R replicates (on one device: its share of them), N examples, B batch
@@ -32,13 +32,13 @@ Orders = Callable[[jax.Array, jax.Array], jax.Array]  # keys [R], epoch → orde
 
 @dataclasses.dataclass
 class Order:
-    """The order of the current epoch. Each call of steps takes it and leaves the next one."""
+    """The order of the current epoch, which each call of steps takes and replaces."""
 
     places: jax.Array  # [R, N] int32
 
 
 def make(steps: Steps, dataset: Dataset) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """`feed`, `run_steps`, `evaluate` of `programs.Programs`, and the jitted functions in them."""
+    """Returns `feed`, `run_steps` and `evaluate` of `programs.Programs`, and what they jit."""
     orders = _orders(dataset)
     epoch_order = sharded(steps.mesh, orders, (BY_REPLICATE, REPLICATED), BY_REPLICATE)
     some_steps = _make_steps(steps, orders, dataset)
@@ -63,7 +63,7 @@ def make(steps: Steps, dataset: Dataset) -> tuple[Any, Any, Any, dict[str, Any]]
 
 
 def _make_steps(steps: Steps, orders: Orders, dataset: Dataset) -> Any:
-    """(state, order, tally, examples, start, stop) → (state, order, tally)."""
+    """Returns (state, order, tally, examples, start, stop) → (state, order, tally)."""
     share = steps.batch_size // steps.mesh.shape["data"]
     Carry = tuple[TrainState, jax.Array, Tally]
 
@@ -76,7 +76,7 @@ def _make_steps(steps: Steps, orders: Orders, dataset: Dataset) -> Any:
         stop: jax.Array,
     ) -> Carry:
         def one_step(step: jax.Array, carry: Carry) -> Carry:
-            """The step of all replicates on this device: its share of each replicate's batch."""
+            """The step of this device: all its replicates, and its share of their batches."""
             state, order, tally = carry
             epoch, place = jnp.divmod(step, _steps_per_epoch(dataset, steps.batch_size))
             order = lax.cond(place == 0, lambda: orders(state.key, epoch), lambda: order)
@@ -92,7 +92,7 @@ def _make_steps(steps: Steps, orders: Orders, dataset: Dataset) -> Any:
             return state, order, tally.add(step, loss, counts)
 
         carry = state, order, tally
-        if steps.form == "single":  # one step per call: `stop` is not needed
+        if steps.form == "single":  # one step per call, so `stop` is not needed
             return one_step(start, carry)
         return lax.fori_loop(start, stop, one_step, carry)
 
@@ -102,17 +102,17 @@ def _make_steps(steps: Steps, orders: Orders, dataset: Dataset) -> Any:
 
 
 def _make_evaluate(steps: Steps, dataset: Dataset) -> tuple[Callable[..., Counts], Any]:
-    """`evaluate`, and the jitted function in it."""
+    """Returns `evaluate`, and the jitted function in it."""
 
     def add_batches(
         counts: Counts, variables: Variables, split: Any, first: jax.Array, last: jax.Array
     ) -> Counts:
-        """Of a split that is stored as [batches, B, …]."""
+        """Adds the batches first … last - 1 of a split that is stored as [batches, B, …]."""
 
         def add(index: jax.Array, counts: Counts) -> Counts:
-            return steps.add_batch(counts, variables, *jax.tree.map(lambda a: a[index], split))
+            return steps.add_batch(counts, variables, *(array[index] for array in split))
 
-        if steps.form == "single":  # one batch per call: `last` is not needed
+        if steps.form == "single":  # one batch per call, so `last` is not needed
             return add(first, counts)
         return lax.fori_loop(first, last, add, counts)
 
@@ -149,7 +149,7 @@ def _orders(dataset: Dataset) -> Orders:
 
 
 def _in_batches(split: Split, devices: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs, labels and valid as [batches, B, …]; the last batch is padded, and says so."""
+    """Returns inputs, labels and valid as [batches, B, …]; the last batch is padded."""
     examples = len(split.labels)
     batches = math.ceil(examples / EVAL_BATCH)
     size = math.ceil(examples / batches / devices) * devices

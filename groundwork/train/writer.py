@@ -1,4 +1,4 @@
-"""Rows of metrics, from counts that may still be on their way from the device."""
+"""Writes rows of metrics from counts that may still be under way from the device."""
 
 # R replicates
 
@@ -20,7 +20,7 @@ from groundwork.train.step import NEVER
 
 
 class Pending(NamedTuple):
-    """Results that may still be on their way from the device."""
+    """Results that may still be under way from the device."""
 
     step: int
     counts: dict[str, Counts]
@@ -28,7 +28,7 @@ class Pending(NamedTuple):
 
 
 class Writer:
-    """Writes a unit's rows, those of an evaluation once the next one has been asked for."""
+    """Writes the rows of a unit, those of each evaluation once the next one is pushed."""
 
     def __init__(
         self, unit: Unit, fields: Mapping[str, Any], reporter: Reporter, stop: int, rows: int
@@ -39,13 +39,13 @@ class Writer:
         self._waiting: list[Pending] = []
 
     def push(self, pending: Pending) -> None:
-        """Take the newest results, and write those before."""
+        """Takes the newest results, and writes those before."""
         self.flush()
         counts, first_bad = mesh.gather((pending.counts, pending.first_bad))
         self._waiting.append(Pending(pending.step, counts, first_bad))
 
     def flush(self) -> None:
-        """Fetch, check and write what is waiting."""
+        """Fetches, checks and writes the results that are waiting."""
         for pending in self._waiting:
             _check_first_bad(pending.first_bad, self._unit.name)
             for split, counts in pending.counts.items():
@@ -56,7 +56,7 @@ class Writer:
         self._waiting.clear()
 
     def write(self, split: str, step: Any, counts: Counts, **fields: Any) -> list[metrics.Row]:
-        """Write one row per replicate; the step and the fields are scalars or [R]."""
+        """Writes and returns one row per replicate; `step` and `fields` are scalars or [R]."""
         sums = {"loss": np.asarray(counts.loss)}
         sums |= {name: np.asarray(total) for name, total in counts.measures.items()}
         shared = {"step": step, **self._fields, **fields}
@@ -81,9 +81,9 @@ def _check_first_bad(first_bad: jax.Array, unit: str) -> None:
         raise not_finite("training loss", unit, replicate, int(steps[replicate]))
 
 
-def not_finite(what: str, unit: str, replicate: int, step: int) -> UserError:
+def not_finite(name: str, unit: str, replicate: int, step: int) -> UserError:
     """Returns the error of a training that diverged."""
     return UserError(
-        f"the {what} is not finite: {unit}, replicate {replicate}, step {step}. What was saved "
+        f"the {name} is not finite: {unit}, replicate {replicate}, step {step}. What was saved "
         "before is kept; try a smaller learning rate (in another --workdir)"
     )

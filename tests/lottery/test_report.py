@@ -1,6 +1,7 @@
 """Tables, figures and pages say what the rows say."""
 
 import dataclasses
+import json
 import re
 import shutil
 
@@ -8,8 +9,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from compress import results as compress_results
 from groundwork.errors import UserError
 from lottery import plots, report, results
+from lowrank import results as lowrank_results
+from msdnet import results as msdnet_results
 from tests.lottery import small
 
 
@@ -89,7 +93,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(folder, tmp_path):
         "digits",
         "small",
     ]
-    with pytest.raises(UserError, match="the same run is there twice"):
+    with pytest.raises(UserError, match="the same run is given twice"):
         report._read([folder, folder.parent / "." / "small"])
 
 
@@ -107,16 +111,23 @@ def test_the_legend_of_several_runs_has_every_run_and_every_branch(folder):
     assert plots.STYLES.keys() == plots.COLOURS.keys()
 
 
-def test_an_overview_has_a_row_a_run_and_a_record_a_branch_and_level(folder):
-    overview = report.overview([folder])
-    assert overview.header[:3] == ["level", "density", "ticket"]
-    assert overview.header[-1] == "dense"
-    (row,) = overview.rows
+def test_a_comparison_has_a_row_a_run_and_a_record_a_branch_and_level(folder):
+    compared = report.compare([folder])
+    assert compared.header[:3] == ["level", "density", "ticket"]
+    assert compared.header[-1] == "dense"
+    (row,) = compared.rows
     assert row[0] == "2"
     assert row[2] == _mean(folder, "levels/02/ticket")
     assert row[-1] == _mean(folder, "levels/00/ticket")
-    assert {(r["level"], r["branch"]) for r in overview.records} == set(small.UNITS)
-    assert overview.page.is_file()
+    assert {(r["level"], r["branch"]) for r in compared.records} == set(small.UNITS)
+    assert compared.page.is_file()
+
+
+def test_another_command_refuses_the_run_by_the_command_that_it_records(folder):
+    said = rf"{folder} holds a run of another command, lottery\.main: give it to lottery\.report$"
+    for reader in (msdnet_results, lowrank_results, compress_results):
+        with pytest.raises(UserError, match=said):
+            reader.read(folder)
 
 
 def test_published_figures_stand_beside_ours(folder):
@@ -130,8 +141,6 @@ def test_published_figures_stand_beside_ours(folder):
         "random_mask": [0.5],
         "dense": [0.6],
     }
-    import json
-
     began = json.loads(config)
     began["config"]["published"] = published
     (copy / "config.json").write_text(json.dumps(began))

@@ -1,1 +1,1 @@
-"""What is taken away from a network, and how: masks, criteria, schedules, whole units."""
+"""What is removed from a network, and how: masks, criteria, schedules, whole units."""

@@ -1,4 +1,4 @@
-"""The one place where pruned weights are held at zero: a wrapper of any optax optimiser."""
+"""The one place that holds pruned weights at zero: a wrapper for any optax optimiser."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from pruning.masks import Mask, apply, check_within, map_masked
 
 
 class EnforceState(NamedTuple):
-    """The state of an optimiser that `enforce` wraps. Another level has another mask in it."""
+    """The state of an optimiser that `enforce` wraps. It holds the mask of a level."""
 
     mask: Mask
     inner: Any
@@ -20,17 +20,17 @@ class EnforceState(NamedTuple):
 def enforce(
     optimizer: optax.GradientTransformation, mask: Mask | None
 ) -> optax.GradientTransformationExtraArgs:
-    """Wrap any optax optimiser so that pruned weights are exactly zero after every update.
+    """Wraps an optax optimiser so that pruned weights are exactly zero after every update.
 
-    Gradients are masked going in, and a pruned entry's update is minus its value, so momentum,
-    Adam's moments and weight decay cannot revive it. The mask lives in the *state*: another
-    level is `state._replace(mask=…)` or a new `init`, and compiles nothing. Wrap last, so that
-    nothing changes the updates afterwards. Parameters must be finite (`apply` mends pruned ones
-    that are not). It works under jit, vmap and shard_map.
+    Gradients are masked first, and the update of a pruned entry is minus its value, so momentum,
+    Adam's moments and weight decay cannot revive it. The mask is part of the *state*: another
+    level needs `state._replace(mask=…)` or a new `init`, and compiles nothing. This must be the
+    outermost wrapper, so that nothing changes the updates afterwards. Parameters must be finite;
+    `apply` sets pruned ones that are not to zero. It works under jit, vmap and shard_map.
 
     Args:
       optimizer: an optax gradient transformation.
-      mask: what `init` puts into the state; None if the caller puts the mask there.
+      mask: the mask that `init` puts into the state; None if the caller puts it there.
 
     Returns:
       An optax gradient transformation with `EnforceState`.
@@ -52,7 +52,7 @@ def enforce(
             raise ValueError("enforce needs the parameters: update(gradients, state, params)")
         updates = apply(state.mask, updates)
         updates, inner = optimizer.update(updates, state.inner, params, **extra_args)
-        # −p in the parameter's own precision, whatever the update's: their sum is zero exactly
+        # −p has the parameter's precision, whatever the update's is, so their sum is exactly zero
         updates = map_masked(lambda keep, u, p: jnp.where(keep, u, -p), state.mask, updates, params)
         return updates, EnforceState(state.mask, inner)
 
@@ -62,10 +62,10 @@ def enforce(
 def begin(
     optimizer: optax.GradientTransformation,
 ) -> Callable[[Variables, Mask], tuple[Variables, EnforceState]]:
-    """Returns what training under a mask starts from, for `networks.make_start`.
+    """Returns the `networks.Begin` of training under a mask.
 
     Args:
-      optimizer: what `enforce` wraps.
+      optimizer: the optimiser that `enforce` wraps.
 
     Returns:
       (variables, mask) of one replicate → variables with pruned entries zero, optimiser's state.

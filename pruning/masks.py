@@ -1,8 +1,8 @@
 """Masks: which weights are kept. Pure functions of one replicate; map them with `jax.vmap`.
 
-A mask is a flat dict, path → bool array, of the prunable leaves alone, True = kept:
-`{"fc1/kernel": …}`. A *layer* is a path without its last part. `select.py` says which weights go,
-and `enforce.py` holds what is pruned at zero.
+A mask is a flat dict, path → bool array, of the prunable leaves alone; True = kept:
+`{"fc1/kernel": …}`. A *layer* is a path without its last part. `select.py` chooses the weights
+that go, and `enforce.py` holds them at zero.
 """
 
 import math
@@ -19,19 +19,19 @@ Mask = dict[str, jax.Array]  # path → bool array
 
 
 def is_kernel(path: str) -> bool:
-    """The default predicate: prunable leaves are those named `kernel`."""
+    """Returns whether a leaf is named `kernel`; by default, these leaves are prunable."""
     return path.rsplit("/", 1)[-1] == "kernel"
 
 
 def flatten(params: Params, prunable: Callable[[str], bool] | None = None) -> dict[str, Any]:
-    """Returns a tree's prunable leaves as a flat dict, path joined by `/` → leaf, sorted."""
+    """Returns a tree's prunable leaves as a flat dict, path → leaf, sorted by path."""
     prunable = prunable or is_kernel
     leaves = trees.flatten(params)
     return {path: leaves[path] for path in sorted(leaves) if prunable(path)}
 
 
 def ones(params: Params, prunable: Callable[[str], bool] | None = None) -> Mask:
-    """Returns the dense mask of a tree of parameters: everything prunable is kept.
+    """Returns the dense mask of a tree of parameters, which keeps everything prunable.
 
     Args:
       params: any pytree, such as Flax's `variables["params"]`.
@@ -47,7 +47,7 @@ def ones(params: Params, prunable: Callable[[str], bool] | None = None) -> Mask:
 
 
 def apply(mask: Mask, params: Params) -> Params:
-    """Returns the tree with pruned entries exactly zero (a NaN there, too), all else untouched."""
+    """Returns the tree with pruned entries (also NaNs) exactly zero, and all others unchanged."""
     return map_masked(lambda keep, leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), mask, params)
 
 
@@ -63,7 +63,7 @@ def layer_of(path: str) -> str:
 
 
 def kept(mask: Mask) -> dict[str, jax.Array]:
-    """Returns the kept weights of each layer, layer → [] int32."""
+    """Returns the number of kept weights of each layer, layer → [] int32."""
     counts: dict[str, Any] = {}
     for path in sorted(mask):
         layer = layer_of(path)
@@ -79,24 +79,24 @@ def total(shapes: Mapping[str, Any]) -> int:
 def map_masked(
     function: Callable[..., jax.Array], mask: Mask, tree: Params, *rest: Params
 ) -> Params:
-    """Returns the tree with function(mask, leaf, *leaves of the rest) in place of masked leaves.
+    """Returns the tree with `function(mask, leaf, *leaves of the rest)` in place of masked leaves.
 
     Raises:
       ValueError: the mask has a path that the tree lacks, or another shape.
     """
 
-    def one(path: str, leaf: Any, *others: Any) -> Any:
-        return function(mask[path], leaf, *others) if path in mask else leaf
+    def mapped(path: str, leaf: Any, *more: Any) -> Any:
+        return function(mask[path], leaf, *more) if path in mask else leaf
 
     check_within(mask, tree)
-    return trees.map_with_path(one, tree, *rest)
+    return trees.map_with_path(mapped, tree, *rest)
 
 
 def check_within(mask: Mask, params: Params) -> None:
-    """Refuse a mask whose paths or shapes the parameters do not have.
+    """Checks that the parameters have the paths and shapes of a mask.
 
     Raises:
-      ValueError: names the path.
+      ValueError: they do not; the error names a path.
     """
     leaves = trees.flatten(params)
     for path, keep in mask.items():

@@ -1,4 +1,4 @@
-"""One more level for all replicates at once: score, then keep the best of each group."""
+"""Prunes all replicates by one more level: scores weights, then keeps the best of each group."""
 
 # R replicates
 
@@ -25,14 +25,14 @@ def make_pruner(
     loss: MeanLoss | None = None,
     examples: Any = None,
 ) -> Callable[..., Mask]:
-    """Returns what prunes to given counts, compiled once for all levels.
+    """Returns a function that prunes to given counts, compiled once for all levels.
 
     Args:
-      mesh: devices.
+      mesh: the devices.
       criterion: scores the weights.
       paths: group → the paths that are ranked together.
-      loss: for criteria that ask for one.
-      examples: those that the loss is taken of.
+      loss: for criteria that need one.
+      examples: the examples whose loss is taken.
 
     Returns:
       (roots [R], masks, variables, counts of each group [R], level) → masks.

@@ -1,4 +1,4 @@
-"""How many weights each level keeps: host integers, known before anything is trained."""
+"""How many weights each level keeps: host integers, which are known before any training."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ SCHEDULES = ("geometric", "linear")
 
 
 class UnreachableError(ValueError):
-    """A level cannot be pruned to.
+    """A level cannot be reached by pruning.
 
     Attributes:
-      levels: how many can be.
-      rate: which rate would help, a `smaller` or a `larger` one.
+      levels: the number of levels that can be.
+      rate: the rate that would help, a `smaller` or a `larger` one.
     """
 
     def __init__(self, message: str, levels: int, rate: str) -> None:
@@ -26,16 +26,16 @@ class NothingToPruneError(ValueError):
 
 
 class Plan(NamedTuple):
-    """Which leaves are ranked together, and how many of each group remain at each level."""
+    """Which leaves are ranked together, and how many weights each group keeps at each level."""
 
     paths: dict[str, tuple[str, ...]]  # group → paths
-    sizes: dict[str, int]  # group → weights
+    sizes: dict[str, int]  # group → its number of weights
     kept: list[dict[str, int]]  # level → group → kept weights; kept[0] == sizes
     rates: dict[str, float]  # group → rate
     schedule: str
 
     def requested(self, level: int) -> dict[str, float]:
-        """Returns the density that the rates ask of each group, before counts are rounded."""
+        """Returns the density of each group by the rates alone, before counts are rounded."""
         if self.schedule == "linear":
             return {name: 1 - level * rate for name, rate in self.rates.items()}
         return {name: (1 - rate) ** level for name, rate in self.rates.items()}
@@ -50,12 +50,12 @@ def plan(
 ) -> Plan:
     """Returns the counts of all levels, from the shapes of the prunable leaves.
 
-    `geometric`: each level removes `round(rate × kept)` of what remains. `linear`: level k has
-    removed `round(k × rate × size)` of the original, so that one-shot pruning to density d is one
-    level at rate 1 − d.
+    With `geometric`, each level removes `round(rate × kept)` of the weights that remain. With
+    `linear`, level k has removed `round(k × rate × size)` of the original ones, so one-shot pruning
+    to density d is one level at rate 1 − d.
 
     Raises:
-      UnreachableError: a level would stop shrinking a group, or would empty it.
+      UnreachableError: a level would not shrink a group, or would empty it.
       NothingToPruneError: every rate is 0.
       ValueError: the schedule is unknown, or the rates do not fit the layers.
     """
@@ -82,11 +82,11 @@ def plan(
 
 
 def _check(level: int, name: str, rate: float, before: int, after: int) -> None:
-    """Refuse a level at which a group with a rate loses no weight, or keeps none."""
+    """Refuses a level at which a group with a rate loses no weight, or keeps none."""
     if after < 1:
-        what = f"level {level} would empty {name!r} ({before} weights left before it)"
-        raise UnreachableError(what, level - 1, "smaller")
+        reason = f"level {level} would empty {name!r} ({before} weights left before it)"
+        raise UnreachableError(reason, level - 1, "smaller")
     if rate > 0 and after == before:
         share = f"{rate:g} of its {before} weights rounds to none"
-        what = f"level {level} would stop shrinking {name!r} ({share})"
-        raise UnreachableError(what, level - 1, "larger")
+        reason = f"level {level} would stop shrinking {name!r} ({share})"
+        raise UnreachableError(reason, level - 1, "larger")

@@ -1,4 +1,4 @@
-"""Which weights go: exact counts, selected by rank. Pure functions of one replicate."""
+"""Chooses the weights that go: exact counts, by rank. Pure functions of one replicate."""
 
 # N weights in a group, K of them kept
 
@@ -19,24 +19,24 @@ SCOPES = ("layerwise", "global")
 
 
 def prune(mask: Mask, scores: Scores, rate: Rate, scope: Scope = "layerwise") -> Mask:
-    """Remove the lowest-scoring `rate` of what remains: exactly `round(rate × kept)` weights.
+    """Removes the weights with the lowest scores, exactly `round(rate × kept)` of them.
 
     Weights are selected by rank, never by a threshold. Among equal scores the lower index (in the
-    order of sorted paths, then row by row) is kept; NaN ranks lowest; what is pruned stays pruned.
+    order of sorted paths, then row by row) is kept. NaN ranks lowest. Pruned weights stay pruned.
     `round` is Python's, to even, of the float64 product. A layer may become empty.
 
     Args:
       mask: path → bool array.
-      scores: the same paths and shapes, higher = keep.
-      rate: share of the kept weights to remove, in [0, 1]; or a mapping from a pattern
-        (`fnmatch`, of a layer or of a path) to such a number: `{"*": 0.2, "output": 0.1}`. Of
-        several patterns that match a layer the longest counts.
-      scope: `layerwise` ranks each layer by itself; `global` ranks together all layers that
-        share a rate.
+      scores: arrays with the same paths and shapes; higher = keep.
+      rate: the share of the kept weights to remove, in [0, 1]; or a mapping from patterns
+        (`fnmatch`, of a layer or of a path) to such numbers: `{"*": 0.2, "output": 0.1}`. If
+        several patterns match a layer, the longest counts.
+      scope: `layerwise` ranks each layer by itself; `global` ranks all layers that have the same
+        rate together.
 
     Raises:
-      ValueError: other paths or shapes, a rate outside [0, 1], a layer without a rate, a
-        pattern without a layer, an unknown scope.
+      ValueError: the scores have other paths or shapes, a rate is outside [0, 1], a layer has no
+        rate, a pattern matches no layer, or the scope is unknown.
 
     Source: Frankle & Carbin, arXiv:1803.03635, Section 1.
     """
@@ -51,10 +51,10 @@ def prune(mask: Mask, scores: Scores, rate: Rate, scope: Scope = "layerwise") ->
 def prune_to(
     mask: Mask, scores: Scores, counts: Mapping[str, Any], paths: Mapping[str, tuple[str, ...]]
 ) -> Mask:
-    """Keep the `counts[g]` best of each group g of paths, and all of what is in no group.
+    """Keeps the `counts[g]` best weights of each group g of paths, and all that are in no group.
 
-    Counts may be traced, so one compiled function serves every level. A group with fewer kept
-    weights than its count keeps those.
+    Counts may be traced, so one compiled function serves every level. A group that has fewer
+    weights left than its count keeps them all.
     """
     new = dict(mask)
     for name, group in paths.items():
@@ -77,12 +77,12 @@ class Group(NamedTuple):
 
 
 def groups(shapes: Mapping[str, Any], rate: Rate, scope: Scope = "layerwise") -> dict[str, Group]:
-    """Returns name → group, for the paths of a mask (or of its shapes).
+    """Returns name → group, for the paths of a mask or of its shapes.
 
-    Layerwise, a group has the name of its layer.
+    With the scope `layerwise`, a group has the name of its layer.
 
     Raises:
-      ValueError: as `prune`.
+      ValueError: see `prune`.
     """
     if scope not in SCOPES:
         raise ValueError(f"unknown scope {scope!r} (known: {', '.join(SCOPES)})")
@@ -100,11 +100,11 @@ def groups(shapes: Mapping[str, Any], rate: Rate, scope: Scope = "layerwise") ->
 
 
 def _remaining(count: Any, rate: float) -> Any:
-    """Returns count − round(rate × count), on host integers; a traced count is called back for."""
+    """Returns count − round(rate × count), in host integers; for a traced count, by a callback."""
 
     def on_host(count: Any) -> np.ndarray:
-        count = np.asarray(count)  # as a jax array it would be multiplied in float32
-        # numpy's rint rounds half to even, as Python's round does
+        count = np.asarray(count)  # a JAX array would be multiplied in float32
+        # NumPy's rint rounds half to even, as Python's round does
         return (count - np.rint(np.float64(rate) * count)).astype(np.int32)
 
     if not isinstance(count, jax.core.Tracer):

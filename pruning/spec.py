@@ -1,4 +1,4 @@
-"""The part of a `prune` section that all commands share, and what it says of a network."""
+"""The part of a `prune` section that all commands share, and its plan for a network."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from pruning.select import SCOPES, Rate, Scope
 
 @dataclasses.dataclass(frozen=True)
 class PruneSpec:
-    """`prune`: what is removed at each level; see `select.prune` and `schedule.plan`.
+    """`prune`: which weights each level removes; see `select.prune` and `schedule.plan`.
 
-    `prunable` are patterns (fnmatch) of the paths of the leaves that may be pruned.
+    `prunable` has patterns (fnmatch) for the paths of the leaves that may be pruned.
     """
 
     rate: Rate
@@ -41,14 +41,14 @@ class PruneSpec:
                 raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
 
     def is_prunable(self, path: str) -> bool:
-        """Does one of the patterns match?"""
+        """Returns whether a pattern of `prunable` matches."""
         return any(fnmatchcase(path, pattern) for pattern in self.prunable)
 
     def leaves(self, params: Params) -> dict[str, Any]:
-        """Returns path → leaf, of those that may be pruned.
+        """Returns path → leaf of all leaves that may be pruned.
 
         Raises:
-          UserError: there is none.
+          UserError: there are none.
         """
         leaves = masks.flatten(params, self.is_prunable)
         if not leaves:
@@ -56,19 +56,17 @@ class PruneSpec:
             raise UserError(f"prune.prunable={self.prunable} matches none of {paths}")
         return leaves
 
-    def plan(
-        self, leaves: Mapping[str, Shapes], levels: int, key: str, instead: str
-    ) -> Plan:
-        """Returns the counts of so many levels; see `schedule.plan`.
+    def plan(self, leaves: Mapping[str, Shapes], levels: int, key: str, instead: str) -> Plan:
+        """Returns the counts of all levels; see `schedule.plan`.
 
         Args:
-          leaves: those that may be pruned, arrays or shapes.
-          levels: how many.
-          key: how the config says fewer levels, such as `levels=`.
-          instead: what to do where nothing is to be pruned.
+          leaves: the leaves that may be pruned, arrays or shapes.
+          levels: the last level.
+          key: the config's setting for fewer levels, such as `levels=`.
+          instead: for an error, what to set if nothing is to be pruned.
 
         Raises:
-          UserError: the levels cannot be reached, or the rates do not fit the layers.
+          UserError: a level cannot be reached, or the rates do not fit the layers.
         """
         try:
             return schedule.plan(leaves, self.rate, self.scope, levels, self.schedule)

@@ -1,6 +1,6 @@
-"""Criteria: what decides which weights go. Each is a function of `Evidence`; `CRITERIA` lists them.
+"""Criteria score weights; those with the lowest scores go. Each is a function of `Evidence`.
 
-A new one is a function in a file of this room, and a line in `CRITERIA`.
+A new criterion is a function in a file of this package and a line in `CRITERIA`.
 """
 
 from pruning.criteria.evidence import Criterion, Evidence

@@ -1,4 +1,4 @@
-"""What a criterion looks at when it scores the weights of one replicate."""
+"""The arguments of a criterion when it scores the weights of one replicate."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,11 +18,11 @@ class Evidence:
     """All that is known of one replicate when its weights are scored.
 
     Attributes:
-      params: the whole tree, after training.
-      mask: what is kept so far.
-      key: of this replicate and level.
-      loss: given to criteria that ask for it, see `Criterion`.
-      examples: those that the loss is taken of.
+      params: all parameters after training.
+      mask: the weights that are kept so far.
+      key: for random numbers of this replicate and level.
+      loss: the mean loss of examples, for criteria that need it; see `Criterion`.
+      examples: the examples whose loss is taken.
     """
 
     params: Params
@@ -48,7 +48,7 @@ class Criterion:
 
     Attributes:
       score: evidence → scores, a flat dict of the mask's paths; higher = keep.
-      examples: how many training examples it looks at; 0 = it needs neither loss nor examples.
+      examples: how many training examples it needs; 0 = it needs neither loss nor examples.
     """
 
     score: Callable[[Evidence], Scores]

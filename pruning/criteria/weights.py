@@ -1,4 +1,4 @@
-"""Criteria that look at the weights alone, or at nothing; loops of your own call them, too."""
+"""Criteria of the weights alone, or of nothing. Users' own loops can call them, too."""
 
 import jax
 import jax.numpy as jnp
@@ -23,5 +23,5 @@ def random(params: Params, mask: Mask, *, key: jax.Array) -> Scores:
     return {p: jax.random.uniform(k, mask[p].shape) for p, k in zip(paths, split, strict=True)}
 
 
-MAGNITUDE = Criterion(score=lambda seen: magnitude(seen.params, seen.mask))
-RANDOM = Criterion(score=lambda seen: random(seen.params, seen.mask, key=seen.key))
+MAGNITUDE = Criterion(score=lambda evidence: magnitude(evidence.params, evidence.mask))
+RANDOM = Criterion(score=lambda evidence: random(evidence.params, evidence.mask, key=evidence.key))

@@ -1,1 +1,1 @@
-"""Whole units are taken away: the network gets physically smaller."""
+"""Removes whole units, which makes a network physically smaller."""

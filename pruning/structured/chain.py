@@ -1,25 +1,25 @@
-"""A narrower network of a wide one's surviving weights, for chains of layers.
+"""Makes a narrower network of the weights of a wide one that survived, for chains of layers.
 
-A chain is a network in which each layer sees the one before it alone: Dense and Conv layers,
-depthwise ones too, BatchNorm, and between them whatever treats all units alike (activations,
-pooling, flattening). Networks with shortcuts or concatenations are none; `chain` notices and
+In a chain, each layer sees only the layer before it. Its layers are Dense and Conv, depthwise ones
+too, and BatchNorm; between them may be whatever treats all units alike, such as activations,
+pooling and flattening. Networks with shortcuts or concatenations are not chains, and `chain`
 refuses them.
 """
 
 # N units of a wide layer, n of them kept
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from groundwork import architectures
-from groundwork.traced import override
+from groundwork import architectures, trees
+from groundwork.traced import layers
 from groundwork.train.replicates import QUICKLY
+from groundwork.trees import Shapes, Variables
 from pruning import masks
 
 
@@ -27,108 +27,118 @@ class Link(NamedTuple):
     """A layer of a chain."""
 
     path: str  # "conv1"
-    units: int  # N: of its outputs
-    follows: bool  # each unit is one unit of the link before: BatchNorm, depthwise convolution
+    units: int  # N, of its outputs
+    follows: bool  # whether each unit is one of the link before: BatchNorm, depthwise convolution
 
 
 def chain(model: nn.Module, shape: tuple[int, ...]) -> tuple[Link, ...]:
-    """The layers of a network in the order of their calls, if they are a chain.
+    """Returns the layers of a network in the order of their calls, if they form a chain.
 
     Args:
-      model: it takes examples [B, *shape].
+      model: takes examples [B, *shape].
       shape: of an example.
 
     Raises:
-      ValueError: a layer of another kind, one that is called twice, a grouped convolution that is
-        not depthwise; or other outputs when each layer's units are permuted together with the
-        inputs of the next, which changes nothing in a chain.
+      ValueError: a layer is of another kind or called twice, or is a grouped convolution that is
+        not depthwise; or outputs change when each layer's units are permuted together with the
+        inputs of the next layer, which changes nothing in a chain.
     """
-    met: list[Link] = []
+    links: list[Link] = []
 
-    def record(next_fun, args, kwargs, context):
-        found = next_fun(*args, **kwargs)
+    def record(
+        next_function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        outputs = next_function(*args, **kwargs)
         if context.method_name == "__call__":
-            met.extend(_link(context.module, met))
-        return found
+            links.extend(_link(context.module, links))
+        return outputs
 
-    wanted = architectures.shapes(model, shape)
+    shapes = architectures.shapes(model, shape)
     example = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     with nn.intercept_methods(record):
-        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), wanted, example)
-    links = tuple(met)
-    if not _permutes(model, links, wanted, example.shape):
-        raise ValueError(f"the layers of {type(model).__name__} are no chain: it cannot be shrunk")
-    return links
+        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), shapes, example)
+    if not _permutes(model, links, shapes, example.shape):
+        name = type(model).__name__
+        raise ValueError(f"the layers of {name} do not form a chain: it cannot be shrunk")
+    return tuple(links)
 
 
 def shrink(
-    variables: Mapping[str, Any],
-    mask: Mapping[str, Any] | None,
+    variables: Variables,
+    mask: masks.Mask | None,
     links: Sequence[Link],
-    shapes: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Variables of a narrower network: of each layer the n units that survived best, in order.
+    shapes: Shapes,
+) -> Variables:
+    """Returns variables of a narrower network: in each layer the n best units, in their order.
 
     A unit's score is the L2 norm of its surviving incoming weights times that of its surviving
-    outgoing ones (times its window's, where a depthwise convolution is between), which no rescaling
-    of ReLU units changes; a unit without either has 0. Ties go to the lower index. Outputs of the
-    last layer and inputs of the first are all kept; the next layer loses the inputs, BatchNorm the
-    statistics, of the units that go. Nothing makes up for them: the network is to be trained.
-    Pruned weights are zero, and free. Of one replicate: map it with `jax.vmap`.
+    outgoing ones (times that of its window, if a depthwise convolution is between). No rescaling of
+    ReLU units changes it; a unit without either has 0. Ties go to the lower index. All outputs of
+    the last layer and all inputs of the first are kept. With the units that go, the next layer
+    loses inputs, and BatchNorm statistics. Nothing makes up for them, so the network needs
+    training. Pruned weights are zero, and are trained again. This is a function of one replicate;
+    map it with `jax.vmap`.
 
     Args:
-      variables: of the wide network, `params` and, where there are any, `batch_stats`.
-      mask: as `pruning.masks` has it, path → bool, True = kept; None keeps all.
-      links: of the wide network, as `chain` gives them.
-      shapes: of the narrower network's variables, as `architectures.shapes` gives them.
+      variables: of the wide network.
+      mask: path → bool, True = kept; None keeps all.
+      links: of the wide network; see `chain`.
+      shapes: of the narrower network's variables; see `architectures.shapes`.
 
     Raises:
-      ValueError: the mask has other paths or shapes; the narrower network has other layers, is
+      ValueError: the mask has other paths or shapes; or the narrower network has other layers, is
         wider somewhere, or differs in more than its widths.
     """
-    params = masks.apply(dict(mask or {}), variables["params"])
-    arrays = jax.tree.map(jnp.asarray, {**variables, "params": params})
-    flat = flatten_dict(arrays, sep="/")
-    wanted = flatten_dict(dict(shapes), sep="/")
-    if flat.keys() != wanted.keys():
-        raise ValueError(f"the networks differ in {sorted(flat.keys() ^ wanted.keys())}")
-    if {link.path for link in links} != (layers := {_layer(path) for path in flat}):
-        raise ValueError(f"the links are another network's: this one's layers are {sorted(layers)}")
+    params = masks.apply(mask or {}, variables["params"])
+    wide = trees.flatten(jax.tree.map(jnp.asarray, {**variables, "params": params}))
+    narrow = trees.flatten(shapes)
+    if wide.keys() != narrow.keys():
+        raise ValueError(f"the networks differ in {sorted(wide.keys() ^ narrow.keys())}")
+    if {link.path for link in links} != (paths := {_layer(path) for path in wide}):
+        raise ValueError(f"the links are another network's: this one's layers are {sorted(paths)}")
     chosen = {}
-    for layer, score in _scores(flat, links).items():
-        keep = wanted[f"params/{layer}/kernel"].shape[-1]
+    for layer, score in _scores(wide, links).items():
+        keep = narrow[f"params/{layer}/kernel"].shape[-1]
         if keep > score.size:
             raise ValueError(f"{layer} has {score.size} units and cannot shrink to {keep}")
         chosen[layer] = jnp.sort(jnp.argsort(-score, stable=True)[:keep])
-    found = _select(flat, links, chosen)
-    differing = sorted(path for path in found if found[path].shape != wanted[path].shape)
+    selected = _select(wide, links, chosen)
+    differing = sorted(path for path in narrow if selected[path].shape != narrow[path].shape)
     if differing:
-        listed = ", ".join(f"{p} {found[p].shape} for {wanted[p].shape}" for p in differing)
+        listed = ", ".join(f"{p} {selected[p].shape} for {narrow[p].shape}" for p in differing)
         raise ValueError(f"the networks differ in more than their widths: {listed}")
-    return unflatten_dict(found, sep="/")
+    return _unflatten(selected, shapes)
 
 
 def _layer(path: str) -> str:
-    """`params/block1/conv/kernel` → `block1/conv`."""
+    """Returns `block1/conv` of `params/block1/conv/kernel`."""
     return path.partition("/")[2].rpartition("/")[0]
 
 
-def _link(module: nn.Module, met: Sequence[Link]) -> list[Link]:
-    """The link that a module is, if it has parameters of its own."""
-    inside = module.variables.get("params", {})
-    own = {name: leaf for name, leaf in inside.items() if hasattr(leaf, "shape")}
+def _unflatten(leaves: Mapping[str, Any], tree: Any) -> Any:
+    """Returns a tree like `tree` that has the leaves with its paths."""
+    return trees.map_with_path(lambda path, _: leaves[path], tree)
+
+
+def _link(module: nn.Module, links: Sequence[Link]) -> list[Link]:
+    """Returns a module as a link that follows `links`, if it has any parameters itself."""
+    params = module.variables.get("params", {})
+    arrays = {name: leaf for name, leaf in params.items() if hasattr(leaf, "shape")}
     path = "/".join(module.path)
-    if not own and type(module) is not nn.BatchNorm:
+    if not arrays and type(module) is not nn.BatchNorm:
         return []
-    if path in [link.path for link in met]:
+    if path in [link.path for link in links]:
         raise ValueError(f"{path} is called twice: the network cannot be shrunk")
     if type(module) is nn.BatchNorm:
         stats = module.variables["batch_stats"]
         return [Link(path, stats["mean"].size, True)]
-    layer = override.described(module)
+    layer = layers.described(module)
     if isinstance(layer, str):
         raise ValueError(f"{path or type(module).__name__} cannot be shrunk: {layer}")
-    *_, inputs, units = own["kernel"].shape
+    *_, inputs, units = arrays["kernel"].shape
     if layer.groups == 1:
         return [Link(path, units, False)]
     if inputs != 1 or layer.groups != units:
@@ -137,88 +147,90 @@ def _link(module: nn.Module, met: Sequence[Link]) -> list[Link]:
 
 
 def _scores(flat: Mapping[str, Any], links: Sequence[Link]) -> dict[str, jax.Array]:
-    """Layer → how well each of its units survived, [N]; of all layers with units to choose."""
+    """Returns the scores [N] of each layer whose units can be chosen; see `shrink`."""
     scores: dict[str, jax.Array] = {}
     hidden = _hidden(links)
-    above = None  # the layer whose units are the inputs now
+    previous = None  # the layer whose units are the inputs now
     for link in links:
         if f"params/{link.path}/kernel" not in flat:
             continue
         kernel = flat[f"params/{link.path}/kernel"]
-        if above is not None:  # columns: the units before; a flattened image's rows: its pixels
+        if previous is not None:  # its units become columns, a flattened image's pixels rows
             weights = kernel if link.follows else jnp.moveaxis(kernel, -2, -1)
-            scores[above] *= _norm(weights.reshape(-1, scores[above].size))
+            scores[previous] *= _norm(weights.reshape(-1, scores[previous].size))
         if link.path in hidden:
-            above = link.path
-            scores[above] = _norm(kernel.reshape(-1, link.units))
+            previous = link.path
+            scores[previous] = _norm(kernel.reshape(-1, link.units))
     return scores
 
 
 def _hidden(links: Sequence[Link]) -> list[str]:
-    """The layers whose units can be chosen: all that make any, but the last."""
+    """Returns the layers whose units can be chosen: all that do not follow, but the last."""
     return [link.path for link in links if not link.follows][:-1]
 
 
 def _norm(weights: jax.Array) -> jax.Array:
-    """L2 norms of the columns, [n, N] → [N]."""
+    """Returns the L2 norms of the columns, [n, N] → [N]."""
     return jnp.sqrt(jnp.sum(jnp.square(weights), 0))
 
 
 def _select(
     flat: Mapping[str, Any], links: Sequence[Link], chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The leaves with the chosen units alone; layers that `chosen` lacks keep all of theirs."""
-    found = dict(flat)
-    above: tuple[Any, int] | None = None  # units of the inputs: the chosen ones, and how many
+    """Returns the leaves with only the chosen units; layers that `chosen` lacks keep theirs."""
+    selected = dict(flat)
+    inputs: tuple[Any, int] | None = None  # the chosen ones of the input units, and their number
     for link in links:
         for path, leaf in flat.items():
             if _layer(path) != link.path:
                 continue
             if link.follows:
-                found[path] = leaf if above is None else _take(leaf, -1, *above)
+                selected[path] = leaf if inputs is None else _take(leaf, -1, *inputs)
                 continue
-            if above is not None and path.endswith("/kernel"):
-                leaf = _take(leaf, -2, *above)
+            if inputs is not None and path.endswith("/kernel"):
+                leaf = _take(leaf, -2, *inputs)
             if link.path in chosen:
                 leaf = _take(leaf, -1, chosen[link.path], link.units)
-            found[path] = leaf
+            selected[path] = leaf
         if not link.follows:
-            above = (chosen[link.path], link.units) if link.path in chosen else None
-    return found
+            inputs = (chosen[link.path], link.units) if link.path in chosen else None
+    return selected
 
 
 def _take(leaf: Any, axis: int, chosen: Any, units: int) -> Any:
-    """Entries `chosen` of each run of `units` along an axis: a flattened image's are its pixels."""
+    """Returns the entries `chosen` of each run of `units` along an axis.
+
+    There is one run, or one per pixel of a flattened image.
+    """
     axis %= leaf.ndim
     before, after = leaf.shape[:axis], leaf.shape[axis + 1 :]
-    apart = leaf.reshape(*before, -1, units, *after)
-    return apart[(slice(None),) * (axis + 1) + (chosen,)].reshape(*before, -1, *after)
+    runs = leaf.reshape(*before, -1, units, *after)
+    return runs[(slice(None),) * (axis + 1) + (chosen,)].reshape(*before, -1, *after)
 
 
 def _permutes(
-    model: nn.Module, links: Sequence[Link], shapes: Any, images: tuple[int, ...]
+    model: nn.Module, links: Sequence[Link], shapes: Shapes, inputs_shape: tuple[int, ...]
 ) -> bool:
-    """Whether permuted units, carried through the chain, leave the logits as they are."""
+    """Returns whether permuted units, carried through the chain, leave the logits unchanged."""
     rng = np.random.default_rng(0)
 
-    def draw(path, leaf):
-        if path[-1].key == "var":
+    def draw(path: str, leaf: Any) -> np.ndarray:
+        if path.endswith("/var"):
             return rng.uniform(0.5, 2, leaf.shape).astype(np.float32)
         scale = np.sqrt(np.prod(leaf.shape[:-1]))
         return (rng.normal(size=leaf.shape) / scale).astype(np.float32)
 
-    drawn = jax.tree_util.tree_map_with_path(draw, shapes)
-    flat = flatten_dict(drawn, sep="/")
+    drawn = trees.map_with_path(draw, shapes)
     units = {link.path: link.units for link in links}
     chosen = {path: rng.permutation(units[path]) for path in _hidden(links)}
     try:
-        permuted = unflatten_dict(_select(flat, links, chosen), sep="/")
-    except (TypeError, ValueError):  # a layer's inputs are no multiple of the units before it
+        permuted = _unflatten(_select(trees.flatten(drawn), links, chosen), shapes)
+    except (TypeError, ValueError):  # a layer's inputs are not a multiple of the units before it
         return False
-    inputs = jnp.asarray(rng.normal(size=images), jnp.float32)
+    inputs = jnp.asarray(rng.normal(size=inputs_shape), jnp.float32)
     options: dict[str, Any] = {}
     if jax.default_backend() == "cpu":
         options["compiler_options"] = QUICKLY
     apply = jax.jit(lambda tree: model.apply(tree, inputs, train=False), **options)
-    one, other = (np.asarray(apply(tree)) for tree in (drawn, permuted))
-    return bool(np.abs(one - other).max() <= 1e-3 * np.abs(one).max())
+    logits, permuted_logits = (np.asarray(apply(tree)) for tree in (drawn, permuted))
+    return bool(np.abs(logits - permuted_logits).max() <= 1e-3 * np.abs(logits).max())

@@ -306,7 +306,7 @@ REFUSED = {
             "--config.distill.init=shrink",
             "--config.distill.model={'name': 'residual_mlp', 'width': 0.05}",
         ],
-        "no chain",
+        "do not form a chain",
     ),
     "a pattern of no layer": (
         ["--config.stages=('factorize',)", "--config.factorize.leave=('fc9',)"],

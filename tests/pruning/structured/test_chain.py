@@ -194,9 +194,9 @@ class Odd(nn.Module):
         (Odd(nn.Conv(8, (3, 3), feature_group_count=4)), (4, 4, 1),
          "layer cannot be shrunk: it has 4 groups of channels"),
         (architectures.build({"name": "residual_mlp", "width": 0.02}, 3), (5,),
-         "the layers of ResidualMLP are no chain: it cannot be shrunk"),
+         "the layers of ResidualMLP do not form a chain: it cannot be shrunk"),
         (architectures.build({"name": "resnet_20", "width": 0.125}, 3), (4, 4, 1),
-         "the layers of ResNet20 are no chain: it cannot be shrunk"),
+         "the layers of ResNet20 do not form a chain: it cannot be shrunk"),
     ],
 )  # fmt: skip
 def test_what_is_no_chain_is_refused(model, shape, message):

@@ -1,4 +1,4 @@
-"""What the launchers' command lines share: one-line errors, and the command after `--`."""
+"""What the launchers' command lines share: errors of one line, and the command after `--`."""
 
 import argparse
 import shlex
@@ -10,7 +10,7 @@ from groundwork.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse whose errors are one line, flags in full, and a story after the list of flags."""
+    """A parser with errors of one line, full flags only, and a story after the list of flags."""
 
     def __init__(self, module: str, usage: str, story: str) -> None:
         super().__init__(
@@ -22,12 +22,12 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise what `run_main` prints."""
+        """Raise the error that `run_main` prints."""
         raise UserError(f"{message} ({self.prog} --help has all flags)")
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands before and after the first `--`."""
+    """Returns what stands before the first `--`, and what stands after it."""
     argv = list(argv)
     if "--" not in argv:
         return argv, []
@@ -36,7 +36,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def command(words: Sequence[str]) -> list[str]:
-    """A command to start; `python` as its first word is the interpreter that runs this.
+    """Returns a command to start; `python` as first word becomes the interpreter that runs this.
 
     Raises:
       UserError: there is no word.
@@ -48,5 +48,5 @@ def command(words: Sequence[str]) -> list[str]:
 
 
 def shown(words: Sequence[str]) -> str:
-    """A command as it would be typed."""
+    """Returns a command as it would be typed."""
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""The points of a sweep as submitit jobs: started, waited for, asked why they failed."""
+"""The points of a sweep as submitit jobs: start them, wait for them, ask why they failed."""
 
 import argparse
 import json
@@ -19,14 +19,14 @@ from groundwork import atomic
 from launch import slurm
 from launch.child import SAVED, ChildFailedError
 
-LOCAL_MINUTES = 60 * 24 * 365  # a local point has no limit of time
+LOCAL_MINUTES = 60 * 24 * 365  # in effect, a local point has no time limit
 LOCAL_POLL_SECONDS = 0.2
 SLURM_POLL_SECONDS = 10.0
-QUEUED = "jobs.json"  # in the folder of the logs: point → job, of what Slurm was given
+QUEUED = "jobs.json"  # in the folder of the logs: point → job, for all that were given to Slurm
 
 
 class Outcome(NamedTuple):
-    """How a point ended: finished, stopped or failed, and for the last why."""
+    """How a point ended: finished, stopped or failed; if it failed, why."""
 
     state: str
     reason: str = ""
@@ -37,9 +37,9 @@ Say = Callable[[str], None]
 
 
 def run_local(children: Children, logs: Path, parallel: int, say: Say) -> dict[str, Outcome]:
-    """Run them on this machine, `parallel` at a time.
+    """Run the children on this machine, `parallel` at a time, and return their outcomes.
 
-    Ctrl-C and SIGTERM stop those that run: they save, then KeyboardInterrupt goes on.
+    Ctrl-C and SIGTERM stop those that run: they save, then KeyboardInterrupt is raised again.
     """
     waiting = list(children)
     running: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def run_local(children: Children, logs: Path, parallel: int, say: Say) -> dict[s
             _collect(running, outcomes, say)
     except KeyboardInterrupt:
         for job in running.values():
-            job._process.terminate()  # submitit hands it to the task, and a Child to the command
+            job._process.terminate()  # submitit passes it to the task, and a Child to the command
         say(f"stopping: waiting until {', '.join(running) or 'nothing'} has saved")
         while running:
             time.sleep(LOCAL_POLL_SECONDS)
@@ -66,7 +66,10 @@ def run_local(children: Children, logs: Path, parallel: int, say: Say) -> dict[s
 def run_slurm(
     children: Children, logs: Path, options: argparse.Namespace, say: Say
 ) -> dict[str, Outcome]:
-    """Queue them as one array, and wait for it and for those that are queued already."""
+    """Queue the children as one array, wait for all, and return their outcomes.
+
+    Those that are in Slurm's queue already are waited for, and not queued again.
+    """
     waiting = {point: job for point, job in queued(logs).items() if point in children}
     fresh = [point for point in children if point not in waiting]
     if fresh:
@@ -90,11 +93,11 @@ def run_slurm(
 
 
 def queued(logs: Path) -> dict[str, Any]:
-    """Jobs by point that were submitted earlier, and that Slurm still has."""
+    """Returns the jobs, by point, that were submitted earlier and that Slurm still has."""
     if not (logs / QUEUED).exists():
         return {}
-    asked = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
-    alive = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    alive = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     ids = json.loads((logs / QUEUED).read_text(encoding="utf-8"))
     return {
         point: submitit.SlurmJob(folder=logs, job_id=number)
@@ -104,7 +107,7 @@ def queued(logs: Path) -> dict[str, Any]:
 
 
 def why(error: str, code: int | None) -> str:
-    """One line of a log: what a main said was wrong, or the last line of a traceback."""
+    """Returns one line of a log: the error that a main named, or the last line of a traceback."""
     lines = [line.strip() for line in error.splitlines()]
     lines = [line for line in lines if line and not line.startswith("submitit ")]
     said = [line for line in lines if line.startswith("error: ")]
@@ -114,12 +117,12 @@ def why(error: str, code: int | None) -> str:
 
 
 def _start_shielded(child: Any, logs: Path) -> Any:
-    """Start a job that Ctrl-C at the terminal does not reach: it is told by us, and may save."""
-    for stale in logs.glob("*_result.pkl"):  # local jobs are named by process, which come again
+    """Start a job that Ctrl-C at the terminal does not reach: it can save when we stop it."""
+    for stale in logs.glob("*_result.pkl"):  # local jobs are named by process ids, which recur
         stale.unlink()
     executor = LocalExecutor(folder=logs)
     executor.update_parameters(timeout_min=LOCAL_MINUTES)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is ignored is inherited
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # children inherit that it is ignored
     try:
         return executor.submit(child)
     finally:
@@ -144,4 +147,4 @@ def _outcome(job: Any) -> Outcome:
         return Outcome("failed", why(job.stderr() or "", int(code[-1])))
     if isinstance(failure, FailedJobError):  # the command did not even start
         return Outcome("failed", why(str(failure).split("-" * 22)[1], None))
-    return Outcome("failed", " ".join(str(failure).split("\n")[:2]))  # Slurm's word for it
+    return Outcome("failed", " ".join(str(failure).split("\n")[:2]))  # as Slurm says it

@@ -1,4 +1,4 @@
-"""python -m launch.jobset --name=N --image=I --nodes=4 … -- COMMAND: hosts of a cluster."""
+"""python -m launch.jobset --name=N --image=I --nodes=4 … -- COMMAND: a command on Kubernetes."""
 
 import argparse
 import json
@@ -14,19 +14,19 @@ from groundwork.errors import UserError
 from launch import cli
 
 TEMPLATE = Path(__file__).parent / "kubernetes" / "jobset.yaml"
-CODE = PurePosixPath("/code")  # where the image has this repository
+CODE = PurePosixPath("/code")  # where this repository is in the image
 RUNS = CODE / "runs"  # where the shared disk is mounted
 PORT = 8476
-LONGEST_HOST = 63  # characters that DNS allows for NAME-hosts-0-INDEX
+LONGEST_HOST = 63  # the number of characters that DNS allows for NAME-hosts-0-INDEX
 
 STORY = """
-Starts COMMAND on --nodes hosts, one process each, as a JobSet; the processes make one mesh. The
-image is built from launch/kubernetes/Dockerfile. The claim is a ReadWriteMany volume: it is
+Starts COMMAND on --nodes hosts, one process each, as a JobSet; the processes form one mesh. The
+image is built from launch/kubernetes/Dockerfile. The claim is a ReadWriteMany volume. It is
 mounted at runs/, so COMMAND's --workdir must be in there (its default is).
 
-A host that is preempted saves and exits with 75: all start again and continue, however often.
-Failures count: after --max-restarts of them the JobSet has failed. So does a host that is lost
-without notice, where the others end before the cluster knows.
+A host that is preempted saves and exits with 75; then all hosts start again and continue, however
+often. Failures count: after --max-restarts of them the JobSet has failed. A host that is lost
+without notice counts as a failure if the others end before the cluster knows of it.
 
   python -m launch.jobset --name=mnist --image=REGISTRY/lottery --nodes=4 \\
       --resource=nvidia.com/gpu=8 --claim=runs -- \\
@@ -55,10 +55,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def render(options: argparse.Namespace, words: Sequence[str]) -> str:
-    """The template, filled in.
+    """Returns the template, filled in.
 
     Raises:
-      UserError: a name that Kubernetes refuses, or a run that would be lost with its host.
+      UserError: Kubernetes would refuse a name, or the run would be lost with its host.
     """
     _check(options, words)
     host = f"{options.name}-hosts-0-0.{options.name}"
@@ -73,11 +73,11 @@ def render(options: argparse.Namespace, words: Sequence[str]) -> str:
         "coordinator": json.dumps(f"{host}:{PORT}"),
         "limits": json.dumps(dict(_pair("--resource", given) for given in options.resource)),
         "node_selector": json.dumps(dict(_pair("--node", given) for given in options.node)),
-        # $(NAME) would be replaced by Kubernetes, $$ is one dollar
+        # Kubernetes would replace $(NAME); $$ stands for one dollar.
         "command": json.dumps([word.replace("$(", "$$(") for word in words], ensure_ascii=False),
     }
     text = TEMPLATE.read_text(encoding="utf-8")
-    text = text[text.index("apiVersion:") :]  # what stands before is about the template
+    text = text[text.index("apiVersion:") :]  # the comment before it is about the template
     return string.Template(text).substitute(filled)
 
 

@@ -1,10 +1,10 @@
 """python launch/local.py --processes=2 [--devices=4] -- python -m lottery.main …
 
-Starts N processes of one run on this machine: a rehearsal for a pod or a cluster. They find one
+Starts N processes of one run on this machine, as a rehearsal for a pod or a cluster. They find one
 another as they would there; CPU devices talk through sockets. `python` is the interpreter that
-runs this file. The first process has the terminal, lines of the others carry their number. If one
-dies, it is named and the others are ended; SIGTERM and Ctrl-C are passed on to all. Its exit code
-is theirs, or that of the process that failed first.
+runs this file. The first process has the terminal; lines of the others carry their number. If one
+dies, it is named and the others are ended; SIGTERM and Ctrl-C are passed on to all. The exit code
+is that of the processes, or of the one that failed first.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import IO
 
-GRACE_SECONDS = 10.0  # for the others to end by themselves, once one has failed
+GRACE_SECONDS = 10.0  # how long the others may take to end by themselves once one has failed
 POLL_SECONDS = 0.05
 
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
             shown = " ".join(f"{k}={v}" for k, v in _environment(flags, port, index).items())
             print(shown, shlex.join(flags.command))
         return 0
-    early: list[int] = []  # signals that come before there is everybody to tell
+    early: list[int] = []  # signals that come before all processes are there
     _watch(lambda number, frame: early.append(number))
     try:
         children = [_start(flags, port, index) for index in range(flags.processes)]
@@ -77,7 +77,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _watch(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Handle what asks us to stop: a lost terminal too, unless we were told to outlive it."""
+    """Handle the signals that ask us to stop; a lost terminal too, unless we are to outlive it."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under `nohup`
@@ -85,20 +85,21 @@ def _watch(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def _environment(flags: argparse.Namespace, port: int, index: int) -> dict[str, str]:
-    """What tells a process which one it is."""
-    own = {
+    """Returns the variables that tell a process which one it is."""
+    variables = {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": str(flags.processes),
         "JAX_PROCESS_ID": str(index),
     }
-    devices = {"JAX_NUM_CPU_DEVICES": str(flags.devices), "JAX_PLATFORMS": "cpu"}
-    # XLA's pool has a thread a device, and collectives sleep on them: leave some for the rest.
-    devices["NPROC"] = os.environ.get("NPROC", str(4 * flags.devices))
-    return {**own, **(devices if flags.devices else {})}
+    if flags.devices:
+        variables |= {"JAX_NUM_CPU_DEVICES": str(flags.devices), "JAX_PLATFORMS": "cpu"}
+        # XLA's pool has one thread per device, and collectives block them: leave some for the rest.
+        variables["NPROC"] = os.environ.get("NPROC", str(4 * flags.devices))
+    return variables
 
 
 def _start(flags: argparse.Namespace, port: int, index: int) -> subprocess.Popen:
-    """A process in a session of its own: Ctrl-C comes to it once, from here."""
+    """Start a process in a session of its own, so that Ctrl-C reaches it only once, from here."""
     pipe = subprocess.PIPE if index else None
     return subprocess.Popen(
         flags.command,
@@ -122,16 +123,16 @@ def _relay(child: subprocess.Popen, index: int) -> threading.Thread:
 
 
 def _wait(children: Sequence[subprocess.Popen]) -> int:
-    """Wait for all; end the rest soon after one has failed. The code of the first that did."""
-    code, deadline = 0, float("inf")
+    """Wait for all, end the rest soon after one has failed, and return the first failure's code."""
+    failure, deadline = 0, float("inf")
     while True:
         codes = [child.poll() for child in children]
-        for index, found in enumerate(codes):
-            if found and not code:
-                code, deadline = found, time.monotonic() + GRACE_SECONDS
-                _say(f"process {index} of {len(children)} {_ending(code)}")
+        for index, code in enumerate(codes):
+            if code and not failure:
+                failure, deadline = code, time.monotonic() + GRACE_SECONDS
+                _say(f"process {index} of {len(children)} {_ending(failure)}")
         if None not in codes:
-            return 128 - code if code < 0 else code
+            return 128 - failure if failure < 0 else failure
         if time.monotonic() > deadline:
             for index, child in enumerate(children):
                 if child.poll() is None:
@@ -141,7 +142,7 @@ def _wait(children: Sequence[subprocess.Popen]) -> int:
 
 
 def _kill(child: subprocess.Popen) -> None:
-    """With all that it has started, which would keep its output open."""
+    """Kill a process and all that it has started, which would keep its output open."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -154,7 +155,7 @@ def _ending(code: int) -> str:
 
 
 def _say(line: str) -> None:
-    """Tell whoever reads; that nobody does must not keep us."""
+    """Write a line to stderr; it must not stop us if nobody reads any more."""
     with contextlib.suppress(OSError):
         os.write(2, f"{line}\n".encode())
 

@@ -1,4 +1,4 @@
-"""The points of a sweep: which overrides each has, what it is called, what it runs."""
+"""The points of a sweep: the overrides of each, its name, its arguments."""
 
 import hashlib
 import itertools
@@ -12,7 +12,7 @@ from groundwork.errors import UserError
 
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
-LONGEST = 180  # characters of a name; file systems allow 255
+LONGEST = 180  # the most characters of a name; file systems allow 255
 
 
 class Point(NamedTuple):
@@ -22,12 +22,12 @@ class Point(NamedTuple):
     overrides: dict[str, str]  # key of the config → value, as typed
 
     def arguments(self) -> list[str]:
-        """The overrides as flags of a main."""
+        """Returns the overrides as flags of a main."""
         return [f"--config.{key}={value}" for key, value in self.overrides.items()]
 
 
 def make(grid: Sequence[str], file: Path | None) -> list[Point]:
-    """Every line of `file` with every combination of the `KEY=VALUE,VALUE…` of `grid`.
+    """Returns every line of `file` with every combination of the `KEY=VALUE,VALUE…` of `grid`.
 
     Raises:
       UserError: nothing to vary, a key twice in a point, the same point twice, unreadable text.
@@ -46,9 +46,9 @@ def make(grid: Sequence[str], file: Path | None) -> list[Point]:
 
 
 def values(text: str) -> list[str]:
-    """The values that commas separate; commas inside brackets or quotes belong to a value.
+    """Returns the values that commas separate; commas in brackets or quotes belong to a value.
 
-    A value in quotes is what is between them.
+    A value in quotes is returned without them.
     """
     parts, start, inside, quote = [], 0, [], ""
     for place, character in enumerate(text):
@@ -69,10 +69,10 @@ def values(text: str) -> list[str]:
 
 
 def name(overrides: Sequence[tuple[str, str]]) -> str:
-    """A folder's name: `prune.rate=0.1,seed=0`.
+    """Returns a folder's name, such as `prune.rate=0.1,seed=0`.
 
-    What is not a letter, a digit or one of `.+-` becomes `_`; a digest of the text then keeps
-    values apart that would look alike.
+    Whatever is not a letter, a digit or one of `.+-` becomes `_`; then a digest of the text
+    distinguishes values that would look alike.
     """
     parts = []
     for key, value in overrides:
@@ -96,7 +96,10 @@ def _axis(text: str) -> list[tuple[str, str]]:
 
 
 def _lines(file: Path) -> list[list[tuple[str, str]]]:
-    """A point a line: KEY=VALUE, blanks between, quotes around what has blanks; # is a comment."""
+    """Returns the overrides of each line of a file.
+
+    A line has KEY=VALUE, separated by blanks, in quotes if they have blanks; # begins a comment.
+    """
     lines = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:

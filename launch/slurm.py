@@ -1,4 +1,4 @@
-"""python -m launch.slurm [--nodes=N …] -- COMMAND: a command on several machines, under Slurm."""
+"""python -m launch.slurm [--nodes=N …] -- COMMAND: a command on several machines under Slurm."""
 
 import argparse
 import warnings
@@ -16,12 +16,13 @@ from launch import cli
 from launch.child import Child
 
 STORY = """
-Every task runs COMMAND: a main of this project finds the other tasks by itself, and they make one
+Every task runs COMMAND. A main of this project finds the other tasks by itself, and they form one
 mesh. The run's folder (--workdir of COMMAND) and --logs must be on a disk that all nodes share.
 
-The job is told when it is preempted, and --save-seconds before its time is up; the command saves,
-exits with 75, and the job goes back into the queue and continues. Any other code but 0 is a
-failure, and the job's own code. scancel ends it for good; it saves first, if Slurm gives it time.
+The job is told when it is preempted, and --save-seconds before its time is up; the command saves
+and exits with 75, and the job goes back into the queue and continues. Any other code except 0 is a
+failure, and becomes the job's code. scancel ends the job for good; it saves first if Slurm gives it
+time.
 
   python -m launch.slurm --nodes=2 --gpus-per-node=8 --hours=12 --partition=gpu -- \\
       python -m lottery.main --config=configs/lottery/mnist1d_full.py --workdir=runs/mnist1d_full
@@ -29,7 +30,7 @@ failure, and the job's own code. scancel ends it for good; it saves first, if Sl
 
 
 class _Anywhere(SlurmExecutor):
-    """Writes scripts where there is no Slurm."""
+    """An executor that writes scripts on machines without Slurm."""
 
     @classmethod
     def affinity(cls) -> int:
@@ -37,7 +38,7 @@ class _Anywhere(SlurmExecutor):
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say what of a cluster a job takes."""
+    """Add the flags that say what a job takes of a cluster."""
     flags = parser.add_argument_group("on Slurm")
     flags.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
     flags.add_argument("--tasks-per-node", type=int, help="processes on each (one a GPU, or 1)")
@@ -56,7 +57,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def executor(options: argparse.Namespace, folder: Path, name: str, parallel: int = 1) -> Any:
-    """Submitit's executor for these flags; under --dry-run one that needs no Slurm.
+    """Returns submitit's executor for these flags; under --dry-run one that needs no Slurm.
 
     Raises:
       UserError: this machine has no Slurm, or a flag is not KEY=VALUE.
@@ -67,7 +68,7 @@ def executor(options: argparse.Namespace, folder: Path, name: str, parallel: int
     asked = {
         "job_name": name,
         "nodes": options.nodes,
-        # Of a Slurm step JAX gives each process one GPU of its node.
+        # In a Slurm step, JAX gives each process one GPU of its node.
         "ntasks_per_node": options.tasks_per_node or options.gpus_per_node or 1,
         "gpus_per_node": options.gpus_per_node,
         "cpus_per_task": options.cpus_per_task,
@@ -80,8 +81,8 @@ def executor(options: argparse.Namespace, folder: Path, name: str, parallel: int
         "constraint": options.constraint,
         "array_parallelism": parallel,
         "additional_parameters": more,
-        # srun would end the other tasks by SIGTERM, which looks as if the job were preempted, and
-        # a failure would be queued again. JAX notices a lost process, and fails in the others too.
+        # srun would end the other tasks by SIGTERM, which looks as if the job were preempted, so
+        # that a failure would be queued again. JAX notices a lost process and fails in the others.
         "srun_args": ["--kill-on-bad-exit=0"],
     }
     kind = _Anywhere if options.dry_run else SlurmExecutor
@@ -91,16 +92,16 @@ def executor(options: argparse.Namespace, folder: Path, name: str, parallel: int
 
 
 def script(made: Any, points: int = 1) -> str:
-    """The file that submitit hands to sbatch."""
+    """Returns the file that submitit hands to sbatch."""
     made.parameters.update({"map_count": points} if points > 1 else {})
     return made._make_submission_file_text(made._submitit_command_str, "")
 
 
 def submit(made: Any, children: Sequence[Child]) -> list[submitit.Job]:
-    """Queue them, several as one array.
+    """Queue the children, as one array if there are several, and return their jobs.
 
     Raises:
-      UserError: sbatch refuses; with its reason.
+      UserError: sbatch refuses them; the error has its reason.
     """
     try:
         with warnings.catch_warnings():
@@ -111,7 +112,7 @@ def submit(made: Any, children: Sequence[Child]) -> list[submitit.Job]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Submit the command, or with --dry-run show what would be."""
+    """Submit the command, or with --dry-run show what would be submitted."""
     parser = cli.Parser("launch.slurm", "[FLAGS] -- COMMAND", STORY)
     parser.add_argument("--logs", type=Path, default=Path("runs/slurm"), help="folder of the logs")
     parser.add_argument("--name", default="lottery", help="of the job (default: lottery)")

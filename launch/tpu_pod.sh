@@ -6,11 +6,11 @@
 #
 # Creates the slice or takes the one that is there, copies the committed code, installs it, starts
 # the command on all hosts so that it outlives the connection, follows host 0, and brings the run's
-# folder back. The same command follows what still runs, and continues what was interrupted.
+# folder back. The same command follows a run that still goes on, and continues an interrupted one.
 #
-# The hosts of a slice share no disk, and all of them write a run's checkpoints: --workdir must be on
-# a file system that --mount puts at the same place on each (Filestore or another NFS; a bucket by
-# gcsfuse lacks the locks that guard a run). It is checked that all hosts see it.
+# The hosts of a slice share no disk, and all of them write a run's checkpoints. So --workdir must be
+# on a file system that --mount puts at the same place on each (Filestore or another NFS; a bucket
+# mounted by gcsfuse lacks the locks that guard a run). The launcher checks that all hosts see it.
 #
 #   --name=NAME --zone=ZONE   the slice
 #   --type=TYPE               such as v4-32, v5litepod-16, v6e-64
@@ -18,11 +18,11 @@
 #   --project=PROJECT         (gcloud's own)
 #   --spot                    cheap, and taken away at any time
 #   --queued                  wait in the queue for a free slice
-#   --mount=COMMAND           run on every host; must do nothing where it is mounted already
+#   --mount=COMMAND           run on every host; must do nothing if the disk is mounted already
 #   --python=PROGRAM          3.11 or newer, installed by apt if it is missing (python3.11)
-#   --fetch=FOLDER            where the run's folder is brought to (runs); --fetch= for nowhere
+#   --fetch=FOLDER            where to bring the run's folder (runs); --fetch= for nowhere
 #   --stop                    tell the command to save and end, instead of starting it
-#   --delete                  give the slice back at the end; else it costs until you do
+#   --delete                  give the slice back at the end; otherwise it costs until you do
 #   --dry-run                 print every command that would be executed, and execute none
 #   --help                    this text
 set -euo pipefail
@@ -71,7 +71,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 exec 3>&1 # what --dry-run prints, also where output is captured
 
-# Every command goes through here: printed as it would be typed, or executed.
+# Every command goes through here: it is printed as it would be typed, or executed.
 run() {
   local printed
   if [[ -n $dry ]]; then
@@ -92,7 +92,7 @@ tpu() { # VERB ARGUMENTS…
 on() { # WORKER COMMAND: in a login shell of host WORKER, or of all
   tpu ssh "$name" "--worker=$1" "--command=$2"
 }
-# Nothing where there is no such slice; of another trouble, the next command will speak.
+# Prints nothing if there is no such slice; the next command will tell of any other trouble.
 state() { tpu describe "$name" '--format=value(state)' 2>/dev/null || true; }
 
 create() {

@@ -1,8 +1,8 @@
-# Read by the scripts beside it: what they share. Each sets `toy`, the overrides of --smoke, and
-# calls `experiment` for every run and `report` at the end.
+# What the scripts beside it share. Each of them sets `toy`, the overrides of --smoke, and calls
+# `experiment` for every run and `report` at the end.
 #
 # Every script takes
-#   --smoke       at toy scale, seconds, no files needed: does it work?
+#   --smoke       run at toy scale, in seconds, without files: does it work?
 #   --dry-run     print the commands, execute none
 #   --runs=DIR    where the runs go (runs/reproduce)
 #   -- FLAGS      for every run alike: -- --config.data.source=idx --config.data.dir=FOLDER
@@ -37,7 +37,7 @@ run() {
   fi
 }
 
-experiment() { # NAME CONFIG OVERRIDES…: a run in the folder NAME; in --smoke also with `toy`
+experiment() { # NAME CONFIG OVERRIDES…: a run in the folder NAME; under --smoke also with `toy`
   local name=$1 config=$2
   shift 2
   # shellcheck disable=SC2154 # each script sets `toy`
@@ -47,6 +47,6 @@ experiment() { # NAME CONFIG OVERRIDES…: a run in the folder NAME; in --smoke 
     "$@" ${flags[@]+"${flags[@]}"}
 }
 
-report() { # all runs over one another
+report() { # one report of all runs
   run "${PYTHON:-python}" -m lottery.report "${folders[@]}"
 }

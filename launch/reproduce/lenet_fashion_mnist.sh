@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same question as lenet_mnist.sh on Fashion-MNIST, at a size that trains on a laptop:
+# The question of lenet_mnist.sh, asked of Fashion-MNIST at a size that trains on a laptop:
 # Lenet-300-100 and LeNet-5 (after Frankle & Carbin, arXiv:1803.03635, Figures 1 and 4, which have
 # MNIST and Lenet-300-100). The README's Results are its first run.
 #

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Frankle & Carbin, arXiv:1803.03635, the Lenet part of Figures 1 and 4 (iterative pruning): when
-# early stopping would come, and the accuracy there and at the end, against the weights that remain;
-# winning tickets beside the same masks with new weights, and beside random masks.
+# early stopping would come, and the accuracy there and at the end, against the share of weights
+# that remain; winning tickets beside the same masks with new weights, and beside random masks.
 #
 #   launch/reproduce/lenet_mnist.sh -- --config.data.source=idx --config.data.dir=FOLDER
 #
 # FOLDER has MNIST's four IDX files; without these flags MNIST comes through TFDS. Five replicates,
-# 50,000 steps, 16 rounds: 49 trainings of 5 networks. Not yet run in full here: at about 1 ms a step
-# and replicate, three to four hours on two cores. Interrupted, it continues.
+# 50,000 steps, 16 rounds: 49 trainings of 5 networks. It has not been run in full here; at about
+# 1 ms per step and replicate, that is three to four hours on two cores. It continues when it was
+# interrupted.
 #
 # Expect: figures/accuracy.png: the ticket at or above the dense network down to a density of about
 # 0.04, random_reinit and random_mask falling from the first rounds on; figures/early_stopping.png:

@@ -1,4 +1,4 @@
-"""The public names of criteria, for loops of your own; `pruning.criteria` has them."""
+"""The public names of criteria, for users' own loops; they are defined in `pruning.criteria`."""
 
 from pruning.criteria import CRITERIA, Criterion, Evidence, magnitude, random
 

@@ -1,6 +1,6 @@
-"""The public names of masks, for loops of your own; `pruning` has them.
+"""The public names of masks, for users' own loops; they are defined in `pruning`.
 
-Read `enforce` first: it is the one place where pruned weights are held at zero.
+Read `enforce` first: it is the one place that holds pruned weights at zero.
 """
 
 from pruning.enforce import EnforceState, enforce

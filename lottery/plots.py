@@ -1,4 +1,4 @@
-"""The figures of a lottery run, each a function from results to a PNG."""
+"""The figures of a lottery run: each function draws a PNG from results and returns its caption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +26,10 @@ SPREAD = "Lines are means over replicates, bands one standard deviation."
 
 
 def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
-    """Test accuracy against density, the ticket and every branch; several runs overlaid.
+    """Draws test accuracy against density, of the ticket and of every branch.
 
-    One run: a colour a branch. Several: a colour a run, and a line style and marker a branch.
+    With one run, colours tell branches apart. With several runs, colours tell runs apart, and line
+    styles and markers tell branches apart.
     """
     stopped = all(point.stopped_accuracy for run in runs for point in run.points.values())
     whens = ("at the early-stopping step", "at the end of training")[0 if stopped else 1 :]
@@ -42,7 +43,7 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
         figures.density_axis(ax)
     handles = _legend_of_runs(runs, colours) if len(runs) > 1 else axes[0].lines
     labels = [str(handle.get_label()) for handle in handles]
-    columns = int(60 * len(axes) / (8 + max(map(len, labels))))  # characters that fit side by side
+    columns = int(60 * len(axes) / (8 + max(map(len, labels))))  # in characters
     columns = max(1, min(len(labels), columns))
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
     caption = f"Test accuracy against the share of prunable weights that is kept. {SPREAD}"
@@ -50,7 +51,7 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
 
 
 def _run_colours(runs: int) -> list[Any]:
-    """A colour a run; none for a single one, whose branches are coloured."""
+    """Returns one colour per run; None for a single run, whose branches have colours."""
     if runs == 1:
         return [None]
     if runs <= 10:
@@ -59,7 +60,7 @@ def _run_colours(runs: int) -> list[Any]:
 
 
 def _legend_of_runs(runs: Sequence[Results], colours: Sequence[Any]) -> list[Line2D]:
-    """A line a run for the colours, and a line a branch for the styles."""
+    """Returns a line for each run, with its colour, and for each branch, with its style."""
     lines = [Line2D([], [], color=c, label=run.name) for run, c in zip(runs, colours, strict=True)]
     branches = [b for b in STYLES if any(b in run.branches() for run in runs)]
     lines += [Line2D([], [], color="black", ms=3, label=b, **STYLES[b]) for b in branches]
@@ -73,8 +74,9 @@ def _accuracy_lines(ax: Axes, run: Results, colour: Any, early: bool) -> None:
 
     for branch in run.branches():
         points = run.of(branch)
-        alone: dict[str, Any] = {"linestyle": "-", "marker": "o", "color": COLOURS[branch]}
-        style = alone if colour is None else {**STYLES[branch], "color": colour}
+        style: dict[str, Any] = {**STYLES[branch], "color": colour}
+        if colour is None:
+            style = {"linestyle": "-", "marker": "o", "color": COLOURS[branch]}
         if len(points) >= 30:  # markers would hide the line
             style["marker"] = None
         figures.band(
@@ -91,7 +93,7 @@ def _accuracy_lines(ax: Axes, run: Results, colour: Any, early: bool) -> None:
 
 
 def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
-    """Loss and accuracy against step, a line a level; validation where there is one."""
+    """Draws loss and accuracy against step, one line per level, on validation if there is any."""
     validated = any(key[2] == "validation" for key in run.curves)
     split = "validation" if validated else "train"
     points = [p for p in run.of("ticket") if ("ticket", p.level, split, "loss") in run.curves]
@@ -116,7 +118,7 @@ def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
 
 
 def early_stopping(run: Results, path: Path) -> tuple[Path, str]:
-    """Early-stopping step against density, a line a branch."""
+    """Draws the early-stopping step against density, one line per branch."""
     figure, (ax,) = figures.subplots()
     for branch in run.branches():
         points = run.of(branch)
@@ -133,18 +135,18 @@ def early_stopping(run: Results, path: Path) -> tuple[Path, str]:
     ax.set_ylim(bottom=0)
     ax.set_ylabel("early-stopping step")
     ax.legend()
-    caption = f"Step of the least validation loss: lower has learned faster. {SPREAD}"
+    caption = f"Step of the least validation loss: the lower, the faster it learned. {SPREAD}"
     return figures.save(figure, path), caption
 
 
 def layer_density(run: Results, path: Path) -> tuple[Path, str]:
-    """Density of each layer of the ticket at each level."""
+    """Draws the density of each layer of the ticket at each level."""
     figure, (ax,) = figures.subplots()
     points = run.of("ticket")
     for number, (layer, size) in enumerate(points[0].sizes.items()):
         shares = [[kept / size for kept in point.kept[layer]] for point in points]
         label = f"{layer} ({size:,} weights)"
-        style = ("-", "--", ":", "-.")[number % 4]  # equal rates lie on one another
+        style = ("-", "--", ":", "-.")[number % 4]  # lines of equal rates coincide
         figures.band(ax, [p.level for p in points], shares, linestyle=style, label=label)
     ax.set_yscale("log")
     ax.set_xlabel("level")
@@ -154,7 +156,7 @@ def layer_density(run: Results, path: Path) -> tuple[Path, str]:
 
 
 def first_layer_mask(run: Results, path: Path) -> tuple[Path, str] | None:
-    """The first layer's mask of the last ticket, replicate 0; None where no kernel is prunable."""
+    """Draws the first layer's mask of the last ticket, replicate 0, if a kernel is prunable."""
     level = run.of("ticket")[-1].level
     mask = tickets.load(run.folder, level).mask
     kernels = [name for name, leaf in mask.items() if leaf.ndim > 2]  # [R, …]: not biases

@@ -1,7 +1,7 @@
 """python -m lottery.report RUN [RUN…]: tables, figures and the page of one run, or of several.
 
-One run: its `figures/` and `report.html` are drawn again. Several: they are laid over one another
-in `comparison/`, beside the first.
+For one run, its `figures/` and `report.html` are made again. Several runs are compared in
+`comparison/`, beside the first.
 """
 
 import dataclasses
@@ -9,13 +9,11 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from groundwork import atomic
-from groundwork import config as config_lib
 from groundwork.entry import run_main
 from groundwork.report import comparison
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison
-from groundwork.report.tables import averages, console, plus_minus, text_table
+from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
 from groundwork.runs.metrics import mean_and_spread
 from lottery import plots, results
 from lottery.results import Point, Results
@@ -28,33 +26,29 @@ NOTE = (
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """Lay runs over one another in `comparison/` beside the first, and tabulate their last levels.
+    """Compares runs, with their last levels, in `comparison/` beside the first.
 
     Raises:
       UserError: a folder has no run with a finished level.
     """
-    runs = _read(folders)
-    records = [record for run in runs for record in results.records(run)]
-    header, rows = _last_levels(runs)
-    page = _write_comparison(runs)
-    return Comparison(header=header, rows=rows, records=records, page=page)
+    return _compare(_read(folders))
 
 
 def show(folders: Sequence[Path]) -> Path:
-    """Print the table of each run, draw the figures, write the page; its path."""
+    """Prints the table of each run, draws the figures and writes the page; returns its path."""
     runs = _read(folders)
     terminal = console()
     for run in runs:
         terminal.print(text_table(f"{run.name}: test accuracy at the end of training", _table(run)))
         if "published" in run.config:
             terminal.print(text_table("beside the published figures", _published(run)))
-    path = _write_page(runs[0]) if len(runs) == 1 else _write_comparison(runs)
+    path = _write_page(runs[0]) if len(runs) == 1 else _compare(runs).page
     terminal.print(f"report: {path}", soft_wrap=True)
     return path
 
 
 def _read(folders: Sequence[Path]) -> list[Results]:
-    """The runs, with names that tell them apart."""
+    """Returns the runs, with names that tell them apart."""
     runs = [results.read(folder) for folder in folders]
     named = zip(runs, comparison.names(folders), strict=True)
     return [dataclasses.replace(run, name=name) for run, name in named]
@@ -73,31 +67,32 @@ def _write_page(run: Results) -> Path:
         stopping = plots.early_stopping(run, folder / "early_stopping.png")
         drawn.insert(1, ("Early stopping", stopping))
     note = NOTE.format(averages=averages(run.config["replicates"]))
-    sections = [("Results", f"<p>{note}</p>" + page_lib.table(*_table(run)))]
+    sections = [("Results", page_lib.paragraph(note) + page_lib.table(*_table(run)))]
     if "published" in run.config:
-        source = f"<p>Published: {run.config['published']['source']}.</p>"
+        source = page_lib.paragraph(f"Published: {run.config['published']['source']}.")
         sections.append(("Beside the published figures", source + page_lib.table(*_published(run))))
     sections += [(title, page_lib.picture(*figure)) for title, figure in drawn]
     sections.append(("Asked and kept, by layer, at the last level", _layer_table(run)))
-    sections.append(("Config", page_lib.listing(config_lib.flatten(run.config))))
-    sections.append(("Software", page_lib.listing(config_lib.flatten(run.about))))
-    path = run.folder / "report.html"
-    atomic.write(path, page_lib.render(f"Lottery tickets: {run.name}", sections))
-    return path
+    return page_lib.write_run(run, f"Lottery tickets: {run.name}", sections)
 
 
-def _write_comparison(runs: Sequence[Results]) -> Path:
-    where = comparison.folder([run.folder for run in runs])
-    figure = plots.accuracy(runs, where / "accuracy.png")
+def _compare(runs: Sequence[Results]) -> Comparison:
+    folders = [run.folder for run in runs]
     header, rows = _last_levels(runs)
-    named = [[run.name, *row] for run, row in zip(runs, rows, strict=True)]
-    tables = {"Last levels": (["run", *header], named)}
-    tables |= {run.name: _table(run) for run in runs}
-    return comparison.write("Lottery tickets: a comparison", where, figure, tables)
+    return comparison.make(
+        "Lottery tickets: a comparison",
+        folders,
+        figure=plots.accuracy(runs, comparison.folder(folders) / "accuracy.png"),
+        summary="Last levels",
+        header=header,
+        rows={run.name: row for run, row in zip(runs, rows, strict=True)},
+        tables={run.name: _table(run) for run in runs},
+        records=[record for run in runs for record in results.records(run)],
+    )
 
 
-def _table(run: Results) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a row a level, a column a branch."""
+def _table(run: Results) -> Rows:
+    """Returns one row per level, with one column per branch."""
     branches = run.branches()
     stopped = bool(run.points["ticket", 0].stopped_step) if ("ticket", 0) in run.points else False
     header = ["level", "density", "parameters", *branches]
@@ -114,8 +109,8 @@ def _table(run: Results) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _last_levels(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a row a run, its last level and its dense network."""
+def _last_levels(runs: Sequence[Results]) -> Rows:
+    """Returns one row per run: its last level and its dense network."""
     branches = [b for b in plots.COLOURS if any(b in run.branches() for run in runs)]
     rows = []
     for run in runs:
@@ -127,8 +122,8 @@ def _last_levels(runs: Sequence[Results]) -> tuple[list[str], list[list[str]]]:
     return ["level", "density", *branches, "dense"], rows
 
 
-def _published(run: Results) -> tuple[list[str], list[list[str]]]:
-    """Ours beside the paper's at the level that the config names."""
+def _published(run: Results) -> Rows:
+    """Returns our accuracies beside the paper's, at the level that the config names."""
     published = run.config["published"]
     rows = []
     for name, level in (("ticket", None), ("random_mask", None), ("dense", 0)):
@@ -142,7 +137,7 @@ def _published(run: Results) -> tuple[list[str], list[list[str]]]:
 
 def _layer_table(run: Results) -> str:
     last = run.of("ticket")[-1]
-    header = ["layer", "weights", "kept (a replicate each)", "density asked", "density kept"]
+    header = ["layer", "weights", "kept (of each replicate)", "density asked", "density kept"]
     rows = [_layer_row(last, layer) for layer in last.sizes]
     return page_lib.table(header, rows)
 
@@ -151,12 +146,12 @@ def _layer_row(point: Point, layer: str) -> list[str]:
     kept, size = point.kept[layer], point.sizes[layer]
     together = [name for name in point.requested if name not in point.sizes]
     asked = point.requested.get(layer)
-    text = f"{asked:.5f}" if asked is not None else f"ranked in {', '.join(together)}"
+    density = f"{asked:.5f}" if asked is not None else f"ranked in {', '.join(together)}"
     return [
         layer,
         f"{size:,}",
         ", ".join(map(str, kept)),
-        text,
+        density,
         f"{sum(kept) / len(kept) / size:.5f}",
     ]
 

@@ -1,4 +1,4 @@
-"""The numbers of a run, read back from its folder: what tables and figures are made of."""
+"""The results of a run, read back from its folder for tables and figures."""
 
 import dataclasses
 from collections import defaultdict
@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from groundwork.errors import UserError
-from groundwork.runs import checkpoint, identity, metrics
-from groundwork.runs import run as run_lib
+from groundwork.report.comparison import accuracy_fields
+from groundwork.runs import checkpoint, metrics
+from groundwork.runs.results import RunResults, open_results
 from lottery.branches import BRANCHES
 
-Curve = dict[int, list[float]]  # step → a value a replicate
+Curve = dict[int, list[float]]  # step → one value per replicate
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A branch at a level; lists have an entry a replicate."""
+    """A branch at a level; lists have one entry per replicate."""
 
     branch: str
     level: int
@@ -33,33 +34,28 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class Results(RunResults):
     """A run: its finished points by (branch, level) and its learning curves."""
 
-    name: str
-    folder: Path
-    config: dict[str, Any]
-    about: dict[str, Any]  # versions, commit
     points: dict[tuple[str, int], Point]
     curves: dict[tuple[str, int, str, str], Curve]  # branch, level, split, "loss" / "accuracy"
 
     def branches(self) -> list[str]:
-        """Branches that have points, the ticket first."""
+        """Returns the branches that have points, the ticket first."""
         return [b for b in ("ticket", *BRANCHES) if any(b == branch for branch, _ in self.points)]
 
     def of(self, branch: str) -> list[Point]:
-        """A branch's points by level."""
+        """Returns the points of a branch, by level."""
         return [self.points[key] for key in sorted(self.points) if key[0] == branch]
 
 
 def read(folder: Path) -> Results:
-    """The finished part of a run.
+    """Returns the finished part of a run.
 
     Raises:
-      UserError: no run, no finished level yet, or a damaged checkpoint.
+      UserError: there is no run or no finished level, or a checkpoint is damaged.
     """
-    about = identity.read_about(folder, command="lottery")
-    run = run_lib.Run(folder)
+    run, fields = open_results(folder, "lottery")
     rows = metrics.read(run.metrics)
     tests: dict[str, list[metrics.Row]] = defaultdict(list)
     curves: dict[tuple[str, int, str, str], Curve] = defaultdict(lambda: defaultdict(list))
@@ -80,27 +76,23 @@ def read(folder: Path) -> Results:
             points[point.branch, point.level] = point
     if not points:
         raise UserError(f"{folder} has no finished level yet")
-    return Results(folder.resolve().name, folder, about.pop("config"), about, points, dict(curves))
+    return Results(**fields, points=points, curves=dict(curves))
 
 
 def records(run: Results) -> list[dict[str, Any]]:
-    """A record a branch and level, for a table that other programs read."""
-    found = []
-    for point in run.points.values():
-        mean, spread = metrics.mean_and_spread(point.accuracy)
-        found.append(
-            {
-                "run": run.name,
-                "branch": point.branch,
-                "level": point.level,
-                "density": point.density,
-                "parameters": point.parameters,
-                "replicates": len(point.accuracy),
-                "accuracy_mean": mean,
-                "accuracy_deviation": spread,
-            }
-        )
-    return found
+    """Returns one record per branch and level, for other programs."""
+    return [
+        {
+            "run": run.name,
+            "branch": point.branch,
+            "level": point.level,
+            "density": point.density,
+            "parameters": point.parameters,
+            "replicates": len(point.accuracy),
+            **accuracy_fields(point.accuracy),
+        }
+        for point in run.points.values()
+    ]
 
 
 def _point(rows: Sequence[metrics.Row], metadata: dict[str, Any]) -> Point:

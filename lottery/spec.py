@@ -1,4 +1,4 @@
-"""The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
+"""The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ from pruning.spec import PruneSpec
 
 @dataclasses.dataclass(frozen=True)
 class RewindSpec:
-    """`rewind`: to which step, and what comes back.
+    """`rewind`: the step to which tickets are rewound, and what is restored.
 
-    `restore`: `weights` = parameters and batch statistics, with fresh optimiser moments;
-    `state` = the optimiser's moments, too. Under both, the learning rate's schedule and the data
-    order continue at `step`.
+    `restore`: `weights` restores parameters and batch statistics, with fresh optimiser moments;
+    `state` restores the moments, too. In both cases the learning rate's schedule and the data order
+    continue at `step`.
     """
 
     step: int
@@ -50,7 +50,7 @@ SECTIONS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class LotterySpec:
-    """A whole experiment. `branches`: branch → levels to train it at."""
+    """A whole experiment; `branches` has branch → the levels to train it at."""
 
     seed: int
     levels: int
@@ -75,10 +75,10 @@ class LotterySpec:
 
 
 def from_config(config: Mapping[str, Any]) -> LotterySpec:
-    """Check a resolved config (nested dicts) and turn it into a spec.
+    """Checks a resolved config (nested dicts) and returns its spec.
 
     Raises:
-      UserError: names the key that is wrong and what would be right.
+      UserError: a key is wrong; the error names it and says what would be right.
     """
     keys = [field.name for field in dataclasses.fields(LotterySpec)]
     check_keys(config, [*keys, "data", "model"], optional=["published"])
@@ -90,7 +90,7 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
 
 
 def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, ...]]:
-    """Returns branch → levels up to the last; the config says "all" or integers."""
+    """Returns branch → its levels, up to the last; in the config they are "all" or integers."""
     branches = {}
     for name, chosen in section.items():
         if name not in BRANCHES:
@@ -106,7 +106,7 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
 
 
 def unit_names(spec: LotterySpec) -> list[str]:
-    """Returns all units of a run, in the order in which they are done."""
+    """Returns the names of all units of a run, in their order."""
     names = ["start"]
     for level in range(spec.levels + 1):
         names.append(unit_name(level, "ticket"))

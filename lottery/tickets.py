@@ -1,7 +1,7 @@
 """Iterative magnitude pruning with rewinding, and its controls. Read `find_tickets` first.
 
 Source: Frankle & Carbin, arXiv:1803.03635 (tickets); Frankle et al., arXiv:1903.01611 (late
-rewinding). Everything is done to R replicates at once; every leaf has a leading axis R.
+rewinding). All functions take R replicates at once: every leaf has a leading axis R.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from groundwork import keys
+from groundwork import keys, trees
 from groundwork.context import Context
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
@@ -30,18 +30,18 @@ class Ticket(NamedTuple):
     """A branch at a level. Leaves have a leading replicate axis R."""
 
     mask: Mask  # path → [R, …] bool
-    rewound: Any  # variables at the start of its training, masked
-    trained: Any  # variables at the end of its training
+    rewound: Variables  # at the start of its training, masked
+    trained: Variables  # at the end of its training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """One architecture with everything that is compiled for it.
+    """One architecture and all that is compiled for it.
 
     Attributes:
-      programs: its training steps and evaluation.
+      programs: training steps and evaluation.
       start: (variables, mask, step=0) → the state from which training starts, with fresh moments.
-      ones: params → the dense mask.
+      ones: parameters → the dense mask.
     """
 
     programs: Programs
@@ -51,19 +51,19 @@ class Network:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Levels:
-    """What stays the same from level to level.
+    """All that is the same at every level.
 
     Attributes:
       context: of the run.
-      network: what is pruned.
+      network: the network that is pruned.
       narrowed: n → a dense network of the same family with at most n parameters.
-      plan: how many weights each level keeps.
+      plan: the number of weights that each level keeps.
       prune: roots, masks, variables, counts of each group [R], level → masks.
-      levels: the last one.
-      steps: the end of a level's training; its start is `rewind_step`.
-      rewind_step: to which tickets go back.
-      restore: what comes back with the weights: `weights` nothing, `state` the moments.
-      branches: control → levels to train it at.
+      levels: the last level.
+      steps: the step at which each level's training ends; it starts at `rewind_step`.
+      rewind_step: the step to which tickets are rewound.
+      restore: `weights`, or `state` if the optimiser's moments are restored with them.
+      branches: control → the levels to train it at.
     """
 
     context: Context
@@ -80,14 +80,14 @@ class Levels:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
-    """From what a branch is trained at a level.
+    """The start of a branch's training at a level.
 
     Attributes:
-      network: what is trained.
-      mask: what of it is kept.
-      state: before the first step.
-      best: the early-stopping point so far, where the state continues the dense training. A
-        network that was rewound has only its own steps to choose from.
+      network: the network to train.
+      mask: its weights that are kept.
+      state: the state before the first step.
+      best: the early-stopping point so far, if the state continues the dense training. A network
+        that was rewound chooses among its own steps alone.
     """
 
     network: Network
@@ -99,10 +99,13 @@ class Start:
 def find_tickets(
     levels: Levels, train_branch: Callable[[Levels, str, int, Ticket, TrainState], None]
 ) -> None:
-    """Levels 0 (dense) to the last: train, score, prune, rewind, and the branches beside.
+    """Trains, scores, prunes and rewinds, from level 0 (dense) to the last, with all controls.
 
-    A ticket that is done already is loaded instead, and a branch that is done is passed over.
-    `train_branch(levels, branch, level, ticket, rewind_point)` trains a control.
+    Tickets that are done are loaded, and controls that are done are skipped.
+
+    Args:
+      levels: of the run.
+      train_branch: trains a control; takes levels, branch, level, ticket and rewind point.
     """
     run, network = levels.context.run, levels.network
     done = frozenset(processes.on_first(run.units))
@@ -129,9 +132,9 @@ def find_tickets(
 def rewind(levels: Levels, point: TrainState, mask: Mask) -> TrainState:
     """Returns the state at the rewind step under a mask.
 
-    Parameters and batch statistics come back, and with them the step, so that the learning rate's
-    schedule and the data order continue from there. Moments are fresh or, with
-    `rewind.restore=state`, those of the rewind step.
+    Parameters and batch statistics are restored, and so is the step, so that the learning rate's
+    schedule and the data order continue from there. Moments are fresh, or those of the rewind step
+    with `rewind.restore=state`.
     """
     start = levels.network.start(point.variables, mask, step=point.step)
     if levels.restore == "state":
@@ -140,7 +143,7 @@ def rewind(levels: Levels, point: TrainState, mask: Mask) -> TrainState:
 
 
 def train_unit(levels: Levels, branch: str, level: int, start: Start) -> Ticket:
-    """Train a branch at a level, and save it."""
+    """Trains a branch at a level, and saves it."""
     context, mask, rewound = levels.context, start.mask, start.state.variables
     unit = context.run.unit(unit_name(level, branch))
     fields = _fields(levels, branch, level, mask, rewound)
@@ -153,22 +156,21 @@ def train_unit(levels: Levels, branch: str, level: int, start: Start) -> Ticket:
 
 
 def load(workdir: str | Path, level: int, branch: str = "ticket") -> Ticket:
-    """Returns a finished branch of a run, verified, as numpy arrays with a leading replicate axis.
+    """Returns a finished branch of a run, verified, as NumPy arrays with a leading replicate axis.
 
     Args:
-      workdir: the run's folder.
+      workdir: the folder of the run.
       level: 0 is dense.
       branch: `ticket`, `random_reinit`, `random_mask` or `small_dense`.
 
     Raises:
-      UserError: the run has no such unit (the error lists those it has), or its checkpoint is
-        damaged.
+      UserError: the run has no such unit (the error lists its units), or its checkpoint is damaged.
     """
     return Ticket(*result_of(workdir, unit_name(level, branch)))
 
 
 def parameters_kept(ticket: Ticket) -> int:
-    """Returns how many parameters, prunable or not, a ticket keeps: the least of its replicates."""
+    """Returns how many parameters a ticket keeps, prunable or not: the least of its replicates."""
     return int(_parameters(ticket.mask, ticket.trained).min())
 
 
@@ -178,7 +180,7 @@ def unit_name(level: int, branch: str) -> str:
 
 
 def _train_to_rewind_step(levels: Levels, done: bool) -> tuple[TrainState, loop.Best | None]:
-    """The dense state at the rewind step and its early-stopping point: the unit `start`."""
+    """Returns the dense state at the rewind step and its early-stopping point (unit `start`)."""
     context, network, step = levels.context, levels.network, levels.rewind_step
     init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(context.roots)
     variables = network.programs.init(init_keys)
@@ -199,7 +201,7 @@ def _train_to_rewind_step(levels: Levels, done: bool) -> tuple[TrainState, loop.
 
 
 def _prune(levels: Levels, ticket: Ticket, level: int) -> Mask:
-    """The mask of a level, from the ticket of the level before."""
+    """Returns the mask of a level, from the ticket of the level before."""
     context, planned = levels.context, levels.plan.kept[level]
     counts = {g: np.full(context.replicates, count, np.int32) for g, count in planned.items()}
     return levels.prune(context.roots, ticket.mask, ticket.trained, context.put(counts), level)
@@ -208,7 +210,7 @@ def _prune(levels: Levels, ticket: Ticket, level: int) -> Mask:
 def _fields(
     levels: Levels, branch: str, level: int, mask: Mask, variables: Variables
 ) -> dict[str, Any]:
-    """What every row of a unit says of it. Density is a share of the full network's weights."""
+    """Returns fields for every row of a unit. Density is a share of the full network's weights."""
     return {
         "level": level,
         "branch": branch,
@@ -218,19 +220,19 @@ def _fields(
 
 
 def _kept(mask: Mask) -> np.ndarray:
-    """Kept weights, [R] int."""
+    """Returns the numbers of kept weights, [R] int."""
     return np.sum(list(mesh_lib.fetch(jax.vmap(masks.kept)(mask)).values()), axis=0)
 
 
 def _parameters(mask: Mask, variables: Variables) -> np.ndarray:
-    """Parameters that are not pruned, prunable or not, [R] int."""
+    """Returns the numbers of parameters that are not pruned, prunable or not, [R] int."""
     kept = _kept(mask)
-    everything = sum(leaf[0].size for leaf in jax.tree.leaves(variables["params"]))
-    return everything - masks.total(mask) // len(kept) + kept
+    parameters, prunable = trees.count(variables["params"]), masks.total(mask)
+    return (parameters - prunable) // len(kept) + kept
 
 
 def _metadata(levels: Levels, branch: str, level: int, mask: Mask) -> dict[str, Any]:
-    """What was asked and what came out, by layer, for the report. It announces empty layers."""
+    """Returns, for the report, the weights asked and kept by layer; warns of empty layers."""
     kept = {k: n.tolist() for k, n in mesh_lib.fetch(jax.vmap(masks.kept)(mask)).items()}
     sizes: dict[str, int] = {}
     for path, leaf in mask.items():

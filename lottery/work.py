@@ -21,7 +21,7 @@ Config = Mapping[str, Any]
 
 
 def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
-    """Returns the counts of every level, from the network's shapes alone.
+    """Returns the counts of all levels, from the network's shapes alone.
 
     Raises:
       UserError: nothing is prunable, or the levels cannot be reached.
@@ -33,7 +33,7 @@ def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
 
 
 def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
-    """Returns the devices, and the levels that are to be gone through.
+    """Returns the devices, and the work on all levels.
 
     Raises:
       UserError: `make_plan` or `mesh.for_run` refuses the config.
@@ -50,7 +50,7 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
 
 
 def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context) -> tickets.Levels:
-    """Returns what stays the same from level to level; nothing is compiled yet."""
+    """Returns what is the same at all levels; nothing is compiled yet."""
     dataset = context.dataset
 
     def narrowed(parameters: int) -> tickets.Network:
@@ -77,7 +77,7 @@ def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context)
 def _make_network(
     spec: LotterySpec, context: Context, section: Mapping[str, Any]
 ) -> tickets.Network:
-    """The network of a `model` section."""
+    """Returns the network of a `model` section."""
     optimizer = optim.make(spec.optimizer, spec.train.steps)
     compiled = programs.make(
         architectures.build(section, context.dataset.classes),

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic
 from groundwork.errors import UserError
 from groundwork.report import figures
 from groundwork.report import page as page_lib
 from groundwork.report.tables import Rows
+from groundwork.runs.metrics import mean_and_spread
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,15 +77,38 @@ def draw(curves: Sequence[Curve], cost: str, path: Path) -> tuple[Path, str]:
     return figures.save(figure, path), caption
 
 
-def write(
+def make(
     title: str,
-    where: Path,
+    folders: Sequence[Path],
+    *,
     figure: tuple[Path, str],
+    summary: str,
+    header: list[str],
+    rows: Mapping[str, list[str]],
     tables: Mapping[str, Rows],
-) -> Path:
-    """Writes the page of a comparison and returns its path."""
+    records: list[dict[str, Any]],
+) -> Comparison:
+    """Writes the page of a comparison, and returns the comparison.
+
+    Args:
+      title: of the page.
+      folders: of the runs.
+      figure: the file of a figure, and its caption.
+      summary: the heading of the table that has one row per run.
+      header: of that table.
+      rows: the name of a run → its row.
+      tables: heading → a further table.
+      records: see `Comparison`.
+    """
+    named = [[name, *row] for name, row in rows.items()]
+    shown = {summary: (["run", *header], named), **tables}
     sections = [("Accuracy", page_lib.picture(*figure))]
-    sections += [(name, page_lib.table(*rows)) for name, rows in tables.items()]
-    path = where / "report.html"
-    atomic.write(path, page_lib.render(title, sections))
-    return path
+    sections += [(heading, page_lib.table(*table)) for heading, table in shown.items()]
+    page = page_lib.write(folder(folders), title, sections)
+    return Comparison(header=header, rows=list(rows.values()), records=records, page=page)
+
+
+def accuracy_fields(accuracies: Sequence[float]) -> dict[str, float]:
+    """Returns the fields of a record that say how accurate its replicates are."""
+    mean, deviation = mean_and_spread(accuracies)
+    return {"accuracy_mean": mean, "accuracy_deviation": deviation}

@@ -35,6 +35,28 @@ def subplots(
     return figure, list(axes[0])
 
 
+def grid(
+    panels: int, columns: int, *, width: float, height: float, labels: tuple[str, str]
+) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with so many panels, in rows of at most `columns`.
+
+    `labels` are those of the x axes in the lowest row, and of the y axes in the first column.
+    """
+    columns = min(columns, panels)
+    rows = -(-panels // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width * columns, height * rows), squeeze=False
+        )
+    for ax in axes.ravel()[panels:]:
+        ax.set_axis_off()
+    for ax in axes.ravel()[:panels][-columns:]:  # the lowest of each column
+        ax.set_xlabel(labels[0])
+    for ax in axes[:, 0]:
+        ax.set_ylabel(labels[1])
+    return figure, list(axes.ravel()[:panels])
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG and frees the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)

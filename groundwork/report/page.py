@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundwork import atomic
+from groundwork import config as config_lib
 from groundwork.errors import UserError
+from groundwork.runs.results import RunResults
 
 CSS = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -26,6 +29,20 @@ def render(title: str, sections: Sequence[tuple[str, str]]) -> str:
     return f"<!doctype html><html lang='en'>{head}<h1>{html.escape(title)}</h1>{body}</html>\n"
 
 
+def write(folder: Path, title: str, sections: Sequence[tuple[str, str]]) -> Path:
+    """Writes a page of (heading, HTML) sections to `report.html` in a folder; returns its path."""
+    path = folder / "report.html"
+    atomic.write(path, render(title, sections))
+    return path
+
+
+def write_run(run: RunResults, title: str, sections: Sequence[tuple[str, str]]) -> Path:
+    """Writes the page of a run, which ends with its config and software; returns its path."""
+    origin = [("Config", run.config), ("Made with", run.about)]
+    last = [(heading, listing(config_lib.flatten(values))) for heading, values in origin]
+    return write(run.folder, title, [*sections, *last])
+
+
 def picture(path: Path, caption: str) -> str:
     """Returns a figure as HTML, with the image inside."""
     data = base64.b64encode(path.read_bytes()).decode()
@@ -41,6 +58,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><tr>{cells}</tr>{lines}</table>"
+
+
+def paragraph(text: str) -> str:
+    """Returns a text as an HTML paragraph."""
+    return f"<p>{html.escape(text)}</p>"
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Returns texts as an HTML list."""
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
 
 
 def listing(values: Mapping[str, Any]) -> str:

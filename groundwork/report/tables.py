@@ -1,7 +1,7 @@
 """Tables on the terminal, and how tables show numbers."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -32,6 +32,32 @@ def plus_minus(values: Sequence[float], digits: int = 3) -> str:
     """Returns "mean±sample standard deviation" over replicates; one value has no deviation."""
     mean, spread = mean_and_spread(values)
     return f"{mean:.{digits}f}" + (f"±{spread:.{digits}f}" if len(values) > 1 else "")
+
+
+def time_header(batches: Sequence[str]) -> list[str]:
+    """Returns the columns for what `time_cells` shows."""
+    header = []
+    for batch in batches:
+        images = "1 image" if batch == "1" else f"{batch} images"
+        header += [f"{images}: original, ms", "own, ms", "×"]
+    return header
+
+
+def time_cells(milliseconds: Mapping[str, Sequence[float]], batches: Sequence[str]) -> list[str]:
+    """Returns the original's time, a network's own, and their ratio, for each batch size.
+
+    Args:
+      milliseconds: batch size → the original's and the network's; cells without any are empty.
+      batches: the batch sizes of the columns.
+    """
+    cells = []
+    for batch in batches:
+        if batch in milliseconds:
+            original, own = milliseconds[batch]
+            cells += [f"{original:.3f}", f"{own:.3f}", f"{own / original:.2f}"]
+        else:
+            cells += ["", "", ""]
+    return cells
 
 
 def averages(replicates: int) -> str:

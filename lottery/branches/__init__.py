@@ -1,6 +1,6 @@
-"""Controls: what is trained beside a ticket, to see what the ticket owes to what.
+"""Controls: networks that are trained beside a ticket, to see where its accuracy comes from.
 
-A new control is a file of this room with a `Branch`, and a line in `BRANCHES`.
+A new control is a file of this package with a `Branch`, and a line in `BRANCHES`.
 """
 
 from groundwork.train.step import TrainState
@@ -16,13 +16,13 @@ BRANCHES: dict[str, Branch] = {
 
 
 def train(levels: Levels, branch: str, level: int, ticket: Ticket, point: TrainState) -> None:
-    """Train a control at a level.
+    """Trains a control at a level.
 
     Args:
-      levels: what stays the same from level to level.
+      levels: of the run.
       branch: one of `BRANCHES`.
-      level: at which the ticket was trained.
-      ticket: beside which the control is trained.
+      level: the level of the ticket.
+      ticket: the ticket beside which the control is trained.
       point: the dense state at the rewind step.
     """
     train_unit(levels, branch, level, BRANCHES[branch].start(levels, level, ticket, point))

@@ -1,4 +1,4 @@
-"""What a control is, and what several of them share."""
+"""The definition of a control, and a function that several of them use."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,10 +16,10 @@ class Branch:
     """A control.
 
     Attributes:
-      start: levels, level, ticket, state at the rewind step → what its training starts from.
+      start: levels, level, ticket, state at the rewind step → the start of its training.
       colour: of its line in figures of one run.
-      linestyle: in figures of several runs.
-      marker: in figures of several runs.
+      linestyle: of its lines in figures of several runs.
+      marker: of its points in figures of several runs.
     """
 
     start: Callable[[Levels, int, Ticket, TrainState], Start]
@@ -29,7 +29,7 @@ class Branch:
 
 
 def fresh(levels: Levels, network: Network, branch: str, level: int) -> Variables:
-    """Returns variables from random numbers that nothing else uses."""
+    """Returns new variables, drawn from random numbers that nothing else uses."""
     roots = levels.context.roots
     drawn = jax.vmap(lambda root: jax.random.fold_in(keys.stream(root, branch), level))(roots)
     return network.programs.init(drawn)

@@ -1,4 +1,4 @@
-"""As many weights of each layer as the ticket keeps, chosen at random, with the ticket's values."""
+"""Keeps as many weights of each layer as the ticket, at random, and rewinds them like a ticket."""
 
 import functools
 from collections.abc import Callable
@@ -24,14 +24,14 @@ def start(levels: Levels, level: int, ticket: Ticket, point: TrainState) -> Star
 
 @functools.cache
 def make_draw(mesh: Mesh) -> Callable[..., Mask]:
-    """Returns (roots, masks, level) → masks with as many weights in each layer."""
+    """Returns (roots, masks, level) → random masks that keep as many weights of each layer."""
 
     def draw(root: jax.Array, mask: Mask, level: jax.Array) -> Mask:
         key = jax.random.fold_in(keys.stream(root, "random_mask"), level)
         paths = {name: group.paths for name, group in select.groups(mask, 0.0).items()}
-        everything = {path: leaf | True for path, leaf in mask.items()}
+        dense = {path: leaf | True for path, leaf in mask.items()}
         scores = random({}, mask, key=key)
-        return select.prune_to(everything, scores, masks.kept(mask), paths)
+        return select.prune_to(dense, scores, masks.kept(mask), paths)
 
     return replicates.each_replicate(mesh, draw, shared=1)
 

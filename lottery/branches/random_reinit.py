@@ -1,4 +1,4 @@
-"""The ticket's mask with weights that are drawn anew, trained from step 0."""
+"""Trains the ticket's mask with newly drawn weights, from step 0."""
 
 from groundwork.train.step import TrainState
 from lottery.branches.branch import Branch, fresh

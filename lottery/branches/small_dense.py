@@ -1,4 +1,4 @@
-"""A dense network of the same family, no larger than the ticket, trained from step 0."""
+"""Trains a dense network of the same family, no larger than the ticket, from step 0."""
 
 from groundwork.train.step import TrainState
 from lottery.branches.branch import Branch, fresh
@@ -6,7 +6,7 @@ from lottery.tickets import Levels, Start, Ticket, parameters_kept
 
 
 def start(levels: Levels, level: int, ticket: Ticket, point: TrainState) -> Start:
-    """See `Branch`. It warns where even one unit in each layer is more than the ticket keeps."""
+    """See `Branch`. It warns if even one unit in each layer is more than the ticket keeps."""
     most = parameters_kept(ticket)
     network = levels.narrowed(most)
     variables = fresh(levels, network, "small_dense", level)

@@ -5,14 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic
-from groundwork import config as config_lib
 from groundwork.entry import run_main
 from groundwork.report import comparison
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
 from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
-from groundwork.runs.metrics import mean_and_spread
 from msdnet import exits, plots, results
 from msdnet.results import Network, Results
 
@@ -22,15 +19,15 @@ NOTE = (
     "on the test split. Multiply-adds are those of convolutions and linear layers. A "
     "prediction at an exit costs all blocks and all classifiers until there: that is what is "
     "reported, unless a number says “alone” (blocks and this classifier, whose parameters an "
-    "exit's row has too). Milliseconds were measured on this run's machine, of replicate 0, an "
-    "image in batches of at most 256. Thresholds keep a budget on the validation split; on test a "
-    "little more or less may be spent. An area under a curve is the mean accuracy over costs "
-    "between its cheapest and its dearest point."
+    "exit's row has too). Milliseconds per image were measured on this run's machine, with "
+    "replicate 0, in batches of at most 256. Thresholds keep a budget on the validation split; on "
+    "test a little more or less may be spent. An area under a curve is the mean accuracy over "
+    "costs between its cheapest and its most expensive point."
 )
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Print the tables of each run, draw its figures, write its page."""
+    """Prints the tables of each run, draws its figures and writes its page."""
     terminal = console()
     for run in [results.read(folder) for folder in folders]:
         for name, network in run.networks.items():
@@ -41,13 +38,12 @@ def show(folders: Sequence[Path]) -> None:
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """Lays runs over one another in `comparison/` beside the first, with their last exits.
+    """Compares runs, with their last exits, in `comparison/` beside the first.
 
     Raises:
       UserError: a folder has no run with a finished network.
     """
     runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
-    where = comparison.folder(folders)
     networks = {
         f"{name}: {_label(network.name)}": network
         for name, run in runs.items()
@@ -61,52 +57,47 @@ def compare(folders: Sequence[Path]) -> Comparison:
         )
         for label, network in networks.items()
     ]
-    figure = comparison.draw(curves, "multiply-adds of an exit", where / "accuracy.png")
-    header = ["network", "exits", "first exit", "last exit", "area, budgeted"]
-    rows = [_last_exits(next(iter(run.networks.values()))) for run in runs.values()]
-    named = [[name, *row] for name, row in zip(runs, rows, strict=True)]
-    tables = {"The first network of each run": (["run", *header], named)}
-    tables |= {label: _exit_table(network) for label, network in networks.items()}
-    page = comparison.write("Early exits: a comparison", where, figure, tables)
-    records = [
-        record
-        for name, run in runs.items()
-        for network in run.networks.values()
-        for record in _records(name, network)
-    ]
-    return Comparison(header=header, rows=rows, records=records, page=page)
+    where = comparison.folder(folders)
+    return comparison.make(
+        "Early exits: a comparison",
+        folders,
+        figure=comparison.draw(curves, "multiply-adds of an exit", where / "accuracy.png"),
+        summary="The first network of each run",
+        header=["network", "exits", "first exit", "last exit", "area, budgeted"],
+        rows={name: _last_exits(run) for name, run in runs.items()},
+        tables={label: _exit_table(network) for label, network in networks.items()},
+        records=[record for name, run in runs.items() for record in _records(name, run)],
+    )
 
 
-def _last_exits(network: Network) -> list[str]:
-    """Test accuracy at the first and the last exit, and the area under the budgeted curve."""
+def _last_exits(run: Results) -> list[str]:
+    """Returns a row: the first network's accuracies at its first and last exit, and its area."""
+    network = next(iter(run.networks.values()))
     ends = [plus_minus(network.accuracy[:, k].tolist(), 4) for k in (0, -1)]
     area = plus_minus([exits.area(curve) for curve in network.budgeted()], 4)
     return [_label(network.name), str(len(network.costs)), *ends, area]
 
 
-def _records(name: str, network: Network) -> list[dict[str, Any]]:
-    """One record for each exit."""
-    records = []
-    for k, macs in enumerate(network.macs):
-        mean, deviation = mean_and_spread(network.accuracy[:, k].tolist())
-        records.append(
-            {
-                "run": name,
-                "network": network.name,
-                "exit": k + 1,
-                "replicates": len(network.accuracy),
-                "macs": macs,
-                "accuracy_mean": mean,
-                "accuracy_deviation": deviation,
-            }
-        )
-    return records
+def _records(name: str, run: Results) -> list[dict[str, Any]]:
+    """Returns one record per exit of each network."""
+    return [
+        {
+            "run": name,
+            "network": network.name,
+            "exit": k + 1,
+            "replicates": len(network.accuracy),
+            "macs": macs,
+            **comparison.accuracy_fields(network.accuracy[:, k].tolist()),
+        }
+        for network in run.networks.values()
+        for k, macs in enumerate(network.macs)
+    ]
 
 
 def _write_page(run: Results) -> Path:
     folder = run.folder / "figures"
     note = NOTE.format(averages=averages(run.config["replicates"]))
-    sections = [("What is counted", f"<p>{note}</p>")]
+    sections = [("What is counted", page_lib.paragraph(note))]
     sections.append(("Anytime", _picture(plots.anytime, folder / "anytime.png", run)))
     sections.append(("Budgeted batch", _picture(plots.budgeted, folder / "budgeted.png", run)))
     sections.append(("At a mean budget", page_lib.table(*_budget_table(run))))
@@ -117,22 +108,19 @@ def _write_page(run: Results) -> Path:
         for draw in (plots.exits_by_class, plots.reliability, plots.easy_and_hard):
             drawn.append(_picture(draw, folder / f"{name}_{draw.__name__}.png", network))
         sections.append((f"{_label(name)}: {network.parameters:,} parameters", "".join(drawn)))
-    sections.append(("Config", page_lib.listing(config_lib.flatten(run.config))))
-    sections.append(("Made with", page_lib.listing(config_lib.flatten(run.about))))
-    page = run.folder / "report.html"
-    atomic.write(page, page_lib.render(run.name, sections))
-    return page
+    return page_lib.write_run(run, run.name, sections)
 
 
-def _picture(draw: Callable, path: Path, what: Any) -> str:
-    drawn = draw(what, path)
+def _picture(draw: Callable[[Any, Path], tuple[Path, str] | None], path: Path, data: Any) -> str:
+    """Returns the figure that `draw` makes of a run or a network; empty if it makes none."""
+    drawn = draw(data, path)
     return page_lib.picture(*drawn) if drawn else ""
 
 
 def _exit_table(network: Network) -> Rows:
-    """A row an exit."""
+    """Returns one row per exit."""
     header = [
-        "exit", "parameters", "multiply-adds alone", "multiply-adds", "ms an image", "accuracy",
+        "exit", "parameters", "multiply-adds alone", "multiply-adds", "ms per image", "accuracy",
         "calibration error",
     ]  # fmt: skip
     errors = network.calibration_errors
@@ -153,9 +141,9 @@ def _exit_table(network: Network) -> Rows:
 
 
 def _budget_table(run: Results) -> Rows:
-    """A row a budget, a column a network; budgets are shares of the first network's full cost."""
+    """Returns one row per budget, which is a share of the first network's cost."""
     first = next(iter(run.networks.values()))
-    header = ["multiply-adds an image", *map(_label, run.networks)]
+    header = ["multiply-adds per image", *map(_label, run.networks)]
     rows = []
     for share in BUDGETS:
         budget = share * first.macs[-1]
@@ -164,14 +152,14 @@ def _budget_table(run: Results) -> Rows:
             if budget < network.macs[0]:  # its first exit costs more
                 row.append("too dear")
                 continue
-            found = [outcome.accuracy for _, outcome in network.at_budget(budget)]
-            row.append(plus_minus(found, 4))
+            accuracies = [outcome.accuracy for _, outcome in network.at_budget(budget)]
+            row.append(plus_minus(accuracies, 4))
         rows.append(row)
     return header, rows
 
 
 def _area_table(run: Results) -> Rows:
-    """A row a network: mean accuracy between its cheapest and its dearest prediction."""
+    """Returns one row per network: its areas under the anytime and the budgeted curve."""
     header = ["area under the curve", "anytime", "budgeted"]
     rows = []
     for name, network in run.networks.items():

@@ -1,18 +1,18 @@
-"""The numbers of a run, read back from its folder: what tables and figures are made of."""
+"""The results of a run, read back from its folder for tables and figures."""
 
 # R replicates, N examples, K exits
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from groundwork.errors import UserError
-from groundwork.runs import identity
-from groundwork.runs import run as run_lib
+from groundwork.runs.results import RunResults, open_results
+from groundwork.runs.run import Run, result_of
+from groundwork.trees import Variables
 from msdnet import calibration, exits
 from msdnet.cost import Cost
 from msdnet.exits import Outcome
@@ -22,14 +22,14 @@ from msdnet.spec import unit_name
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A trained network's answers. Confidences are of the config's kind."""
+    """The answers of a trained network. Confidences are of the config's kind."""
 
     name: str
     parameters: int
     costs: list[Cost]
-    milliseconds: list[float]  # an image, at each exit, earlier ones included
-    answers: dict[str, dict[str, np.ndarray]]  # split → see `training.answer`
-    sheet: dict[str, np.ndarray]  # "easy", "hard": images, where there are any
+    milliseconds: list[float]  # per image, at each exit, earlier ones included
+    answers: dict[str, dict[str, np.ndarray]]  # split → see `work.answer`
+    sheet: dict[str, np.ndarray]  # "easy", "hard" → images, if there are any
 
     @property
     def macs(self) -> list[int]:
@@ -38,107 +38,106 @@ class Network:
 
     @functools.cached_property
     def correct(self) -> np.ndarray:
-        """Which test examples each exit has right, [R, N, K] bool."""
+        """Whether each exit is right on each test example, [R, N, K] bool."""
         test = self.answers["test"]
         return test["predictions"] == test["labels"][None, :, None]
 
     @property
     def accuracy(self) -> np.ndarray:
-        """On test, [R, K]."""
+        """Accuracies on test, [R, K]."""
         return self.correct.mean(1)
 
     @property
     def calibration_errors(self) -> np.ndarray:
-        """Expected calibration error on test, [R, K]."""
-        probabilities, exit_count = self.answers["test"]["probabilities"], len(self.costs)
+        """Expected calibration errors on test, [R, K]."""
+        probabilities, count = self.answers["test"]["probabilities"], len(self.costs)
         return np.array(
             [
-                [calibration.reliability(own[:, k], right[:, k]).error for k in range(exit_count)]
-                for own, right in zip(probabilities, self.correct, strict=True)
+                [calibration.reliability(p[:, k], correct[:, k]).error for k in range(count)]
+                for p, correct in zip(probabilities, self.correct, strict=True)
             ]
         )
 
     def anytime(self) -> list[list[Outcome]]:
-        """A curve a replicate: all leave at one exit."""
-        return [exits.anytime(own, self.macs) for own in self.correct]
+        """Returns one curve per replicate, where all examples leave at one exit."""
+        return [exits.anytime(correct, self.macs) for correct in self.correct]
 
     def budgeted(self) -> list[list[Outcome]]:
-        """A curve a replicate: thresholds chosen on validation, applied to test."""
-        validation, test = (self.answers[s]["confidences"] for s in ("validation", "test"))
-        each = zip(validation, test, self.correct, strict=True)
-        return [exits.budgeted(*own, self.macs) for own in each]
+        """Returns one curve per replicate; thresholds are chosen on validation, applied to test."""
+        return [exits.budgeted(*replicate, self.macs) for replicate in self._replicates()]
 
     @property
     def middle(self) -> float:
-        """Half of the last exit's multiply-adds, or the first one's where those are more."""
+        """Half of the last exit's multiply-adds, or all of the first one's if they are more."""
         return max(self.macs[-1] / 2, self.macs[0])
 
     def at_budget(self, budget: float) -> list[tuple[np.ndarray, Outcome]]:
-        """A replicate each: exits of the test examples [N] at a mean budget, and what comes of it.
+        """Returns, for each replicate, the exits [N] of the test examples and the outcome.
+
+        Args:
+          budget: the mean multiply-adds that an example may cost.
 
         Raises:
           UserError: the first exit costs more.
         """
-        found = []
+        outcomes = []
+        for validation, test, correct in self._replicates():
+            limits = exits.thresholds(validation, self.macs, budget)
+            routed = exits.route(test, limits)
+            outcomes.append((routed, exits.outcome(correct, routed, self.macs)))
+        return outcomes
+
+    def _replicates(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields confidences [N, K] on validation and test, and right answers, per replicate."""
         validation, test = (self.answers[s]["confidences"] for s in ("validation", "test"))
-        for own, other, correct in zip(validation, test, self.correct, strict=True):
-            limits = exits.thresholds(own, self.macs, budget)
-            routed = exits.route(other, limits)
-            found.append((routed, exits.outcome(correct, routed, self.macs)))
-        return found
+        return zip(validation, test, self.correct, strict=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class Results(RunResults):
     """A run and its finished networks, in the order of `NETWORKS`."""
 
-    name: str
-    folder: Path
-    config: dict[str, Any]
-    about: dict[str, Any]  # versions, commit
     networks: dict[str, Network]
 
 
 def read(workdir: str | Path) -> Results:
-    """The finished part of a run.
+    """Returns the finished part of a run.
 
     Raises:
-      UserError: no run, no finished network yet, or a damaged checkpoint.
+      UserError: there is no run or no finished network, or a checkpoint is damaged.
     """
-    folder = Path(workdir)
-    about = identity.read_about(folder, command="msdnet")
-    run = run_lib.Run(folder)
-    found = {name: _network(run, name) for name in NETWORKS if run.unit(unit_name(name)).done}
-    if not found:
-        raise UserError(f"{folder} has no finished network yet")
-    return Results(folder.resolve().name, folder, about.pop("config"), about, found)
+    run, fields = open_results(workdir, "msdnet")
+    networks = {name: _network(run, name) for name in NETWORKS if run.unit(unit_name(name)).done}
+    if not networks:
+        raise UserError(f"{run.folder} has no finished network yet")
+    return Results(**fields, networks=networks)
 
 
-def load(workdir: str | Path, network: str = "msdnet") -> tuple[Any, np.ndarray]:
-    """Variables of a finished network, leaves [R, …], and temperatures [R, K]; verified.
+def load(workdir: str | Path, network: str = "msdnet") -> tuple[Variables, np.ndarray]:
+    """Returns the variables, leaves [R, …], and temperatures [R, K] of a network, verified.
 
     Raises:
       UserError: the run has no such network, or its checkpoint is damaged.
     """
-    tree = run_lib.result_of(workdir, unit_name(network))
+    tree = result_of(workdir, unit_name(network))
     return tree["variables"], tree["temperatures"]
 
 
 def on_grid(curves: Sequence[Sequence[Outcome]], points: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Curves of replicates at common costs: [points], accuracies [points, R].
+    """Returns common costs [points], and the curves' accuracies at them [points, R].
 
-    Linear between a curve's points, over the costs that all of them reach.
+    Curves are linear between their points; the costs are those that all of them reach.
     """
-    found = []
+    lines = []
     for curve in curves:
         ordered = sorted(curve, key=lambda point: point.cost)
-        found.append(np.array([(point.cost, point.accuracy) for point in ordered]))
-    low, high = max(c[0, 0] for c in found), min(c[-1, 0] for c in found)
+        lines.append(np.array([(point.cost, point.accuracy) for point in ordered]))
+    low, high = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
     grid = np.linspace(low, high, points)
-    return grid, np.stack([np.interp(grid, c[:, 0], c[:, 1]) for c in found], 1)
+    return grid, np.stack([np.interp(grid, line[:, 0], line[:, 1]) for line in lines], 1)
 
 
-def _network(run: run_lib.Run, name: str) -> Network:
+def _network(run: Run, name: str) -> Network:
     tree, metadata = run.unit(unit_name(name)).result()
     return Network(
         name=name,

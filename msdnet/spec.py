@@ -1,4 +1,4 @@
-"""The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
+"""The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
 import math
@@ -27,12 +27,13 @@ class ExitsSpec:
     """`exits`: how exits are trained and when images leave; see `objective` and `exits`.
 
     Attributes:
-      weights: of `msdnet`'s exits in the loss; empty = 1 each. Controls weigh theirs equally.
-      distillation: weight of the last exit's answers as targets of the others; 0 = off.
+      weights: of the exits of `msdnet` in the loss; empty = 1 each. Controls have equal weights.
+      distillation: the weight of the last exit's answers as targets of the others; 0 = off.
       distillation_temperature: of these answers.
-      equilibrium: gradient equilibrium.
+      equilibrium: whether gradients are rescaled (gradient equilibrium).
       confidence: `softmax`, `entropy` or `margin`.
-      calibrate: divide each exit's logits by a temperature fitted on the validation split.
+      calibrate: whether each exit's logits are divided by a temperature that is fitted on the
+        validation split.
     """
 
     weights: tuple[float, ...]
@@ -58,7 +59,7 @@ class ExitsSpec:
 
 @dataclasses.dataclass(frozen=True)
 class MSDNetSpec:
-    """A whole experiment. `sections`: network → its attributes."""
+    """A whole experiment; `sections` has network → its attributes."""
 
     seed: int
     replicates: int
@@ -82,13 +83,13 @@ class MSDNetSpec:
 
 
 def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
-    """Check a resolved config (nested dicts) and turn it into a spec.
+    """Checks a resolved config (nested dicts) and returns its spec.
 
     Raises:
-      UserError: names the key that is wrong and what would be right.
+      UserError: a key is wrong; the error names it and says what would be right.
     """
-    own = {field.name for field in dataclasses.fields(MSDNetSpec)} - {"sections"}
-    check_keys(config, [*own, "data", *NETWORKS])
+    keys = {field.name for field in dataclasses.fields(MSDNetSpec)} - {"sections"}
+    check_keys(config, [*keys, "data", *NETWORKS])
     names = config["networks"]
     if not isinstance(names, str | tuple | list):
         raise UserError(f"networks={names!r} must be names, as ('msdnet', 'resnets')")
@@ -101,10 +102,10 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
 
 
 def unit_name(network: str) -> str:
-    """`networks/msdnet`."""
+    """Returns `networks/msdnet`."""
     return f"networks/{network}"
 
 
 def unit_names(spec: MSDNetSpec) -> list[str]:
-    """All units of a run, in the order in which they are done."""
+    """Returns the names of all units of a run, in their order."""
     return [unit_name(network) for network in spec.networks]

@@ -28,12 +28,12 @@ from msdnet import calibration, exits, networks, objective
 from msdnet.cost import costs, milliseconds, parameters
 from msdnet.spec import ExitsSpec, MSDNetSpec, unit_name
 
-TIMED = 256  # images of a batch when blocks are timed
-SHOWN = 12  # images of a kind in the report
+TIMED = 256  # images per batch when blocks are timed
+SHOWN = 12  # images of each kind in the report
 
 
 def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
-    """Returns the devices, and the networks that are to be trained, all of them checked.
+    """Returns the devices, and the training of all networks, which are checked here.
 
     Raises:
       UserError: a network cannot take the data, weights do not match the exits, or there are too
@@ -56,12 +56,12 @@ def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
 
 
 def build(spec: MSDNetSpec, name: str, dataset: AnyDataset) -> nn.Module:
-    """A network of the config for the data's classes."""
+    """Returns a network of the config, for the classes of the data."""
     return networks.build(name, spec.sections[name], dataset.classes)
 
 
 def train_network(context: Context, spec: MSDNetSpec, name: str, model: nn.Module) -> None:
-    """Train R replicates, let every exit answer both splits, and save all of it."""
+    """Trains R replicates, lets every exit answer both splits, and saves all of it."""
     shape = context.dataset.shape
     unit = context.run.unit(unit_name(name))
     fields = {"network": name, "parameters": parameters(model, shape)}
@@ -80,7 +80,7 @@ def train_network(context: Context, spec: MSDNetSpec, name: str, model: nn.Modul
 def _result(
     context: Context, model: nn.Module, variables: Variables, answers: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is saved beside variables and answers: some images, costs, and times."""
+    """Returns what is saved besides variables and answers: some images; costs and times."""
     dataset = context.dataset
     images = np.asarray(data_lib.normalize(dataset, jnp.asarray(_some_images(dataset))))
     one = trees.replicate(mesh_lib.fetch(variables), 0)
@@ -100,7 +100,7 @@ def answer(
     variables: Variables,
     form: replicates.Form,
 ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-    """Returns what every exit says of the validation and the test split.
+    """Returns the answers of every exit to the validation and the test split.
 
     Returns:
       A dictionary for each split: `confidences` [R, N, K] of the config's kind, `probabilities`
@@ -112,9 +112,11 @@ def answer(
     temperatures = np.ones((context.replicates, model.exits))
     for split in ("validation", "test"):
         logits, labels = collect(variables, split)
-        logits = np.stack([np.asarray(exit_logits, np.float32) for exit_logits in logits], 2)
+        logits = np.stack([np.asarray(leaf, np.float32) for leaf in logits], 2)
         if spec.calibrate and split == "validation":
-            temperatures = np.stack([calibration.temperatures(of_one, labels) for of_one in logits])
+            temperatures = np.stack(
+                [calibration.temperatures(exit_logits, labels) for exit_logits in logits]
+            )
         scaled = logits / temperatures[:, None, :, None].astype(np.float32)
         answers[split] = {
             "confidences": _confidences(scaled, spec.confidence),
@@ -149,7 +151,7 @@ def easy_and_hard(
 def _start(
     context: Context, spec: MSDNetSpec, name: str, model: nn.Module, form: replicates.Form
 ) -> tuple[programs.Programs, TrainState]:
-    """Compiled programs, and the state of all replicates at step 0."""
+    """Returns compiled programs, and the state of all replicates at step 0."""
     weights = spec.exits.weights if name == "msdnet" and spec.exits.weights else None
     weights = weights or (1.0,) * model.exits
     optimizer = optim.make(spec.optimizer, spec.train.steps)
@@ -181,7 +183,7 @@ def _confidences(logits: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _some_images(dataset: AnyDataset) -> np.ndarray:
-    """Stored images to time the blocks with; of a `FileDataset`, black ones."""
+    """Returns stored images to time the blocks with; for a `FileDataset`, black ones."""
     if isinstance(dataset, FileDataset):
         return np.zeros((TIMED, *dataset.shape), np.uint8)
     return dataset.validation.inputs[:TIMED]

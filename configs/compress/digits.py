@@ -7,10 +7,12 @@ levels, and then quantised by k-means to 3 and to 4 bits.
 Source: Han, Mao & Dally, arXiv:1510.00149.
 """
 
+import ml_collections
+
 from configs.compress import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.data.validation_examples = 200

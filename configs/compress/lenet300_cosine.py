@@ -8,10 +8,12 @@ The setting is that of `lenet300_fashion_mnist.py`, but every level, the dense o
 twice as long under a cosine schedule, and biases get five bits.
 """
 
+import ml_collections
+
 from configs.compress import lenet300_fashion_mnist
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = lenet300_fashion_mnist.get_config()
     config.train.steps = 12 * 429

@@ -13,10 +13,12 @@ MNIST, and iterative pruning with rewinding (arXiv:1803.03635) for one round of 
 entry of its own in the codebook.
 """
 
+import ml_collections
+
 from configs.compress import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.eval_every = 429

@@ -8,10 +8,12 @@ The setting is that of `lenet300_fashion_mnist.py` at its last levels, with thre
 weight, five for biases, and three times the fine-tuning.
 """
 
+import ml_collections
+
 from configs.compress import lenet300_fashion_mnist
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = lenet300_fashion_mnist.get_config()
     config.prune.levels = (20, 21, 22)

@@ -13,10 +13,12 @@ Source of the pipeline: Han, Mao & Dally, arXiv:1510.00149. Departs: this differ
 `lenet300_fashion_mnist.py` does.
 """
 
+import ml_collections
+
 from configs.compress import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.eval_every = 429

@@ -14,10 +14,12 @@ elsewhere.
 Source: Hinton, Vinyals & Dean, arXiv:1503.02531.
 """
 
+import ml_collections
+
 from configs.compress import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.eval_every = 429

@@ -15,10 +15,12 @@ Hours: they are not known, since this has not been run whole. It is meant for a 
 with its re-initialised control, are 820,000 steps of five networks.
 """
 
+import ml_collections
+
 from configs.lottery import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.replicates = 5

@@ -10,10 +10,12 @@ up to 3.5 times as fast (at 0.092, level 12), and stay above it down to 0.02.
 Hours: they are not known, since this has not been run whole. It is meant for a GPU.
 """
 
+import ml_collections
+
 from configs.lottery import conv2_cifar10
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = conv2_cifar10.get_config()
     config.levels = 22

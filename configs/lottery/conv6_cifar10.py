@@ -12,10 +12,12 @@ are 0.266 and 0.153 here; that too speaks for 2.3 M (with 1.7 M they would be 0.
 Hours: they are not known, since this has not been run whole. It is meant for a GPU.
 """
 
+import ml_collections
+
 from configs.lottery import conv2_cifar10
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = conv2_cifar10.get_config()
     config.levels = 24

@@ -5,10 +5,12 @@
 LeNet-300-100 is trained on 8×8 digits, with three rounds of layerwise pruning and every control.
 """
 
+import ml_collections
+
 from configs.lottery import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.data.validation_examples = 200

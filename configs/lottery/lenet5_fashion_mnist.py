@@ -9,10 +9,12 @@ layer. `lenet_fashion_mnist.py` says where the files come from.
 Source of the rates: Frankle & Carbin, arXiv:1803.03635, Figure 2.
 """
 
+import ml_collections
+
 from configs.lottery import lenet_fashion_mnist
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = lenet_fashion_mnist.get_config()
     config.levels = 12

@@ -11,10 +11,12 @@ Source of the protocol: Frankle & Carbin, arXiv:1803.03635. Departs: this has Fa
 MNIST, batch 128 for 60, and 6 epochs for 55, so that it trains on a laptop.
 """
 
+import ml_collections
+
 from configs.lottery import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.levels = 16

@@ -10,10 +10,12 @@ Source: Frankle & Carbin, arXiv:1803.03635, Figures 2 and 3 and Appendix G. Publ
 tickets reach a higher test accuracy than the dense network down to 3.6 % of its weights.
 """
 
+import ml_collections
+
 from configs.lottery import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.levels = 16

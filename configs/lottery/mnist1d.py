@@ -12,10 +12,12 @@ levels (`mnist1d_full.py`). Batches are drawn anew in each epoch, where theirs r
 rounded.
 """
 
+import ml_collections
+
 from configs.lottery import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.levels = 12

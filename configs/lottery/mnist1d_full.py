@@ -13,7 +13,7 @@ import ml_collections
 from configs.lottery import mnist1d
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = mnist1d.get_config()
     config.levels = 98

@@ -20,10 +20,12 @@ Hours: they are not known, since this has not been run whole. It is meant for a 
 30,000 steps.
 """
 
+import ml_collections
+
 from configs.lottery import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.levels = 15

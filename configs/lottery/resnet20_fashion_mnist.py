@@ -16,10 +16,12 @@ Hours: it takes a sixth of one on two cores with oneDNN (`make cpu`), reckoned f
 training (69 s); the six before that ran beside other work and took 3 to 4.5 minutes each.
 """
 
+import ml_collections
+
 from configs.lottery import lenet_fashion_mnist
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = lenet_fashion_mnist.get_config()
     config.replicates = 2

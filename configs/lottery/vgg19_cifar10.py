@@ -18,12 +18,14 @@ Hours: they are not known, since this has not been run whole. It is meant for a 
 112,480 steps.
 """
 
+import ml_collections
+
 from configs.lottery import resnet20_cifar10
 
 EPOCH = 703  # steps: 45,000 examples in batches of 64
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = resnet20_cifar10.get_config()
     config.levels = 20

@@ -9,10 +9,12 @@ CIFAR-10 comes through TFDS (`pip install -r requirements-tfds.txt`).
 Hours: they are not known, since this has not been run whole. It is meant for a GPU.
 """
 
+import ml_collections
+
 from configs.lowrank import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.eval_every = 1000

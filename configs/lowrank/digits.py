@@ -6,10 +6,12 @@ LeNet-300-100 is decomposed on scikit-learn's 8×8 digits by SVD and by its data
 replicates.
 """
 
+import ml_collections
+
 from configs.lowrank import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.data.validation_examples = 300

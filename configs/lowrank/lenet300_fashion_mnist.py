@@ -10,10 +10,12 @@ well a share of the first layer's weights predicts the rest. It takes 6 min 4 s 
 Sources: Khodak et al., arXiv:2105.01029 (spectral initialisation); Denil et al., arXiv:1306.0543.
 """
 
+import ml_collections
+
 from configs.lowrank import lenet5_fashion_mnist
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = lenet5_fashion_mnist.get_config()
     config.model.name = "lenet_300_100"

@@ -8,10 +8,12 @@ LeNet-5 is decomposed by every method at one budget, on scikit-learn's digits, i
 the candidates of CP.
 """
 
+import ml_collections
+
 from configs.lowrank import digits
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = digits.get_config()
     config.replicates = 2

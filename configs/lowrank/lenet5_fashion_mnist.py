@@ -13,10 +13,12 @@ Sources: Zhang et al., arXiv:1505.06798; Jaderberg et al., arXiv:1405.3866; Kim 
 arXiv:1511.06530.
 """
 
+import ml_collections
+
 from configs.lowrank import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.eval_every = 429

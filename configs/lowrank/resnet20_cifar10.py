@@ -6,10 +6,12 @@ r"""How few multiply-adds does ResNet-20 need on CIFAR-10?
 The setting is that of `vgg16_cifar10.py`.
 """
 
+import ml_collections
+
 from configs.lowrank import vgg16_cifar10
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = vgg16_cifar10.get_config()
     config.model.name = "resnet_20"

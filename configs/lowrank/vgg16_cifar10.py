@@ -9,12 +9,14 @@ CIFAR-10 comes through TFDS (`pip install -r requirements-tfds.txt`).
 Hours: they are not known, since this has not been run whole. It is meant for a GPU.
 """
 
+import ml_collections
+
 from configs.lowrank import base
 
 EPOCH = 351  # steps: 45,000 examples in batches of 128
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.eval_every = EPOCH

@@ -13,10 +13,12 @@ paper's own 24 layers.
 Hours: they are not known, since this has not been run. It is meant for a GPU.
 """
 
+import ml_collections
+
 from configs.msdnet import cifar10_anytime
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = cifar10_anytime.get_config()
     config.data.name = "cifar100"

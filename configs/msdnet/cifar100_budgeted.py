@@ -8,10 +8,12 @@ Source: Huang et al., arXiv:1703.09844, Section 5 and Appendix A.
 Hours: they are not known, since this has not been run. It is meant for a GPU.
 """
 
+import ml_collections
+
 from configs.msdnet import cifar10_budgeted
 
 
-def get_config(exits="5"):
+def get_config(exits: str = "5") -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = cifar10_budgeted.get_config(exits)
     config.data.name = "cifar100"

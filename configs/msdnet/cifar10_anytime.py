@@ -13,10 +13,12 @@ ResNet-8, -20, -32 and -56 in turn, for the paper's ResNet-62 and its ensemble.
 Hours: they are not known, since this has not been run. It is meant for a GPU.
 """
 
+import ml_collections
+
 from configs.msdnet import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.eval_every = 703

@@ -11,10 +11,12 @@ Source: Huang et al., arXiv:1703.09844, Section 5 and Appendix A.
 Hours: they are not known, since this has not been run. It is meant for a GPU.
 """
 
+import ml_collections
+
 from configs.msdnet import cifar10_anytime
 
 
-def get_config(exits="5"):
+def get_config(exits: str = "5") -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = cifar10_anytime.get_config()
     config.msdnet.update(blocks=int(exits), base=1, step=1, step_mode="lin_grow")

@@ -6,10 +6,12 @@ A network with three exits and both controls are trained on scikit-learn's 8×8 
 16×16, in two replicates.
 """
 
+import ml_collections
+
 from configs.msdnet import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.replicates = 2

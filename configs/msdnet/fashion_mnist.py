@@ -15,10 +15,12 @@ Departs: this has Fashion-MNIST without augmentation, a narrow network with narr
 epochs for 300, batches of 128 for 64, and controls of its size.
 """
 
+import ml_collections
+
 from configs.msdnet import base
 
 
-def get_config():
+def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.replicates = 2

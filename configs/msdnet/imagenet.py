@@ -12,10 +12,12 @@ those of the authors' code.
 Hours: they are not known, since this has not been run. It is meant for several GPUs or a TPU slice.
 """
 
+import ml_collections
+
 from configs.msdnet import base
 
 
-def get_config(k="4"):
+def get_config(k: str = "4") -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.replicates = 1

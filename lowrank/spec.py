@@ -1,15 +1,13 @@
 """The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from groundwork.devices.mesh import MeshSpec
-from groundwork.errors import UserError
+from groundwork.errors import UserError, about
 from groundwork.sections import (
     SHARED,
     CheckpointSpec,
@@ -52,7 +50,7 @@ class SourceSpec:
     """`source`: a network that was trained before.
 
     Attributes:
-      path: folder of a run, or an `.npz` file (see `groundwork.runs.trained`); "" = train one.
+      path: folder of a run, or an `.npz` file (see `groundwork.runs.trained`); "": train one.
       unit: of the run.
     """
 
@@ -83,10 +81,6 @@ class DecomposeSpec(Rules):
         """Method by method, the dearest first."""
         return [Point(method, share) for method in self.methods for share in self.settings]
 
-    def left(self, path: str) -> bool:
-        """Returns whether the layer at `path` shall be left alone."""
-        return any(fnmatchcase(path, pattern) for pattern in self.leave)
-
 
 def check_rules(rules: Rules, section: str, methods: str = "methods") -> None:
     """Refuses rules that cannot be.
@@ -111,19 +105,6 @@ def check_rules(rules: Rules, section: str, methods: str = "methods") -> None:
         check_leave(rules.leave)
 
 
-@contextlib.contextmanager
-def about(key: str) -> Iterator[None]:
-    """Turns what a library says about its argument into an error about a key of the config.
-
-    Raises:
-      UserError: names the key, where a `ValueError` is raised inside.
-    """
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"{key}: {error}") from error
-
-
 SECTIONS: dict[str, Any] = {
     **SHARED,
     "source": SourceSpec,
@@ -140,7 +121,7 @@ class LowRankSpec:
     seed: int
     replicates: int
     eval_every: int
-    predict: tuple[str, ...]  # layers of which a few weights are to predict the rest
+    predict: tuple[str, ...]  # layers, of which a few weights shall predict the rest
     source: SourceSpec
     train: TrainSpec
     optimizer: OptimizerSpec
@@ -160,46 +141,46 @@ class LowRankSpec:
 
 
 def from_config(config: Mapping[str, Any]) -> LowRankSpec:
-    """Check a resolved config (nested dicts) and turn it into a spec.
+    """Returns a resolved config (nested dicts) as a spec, checked.
 
     Raises:
-      UserError: names the key that is wrong and what would be right.
+      UserError: names the key that is wrong, and what would be right.
     """
-    own = [field.name for field in dataclasses.fields(LowRankSpec)]
-    check_keys(config, [*own, "data", "model"])
+    keys = [field.name for field in dataclasses.fields(LowRankSpec)]
+    check_keys(config, [*keys, "data", "model"])
     return LowRankSpec(**counts(config), predict=config["predict"], **sections(config, SECTIONS))
 
 
 def predict_name(path: str) -> str:
-    """`predict/fc1`: how well a few of a layer's weights predict the rest."""
+    """`predict/fc1`: the unit that says how well a few of a layer's weights predict the rest."""
     return f"predict/{path}"
 
 
 def plan_name(point: Point) -> str:
-    """`plans/tucker-0.25`: what is done to which layer."""
+    """`plans/tucker-0.25`: the unit that says what is done to which layer."""
     return f"plans/{point.name}"
 
 
 def sweep_name(point: Point) -> str:
-    """`sweep/tucker-0.25`: decomposed and fine-tuned."""
+    """`sweep/tucker-0.25`: the unit of the network that is decomposed and fine-tuned."""
     return f"sweep/{point.name}"
 
 
 def scratch_name(point: Point) -> str:
-    """`scratch/tucker-0.25`: the same layers, trained from their initialisation."""
+    """`scratch/tucker-0.25`: the unit of the same layers, trained from their initialisation."""
     return f"scratch/{point.name}"
 
 
 def point_of(unit: str) -> Point:
-    """The point of a unit's name, `sweep/tucker-0.25` or another one of it."""
+    """Returns the point of `sweep/tucker-0.25`, or of another unit's name that ends so."""
     method, _, share = unit.rpartition("/")[2].partition("-")  # the share may be 1e-05
     return Point(method, 0.0 if share == "vbmf" else float(share))
 
 
 def unit_names(spec: LowRankSpec) -> list[str]:
-    """All units of a run, in the order in which they are done."""
-    found = ["original", FINE_TUNED, *map(predict_name, spec.predict)]
+    """Returns the names of all units of a run, in the order in which they are done."""
+    names = ["original", FINE_TUNED, *map(predict_name, spec.predict)]
     for point in spec.decompose.points:
-        found += [plan_name(point), sweep_name(point)]
-        found += [scratch_name(point)] if spec.decompose.scratch else []
-    return found
+        names += [plan_name(point), sweep_name(point)]
+        names += [scratch_name(point)] if spec.decompose.scratch else []
+    return names

@@ -13,20 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from groundwork import trees
-from groundwork.data import dataset as data_lib
-from groundwork.devices import processes
-from groundwork.errors import UserError
 from groundwork.traced.override import Reached
 from groundwork.trees import Variables
 from lowrank import factorization
 from lowrank.choose import candidates, plans, timing
 from lowrank.choose.candidates import DENSE
-from lowrank.choose.plans import BudgetError, Planned, Table
+from lowrank.choose.plans import Planned, Table
 from lowrank.choose.ranks import Candidate
 from lowrank.choose.rules import Rules
 from lowrank.factorization import Plan
 
-PlanFn = Callable[[Any], dict[str, Any]]  # `Point` of a sweep → its plan, a table of its layers
 SEEN = 256  # training examples that data-aware decompositions look at
 
 
@@ -164,32 +160,3 @@ class Planner:
             "macs": [candidates.macs(layer, name, rank) for name in (DENSE, method)],
             "milliseconds": [1e3 * dense, 1e3 * (after if method != DENSE else dense)],
         }
-
-
-def make_planner(experiment: Any, variables: Variables) -> PlanFn:
-    """Returns `Planner.plan` for the points of a run whose config has a section `decompose`.
-
-    It raises a `UserError` about `decompose.shares` where a budget is below the cheapest choice.
-    """
-
-    def stop_if_asked(method: str) -> None:
-        # several processes agree to stop at a step alone
-        if processes.count() == 1 and experiment.interruption.reached():
-            raise experiment.interruption.stop(f"the unit before the plans of {method}")
-
-    planner = Planner(
-        model=experiment.model,
-        variables=variables,
-        shape=experiment.dataset.shape,
-        rules=experiment.spec.decompose,
-        inputs=lambda: data_lib.first_examples(experiment.dataset, SEEN)[0],
-        stop_if_asked=stop_if_asked,
-    )
-
-    def plan(point: Any) -> dict[str, Any]:
-        try:
-            return planner.plan(point.method, point.share)
-        except BudgetError as error:
-            raise UserError(f"decompose.shares: {error}") from error
-
-    return plan

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groundwork.errors import UserError
 from groundwork.traced.override import Reached
 from lowrank.choose import approximation, candidates, ranks, timing
 from lowrank.choose.candidates import DENSE, CostFn
@@ -73,18 +72,6 @@ def check_share(reached: Mapping[str, Reached], method: str, share: float, measu
         rank_one = [candidates.of_rank_one(layer, name) for name in names(layer, method)]
         least += min(dense[path], *(cost(layer, *entry) for entry in rank_one))
     _budget(share, sum(dense.values()), least, method, measure)
-
-
-def check_budget(reached: Mapping[str, Reached], method: str, share: float, measure: str) -> None:
-    """`check_share`, for commands that do not turn its error into one of their own key yet.
-
-    Raises:
-      UserError: as `check_share`, said of `decompose.shares`.
-    """
-    try:
-        check_share(reached, method, share, measure)
-    except BudgetError as error:
-        raise UserError(f"decompose.shares: {error}") from error
 
 
 def budget_of(table: Table, share: float, method: str, measure: str) -> int:

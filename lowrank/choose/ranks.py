@@ -1,4 +1,4 @@
-"""Which rank: by energy, by evidence (`vbmf`), within a budget (`choose`). On the host, float64."""
+"""Ranks by energy, by evidence (`vbmf`), within a budget (`choose`); on the host, in float64."""
 
 # L M sizes of a matrix, L ≤ M; K rank
 
@@ -14,14 +14,14 @@ GRID = 2000  # noise variances tried, evenly in the logarithm, before the best i
 
 
 def energy(matrix: Any, share: float) -> int:
-    """The least rank K ≥ 1 whose singular values hold a share of the energy: Σₖ σₖ² / Σ σ².
+    """Returns the least rank K ≥ 1 whose singular values hold a share of the energy, Σₖ σₖ² / Σ σ².
 
     Args:
       matrix: [L, M]; or its singular values, [min(L, M)], in any order.
-      share: in (0, 1]; 1 keeps all that float64 tells from nothing.
+      share: in (0, 1]; 1 keeps all that float64 can tell from 0.
 
     Raises:
-      ValueError: a share outside (0, 1], another shape, entries that are not finite.
+      ValueError: the share is outside (0, 1], the shape is another one, or entries are not finite.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share {share} is outside (0, 1]")
@@ -31,22 +31,22 @@ def energy(matrix: Any, share: float) -> int:
 
 
 def vbmf(matrix: Any) -> int:
-    """The rank that empirical variational Bayesian matrix factorisation keeps, 0 to min(L, M).
+    """Returns the rank that empirical variational Bayesian matrix factorisation keeps.
 
-    The matrix is taken for B Aᵀ + noise, with normal priors of unknown variance on every column
-    of A and B and noise of unknown variance; the posterior factorises into A and B. The global
-    minimum of the free energy is known in closed form given the noise's variance σ², so that one
-    number is left to search. Component h is kept if γₕ² > M σ² x̲, where x̲ = (1 + τ)(1 + α/τ),
+    The model of the matrix is B Aᵀ + noise, with normal priors of unknown variance on every column
+    of A and B, and noise of unknown variance; the posterior factorises into A and B. Given the
+    variance σ² of the noise, the global minimum of the free energy is known in closed form, so only
+    σ² has to be searched for. Component h is kept if γₕ² > M σ² x̲, where x̲ = (1 + τ)(1 + α/τ),
     α = L/M, and τ solves φ(τ) + φ(τ/α) = 0 with φ(z) = log(z + 1)/z − 1/2.
 
     Args:
       matrix: [L, M] in either orientation, such as an unfolding of a kernel.
 
     Returns:
-      The rank; 0 if nothing but noise is seen (a layer needs 1 at least: that is the caller's).
+      0 … min(L, M); 0 if there is only noise. A layer needs rank 1, which the caller sees to.
 
     Raises:
-      ValueError: not a matrix, empty, entries that are not finite.
+      ValueError: it is not a matrix, is empty, or has entries that are not finite.
 
     Source: Nakajima, Sugiyama, Babacan & Tomioka, JMLR 14 (2013): the global solution of
     empirical variational Bayes; Nakajima, Tomioka, Sugiyama & Babacan, JMLR 16 (2015): threshold,
@@ -70,7 +70,7 @@ class Candidate(NamedTuple):
 
     method: str
     rank: tuple[int, ...] | int
-    cost: int  # whatever the budget counts: parameters, MACs, bytes
+    cost: int  # what the budget counts: parameters, MACs, nanoseconds
     error: float  # relative
 
 
@@ -119,7 +119,7 @@ def _singular_values(matrix: Any) -> np.ndarray:
 
 
 def _threshold(alpha: float) -> float:
-    """x̲: of γ² / (M σ²), what a component must exceed to be kept."""
+    """Returns x̲, which γ² / (M σ²) of a component must exceed for it to be kept."""
 
     def phi(z: float) -> float:
         return math.log1p(z) / z - 0.5
@@ -132,10 +132,10 @@ def _threshold(alpha: float) -> float:
 
 
 def _noise_variance(squares: np.ndarray, alpha: float, threshold: float) -> float:
-    """σ² at the least free energy, in units of `squares` = γ² / M, which fall.
+    """Returns σ² at the least free energy, in units of `squares` = γ² / M, which fall.
 
-    The bounds are the paper's. Between them the free energy may have several minima: a grid,
-    with the places where components drop out, then golden sections around its best point.
+    The bounds are the paper's. Between them the free energy may have several minima. So a grid is
+    tried, with the places where components drop out, then golden sections around its best point.
     """
     short = squares.size
     most = min(math.ceil(short / (1 + alpha)) - 1, short - 1)
@@ -156,9 +156,9 @@ def _noise_variance(squares: np.ndarray, alpha: float, threshold: float) -> floa
 
 
 def _free_energy(squares: np.ndarray, variance: float, alpha: float, threshold: float) -> float:
-    """Ω, twice the free energy over L M, but for constants. At σ² = `variance`."""
+    """Returns Ω at σ² = `variance`: twice the free energy over L M, without constants."""
     x = squares / variance
-    rest = np.log(variance) * x.size + np.sum(x)  # ψ₀(x) = x − log x, but for Σ log γ²
+    rest = np.log(variance) * x.size + np.sum(x)  # ψ₀(x) = x − log x, without Σ log γ²
     kept = x[x > threshold]
     gap = kept - (1 + alpha)
     tau = (gap + np.sqrt(gap**2 - 4 * alpha)) / 2

@@ -58,7 +58,9 @@ def decompose(tensor: jax.Array, ranks: Sequence[int | None], iterations: int = 
     if tensor.ndim < 2:
         raise ValueError(f"a tensor of order 2 or more is needed, not shape {tensor.shape}")
     if len(ranks) != tensor.ndim:
-        raise ValueError(f"{len(ranks)} ranks for a tensor of shape {tensor.shape}: one a mode")
+        raise ValueError(
+            f"{len(ranks)} ranks for a tensor of shape {tensor.shape}: one is needed for each mode"
+        )
     if iterations < 0:
         raise ValueError(f"iterations={iterations}: not below 0")
     checked = tuple(

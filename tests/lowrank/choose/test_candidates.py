@@ -42,11 +42,11 @@ def actual(reached, stack, name, rank, inputs=None):
     """Root mean square over replicates of a method's own errors."""
     method = METHODS[reached.layer.kind][name]
     key = keys.stream(jax.random.key(0), "candidates")
-    found = []
+    errors = []
     for r, kernel in enumerate(stack):
         seen = None if inputs is None else inputs[r]
-        found.append(float(method.decompose(jnp.asarray(kernel), rank, key, seen).error))
-    return math.sqrt(np.mean(np.square(found)))
+        errors.append(float(method.decompose(jnp.asarray(kernel), rank, key, seen).error))
+    return math.sqrt(np.mean(np.square(errors)))
 
 
 @pytest.mark.parametrize("name", ["svd", "spatial"])
@@ -62,21 +62,23 @@ def test_errors_of_closed_forms_are_those_of_the_decompositions(name):
 
 def test_errors_of_tucker_are_those_of_the_truncated_hosvd_and_never_below_hooi():
     reached, stack = conv(), kernels(KERNEL)
-    found = candidates.of_layer(reached, stack, ("tucker",), lambda *_: _[1] == DENSE)
-    assert {option.rank for option in found[1:]} == {
+    options = candidates.of_layer(reached, stack, ("tucker",), lambda *_: _[1] == DENSE)
+    assert {option.rank for option in options[1:]} == {
         (a, b) for a in range(1, 5) for b in range(1, 7)
     }
-    for option in found[1::4]:  # each rank is compiled
+    for option in options[1::4]:  # each rank is compiled
         best = actual(reached, stack, "tucker", option.rank)
         assert best - 1e-5 <= option.error <= 1.2 * best + 1e-5
-    assert found[-1].error == pytest.approx(0, abs=1e-3)
+    assert options[-1].error == pytest.approx(0, abs=1e-3)
 
 
 def test_errors_of_cp_and_of_outputs_are_those_of_the_decompositions():
     reached, stack = dense((6, 4)), kernels((6, 4))
     inputs = np.random.default_rng(2).standard_normal((2, 30, 6)).astype(np.float32)
-    found = candidates.of_layer(reached, stack, ("svd_outputs",), lambda *_: _[1] == DENSE, inputs)
-    for option in found[1:]:
+    options = candidates.of_layer(
+        reached, stack, ("svd_outputs",), lambda *_: _[1] == DENSE, inputs
+    )
+    for option in options[1:]:
         expected = actual(reached, stack, "svd_outputs", option.rank, inputs)
         assert option.error == pytest.approx(expected, abs=1e-5)
     reached, stack = conv((2, 2, 3, 2)), kernels((2, 2, 3, 2))
@@ -110,22 +112,24 @@ def test_shapes_are_those_of_the_decompositions(kind):
     inputs = jnp.ones((40, math.prod(reached.kernel[:-1])))
     for method in METHODS[kind].values():
         rank = (2, 3) if isinstance(method.full(reached.kernel), tuple) else 3
-        found = method.decompose(jnp.asarray(kernel), rank, jax.random.key(0), inputs)
-        assert tuple(part.shape for part in found.kernels) == method.shapes(reached.kernel, rank)
+        decomposed = method.decompose(jnp.asarray(kernel), rank, jax.random.key(0), inputs)
+        assert tuple(part.shape for part in decomposed.kernels) == method.shapes(
+            reached.kernel, rank
+        )
 
 
 def test_the_layer_as_it_is_comes_first_and_the_rest_costs_less():
     reached = conv()
-    found = candidates.of_layer(reached, kernels(KERNEL), ("svd", "tucker"), candidates.macs)
-    assert found[0] == ranks.Candidate(DENSE, 0, candidates.macs(reached, DENSE, None), 0.0)
-    assert {option.method for option in found} == {DENSE, "svd", "tucker"}
-    assert all(option.cost < found[0].cost for option in found[1:])
+    options = candidates.of_layer(reached, kernels(KERNEL), ("svd", "tucker"), candidates.macs)
+    assert options[0] == ranks.Candidate(DENSE, 0, candidates.macs(reached, DENSE, None), 0.0)
+    assert {option.method for option in options} == {DENSE, "svd", "tucker"}
+    assert all(option.cost < options[0].cost for option in options[1:])
     square = candidates.of_layer(dense((4, 4)), kernels((4, 4)), ("svd",), candidates.macs)
     assert [option.rank for option in square] == [0, 1]  # rank 2 costs as much as the layer
     params = {"kernel": jax.ShapeDtypeStruct(KERNEL, jnp.float32)}
     image = jax.ShapeDtypeStruct((1, 7, 7, 4), jnp.float32)
     compute = lambda p, x: override.compute(reached.layer, p, x)  # noqa: E731
-    assert found[0].cost == multiply_adds(compute, params, image)
+    assert options[0].cost == multiply_adds(compute, params, image)
 
 
 def test_groups_are_left_alone_and_of_pointwise_kernels_only_svd_is_asked():
@@ -155,8 +159,8 @@ def test_a_kernel_of_zeros_has_no_error_at_any_rank():
     stack = kernels(KERNEL)
     stack[1] = 0
     for name in ("svd", "spatial", "tucker"):
-        found = candidates.of_layer(conv(), stack, (name,), lambda *_: _[1] == DENSE)
-        for option in found[1:]:
+        options = candidates.of_layer(conv(), stack, (name,), lambda *_: _[1] == DENSE)
+        for option in options[1:]:
             expected = actual(conv(), stack, name, option.rank)
             assert option.error == pytest.approx(expected, rel=0.2, abs=1e-5)
 
@@ -164,8 +168,8 @@ def test_a_kernel_of_zeros_has_no_error_at_any_rank():
 def test_candidates_of_cp_end_where_a_sweep_would_take_too_long(monkeypatch):
     monkeypatch.setattr(candidates, "CP_RANK", 2)
     monkeypatch.setitem(candidates.ERRORS, "cp", lambda kernels, ranks, inputs: [0.5] * len(ranks))
-    found = candidates.of_layer(conv(), kernels(KERNEL), ("cp",), lambda *_: _[1] == DENSE)
-    assert [option.rank for option in found] == [0, 1, 2]
+    options = candidates.of_layer(conv(), kernels(KERNEL), ("cp",), lambda *_: _[1] == DENSE)
+    assert [option.rank for option in options] == [0, 1, 2]
 
 
 def test_a_rule_sees_every_replicates_matrices_and_its_mean_counts():
@@ -188,9 +192,9 @@ def test_a_layers_stages_compute_what_its_kernel_would():
     x = jax.random.normal(jax.random.key(0), (2, 7, 7, 4))
     for name, method in METHODS["Conv"].items():
         inputs = layers.rows(reached.layer, KERNEL, x)
-        own, _ = layers.factors(
+        factors, _ = layers.factors(
             method, {"kernel": jnp.asarray(kernel)}, method.full(KERNEL), jax.random.key(0), inputs
         )
-        got = layers.compute(method, reached.layer, own, x)
+        got = layers.compute(method, reached.layer, factors, x)
         want = override.compute(reached.layer, {"kernel": jnp.asarray(kernel)}, x)
         np.testing.assert_allclose(got, want, atol=2e-4, err_msg=name)

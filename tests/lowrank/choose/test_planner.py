@@ -2,6 +2,7 @@
 
 import functools
 import signal
+import types
 
 import jax
 import numpy as np
@@ -11,11 +12,10 @@ from groundwork import architectures
 from groundwork import config as config_lib
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import PREEMPTED, Interrupted, Interruption
-from groundwork.errors import UserError
+from lowrank import work
 from lowrank.choose import candidates, planner, plans, ranks, timing
 from lowrank.choose.planner import Planner
 from lowrank.choose.rules import Rules
-from lowrank.spec import Point
 from tests.conftest import ROOT
 from tests.lowrank.choose.test_candidates import conv, dense
 
@@ -227,28 +227,16 @@ def test_asked_to_stop_a_plan_is_given_up_between_two_layers(monkeypatch):
     assert (len(searched), sweeps) == (1, ["svd", "svd"])
 
 
-class _Experiment:
-    """What `make_planner` needs of a run."""
-
-    def __init__(self, interruption):
-        self.model, self.dataset, _ = _parts()
-        self.interruption = interruption
-        self.spec = self
-        self.decompose = Rules(**RULES)
-
-
 def test_a_run_that_is_asked_to_stop_says_which_plan_comes_next():
     asked = Interruption()
+    stop = work.stop_if_asked(types.SimpleNamespace(interruption=asked))
+    stop("svd")
     asked._ask(signal.SIGTERM, None)
-    plan = planner.make_planner(_Experiment(asked), _parts()[-1])
     with pytest.raises(Interrupted, match="saved at the unit before the plans of svd") as stopped:
-        plan(Point("svd", 0.5))
+        stop("svd")
     assert stopped.value.code == PREEMPTED
 
 
-def test_a_run_says_of_its_shares_that_a_budget_is_not_reached():
-    plan = planner.make_planner(_Experiment(Interruption()), _parts()[-1])
-    with pytest.raises(UserError, match=r"^decompose\.shares: 0\.001 of the dense layers' macs is"):
-        plan(Point("svd", 0.001))
+def test_a_share_that_is_not_reached_is_refused():
     with pytest.raises(plans.BudgetError, match=r"^0\.001 of the dense layers' macs is"):
         _planner().plan("svd", 0.001)

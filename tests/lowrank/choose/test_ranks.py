@@ -63,14 +63,14 @@ def _component(gamma, variance, short, long):
             + ((a**2 + long * s) * (b**2 + short * t) - 2 * a * b * gamma) / variance
         )
 
-    found = 0.0  # at variances that go to 0
+    least = 0.0  # at variances that go to 0
     for share in (0.3, 0.9):
         size = np.sqrt(gamma * share)
         spread = variance / size**2
         start = np.log([size, size, spread, spread])
         result = optimize.minimize(energy, start, method="BFGS", options={"gtol": 1e-7})
-        found = min(found, result.fun)
-    return found
+        least = min(least, result.fun)
+    return least
 
 
 def _vbmf_by_descent(matrix):
@@ -106,8 +106,8 @@ class TestVBMF:
         squares = np.linalg.svd(matrix, compute_uv=False) ** 2 / long
         alpha = short / long
         threshold = ranks._threshold(alpha)
-        found = ranks._noise_variance(squares, alpha, threshold)
-        np.testing.assert_allclose(found, variance, rtol=1e-3)
+        noise = ranks._noise_variance(squares, alpha, threshold)
+        np.testing.assert_allclose(noise, variance, rtol=1e-3)
 
     def test_a_component_is_kept_where_the_descent_keeps_it(self):
         """The threshold alone, at known noise: just above it is kept, just below dropped."""

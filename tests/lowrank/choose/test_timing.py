@@ -9,9 +9,9 @@ from tests.lowrank.choose.test_candidates import conv, dense
 
 
 def test_a_layers_call_is_of_so_many_examples():
-    (found,) = timing.layer(conv(), "tucker", (2, 3))()
-    assert found.shape == (timing.BATCH, 4, 7, 6)
-    assert np.std(found) > 0
+    (outputs,) = timing.layer(conv(), "tucker", (2, 3))()
+    assert outputs.shape == (timing.BATCH, 4, 7, 6)
+    assert np.std(outputs) > 0
     assert [out.shape for out in timing.layer(dense(), DENSE, None)()] == [(timing.BATCH, 5)]
     assert len(timing.layer(conv(calls=2), DENSE, None)()) == 2
 
@@ -43,14 +43,14 @@ def test_of_many_candidates_the_best_for_their_multiply_adds_are_timed(monkeypat
         asked.append((method, rank))
         return 700 if rank == 4 else 1000 if method == DENSE else 900 + sum(np.ravel(rank))
 
-    (found,) = timing.priced({"conv": conv()}, table, cost).values()
+    (priced,) = timing.priced({"conv": conv()}, table, cost).values()
     tucker = [rank for method, rank in asked if method == "tucker"]
     assert len(asked) == len(set(asked)) <= 1 + timing.TIMED + 2
     assert (tucker[0], tucker[-1]) == ((1, 1), (12, 12))
     assert all(a <= 2 for a, b in tucker[:-1])  # more of a alone is hardly worth its cost
-    assert found[0] == Candidate(DENSE, 0, 1000, 0.0)
-    assert [option.cost for option in found[1:]] == [900 + sum(t) for t in tucker] + [903, 700]
-    assert found[-2:] == [Candidate("svd", 3, 903, 0.5), Candidate("svd", 4, 700, 0.4)]
+    assert priced[0] == Candidate(DENSE, 0, 1000, 0.0)
+    assert [option.cost for option in priced[1:]] == [900 + sum(t) for t in tucker] + [903, 700]
+    assert priced[-2:] == [Candidate("svd", 3, 903, 0.5), Candidate("svd", 4, 700, 0.4)]
 
 
 def test_what_takes_no_less_time_than_the_dense_layer_goes():

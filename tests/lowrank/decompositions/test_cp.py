@@ -68,29 +68,29 @@ def test_one_sweep_is_tensorlys_whatever_the_order_of_sizes():
 def test_exact_tensors_are_recovered(shape, rank):
     for seed in range(5):
         tensor = tensors.low_rank(np.random.default_rng(seed), shape, rank).astype("f4")
-        found = cp.decompose(jax.random.key(seed), tensor, rank, sweeps=1000)
-        assert float(found.error) < 1e-5
-        assert _relative(tensor, found.factors) < 1e-5
-        assert bool(found.converged)
-        assert int(found.sweeps) < 1000
+        result = cp.decompose(jax.random.key(seed), tensor, rank, sweeps=1000)
+        assert float(result.error) < 1e-5
+        assert _relative(tensor, result.factors) < 1e-5
+        assert bool(result.converged)
+        assert int(result.sweeps) < 1000
 
 
 def test_the_error_is_of_the_residual_not_of_its_gram_form():
     tensor, start = tensors.low_rank(np.random.default_rng(0), (6, 7, 8), 3), _start((6, 7, 8), 3)
     with jax.enable_x64(True):
-        found = cp.decompose(None, tensor, 3, sweeps=1000, init=start, tolerance=0, ridge=0)
-        assert float(found.error) < 1e-11  # the Gram form ends at 1e-8
+        result = cp.decompose(None, tensor, 3, sweeps=1000, init=start, tolerance=0, ridge=0)
+        assert float(result.error) < 1e-11  # the Gram form ends at 1e-8
 
 
 def test_more_components_than_the_tensor_has_do_no_harm():
     tensor = tensors.low_rank(np.random.default_rng(0), (6, 7, 8), 2).astype("f4")
-    found = cp.decompose(None, tensor, 12, sweeps=300, init=_start(tensor.shape, 12))
-    assert float(found.error) < 1e-4
-    assert np.isfinite(cp.norms(found.factors)).all()
+    result = cp.decompose(None, tensor, 12, sweeps=300, init=_start(tensor.shape, 12))
+    assert float(result.error) < 1e-4
+    assert np.isfinite(cp.norms(result.factors)).all()
     start = [np.ones((n, 12), "f4") for n in tensor.shape]  # a singular Gram matrix, no ridge
-    found = cp.decompose(None, tensor, 12, sweeps=300, init=start, ridge=0)
-    assert np.isfinite([leaf.sum() for leaf in jax.tree.leaves(found)]).all()
-    assert float(found.error) < 0.999  # all components stay equal
+    result = cp.decompose(None, tensor, 12, sweeps=300, init=start, ridge=0)
+    assert np.isfinite([leaf.sum() for leaf in jax.tree.leaves(result)]).all()
+    assert float(result.error) < 0.999  # all components stay equal
 
 
 def test_the_best_start_wins_and_the_best_check_is_kept():
@@ -99,8 +99,8 @@ def test_the_best_start_wins_and_the_best_check_is_kept():
         float(cp.decompose(None, tensor, 3, init=[f[r] for f in _starts(tensor, 3)]).error)
         for r in range(4)
     ]
-    found = cp.decompose(KEY, tensor, 3)
-    np.testing.assert_allclose(found.error, min(alone), atol=1e-5)
+    result = cp.decompose(KEY, tensor, 3)
+    np.testing.assert_allclose(result.error, min(alone), atol=1e-5)
     assert max(alone) > min(alone) + 1e-3  # starts do differ
     optimum = cp.decompose(KEY, tensor, 3, sweeps=2000)
     for sweeps in (10, 40):  # more sweeps from the best are never worse
@@ -150,15 +150,15 @@ def test_the_ridge_bounds_components_that_cancel():
 
 def test_stabilize_lowers_the_norm_and_keeps_the_error():
     tensor = _border(0.01)
-    found = cp.decompose(KEY, tensor, 2, sweeps=1000, ridge=0, tolerance=0)
-    before = np.linalg.norm(cp.norms(found.factors)) / np.linalg.norm(tensor)
+    result = cp.decompose(KEY, tensor, 2, sweeps=1000, ridge=0, tolerance=0)
+    before = np.linalg.norm(cp.norms(result.factors)) / np.linalg.norm(tensor)
     norms = []
     for slack in (0.0, 0.01, 0.1):
-        factors, norm, error = stability.stabilize(tensor, found.factors, slack)
+        factors, norm, error = stability.stabilize(tensor, result.factors, slack)
         after = np.linalg.norm(cp.norms(factors)) / np.linalg.norm(tensor)
         np.testing.assert_allclose(norm, after, rtol=1e-4)
         np.testing.assert_allclose(error, _relative(tensor, factors), atol=1e-6)
-        assert float(error) <= (1 + slack) * float(found.error) + 1e-6
+        assert float(error) <= (1 + slack) * float(result.error) + 1e-6
         norms.append(after)
     assert norms[0] <= before * 1.0001
     assert norms[1] < 0.95 * norms[0]
@@ -168,10 +168,10 @@ def test_stabilize_lowers_the_norm_and_keeps_the_error():
 def test_stabilize_comes_to_the_least_norm_that_a_descent_finds():
     """Penalised ALS in numpy, whose ridge is chosen so that it ends at the same error."""
     tensor = _border(0.01)
-    found = cp.decompose(KEY, tensor, 2, sweeps=1000, ridge=0, tolerance=0)
+    result = cp.decompose(KEY, tensor, 2, sweeps=1000, ridge=0, tolerance=0)
     tensor = tensor.astype("f8")
     with jax.enable_x64(True):
-        factors, norm, error = stability.stabilize(tensor, found.factors, 0.1, 500)
+        factors, norm, error = stability.stabilize(tensor, result.factors, 0.1, 500)
     low, high = 1e-8, 1.0
     for _ in range(25):
         ridge = np.sqrt(low * high)
@@ -204,9 +204,9 @@ def test_order_two_is_the_svd():
 
 
 def test_zero_has_error_zero_and_scales_do_not_matter():
-    found = cp.decompose(KEY, np.zeros((3, 4, 5)), 2)
-    assert float(found.error) == 0
-    assert not np.any(_made(found.factors))
+    result = cp.decompose(KEY, np.zeros((3, 4, 5)), 2)
+    assert float(result.error) == 0
+    assert not np.any(_made(result.factors))
     tensor = TWENTY[0][1]
     error = cp.decompose(KEY, tensor, 3).error
     for scale in (1e-20, 1e20):
@@ -224,8 +224,8 @@ def test_under_vmap_as_alone():
 
 
 def test_short_floats_are_upcast():
-    found = cp.decompose(KEY, jnp.asarray(TWENTY[0][1], jnp.bfloat16), 3)
-    assert {leaf.dtype for leaf in found.factors} == {np.dtype("f4")}
+    result = cp.decompose(KEY, jnp.asarray(TWENTY[0][1], jnp.bfloat16), 3)
+    assert {leaf.dtype for leaf in result.factors} == {np.dtype("f4")}
 
 
 @pytest.mark.parametrize(("strides", "padding"), convolutions.CASES)
@@ -235,13 +235,13 @@ def test_the_four_convolve_as_the_kernel_they_make_up(strides, padding):
     for factors in (_start(shape, 5), _full(_start(shape, 1, 1), shape)):
         first, vertical, horizontal, last = cp.kernels(factors)
         rank = factors[0].shape[1]
-        found = convolutions.conv(inputs, first, (1, 1), "VALID")
-        found = convolutions.conv(found, vertical, *down, groups=rank)
-        found = convolutions.conv(found, horizontal, *across, groups=rank)
-        found = convolutions.conv(found, last, (1, 1), "VALID")
+        outputs = convolutions.conv(inputs, first, (1, 1), "VALID")
+        outputs = convolutions.conv(outputs, vertical, *down, groups=rank)
+        outputs = convolutions.conv(outputs, horizontal, *across, groups=rank)
+        outputs = convolutions.conv(outputs, last, (1, 1), "VALID")
         made = _made(factors).astype("f4")
         want = convolutions.conv(inputs, made, strides, padding)
-        np.testing.assert_allclose(found, want, atol=2e-4)
+        np.testing.assert_allclose(outputs, want, atol=2e-4)
 
 
 def _full(_, shape):

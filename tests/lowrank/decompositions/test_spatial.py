@@ -43,12 +43,12 @@ def test_the_two_convolve_as_the_kernel_they_make_up(strides, padding):
     down, across = convolutions.split(strides, padding)
     for rank in (2, 6):
         vertical, horizontal, _ = spatial.decompose(kernel, rank)
-        found = convolutions.conv(inputs, vertical, *down)
-        found = convolutions.conv(found, horizontal, *across)
+        outputs = convolutions.conv(inputs, vertical, *down)
+        outputs = convolutions.conv(outputs, horizontal, *across)
         want = convolutions.conv(inputs, _made(vertical, horizontal), strides, padding)
-        np.testing.assert_allclose(found, want, atol=1e-4)
+        np.testing.assert_allclose(outputs, want, atol=1e-4)
     np.testing.assert_allclose(
-        found, convolutions.conv(inputs, kernel, strides, padding), atol=1e-4
+        outputs, convolutions.conv(inputs, kernel, strides, padding), atol=1e-4
     )  # at full rank
 
 

@@ -171,8 +171,8 @@ class TestOutputs:
         matrix = _matrix((6, 5))
         left, right, error = svd.decompose_outputs(matrix, np.zeros((4, 6)), 2)
         assert float(error) == 0
-        found = np.linalg.norm(matrix - left @ right) / np.linalg.norm(matrix)
-        np.testing.assert_allclose(found, _optimum(matrix, 2), atol=1e-5)
+        error = np.linalg.norm(matrix - left @ right) / np.linalg.norm(matrix)
+        np.testing.assert_allclose(error, _optimum(matrix, 2), atol=1e-5)
 
     def test_inputs_that_do_not_fit_are_refused(self):
         with pytest.raises(ValueError, match="do not fit"):
@@ -189,26 +189,26 @@ def test_kernels_convolve_as_the_kernel_they_make_up(size, strides, padding):
     for rank in (2, min(5, size * size * 3)):
         first, last, error = svd.kernels(kernel, rank)
         made = np.einsum("hwik,ko->hwio", first, last[0, 0])
-        found = convolutions.conv(inputs, first, strides, padding)
-        found = convolutions.conv(found, last, (1, 1), "VALID")
+        outputs = convolutions.conv(inputs, first, strides, padding)
+        outputs = convolutions.conv(outputs, last, (1, 1), "VALID")
         want = convolutions.conv(inputs, made, strides, padding)
-        np.testing.assert_allclose(found, want, atol=1e-4)
+        np.testing.assert_allclose(outputs, want, atol=1e-4)
         np.testing.assert_allclose(
             error, np.linalg.norm(kernel - made) / np.linalg.norm(kernel), atol=1e-6
         )
     np.testing.assert_allclose(
-        found, convolutions.conv(inputs, kernel, strides, padding), atol=1e-4
+        outputs, convolutions.conv(inputs, kernel, strides, padding), atol=1e-4
     )  # at full rank
 
 
 @pytest.mark.parametrize(("shape", "examples"), [((6, 4), 30), ((4, 9), 30), ((6, 4), 3)])
 def test_errors_of_outputs_at_all_ranks_are_those_of_each(shape, examples):
     matrix, inputs = _matrix(shape), _matrix((examples, shape[0]), 1)
-    found = svd.output_errors(matrix, inputs)
-    assert found.shape == (min(shape),)
+    errors = svd.output_errors(matrix, inputs)
+    assert errors.shape == (min(shape),)
     for rank in (1, 2, min(shape)):
         want = svd.decompose_outputs(matrix, inputs, rank).error
-        np.testing.assert_allclose(found[rank - 1], want, atol=1e-5)
+        np.testing.assert_allclose(errors[rank - 1], want, atol=1e-5)
     np.testing.assert_array_equal(svd.output_errors(0 * matrix, inputs), 0)
     with pytest.raises(ValueError, match="do not fit"):
         svd.output_errors(matrix, inputs[:, 1:])

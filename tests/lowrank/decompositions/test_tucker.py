@@ -122,14 +122,14 @@ def test_the_three_convolve_as_the_kernel_they_make_up(strides, padding):
     for ranks in ((2, 3), (4, 5)):
         first, core, last, error = tucker.kernels(kernel, *ranks)
         made = np.einsum("ia,hwab,bo->hwio", first[0, 0], core, last[0, 0])
-        found = convolutions.conv(inputs, first, (1, 1), "VALID")
-        found = convolutions.conv(found, core, strides, padding)
-        found = convolutions.conv(found, last, (1, 1), "VALID")
+        outputs = convolutions.conv(inputs, first, (1, 1), "VALID")
+        outputs = convolutions.conv(outputs, core, strides, padding)
+        outputs = convolutions.conv(outputs, last, (1, 1), "VALID")
         want = convolutions.conv(inputs, made, strides, padding)
-        np.testing.assert_allclose(found, want, atol=1e-4)
+        np.testing.assert_allclose(outputs, want, atol=1e-4)
         np.testing.assert_allclose(error, _relative(kernel, made), atol=1e-6)
     np.testing.assert_allclose(
-        found, convolutions.conv(inputs, kernel, strides, padding), atol=1e-4
+        outputs, convolutions.conv(inputs, kernel, strides, padding), atol=1e-4
     )  # at full rank
 
 

@@ -1,31 +1,30 @@
-"""How well a few of a layer's weights predict the rest: `prediction` on the networks of a run."""
+"""How well a few weights of a layer predict the rest: `prediction` for the networks of a run."""
 
 # R replicates, N inputs of a layer, M units
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from groundwork import keys
+from groundwork import keys, trees
 from groundwork.data import dataset as data_lib
-from groundwork.devices import mesh as mesh_lib
 from groundwork.train import networks
+from groundwork.trees import Variables
 from lowrank import factorization, fit, prediction
 from lowrank.fit import Experiment
 from lowrank.spec import predict_name
 
-SEEN = 2048  # training images whose inputs to the layer covary
-LENGTHS = {"neighbouring pixels": 1.0}  # pixels over which weights are alike
+SEEN = 2048  # training images from which a layer's inputs, and their covariance, are taken
+LENGTHS = {"neighbouring pixels": 1.0}  # pixels over which weights are similar
 
 
-def predict_layer(experiment: Experiment, path: str, variables: Any) -> None:
-    """The unit of one layer: errors, and test accuracies with the predicted kernel, by share.
+def predict_layer(experiment: Experiment, path: str, variables: Variables) -> None:
+    """Makes the unit of one layer: errors and test accuracies of predicted kernels, by share.
 
     Args:
-      experiment: what all share.
+      experiment: the run and its network.
       path: of the layer.
       variables: of the original, [R, …], on the host.
     """
@@ -34,14 +33,12 @@ def predict_layer(experiment: Experiment, path: str, variables: Any) -> None:
     context.reporter.begin(unit.name, 0, 1)
     kernels = np.asarray(factorization.parameters(variables, path)["kernel"])
     matrices = kernels.reshape(len(kernels), -1, kernels.shape[-1])
-    compiled = fit.compile_programs(
-        experiment.context, experiment.model, spec.train, spec.optimizer
-    )
+    compiled = fit.compile_programs(context, experiment.model, spec.train, spec.optimizer)
 
-    def score(found: jax.Array) -> list[float]:
-        own = factorization.with_kernel(variables, path, np.asarray(found).reshape(kernels.shape))
-        placed = mesh_lib.put(context.mesh, own, mesh_lib.BY_REPLICATE)
-        return networks.accuracies(context, compiled, placed)["test"]
+    def score(predicted: jax.Array) -> list[float]:
+        predicted_kernels = np.asarray(predicted).reshape(kernels.shape)
+        changed = factorization.with_kernel(variables, path, predicted_kernels)
+        return networks.accuracies(context, compiled, context.put(changed))["test"]
 
     roots = keys.roots(spec.seed, spec.replicates)
     drawn = jax.vmap(lambda root: keys.stream(root, unit.name))(roots)
@@ -49,25 +46,35 @@ def predict_layer(experiment: Experiment, path: str, variables: Any) -> None:
         name: prediction.curve(drawn, jnp.asarray(matrices), covariances, score=score)
         for name, covariances in _covariances(experiment, path, variables, kernels.shape).items()
     }
-    tree = {n: {**c._asdict(), "shares": np.asarray(c.shares)} for n, c in curves.items()}
+    tree = {
+        name: {**curve._asdict(), "shares": np.asarray(curve.shares)}
+        for name, curve in curves.items()
+    }
     unit.finish(tree, {"path": path})
     context.reporter.end(f"{path}: {', '.join(curves)}")
 
 
 def _covariances(
-    experiment: Experiment, path: str, variables: Any, shape: tuple[int, ...]
+    experiment: Experiment, path: str, variables: Variables, shape: tuple[int, ...]
 ) -> dict[str, jax.Array]:
-    """What is known of the layer's inputs beforehand, by name: [R, N, N] or [N, N]."""
-    found, image = {}, experiment.context.dataset.shape
-    window = shape[1:4] if len(shape) == 5 else image
+    """Returns covariances of the layer's inputs that are known beforehand: [N, N] or [R, N, N].
+
+    Args:
+      experiment: the run and its network.
+      path: of the layer.
+      variables: of the original, [R, …], on the host.
+      shape: of the layer's kernels, [R, …].
+    """
+    dataset, covariances = experiment.context.dataset, {}
+    window = shape[1:4] if len(shape) == 5 else dataset.shape
     if len(window) == 3 and math.prod(window) == math.prod(shape[1:-1]):
         for name, length in LENGTHS.items():
-            found[name] = prediction.smooth(*window, length=length)
-    inputs = data_lib.first_examples(experiment.context.dataset, SEEN)[0]
-    own = []
+            covariances[name] = prediction.smooth(*window, length=length)
+    inputs = data_lib.first_examples(dataset, SEEN)[0]
+    empirical = []
     for r in range(experiment.context.replicates):
-        one = jax.tree.map(lambda leaf, r=r: jnp.asarray(leaf[r]), variables)
+        one = jax.tree.map(jnp.asarray, trees.replicate(variables, r))
         rows = factorization.rows(experiment.model, one, (path,), inputs)
-        own.append(prediction.empirical(rows[path]))
-    found["inputs' covariance"] = jnp.stack(own)
-    return found
+        empirical.append(prediction.empirical(rows[path]))
+    covariances["inputs' covariance"] = jnp.stack(empirical)
+    return covariances

@@ -1,4 +1,4 @@
-"""One network of a run: its programs, its training, what is measured of it."""
+"""One network of a run: its programs, training and measurements."""
 
 # R replicates
 
@@ -32,8 +32,8 @@ class Experiment:
 
     Attributes:
       context: of the run.
-      spec: the command's.
-      model: the network.
+      spec: of the command.
+      model: the original network.
     """
 
     context: Context
@@ -42,10 +42,10 @@ class Experiment:
 
 
 def make_objective(network: Model, plan: Plan, decay: float) -> LossFn:
-    """Returns the cross-entropy, with `decay` / 2 times the squared norms of reassembled kernels.
+    """Returns the cross-entropy plus `decay` / 2 times the squared norms of reassembled kernels.
 
-    Source of the latter: Khodak et al., arXiv:2105.01029, Frobenius decay: the weights that decay
-    are those that the factors make up, and not the factors.
+    So the weights that the factors make up decay, and not the factors.
+    Source: Khodak et al., arXiv:2105.01029 (Frobenius decay).
     """
     loss_fn = make_loss(network)
     if not decay:
@@ -67,7 +67,7 @@ def compile_programs(
     optimizer: OptimizerSpec,
     loss: LossFn | None = None,
 ) -> Programs:
-    """Returns the compiled programs of a network, of the cross-entropy or of another loss."""
+    """Returns the compiled programs of a network, for the cross-entropy or another loss."""
     return programs.make(
         network,
         optim.make(optimizer, steps.steps),
@@ -87,7 +87,7 @@ def train(
     optimizer: OptimizerSpec,
     variables: Variables,
 ) -> Variables:
-    """Returns the variables after training from `variables`; continues where the unit stood."""
+    """Returns the variables after training from `variables`; a unit that had begun continues."""
     begin = networks.unmasked(optim.make(optimizer, steps.steps))
     state = networks.make_start(context, begin)(variables)
     return networks.train(context, compiled, unit, steps.steps, state)
@@ -96,7 +96,7 @@ def train(
 def measure(
     context: Context, original: nn.Module, network: Model, compiled: Programs, variables: Variables
 ) -> dict[str, Any]:
-    """Returns accuracies [R] by split, parameters, multiply-adds, latency beside the original's."""
+    """Returns accuracies [R] by split, parameters, multiply-adds, and times of predictions."""
     one = trees.replicate(mesh_lib.fetch(variables), 0)
     shape = context.dataset.shape
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)

@@ -1,17 +1,16 @@
-"""The figures of a run, each a function from results to a PNG and its caption."""
+"""The figures of a run: each function draws a PNG from results and returns its caption."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
 from groundwork.report import figures
 from groundwork.runs.metrics import mean_and_spread
 from lowrank.choose import approximation
-from lowrank.results import Network, Results
+from lowrank.results import Factorised, Network, Results
 
 STYLES: dict[str, dict[str, Any]] = {
     "svd": {"color": "#1f5fb4", "label": "SVD"},
@@ -19,16 +18,16 @@ STYLES: dict[str, dict[str, Any]] = {
     "spatial": {"color": "#3a8f4d", "label": "spatial"},
     "tucker": {"color": "#d1622b", "label": "Tucker"},
     "cp": {"color": "#8a4fa3", "label": "CP"},
-    "any": {"color": "#222222", "label": "any method a layer", "ms": 6},
+    "any": {"color": "#222222", "label": "the best method for each layer", "ms": 6},
 }
 CROSSES = "; crosses: the same layers trained from their initialisation"
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 
 
 def _time(network: Network, batch: str) -> float:
-    """Of a call, in units of the original's."""
-    original, own = network.milliseconds[batch]
-    return own / original
+    """Returns the time of a call, relative to the original's."""
+    original, factorised = network.milliseconds[batch]
+    return factorised / original
 
 
 COSTS: dict[str, Callable[[Network], float]] = {
@@ -37,11 +36,11 @@ COSTS: dict[str, Callable[[Network], float]] = {
     "time for 128 images / the original's": lambda network: _time(network, "128"),
     "time for 1 image / the original's": lambda network: _time(network, "1"),
 }
-TIMES = tuple(COSTS)[2:]  # what a clock says has no order that a line could follow
+TIMES = tuple(COSTS)[2:]  # no lines: times do not grow from rank to rank
 
 
 def accuracy(run: Results, path: Path) -> tuple[Path, str]:
-    """Test accuracy against multiply-adds, parameters and measured time."""
+    """Draws test accuracy against multiply-adds, parameters and measured times."""
     figure, axes = figures.subplots(len(COSTS), width=3.4, height=3.6)
     for ax, (label, cost) in zip(axes, COSTS.items(), strict=True):
         original = cost(run.original)
@@ -65,24 +64,20 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
     axes[0].legend(fontsize=7)
     crosses = any(point.scratch for point in run.points)
     caption = (
-        "What is left after decomposing (hollow) and after fine-tuning (filled), against what a "
-        f"prediction costs{CROSSES if crosses else ''}. Means over replicates; bands and bars are "
-        "one standard deviation. Accuracies far below are cut off."
+        "Test accuracy after decomposing (hollow) and after fine-tuning (filled), against the "
+        f"costs of a prediction{CROSSES if crosses else ''}. Means over replicates; bands and bars "
+        "are one standard deviation. Accuracies far below are cut off."
     )
     return figures.save(figure, path), caption
 
 
 def spectra(run: Results, path: Path) -> tuple[Path, str]:
-    """Singular values of every kernel as the window's matrix, with the ranks that svd was given."""
+    """Draws the singular values of every kernel, as a matrix, and the ranks that svd was given."""
     kernels = run.kernels()
-    columns = min(4, len(kernels))
-    rows = -(-len(kernels) // columns)
-    with plt.rc_context(figures.STYLE):
-        figure, grid = plt.subplots(
-            rows, columns, figsize=(2.9 * columns, 2.3 * rows), squeeze=False
-        )
+    labels = ("singular value, the largest first", "singular value / largest")
+    figure, axes = figures.grid(len(kernels), 4, width=2.9, height=2.3, labels=labels)
     chosen = [p for p in run.points if p.point.method in ("svd", "svd_outputs")] or run.points
-    for ax, (name, kernel) in zip(grid.ravel(), kernels.items(), strict=False):
+    for ax, (name, kernel) in zip(axes, kernels.items(), strict=True):
         (matrices,) = approximation.MATRICES["svd"](kernel)
         sigma = np.linalg.svd(matrices, compute_uv=False)
         sigma = sigma / np.where(sigma[:, :1] > 0, sigma[:, :1], 1)
@@ -93,12 +88,6 @@ def spectra(run: Results, path: Path) -> tuple[Path, str]:
                 ax.axvline(entry["rank"], color="#d1622b", lw=0.9, linestyle="--")
         ax.set_title(f"{name}  {'×'.join(map(str, kernel.shape[1:]))}", fontsize=8)
         ax.set_ylim(0, None)
-    for ax in grid.ravel()[len(kernels) :]:
-        ax.set_axis_off()
-    for ax in grid.ravel()[: len(kernels)][-columns:]:  # the lowest of each column
-        ax.set_xlabel("singular value, the largest first")
-    for ax in grid[:, 0]:
-        ax.set_ylabel("singular value / largest")
     caption = (
         "Singular values of the original's kernels, as matrices [inputs and window, outputs]; "
         f"dashed: ranks that the sweep chose there for an SVD. {SPREAD}"
@@ -107,7 +96,7 @@ def spectra(run: Results, path: Path) -> tuple[Path, str]:
 
 
 def _one(ax: Axes, x: float, network: Network, **style: Any) -> None:
-    """A network that is not decomposed, in black."""
+    """Draws a network that is not decomposed, in black."""
     mean, spread = mean_and_spread(network.test)
     ax.errorbar(x, mean, spread, color="black", capsize=2, linestyle="none", **style)
 
@@ -120,7 +109,7 @@ def _points(
     bars: bool = True,
     **style: Any,
 ) -> None:
-    """Means with their spread, in a band along a line or, each by itself, as bars if at all."""
+    """Draws means as a line with a band or, if not joined, as points that may have bars."""
     if joined:
         figures.band(ax, x, values, **style)
         return
@@ -129,14 +118,16 @@ def _points(
     ax.errorbar(x, means, spreads if bars else None, **style)
 
 
-def _scratch(ax: Axes, points: list[Any], cost: Callable, color: str) -> None:
-    own = [(cost(p), np.mean(p.scratch.test)) for p in points if p.scratch]
-    if own:
-        ax.plot(*zip(*own, strict=True), linestyle="none", marker="x", ms=5, color=color)
+def _scratch(
+    ax: Axes, points: list[Factorised], cost: Callable[[Network], float], color: str
+) -> None:
+    crosses = [(cost(p), np.mean(p.scratch.test)) for p in points if p.scratch]
+    if crosses:
+        ax.plot(*zip(*crosses, strict=True), linestyle="none", marker="x", ms=5, color=color)
 
 
 def _floor(run: Results) -> float:
-    """Where the axis of accuracies begins: below everything after fine-tuning, not much lower."""
+    """Returns where the axis of accuracies begins: a little below all that were fine-tuned."""
     after = [value for point in run.points for value in point.test] + run.original.test
     after += run.fine_tuned.test if run.fine_tuned else []
     span = max(after) - min(after)

@@ -1,18 +1,23 @@
 """python -m lowrank.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
 
 import functools
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic
-from groundwork import config as config_lib
 from groundwork.entry import run_main
 from groundwork.report import comparison
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
-from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
+from groundwork.report.tables import (
+    Rows,
+    averages,
+    console,
+    plus_minus,
+    text_table,
+    time_cells,
+    time_header,
+)
 from groundwork.runs.metrics import mean_and_spread
 from lowrank import plots, prediction_figure, results
 from lowrank.choose.candidates import DENSE
@@ -30,7 +35,7 @@ NOTE = (
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Print the tables of each run, draw its figures, write its page."""
+    """Prints the tables of each run, draws its figures and writes its page."""
     terminal = console()
     for run in [results.read(folder) for folder in folders]:
         terminal.print(text_table(f"{run.name}: networks", _network_table(run)))
@@ -41,13 +46,12 @@ def show(folders: Sequence[Path]) -> None:
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """Lays runs over one another in `comparison/` beside the first, with their best networks.
+    """Compares runs, with their best networks, in `comparison/` beside the first.
 
     Raises:
       UserError: a folder has no run with a finished original.
     """
     runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
-    where, header = comparison.folder(folders), ["original", "best", "MACs", "×", "fine-tuned"]
     curves = [
         Curve(
             label=f"{name}: {method}",
@@ -57,18 +61,21 @@ def compare(folders: Sequence[Path]) -> Comparison:
         for name, run in runs.items()
         for method, points in run.by_method().items()
     ]
-    figure = comparison.draw(curves, "multiply-adds", where / "accuracy.png")
-    rows = [_best(run) for run in runs.values()]
-    named = [[name, *row] for name, row in zip(runs, rows, strict=True)]
-    tables = {"The most accurate": (["run", *header], named)}
-    tables |= {name: _network_table(run) for name, run in runs.items()}
-    page = comparison.write("Low rank: a comparison", where, figure, tables)
-    records = [record for name, run in runs.items() for record in _records(name, run)]
-    return Comparison(header=header, rows=rows, records=records, page=page)
+    figure = comparison.folder(folders) / "accuracy.png"
+    return comparison.make(
+        "Low rank: a comparison",
+        folders,
+        figure=comparison.draw(curves, "multiply-adds", figure),
+        summary="The most accurate",
+        header=["original", "best", "MACs", "×", "fine-tuned"],
+        rows={name: _best(run) for name, run in runs.items()},
+        tables={name: _network_table(run) for name, run in runs.items()},
+        records=[record for name, run in runs.items() for record in _records(name, run)],
+    )
 
 
 def _best(run: Results) -> list[str]:
-    """The original's test accuracy, and the factorised network of the highest one."""
+    """Returns a row: the original's test accuracy, and the most accurate factorised network."""
     original = plus_minus(run.original.test)
     if not run.points:
         return [original, "none yet", "", "", ""]
@@ -78,41 +85,33 @@ def _best(run: Results) -> list[str]:
 
 
 def _records(name: str, run: Results) -> list[dict[str, Any]]:
-    """One record for the original and for each point."""
+    """Returns one record for the original and for each point."""
     networks = [("original", run.original), *((p.point.name, p) for p in run.points)]
-    records = []
-    for network, measured in networks:
-        mean, deviation = mean_and_spread(measured.test)
-        records.append(
-            {
-                "run": name,
-                "network": network,
-                "replicates": len(measured.test),
-                "macs": measured.macs,
-                "parameters": measured.parameters,
-                "accuracy_mean": mean,
-                "accuracy_deviation": deviation,
-            }
-        )
-    return records
+    return [
+        {
+            "run": name,
+            "network": network_name,
+            "replicates": len(network.test),
+            "macs": network.macs,
+            "parameters": network.parameters,
+            **comparison.accuracy_fields(network.test),
+        }
+        for network_name, network in networks
+    ]
 
 
 def _write_page(run: Results) -> Path:
     folder = run.folder / "figures"
     note = NOTE.format(averages=averages(run.config["replicates"]))
-    sections = [("What is counted", f"<p>{note}</p>")]
+    sections = [("What is counted", page_lib.paragraph(note))]
     if run.points:
         drawn = page_lib.picture(*plots.accuracy(run, folder / "accuracy.png"))
         sections.append(("Accuracy against cost", drawn))
     sections.append(("Networks", page_lib.table(*_network_table(run))))
     sections.append(("Measured times", page_lib.table(*_time_table(run))))
     if remarks := _remarks(run):
-        sections.append(
-            (
-                "Layers that were left, or are to be looked at",
-                f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in remarks)}</ul>",
-            )
-        )
+        listed = page_lib.bullets(remarks)
+        sections.append(("Layers that were left, or are to be looked at", listed))
     if run.points:
         drawn = page_lib.picture(*plots.spectra(run, folder / "spectra.png"))
         sections.append(("Singular values", drawn))
@@ -122,15 +121,11 @@ def _write_page(run: Results) -> Path:
         sections.append((f"Predicting {path} from a few of its weights", drawn))
     for point in run.points:
         sections.append((f"Layers of {point.point.name}", page_lib.table(*_layer_table(point))))
-    sections.append(("Config", page_lib.listing(config_lib.flatten(run.config))))
-    sections.append(("Made with", page_lib.listing(config_lib.flatten(run.about))))
-    page = run.folder / "report.html"
-    atomic.write(page, page_lib.render(run.name, sections))
-    return page
+    return page_lib.write_run(run, run.name, sections)
 
 
 def _network_table(run: Results) -> Rows:
-    """A row a network; × is the share of the original's multiply-adds."""
+    """Returns one row per network; × is the share of the original's multiply-adds."""
     scratch = any(point.scratch for point in run.points)
     header = ["network", "parameters", "MACs", "×", "before", "fine-tuned"]
     header += ["scratch"] * scratch
@@ -149,51 +144,43 @@ def _network_table(run: Results) -> Rows:
 
 
 def _time_table(run: Results) -> Rows:
-    """A row a network: milliseconds, the original's in the same measurement, and their ratio."""
-    header = ["network"]
-    for batch in run.original.milliseconds:
-        images = "1 image" if batch == "1" else f"{batch} images"
-        header += [f"{images}: original, ms", "own, ms", "×"]
-    rows = []
-    for point in run.points:
-        row = [point.point.name]
-        for before, after in point.milliseconds.values():
-            row += [f"{before:.3f}", f"{after:.3f}", f"{after / before:.2f}"]
-        rows.append(row)
-    return header, rows
+    """Returns one row per network: the times of its predictions and of the original's."""
+    batches = list(run.original.milliseconds)
+    rows = [[p.point.name, *time_cells(p.milliseconds, batches)] for p in run.points]
+    return ["network", *time_header(batches)], rows
 
 
 def _layer_table(point: Factorised) -> Rows:
-    """A row a layer: what was done, and what it costs before and after."""
+    """Returns one row per layer: its method and rank, and its costs before and after."""
     header = ["layer", "kernel", "method", "rank", "relative error"]
     header += ["parameters", "MACs", "ms of 128"]
     rows = []
-    for own in point.layers:
-        dense = own["method"] == DENSE
-        rank = "" if dense else str(own["rank"]).strip("[]")
-        error = "" if dense else plus_minus(point.errors[own["path"]], 4)
-        row = [own["path"], "×".join(map(str, own["shape"])), own["method"], rank, error]
+    for layer in point.layers:
+        dense = layer["method"] == DENSE
+        rank = "" if dense else str(layer["rank"]).strip("[]")
+        error = "" if dense else plus_minus(point.errors[layer["path"]], 4)
+        row = [layer["path"], "×".join(map(str, layer["shape"])), layer["method"], rank, error]
         for key, form in (("parameters", ","), ("macs", ","), ("milliseconds", ".3f")):
-            before, after = (format(value, form) for value in own[key])
+            before, after = (format(value, form) for value in layer[key])
             row.append(before if dense else f"{before} → {after}")
         rows.append(row)
     return header, rows
 
 
 def _remarks(run: Results) -> list[str]:
-    """Layers that were not factorised, or against what was measured, or badly; and why."""
-    found = []
+    """Returns remarks about layers that were not factorised, or are slow or badly factorised."""
+    remarks = []
     for point in run.points:
-        for paths, why in (
+        for paths, reason in (
             (point.slow, "factors of the chosen rank were not faster: dense, or at a lower rank"),
             (point.needed, "factorised though not faster, as the budget needs it"),
             (point.stalled, STALLED),
         ):
             if paths:
-                found.append(f"{point.point.name}: {', '.join(paths)}: {why}")
+                remarks.append(f"{point.point.name}: {', '.join(paths)}: {reason}")
     if run.points:
-        found += [f"{path}: {why}" for path, why in run.points[0].not_reached.items()]
-    return found
+        remarks += [f"{path}: {reason}" for path, reason in run.points[0].not_reached.items()]
+    return remarks
 
 
 main = functools.partial(page_lib.draw_again, show, __doc__)

@@ -1,4 +1,4 @@
-"""The numbers of a run, read back from its folder: what tables and figures are made of."""
+"""The results of a run, read back from its folder for tables and figures."""
 
 # R replicates
 
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from groundwork.errors import UserError
-from groundwork.runs import identity
-from groundwork.runs import run as run_lib
+from groundwork.runs.results import RunResults, open_results
+from groundwork.runs.run import Run, result_of
+from groundwork.trees import Variables
 from lowrank import factorization, spec
 from lowrank.choose.plans import JOINT
 from lowrank.factorization.layers import METHODS
@@ -20,12 +21,12 @@ from lowrank.spec import Point
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What one network costs, and how often it is right."""
+    """The costs and the accuracy of one network."""
 
     test: list[float]  # accuracy, [R]
     parameters: int
     macs: int  # multiply-adds of one example
-    milliseconds: dict[str, list[float]]  # batch size → the original's, its own, in one run
+    milliseconds: dict[str, list[float]]  # batch size → the original's and its own, in one run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,36 +37,32 @@ class Factorised(Network):
     plan: dict[str, dict[str, Any]]
     before: list[float]  # test accuracy before fine-tuning, [R]
     errors: dict[str, list[float]]  # path → relative error, [R]
-    stalled: list[str]  # whose iterations had not converged
-    layers: list[dict[str, Any]]  # a row each; see `planner`
-    slow: list[str]  # this and the next: see `planning.Planned`
+    stalled: list[str]  # paths of layers whose iterations had not converged
+    layers: list[dict[str, Any]]  # one row per layer; this and the next two: see `choose.planner`
+    slow: list[str]
     needed: list[str]
-    not_reached: dict[str, str]  # path → why
+    not_reached: dict[str, str]  # path → the reason
     scratch: Network | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class Results(RunResults):
     """A run and its finished points, method by method."""
 
-    name: str
-    folder: Path
-    config: dict[str, Any]
-    about: dict[str, Any]  # versions, commit
     original: Network
     fine_tuned: Network | None  # the original, with as much fine-tuning as the others
     points: list[Factorised]
-    predicted: dict[str, dict[str, Curve]]  # path → what is known of its inputs → curve
+    predicted: dict[str, dict[str, Curve]]  # path → name of the inputs' covariance → curve
 
     def by_method(self) -> dict[str, list[Factorised]]:
-        """Points of each method, the cheapest first."""
-        found: dict[str, list[Factorised]] = {}
+        """Returns the points of each method, the cheapest first."""
+        points: dict[str, list[Factorised]] = {}
         for point in sorted(self.points, key=lambda point: point.macs):
-            found.setdefault(point.point.method, []).append(point)
-        return dict(sorted(found.items()))
+            points.setdefault(point.point.method, []).append(point)
+        return dict(sorted(points.items()))
 
     def kernels(self) -> dict[str, np.ndarray]:
-        """Path → [R, …]: the original's kernels of the layers in the tables; verified."""
+        """Returns path → the original's kernels [R, …] of the layers in the tables, verified."""
         variables = load(self.folder, "original")
         rows = self.points[0].layers if self.points else []
         paths = [row["path"] for row in rows]
@@ -73,23 +70,18 @@ class Results:
 
 
 def read(workdir: str | Path) -> Results:
-    """The finished part of a run.
+    """Returns the finished part of a run.
 
     Raises:
-      UserError: no run, no finished network yet, or a damaged checkpoint.
+      UserError: there is no run or no finished network, or a checkpoint is damaged.
     """
-    folder = Path(workdir)
-    about = identity.read_about(folder, command="lowrank")
-    config = about.pop("config")
-    run = run_lib.Run(folder)
+    run, fields = open_results(workdir, "lowrank")
     if not run.unit("original").done:
-        raise UserError(f"{folder} has no finished network yet")
+        raise UserError(f"{run.folder} has no finished network yet")
     points = [spec.point_of(unit) for unit in run.units() if unit.startswith("sweep/")]
-    points = [point for point in points if run.unit(spec.plan_name(point)).done]  # else: made again
+    points = [point for point in points if run.unit(spec.plan_name(point)).done]  # else made again
     order = [*METHODS["Conv"], JOINT]
     points.sort(key=lambda point: (order.index(point.method), -point.share))
-    found = [_point(run, point) for point in points]
-    original = _network(run, "original")
     predicted = {
         unit.partition("/")[2]: _curves(run, unit)
         for unit in run.units()
@@ -97,27 +89,24 @@ def read(workdir: str | Path) -> Results:
     }
     tuned = _network(run, spec.FINE_TUNED) if run.unit(spec.FINE_TUNED).done else None
     return Results(
-        name=folder.resolve().name,
-        folder=folder,
-        config=config,
-        about=about,
-        original=original,
+        **fields,
+        original=_network(run, "original"),
         fine_tuned=tuned,
-        points=found,
+        points=[_point(run, point) for point in points],
         predicted=predicted,
     )
 
 
-def load(workdir: str | Path, unit: str) -> Any:
-    """Variables of a finished unit, `original` or such as `sweep/svd-0.5`: leaves [R, …]; verified.
+def load(workdir: str | Path, unit: str) -> Variables:
+    """Returns the variables, leaves [R, …], of a unit such as `original` or `sweep/svd-0.5`.
 
     Raises:
-      UserError: the run has no such unit (lists those it has), or its checkpoint is damaged.
+      UserError: the run has no such unit (the error lists its units), or its checkpoint is damaged.
     """
-    return run_lib.result_of(workdir, unit)["variables"]
+    return result_of(workdir, unit)["variables"]
 
 
-def _curves(run: run_lib.Run, unit: str) -> dict[str, Curve]:
+def _curves(run: Run, unit: str) -> dict[str, Curve]:
     tree = run.unit(unit).result()[0]
     return {
         name: Curve(**{**curve, "shares": tuple(np.asarray(curve["shares"]).tolist())})
@@ -125,7 +114,7 @@ def _curves(run: run_lib.Run, unit: str) -> dict[str, Curve]:
     }
 
 
-def _point(run: run_lib.Run, point: Point) -> Factorised:
+def _point(run: Run, point: Point) -> Factorised:
     planned = run.unit(spec.plan_name(point)).result()[1]
     metadata = run.unit(spec.sweep_name(point)).result()[1]
     scratch = spec.scratch_name(point)
@@ -135,12 +124,12 @@ def _point(run: run_lib.Run, point: Point) -> Factorised:
         point=point,
         before=metadata["before"]["test"],
         errors=metadata["errors"],
-        stalled=metadata.get("stalled", []),  # runs of an earlier version do not say
+        stalled=metadata.get("stalled", []),  # older runs lack it
         scratch=_network(run, scratch) if run.unit(scratch).done else None,
     )
 
 
-def _network(run: run_lib.Run, unit: str) -> Network:
+def _network(run: Run, unit: str) -> Network:
     metadata = run.unit(unit).result()[1]
     names = (field.name for field in dataclasses.fields(Network))
     return Network(**{name: metadata[name] for name in names})

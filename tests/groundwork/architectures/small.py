@@ -1,12 +1,13 @@
 """Tables over all models, and small models with their variables, for the tests here."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from groundwork.architectures import build
+from groundwork.architectures import build, shapes
 from tests.groundwork.architectures.references import CONV, RESNET, VGG
 
 DENSE = ("lenet_300_100", "residual_mlp")
@@ -77,6 +78,18 @@ def drawn(name, key=0):
 
 
 initial = functools.cache(drawn)
+
+
+def drawn_by_numpy(module, shape, seed=1):
+    """Variables for examples of `shape`, none of them 0 or 1, so that a forgotten one is seen."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        if path[-1].key in ("var", "scale"):
+            return rng.uniform(0.5, 2, leaf.shape)
+        return rng.normal(size=leaf.shape) / math.prod(leaf.shape[:-1]) ** 0.5
+
+    return jax.tree_util.tree_map_with_path(draw, shapes(module, shape))
 
 
 def by_layer(tree, above=""):

@@ -1,4 +1,5 @@
 import functools
+import itertools
 import math
 import re
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from groundwork import architectures
-from groundwork.architectures import MODELS, build, count, layers, narrowed, shapes
+from groundwork.architectures import MODELS, build, count, layers, narrowed, registry, shapes
 from groundwork.architectures.initializers import scaled
 from groundwork.errors import UserError
 from tests.groundwork.architectures import references
@@ -95,8 +96,10 @@ def test_layers_have_the_names_that_masks_and_tables_show():
     assert sorted(names("student_net")) == sorted(["conv1", *pairs, "output"])
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("width", [0.5, 0.13, 2.0, 1e-6])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [*itertools.product(MODELS, [0.13]), *itertools.product(WIDTHS, [0.5, 2.0, 1e-6])],
+)
 def test_width_scales_every_hidden_layer_and_nothing_else(name, width):
     hidden = [max(1, round(units * width)) for units in HIDDEN[name]]
     found = shapes(build(section(name, width), 7), INPUT[name])["params"]
@@ -129,12 +132,12 @@ def test_bfloat16_is_computed_in_and_float32_is_stored(name):
     inputs = jnp.asarray(inputs_for(name), jnp.float32)
     stored = {leaf.dtype for leaf in jax.tree.leaves(shapes(short, INPUT[name]))}
     assert stored == {jnp.dtype("float32")}
-    tree = as_float32(initial(name))
-    trace = str(jax.make_jaxpr(short.apply)(tree, inputs))
+    tree, apply = as_float32(initial(name)), quickly(short.apply)
+    trace = str(apply.trace(tree, inputs).jaxpr)
     products = re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|convolution)\[", trace)
     assert set(products) == {"bf16"}
     whole = logits(name, initial(name), inputs_for(name))
-    found = quickly(short.apply)(tree, inputs).astype(jnp.float32)
+    found = apply(tree, inputs).astype(jnp.float32)
     assert not np.array_equal(found, whole)
     np.testing.assert_allclose(found, whole, atol=0.03 * np.abs(whole).max())  # 8 bits of fraction
 
@@ -165,10 +168,30 @@ def next_width(name, width):
     return min(steps) * (1 + 1e-9)
 
 
+NAMES = {kind: name for name, kind in MODELS.items()}
+TRACED = {}
+
+
+def shapes_by_hidden_widths(module, shape):
+    """As `shapes`, which traces a network once for all multipliers that round to it."""
+    name = NAMES[type(module)]
+    key = (name, shape, *(scaled(units, module.width) for units in HIDDEN[name]))
+    if key not in TRACED:
+        TRACED[key] = shapes(module, shape)
+    return TRACED[key]
+
+
+@pytest.fixture
+def traced_once(monkeypatch):
+    """Bisection traces no network twice."""
+    monkeypatch.setattr(registry, "shapes", shapes_by_hidden_widths)
+
+
 def size_of(name, width):
-    return count(shapes(build(section(name, width), 10), INPUT[name])["params"])
+    return count(shapes_by_hidden_widths(build(section(name, width), 10), INPUT[name])["params"])
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("name", ["lenet_300_100", "lenet_5", "residual_mlp"])
 @pytest.mark.parametrize("share", [0.9, 0.13, 0.004])
 def test_narrowed_is_the_widest_network_within_the_parameters(name, share):
@@ -179,6 +202,7 @@ def test_narrowed_is_the_widest_network_within_the_parameters(name, share):
     assert size_of(name, next_width(name, found["width"])) > parameters
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("name", WIDTHS)
 def test_narrowed_hits_a_count_that_exists_exactly(name):
     exact = size_of(name, 0.25)

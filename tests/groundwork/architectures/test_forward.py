@@ -1,18 +1,29 @@
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from groundwork.architectures import MODELS, build, shapes
+from groundwork.architectures import (
+    MODELS,
+    VGG11,
+    Conv2,
+    LeNet5,
+    LeNet300100,
+    ResidualMLP,
+    ResNet20,
+    StudentNet,
+    build,
+    shapes,
+)
 from tests.groundwork.architectures import references
 from tests.groundwork.architectures.references import CONV, RESNET, VGG
 from tests.groundwork.architectures.small import (
     INPUT,
     NORMED,
     WIDTHS,
+    as_float32,
     by_layer,
+    drawn_by_numpy,
     initial,
     inputs_for,
     logits,
@@ -31,17 +42,8 @@ TINY = {  # widths at which the numpy forward passes are quick
 }
 
 
-def drawn_by_numpy(name, width, shape=None):
-    """Variables of the right shapes, none of them 0 or 1, so that a forgotten one is seen."""
-    rng = np.random.default_rng(1)
-
-    def draw(path, leaf):
-        if path[-1].key == "var":
-            return rng.uniform(0.5, 2, leaf.shape)
-        return rng.normal(size=leaf.shape) / math.prod(leaf.shape[:-1]) ** 0.5
-
-    found = shapes(build(section(name, width), 10), shape or INPUT[name])
-    return jax.tree_util.tree_map_with_path(draw, found)
+def tiny(name, wider=1):
+    return build(section(name, wider * TINY[name]), 10)
 
 
 def in_numpy(name, tree, inputs, kind=references.Evaluated):
@@ -52,7 +54,7 @@ def in_numpy(name, tree, inputs, kind=references.Evaluated):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_equal_a_numpy_forward_pass(name):
-    tree, inputs = drawn_by_numpy(name, TINY[name]), inputs_for(name)
+    tree, inputs = drawn_by_numpy(tiny(name), INPUT[name]), inputs_for(name)
     expected, _ = in_numpy(name, tree, inputs)
     assert expected.std() > 0.1
     found = logits(name, tree, inputs, TINY[name])
@@ -62,7 +64,7 @@ def test_logits_equal_a_numpy_forward_pass(name):
 @pytest.mark.parametrize("name", ["conv_2", *NORMED])
 def test_images_of_odd_sizes_are_taken_as_in_numpy(name):
     """28 → 14 → 7 → 3 → 1: what is odd is pooled and strided over in the same places."""
-    tree = drawn_by_numpy(name, TINY[name], (28, 28, 1))
+    tree = drawn_by_numpy(tiny(name), (28, 28, 1))
     inputs = np.random.default_rng(2).normal(size=(2, 28, 28, 1))
     expected, _ = in_numpy(name, tree, inputs)
     found = logits(name, tree, inputs, TINY[name])
@@ -72,19 +74,37 @@ def test_images_of_odd_sizes_are_taken_as_in_numpy(name):
 @pytest.mark.parametrize("name", WIDTHS)
 @pytest.mark.parametrize("batch", [1, 4])
 def test_logits_are_float32_of_shape_batch_by_classes(name, batch):
-    found = logits(name, initial(name), inputs_for(name, batch))
+    module = build(section(name, WIDTHS[name]), 10)
+    inputs = jax.ShapeDtypeStruct((batch, *INPUT[name]), jnp.float32)
+    found = jax.eval_shape(module.apply, shapes(module, INPUT[name]), inputs)
     assert (found.shape, found.dtype) == ((batch, 10), jnp.float32)
 
 
-@pytest.mark.parametrize("name", WIDTHS)
+SMALLEST = {  # of each family: without jit, every operation of every shape is compiled apart
+    "conv_2": Conv2(10, width=0.04),
+    "lenet_300_100": LeNet300100(10),
+    "lenet_5": LeNet5(10, width=0.2),
+    "residual_mlp": ResidualMLP(10),
+    "resnet_20": ResNet20(10, width=0.2, blocks=1),
+    "student_net": StudentNet(10, width=0.2),
+    "vgg_11": VGG11(10, width=0.04, groups=(1,) * 5),
+}
+
+
+@pytest.mark.parametrize("name", SMALLEST)
 def test_logits_under_jit_and_train_are_those_without(name):
-    inputs = inputs_for(name)
-    plain = logits(name, initial(name), inputs, jit=lambda function: function)
+    module, inputs = SMALLEST[name], as_float32(inputs_for(name))
+    variables = as_float32(drawn_by_numpy(module, INPUT[name]))
+    plain = module.apply(variables, inputs)
     if name not in NORMED:
-        found = logits(name, initial(name), inputs, jit=lambda function: function, train=True)
-        np.testing.assert_array_equal(found, plain)
-    jitted = logits(name, initial(name), inputs, jit=jax.jit)
+        np.testing.assert_array_equal(module.apply(variables, inputs, train=True), plain)
+    jitted = jax.jit(module.apply)(variables, inputs)
     np.testing.assert_allclose(jitted, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_every_family_is_among_them():
+    families = {references.FORWARD[name] for name in MODELS}
+    assert {references.FORWARD[name] for name in SMALLEST} == families
 
 
 # BatchNorm
@@ -102,7 +122,7 @@ def trained(name, tree, inputs, width):
 @pytest.mark.parametrize("name", NORMED)
 def test_training_normalises_by_the_whole_batch_and_moves_the_statistics_by_a_tenth(name):
     width = 2 * TINY[name]
-    tree, inputs = drawn_by_numpy(name, width), inputs_for(name, 8)
+    tree, inputs = drawn_by_numpy(tiny(name, 2), INPUT[name]), inputs_for(name, 8)
     expected, norm = in_numpy(name, tree, inputs, references.Trained)
     for devices in (1, 2):
         found, updated = trained(name, tree, inputs.reshape(devices, -1, *INPUT[name]), width)

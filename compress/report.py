@@ -1,21 +1,17 @@
 """python -m compress.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
 
 import functools
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from compress import plots, results, tables
 from compress.results import Network, Results
-from groundwork import atomic
-from groundwork import config as config_lib
 from groundwork.entry import run_main
 from groundwork.report import comparison
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
 from groundwork.report.tables import averages, console, plus_minus, text_table
-from groundwork.runs.metrics import mean_and_spread
 
 MOST_LEAVES = 12  # shown one by one, unless there are more: then the chosen networks alone
 NOTE = (
@@ -63,7 +59,6 @@ def compare(folders: Sequence[Path]) -> Comparison:
       UserError: a folder has no run with a finished original.
     """
     runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
-    where, header = comparison.folder(folders), ["original", *results.LOSSES]
     curves = [
         Curve(
             label=name,
@@ -72,14 +67,17 @@ def compare(folders: Sequence[Path]) -> Comparison:
         )
         for name, run in runs.items()
     ]
-    figure = comparison.draw(curves, "bytes of the file", where / "accuracy.png")
-    rows = [_smallest(run) for run in runs.values()]
-    named = [[name, *row] for name, row in zip(runs, rows, strict=True)]
-    tables_of = {"The smallest": (["run", *header], named)}
-    tables_of |= {name: tables.networks(run) for name, run in runs.items()}
-    page = comparison.write("Deep compression: a comparison", where, figure, tables_of)
-    records = [_record(name, n) for name, run in runs.items() for n in run.networks]
-    return Comparison(header=header, rows=rows, records=records, page=page)
+    figure = comparison.folder(folders) / "accuracy.png"
+    return comparison.make(
+        "Deep compression: a comparison",
+        folders,
+        figure=comparison.draw(curves, "bytes of the file", figure),
+        summary="The smallest",
+        header=["original", *results.LOSSES],
+        rows={name: _smallest(run) for name, run in runs.items()},
+        tables={name: tables.networks(run) for name, run in runs.items()},
+        records=[_record(name, network) for name, run in runs.items() for network in run.networks],
+    )
 
 
 def _smallest(run: Results) -> list[str]:
@@ -93,70 +91,56 @@ def _smallest(run: Results) -> list[str]:
 
 
 def _record(name: str, network: Network) -> dict[str, Any]:
-    mean, deviation = mean_and_spread(network.test)
     return {
         "run": name,
         "network": network.name,
         "replicates": len(network.test),
         "bytes": network.mean_bytes,
-        "accuracy_mean": mean,
-        "accuracy_deviation": deviation,
+        **comparison.accuracy_fields(network.test),
     }
 
 
 def _write_page(run: Results) -> Path:
     chosen = run.chosen()
     note = NOTE.format(averages=averages(len(run.original.test)), split=run.judged_by)
-    sections = [("What is counted", _paragraph(note))]
-    sections.append(("The smallest", _listed(tables.remarks(run))))
+    sections = [("What is counted", page_lib.paragraph(note))]
+    sections.append(("The smallest", page_lib.bullets(tables.remarks(run))))
     sections += _drawn(run, chosen)
     for network in chosen:
         rows = tables.stages(run, network)
         sections.append((f"Stages of {network.name}", page_lib.table(*rows)))
     for place, network in enumerate(_few(run, chosen)):
         text = page_lib.table(*tables.layers(network))
-        text = text if place else _paragraph(LAYERS) + text
+        text = text if place else page_lib.paragraph(LAYERS) + text
         sections.append((f"Layers of {network.name}", text))
     sections.append(("Networks", page_lib.table(*tables.networks(run))))
     if run.leaves:
         text = page_lib.table(*tables.times(run.leaves))
-        sections.append(("Measured times", _paragraph(TIMES) + text))
-    sections.append(("Config", page_lib.listing(config_lib.flatten(run.config))))
-    sections.append(("Made with", page_lib.listing(config_lib.flatten(run.about))))
-    page = run.folder / "report.html"
-    atomic.write(page, page_lib.render(run.name, sections))
-    return page
+        sections.append(("Measured times", page_lib.paragraph(TIMES) + text))
+    return page_lib.write_run(run, run.name, sections)
 
 
 def _drawn(run: Results, chosen: Sequence[Network]) -> list[tuple[str, str]]:
     """Sections of pictures, of what is there to be drawn."""
     folder = run.folder / "figures"
-    found = []
+    sections = []
     if len(run.networks) > 1:
         drawn = plots.accuracy(run, folder / "accuracy.png")
-        found.append(("Accuracy against size", page_lib.picture(*drawn)))
+        sections.append(("Accuracy against size", page_lib.picture(*drawn)))
     if run.leaves:
         drawn = plots.parts(run, folder / "bytes.png")
-        found.append(("Where the bytes go", page_lib.picture(*drawn)))
+        sections.append(("Where the bytes go", page_lib.picture(*drawn)))
     for network in chosen:
         weights = plots.centroids(run, network, folder / f"weights_{network.name}.png")
         if weights:
-            found.append((f"Weights of {network.name}", page_lib.picture(*weights)))
-    return found
+            sections.append((f"Weights of {network.name}", page_lib.picture(*weights)))
+    return sections
 
 
 def _few(run: Results, chosen: Sequence[Network]) -> list[Network]:
     """The chosen networks, then the leaves if they are few."""
     leaves = run.leaves if len(run.leaves) <= MOST_LEAVES else []
     return list({network.name: network for network in [*chosen, *leaves]}.values())
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
-
-
-def _listed(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
 
 
 main = functools.partial(page_lib.draw_again, show, __doc__)

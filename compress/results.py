@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from groundwork.errors import UserError
-from groundwork.runs import identity
 from groundwork.runs import run as run_lib
+from groundwork.runs.results import RunResults, open_results
 
 ORIGINAL = "original"
 LOSSES = {"at no loss": 0.0, "within one point": 0.01}  # of mean accuracy, to choose by
@@ -79,13 +79,9 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class Results(RunResults):
     """A run and its finished networks: the original, then those of one stage, of two, …"""
 
-    name: str
-    folder: Path
-    config: dict[str, Any]
-    about: dict[str, Any]  # versions, commit
     networks: list[Network]
 
     @property
@@ -144,16 +140,13 @@ def read(workdir: str | Path) -> Results:
     Raises:
       UserError: no run, no finished original yet, or a damaged checkpoint.
     """
-    folder = Path(workdir)
-    about = identity.read_about(folder, command="compress")
-    config = about.pop("config")
-    run = run_lib.Run(folder)
+    run, fields = open_results(workdir, "compress")
     if not run.unit(_UNITS + ORIGINAL).done:
-        raise UserError(f"{folder} has no finished original network yet")
+        raise UserError(f"{run.folder} has no finished original network yet")
     units = (unit for unit in run.units() if unit.startswith(_UNITS))
     names = sorted((unit.removeprefix(_UNITS) for unit in units), key=_order)
     networks = [_network(run, name) for name in names]
-    return Results(folder.resolve().name, folder, config, about, networks)
+    return Results(**fields, networks=networks)
 
 
 def load(workdir: str | Path, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The work of a run: the original network, then plan, decompose, evaluate, fine-tune, evaluate."""
+"""The work of a run: the original, then plans, decompositions, fine-tuning and evaluations."""
 
 # R replicates
 
@@ -42,7 +42,7 @@ from lowrank.spec import (
 
 
 def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
-    """Returns the devices and the work, checked.
+    """Returns the devices and the work, which are checked.
 
     Raises:
       UserError: the network cannot take the data, or has no layer that can be decomposed.
@@ -86,7 +86,7 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
 def _check_seen(
     model: nn.Module, shapes: Shapes, paths: tuple[str, ...], shape: tuple[int, ...]
 ) -> None:
-    """Refuse layers that `svd_outputs` cannot decompose, since what they are given is not known."""
+    """Refuses layers that `svd_outputs` cannot decompose, since their inputs are not known."""
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     try:
         jax.eval_shape(lambda v, x: factorization.rows(model, v, paths, x), shapes, example)
@@ -94,20 +94,20 @@ def _check_seen(
         raise UserError(f"svd_outputs: {error}, or name it in decompose.leave") from error
 
 
-def _source(spec: LowRankSpec, shapes: Any) -> Any:
-    """The variables [R, …] of the network that `source` names, checked against the shapes."""
-    given = trained.load(spec.source.path, spec.source.unit)
-    return trained.replicated(given, shapes, spec.replicates, spec.source.path)
+def _source(spec: LowRankSpec, shapes: Shapes) -> Variables:
+    """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
+    variables = trained.load(spec.source.path, spec.source.unit)
+    return trained.replicated(variables, shapes, spec.replicates, spec.source.path)
 
 
 def sweep(experiment: Experiment) -> None:
-    """The original, then every point; what is done already is passed over."""
+    """Makes the original, then every point; units that are done are skipped."""
     context, spec, run = experiment.context, experiment.spec, experiment.context.run
     done = set(processes.on_first(run.units))
     if "original" not in done:
         make_original(experiment)
     variables = run.unit("original").result()[0]["variables"]
-    if FINE_TUNED not in done:  # what fine-tuning alone is worth
+    if FINE_TUNED not in done:  # shows what fine-tuning alone gains
         factorised(experiment, FINE_TUNED, {}, variables, fine_tune=True)
     for path in spec.predict:
         if predict_name(path) not in done:
@@ -133,10 +133,10 @@ def sweep(experiment: Experiment) -> None:
 
 
 def make_plan(experiment: Experiment, point: Point, planner: Planner) -> None:
-    """Make the unit of a point's plan. Measured times decide, so a second plan may differ.
+    """Makes the unit of a point's plan. It depends on measured times, so a second one may differ.
 
-    Networks of an earlier plan, whose checkpoint was damaged, are set aside: they would be
-    reported under this plan.
+    If there was an earlier plan, whose checkpoint was damaged, its networks are set aside, since
+    they would be reported under this plan.
     """
     run, reporter = experiment.context.run, experiment.context.reporter
     for name in (sweep_name(point), scratch_name(point)):
@@ -155,9 +155,9 @@ def make_plan(experiment: Experiment, point: Point, planner: Planner) -> None:
 
 
 def stop_if_asked(context: Context) -> Callable[[str], None]:
-    """Returns what a planner calls between two searches, since a plan takes minutes.
+    """Returns a function that a planner calls between two searches, since a plan takes minutes.
 
-    Several processes agree to stop only at a training step, so that it does nothing there.
+    It does nothing in several processes, which agree to stop only at a training step.
     """
 
     def stop(method: str) -> None:
@@ -168,13 +168,13 @@ def stop_if_asked(context: Context) -> Callable[[str], None]:
 
 
 def make_original(experiment: Experiment) -> None:
-    """The network as it is: trained here, or taken from `source`."""
+    """Makes the unit of the original network: it is trained here, or taken from `source`."""
     context, spec, model = experiment.context, experiment.spec, experiment.model
     unit = context.run.unit("original")
     compiled = fit.compile_programs(context, model, spec.train, spec.optimizer)
     if spec.source.path:
-        given = _source(spec, architectures.shapes(model, context.dataset.shape))
-        variables = context.put(given)
+        shapes = architectures.shapes(model, context.dataset.shape)
+        variables = context.put(_source(spec, shapes))
         context.reporter.begin(unit.name, 0, 1)
     else:
         start = networks.initial(context, model)
@@ -187,18 +187,18 @@ def make_original(experiment: Experiment) -> None:
 def factorised(
     experiment: Experiment, name: str, plan: Plan, variables: Variables, fine_tune: bool
 ) -> None:
-    """Decompose every replicate by one plan, evaluate, train, evaluate, and save it.
+    """Decomposes every replicate by one plan, evaluates, trains, evaluates, and saves the result.
 
     Args:
       experiment: the run and its network.
       name: of the unit.
       plan: for all replicates.
       variables: [R, …], of the original or of its initialisation, on the host.
-      fine_tune: train with the config's fine-tuning, and not as the original was trained?
+      fine_tune: whether to train by the config's fine-tuning, or as the original was trained.
     """
     context, spec, model = experiment.context, experiment.spec, experiment.model
     unit = context.run.unit(name)
-    factors, worth = decomposed(context, model, plan, variables)
+    factors, reports = decomposed(context, model, plan, variables)
     one = trees.replicate(factors, 0)
     network = override.Network(lambda *_: one, factorization.override(model, plan))
     steps, optimizer = spec.train, spec.optimizer
@@ -210,10 +210,10 @@ def factorised(
     before = networks.accuracies(context, compiled, start)
     end = fit.train(context, compiled, unit, steps, optimizer, start)
     measured = fit.measure(context, model, network, compiled, end)
-    about = quality(plan, worth)
-    for path in about["stalled"]:
+    errors = quality(plan, reports)
+    for path in errors["stalled"]:
         context.reporter.say(f"{name}: {path}: {STALLED}")
-    unit.finish({"variables": end}, {**measured, "before": before, **about})
+    unit.finish({"variables": end}, {**measured, "before": before, **errors})
     accuracy = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
     context.reporter.end(f"{measured['macs']:,} multiply-adds, test accuracy {accuracy}")
 
@@ -221,23 +221,23 @@ def factorised(
 def decomposed(
     context: Context, model: nn.Module, plan: Plan, variables: Variables
 ) -> tuple[Variables, list[dict[str, Decomposed]]]:
-    """Returns factorised variables [R, …] on the host, and each replicate's report on factors."""
+    """Returns factorised variables [R, …] on the host, and a report for each replicate."""
     root = keys.stream(jax.random.key(context.seed), "decompose")
     looks = any(entry["method"] == "svd_outputs" for entry in plan.values())
     inputs = data_lib.first_examples(context.dataset, SEEN)[0] if looks else None
-    replicates, worths = [], []
+    replicates, reports = [], []
     for r in range(context.replicates):
         one = jax.tree.map(jnp.asarray, trees.replicate(variables, r))
         seen = factorization.collect(model, one, plan, inputs)
-        tree, worth = factorization.decompose(one, plan, seen, jax.random.fold_in(root, r))
+        tree, report = factorization.decompose(one, plan, seen, jax.random.fold_in(root, r))
         replicates.append(tree)
-        worths.append(worth)
-    return trees.stack(replicates), worths
+        reports.append(report)
+    return trees.stack(replicates), reports
 
 
-def quality(plan: Plan, worths: Sequence[Mapping[str, Decomposed]]) -> dict[str, Any]:
-    """Returns what results say of factors: path → errors [R]; paths where a search stalled."""
+def quality(plan: Plan, reports: Sequence[Mapping[str, Decomposed]]) -> dict[str, Any]:
+    """Returns `errors`, path → [R], and `stalled`, the paths where a search did not converge."""
     return {
-        "errors": {path: [float(worth[path].error) for worth in worths] for path in plan},
-        "stalled": [path for path in plan if not all(worth[path].converged for worth in worths)],
+        "errors": {path: [float(report[path].error) for report in reports] for path in plan},
+        "stalled": [path for path in plan if not all(r[path].converged for r in reports)],
     }

@@ -1,6 +1,6 @@
 """One network of a run: its recipe and its programs.
 
-A recipe says all that programs depend on. It is what `compile_recipe` is given, and the key under
+A recipe has all that programs depend on. It is the argument of `compile_recipe`, and the key under
 which programs are kept: networks of one recipe are compiled once, however many levels are trained.
 """
 
@@ -35,10 +35,10 @@ class Recipe:
 
     Attributes:
       form: how it computes.
-      steps: how many, of how many examples.
+      steps: the number of steps, and of examples per step.
       optimizer: of the config.
-      quantizer: of networks that are trained in few bits.
-      taught: of networks that have teachers.
+      quantizer: for networks that are trained in few bits.
+      taught: for networks that have teachers.
     """
 
     form: Form
@@ -52,30 +52,30 @@ class Recipe:
 
     @property
     def network(self) -> Model:
-        """What is trained."""
+        """The network to train."""
         network = form_lib.network(self.form)
         return latent.network(self.quantizer, network) if self.quantizer else network
 
     def make_optimizer(self) -> optax.GradientTransformation:
-        """Returns the optimiser of the config, within the range of latent weights."""
+        """Returns the optimiser of the config, which keeps latent weights in their range."""
         optimizer = optim.make(self.optimizer, self.steps.steps)
         return latent.clipped(self.quantizer, optimizer) if self.quantizer else optimizer
 
 
 class Compiled(NamedTuple):
-    """All that a recipe needs."""
+    """The compiled functions of a recipe."""
 
     programs: Programs
     start: Callable[..., TrainState]  # variables, mask → state before the first step
 
 
 def compiler(context: Context) -> Callable[[Recipe], Compiled]:
-    """Returns what compiles recipes, each once."""
+    """Returns a function that compiles recipes, each of them once."""
     return functools.cache(functools.partial(compile_recipe, context))
 
 
 def compile_recipe(context: Context, recipe: Recipe) -> Compiled:
-    """Returns the programs of a recipe, and what its training starts from."""
+    """Returns the compiled functions of a recipe."""
     dataset, network, loss = context.dataset, recipe.network, None
     form = replicates.default_form(recipe.form.model, jnp.zeros((1, *dataset.shape)))
     if recipe.taught:

@@ -1,4 +1,4 @@
-"""What all parts of a run share: its spec, and a network on its way through the stages."""
+"""The records that all parts of a run share: its spec, and networks between stages."""
 
 # R replicates
 
@@ -32,8 +32,8 @@ class CompressSpec:
     """A whole experiment.
 
     Attributes:
-      stages: names of `all_stages.STAGES`, in the order in which they are done.
-      sections: stage → its section of the config, also of stages that are not done.
+      stages: names of `all_stages.STAGES`, in their order in this run.
+      sections: stage → its section of the config, also for stages that the run does not have.
     """
 
     seed: int
@@ -51,11 +51,11 @@ class CompressSpec:
     log: LogSpec
 
     def as_original(self, form: Form) -> Recipe:
-        """Returns the recipe of a network that is trained as the original is."""
+        """Returns the recipe of a network that is trained like the original."""
         return Recipe(form=form, steps=self.train, optimizer=self.optimizer)
 
     def fine_tuned(self, form: Form, quantizer: Quantizer | None = None) -> Recipe:
-        """Returns the recipe of a network that was changed, and is trained by `fine_tune`."""
+        """Returns the recipe of a network that was changed and is trained by `fine_tune`."""
         return Recipe(
             form=form,
             steps=self.fine_tune,
@@ -64,48 +64,48 @@ class CompressSpec:
         )
 
     def before(self, stage: str) -> tuple[str, ...]:
-        """Returns the stages that are done before one of them."""
+        """Returns the stages of the run before one of them."""
         return self.stages[: self.stages.index(stage)]
 
     def after(self, stage: str) -> tuple[str, ...]:
-        """Returns the stages that are done after one of them."""
+        """Returns the stages of the run after one of them."""
         return self.stages[self.stages.index(stage) + 1 :]
 
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A network of a run: what one more stage made of its parent."""
+    """A network of a run, which a stage makes of its parent."""
 
     name: str  # "prune-12+quantize-4"
-    parent: str  # "prune-12"; of the original ""
+    parent: str  # "prune-12"; "" for the original
     stage: str
-    setting: float  # level, share or bits; 0 where the stage has none
-    leaf: bool  # the pipeline ends here
+    setting: float  # level, share or bits; 0 if the stage has none
+    leaf: bool  # whether the pipeline ends here
 
     @property
     def unit(self) -> str:
-        """Its unit of the run."""
+        """The name of its unit in the run."""
         return unit_name(self.name)
 
 
 class Made(NamedTuple):
-    """A network on its way through the stages. Leaves have a leading replicate axis R."""
+    """A network between two stages. Leaves have a leading replicate axis R."""
 
     form: Form
-    variables: Any  # collections of arrays; after `quantize`, of stored forms
+    variables: Variables  # after `quantize`, of stored forms
     mask: Mask  # path → bool; empty before anything is pruned
     bits: Mapping[str, int]  # path of a kernel → bits; empty before `quantize`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pipeline:
-    """A run, the network that it starts from, and what compiles networks.
+    """A run, the module of its original network, and its compiled programs.
 
     Attributes:
       context: of the run.
-      spec: the command's.
-      model: the original's module.
-      compiled: recipe → programs, each compiled once.
+      spec: of the command.
+      model: the module of the original.
+      compiled: recipe → programs, compiled once per recipe.
     """
 
     context: Context
@@ -114,7 +114,7 @@ class Pipeline:
     compiled: Callable[[Recipe], Compiled]
 
     def mapped(self, function: Callable[..., Any], *trees: Any) -> Any:
-        """Returns a function of one replicate, called once on trees [R, …]; on the host."""
+        """Returns the result, on the host, of a function of one replicate for trees [R, …]."""
         compiled = replicates.each_replicate(self.context.mesh, function, once=True)
         return mesh_lib.fetch(compiled(*self.context.put(trees)))
 
@@ -125,8 +125,8 @@ class Shaped:
 
     Attributes:
       form: how it computes.
-      shapes: of its variables, of one replicate; None where they depend on ranks.
-      dataset: what it is trained on.
+      shapes: of its variables, of one replicate; None if they depend on ranks.
+      dataset: the data that it is trained on.
     """
 
     form: Form
@@ -140,12 +140,12 @@ def unit_name(network: str) -> str:
 
 
 def given(spec: CompressSpec, shapes: Shapes) -> Variables:
-    """Returns the variables [R, …] of the network that `source` names, checked against shapes."""
+    """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
     variables = trained.load(spec.source.path, spec.source.unit)
     return trained.replicated(variables, shapes, spec.replicates, spec.source.path)
 
 
 def zeros(params: Params) -> Mask:
-    """Returns the mask of kernels that have zeros among their entries; empty where none has."""
+    """Returns the mask of the kernels' entries that are not zero; empty if none is zero."""
     mask = {path: leaf != 0 for path, leaf in masks.flatten(params).items()}
     return mask if any(not kept.all() for kept in mask.values()) else {}

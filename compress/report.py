@@ -13,10 +13,10 @@ from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
 from groundwork.report.tables import averages, console, plus_minus, text_table
 
-MOST_LEAVES = 12  # shown one by one, unless there are more: then the chosen networks alone
+MOST_LEAVES = 12  # if there are more, only the chosen networks are shown one by one
 NOTE = (
     "Accuracies are the {averages}, of variables as "
-    "they come out of the files. Bytes are those of the file on disk, all of it, the mean over "
+    "they are loaded from the files. Bytes are those of the whole file on disk, the mean over "
     "replicates; × is how many times smaller it is than the original's parameters as float32 "
     "numbers. “kept” is the share of prunable weights that is not pruned, “bits” are those of a "
     "quantised weight before coding. Networks are chosen by mean accuracy on the {split} split."
@@ -24,17 +24,17 @@ NOTE = (
 LAYERS = (
     "Bits of one stored weight or index: at one width for all → as Huffman-coded (the entropy, "
     "which no code of single symbols undercuts; symbols coded in groups can). A layer's "
-    f"bytes hold its codebook; what has no bits here lies in the “{tables.SHARED}”. × of a layer "
-    "counts 4 bytes a weight, that of the total the original's parameters. Means over replicates."
+    f"bytes include its codebook; what has no bits here is in “{tables.SHARED}”. × of a layer counts "
+    "4 bytes per weight, that of the total the original's parameters. Means over replicates."
 )
 TIMES = (
-    "Seconds are medians of loading a file. Milliseconds are medians of calls that took turns with "
-    "the original's, on this run's machine; × is how many times longer its own took."
+    "Seconds are the median time to load a file. Milliseconds are medians of calls that took turns "
+    "with the original's, on this run's machine; × is its own divided by the original's."
 )
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Print the tables of each run, draw its figures, write its page."""
+    """Prints the tables of each run, draws its figures and writes its page."""
     terminal = console()
     for run in [results.read(folder) for folder in folders]:
         terminal.print(text_table(f"{run.name}: networks", tables.networks(run)))
@@ -53,7 +53,7 @@ def show(folders: Sequence[Path]) -> None:
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """Lays runs over one another in `comparison/` beside the first, with their smallest networks.
+    """Compares runs, with their smallest networks, in `comparison/` beside the first.
 
     Raises:
       UserError: a folder has no run with a finished original.
@@ -81,7 +81,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
 
 
 def _smallest(run: Results) -> list[str]:
-    """Test accuracy of the original; bytes and test accuracy of the smallest for each loss."""
+    """Returns a row: the original's test accuracy, and the smallest network for each loss."""
     cells = [plus_minus(run.original.test)]
     for loss in results.LOSSES.values():
         network = run.smallest(loss)
@@ -121,7 +121,7 @@ def _write_page(run: Results) -> Path:
 
 
 def _drawn(run: Results, chosen: Sequence[Network]) -> list[tuple[str, str]]:
-    """Sections of pictures, of what is there to be drawn."""
+    """Returns the sections that have figures."""
     folder = run.folder / "figures"
     sections = []
     if len(run.networks) > 1:
@@ -138,7 +138,7 @@ def _drawn(run: Results, chosen: Sequence[Network]) -> list[tuple[str, str]]:
 
 
 def _few(run: Results, chosen: Sequence[Network]) -> list[Network]:
-    """The chosen networks, then the leaves if they are few."""
+    """Returns the chosen networks, and the leaves if they are few."""
     leaves = run.leaves if len(run.leaves) <= MOST_LEAVES else []
     return list({network.name: network for network in [*chosen, *leaves]}.values())
 

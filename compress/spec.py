@@ -27,10 +27,10 @@ SECTIONS: dict[str, Any] = {
 
 
 def from_config(config: Mapping[str, Any]) -> CompressSpec:
-    """Check a resolved config (nested dicts) and turn it into a spec.
+    """Checks a resolved config (nested dicts) and returns its spec.
 
     Raises:
-      UserError: names the key that is wrong and what would be right.
+      UserError: a key is wrong; the error names it and says what would be right.
     """
     check_keys(
         config,
@@ -59,8 +59,8 @@ def from_config(config: Mapping[str, Any]) -> CompressSpec:
 
 
 def nodes(spec: CompressSpec) -> list[Node]:
-    """Returns all networks of a run, each after its parent, in the order in which they are made."""
-    found = [Node(ORIGINAL, "", ORIGINAL, 0, not spec.stages)]
+    """Returns all networks of a run in their order, each after its parent."""
+    networks = [Node(ORIGINAL, "", ORIGINAL, 0, not spec.stages)]
     heads = [ORIGINAL]
     for stage in spec.stages:
         last, following = stage == spec.stages[-1], []
@@ -69,10 +69,10 @@ def nodes(spec: CompressSpec) -> list[Node]:
             for step in STAGES[stage].steps(spec.sections[stage]):
                 name = prefix + step.name
                 parent = prefix + step.after if step.after else head
-                found.append(Node(name, parent, stage, step.setting, last))
+                networks.append(Node(name, parent, stage, step.setting, last))
                 following += [name] * step.continues
         heads = following
-    return found
+    return networks
 
 
 def unit_names(spec: CompressSpec) -> list[str]:

@@ -1,4 +1,4 @@
-"""The work of a run: every network after its parent, each one a file. Read `prepare` first."""
+"""The work of a run: it makes every network after its parent. Read `prepare` first."""
 
 # R replicates
 
@@ -33,11 +33,11 @@ from groundwork.train import latency, networks
 from groundwork.trees import Params, Variables
 
 FILES = "files"  # folder of a run: NETWORK/REPLICATE.cna
-LOADS = 5  # how often a file is loaded, to see how long it takes
+LOADS = 5  # how often a file is loaded to measure the time
 
 
 def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
-    """Returns devices and the work, checked from shapes alone.
+    """Returns the devices and the work, which are checked by shapes alone.
 
     Raises:
       UserError: a stage cannot do what the config says, or devices cannot share the batches.
@@ -66,7 +66,7 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
 
 
 def mend(run: Run) -> list[str]:
-    """Set networks aside whose files are lost or damaged, to be made again; returns warnings."""
+    """Sets aside networks whose files are lost or damaged, to make them again; returns warnings."""
     warnings = []
     for name in run.units():
         if not name.startswith(unit_name("")):
@@ -82,7 +82,7 @@ def mend(run: Run) -> list[str]:
 
 
 def make_networks(pipeline: Pipeline) -> None:
-    """The original, then what each stage makes; what is done already is passed over."""
+    """Makes the original, then the networks of each stage; those that are done are skipped."""
     context = pipeline.context
     done = set(processes.on_first(context.run.units))
     for node in nodes(pipeline.spec):
@@ -97,7 +97,7 @@ def make_networks(pipeline: Pipeline) -> None:
 
 
 def load(context: Context, name: str) -> Made:
-    """Returns a finished network, as its files have it."""
+    """Returns a finished network."""
     tree, metadata = context.run.unit(unit_name(name)).result()
     form = Form(
         architectures.build(metadata["model"], context.dataset.classes),
@@ -109,7 +109,7 @@ def load(context: Context, name: str) -> Made:
 
 
 def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
-    """Write a network's files, measure what they give back, and save the unit."""
+    """Writes the files of a network, evaluates what they hold, and saves the unit."""
     context = pipeline.context
     folder = context.run.folder / FILES / node.name
     written = processes.on_first(_write, context, folder, made)
@@ -134,7 +134,7 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
 
 
 def _about(node: Node, made: Made) -> dict[str, Any]:
-    """What a network is: its place in the run, and its form."""
+    """Returns a description of a network: its place in the run, and its form."""
     described = architectures.described(made.form.model)
     assert described is not None  # every module of a config is one of `architectures`
     return {
@@ -148,20 +148,20 @@ def _about(node: Node, made: Made) -> dict[str, Any]:
 
 
 def _accuracies(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:
-    """Split → accuracy [R], evaluated in the network's own arithmetic."""
+    """Returns split → accuracies [R], in the arithmetic of the form."""
     context, compiled = pipeline.context, pipeline.compiled(pipeline.spec.as_original(form))
     return networks.accuracies(context, compiled.programs, context.put(variables))
 
 
 def _milliseconds(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:
-    """Batch size → times of the original and of this network, of replicate 0."""
+    """Returns batch size → times of the original and of this network, for replicate 0."""
     one, shape = trees.replicate(variables, 0), pipeline.context.dataset.shape
     network = form_lib.network(form)
     return processes.on_first(latency.milliseconds, pipeline.model, network, one, shape)
 
 
 def _write(context: Context, folder: Path, made: Made) -> dict[str, Any]:
-    """One file per replicate; their sizes, what is in them, and how long loading takes."""
+    """Writes one file per replicate; returns their sizes and streams, and the time to load one."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{r}.cna" for r in range(context.replicates)]
     for r, path in enumerate(paths):
@@ -187,7 +187,7 @@ def _write(context: Context, folder: Path, made: Made) -> dict[str, Any]:
 
 
 def _lost(path: Path, size: int) -> str:
-    """Why a file is not what was written; empty if it is."""
+    """Returns the reason why a file is not as it was written; empty if it is."""
     try:
         data = reading.read(path)
         reading.parse(data)
@@ -197,7 +197,7 @@ def _lost(path: Path, size: int) -> str:
 
 
 def _streams(paths: list[Path]) -> list[dict[str, Any]]:
-    """One row per stream, its numbers [R]; 0 in replicates that have no such stream."""
+    """Returns one row per stream; its numbers are [R], and 0 in replicates that lack the stream."""
     numbers = ("bytes", "symbols", "bits", "coded_bits", "entropy_bits")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for r, path in enumerate(paths):
@@ -210,18 +210,18 @@ def _streams(paths: list[Path]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _loaded(folder: Path, replicates: int) -> Any:
-    """Variables [R, …] of the files, on the host."""
+def _loaded(folder: Path, replicates: int) -> Variables:
+    """Returns the variables [R, …] of the files, on the host."""
     return trees.stack([archive.load(folder / f"{r}.cna")[1] for r in range(replicates)])
 
 
 def _counts(params: Params, mask: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries of each leaf, and how many of them are not pruned, [R]."""
+    """Returns the entries of each leaf, and how many of them are not pruned, [R]."""
     leaves = trees.flatten(params)
     sizes = {path: leaf[0].size for path, leaf in leaves.items()}
     kept = {path: [size] * len(leaves[path]) for path, size in sizes.items()}
     kept |= {
-        path: [int(np.sum(of_one)) for of_one in keep]
+        path: [int(np.sum(replicate)) for replicate in keep]
         for path, keep in mask.items()
         if path in kept
     }

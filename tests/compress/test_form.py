@@ -222,7 +222,7 @@ def test_a_layer_needs_its_grid(pair):
     apply = form_lib.apply_of(Form(Pair(), activations={"one": 8}))
     message = (
         "layer 'one' has no grid for its inputs: variables['activations'] lacks one/scale and "
-        "one/zero_point (see `networks.calibrated`)"
+        "one/zero_point (see `form.calibrated`)"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         apply(pair, INPUTS)

@@ -1,11 +1,21 @@
-"""A tiny network through the pipeline: the real code path."""
+"""A tiny network through the pipeline, by the real code path; networks that stages are given."""
 
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import jax
+import numpy as np
+
 from compress import main
+from compress.form import Form
+from compress.made import Made, Node, Pipeline
+from compress.stages import original
+from groundwork import architectures
 from groundwork import config as config_lib
+from tests.conftest import ROOT
+
+GROUPS = (("fc1", "fc2"),)  # of a residual network of 64 units, as many as there are pixels
 
 ARGS = [
     "--config=configs/compress/digits.py",
@@ -33,7 +43,36 @@ def run(workdir: Path, *overrides: str) -> str:
 
 def config(name: str = "digits", **sections: dict) -> dict:
     """A resolved config with other values in some sections."""
-    found = config_lib.resolve(config_lib.load(f"configs/compress/{name}.py"))
+    resolved = config_lib.resolve(config_lib.load(str(ROOT / f"configs/compress/{name}.py")))
     for section, values in sections.items():
-        found[section] = {**found[section], **values} if isinstance(values, dict) else values
-    return found
+        whole = not isinstance(values, dict)
+        resolved[section] = values if whole else {**resolved[section], **values}
+    return resolved
+
+
+def node(stage: str, setting: float = 0) -> Node:
+    """The network that a stage makes of the original, and with which the pipeline ends."""
+    return Node(stage, "original", stage, setting, True)
+
+
+def drawn(pipeline: Pipeline) -> dict:
+    """Normal variables [2, …] of the original."""
+    shapes = architectures.shapes(pipeline.model, pipeline.context.dataset.shape)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: rng.normal(size=(2, *s.shape)).astype("f4"), shapes)
+
+
+def dense(pipeline: Pipeline) -> Made:
+    """The original, of which nothing is pruned."""
+    return Made(Form(pipeline.model), drawn(pipeline), {}, {})
+
+
+def pruned(pipeline: Pipeline, *paths: str, density: float = 0.5) -> Made:
+    """The original and its mask; some of these kernels' entries are zero."""
+    variables = drawn(pipeline)
+    rng = np.random.default_rng(1)
+    for path in paths:
+        layer, leaf = path.split("/")
+        kernel = variables["params"][layer][leaf]
+        kernel *= rng.uniform(size=kernel.shape) < density
+    return original.as_given(Form(pipeline.model), variables)

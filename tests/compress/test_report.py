@@ -9,6 +9,8 @@ import pytest
 from compress import plots, report, results, tables
 from compress.results import Network, Results, Stream, pareto
 from groundwork.errors import UserError
+from groundwork.report import comparison
+from groundwork.report import page as page_lib
 from groundwork.runs.run import Run
 
 CONFIG = {"replicates": 2, "stages": ["prune", "quantize"]}
@@ -75,7 +77,7 @@ def made(*networks, folder="run"):
 
 def write(folder, *networks):
     """A run folder as the command leaves it."""
-    about = {"config": CONFIG, "commit": "0"}
+    about = {"command": "compress", "config": CONFIG, "commit": "0"}
     (folder / "config.json").write_text(json.dumps(about))
     for network in networks:
         metadata = dataclasses.asdict(network)
@@ -263,7 +265,7 @@ def test_a_run_is_read_back_the_original_first(tmp_path):
     run = results.read(tmp_path)
     assert run.networks == [FULL, student, PRUNED, other, last, QUANTISED]
     assert run.leaves == [other, last, QUANTISED]
-    assert (run.config, run.about) == (CONFIG, {"commit": "0"})
+    assert (run.config, run.about) == (CONFIG, {"command": "compress", "commit": "0"})
 
 
 def test_variables_are_loaded_by_a_networks_name(folder):
@@ -306,3 +308,63 @@ def test_a_run_without_an_original_is_refused(tmp_path):
     write(tmp_path, PRUNED)
     with pytest.raises(UserError, match="has no finished original network yet"):
         results.read(tmp_path)
+
+
+class TestComparison:
+    """Two runs beside each other, of which one has no network that is accurate enough."""
+
+    @pytest.fixture
+    def folders(self, tmp_path):
+        folders = [tmp_path / "one", tmp_path / "two"]
+        worse = dataclasses.replace(QUANTISED, validation=[0.5, 0.5])
+        for folder, networks in zip(folders, ((PRUNED, QUANTISED), (worse,)), strict=True):
+            folder.mkdir()
+            write(folder, FULL, *networks)
+        return folders
+
+    def test_there_is_a_row_for_each_run(self, folders):
+        compared = report.compare(folders)
+        assert compared.header == ["original", "at no loss", "within one point"]
+        smallest = "135 bytes, 0.800±0.071"
+        assert compared.rows == [
+            ["0.800±0.071", smallest, smallest],
+            ["0.800±0.071", "none", "none"],
+        ]
+
+    def test_there_is_a_record_for_each_network(self, folders):
+        records = report.compare(folders).records
+        assert [(record["run"], record["network"], record["bytes"]) for record in records] == [
+            ("one", "original", 950),
+            ("one", "prune-02", 500),
+            ("one", "prune-02+quantize-2", 135),
+            ("two", "original", 950),
+            ("two", "prune-02+quantize-2", 135),
+        ]
+        for record in records:
+            assert record["replicates"] == 2
+            assert record["accuracy_mean"] == pytest.approx(0.8)
+            assert record["accuracy_deviation"] == pytest.approx(0.1 / 2**0.5)
+
+    def test_the_page_lies_beside_the_first_run_and_shows_all(self, folders, tmp_path):
+        page = report.compare(folders).page
+        assert page == tmp_path / "comparison/report.html"
+        text = page.read_text()
+        assert text.count("<img ") == 1
+        assert "<td>one</td><td>0.800±0.071</td><td>135 bytes, 0.800±0.071</td>" in text
+        for run in map(results.read, folders):
+            assert f"<h2>{run.name}</h2>{page_lib.table(*tables.networks(run))}" in text
+
+    def test_the_figure_has_a_curve_for_each_run(self, folders, monkeypatch):
+        drawn, drawing = {}, comparison.draw
+
+        def draw(curves, cost, path):
+            drawn.update({curve.label: curve for curve in curves})
+            return drawing(curves, cost, path)
+
+        monkeypatch.setattr(comparison, "draw", draw)
+        report.compare(folders)
+        assert {name: curve.costs for name, curve in drawn.items()} == {
+            "one": [950, 500, 135],
+            "two": [950, 135],
+        }
+        assert drawn["one"].accuracies == [[0.75, 0.85]] * 3

@@ -3,14 +3,9 @@
 import pytest
 
 from compress import spec
+from compress.stages.quantize import check_signs
 from groundwork.errors import UserError
 from tests.compress import small
-from tests.conftest import ROOT
-
-
-@pytest.fixture(autouse=True)
-def _from_the_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
 
 
 def names(**sections):
@@ -145,9 +140,9 @@ def test_signs_may_follow_a_student_of_a_pruned_network():
 def test_signs_may_follow_factors_of_a_pruned_source():
     sections = dict(stages=("factorize", "quantize"), quantize={"method": "binary"})
     own = spec.from_config(small.config(**sections))
-    own.check_signs(own.stages)
+    check_signs(own, own.stages)
     with pytest.raises(UserError, match="no zero for pruned weights"):
-        own.check_signs(("quantize",))
+        check_signs(own, ("quantize",))
 
 
 def test_a_fresh_student_of_a_source_has_a_start():
@@ -157,5 +152,6 @@ def test_a_fresh_student_of_a_source_has_a_start():
 
 def test_the_longest_pattern_says_the_bits_of_a_layer():
     rules = small.config(quantize={"layers": {"*": 5, "fc*": 6, "fc1": 3}})
-    own = spec.from_config(rules).quantize
-    assert [own.fixed(p) for p in ("fc1/kernel", "fc2/kernel", "output/kernel")] == [3, 6, 5]
+    section = spec.from_config(rules).sections["quantize"]
+    bits = {"fc1/kernel": 3, "fc2/kernel": 6, "output/kernel": 5}
+    assert section.fixed(list(bits)) == bits

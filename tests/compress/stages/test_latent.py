@@ -9,12 +9,11 @@ import optax
 import pytest
 
 from compress import quantize, spec
-from compress.stages import latent as quantizing
+from compress.stages import latent
 from compress.stages.latent import Quantizer
 from groundwork.architectures.lenet import LeNet300100
 from groundwork.traced import override
 from tests.compress import small
-from tests.conftest import ROOT
 
 METHODS = {
     "kmeans": (3, {}),
@@ -39,27 +38,25 @@ def trained():
 
 
 @pytest.fixture(scope="module")
-def rules():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        own = spec.from_config(small.config(quantize={"other_bits": 0})).quantize
-    return lambda **changes: dataclasses.replace(own, **changes)
+def settings():
+    section = spec.from_config(small.config(quantize={"other_bits": 0})).sections["quantize"]
+    return lambda **changes: dataclasses.replace(section, **changes)
 
 
-def quantizer_of(rules, case, variables):
+def quantizer_of(settings, case, variables):
     bits, changes = METHODS[case]
-    paths = quantizing.kernels(variables["params"])
-    return Quantizer(rules(**{"method": case, **changes}), dict.fromkeys(paths, bits))
+    paths = latent.kernels(variables["params"])
+    return Quantizer(settings(**{"method": case, **changes}), dict.fromkeys(paths, bits))
 
 
 @pytest.mark.parametrize("case", METHODS)
-def test_what_is_trained_computes_what_is_stored(case, trained, rules):
+def test_what_is_trained_computes_what_is_stored(case, trained, settings):
     model, variables, inputs = trained
-    quantizer = quantizer_of(rules, case, variables)
-    latent = quantizing.begin(quantizer, jax.random.key(2), variables, {})
-    moved = {**latent, "params": jax.tree.map(lambda leaf: 1.1 * leaf + 1e-3, latent["params"])}
-    shown = quantizing.network(quantizer, model).apply(moved, inputs, train=False)
-    stored = quantizing.finish(quantizer, moved)
+    quantizer = quantizer_of(settings, case, variables)
+    values = latent.begin(quantizer, jax.random.key(2), variables, {})
+    moved = {**values, "params": jax.tree.map(lambda leaf: 1.1 * leaf + 1e-3, values["params"])}
+    shown = latent.network(quantizer, model).apply(moved, inputs, train=False)
+    stored = latent.finish(quantizer, moved)
     assert all(isinstance(form, quantize.Stored) for form in forms(stored))
     assert jax.tree.structure(quantize.materialize(stored)) == jax.tree.structure(variables)
     np.testing.assert_allclose(
@@ -72,37 +69,37 @@ def forms(stored):
 
 
 @pytest.mark.parametrize("case", ["kmeans", "uniform", "ternary", "twn"])
-def test_pruned_weights_stay_zero(case, trained, rules):
+def test_pruned_weights_stay_zero(case, trained, settings):
     _, variables, _ = trained
-    quantizer = quantizer_of(rules, case, variables)
-    kernels = quantizing.kernels(variables["params"])
+    quantizer = quantizer_of(settings, case, variables)
+    kernels = latent.kernels(variables["params"])
     mask = {path: leaf > 0 for path, leaf in kernels.items()}
     params = jax.tree.map(lambda leaf: jnp.maximum(leaf, 0), variables["params"])
-    latent = quantizing.begin(quantizer, jax.random.key(2), {"params": params}, mask)
-    stored = quantize.materialize(quantizing.finish(quantizer, latent))
+    values = latent.begin(quantizer, jax.random.key(2), {"params": params}, mask)
+    stored = quantize.materialize(latent.finish(quantizer, values))
     for path, kept in mask.items():
-        own = quantizing.kernels(stored["params"])[path]
+        own = latent.kernels(stored["params"])[path]
         assert not np.asarray(own)[~np.asarray(kept)].any()
 
 
-def test_everything_that_is_trained_has_a_gradient(trained, rules):
+def test_everything_that_is_trained_has_a_gradient(trained, settings):
     model, variables, inputs = trained
     for case in METHODS:
-        quantizer = quantizer_of(rules, case, variables)
-        latent = quantizing.begin(quantizer, jax.random.key(2), variables, {})
-        network = quantizing.network(quantizer, model)
+        quantizer = quantizer_of(settings, case, variables)
+        values = latent.begin(quantizer, jax.random.key(2), variables, {})
+        network = latent.network(quantizer, model)
 
-        def loss(params, latent=latent, network=network):
-            return jnp.mean(network.apply({**latent, "params": params}, inputs, train=True) ** 2)
+        def loss(params, values=values, network=network):
+            return jnp.mean(network.apply({**values, "params": params}, inputs, train=True) ** 2)
 
-        gradients = jax.grad(loss)(latent["params"])
+        gradients = jax.grad(loss)(values["params"])
         assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients)), case
 
 
-def test_latent_weights_of_binary_stay_within_1(trained, rules):
+def test_latent_weights_of_binary_stay_within_1(trained, settings):
     _, variables, _ = trained
-    quantizer = quantizer_of(rules, "binary", variables)
-    optimizer = quantizing.clipped(quantizer, optax.sgd(100.0))
+    quantizer = quantizer_of(settings, "binary", variables)
+    optimizer = latent.clipped(quantizer, optax.sgd(100.0))
     params = variables["params"]
     gradients = jax.tree.map(jnp.ones_like, params)
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
@@ -111,11 +108,11 @@ def test_latent_weights_of_binary_stay_within_1(trained, rules):
     np.testing.assert_allclose(new["fc1"]["bias"], params["fc1"]["bias"] - 100)
 
 
-def test_signs_are_drawn_in_training_alone(trained, rules):
+def test_signs_are_drawn_in_training_alone(trained, settings):
     model, variables, inputs = trained
-    quantizer = quantizer_of(rules, "binary", variables)
-    quantizer = quantizer._replace(spec=rules(method="binary", stochastic=True))
-    apply = quantizing.network(quantizer, model).apply
+    quantizer = quantizer_of(settings, "binary", variables)
+    quantizer = quantizer._replace(spec=settings(method="binary", stochastic=True))
+    apply = latent.network(quantizer, model).apply
     drawn = [apply(variables, inputs, rngs={"dropout": jax.random.key(k)}) for k in (0, 1)]
     assert not np.allclose(*drawn)
     np.testing.assert_array_equal(*(apply(variables, inputs) for _ in range(2)))
@@ -128,27 +125,27 @@ def twins(trained):
     return {"params": {"one": layer, "two": layer}, "batch_stats": {"mean": jnp.arange(3.0)}}
 
 
-def computed_with(quantizer, latent, **kwargs):
+def computed_with(quantizer, values, **kwargs):
     """The variables that the network inside is given."""
     inner = override.Network(None, lambda variables, inputs, **_: variables)
-    return quantizing.network(quantizer, inner).apply(latent, None, **kwargs)
+    return latent.network(quantizer, inner).apply(values, None, **kwargs)
 
 
-def test_what_is_drawn_differs_from_layer_to_layer(twins, rules):
-    paths = quantizing.kernels(twins["params"])
-    books = Quantizer(rules(method="kmeans", init="random"), dict.fromkeys(paths, 3))
-    latent = quantizing.begin(books, jax.random.key(2), twins, {})["params"]
-    assert not np.allclose(latent["one"]["kernel"], latent["two"]["kernel"])
-    signs = Quantizer(rules(method="binary", stochastic=True), dict.fromkeys(paths, 1))
+def test_what_is_drawn_differs_from_layer_to_layer(twins, settings):
+    paths = latent.kernels(twins["params"])
+    books = Quantizer(settings(method="kmeans", init="random"), dict.fromkeys(paths, 3))
+    values = latent.begin(books, jax.random.key(2), twins, {})["params"]
+    assert not np.allclose(values["one"]["kernel"], values["two"]["kernel"])
+    signs = Quantizer(settings(method="binary", stochastic=True), dict.fromkeys(paths, 1))
     shown = computed_with(signs, twins, rngs={"dropout": jax.random.key(2)})["params"]
     assert not np.allclose(shown["one"]["kernel"], shown["two"]["kernel"])
 
 
 @pytest.mark.parametrize("method", ["kmeans", "uniform"])
-def test_other_collections_are_handed_on(method, twins, rules):
-    quantizer = Quantizer(rules(method=method), {"one/kernel": 3})
-    latent = quantizing.begin(quantizer, jax.random.key(2), twins, {})
-    for found in (computed_with(quantizer, latent), quantizing.finish(quantizer, latent)):
+def test_other_collections_are_handed_on(method, twins, settings):
+    quantizer = Quantizer(settings(method=method), {"one/kernel": 3})
+    values = latent.begin(quantizer, jax.random.key(2), twins, {})
+    for found in (computed_with(quantizer, values), latent.finish(quantizer, values)):
         assert found.keys() == twins.keys()
         np.testing.assert_array_equal(found["batch_stats"]["mean"], np.arange(3))
         np.testing.assert_array_equal(
@@ -158,14 +155,14 @@ def test_other_collections_are_handed_on(method, twins, rules):
 
 def test_scales_that_are_named_kernel_are_not_quantised(twins):
     params = {**twins["params"], "norm": {"kernel": np.ones(3)}}
-    assert list(quantizing.kernels(params)) == ["one/kernel", "two/kernel"]
+    assert list(latent.kernels(params)) == ["one/kernel", "two/kernel"]
 
 
-def test_biases_get_their_own_bits(trained, rules):
+def test_biases_get_their_own_bits(trained, settings):
     _, variables, _ = trained
-    quantizer = quantizer_of(rules, "uniform", variables)
-    quantizer = quantizer._replace(spec=rules(method="uniform", other_bits=8))
-    stored = quantizing.finish(quantizer, variables)
+    quantizer = quantizer_of(settings, "uniform", variables)
+    quantizer = quantizer._replace(spec=settings(method="uniform", other_bits=8))
+    stored = latent.finish(quantizer, variables)
     bias = stored["params"]["fc1"]["bias"]
     assert bias.values.dtype == np.int8
     given = variables["params"]["fc1"]["bias"]

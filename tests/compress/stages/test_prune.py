@@ -1,0 +1,70 @@
+"""Which weights a level takes, and what the others start from."""
+
+import jax
+import numpy as np
+import pytest
+
+from compress.stages import prune, share
+from groundwork import keys
+from tests.compress.small import GROUPS, dense, node, pruned
+
+
+@pytest.mark.parametrize("prunable", [("*kernel",), ("*",), ("fc*kernel",)])
+def test_a_level_takes_its_share_of_what_a_pruned_network_has_left(untrained, pipeline, prunable):
+    rules = {"rewind": "none", "rate": 0.25, "prunable": prunable}
+    own = pipeline(stages=("prune",), prune=rules)
+    before = pruned(own, "fc1/kernel", "output/kernel")
+    made = prune.run(own, node("prune", 1), before)
+    for layer in ("fc1", "output"):
+        paths = [f"{layer}/{leaf}" for leaf in ("kernel", "bias")]
+        for r in range(2):
+            were, are = (
+                sum(int(np.sum(m.mask[p][r])) if p in m.mask else 0 for p in paths)
+                for m in (before, made)
+            )
+            if prunable == ("*",):
+                were += before.variables["params"][layer]["bias"][r].size
+            if layer == "output" and prunable == ("fc*kernel",):
+                assert are == were
+            else:
+                assert are == were - round(0.25 * were)
+    jax.tree.map(np.testing.assert_array_equal, untrained[0].mask, made.mask)
+    kept = made.mask["fc1/kernel"]
+    assert not (kept & ~before.mask["fc1/kernel"]).any()
+
+
+def test_random_pruning_draws_anew_for_each_replicate_and_level(untrained, pipeline):
+    rules = {"rewind": "none", "rate": 0.5, "criterion": "random", "levels": (1, 2)}
+    own = pipeline(stages=("prune",), prune=rules)
+    before = dense(own)
+    masks = [prune.run(own, node("prune", k), before).mask["fc1/kernel"] for k in (1, 2)]
+    assert (masks[0] != masks[1]).any()
+    assert (masks[0][0] != masks[0][1]).any()
+
+
+def test_linear_levels_count_from_all_weights(untrained, pipeline):
+    rules = {"rewind": "none", "rate": 0.2, "schedule": "linear", "levels": (1, 2)}
+    own = pipeline(stages=("prune",), prune=rules)
+    made = dense(own)
+    for level in (1, 2):
+        made = prune.run(own, node("prune", level), made)
+        kept = made.mask["fc1/kernel"]
+        size = kept[0].size
+        assert [int(np.sum(leaf)) for leaf in kept] == [size - round(0.2 * level * size)] * 2
+
+
+def test_a_rewound_network_starts_from_its_initial_values_tied(untrained, pipeline):
+    sections = {"share": {"groups": GROUPS}, "prune": {"levels": (1,)}}
+    own = pipeline("residual_mlp", 0.128, stages=("share", "prune"), **sections)
+    prune.run(own, node("prune", 1), share.run(own, node("share"), dense(own)))
+    rewound = untrained[-1]
+    assert rewound.recipe.form.groups == GROUPS
+    first = jax.jit(own.model.init)
+    for r in range(2):
+        key = keys.stream(own.context.roots[r], "init")
+        want = first(key, np.zeros((1, *own.context.dataset.shape), "f4"))["params"]
+        for layer in ("fc1", "output"):
+            kernel = np.asarray(rewound.variables["params"][layer]["kernel"][r])
+            np.testing.assert_allclose(kernel, want[layer]["kernel"], rtol=1e-6)
+    assert "fc2" not in rewound.variables["params"]
+    assert sorted(rewound.mask) == ["fc1/kernel", "output/kernel"]

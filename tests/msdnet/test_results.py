@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from groundwork.errors import UserError
+from groundwork.report import comparison
+from groundwork.report import page as page_lib
 from msdnet import calibration, exits, plots, report, work
 from msdnet.cost import Cost
 from msdnet.exits import Outcome
@@ -134,6 +136,69 @@ def test_areas_are_of_each_curve(tmp_path):
         assert shown.startswith(f"{np.mean([exits.area(curve) for curve in curves]):.4f}±")
 
 
+class TestComparison:
+    """Two runs beside each other, of which one has a control, too."""
+
+    @pytest.fixture
+    def compared(self, tmp_path, monkeypatch):
+        two = network(), network("resnets", [Cost(5, 80, 80), Cost(6, 90, 170)])
+        runs = {"one": results(tmp_path, network()), "two": results(tmp_path, *two)}
+        monkeypatch.setattr(report.results, "read", lambda folder: runs[folder.name])
+        drawn, drawing = {}, comparison.draw
+
+        def draw(curves, cost, path):
+            drawn.update({curve.label: curve for curve in curves})
+            return drawing(curves, cost, path)
+
+        monkeypatch.setattr(comparison, "draw", draw)
+        compared = report.compare([tmp_path / name for name in runs])
+        return SimpleNamespace(comparison=compared, curves=drawn, runs=runs)
+
+    def test_there_is_a_row_for_each_run(self, compared):
+        header, rows = compared.comparison.header, compared.comparison.rows
+        assert header == ["network", "exits", "first exit", "last exit", "area, budgeted"]
+        first, second = rows
+        assert first == second
+        one = network()
+        assert first[:2] == ["MSDNet", "3"]
+        for k, cell in ((0, first[2]), (-1, first[3])):
+            assert cell.startswith(f"{one.accuracy[:, k].mean():.4f}±")
+        areas = [exits.area(curve) for curve in one.budgeted()]
+        assert first[4].startswith(f"{np.mean(areas):.4f}±")
+
+    def test_there_is_a_record_for_each_exit(self, compared):
+        records = compared.comparison.records
+        assert [(r["run"], r["network"], r["exit"], r["macs"]) for r in records] == [
+            *(("one", "msdnet", k, macs) for k, macs in ((1, 100), (2, 220), (3, 360))),
+            *(("two", "msdnet", k, macs) for k, macs in ((1, 100), (2, 220), (3, 360))),
+            *(("two", "resnets", k, macs) for k, macs in ((1, 80), (2, 170))),
+        ]
+        accuracy = network().accuracy[:, 1]
+        assert records[1]["replicates"] == 2
+        assert records[1]["accuracy_mean"] == pytest.approx(accuracy.mean())
+        assert records[1]["accuracy_deviation"] == pytest.approx(accuracy.std(ddof=1))
+
+    def test_the_page_lies_beside_the_first_run_and_shows_all(self, compared, tmp_path):
+        assert compared.comparison.page == tmp_path / "comparison/report.html"
+        page = compared.comparison.page.read_text()
+        assert page.count("<img ") == 1
+        for name, run in compared.runs.items():
+            assert f"<td>{name}</td><td>MSDNet</td><td>3</td>" in page
+            for one in run.networks.values():
+                heading = f"{name}: {plots.STYLES[one.name]['label']}"
+                table = page_lib.table(*report._exit_table(one))
+                assert f"<h2>{heading}</h2>{table}" in page
+
+    def test_the_figure_has_a_curve_for_each_network(self, compared):
+        curves = compared.curves
+        assert {label: curve.costs for label, curve in curves.items()} == {
+            "one: MSDNet": [100, 220, 360],
+            "two: MSDNet": [100, 220, 360],
+            "two: ResNets in turn": [80, 170],
+        }
+        np.testing.assert_array_equal(curves["one: MSDNet"].accuracies, network().accuracy.T)
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """The axes of the last figure, before it is closed."""
@@ -204,7 +269,7 @@ def test_easy_ones_leave_at_once_and_are_right_hard_ones_reach_the_end():
         for seed, examples in ((2, 60), (3, 50))
     )
     images = np.arange(50)
-    dataset = SimpleNamespace(test=SimpleNamespace(images=images))
+    dataset = SimpleNamespace(test=SimpleNamespace(inputs=images))
     given = {"validation": validation, "test": test}
     found = work.easy_and_hard(dataset, given, [100, 220, 360])
     limits = exits.thresholds(validation["confidences"][0], [100, 220, 360], 180)

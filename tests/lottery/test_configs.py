@@ -11,7 +11,6 @@ from groundwork.data import readers
 from groundwork.errors import UserError
 from groundwork.train import optim
 from lottery import spec
-from pruning import masks, schedule
 from tests.conftest import ROOT
 
 FILES = sorted(p.name for p in (ROOT / "configs/lottery").glob("*.py") if p.name != "__init__.py")
@@ -56,9 +55,8 @@ def shapes_of(config):
 def plan_of(config):
     """The plan of a config, as the command makes it."""
     checked = spec.from_config(config)
-    prunable = masks.flatten(shapes_of(config), checked.prune.is_prunable)
-    rules = checked.prune
-    return schedule.plan(prunable, rules.rate, rules.scope, checked.levels, rules.schedule)
+    leaves = checked.prune.leaves(shapes_of(config))
+    return checked.prune.plan(leaves, checked.levels, "levels=", "levels=0")
 
 
 def docstring(name):

@@ -1,4 +1,4 @@
-"""`pruning.masks.enforce`: pruned weights are exactly zero, kept ones as if alone."""
+"""`pruning.enforce`: pruned weights are exactly zero, kept ones as if alone."""
 
 import functools
 import math
@@ -12,6 +12,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from groundwork.train import optim
 from pruning import masks
+from pruning.enforce import enforce
 
 STEPS = 20
 R = 4  # replicates, one a fake device
@@ -100,14 +101,14 @@ def _assert_zero(values):
     np.testing.assert_array_equal(values, 0)
 
 
-def test_the_table_holds_every_optimiser_of_experiment_optim():
+def test_the_table_holds_every_optimiser_of_a_config():
     assert set(optim.OPTIMIZERS) <= set(ALL)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_pruned_are_zero_after_every_step_and_kept_are_as_if_alone(name):
     params, mask, gradients = _problem()
-    wrapped, alone = masks.enforce(ALL[name](), mask), optax.with_extra_args_support(ALL[name]())
+    wrapped, alone = enforce(ALL[name](), mask), optax.with_extra_args_support(ALL[name]())
     train = jax.jit(lambda p: _train(wrapped, p, wrapped.init(p), gradients))
     masked = masks.apply(mask, params)
     starts = [masked, params] if name in ELEMENTWISE else [masked]
@@ -127,7 +128,7 @@ def test_pruned_are_zero_after_every_step_and_kept_are_as_if_alone(name):
 
 def test_a_bad_gradient_of_a_pruned_weight_reaches_no_other_weight_outside_jit():
     params, mask, gradients = _problem()
-    optimizer = masks.enforce(optax.clip_by_global_norm(1.0), mask)
+    optimizer = enforce(optax.clip_by_global_norm(1.0), mask)
     now = jax.tree.map(lambda g: g[0], gradients)
     updates, _ = optimizer.update(now, optimizer.init(params), params)
     good = _pick(now, mask)
@@ -138,7 +139,7 @@ def test_a_bad_gradient_of_a_pruned_weight_reaches_no_other_weight_outside_jit()
 
 def test_pruned_are_zero_without_a_gradient_of_their_own_from_the_first_update_on():
     params, mask, _ = _problem(1)
-    optimizer = masks.enforce(optax.adam(0.1), mask)
+    optimizer = enforce(optax.adam(0.1), mask)
     state = optimizer.init(params)
     zeros = jax.tree.map(np.zeros_like, params)
     assert np.all(_pruned(params, mask) != 0)
@@ -151,7 +152,7 @@ def test_pruned_are_zero_without_a_gradient_of_their_own_from_the_first_update_o
 def test_pruned_are_zero_in_mixed_precision(of_params, of_gradients):
     params, mask, _ = _problem(2)
     params = jax.tree.map(lambda p: jnp.asarray(p, of_params), params)
-    optimizer = masks.enforce(optax.sgd(0.1), mask)
+    optimizer = enforce(optax.sgd(0.1), mask)
     state = optimizer.init(params)
     update = jax.jit(optimizer.update)
     for _step in range(3):
@@ -169,7 +170,7 @@ def test_bfloat16_parameters_stay_bfloat16_and_zero_over_a_run():
     params, gradients = (
         jax.tree.map(lambda p: jnp.asarray(p, jnp.bfloat16), tree) for tree in (params, gradients)
     )
-    optimizer = masks.enforce(ALL["adamw"](), mask)
+    optimizer = enforce(ALL["adamw"](), mask)
     got = jax.jit(functools.partial(_train, optimizer))(params, optimizer.init(params), gradients)
     _assert_zero(_pruned(got, mask))
     assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.bfloat16)}
@@ -185,7 +186,7 @@ def _replicates():
 @functools.cache
 def _alone():
     """Each replicate by itself."""
-    optimizer = masks.enforce(ALL["adamw"](), None)
+    optimizer = enforce(ALL["adamw"](), None)
 
     @jax.jit
     def train(params, mask, gradients):
@@ -221,7 +222,7 @@ def test_replicates_with_masks_of_their_own_under_shard_map():
 @pytest.mark.parametrize("name", ["adam", "optax.lamb"])
 def test_another_mask_in_the_state_compiles_nothing_and_zeroes_at_once(name):
     params, mask, gradients = _problem(4)
-    optimizer = masks.enforce(ALL[name](), mask)
+    optimizer = enforce(ALL[name](), mask)
     state, traces = optimizer.init(params), []
 
     @jax.jit
@@ -247,11 +248,11 @@ def test_another_mask_in_the_state_compiles_nothing_and_zeroes_at_once(name):
 
 def test_the_state_holds_the_mask_and_the_inner_state():
     params, mask, _ = _problem()
-    state = masks.enforce(optax.adam(0.1), mask).init(params)
+    state = enforce(optax.adam(0.1), mask).init(params)
     jax.tree.map(np.testing.assert_array_equal, state.mask, mask)
     want = jax.tree.structure(optax.adam(0.1).init(params))
     assert jax.tree.structure(state.inner) == want
-    assert masks.enforce(optax.adam(0.1), None).init(params).mask == {}
+    assert enforce(optax.adam(0.1), None).init(params).mask == {}
 
 
 def test_a_dense_mask_and_none_change_nothing():
@@ -259,7 +260,7 @@ def test_a_dense_mask_and_none_change_nothing():
     plain = optax.adamw(0.1)
     want, _ = plain.update(params, plain.init(params), params)
     for mask in (None, masks.ones(params)):
-        optimizer = masks.enforce(optax.adamw(0.1), mask)
+        optimizer = enforce(optax.adamw(0.1), mask)
         got, _ = optimizer.update(params, optimizer.init(params), params)
         jax.tree.map(np.testing.assert_array_equal, got, want)
 
@@ -268,11 +269,11 @@ def test_a_mask_that_does_not_fit_the_parameters_is_refused():
     params, mask, _ = _problem()
     alien = {"fc2/kernel": np.ones(2, bool)}
     with pytest.raises(ValueError, match=r"'fc2/kernel' is not among the parameters .*fc/kernel"):
-        masks.enforce(optax.sgd(0.1), mask | alien).init(params)
+        enforce(optax.sgd(0.1), mask | alien).init(params)
     wrong = {"fc/kernel": np.ones((5, 3), bool)}
     with pytest.raises(ValueError, match=r"'fc/kernel' has shape \(5, 3\), the parameter \(3, 5\)"):
-        masks.enforce(optax.sgd(0.1), wrong).init(params)
-    optimizer = masks.enforce(optax.sgd(0.1), mask)
+        enforce(optax.sgd(0.1), wrong).init(params)
+    optimizer = enforce(optax.sgd(0.1), mask)
     state = optimizer.init(params)
     with pytest.raises(ValueError, match="'fc2/kernel' is not among"):
         optimizer.update(params, state._replace(mask=alien), params)
@@ -280,6 +281,6 @@ def test_a_mask_that_does_not_fit_the_parameters_is_refused():
 
 def test_update_without_the_parameters_is_refused():
     params, mask, _ = _problem()
-    optimizer = masks.enforce(optax.sgd(0.1), mask)
+    optimizer = enforce(optax.sgd(0.1), mask)
     with pytest.raises(ValueError, match="needs the parameters"):
         optimizer.update(params, optimizer.init(params))

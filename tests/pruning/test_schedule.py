@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundwork.errors import UserError
-from pruning import masks, schedule
+from pruning import schedule, select
+from pruning.schedule import NothingToPruneError, UnreachableError
 
 LENET = {"fc1/kernel": (784, 300), "fc2/kernel": (300, 100), "output/kernel": (100, 10)}
 
@@ -44,7 +44,7 @@ def test_layerwise_plans_equal_a_plain_loop_or_are_refused(sizes, rates, levels,
     shapes = _shapes({f"{name}/kernel": (size,) for name, size in sizes.items()})
     want = _loop(sizes, rates, levels, kind)
     if isinstance(want, tuple):
-        with pytest.raises(UserError, match=rf"level {want[0]} would .*'{want[1]}'"):
+        with pytest.raises(UnreachableError, match=rf"level {want[0]} would .*'{want[1]}'"):
             schedule.plan(shapes, rates, "layerwise", levels, kind)
     else:
         plan = schedule.plan(shapes, rates, "layerwise", levels, kind)
@@ -79,7 +79,7 @@ def test_lenet_300_100_reproduces_the_papers_table():
     assert {level: percent[level] for level in published} == published
 
 
-@pytest.mark.parametrize("scope", masks.SCOPES)
+@pytest.mark.parametrize("scope", select.SCOPES)
 @pytest.mark.parametrize("rate", [0.3, {"*": 0.3, "b": 0.1}])
 def test_a_geometric_plan_counts_what_repeated_pruning_leaves(rate, scope):
     shapes = {"a/bias": (4,), "a/kernel": (2, 4), "b/kernel": (12,)}
@@ -88,8 +88,8 @@ def test_a_geometric_plan_counts_what_repeated_pruning_leaves(rate, scope):
     planned = mask
     for row in plan.kept[1:]:
         scores = {path: rng.normal(size=shape) for path, shape in shapes.items()}
-        planned = masks.prune_to(planned, scores, row, plan.paths)
-        mask = masks.prune(mask, scores, rate, scope)
+        planned = select.prune_to(planned, scores, row, plan.paths)
+        mask = select.prune(mask, scores, rate, scope)
         jax.tree.map(np.testing.assert_array_equal, mask, planned)
         got = {g: sum(int(np.sum(mask[p])) for p in paths) for g, paths in plan.paths.items()}
         assert got == row
@@ -115,48 +115,64 @@ def test_no_levels_plan_the_dense_network_alone(kind):
     assert schedule.plan(_shapes({"a": (4,)}), 0, "layerwise", 0, kind).kept == [{"a": 4}]
 
 
-@pytest.mark.parametrize(
-    ("sizes", "rate", "scope", "kind", "message"),
-    [
-        ({"a": 9, "b": 4}, 0.5, "layerwise", "geometric", r"level 3 would stop shrinking 'b'"),
-        ({"a": 100, "b": 2}, 0.8, "layerwise", "geometric", r"level 1 would empty 'b'"),
-        (
-            {"a": 100, "b": 3},
-            {"a": 0.1, "b": 0.9},
-            "layerwise",
-            "linear",
-            "level 1 would empty 'b'",
-        ),
-        ({"a": 40, "b": 3}, 0.1, "layerwise", "linear", "level 1 would stop shrinking 'b'"),
-        ({"a": 40, "b": 20}, 0.25, "layerwise", "linear", "level 4 would empty 'a'"),
-        ({"a": 1, "b": 1}, 0.9, "global", "geometric", "level 1 would empty 'all layers'"),
-        ({"a": 4, "b": 4}, {"*": 0.5, "c": 0.1}, "layerwise", "geometric", "prune.rate: .*'c'"),
-        ({"a": 4, "b": 4}, {"a": 0.5}, "layerwise", "geometric", "prune.rate: .*'b'"),
-        ({"a": 4, "b": 4}, 1.5, "layerwise", "geometric", "prune.rate: .*1.5"),
-        ({"a": 4, "b": 4}, 0, "layerwise", "geometric", "level 1 would prune nothing"),
-        ({"a": 4, "b": 4}, {"*": 0.0}, "global", "linear", "level 1 would prune nothing"),
-    ],
-)
+STOPS = [  # weights of each layer, rate, scope, schedule, what is said
+    ({"a": 9, "b": 4}, 0.5, "layerwise", "geometric", "level 3 would stop shrinking 'b'"),
+    ({"a": 100, "b": 2}, 0.8, "layerwise", "geometric", "level 1 would empty 'b'"),
+    ({"a": 100, "b": 3}, {"a": 0.1, "b": 0.9}, "layerwise", "linear", "level 1 would empty 'b'"),
+    ({"a": 40, "b": 3}, 0.1, "layerwise", "linear", "level 1 would stop shrinking 'b'"),
+    ({"a": 40, "b": 20}, 0.25, "layerwise", "linear", "level 4 would empty 'a'"),
+    ({"a": 1, "b": 1}, 0.9, "global", "geometric", "level 1 would empty 'all layers'"),
+]
+
+
+@pytest.mark.parametrize(("sizes", "rate", "scope", "kind", "message"), STOPS)
 def test_levels_that_empty_or_stop_are_refused_by_name(sizes, rate, scope, kind, message):
     shapes = _shapes({name: (size,) for name, size in sizes.items()})
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UnreachableError, match=f"^{message}") as caught:
         schedule.plan(shapes, rate, scope, 12, kind)
     assert "\n" not in str(caught.value)
+    level = int(message.split()[1])
+    assert caught.value.levels == level - 1
+    assert caught.value.rate == ("smaller" if "empty" in message else "larger")
+
+
+@pytest.mark.parametrize(
+    ("rate", "scope", "kind", "message"),
+    [
+        ({"*": 0.5, "c": 0.1}, "layerwise", "geometric", "'c'"),
+        ({"a": 0.5}, "layerwise", "geometric", "'b'"),
+        (1.5, "layerwise", "geometric", "1.5"),
+        (0.5, "layers", "geometric", "unknown scope 'layers'"),
+        (0.5, "global", "lineal", "unknown schedule 'lineal'.*geometric, linear"),
+    ],
+)
+def test_rates_that_do_not_fit_and_unknown_names_are_refused(rate, scope, kind, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        schedule.plan(_shapes({"a": (4,), "b": (4,)}), rate, scope, 12, kind)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rate", "scope", "kind"), [(0, "layerwise", "geometric"), ({"*": 0.0}, "global", "linear")]
+)
+def test_rates_of_0_alone_are_refused(rate, scope, kind):
+    with pytest.raises(NothingToPruneError, match="level 1 would prune nothing"):
+        schedule.plan(_shapes({"a": (4,), "b": (4,)}), rate, scope, 12, kind)
 
 
 @pytest.mark.parametrize("kind", schedule.SCHEDULES)
 def test_the_refusal_says_how_many_levels_would_do(kind):
     shapes = _shapes({"a": (20,)})
-    with pytest.raises(UserError, match=r"set levels=(\d+)") as caught:
+    with pytest.raises(UnreachableError) as caught:
         schedule.plan(shapes, 0.2, "layerwise", 50, kind)
-    most = int(str(caught.value).split("set levels=")[1].split()[0])
+    most = caught.value.levels
     assert len(schedule.plan(shapes, 0.2, "layerwise", most, kind).kept) == most + 1
-    with pytest.raises(UserError):
+    with pytest.raises(UnreachableError):
         schedule.plan(shapes, 0.2, "layerwise", most + 1, kind)
 
 
 @pytest.mark.parametrize("kind", schedule.SCHEDULES)
-@pytest.mark.parametrize("scope", masks.SCOPES)
+@pytest.mark.parametrize("scope", select.SCOPES)
 def test_a_layer_at_rate_0_stays_whole(scope, kind):
     shapes = {"conv/kernel": (3, 3), "shortcut/kernel": (1,)}
     plan = schedule.plan(_shapes(shapes), {"*": 0.2, "shortcut": 0}, scope, 3, kind)

@@ -1,9 +1,9 @@
-import gzip
+"""Digits, MNIST-1D and prepared sets of TFDS: what they are, and what is refused."""
+
 import json
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -16,51 +16,9 @@ from sklearn.datasets import load_digits
 from groundwork.data import readers
 from groundwork.errors import UserError
 from tests.conftest import ROOT
+from tests.groundwork.data.reading import refused
 
 TFDS = ROOT / "tests/fixtures/tfds"
-STEMS = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
-IMAGES, LABELS = STEMS["train"]
-NAMES = {
-    "plain": lambda stem: stem,
-    "gzipped": lambda stem: stem + ".gz",
-    "dotted": lambda stem: stem.replace("-idx", ".idx"),
-    "dotted and gzipped": lambda stem: stem.replace("-idx", ".idx") + ".gz",
-}
-
-
-def idx_bytes(array):
-    """The IDX form of unsigned bytes, as yann.lecun.com/exdb/mnist describes it."""
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-@pytest.fixture
-def arrays():
-    """Four arrays, stem → uint8; height, width and the two lengths all differ."""
-    rng = np.random.default_rng(0)
-    found = {}
-    for split, n in (("train", 20), ("test", 11)):
-        images, labels = STEMS[split]
-        found[images] = rng.integers(0, 256, (n, 5, 4), np.uint8)
-        found[labels] = rng.permutation(np.arange(n, dtype=np.uint8) % 10)
-    return found
-
-
-@pytest.fixture
-def folder(tmp_path, arrays):
-    for stem, array in arrays.items():
-        (tmp_path / stem).write_bytes(idx_bytes(array))
-    return tmp_path
-
-
-def refused(folder, name="mnist", read=readers.read_idx):
-    """The one line that reading the folder is refused with."""
-    with pytest.raises(UserError) as caught:
-        read(name, str(folder))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # digits
@@ -122,157 +80,6 @@ def test_mnist1d_leaves_numpys_global_random_state_as_it_was(mnist1d):
     assert before[2:] == after[2:]
 
 
-# idx
-
-
-@pytest.mark.parametrize("kind", NAMES)
-def test_idx_files_are_read_back_exactly(tmp_path, arrays, kind):
-    for stem, array in arrays.items():
-        path = tmp_path / NAMES[kind](stem)
-        content = idx_bytes(array)
-        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    *splits, classes = readers.read_idx("mnist", str(tmp_path))
-    assert classes == 10
-    for (images, labels), stems in zip(splits, STEMS.values(), strict=True):
-        assert images.dtype == np.uint8
-        np.testing.assert_array_equal(images, arrays[stems[0]][..., None])
-        np.testing.assert_array_equal(labels, arrays[stems[1]])
-
-
-def test_a_gzipped_file_may_lack_its_ending(folder, arrays):
-    (folder / IMAGES).write_bytes(gzip.compress(idx_bytes(arrays[IMAGES])))
-    (images, _), _, _ = readers.read_idx("mnist", str(folder))
-    np.testing.assert_array_equal(images[..., 0], arrays[IMAGES])
-
-
-def test_a_custom_set_has_as_many_classes_as_its_train_labels(folder):
-    labels = np.arange(20, dtype=np.uint8) % 7
-    (folder / LABELS).write_bytes(idx_bytes(labels))
-    *_, classes = readers.read_idx("custom", str(folder))
-    assert classes == 7
-
-
-@pytest.mark.parametrize("stem", [stem for stems in STEMS.values() for stem in stems])
-def test_a_missing_idx_file_is_named_with_how_to_get_it(folder, stem):
-    (folder / stem).unlink()
-    said = refused(folder, "fashion_mnist")
-    assert str(folder / stem) in said
-    assert "apt-get install dataset-fashion-mnist" in said
-    assert "--config.data.dir=/usr/share/datasets/fashion-mnist" in said
-    assert "pip install -r requirements-tfds.txt" in said
-    assert "--config.data.source=tfds" in said
-
-
-def test_no_folder_says_that_data_dir_is_needed():
-    said = refused("", "fashion_mnist")
-    assert "data.dir" in said
-    assert "apt-get install dataset-fashion-mnist" in said
-
-
-@pytest.mark.parametrize("name", ["mnist", "kmnist", "custom"])
-def test_fashion_mnists_package_is_not_offered_for_other_sets(tmp_path, name):
-    assert "dataset-fashion-mnist" not in refused(tmp_path, name)
-
-
-def test_an_unknown_idx_name_suggests_the_near_one_and_lists_all(folder):
-    said = refused(folder, "fashon_mnist")
-    assert "did you mean 'fashion_mnist'?" in said
-    assert "custom, fashion_mnist, kmnist, mnist" in said
-
-
-WHOLE = 16 + 20 * 5 * 4
-
-
-@pytest.mark.parametrize("length", [0, 1, 3, 4, 7, 15, 16, 17, WHOLE // 2, WHOLE - 1])
-def test_a_truncated_idx_file_is_refused(folder, arrays, length):
-    content = idx_bytes(arrays[IMAGES])
-    assert len(content) == WHOLE
-    (folder / IMAGES).write_bytes(content[:length])
-    said = refused(folder)
-    assert str(folder / IMAGES) in said
-    if length >= 16:
-        assert f"expected {WHOLE} bytes" in said
-        assert f"got {length}" in said
-
-
-@pytest.mark.parametrize("length", [2, 9, 10, 11, 100, -9, -8, -1])
-def test_a_truncated_gzip_is_refused(folder, arrays, length):
-    (folder / IMAGES).unlink()
-    path = folder / (IMAGES + ".gz")
-    path.write_bytes(gzip.compress(idx_bytes(arrays[IMAGES]))[:length])
-    said = refused(folder)
-    assert str(path) in said
-    assert "truncated" in said
-
-
-def test_a_gzip_with_a_flipped_bit_is_refused(folder, arrays):
-    content = gzip.compress(idx_bytes(arrays[IMAGES]))
-    for place in (30, len(content) // 2, len(content) - 7):
-        flipped = bytearray(content)
-        flipped[place] ^= 4
-        (folder / IMAGES).write_bytes(flipped)
-        assert str(folder / IMAGES) in refused(folder)
-
-
-def test_rubbish_behind_a_gzip_header_is_refused(folder):
-    header = gzip.compress(b"")[:10]
-    (folder / IMAGES).write_bytes(header + b"\xff" * 100)
-    said = refused(folder)
-    assert str(folder / IMAGES) in said
-    assert "damaged" in said
-
-
-@pytest.mark.parametrize("compress", [bytes, gzip.compress])
-def test_a_file_that_is_too_long_is_refused(folder, arrays, compress):
-    (folder / IMAGES).write_bytes(compress(idx_bytes(arrays[IMAGES]) + b"x"))
-    said = refused(folder)
-    assert str(folder / IMAGES) in said
-    assert f"expected {WHOLE} bytes" in said
-
-
-@pytest.mark.parametrize(
-    "magic",
-    [b"\0\0\x08\x01", b"\0\0\x0c\x03", b"\1\0\x08\x03", b"\x03\x08\0\0", b"PK\3\4", b"<htm"],
-    ids=["labels", "int32", "no zeros", "little-endian", "zip", "html"],
-)
-def test_another_magic_number_is_refused(folder, arrays, magic):
-    (folder / IMAGES).write_bytes(magic + idx_bytes(arrays[IMAGES])[4:])
-    said = refused(folder)
-    assert str(folder / IMAGES) in said
-    assert "00000803" in said
-    assert magic.hex() in said
-
-
-def test_random_bytes_are_refused(folder):
-    rng = np.random.default_rng(1)
-    for length in (1, 5, 16, 100, 10_000):
-        (folder / IMAGES).write_bytes(rng.bytes(length))
-        assert str(folder / IMAGES) in refused(folder)
-
-
-@pytest.mark.parametrize(
-    "sizes",
-    [(2**32 - 1,) * 3, (2**31, 2**31, 4), (2**32 - 1, 1, 1)],
-    ids=["all ones", "product is 0 modulo 2**64", "one huge"],
-)
-def test_a_header_with_absurd_sizes_is_refused(folder, sizes):
-    (folder / IMAGES).write_bytes(struct.pack(">BBBB3I", 0, 0, 8, 3, *sizes))
-    assert str(folder / IMAGES) in refused(folder)
-
-
-@pytest.mark.parametrize("name", ["mnist", "custom"])
-@pytest.mark.parametrize("split", STEMS)
-def test_a_split_without_examples_is_refused(folder, name, split):
-    from groundwork.data import dataset as data_lib
-
-    images, labels = STEMS[split]
-    (folder / images).write_bytes(idx_bytes(np.zeros((0, 5, 4), np.uint8)))
-    (folder / labels).write_bytes(idx_bytes(np.zeros(0, np.uint8)))
-    section = {"name": name, "source": "idx", "dir": str(folder), "split_seed": 0}
-    with pytest.raises(UserError, match=name):
-        data_lib.load({**section, "validation_examples": 0, "standardize": True})
-
-
 # tfds
 
 
@@ -304,8 +111,8 @@ import socket, sys
 def refuse(*args): raise AssertionError(f"network: {args}")
 socket.socket.connect = socket.getaddrinfo = refuse
 import numpy as np
-from experiment import sources
-train, test, classes = sources.read_tfds("tiny_digits", sys.argv[1])
+from groundwork.data import readers
+train, test, classes = readers.read_tfds("tiny_digits", sys.argv[1])
 assert "tensorflow" not in sys.modules
 np.savez(sys.argv[2], *train, *test, classes)
 """

@@ -10,6 +10,7 @@ import pytest
 from groundwork import config as config_lib
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint, identity, metrics, run
+from groundwork.runs.identity import Identity
 
 CONFIG = {
     "seed": 1,
@@ -21,8 +22,12 @@ CONFIG = {
 }
 
 
+def _identity(config, command="lottery", extendable=()):
+    return Identity(command=command, config=config, extendable=extendable)
+
+
 def _open(folder, **changes):
-    return run.open_run(folder, {**CONFIG, **changes}, extendable=("levels",))
+    return run.open_run(folder, _identity({**CONFIG, **changes}, extendable=("levels",)))
 
 
 def test_a_run_is_opened_again_by_the_same_identity(tmp_path):
@@ -57,16 +62,34 @@ def test_another_identity_is_refused_with_the_difference(tmp_path, change, said)
 
 def test_a_run_of_another_command_is_refused_in_few_words(tmp_path):
     _open(tmp_path / "a")
-    other = {"seed": 1, "levels": 3, "log": {"tensorboard": False}, "stages": (), "exits": {}}
-    said = r"another command: its config has no exits, stages\. Give another --workdir$"
+    about = json.loads((tmp_path / "a/config.json").read_text())
+    assert about["command"] == "lottery"
+    said = r"a holds a run of another command, lottery\.main\. Give another --workdir$"
     with pytest.raises(UserError, match=said):
-        run.open_run(tmp_path / "a", other)
-    assert identity.read_about(tmp_path / "a", having="prune")["config"]["seed"] == 1
-    with pytest.raises(
-        UserError,
-        match=r"a run of another command: its config has no 'exits'; give it to that one$",
-    ):
-        identity.read_about(tmp_path / "a", having="exits")
+        run.open_run(tmp_path / "a", _identity({**CONFIG, "seed": 2, "exits": {}}, "msdnet"))
+    with pytest.raises(UserError, match=said):  # of the very same config, too
+        identity.check_identity(tmp_path / "a", _identity(CONFIG, "msdnet"))
+
+
+def test_what_reads_a_run_refuses_one_of_another_command_and_names_its_report(tmp_path):
+    _open(tmp_path / "a")
+    for command in ("lottery", ""):
+        assert identity.read_about(tmp_path / "a", command)["config"]["seed"] == 1
+    said = r"a run of another command, lottery\.main: give it to lottery\.report$"
+    with pytest.raises(UserError, match=said):
+        identity.read_about(tmp_path / "a", command="msdnet")
+
+
+@pytest.mark.parametrize("command", [None, 3])
+def test_a_run_that_names_no_command_is_refused(tmp_path, command):
+    _open(tmp_path / "a")
+    path = tmp_path / "a/config.json"
+    about = {**json.loads(path.read_text()), "command": command}
+    if command is None:
+        del about["command"]
+    path.write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"holds no readable run: config\.json names no command$"):
+        _open(tmp_path / "a")
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
@@ -190,8 +213,8 @@ def test_a_kill_while_the_config_was_written_leaves_the_folder_usable(tmp_path):
 
 
 def test_other_data_and_devices_are_warned_of(tmp_path):
-    run.open_run(tmp_path, CONFIG, facts={"data": "abc"})
-    _, warnings = run.open_run(tmp_path, CONFIG, facts={"data": "def"})
+    run.open_run(tmp_path, _identity(CONFIG), facts={"data": "abc"})
+    _, warnings = run.open_run(tmp_path, _identity(CONFIG), facts={"data": "def"})
     assert warnings == ["this run began with data abc, now def"]
 
 
@@ -225,18 +248,25 @@ def test_mean_and_spread_are_the_samples():
     assert metrics.mean_and_spread([0.5]) == (0.5, 0.0)
 
 
+ROW = {
+    "unit": "start",
+    "step": 7,
+    "replicate": 1,
+    "split": "train",
+    "loss": 0.5,
+    "accuracy": 0.25,
+    "seconds": 0.1,
+}
+
+
+def test_what_a_row_measures_stands_between_its_split_and_its_seconds():
+    assert metrics.measured(ROW) == ["loss", "accuracy"]
+
+
 def test_tensorboard_gets_the_rows(tmp_path):
     from tensorboardX.proto.event_pb2 import Event
 
-    row = {
-        "unit": "start",
-        "replicate": 1,
-        "split": "train",
-        "loss": 0.5,
-        "accuracy": 0.25,
-        "step": 7,
-    }
-    metrics.tensorboard(tmp_path)([row])
+    metrics.tensorboard(tmp_path)([ROW])
     (file,) = (tmp_path / "start/replicate-1").iterdir()
     expected = {"train/loss": (7, 0.5), "train/accuracy": (7, 0.25)}
     end = time.monotonic() + 20  # its writer is a thread of its own
@@ -265,20 +295,19 @@ OLD = {  # as the first runs have it in config.json: without the keys that came 
 }
 
 
-def _as_today(**data):
+def _as_today(model=None, **data):
     base = config_lib.resolve(config_lib.load("configs/lottery/base.py"))
     config = {name: base[name] for name in OLD}
-    return {**config, "data": {**config["data"], **data}}
+    model = {**config["model"], **(model or {})}
+    return _identity({**config, "model": model, "data": {**config["data"], **data}})
 
 
 def test_a_run_of_before_a_key_was_added_is_the_run_with_its_default(tmp_path):
-    run.open_run(tmp_path / "a", OLD)
+    run.open_run(tmp_path / "a", _identity(OLD))
     _, warnings = run.open_run(tmp_path / "a", _as_today(workers=3))  # workers change no result
     assert warnings == []
     for key, value in (("stream", True), ("augment", "crop_flip"), ("mean", (0.5,))):
         with pytest.raises(UserError, match=f"data.{key} is"):
             run.open_run(tmp_path / "a", _as_today(**{key: value}))
-    today = _as_today()
-    short = {**today, "model": {**today["model"], "dtype": "bfloat16"}}
     with pytest.raises(UserError, match=r"model\.dtype is float32 there, bfloat16 here"):
-        run.open_run(tmp_path / "a", short)
+        run.open_run(tmp_path / "a", _as_today(model={"dtype": "bfloat16"}))

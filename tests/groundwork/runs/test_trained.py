@@ -89,6 +89,12 @@ DATA = {
 }
 
 
+def _write_about(folder, data):
+    """As a run has it that was trained on such data."""
+    about = {"command": "lottery", "config": {"data": data}}
+    (folder / "config.json").write_text(json.dumps(about))
+
+
 @pytest.mark.parametrize(
     ("there", "apart", "said"),
     [
@@ -107,7 +113,9 @@ DATA = {
 )
 def test_a_run_of_other_data_is_refused(there, apart, said, tmp_path):
     config = {key: value for key, value in {**DATA, **there}.items() if value is not None}
-    (tmp_path / "config.json").write_text(json.dumps({"config": {"data": config}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"command": "lottery", "config": {"data": config}})
+    )
     if not said:
         trained.check_data(tmp_path, DATA, "source.path", apart)
         return
@@ -119,8 +127,7 @@ def test_a_run_of_other_data_is_refused(there, apart, said, tmp_path):
 
 
 def test_without_validation_images_none_can_have_been_seen(tmp_path):
-    config = {"config": {"data": {**DATA, "validation_examples": 100}}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    _write_about(tmp_path, {**DATA, "validation_examples": 100})
     trained.check_data(tmp_path, {**DATA, "validation_examples": 0}, "source.path", apart=True)
 
 

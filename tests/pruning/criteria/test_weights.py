@@ -1,5 +1,6 @@
 """`pruning.criteria`: one contract over every member, then what each promises."""
 
+import functools
 import inspect
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pruning import criteria, masks
+from groundwork import trees
+from pruning import criteria, masks, select
 
 R = 3  # replicates
 
@@ -34,43 +36,54 @@ def _prunable(path):
 KEY = jax.random.key(5)
 
 
+FUNCTIONS = {"magnitude": criteria.magnitude, "random": criteria.random}
+
+
+def _score(name, params, mask, key):
+    return criteria.CRITERIA[name].score(criteria.Evidence(params=params, mask=mask, key=key))
+
+
 def test_the_contract_table_is_the_dispatch_literal():
-    assert set(criteria.CRITERIA) == {"magnitude", "random"}
+    assert set(criteria.CRITERIA) == set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", criteria.CRITERIA)
 class TestContract:
     def test_scores_have_the_masks_paths_and_shapes(self, name):
         mask = masks.ones(_params(), _prunable)
-        scores = criteria.CRITERIA[name](_params(), mask, key=KEY)
+        scores = _score(name, _params(), mask, KEY)
         assert {p: s.shape for p, s in scores.items()} == {p: m.shape for p, m in mask.items()}
         assert all(jnp.issubdtype(s.dtype, jnp.floating) for s in scores.values())
         assert (
-            int(sum(np.sum(m) for m in masks.prune(mask, scores, 0.5, "global").values()))
+            int(sum(np.sum(m) for m in select.prune(mask, scores, 0.5, "global").values()))
             == 25 - 12
         )
 
-    def test_the_signature_is_params_mask_and_a_keyword_key(self, name):
-        parameters = inspect.signature(criteria.CRITERIA[name]).parameters
+    def test_the_function_of_a_users_own_loop_takes_params_mask_and_a_keyword_key(self, name):
+        parameters = inspect.signature(FUNCTIONS[name]).parameters
         assert list(parameters) == ["params", "mask", "key"]
         assert parameters["key"].kind is inspect.Parameter.KEYWORD_ONLY
+        mask = masks.ones(_params(), _prunable)
+        scores = FUNCTIONS[name](_params(), mask, key=KEY)
+        jax.tree.map(np.testing.assert_array_equal, scores, _score(name, _params(), mask, KEY))
 
     def test_jit_and_vmap_equal_eager(self, name):
-        def score(params, mask, key):
-            return criteria.CRITERIA[name](params, mask, key=key)
-
+        score = functools.partial(_score, name)
         params, keys = _params((R,)), jax.random.split(KEY, R)
         mask = jax.vmap(lambda p: masks.ones(p, _prunable))(params)
         mapped = jax.jit(jax.vmap(score))(params, mask, keys)
         for r in range(R):
-            alone = score(*jax.tree.map(lambda leaf, r=r: leaf[r], (params, mask, keys)))
+            alone = score(*trees.replicate((params, mask, keys), r))
             for path, leaf in alone.items():
                 np.testing.assert_array_equal(mapped[path][r], leaf)
 
     def test_the_same_key_gives_the_same_bits(self, name):
         mask = masks.ones(_params(), _prunable)
-        first, again = (criteria.CRITERIA[name](_params(), mask, key=KEY) for _ in range(2))
+        first, again = (_score(name, _params(), mask, KEY) for _ in range(2))
         jax.tree.map(np.testing.assert_array_equal, first, again)
+
+    def test_it_asks_for_no_examples(self, name):
+        assert criteria.CRITERIA[name].examples == 0
 
 
 def test_magnitude_is_the_absolute_weight_of_the_masked_leaves():
@@ -85,7 +98,7 @@ def test_magnitude_is_the_absolute_weight_of_the_masked_leaves():
 def test_magnitude_keeps_the_large_whatever_their_sign():
     params = {"fc": {"kernel": np.array([-3.0, 1.0, -0.5, 2.0], np.float32)}}
     mask = masks.ones(params)
-    new = masks.prune(mask, criteria.magnitude(params, mask), 0.5)
+    new = select.prune(mask, criteria.magnitude(params, mask), 0.5)
     assert new["fc/kernel"].tolist() == [True, False, False, True]
 
 

@@ -1,11 +1,11 @@
-"""The figures of a run, each a function from results to a PNG and its caption."""
+"""The figures of a run: each function draws a PNG from results and returns its caption."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from compress import results
@@ -24,13 +24,13 @@ LINES = ("#1f5fb4", "#d1622b", "#3a8f4d", "#8a4fa3", "#5bb0d8", "#b5891b", "#c24
 LEGEND: dict[str, Any] = {"fontsize": 8, "frameon": False, "markerscale": 0.7}
 DASHES = ("-", "--", ":")
 MOST_BARS = 12
-NEAR = 0.04  # below the original's accuracy, where a second panel looks closer
-FULL_HEIGHT = 32  # centroids, at most, whose lines cross the whole histogram
-LEAST_SPAN = 4  # of an axis of sizes: the largest is so many times the smallest
+NEAR = 0.04  # below the original's accuracy, the range of a second panel
+FULL_HEIGHT = 32  # the most centroids whose lines cross the whole histogram
+LEAST_SPAN = 4  # of an axis of sizes: the least ratio of its ends
 
 
 def accuracy(run: Results, path: Path) -> tuple[Path, str]:
-    """Test accuracy against bytes of all networks, and closer where little is lost."""
+    """Draws test accuracy against bytes of all networks, and closer where little is lost."""
     mean, _ = mean_and_spread(run.original.test)
     tests = [float(np.mean(network.test)) for network in run.networks]
     close = min(tests) < mean - NEAR < max(tests)
@@ -63,7 +63,7 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
 
 
 def parts(run: Results, path: Path) -> tuple[Path, str]:
-    """Bytes by kind, stacked: beside the original's float32 numbers, and by themselves."""
+    """Draws bytes by kind, stacked: beside the original's float32 numbers, and by themselves."""
     shown = bars(run)
     figure, axes = figures.subplots(2, width=4.6, height=1.3 + 0.27 * (len(shown) + 1))
     places = np.arange(1, len(shown) + 1)
@@ -97,31 +97,22 @@ def parts(run: Results, path: Path) -> tuple[Path, str]:
 
 
 def centroids(run: Results, network: Network, path: Path) -> tuple[Path, str] | None:
-    """Weights before quantisation, by layer, and the values that they took; None if there are none.
+    """Draws weights of replicate 0 before quantisation, by layer, and the values that they took.
 
-    Of replicate 0.
+    Returns None if there are none.
     """
-    found = _quantised(run, network)
-    if not found:
+    weights = _quantised(run, network)
+    if not weights:
         return None
-    columns = min(3, len(found))
-    rows = -(-len(found) // columns)
-    with plt.rc_context(figures.STYLE):
-        figure, grid = plt.subplots(
-            rows, columns, figsize=(3.6 * columns, 2.4 * rows), squeeze=False
-        )
-    for ax, (name, (before, values)) in zip(grid.ravel(), found.items(), strict=False):
+    figure, axes = figures.grid(
+        len(weights), 3, width=3.6, height=2.4, labels=("weight", "weights")
+    )
+    for ax, (name, (before, values)) in zip(axes, weights.items(), strict=True):
         ax.stairs(*np.histogram(before, bins=100), fill=True, color="#9dbbe0")
         top = 1.0 if values.size <= FULL_HEIGHT else 0.06
         ax.vlines(values, 0, top, color="#d1622b", lw=0.8, transform=ax.get_xaxis_transform())
         ax.set_title(f"{name}: {before.size:,} weights, {values.size} values", fontsize=8)
         ax.grid(visible=False)
-    for ax in grid.ravel()[len(found) :]:
-        ax.set_axis_off()
-    for ax in grid.ravel()[: len(found)][-columns:]:  # the lowest of each column
-        ax.set_xlabel("weight")
-    for ax in grid[:, 0]:
-        ax.set_ylabel("weights")
     caption = (
         f"Weights of replicate 0 that were not pruned, before quantisation (blue), and the values "
         f"that {network.name} has in their place (orange)."
@@ -130,22 +121,27 @@ def centroids(run: Results, network: Network, path: Path) -> tuple[Path, str] | 
 
 
 def lines(run: Results) -> dict[str, list[Network]]:
-    """Networks that differ in one setting, the smallest first, by what they have in common.
+    """Returns networks that differ in one setting, the smallest first, by what they share.
 
-    That setting is how much was pruned, else the last stage's.
+    That setting is how much was pruned or, without pruning, that of the last stage.
     """
-    found: dict[str, list[Network]] = {}
+    by_words: dict[str, list[Network]] = {}
     for network in run.networks[1:]:
         chain = run.chain(network)[1:]
         pruned = [n.name for n in chain if n.stage == "prune"]
         swept = pruned[-1] if pruned else network.name
         words = [n.stage if n.name == swept else n.step for n in chain]
-        found.setdefault(" + ".join(words), []).append(network)
-    return {label: sorted(own, key=lambda n: n.mean_bytes) for label, own in found.items()}
+        by_words.setdefault(" + ".join(words), []).append(network)
+    return {
+        label: sorted(networks, key=lambda n: n.mean_bytes) for label, networks in by_words.items()
+    }
 
 
 def bars(run: Results) -> list[Network]:
-    """The leaves; of many some of the Pareto front, and the chosen networks; the smallest last."""
+    """Returns the leaves, or some of the Pareto front if they are many, and the chosen networks.
+
+    The smallest one is last.
+    """
     chosen = run.chosen()
     shown = run.leaves
     if len(shown) > MOST_BARS:
@@ -158,33 +154,33 @@ def bars(run: Results) -> list[Network]:
 
 
 def _bytes_of(network: Network, kind: str) -> float:
-    """Mean over replicates."""
-    own = [stream.bytes for stream in network.streams if stream.kind == kind]
-    return float(np.mean(np.sum(own, axis=0))) if own else 0.0
+    """Returns the bytes of all streams of a kind, the mean over replicates."""
+    sizes = [stream.bytes for stream in network.streams if stream.kind == kind]
+    return float(np.mean(np.sum(sizes, axis=0))) if sizes else 0.0
 
 
-def _errors(ax: Any, networks: Sequence[Network], **style: Any) -> None:
+def _errors(ax: Axes, networks: Sequence[Network], **style: Any) -> None:
     x, x_spread = zip(*(mean_and_spread(n.bytes) for n in networks), strict=True)
     y, y_spread = zip(*(mean_and_spread(n.test) for n in networks), strict=True)
     ax.errorbar(x, y, y_spread, x_spread, elinewidth=0.8, **style)
 
 
-def _mark(ax: Any, run: Results) -> None:
-    """Rings around the chosen networks."""
+def _mark(ax: Axes, run: Results) -> None:
+    """Draws rings around the chosen networks."""
     for words, loss in results.LOSSES.items():
         if network := run.smallest(loss):
-            style = {"marker": "o", "mfc": "none", "linestyle": "none", "mew": 1.6}
+            style: dict[str, Any] = {"marker": "o", "mfc": "none", "linestyle": "none", "mew": 1.6}
             size, color = (13, "#c00000") if loss == 0 else (9, "#e08000")
             label = f"smallest {words}"
-            x, y = network.mean_bytes, np.mean(network.test)
+            x, y = network.mean_bytes, float(np.mean(network.test))
             ax.plot(x, y, ms=size, mec=color, label=label, zorder=5, **style)
 
 
-def _bytes_axis(ax: Any) -> None:
+def _bytes_axis(ax: Axes) -> None:
     ax.set_xscale("log")
     ax.set_xlabel("size of the file")
     low, high = ax.get_xlim()
-    if high < LEAST_SPAN * low:  # files of nearly one size: labels would overlap
+    if high < LEAST_SPAN * low:  # labels of almost equal sizes would overlap
         middle, half = (low * high) ** 0.5, LEAST_SPAN**0.5
         low, high = middle / half, middle * half
         ax.set_xlim(low, high)
@@ -196,10 +192,10 @@ def _bytes_axis(ax: Any) -> None:
 
 
 def _quantised(run: Results, network: Network) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Path → kept weights before, distinct values after; of replicate 0, verified."""
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    """Returns path → kept weights before, distinct values after; of replicate 0, verified."""
+    weights: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if not network.bits:
-        return found
+        return weights
     variables, mask = results.load_all(run.folder, network.name)
     loaded: dict[str, Any] = {}
     for path in network.bits:
@@ -212,5 +208,5 @@ def _quantised(run: Results, network: Network) -> dict[str, tuple[np.ndarray, np
         before = results.parameter(loaded[name], path)[0]
         after = results.parameter(variables, path)[0]
         kept = np.asarray(mask[path])[0] if path in mask else np.ones(after.shape, bool)
-        found[path] = before[kept], np.unique(after[kept])
-    return found
+        weights[path] = before[kept], np.unique(after[kept])
+    return weights

@@ -24,8 +24,8 @@ NOTE = (
 LAYERS = (
     "Bits of one stored weight or index: at one width for all → as Huffman-coded (the entropy, "
     "which no code of single symbols undercuts; symbols coded in groups can). A layer's "
-    f"bytes include its codebook; what has no bits here is in “{tables.SHARED}”. × of a layer counts "
-    "4 bytes per weight, that of the total the original's parameters. Means over replicates."
+    f"bytes include its codebook; what has no bits here is in “{tables.SHARED}”. × of a layer "
+    "counts 4 bytes per weight, that of the total the original's parameters. Means over replicates."
 )
 TIMES = (
     "Seconds are the median time to load a file. Milliseconds are medians of calls that took turns "

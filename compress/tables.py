@@ -1,31 +1,31 @@
-"""The tables of a run, and what is said of its networks: functions from results to texts."""
+"""The tables of a run, and remarks about its networks: functions from results to texts."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from compress.results import LOSSES, Network, Results, Stream
-from groundwork.report.tables import Rows, plus_minus
+from groundwork.report.tables import Rows, plus_minus, time_cells, time_header
 
-SHARED = "numbers of several arrays"  # whose stream no single array has
+SHARED = "numbers of several arrays"  # in a stream of no single array
 
 
 def networks(run: Results) -> Rows:
-    """A row a network; × is how many times smaller its file is than the original's float32."""
+    """Returns one row per network; × says how many times smaller than the original it is."""
     return ["network", *_COSTS], [[n.name, *_cost(n)] for n in run.networks]
 
 
 def stages(run: Results, network: Network) -> Rows:
-    """What each stage left on the way to `network`, from the original's float32 numbers on."""
+    """Returns one row per stage up to `network`, after one for the original's float32 numbers."""
     first = ["float32 numbers", "", "", f"{network.float_bytes:,}", "1.00", "", ""]
     return ["after", *_COSTS], [first, *([n.step, *_cost(n)] for n in run.chain(network))]
 
 
 def layers(network: Network) -> Rows:
-    """A row a parameter and what else has bytes; bits before coding → after (entropy)."""
-    header = ["layer", "weights", "kept", "bits a weight", "bits an index", "bytes", "×"]
-    own = {_leaf(stream.path) for stream in network.streams if stream.path}
-    paths = [*network.sizes, *sorted(own - network.sizes.keys())]
+    """Returns one row per array, and for the rest of the file; bits are before → after coding."""
+    header = ["layer", "weights", "kept", "bits per weight", "bits per index", "bytes", "×"]
+    arrays = {_leaf(stream.path) for stream in network.streams if stream.path}
+    paths = [*network.sizes, *sorted(arrays - network.sizes.keys())]
     rows = [_layer(network, path) for path in paths]
     for name, kind in ((SHARED, "other"), ("header", "header")):
         streams = [s for s in network.streams if not s.path and s.kind == kind]
@@ -43,49 +43,44 @@ def layers(network: Network) -> Rows:
 
 
 def times(measured: Sequence[Network]) -> Rows:
-    """A row a network: seconds to load its file; milliseconds, the original's beside its own."""
-    header = ["network", "load, s"]
-    batches = sorted({batch for n in measured for batch in n.milliseconds}, key=int)
-    for batch in batches:
-        images = "1 image" if batch == "1" else f"{batch} images"
-        header += [f"{images}: original, ms", "own, ms", "×"]
-    rows = []
-    for network in measured:
-        row = [network.name, f"{network.load_seconds:.3f}"]
-        for batch in batches:
-            before, after = network.milliseconds.get(batch, [0.0, 0.0])
-            row += (
-                [f"{before:.3f}", f"{after:.3f}", f"{after / before:.2f}"] if before else [""] * 3
-            )
-        rows.append(row)
-    return header, rows
+    """Returns one row per network: the times to load its file and to predict."""
+    batches = sorted({batch for network in measured for batch in network.milliseconds}, key=int)
+    rows = [
+        [
+            network.name,
+            f"{network.load_seconds:.3f}",
+            *time_cells(network.milliseconds, batches),
+        ]
+        for network in measured
+    ]
+    return ["network", "load, s", *time_header(batches)], rows
 
 
 def remarks(run: Results) -> list[str]:
-    """Which network to take, for each of `LOSSES`; and whether the choice flatters it."""
-    found = []
+    """Returns the network to choose for each of `LOSSES`; and a warning if the choice is biased."""
+    lines = []
     for words, loss in LOSSES.items():
         network = run.smallest(loss)
         if network is None:
-            found.append(
+            lines.append(
                 f"smallest {words}: none of {len(run.networks) - 1} networks; the original has "
                 f"{plus_minus(getattr(run.original, run.judged_by), 4)} on {run.judged_by}"
             )
             continue
         last = len(network.bytes) - 1
         files = run.folder / "files" / network.name / ("0.cna" + (f" … {last}.cna" if last else ""))
-        found.append(
+        lines.append(
             f"smallest {words}: {network.name}: {network.mean_bytes:,.0f} bytes, "
             f"{network.times_smaller:.1f} times smaller; test accuracy "
             f"{plus_minus(network.test, 4)}, the original's {plus_minus(run.original.test, 4)}; "
             f"files: {files}"
         )
     if run.judged_by == "test":
-        found.append(
+        lines.append(
             "there is no validation split: these were chosen by the test accuracies shown, which "
             "flatters them"
         )
-    return found
+    return lines
 
 
 _COSTS = ["kept", "bits", "bytes", "×", "validation", "test"]
@@ -105,9 +100,7 @@ def _cost(network: Network) -> list[str]:
 def _layer(network: Network, path: str) -> list[str]:
     streams = [stream for stream in network.streams if stream.path and _leaf(stream.path) == path]
     size = network.sizes.get(path)
-    whole = size and any(
-        stream.kind == "weights" for stream in streams
-    )  # else others lie in SHARED
+    whole = any(stream.kind == "weights" for stream in streams)  # otherwise some is in SHARED
     return [
         path,
         f"{size:,}" if size else "",
@@ -119,12 +112,12 @@ def _layer(network: Network, path: str) -> list[str]:
 
 
 def _coding(streams: Sequence[Stream]) -> list[str]:
-    """Bits of a weight and of an index: before coding → after (entropy)."""
+    """Returns bits of a weight and of an index: before coding → after (entropy)."""
     return [_bits([s for s in streams if s.kind == kind]) for kind in ("weights", "index")]
 
 
 def _bits(streams: Sequence[Stream]) -> str:
-    """Means over the symbols of all replicates; empty if there are none."""
+    """Returns means over the symbols of all replicates; empty if there are none."""
     symbols = np.concatenate([[0.0], *(stream.symbols for stream in streams)])
     if not symbols.sum():
         return ""
@@ -143,7 +136,7 @@ def _mean_bytes(streams: Sequence[Stream]) -> float:
 
 
 def _leaf(path: str) -> str:
-    """A parameter's path as `sizes` has it; other arrays keep their collection's name."""
+    """Returns a path without `params/`; other arrays keep the name of their collection."""
     return path.removeprefix("params/")
 
 
@@ -152,6 +145,6 @@ def _share(density: float | None) -> str:
 
 
 def _range(bits: Iterable[int]) -> str:
-    """Such as `4`, or `3–8` where layers differ."""
-    found = sorted(set(bits))
-    return "–".join(f"{b}" for b in (found if len(found) < 2 else (found[0], found[-1])))
+    """Returns `4`, for example, or `3–8` if layers differ."""
+    values = sorted(set(bits))
+    return "–".join(f"{b}" for b in (values if len(values) < 2 else (values[0], values[-1])))

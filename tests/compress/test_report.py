@@ -174,7 +174,7 @@ def test_stages_are_those_of_the_name_from_float32_on():
 
 def test_layers_show_bits_before_and_after_and_all_bytes():
     header, rows = tables.layers(QUANTISED)
-    assert header == ["layer", "weights", "kept", "bits a weight", "bits an index", "bytes", "×"]
+    assert header == ["layer", "weights", "kept", "bits per weight", "bits per index", "bytes", "×"]
     # of 3 and 1 symbols: (3 × 2.5 + 4.5) / 4 and (3 × 1.5 + 0.5) / 4
     bits = ["2.00 → 3.00 (1.25)", "5.00 → 4.00 (2.00)"]
     assert rows == [

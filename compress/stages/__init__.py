@@ -1,1 +1,1 @@
-"""What each stage makes of a network: a file for each."""
+"""The stages of a pipeline, one file for each."""

@@ -1,4 +1,4 @@
-"""All stages. A new one is a file of this room and a line here."""
+"""All stages. A new one is a file of this package and a line here."""
 
 from compress.stages import distill, factorize, prune, quantize, share
 from compress.stages.stage import Stage

@@ -1,8 +1,8 @@
-"""How many bits each kernel gets, where measured losses choose within a budget."""
+"""Bits for each kernel, within a budget, by measured increases of the loss."""
 
 # R replicates
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,23 +22,23 @@ from groundwork.trees import Params
 from pruning import masks
 from pruning.masks import Mask
 
-SEEN = 1024  # training examples that sensitivities are measured on
+SEEN = 1024  # training examples with which sensitivities are measured
 MOST = 8  # bits that a mixed choice may give
-LEAST_BITS = {"kmeans": 1, "uniform": 2}  # of methods whose bits can be chosen
+LEAST_BITS = {"kmeans": 1, "uniform": 2}  # of the methods whose bits can be chosen
 OF_METHOD = {"ternary": 2, "binary": 1}  # of the others
 
 
 def mixed(
     context: Context, settings: Settings, before: Made, paths: list[str], mean: float
 ) -> dict[str, int]:
-    """Returns path of a kernel → bits, of least total increase of the loss.
+    """Returns path of a kernel → bits, with the least total increase of the loss.
 
     Args:
       context: of the run.
-      settings: method, and how it quantises.
+      settings: of the quantiser.
       before: the network.
       paths: of the kernels.
-      mean: bits of their kept weights, in the mean.
+      mean: the mean bits of their kept weights.
 
     Raises:
       ValueError: the mean cannot be reached.
@@ -49,7 +49,7 @@ def mixed(
 
 
 def _kept(before: Made, paths: list[str]) -> dict[str, int]:
-    """Kept weights of each kernel, the mean over replicates."""
+    """Returns the number of kept weights of each kernel, the mean over replicates."""
     flat, kept = masks.flatten(before.variables["params"]), {}
     for path in paths:
         mask = np.asarray(before.mask.get(path, np.ones(flat[path].shape, bool)))
@@ -60,15 +60,15 @@ def _kept(before: Made, paths: list[str]) -> dict[str, int]:
 def _sensitivities(
     context: Context, settings: Settings, before: Made, paths: list[str]
 ) -> dict[str, dict[int, float]]:
-    """Path → bits → increase of the training loss, in nats, with that kernel alone quantised."""
+    """Returns path → bits → increase of the training loss, in nats, if that kernel is quantised."""
     evidence = networks.evidence(context, form_lib.network(before.form), SEEN)
     loss = jax.jit(lambda variables: evidence["loss"](variables, evidence["examples"]))
 
     def mean_loss(change: Callable[[Params, Mask], Params]) -> float:
         losses = []
         for r in range(context.replicates):
-            both = trees.replicate((before.variables, before.mask), r)
-            variables, mask = jax.tree.map(jnp.asarray, both)
+            replicate = trees.replicate((before.variables, before.mask), r)
+            variables, mask = jax.tree.map(jnp.asarray, replicate)
             losses.append(float(loss({**variables, "params": change(variables["params"], mask)})))
         return float(np.mean(losses))
 
@@ -83,9 +83,9 @@ def _sensitivities(
 
 
 def _one_quantized(settings: Settings, path: str, bits: int) -> Callable[[Params, Mask], Params]:
-    """Parameters with one kernel quantised, of parameters and mask."""
+    """Returns a function (parameters, mask) → parameters with one kernel quantised."""
 
-    def change(params: Params, mask: Mapping[str, Any]) -> Params:
+    def change(params: Params, mask: Mask) -> Params:
         flat = flatten_dict(params, sep="/")
         if settings.method == "kmeans":
             stored: Any = quantize.kmeans(flat[path], bits, mask.get(path), "linear")

@@ -24,13 +24,13 @@ INITS = ("fresh", "shrink", "keep")
 
 @dataclasses.dataclass(frozen=True)
 class DistillSpec(Lessons):
-    """`distill`: who teaches whom.
+    """`distill`: the student and its teachers.
 
     Attributes:
-      model: config section of the student; empty: the same architecture.
-      init: `fresh`; `shrink`: the units that survived best, where the student is narrower;
-        `keep`: the network as it is, of the same architecture.
-      during: other stages whose training hears the teachers, too.
+      model: the `model` section of the student; empty = the same architecture.
+      init: `fresh`; `shrink` = the units that survived best, for a narrower student; `keep` = the
+        network unchanged, for the same architecture.
+      during: other stages in whose training the teachers teach, too.
     """
 
     model: Mapping[str, Any]
@@ -61,7 +61,7 @@ class DistillSpec(Lessons):
 
 
 def place(spec: CompressSpec) -> None:
-    """Refuse to take units of layers that are tied or factorised."""
+    """Refuses to shrink layers that are tied or factorised."""
     if spec.sections["distill"].init == "shrink":
         for stage in spec.before("distill"):
             if stage in ("share", "factorize"):
@@ -69,7 +69,7 @@ def place(spec: CompressSpec) -> None:
 
 
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
-    """Refuse a student that cannot be made."""
+    """Refuses a student that cannot be made."""
     section, shape = spec.sections["distill"], shaped.dataset.shape
     if section.init == "keep":
         return shaped
@@ -84,14 +84,14 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
 
 
 def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> None:
-    """Refuse teachers that are not there, or of another kind."""
+    """Refuses teachers that are missing or do not fit."""
     section = spec.sections["distill"]
     if "distill" in spec.stages or section.during:
         teachers.check(section, config, dataset)
 
 
 def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
-    """Train a student, or the network itself, by its teachers."""
+    """Trains a student, or the network itself, by its teachers."""
     context, section, form = pipeline.context, pipeline.spec.sections["distill"], before.form
     if section.init == "keep":
         start = before.variables, before.mask
@@ -113,7 +113,7 @@ def _student(section: DistillSpec, model: nn.Module, classes: int) -> nn.Module:
 
 
 def _shrunk(pipeline: Pipeline, before: Made, model: nn.Module) -> Variables:
-    """A narrower network of the units that survived best, [R, …]."""
+    """Returns the variables [R, …] of a narrower network: the units that survived best."""
     shape = pipeline.context.dataset.shape
     links = distill.chain(before.form.model, shape)
     small = architectures.shapes(model, shape)

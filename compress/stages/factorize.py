@@ -41,7 +41,7 @@ class FactorizeSpec:
 
     @property
     def rules(self) -> Rules:
-        """As `lowrank` has them."""
+        """The section as `lowrank` has it."""
         section = dataclasses.asdict(self)
         return Rules(methods=(section.pop("method"),), **section)
 
@@ -52,7 +52,7 @@ def steps(section: FactorizeSpec) -> list[Step]:
 
 
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
-    """Refuse a budget that cannot be reached, or a network without layers for it."""
+    """Refuses a budget that cannot be reached, or a network that has no layer left."""
     section, dataset = spec.sections["factorize"], shaped.dataset
     if shaped.shapes is not None:
         full = architectures.shapes(shaped.form.model, dataset.shape)
@@ -62,17 +62,17 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
         if not layers:
             raise UserError("factorize.leave: no layer is left to factorise")
         with about("factorize.shares"):
-            for share_ in section.rules.settings if section.ranks == "budget" else ():
-                plans.check_share(layers, section.method, share_, section.measure)
+            for cost in section.rules.settings if section.ranks == "budget" else ():
+                plans.check_share(layers, section.method, cost, section.measure)
     if isinstance(dataset, FileDataset) and section.method == "svd_outputs":
         raise UserError(LOOKS)
     return dataclasses.replace(shaped, shapes=None)  # they depend on the ranks
 
 
 def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
-    """Factorise layers by ranks that are chosen on all replicates.
+    """Factorises layers; ranks are chosen for all replicates together.
 
-    Factors of pruned kernels are dense; the other layers stay pruned.
+    Factors of pruned kernels are dense; all other layers stay pruned.
     """
     form, params = before.form, before.variables["params"]
     whole = {**before.variables, "params": share.materialize(params, form.groups)}
@@ -88,8 +88,9 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
 
 
 def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables: Variables) -> Plan:
-    """Which layer becomes what. It is a unit of its own: where measured times decide, a second plan
-    of the same network may differ from the first, and its checkpoints would not fit.
+    """Returns the plan, which has a unit of its own: a second one may differ.
+
+    It depends on measured times, and checkpoints of the network fit one plan alone.
     """
     context, section = pipeline.context, pipeline.spec.sections["factorize"]
     unit = context.run.unit(f"plans/{node.name}")
@@ -117,10 +118,10 @@ def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables:
 def _left_alone(
     section: FactorizeSpec, form: Form, params: Params, shape: tuple[int, ...]
 ) -> tuple[str, ...]:
-    """Patterns of layers that stay: the config's, and of tied layers all but the first."""
-    others = share.layers_left(params, form.groups)
-    layers = form_lib.reached(form, shape) if others else ()
-    tied = [path for path in layers if any(f"{path}/".startswith(f"{o}/") for o in others)]
+    """Returns patterns of layers that stay: the config's, and all tied layers but the first."""
+    left = share.layers_left(params, form.groups)
+    layers = form_lib.reached(form, shape) if left else ()
+    tied = [path for path in layers if any(f"{path}/".startswith(f"{layer}/") for layer in left)]
     return tuple(dict.fromkeys([*section.leave, *tied]))
 
 

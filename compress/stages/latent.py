@@ -1,6 +1,7 @@
-"""The stage that quantises: bits for each kernel, training in few bits, stored forms."""
+"""Training in few bits: latent weights or codebooks, and the stored forms at the end.
 
-# R replicates, [R] leading axes unless it says "of one replicate"
+All functions take the trees of one replicate.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,14 +12,16 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compress import quantize
-from groundwork import keys
+from groundwork import keys, trees
 from groundwork.traced import override
 from groundwork.train.step import Model
+from groundwork.trees import Params, Shapes, Variables
 from pruning import masks
+from pruning.masks import Mask
 
-STORED = "stored"  # collection: forms of `kmeans`, whose codebooks are the params
-POSITIVE, NEGATIVE = "kernel_positive", "kernel_negative"  # scales of `ternary` beside a kernel
-OUTPUTS = -1  # axis of kernels
+STORED = "stored"  # the collection with forms of `kmeans`, whose codebooks are the params
+POSITIVE, NEGATIVE = "kernel_positive", "kernel_negative"  # scales of `ternary`
+OUTPUTS = -1  # an axis of kernels
 METHODS = ("kmeans", "uniform", "ternary", "binary")
 
 
@@ -28,12 +31,14 @@ class Settings:
 
     Attributes:
       method: one of `METHODS`.
-      init: of `kmeans`: `linear`, `density`, `random`.
-      symmetric, range: of `uniform`.
-      per_channel: of `uniform` and `binary`: a scale for each output.
-      scales: of `ternary`.
-      stochastic, scaled: of `binary`, see `compress.quantize.binary`.
-      other_bits: of biases and BatchNorm's scales, after training; 0 = float32.
+      init: for `kmeans`: `linear`, `density` or `random`.
+      symmetric: for `uniform`.
+      per_channel: for `uniform` and `binary`, whether each output has a scale.
+      range: for `uniform`.
+      scales: for `ternary`.
+      stochastic: for `binary`; see `compress.quantize.binary`.
+      scaled: likewise.
+      other_bits: of biases and the scales of BatchNorm, after training; 0 = float32.
     """
 
     method: str
@@ -51,28 +56,22 @@ class Quantizer(NamedTuple):
     """A method, with the bits of each kernel."""
 
     spec: Settings
-    bits: Mapping[str, int]  # path of a kernel → bits; of ternary 2, of binary 1
+    bits: Mapping[str, int]  # path of a kernel → bits; 2 for ternary, 1 for binary
 
 
-def kernels(params: Any) -> dict[str, Any]:
-    """Path → kernel, of all that is quantised: leaves of that name with two axes or more.
-
-    Args:
-      params: of one replicate, arrays or shapes.
-    """
-    found = masks.flatten(params)
-    return {path: leaf for path, leaf in found.items() if len(leaf.shape) >= 2}
+def kernels(params: Shapes) -> dict[str, Any]:
+    """Returns path → leaf of all that is quantised: the kernels that have two axes or more."""
+    leaves = masks.flatten(params)
+    return {path: leaf for path, leaf in leaves.items() if len(leaf.shape) >= 2}
 
 
-def begin(
-    quantizer: Quantizer, key: jax.Array, variables: Any, mask: Mapping[str, jax.Array]
-) -> Any:
-    """What is trained, of one replicate: codebooks beside stored forms, or latent weights."""
+def begin(quantizer: Quantizer, key: jax.Array, variables: Variables, mask: Mask) -> dict[str, Any]:
+    """Returns the variables to train: codebooks beside stored forms, or latent weights."""
     spec, flat = quantizer.spec, flatten_dict(variables["params"], sep="/")
     if spec.method == "kmeans":
         for path, bits in quantizer.bits.items():
-            own = keys.stream(keys.stream(key, "kmeans"), path) if spec.init == "random" else None
-            flat[path] = quantize.kmeans(flat[path], bits, mask.get(path), spec.init, key=own)
+            drawn = keys.stream(keys.stream(key, "kmeans"), path) if spec.init == "random" else None
+            flat[path] = quantize.kmeans(flat[path], bits, mask.get(path), spec.init, key=drawn)
         stored = unflatten_dict(flat, sep="/")
         return {**variables, "params": quantize.learnable(stored), STORED: stored}
     if _has_scales(spec):
@@ -84,27 +83,27 @@ def begin(
 
 
 def network(quantizer: Quantizer, inner: Model) -> override.Network:
-    """The network of what `begin` gives: quantised in the forward pass."""
+    """Returns the network of the variables that `begin` returns, quantised in the forward pass."""
 
-    def apply(variables, inputs, *args, **kwargs):
-        others = {name: tree for name, tree in variables.items() if name != STORED}
+    def apply(variables: Variables, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        collections = {name: tree for name, tree in variables.items() if name != STORED}
         if STORED in variables:
             params = quantize.materialize(variables[STORED], variables["params"])
         else:
             key = kwargs.get("rngs", {}).get("dropout")
             params = _faked(quantizer, variables["params"], key)
-        return inner.apply({**others, "params": params}, inputs, *args, **kwargs)
+        return inner.apply({**collections, "params": params}, inputs, *args, **kwargs)
 
     return override.Network(inner.init, apply)
 
 
-def finish(quantizer: Quantizer, variables: Any) -> Any:
-    """The variables with stored forms in place of what was quantised, of one replicate.
+def finish(quantizer: Quantizer, variables: Variables) -> dict[str, Any]:
+    """Returns the variables with stored forms in place of all that was quantised.
 
-    Biases and all else that is no kernel get `other_bits`.
+    Biases and all other leaves get `other_bits`.
     """
     spec = quantizer.spec
-    others = {name: tree for name, tree in variables.items() if name != STORED}
+    collections = {name: tree for name, tree in variables.items() if name != STORED}
     if STORED in variables:
         stored = quantize.learn(variables[STORED], variables["params"])
         flat = flatten_dict(stored, sep="/")
@@ -119,31 +118,31 @@ def finish(quantizer: Quantizer, variables: Any) -> Any:
         for path, leaf in flat.items():
             if path not in quantizer.bits:
                 flat[path] = quantize.uniform(leaf, spec.other_bits)
-    return {**others, "params": unflatten_dict(flat, sep="/")}
+    return {**collections, "params": unflatten_dict(flat, sep="/")}
 
 
 def clipped(
     quantizer: Quantizer, optimizer: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """The optimiser, after whose updates latent weights of `binary` lie in [−1, 1]."""
+    """Returns the optimiser, which keeps latent weights of `binary` in [−1, 1]."""
     if quantizer.spec.method != "binary":
         return optimizer
     inner = optax.with_extra_args_support(optimizer)
 
-    def update(updates, state, params=None, **extra_args):
+    def update(
+        updates: Params, state: Any, params: Params = None, **extra_args: Any
+    ) -> tuple[Params, Any]:
         updates, state = inner.update(updates, state, params, **extra_args)
 
-        def one(path, change, leaf):
-            if jax.tree_util.keystr(path, simple=True, separator="/") not in quantizer.bits:
-                return change
-            return quantize.clip(leaf + change) - leaf
+        def clip(path: str, change: jax.Array, leaf: jax.Array) -> jax.Array:
+            return quantize.clip(leaf + change) - leaf if path in quantizer.bits else change
 
-        return jax.tree_util.tree_map_with_path(one, updates, params), state
+        return trees.map_with_path(clip, updates, params), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def _faked(quantizer: Quantizer, params: Any, key: jax.Array | None) -> Any:
+def _faked(quantizer: Quantizer, params: Params, key: jax.Array | None) -> Params:
     flat = flatten_dict(params, sep="/")
     for path, bits in quantizer.bits.items():
         flat[path] = _fake(quantizer.spec, flat, path, bits, key)
@@ -168,11 +167,11 @@ def _stored(spec: Settings, flat: Mapping[str, Any], path: str, bits: int) -> qu
     if spec.method == "uniform":
         return quantize.uniform(kernel, bits, spec.symmetric, axis, spec.range)
     if spec.method == "ternary":
-        found = quantize.ternary(kernel, spec.scales)
+        stored = quantize.ternary(kernel, spec.scales)
         if not _has_scales(spec):
-            return found
+            return stored
         positive, negative = _scales(flat, path)
-        return found._replace(positive=positive, negative=negative)
+        return stored._replace(positive=positive, negative=negative)
     return quantize.binary(kernel, None, spec.scaled, axis)
 
 

@@ -1,4 +1,4 @@
-"""The network that all stages begin from: trained here, or taken from `source`."""
+"""The network that all stages start from: it is trained here, or taken from `source`."""
 
 from compress import made as made_lib
 from compress.form import Form
@@ -10,7 +10,7 @@ from groundwork.trees import Variables
 
 
 def run(pipeline: Pipeline, node: Node) -> Made:
-    """Returns the network as it is."""
+    """Returns the original network."""
     context, spec, form = pipeline.context, pipeline.spec, Form(pipeline.model)
     if spec.source.path:
         shapes = architectures.shapes(pipeline.model, context.dataset.shape)
@@ -21,5 +21,5 @@ def run(pipeline: Pipeline, node: Node) -> Made:
 
 
 def as_given(form: Form, variables: Variables) -> Made:
-    """Returns a trained network, where kernels with zeros among their entries count as pruned."""
+    """Returns a trained network; entries of kernels that are zero count as pruned."""
     return Made(form, variables, made_lib.zeros(variables["params"]), {})

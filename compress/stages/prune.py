@@ -1,4 +1,4 @@
-"""The stage `prune`: level by level, the weights that score least go, and the others train on."""
+"""The stage `prune`: at each level, the weights with the lowest scores go, and the rest train."""
 
 import dataclasses
 import functools
@@ -26,12 +26,12 @@ INSTEAD = "leave out the stage prune"
 
 @dataclasses.dataclass(frozen=True)
 class PruneSpec(pruning_spec.PruneSpec):
-    """`prune`: as `lottery` has it, to several levels.
+    """`prune`: as for `lottery`, to several levels.
 
     Attributes:
-      levels: from these the pipeline continues; all levels up to the last are trained.
-      rewind: `start`: to the initial values, then as many steps as the original's; `none`: train
-        on from the values that are there, for the steps of fine-tuning.
+      levels: the pipeline continues from these; all levels up to the last are trained.
+      rewind: `start` rewinds to the initial values and trains for as many steps as the original;
+        `none` continues from the current values, for the steps of fine-tuning.
     """
 
     levels: tuple[int, ...]
@@ -48,7 +48,7 @@ class PruneSpec(pruning_spec.PruneSpec):
 
 
 def steps(section: PruneSpec) -> list[Step]:
-    """Returns one step for each level, made of the level before."""
+    """Returns one step per level, each made of the level before."""
     levels = range(1, max(section.levels) + 1)
     names = ["", *(f"prune-{level:02d}" for level in levels)]
     return [
@@ -57,14 +57,14 @@ def steps(section: PruneSpec) -> list[Step]:
 
 
 def place(spec: CompressSpec) -> None:
-    """Refuse signs for pruned weights, and rewinding where there are no initial values."""
+    """Refuses signs for pruned weights, and rewinding if there are no initial values."""
     quantize.check_signs(spec, spec.after("prune"))
     if spec.sections["prune"].rewind == "start" and (reason := _no_start(spec)):
         raise UserError(f"prune.rewind='start' has no start {reason}: set prune.rewind='none'")
 
 
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
-    """Refuse levels that cannot be reached."""
+    """Refuses levels that cannot be reached."""
     section = spec.sections["prune"]
     if shaped.shapes is not None:
         leaves = section.leaves(shaped.shapes["params"])
@@ -73,7 +73,7 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
 
 
 def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
-    """Prune one more level, and train: rewound to the initial values, or on."""
+    """Prunes one more level, and trains from the initial values or from the current ones."""
     context, spec = pipeline.context, pipeline.spec
     section: PruneSpec = spec.sections["prune"]
     prunable = section.leaves(before.variables["params"])
@@ -97,12 +97,12 @@ def remaining(
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
     """Returns which leaves are ranked together, and how many weights each group keeps, [R].
 
-    `geometric` counts from those that are left, which are fewer than its own levels say where the
-    network was pruned before; `linear` counts from all.
+    `geometric` counts from the weights that are left, which are fewer than at its previous level if
+    the network was pruned before; `linear` counts from all weights.
 
     Args:
       section: of the config.
-      mask: path → [R, …], of what is prunable, before the level.
+      mask: path → [R, …], of all prunable leaves, before the level.
       level: from 1.
 
     Raises:
@@ -122,7 +122,7 @@ def remaining(
 
 
 def _no_start(spec: CompressSpec) -> str:
-    """Why there are no initial values to go back to; empty if there are."""
+    """Returns the reason why there are no initial values to rewind to; empty if there are."""
     before, distill = spec.before("prune"), spec.sections["distill"]
     if "distill" in before and distill.init != "fresh":
         return "after distill with another init than 'fresh'"
@@ -137,7 +137,7 @@ def _no_start(spec: CompressSpec) -> str:
 def _pruner(
     pipeline: Pipeline, recipe: Recipe, paths: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Callable[..., Mask]:
-    """What prunes networks of a recipe, compiled once for all levels."""
+    """Returns a function that prunes networks of a recipe, compiled once for all levels."""
     context = pipeline.context
     criterion = CRITERIA[pipeline.spec.sections["prune"].criterion]
     evidence = networks.evidence(context, recipe.network, criterion.examples)

@@ -1,4 +1,4 @@
-"""The stage `quantize`: weights, and what layers are given, lose bits; what is left is trained."""
+"""The stage `quantize`: weights, and inputs of layers, lose bits; what is left is trained."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -29,23 +29,23 @@ from groundwork.numerics import checks
 from groundwork.trees import Variables
 
 MOST_BITS = 16
-SEEN = 256  # training images that grids of activations are calibrated on
+SEEN = 256  # training images with which grids of activations are calibrated
 NO_ZERO = "quantize.method='binary' has no zero for pruned weights: try ternary"
 
 
 @dataclasses.dataclass(frozen=True)
 class QuantizeSpec(Settings):
-    """`quantize`: how weights, and what layers are given, lose bits; see `latent.Settings`, too.
+    """`quantize`: how weights, and inputs of layers, lose bits; see `latent.Settings`, too.
 
     Attributes:
-      bits: of kernels, one network each; `ternary` and `binary` do not use them.
-      layers: pattern (fnmatch) of kernels, as `conv*` → their bits, in place of those.
-      mixed: `bits` are the mean over all kept weights, and measured losses choose which layer gets
-        how many.
-      fine_tune: train what was quantised; without, it stays as it is.
-      activation_bits: of what layers are given; 0 = float32.
+      bits: of kernels, with one network for each number; `ternary` and `binary` do not use them.
+      layers: a pattern (fnmatch) of kernels, such as `conv*` → bits that they have instead.
+      mixed: whether `bits` are the mean over all kept weights, and measured losses choose the bits
+        of each layer.
+      fine_tune: whether the quantised network is trained.
+      activation_bits: of the inputs of layers; 0 = float32.
       activation_range: see `compress.quantize.calibrate`.
-      gradient_bits: of gradients that come back to layers; 0 = as they are.
+      gradient_bits: of the gradients of layers' outputs; 0 = float32.
     """
 
     bits: tuple[float, ...]
@@ -93,12 +93,12 @@ class QuantizeSpec(Settings):
             _check_width(f"quantize.layers of {pattern!r}", bits, least)
 
     def fixed(self, paths: Sequence[str]) -> dict[str, int]:
-        """Returns the bits that `layers` gives, of the kernels that it names.
+        """Returns path → bits of the kernels that `layers` names.
 
-        Of several patterns that match a kernel the longest counts.
+        If several patterns match a kernel, the longest counts.
 
         Raises:
-          UserError: a pattern names none of the paths.
+          UserError: a pattern matches none of the paths.
         """
         for pattern in self.layers:
             if not any(_matches(pattern, path) for path in paths):
@@ -112,15 +112,15 @@ class QuantizeSpec(Settings):
 
 
 def steps(section: QuantizeSpec) -> list[Step]:
-    """Returns one step for each number of bits; one in all where the method has its own."""
+    """Returns one step per number of bits; a single one if the method has fixed bits."""
     return one_each("quantize", section.bits if section.method in LEAST_BITS else (0,))
 
 
 def check_signs(spec: CompressSpec, stages: Sequence[str]) -> None:
-    """Refuse signs for pruned weights that come through these stages as they are.
+    """Refuses `binary` for pruned weights that these stages leave pruned.
 
     Raises:
-      UserError: there is no zero for them.
+      UserError: `binary` has no zero for them.
     """
     student = "distill" in stages and spec.sections["distill"].init != "keep"
     dense = student or "factorize" in stages
@@ -129,7 +129,7 @@ def check_signs(spec: CompressSpec, stages: Sequence[str]) -> None:
 
 
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
-    """Refuse patterns that match no kernel, and files whose images would be looked at."""
+    """Refuses patterns that match no kernel, and images that are not in memory but needed."""
     section = spec.sections["quantize"]
     if shaped.shapes is not None:
         section.fixed(list(latent.kernels(shaped.shapes["params"])))
@@ -139,7 +139,7 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
 
 
 def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> None:
-    """Refuse signs for weights that the source has pruned."""
+    """Refuses `binary` for a source that has pruned weights."""
     if spec.source.path:
         model = architectures.build(config, dataset.classes)
         variables = made_lib.given(spec, architectures.shapes(model, dataset.shape))
@@ -148,7 +148,7 @@ def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
 
 
 def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
-    """Quantise, and train what is left."""
+    """Quantises, and trains what is left."""
     section: QuantizeSpec = pipeline.spec.sections["quantize"]
     if section.method == "binary" and before.mask:
         raise UserError(NO_ZERO)
@@ -174,7 +174,7 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
 def _choose_bits(
     pipeline: Pipeline, section: QuantizeSpec, before: Made, setting: float
 ) -> dict[str, int]:
-    """Path of a kernel → bits: the method's, the config's, or what measured losses say."""
+    """Returns path of a kernel → bits, by the method, the config, or measured losses."""
     shapes = jax.eval_shape(lambda tree: trees.replicate(tree, 0), before.variables["params"])
     paths = list(latent.kernels(shapes))
     if section.method in OF_METHOD:
@@ -191,7 +191,7 @@ def _choose_bits(
 
 
 def _with_grids(pipeline: Pipeline, section: QuantizeSpec, before: Made) -> tuple[Form, Variables]:
-    """The form whose layers are given few bits, if they are; variables with their grids."""
+    """Returns form and variables; inputs of layers have few bits if the config says so."""
     context = pipeline.context
     if not section.activation_bits:
         return before.form, before.variables
@@ -208,7 +208,7 @@ def _with_grids(pipeline: Pipeline, section: QuantizeSpec, before: Made) -> tupl
 
 
 def _with_gradients(pipeline: Pipeline, section: QuantizeSpec, form: Form) -> Form:
-    """The form that is trained: its gradients lose bits, too, if they are to."""
+    """Returns the form to train; its gradients have few bits if the config says so."""
     if not section.gradient_bits:
         return form
     layers = form_lib.reached(form, pipeline.context.dataset.shape)
@@ -216,7 +216,7 @@ def _with_gradients(pipeline: Pipeline, section: QuantizeSpec, form: Form) -> Fo
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """Does a pattern name a kernel, by its path or its layer's?"""
+    """Returns whether a pattern matches the path of a kernel, or of its layer."""
     return any(fnmatchcase(name, pattern) for name in (path.rpartition("/")[0], path))
 
 

@@ -1,4 +1,4 @@
-"""The stage `share`: groups of layers become one, and are trained so."""
+"""The stage `share`: groups of layers become one layer, and are trained."""
 
 import dataclasses
 from typing import get_args
@@ -16,7 +16,7 @@ from groundwork.trees import Shapes
 
 @dataclasses.dataclass(frozen=True)
 class ShareSpec:
-    """`share`: layers that become one; see `compress.share`."""
+    """`share`: groups of layers that become one; see `compress.share`."""
 
     groups: tuple[tuple[str, ...], ...]
     values: share.Values
@@ -35,13 +35,13 @@ class ShareSpec:
 
 
 def place(spec: CompressSpec) -> None:
-    """Refuse a stage that would tie nothing."""
+    """Refuses a stage that would tie nothing."""
     if not spec.sections["share"].groups:
         raise UserError("share.groups is empty: name layers, as (('conv1', 'conv2'),)")
 
 
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
-    """Refuse groups that cannot be one."""
+    """Refuses groups that cannot be tied."""
     groups = spec.sections["share"].groups
     shapes = tied(shaped.shapes, groups)
     form = shaped.form._replace(groups=groups)
@@ -49,10 +49,10 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
 
 
 def tied(shapes: Shapes, groups: share.Groups) -> Shapes:
-    """Returns the shapes of variables once groups are one.
+    """Returns the shapes of variables once groups are tied.
 
     Raises:
-      UserError: they cannot be.
+      UserError: they cannot be tied.
     """
     with about("share.groups"):
         params = jax.eval_shape(lambda tree: share.tie(tree, groups), shapes["params"])
@@ -60,7 +60,7 @@ def tied(shapes: Shapes, groups: share.Groups) -> Shapes:
 
 
 def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
-    """Tie layers; what was pruned in all layers of a group stays so."""
+    """Ties layers; weights that were pruned in all layers of a group stay pruned."""
     section = pipeline.spec.sections["share"]
     params = share.tie(before.variables["params"], section.groups, section.values)
     form = before.form._replace(groups=section.groups)

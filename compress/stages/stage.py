@@ -1,7 +1,7 @@
-"""What a stage is, and how networks are trained in one.
+"""The definition of a stage, and how a stage trains networks.
 
-A new stage is a file of this room with its section, its check and its run, a `STAGE`, and a line in
-`all_stages.STAGES`.
+A new stage is a file of this package with its section, its check, its run and a `STAGE`; and a line
+in `all_stages.STAGES`.
 """
 
 # R replicates
@@ -27,13 +27,13 @@ class Step(NamedTuple):
     """One network that a stage makes of each network that it is given."""
 
     name: str  # "prune-12"
-    setting: float  # level, share or bits; 0 where the stage has none
-    after: str = ""  # the step of this stage whose network it is made of; "" = that of the stage
-    continues: bool = True  # does the next stage begin from it?
+    setting: float  # level, share or bits; 0 if the stage has none
+    after: str = ""  # the step of this stage that it continues; "" = the network before the stage
+    continues: bool = True  # whether the next stage starts from it
 
 
 def one_each(stage: str, settings: Sequence[float]) -> list[Step]:
-    """Returns one step for each setting; 0 is not named."""
+    """Returns one step per setting; a setting of 0 is not part of the name."""
     return [Step(stage + (f"-{s:g}" if s else ""), s) for s in settings]
 
 
@@ -44,12 +44,12 @@ class Stage:
     Attributes:
       section: the dataclass of its section of the config, which checks itself.
       run: pipeline, node, network before → the network that the stage makes.
-      steps: section → the networks that it makes of each that it is given.
-      place: refuses other stages, or an order of them, that do not go with it.
-      check: refuses what can be known to fail from shapes alone; returns what it makes of them.
-      begin: refuses what a new run lacks; it is asked of stages that are not done, too.
-      first: why it comes before the stages that stand below it in `STAGES`; empty: it may stand at
-        any place before the last stage.
+      steps: section → the networks that the stage makes of each network before it.
+      place: refuses other stages, or orders of them, that do not fit.
+      check: refuses what must fail, by shapes alone; returns the shapes after the stage.
+      begin: checks what only a new run needs; it is called for stages that the run lacks, too.
+      first: the reason why it must precede the stages below it in `STAGES`; empty = it may have any
+        place before the last stage.
     """
 
     section: type
@@ -67,15 +67,15 @@ def train(
     recipe: Recipe,
     start: tuple[Variables, Mask],
     before: Made | None,
-) -> Any:
-    """Returns the variables [R, …] after training, on the host; continues where the unit stood.
+) -> Variables:
+    """Returns the variables [R, …] after training, on the host; a unit that had begun continues.
 
     Args:
       pipeline: of the run.
-      node: what is trained.
+      node: the network to train.
       recipe: `as_original` or `fine_tuned` of the spec; teachers are added here.
-      start: variables [R, …], and the mask of parameters that stay zero; it may be empty.
-      before: the network that the stage was given, which may teach; None for the original.
+      start: variables [R, …], and the mask of parameters that stay zero, which may be empty.
+      before: the network before the stage, which may teach; None for the original.
     """
     context, (variables, mask) = pipeline.context, start
     lessons = pipeline.spec.sections["distill"]

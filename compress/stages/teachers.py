@@ -1,4 +1,4 @@
-"""Who teaches a stage: runs that were trained before, and the network that the stage was given."""
+"""The teachers of a stage: runs that were trained before, and the network before the stage."""
 
 # R replicates, K teachers
 
@@ -22,18 +22,21 @@ from groundwork.train import replicates
 from groundwork.train.step import LossFn, Model
 from groundwork.trees import Variables
 
-BEFORE = "before"  # the teacher: the network that the stage was given
+BEFORE = "before"  # the name of the network before the stage, as a teacher
 
 
 @dataclasses.dataclass(frozen=True)
 class Lessons:
-    """Who teaches, and how much of the loss that is.
+    """The teachers, and their part in the loss.
 
     Attributes:
-      teachers: `before` = the network that the stage was given, each replicate its own; others are
-        folders of runs, all of whose replicates teach, as `runs/conv4` or `runs/conv4:UNIT`.
-      unit: of those that name none.
-      temperature, weight, mean: see `compress.distill.make_loss`.
+      teachers: `before` = the network before the stage, where each replicate teaches its own
+        student; others are folders of runs, all of whose replicates teach, such as `runs/conv4` or
+        `runs/conv4:UNIT`.
+      unit: the unit of teachers that name none.
+      temperature: see `compress.distill.make_loss`.
+      weight: likewise.
+      mean: likewise.
     """
 
     teachers: tuple[str, ...]
@@ -45,13 +48,13 @@ class Lessons:
 
 @dataclasses.dataclass(frozen=True)
 class Taught:
-    """What tells teachers apart: part of a recipe."""
+    """The teachers of a recipe."""
 
     lessons: Lessons
-    before: Form | None  # the form of the network before, if that is one of the teachers
+    before: Form | None  # the form of the network before the stage, if that is a teacher
 
     def loss(self, network: Model, teacher: Teacher) -> LossFn:
-        """Returns the loss of a student."""
+        """Returns the training loss of a student."""
         lessons = self.lessons
         return distill.make_loss(
             network,
@@ -63,31 +66,26 @@ class Taught:
 
 
 class Ensemble(NamedTuple):
-    """The teachers of a stage, ready to answer."""
+    """The teachers of a stage as one function, loaded."""
 
     teacher: Teacher
-    mapped: replicates.Form  # `single` where one of them needs it
+    mapped: replicates.Form  # `single` if a teacher needs it
 
 
 def taught(lessons: Lessons, before: Form) -> Taught:
-    """Returns the part of a recipe that names teachers."""
+    """Returns the teachers of a recipe."""
     return Taught(lessons, before if BEFORE in lessons.teachers else None)
 
 
 def carried(lessons: Lessons, variables: Variables) -> tuple[Any, ...]:
-    """Returns the variables [R, 1, …] that travel with the student: those of the network before."""
+    """Returns the variables [R, 1, …] of `before` that the student carries, if it teaches."""
     if BEFORE not in lessons.teachers:
         return ()
     return (jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], variables),)
 
 
 def ensemble(teachers: Taught, dataset: AnyDataset) -> Ensemble:
-    """Returns the teachers; runs are loaded.
-
-    Args:
-      teachers: of a recipe.
-      dataset: what is learnt.
-    """
+    """Returns the teachers of a recipe, loaded; `dataset` is what the student learns."""
     lessons, before = teachers.lessons, teachers.before
     runs = [_load(lessons, name, dataset) for name in lessons.teachers if name != BEFORE]
     parts, models = [], [model for model, _ in runs]
@@ -101,10 +99,10 @@ def ensemble(teachers: Taught, dataset: AnyDataset) -> Ensemble:
 
 
 def check(lessons: Lessons, config: Mapping[str, Any], dataset: AnyDataset) -> None:
-    """Refuse teachers that are not there, or were trained on other classes or other data.
+    """Refuses teachers that do not exist, or were trained on other classes or other data.
 
     Raises:
-      UserError: says which teacher, and why.
+      UserError: names the teacher and the reason.
     """
     for name in lessons.teachers:
         if name == BEFORE:
@@ -115,7 +113,7 @@ def check(lessons: Lessons, config: Mapping[str, Any], dataset: AnyDataset) -> N
 
 
 def _load(lessons: Lessons, name: str, dataset: AnyDataset) -> tuple[Model, Variables]:
-    """A run's network and its variables [K, …]."""
+    """Returns the network of a run and its variables [K, …]."""
     folder, unit = _place(lessons, name)
     config = identity.read_about(folder)["config"]
     model = architectures.build(config, dataset.classes)

@@ -28,7 +28,7 @@ def calibrate(
         at once.
       bits: 2 … 16.
       symmetric: as for `uniform`.
-      axis: one scale for each index of this axis; None for one in all.
+      axis: one scale for each index of this axis; None for a single one.
       range: `minmax`: the least and the greatest value of all batches; `moving`: moving averages of
         the least and the greatest value of each batch, decay × average + (1 − decay) × new, which
         start with the first batch and weigh the last one most; `percentile`, `mse`: as for

@@ -29,8 +29,8 @@ def quantize_gradient(
       key: draws the rounding.
       gradient: any shape. It is computed in float32 unless it is float64; the result has its dtype.
       bits: 1 … 16.
-      axis: one maximum for each index of this axis (0, the examples, in the paper); None for one
-        in all.
+      axis: one maximum for each index of this axis (0, the examples, in the paper); None for a
+        single one.
 
     Raises:
       ValueError: the gradient is empty or (where values are known) not finite, the bits are outside

@@ -45,7 +45,7 @@ def uniform(
       bits: 2 … 16. The integers have 8 bits up to 8, and 16 above.
       symmetric: integers −(2**(bits − 1) − 1) … 2**(bits − 1) − 1 with zero point 0; otherwise
         affine, 0 … 2**bits − 1 over a range that is widened to include zero.
-      axis: one scale for each index of this axis; None for one in all.
+      axis: one scale for each index of this axis; None for a single one.
       range: what the integers span: `minmax` all weights, `percentile` all but the outermost,
         `mse` the one of 100 ranges that has the least squared error (see `ranges.limits`).
       share: of `percentile`: the share of weights below the upper limit.

@@ -113,7 +113,7 @@ def binary(
       key: draws the signs: 1 with the probability clip((w + 1) / 2, 0, 1), otherwise −1. If it is
         None, nothing is drawn, and the sign is 1 where w ≥ 0.
       scaled: the scale is mean |w|, the least squared error for the signs of w; otherwise it is 1.
-      axis: one scale for each index of this axis (of outputs: the last); None for one in all.
+      axis: one scale for each index of this axis (of outputs: the last); None for a single one.
 
     Raises:
       ValueError: the weights are empty or (where values are known) not finite, or there is no such

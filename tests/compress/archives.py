@@ -14,7 +14,7 @@ from groundwork import architectures
 
 
 def drawn(model, shape, seed=0):
-    """Variables of a network, normal; variances are positive. Nothing is compiled."""
+    """Normal variables of a network, with positive variances. Nothing is compiled."""
     generator = np.random.default_rng(seed)
 
     def draw(keys, leaf):
@@ -30,17 +30,22 @@ def pruned(weights, density):
     return size >= np.quantile(size, 1 - density)
 
 
-def shared(weights, bits, mask):
-    """Clusters as `quantize.kmeans` gives them, of centroids used equally often."""
-    weights, count = np.asarray(weights), 2**bits - 1
-    codebook = np.quantile(weights[mask], (np.arange(count) + 0.5) / count).astype("f4")
-    nearest = np.searchsorted((codebook[1:] + codebook[:-1]) / 2, weights) + 1
-    codebook = jnp.asarray(np.append(np.float32(0), codebook))
-    return quantize.Clusters(codebook, np.uint8(np.where(mask, nearest, 0)), mask, np.array(True))
+def shared(weights, bits, mask=None):
+    """Clusters like those of `quantize.kmeans`, used about equally often. Nothing is compiled."""
+    weights, count = np.asarray(weights), 2**bits - (mask is not None)
+    kept = weights if mask is None else weights[mask]
+    codebook = np.zeros(count, "f4")
+    if kept.size:
+        codebook = np.quantile(kept, (np.arange(count) + 0.5) / count).astype("f4")
+    indices = np.searchsorted((codebook[1:] + codebook[:-1]) / 2, weights)
+    if mask is not None:
+        codebook, indices = np.append(np.float32(0), codebook), np.where(mask, indices + 1, 0)
+    indices = indices.astype("u1" if bits <= 8 else "u2")
+    return quantize.Clusters(jnp.asarray(codebook), indices, mask, np.array(True))
 
 
 def stored(variables, schemes):
-    """The variables, their kernels by these functions in turn."""
+    """The variables, with their kernels made by these functions in turn."""
     turn = itertools.cycle(schemes)
 
     def store(keys, leaf):
@@ -49,11 +54,32 @@ def stored(variables, schemes):
     return jax.tree_util.tree_map_with_path(store, variables)
 
 
-def flat(tree):
-    return {
-        jax.tree_util.keystr(keys, simple=True, separator="/"): leaf
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+SCHEMES = {
+    "shared": lambda w: shared(w, 4, pruned(w, 0.1)),
+    "uniform": lambda w: quantize.uniform(w, 5, axis=w.ndim - 1),
+    "affine": lambda w: quantize.uniform(w, 8, symmetric=False),
+    "ternary": quantize.ternary,
+    "binary": lambda w: quantize.binary(w, scaled=True, axis=w.ndim - 1),
+    "plain": lambda w: w,
+    "half": lambda w: w.astype("f2"),
+    "pruned": lambda w: np.where(pruned(w, 0.1), w, np.float32(0)),
+}
+NETWORKS = {"lenet_300_100": (0.2, (28, 28, 1)), "resnet_20": (0.25, (32, 32, 3))}
+
+
+def network(name):
+    """A module and its variables."""
+    width, shape = NETWORKS[name]
+    model = architectures.build({"name": name, "width": width}, 10)
+    return model, drawn(model, shape)
+
+
+def same(loaded, expected):
+    """Equal bits, dtypes and paths."""
+    assert jax.tree.structure(loaded) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(expected), strict=True):
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 class Head(NamedTuple):
@@ -64,7 +90,7 @@ class Head(NamedTuple):
 
 
 def head(data):
-    """A file's parts; checksums are not looked at."""
+    """The parts of a file, whose checksums are ignored."""
     (packed, _, count), at = _numbers(data, 5, 3)
     text, table = data[at : at + packed], at + packed
     lengths, at = [], table
@@ -81,7 +107,7 @@ def head(data):
 
 
 def sealed(data):
-    """The same bytes with all checksums made right, as far as they can be found."""
+    """The same bytes, with all checksums that can be found made right."""
     data = bytearray(data)
     (packed, _, count), at = _numbers(data, 5, 3)
     at += packed
@@ -107,7 +133,7 @@ def number(value):
 
 
 def _numbers(data, at, count):
-    found = []
+    numbers = []
     for _ in range(count):
         value = shift = 0
         while True:
@@ -117,12 +143,12 @@ def _numbers(data, at, count):
             shift += 7
             if byte < 128:
                 break
-        found.append(value)
-    return found, at
+        numbers.append(value)
+    return numbers, at
 
 
 def forged(header, streams, size=None):
-    """A file with right checksums of any header, JSON values or bytes; `size` as it is declared."""
+    """A file of any header (JSON values or bytes) with right checksums; it declares `size`."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = deflate.compress(text) + deflate.flush()

@@ -105,17 +105,17 @@ def decode(data):
         word = (word + 1) << (length - before)
         words[f"{word:0{length}b}"], before = symbol, length
     assert set(max(words, key=len)) == {"1"} or word + 1 == 1 << before
-    found, string, begins = [], "", []
+    symbols, string, begins = [], "", []
     start = read.at
-    while len(found) < count:
-        if not string and len(found) % block(count) == 0:
+    while len(symbols) < count:
+        if not string and len(symbols) % block(count) == 0:
             begins.append(read.at - start)
         string += read.take(1)
         if string in words:
-            found.append(words[string])
+            symbols.append(words[string])
             string = ""
     read.fill()
     assert read.at == len(read.bits)
     if index:
         assert list(np.diff(begins)) == index
-    return found, {s: n for s, n in enumerate(lengths) if n}, index
+    return symbols, {s: n for s, n in enumerate(lengths) if n}, index

@@ -98,7 +98,7 @@ def test_gradients_add_up_over_the_ties(params, batch, groups):
     def loss(tree):
         return make_loss(Deep())(jax.random.key(0), {"params": tree}, batch)[0]
 
-    found = jax.jit(jax.grad(lambda tree: loss(share.materialize(tree, groups))))(stored)
+    gradient = jax.jit(jax.grad(lambda tree: loss(share.materialize(tree, groups))))(stored)
     apart = jax.jit(jax.grad(loss))(share.materialize(stored, groups))
     for layer, leaves in stored.items():
         for name in leaves:
@@ -106,7 +106,7 @@ def test_gradients_add_up_over_the_ties(params, batch, groups):
             if layer == "two" and (name == "kernel" or groups is LAYERS):
                 assert np.abs(apart["three"][name]).max() > 1e-3
                 expected = expected + apart["three"][name]
-            np.testing.assert_allclose(found[layer][name], expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(gradient[layer][name], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_shared_network_trains_tied(batch):
@@ -130,15 +130,15 @@ def test_a_shared_network_trains_tied(batch):
         state, (loss, _) = train(state, batch)
         losses.append(float(loss))
         if not number:  # plain SGD on the sum of both layers' gradients
-            found = jax.tree.map(jnp.subtract, state.variables["params"]["two"], before)
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, moves)
+            change = jax.tree.map(jnp.subtract, state.variables["params"]["two"], before)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), change, moves)
     assert losses[-1] < 0.95 * losses[0]
     whole = share.materialize(state.variables["params"], LAYERS)
     same(whole["two"], whole["three"])
     assert (np.asarray(whole["two"]["kernel"]) != plain["two"]["kernel"]).any()
-    found = network.apply(state.variables, batch.inputs)
+    outputs = network.apply(state.variables, batch.inputs)
     expected = Deep().apply({"params": whole}, batch.inputs, train=False)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(outputs, expected)
 
 
 def test_convolutions_share_and_statistics_stay_apart():

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from compress import quantize
 from compress.archive import entries, plain, streams
+from tests.compress import archives
 from tests.compress.references import exactly
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -23,9 +24,9 @@ def _back(coded):
     return streams.decode(entry, coded.streams, joined)
 
 
-def _same(found, want):
-    assert (found.dtype, found.shape) == (want.dtype, want.shape)
-    assert found.tobytes() == want.tobytes()
+def _same(decoded, array):
+    assert (decoded.dtype, decoded.shape) == (array.dtype, array.shape)
+    assert decoded.tobytes() == array.tobytes()
 
 
 def _normal(*shape, seed=0):
@@ -52,11 +53,11 @@ def test_any_floats(array):
 
 
 FORMS = {
-    "clusters": lambda w: quantize.kmeans(w, 3),
-    "masked": lambda w: quantize.kmeans(w, 3, np.abs(w) > 1.5),
-    "all pruned": lambda w: quantize.kmeans(w, 3, np.zeros(w.shape, bool)),
-    "one kept": lambda w: quantize.kmeans(w, 3, np.abs(w) == np.abs(w).max()),
-    "16 bits": lambda w: quantize.kmeans(w, 16),
+    "clusters": lambda w: archives.shared(w, 3),
+    "masked": lambda w: archives.shared(w, 3, np.abs(w) > 1.5),
+    "all pruned": lambda w: archives.shared(w, 3, np.zeros(w.shape, bool)),
+    "one kept": lambda w: archives.shared(w, 3, np.abs(w) == np.abs(w).max()),
+    "16 bits": lambda w: archives.shared(w, 16),
     "symmetric": lambda w: quantize.uniform(w, 4),
     "affine": lambda w: quantize.uniform(w + 3, 8, symmetric=False),
     "affine by channel": lambda w: quantize.uniform(w + 3, 8, symmetric=False, axis=0),
@@ -88,7 +89,7 @@ def test_every_stored_form(name, shape):
 def test_forms_after_fine_tuning():
     """Pruned weights stay zero whatever the codebook says; scales of any sign and size."""
     weights = _normal(30, 40)
-    clusters = quantize.kmeans(weights, 3, np.abs(weights) > 1)
+    clusters = archives.shared(weights, 3, np.abs(weights) > 1)
     ternary, binary = quantize.ternary(weights), quantize.binary(weights, scaled=True, axis=1)
     uniform = quantize.uniform(weights, 4, axis=1)
     signed = jnp.float32(np.resize([-0.5, 1e-41, 1e-30, 0, 0.25], (1, 40)))
@@ -110,14 +111,14 @@ class TestTheSmallestCoding:
 
     def test_of_few_weights_names_their_places(self):
         weights = _normal(100, 100)
-        coded = self._cost(quantize.kmeans(weights, 4, np.abs(weights) > 2))  # 4.6 %
+        coded = self._cost(archives.shared(weights, 4, np.abs(weights) > 2))  # 4.6 %
         assert coded.entry.form == "palette"
         assert coded.entry.bits > 0
         assert coded.cost < 10_000 * (0.046 * 3.9 + 0.27) / 8 + 150  # entropies of both
 
     def test_of_many_weights_does_not(self):
         weights = _normal(100, 100)
-        coded = self._cost(quantize.kmeans(weights, 2))
+        coded = self._cost(archives.shared(weights, 2))
         assert coded.entry.bits == 0
         assert coded.cost < 10_000 * 2 / 8 + 50
 

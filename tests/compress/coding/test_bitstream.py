@@ -42,12 +42,12 @@ def test_words_stand_one_after_another(name):
 @pytest.mark.parametrize("count", [1, 7, 4095, 4096, 4097, 40_000])
 def test_both_ways_of_reading_find_them(name, count):
     symbols, data, starts, table, bits, _ = _written(name, count)
-    for found, end in (
+    for decoded, end in (
         bitstream.follow(data, table, count),
         bitstream.read(data, table, starts, count),
     ):
-        np.testing.assert_array_equal(found, symbols)
-        assert (end, found.dtype) == (bits, np.uint16)
+        np.testing.assert_array_equal(decoded, symbols)
+        assert (end, decoded.dtype) == (bits, np.uint16)
 
 
 def test_blocks_grow_with_the_symbols(monkeypatch):
@@ -58,8 +58,8 @@ def test_blocks_grow_with_the_symbols(monkeypatch):
     symbols, data, starts, table, bits, code = _written("up to 24 bits", 20 * 4096 + 5)
     at = np.cumsum([0, *code.lengths[symbols]])
     assert starts.tolist() == at[[0, 8 * 4096, 16 * 4096]].tolist()
-    found, end = bitstream.read(data, table, starts, symbols.size)
-    np.testing.assert_array_equal(found, symbols)
+    decoded, end = bitstream.read(data, table, starts, symbols.size)
+    np.testing.assert_array_equal(decoded, symbols)
     assert end == bits
 
 
@@ -68,8 +68,8 @@ def test_words_across_the_seams_of_pieces(count, seed, piece):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(bitstream, "_PIECE", piece)  # of 32 bits
         symbols, data, _, table, bits, _ = _written("up to 24 bits", count, seed)
-        found, end = bitstream.follow(data, table, count)
-    np.testing.assert_array_equal(found, symbols)
+        decoded, end = bitstream.follow(data, table, count)
+    np.testing.assert_array_equal(decoded, symbols)
     assert end == bits
 
 

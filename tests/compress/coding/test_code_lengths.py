@@ -59,8 +59,8 @@ def test_as_many_symbols_as_there_are_words():
 
 def test_what_does_not_occur_or_occurs_alone_has_no_word():
     for counts in ([], [0, 0], [0, 7, 0]):
-        found = code_lengths.code_lengths(np.array(counts, int))
-        assert found.tolist() == [0] * len(counts)
+        lengths = code_lengths.code_lengths(np.array(counts, int))
+        assert lengths.tolist() == [0] * len(counts)
     assert code_lengths.code_lengths(np.array([0, 7, 0, 1])).tolist() == [0, 1, 0, 1]
 
 
@@ -109,11 +109,11 @@ def _bits(string):
 def test_packed_lengths_by_hand():
     lengths = [0, 0, 0, 3, 4, 3, 3, *[9] * 10, 9, 0, 7]
     #        from 3   3 absent    3 +1   -1   3  +6            9: 10 more     absent   -2
-    want = "00011  1110 011  0  100  101  0  1111 0 00101  110 011  1110 1  1111 1 1"
+    expected = "00011  1110 011  0  100  101  0  1111 0 00101  110 011  1110 1  1111 1 1"
     packed = code_lengths.pack(np.array(lengths))
-    assert packed == _bits(want)
-    found, used = code_lengths.unpack(memoryview(packed + b"\xff"), len(lengths))
-    assert (found.tolist(), used) == (lengths, len(packed))
+    assert packed == _bits(expected)
+    unpacked, used = code_lengths.unpack(memoryview(packed + b"\xff"), len(lengths))
+    assert (unpacked.tolist(), used) == (lengths, len(packed))
 
 
 @given(
@@ -123,8 +123,8 @@ def test_packed_lengths_by_hand():
 def test_packed_lengths_come_back(runs, last):
     lengths = [value for value, run in runs for _ in range(run)] + [last]
     packed = code_lengths.pack(np.array(lengths))
-    found, used = code_lengths.unpack(memoryview(packed), len(lengths))
-    assert (found.tolist(), used) == (lengths, len(packed))
+    unpacked, used = code_lengths.unpack(memoryview(packed), len(lengths))
+    assert (unpacked.tolist(), used) == (lengths, len(packed))
     assert len(packed) <= 1 + 14 * len(lengths) / 8 + 1
 
 

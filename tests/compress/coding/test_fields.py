@@ -21,8 +21,8 @@ def test_numbers_by_hand():
 @given(value=st.integers(0, 2**63 - 1), before=st.binary(max_size=3), after=st.binary(max_size=3))
 def test_a_number_comes_back(value, before, after):
     data = before + fields.number(value) + after
-    found, end = fields.read_number(memoryview(data), len(before))
-    assert (found, end) == (value, len(data) - len(after))
+    number, end = fields.read_number(memoryview(data), len(before))
+    assert (number, end) == (value, len(data) - len(after))
 
 
 @given(
@@ -31,8 +31,8 @@ def test_a_number_comes_back(value, before, after):
 )
 def test_numbers_come_back(values, after):
     data = b"x" + fields.numbers(np.array(values)) + after
-    found, end = fields.read_numbers(memoryview(data), 1, len(values))
-    assert (found.tolist(), end) == (values, len(data) - len(after))
+    numbers, end = fields.read_numbers(memoryview(data), 1, len(values))
+    assert (numbers.tolist(), end) == (values, len(data) - len(after))
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,9 @@ STREAMS = {
 }
 
 
-def _same(found, symbols):
-    np.testing.assert_array_equal(found, np.asarray(symbols, np.int64))
-    assert found.dtype == (np.uint16 if len(symbols) and max(symbols) > 255 else np.uint8)
+def _same(decoded, symbols):
+    np.testing.assert_array_equal(decoded, np.asarray(symbols, np.int64))
+    assert decoded.dtype == (np.uint16 if len(symbols) and max(symbols) > 255 else np.uint8)
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -54,8 +54,8 @@ def test_named_streams_come_back(name):
 def test_any_symbols_come_back_to_any_reader(symbols):
     data = huffman.encode(np.array(symbols, np.int64))
     _same(huffman.decode(data), symbols)
-    found, lengths, _ = references.decode(data)
-    assert found == symbols
+    decoded, lengths, _ = references.decode(data)
+    assert decoded == symbols
     counts = np.bincount(symbols, minlength=1)
     if np.count_nonzero(counts) > 1:
         best = np.dot(references.heap_lengths(counts), counts)
@@ -64,8 +64,8 @@ def test_any_symbols_come_back_to_any_reader(symbols):
 
 @pytest.mark.parametrize("name", ["skewed", "the first with one", "whole blocks"])
 def test_another_reader_finds_long_streams(name):
-    found, _, index = references.decode(huffman.encode(np.array(STREAMS[name])))
-    np.testing.assert_array_equal(found, STREAMS[name])
+    decoded, _, index = references.decode(huffman.encode(np.array(STREAMS[name])))
+    np.testing.assert_array_equal(decoded, STREAMS[name])
     assert len(index) == {"the first with one": 64, "whole blocks": 64}.get(name, 0)
 
 
@@ -100,12 +100,12 @@ def test_words_beyond_16_bits_only_where_they_save_something():
 class TestSize:
     @given(symbols=st.lists(st.integers(0, 9), min_size=1, max_size=200))
     def test_words_take_less_than_a_bit_a_symbol_above_the_entropy(self, symbols):
-        found = huffman.size(np.array(symbols))
-        assert found.symbols == len(symbols)
-        assert found.total_bytes == len(huffman.encode(np.array(symbols)))
-        assert found.entropy_bits <= found.code_bits + 1e-9
-        assert found.code_bits < found.entropy_bits + len(symbols)
-        assert found.total_bytes - found.code_bits / 8 < 12 + len(set(symbols))
+        size = huffman.size(np.array(symbols))
+        assert size.symbols == len(symbols)
+        assert size.total_bytes == len(huffman.encode(np.array(symbols)))
+        assert size.entropy_bits <= size.code_bits + 1e-9
+        assert size.code_bits < size.entropy_bits + len(symbols)
+        assert size.total_bytes - size.code_bits / 8 < 12 + len(set(symbols))
 
     def test_entropy_by_hand(self):
         assert huffman.entropy([]) == 0
@@ -125,13 +125,13 @@ class TestSize:
         ],
     )
     def test_what_stands_before_the_words_is_small(self, symbols, most):
-        found = huffman.size(symbols)
-        assert found.total_bytes - -(-found.code_bits // 8) <= most
+        size = huffman.size(symbols)
+        assert size.total_bytes - -(-size.code_bits // 8) <= most
 
     def test_the_index_takes_a_thousandth(self):
         symbols = _geometric(1 << 20, 0.4, 16)
-        found = huffman.size(symbols)
-        assert found.total_bytes - found.code_bits / 8 < 0.0012 * found.total_bytes
+        size = huffman.size(symbols)
+        assert size.total_bytes - size.code_bits / 8 < 0.0012 * size.total_bytes
 
 
 @pytest.mark.parametrize(
@@ -234,12 +234,12 @@ def _mutated(data, rng):
 def _refusal(data, most):
     """The message, or nothing where symbols came back."""
     try:
-        found = huffman.decode(data, max_symbols=most)
+        symbols = huffman.decode(data, max_symbols=most)
     except ValueError as error:
         return str(error)
-    assert found.ndim == 1
-    assert found.size <= most
-    assert found.dtype in (np.uint8, np.uint16)
+    assert symbols.ndim == 1
+    assert symbols.size <= most
+    assert symbols.dtype in (np.uint8, np.uint16)
     return ""
 
 

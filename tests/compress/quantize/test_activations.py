@@ -40,34 +40,34 @@ def test_ranges_are_those_of_numpy(method, axis):
     if method == "percentile":
         low, high = np.quantile(whole, [0.1, 0.9], axis=over)
     scale, zero_point = _affine(low, high, 8)
-    found = quantize.calibrate(iter(batches), 8, False, axis, method, share=0.9, decay=0.8)
-    assert found.scale.shape == (() if axis is None else (1, 3))
-    np.testing.assert_allclose(np.squeeze(found.scale), scale, rtol=1e-5)
-    np.testing.assert_array_equal(np.squeeze(found.zero_point), zero_point)
-    assert (int(found.lowest), int(found.highest)) == (0, 255)
+    grid = quantize.calibrate(iter(batches), 8, False, axis, method, share=0.9, decay=0.8)
+    assert grid.scale.shape == (() if axis is None else (1, 3))
+    np.testing.assert_allclose(np.squeeze(grid.scale), scale, rtol=1e-5)
+    np.testing.assert_array_equal(np.squeeze(grid.zero_point), zero_point)
+    assert (int(grid.lowest), int(grid.highest)) == (0, 255)
 
 
 @pytest.mark.parametrize("axis", [None, 1, 0])
 def test_the_search_is_that_of_all_batches_as_one(axis):
     batches = _batches()[::2] if axis == 0 else _batches()
     joined = np.concatenate(batches, axis=1 if axis == 0 else 0)
-    found = quantize.calibrate(batches, 3, False, axis, "mse")
-    want = quantize.grid(joined, 3, False, axis, "mse")
-    np.testing.assert_allclose(found.scale, want.scale, rtol=1e-6)
-    np.testing.assert_array_equal(found.zero_point, want.zero_point)
-    assert found.scale.shape == want.scale.shape
+    grid = quantize.calibrate(batches, 3, False, axis, "mse")
+    expected = quantize.grid(joined, 3, False, axis, "mse")
+    np.testing.assert_allclose(grid.scale, expected.scale, rtol=1e-6)
+    np.testing.assert_array_equal(grid.zero_point, expected.zero_point)
+    assert grid.scale.shape == expected.scale.shape
 
 
 def test_symmetric_reaches_the_larger_end():
-    found = quantize.calibrate([np.float32([-1, 3]), np.float32([-6, 2])], 4, symmetric=True)
-    np.testing.assert_allclose(_limits(found), [-6, 6], rtol=1e-6)
+    grid = quantize.calibrate([np.float32([-1, 3]), np.float32([-6, 2])], 4, symmetric=True)
+    np.testing.assert_allclose(_limits(grid), [-6, 6], rtol=1e-6)
 
 
 def test_then_activations_are_quantised():
     batches = _batches()
     grid = quantize.calibrate(batches, 8)
-    shown = quantize.fake_quantize(batches[0], grid)
-    assert np.abs(shown - batches[0]).max() <= float(grid.scale)
+    rounded = quantize.fake_quantize(batches[0], grid)
+    assert np.abs(rounded - batches[0]).max() <= float(grid.scale)
     np.testing.assert_allclose(
         quantize.fake_quantize(np.float32([[-50, 0, 50]]), grid).ravel(),
         [_limits(grid)[0], 0, _limits(grid)[1]],

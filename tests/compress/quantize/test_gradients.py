@@ -48,8 +48,8 @@ def test_the_mean_is_the_gradient_and_values_lie_on_the_grid(bits, axis):
 
 
 def test_zero_stays_zero_where_all_is():
-    found = quantize.quantize_gradient(KEY, np.zeros((2, 3)), 4, 0)
-    np.testing.assert_array_equal(found, np.zeros((2, 3)))
+    rounded = quantize.quantize_gradient(KEY, np.zeros((2, 3)), 4, 0)
+    np.testing.assert_array_equal(rounded, np.zeros((2, 3)))
 
 
 def test_the_backward_pass_alone_is_quantised():
@@ -58,20 +58,20 @@ def test_the_backward_pass_alone_is_quantised():
     def loss(values):
         return jnp.sum(GRADIENT * quantize.quantized_backward(KEY, values, 3, 0))
 
-    value, found = jax.jit(jax.value_and_grad(loss))(values)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(values)
     np.testing.assert_allclose(value, np.sum(GRADIENT * values), rtol=1e-6)
-    want = quantize.quantize_gradient(KEY, GRADIENT, 3, 0)
-    np.testing.assert_allclose(found, want, rtol=1e-6)
-    assert not np.allclose(found, GRADIENT)
+    expected = quantize.quantize_gradient(KEY, GRADIENT, 3, 0)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+    assert not np.allclose(gradient, GRADIENT)
     np.testing.assert_array_equal(quantize.quantized_backward(KEY, values, 3), values)
 
 
 def test_dtypes():
     for dtype in (jnp.bfloat16, jnp.float32):
-        found = jax.eval_shape(
+        rounded = jax.eval_shape(
             lambda g: quantize.quantize_gradient(KEY, g, 4), jnp.ones((2, 3), dtype)
         )
-        assert (found.shape, found.dtype) == ((2, 3), dtype)
+        assert (rounded.shape, rounded.dtype) == ((2, 3), dtype)
 
 
 @pytest.mark.parametrize("run", [quantize.quantize_gradient, quantize.quantized_backward])

@@ -43,7 +43,7 @@ def _reference(rows, bits, symmetric, method, share):
         steps = np.clip(np.round(row / scale) + zero, lowest, highest)
         return steps, scale, zero
 
-    found = []
+    grids = []
     for row in np.float64(rows):
         low, high = row.min(), row.max()
         if method == "percentile" and symmetric:
@@ -55,8 +55,8 @@ def _reference(rows, bits, symmetric, method, share):
         if method == "mse":
             tried = [of(low * i / 100, high * i / 100) for i in range(100, 0, -1)]
         error = [np.sum((row - (steps - zero) * scale) ** 2) for steps, scale, zero in tried]
-        found.append(tried[int(np.argmin(error))])
-    return [np.array(part) for part in zip(*found, strict=True)]
+        grids.append(tried[int(np.argmin(error))])
+    return [np.array(part) for part in zip(*grids, strict=True)]
 
 
 @functools.cache
@@ -93,11 +93,11 @@ def test_integers_are_those_of_onnxruntime(symmetric, axis):
     assert values.dtype == zero_point.dtype == ("int8" if symmetric else "uint8")
     flat = (lambda a: np.asarray(a)) if axis is None else (lambda a: np.ravel(a))
     session = _session(str(values.dtype), axis)
-    (want,) = session.run(
+    (expected,) = session.run(
         None, {"x": weights, "scale": flat(scale), "zero": flat(zero_point).astype(values.dtype)}
     )
-    np.testing.assert_array_equal(values, want)
-    assert len(np.unique(want)) > 20
+    np.testing.assert_array_equal(values, expected)
+    assert len(np.unique(expected)) > 20
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
@@ -105,14 +105,14 @@ def test_integers_are_those_of_onnxruntime(symmetric, axis):
 @pytest.mark.parametrize("bits", [2, 5])
 def test_grids_are_those_of_numpy(bits, symmetric, method):
     weights = _weights()
-    found = quantize.uniform(weights, bits, symmetric, 0, method, 0.95)
+    stored = quantize.uniform(weights, bits, symmetric, 0, method, 0.95)
     values, scale, zero_point = _reference(weights, bits, symmetric, method, 0.95)
-    assert found.scale.shape == found.zero_point.shape == (3, 1)
-    np.testing.assert_allclose(found.scale[:, 0], scale, rtol=1e-6)
-    np.testing.assert_array_equal(found.zero_point[:, 0], zero_point)
-    np.testing.assert_array_equal(found.values, values)
-    shown = (values - zero_point[:, None]) * scale[:, None]
-    np.testing.assert_allclose(quantize.dequantize(found), shown, rtol=1e-6)
+    assert stored.scale.shape == stored.zero_point.shape == (3, 1)
+    np.testing.assert_allclose(stored.scale[:, 0], scale, rtol=1e-6)
+    np.testing.assert_array_equal(stored.zero_point[:, 0], zero_point)
+    np.testing.assert_array_equal(stored.values, values)
+    dequantized = (values - zero_point[:, None]) * scale[:, None]
+    np.testing.assert_allclose(quantize.dequantize(stored), dequantized, rtol=1e-6)
 
 
 def test_the_search_errs_less_than_the_whole_range():
@@ -129,15 +129,15 @@ def test_the_search_errs_less_than_the_whole_range():
 
 
 def test_hand_worked():
-    found = quantize.uniform(np.float32([-7, 0.5, 1.5, 2.5, -0.5, 3.49]), 4)
-    np.testing.assert_array_equal(found.values, [-7, 0, 2, 2, 0, 3])  # half to even
-    assert float(found.scale) == 1
-    found = quantize.uniform(np.float32([-1, 0, 2, 0.4]), 2, symmetric=False)
-    assert (float(found.scale), int(found.zero_point)) == (1, 1)
-    np.testing.assert_array_equal(found.values, [0, 1, 3, 1])
-    found = quantize.uniform(np.float32([3, 6, 4.4]), 2, symmetric=False)  # widened to hold zero
-    assert (float(found.scale), int(found.zero_point)) == (2, 0)
-    np.testing.assert_array_equal(found.values, [2, 3, 2])
+    stored = quantize.uniform(np.float32([-7, 0.5, 1.5, 2.5, -0.5, 3.49]), 4)
+    np.testing.assert_array_equal(stored.values, [-7, 0, 2, 2, 0, 3])  # half to even
+    assert float(stored.scale) == 1
+    stored = quantize.uniform(np.float32([-1, 0, 2, 0.4]), 2, symmetric=False)
+    assert (float(stored.scale), int(stored.zero_point)) == (1, 1)
+    np.testing.assert_array_equal(stored.values, [0, 1, 3, 1])
+    stored = quantize.uniform(np.float32([3, 6, 4.4]), 2, symmetric=False)  # widened to hold zero
+    assert (float(stored.scale), int(stored.zero_point)) == (2, 0)
+    np.testing.assert_array_equal(stored.values, [2, 3, 2])
 
 
 @given(
@@ -147,17 +147,18 @@ def test_hand_worked():
 )
 def test_no_weight_moves_by_more_than_half_a_step_and_zero_by_nothing(values, bits, symmetric):
     weights = np.float32([[0, *values]])
-    found = quantize.uniform(weights, bits, symmetric)
+    stored = quantize.uniform(weights, bits, symmetric)
     lowest, highest = _ends(bits, symmetric)
-    assert np.min(found.values) >= lowest
-    assert np.max(found.values) <= highest
-    shown = np.asarray(quantize.dequantize(found))
-    assert shown[0, 0] == 0
+    assert np.min(stored.values) >= lowest
+    assert np.max(stored.values) <= highest
+    dequantized = np.asarray(quantize.dequantize(stored))
+    assert dequantized[0, 0] == 0
     # an affine zero point is rounded itself: an end may lie half a step beyond the last integer
-    most = (0.5 if symmetric else 1) * float(found.scale)
+    most = (0.5 if symmetric else 1) * float(stored.scale)
     large = np.abs(weights).max()
     assert (
-        np.abs(shown - weights)[weights != 0].max(initial=0) <= most * 1.001 + 1e-6 * large + 1e-36
+        np.abs(dequantized - weights)[weights != 0].max(initial=0)
+        <= most * 1.001 + 1e-6 * large + 1e-36
     )
 
 
@@ -165,14 +166,14 @@ def test_no_weight_moves_by_more_than_half_a_step_and_zero_by_nothing(values, bi
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_channels_of_one_value_keep_it(symmetric, method):
     weights = np.float32([[0] * 4, [5] * 4, [-3] * 4, [1e-42, 0, 0, 0]])
-    shown = quantize.dequantize(quantize.uniform(weights, 4, symmetric, 0, method))
-    np.testing.assert_allclose(shown, weights, rtol=1e-6, atol=1e-37)
-    assert (np.asarray(shown)[0] == 0).all()
+    dequantized = quantize.dequantize(quantize.uniform(weights, 4, symmetric, 0, method))
+    np.testing.assert_allclose(dequantized, weights, rtol=1e-6, atol=1e-37)
+    assert (np.asarray(dequantized)[0] == 0).all()
 
 
 def test_a_mirrored_weight_has_the_mirrored_integer():
-    found, mirrored = (quantize.uniform(s * _weights(), 8) for s in (1, -1))
-    np.testing.assert_array_equal(found.values, -np.asarray(mirrored.values))
+    stored, mirrored = (quantize.uniform(s * _weights(), 8) for s in (1, -1))
+    np.testing.assert_array_equal(stored.values, -np.asarray(mirrored.values))
     clipped = quantize.uniform(_weights(), 2, range="percentile", share=0.6)
     assert (np.min(clipped.values), np.max(clipped.values)) == (-1, 1)
 
@@ -181,13 +182,13 @@ def test_shapes_and_dtypes():
     for bits, symmetric, dtype in (
         (2, True, "int8"), (8, False, "uint8"), (9, True, "int16"), (16, False, "uint16"),
     ):  # fmt: skip
-        found = jax.eval_shape(
+        stored = jax.eval_shape(
             lambda w, bits=bits, symmetric=symmetric: quantize.uniform(w, bits, symmetric, -2),
             jnp.ones((2, 3, 4), jnp.bfloat16),
         )
-        assert found.values.dtype == found.zero_point.dtype == dtype
-        assert found.values.shape == (2, 3, 4)
-        assert (found.scale.dtype, found.scale.shape) == (np.float32, (1, 3, 1))
+        assert stored.values.dtype == stored.zero_point.dtype == dtype
+        assert stored.values.shape == (2, 3, 4)
+        assert (stored.scale.dtype, stored.scale.shape) == (np.float32, (1, 3, 1))
     with jax.enable_x64(True):
         assert quantize.uniform(np.ones(2), 4).scale.dtype == np.float64
 
@@ -207,18 +208,20 @@ class TestFakeQuantize:
     values = np.float32([-1.76, -1.5, 0, 0.26, 0.75, 6, 6.2, 6.3])
 
     def test_values_are_points_of_the_grid(self):
-        shown = quantize.fake_quantize(self.values, self.grid)
-        np.testing.assert_array_equal(shown, [-1.5, -1.5, 0, 0.5, 1, 6, 6, 6])
+        dequantized = quantize.fake_quantize(self.values, self.grid)
+        np.testing.assert_array_equal(dequantized, [-1.5, -1.5, 0, 0.5, 1, 6, 6, 6])
         # a plain x + stop_gradient(q − x) would miss the grid by a last bit here
         weights = _weights()
         stored = quantize.uniform(weights, 5)
-        shown = quantize.fake_quantize(weights, quantize.grid(weights, 5))
-        np.testing.assert_array_equal(shown, quantize.dequantize(stored))
+        dequantized = quantize.fake_quantize(weights, quantize.grid(weights, 5))
+        np.testing.assert_array_equal(dequantized, quantize.dequantize(stored))
 
     def test_the_gradient_passes_where_nothing_is_clipped(self):
         toward = np.arange(1, 9, dtype="f4")
-        found = jax.jit(jax.grad(lambda x: jnp.sum(toward * quantize.fake_quantize(x, self.grid))))
-        np.testing.assert_array_equal(found(self.values), [0, 2, 3, 4, 5, 6, 7, 0])
+        gradient = jax.jit(
+            jax.grad(lambda x: jnp.sum(toward * quantize.fake_quantize(x, self.grid)))
+        )
+        np.testing.assert_array_equal(gradient(self.values), [0, 2, 3, 4, 5, 6, 7, 0])
         _, tangent = jax.jvp(
             lambda x: quantize.fake_quantize(x, self.grid), (self.values,), (toward,)
         )
@@ -226,13 +229,15 @@ class TestFakeQuantize:
 
     def test_the_grid_of_the_weights_themselves_has_no_gradient(self):
         weights = _weights()
-        found = jax.grad(lambda w: jnp.sum(quantize.fake_quantize(w, quantize.grid(w, 4))))(weights)
-        np.testing.assert_array_equal(found, np.ones(SHAPE))
+        gradient = jax.grad(lambda w: jnp.sum(quantize.fake_quantize(w, quantize.grid(w, 4))))(
+            weights
+        )
+        np.testing.assert_array_equal(gradient, np.ones(SHAPE))
 
     def test_short_floats_come_back_short(self):
-        shown = quantize.fake_quantize(jnp.asarray(self.values, jnp.bfloat16), self.grid)
-        assert shown.dtype == jnp.bfloat16
-        np.testing.assert_array_equal(np.float32(shown), [-1.5, -1.5, 0, 0.5, 1, 6, 6, 6])
+        dequantized = quantize.fake_quantize(jnp.asarray(self.values, jnp.bfloat16), self.grid)
+        assert dequantized.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(np.float32(dequantized), [-1.5, -1.5, 0, 0.5, 1, 6, 6, 6])
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def _start(values, count, init):
 
 def _reference(values, start):
     """scikit-learn's centroids, rising, and labels, in float64 until nothing changes."""
-    found = KMeans(
+    fit = KMeans(
         len(start),
         init=np.float64(start)[:, None],
         n_init=1,
@@ -41,8 +41,8 @@ def _reference(values, start):
         tol=0,
         algorithm="lloyd",
     ).fit(np.float64(values)[:, None])
-    order = np.argsort(found.cluster_centers_[:, 0])
-    return found.cluster_centers_[order, 0], np.argsort(order)[found.labels_]
+    order = np.argsort(fit.cluster_centers_[:, 0])
+    return fit.cluster_centers_[order, 0], np.argsort(order)[fit.labels_]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -51,10 +51,10 @@ def test_clusters_are_those_of_scikit_learn(bits, init, seed):
     weights = _weights(seed)
     start = _start(weights, 2**bits, init)
     codebook, labels = _reference(weights, start)
-    found = kmeans(weights, bits, init=init)
-    assert bool(found.converged)
-    np.testing.assert_array_equal(found.indices, labels)
-    np.testing.assert_allclose(found.codebook, codebook, rtol=1e-5, atol=1e-7)
+    clusters = kmeans(weights, bits, init=init)
+    assert bool(clusters.converged)
+    np.testing.assert_array_equal(clusters.indices, labels)
+    np.testing.assert_allclose(clusters.codebook, codebook, rtol=1e-5, atol=1e-7)
     if bits == 3:
         given_start = kmeans(weights, bits, init=start[::-1])  # in any order
         np.testing.assert_array_equal(given_start.indices, labels)
@@ -72,20 +72,20 @@ def test_with_a_mask_kept_weights_cluster_alone_and_zero_is_its_own(init):
     weights = _weights(1)
     mask = np.abs(weights) > 0.7
     codebook, labels = _reference(weights[mask], _start(weights[mask], 7, init))
-    found = kmeans(weights, 3, mask, init)
-    assert float(found.codebook[0]) == 0
-    np.testing.assert_allclose(found.codebook[1:], codebook, rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(found.indices[mask], labels + 1)
-    assert not found.indices[~mask].any()
-    shown = np.asarray(quantize.dequantize(found))
-    assert (shown[~mask] == 0).all()
-    assert (shown[mask] != 0).all()
+    clusters = kmeans(weights, 3, mask, init)
+    assert float(clusters.codebook[0]) == 0
+    np.testing.assert_allclose(clusters.codebook[1:], codebook, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(clusters.indices[mask], labels + 1)
+    assert not clusters.indices[~mask].any()
+    dequantized = np.asarray(quantize.dequantize(clusters))
+    assert (dequantized[~mask] == 0).all()
+    assert (dequantized[mask] != 0).all()
 
 
 def test_a_random_start_is_as_many_kept_weights_none_twice():
     mask = TWELVE > 20  # seven weights, seven centroids: only a start of all settles at once
-    found = kmeans(TWELVE, 3, mask, "random", key=KEY, iterations=1)
-    np.testing.assert_array_equal(found.codebook, [0, *TWELVE[mask]])
+    clusters = kmeans(TWELVE, 3, mask, "random", key=KEY, iterations=1)
+    np.testing.assert_array_equal(clusters.codebook, [0, *TWELVE[mask]])
 
 
 def test_a_random_start_depends_on_the_key_alone():
@@ -99,44 +99,44 @@ def test_a_random_start_depends_on_the_key_alone():
 @pytest.mark.parametrize("init", ["linear", "density", "random"])
 def test_fewer_distinct_weights_than_clusters_are_kept_as_they_are(init):
     weights = np.float32([[0.1, 0.1, 0.1, 7], [-7, 0.3, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]])
-    found = kmeans(weights, 3, init=init, key=KEY)
-    np.testing.assert_array_equal(quantize.dequantize(found), weights)
-    assert bool(found.converged)
+    clusters = kmeans(weights, 3, init=init, key=KEY)
+    np.testing.assert_array_equal(quantize.dequantize(clusters), weights)
+    assert bool(clusters.converged)
 
 
 def test_neighbouring_floats_are_told_apart():
     weights = np.float32([1, np.nextafter(np.float32(1), np.float32(2))])
     for pair in (weights, weights + (weights[1] - 1)):  # either parity of the last bit
-        found = kmeans(pair, 1)
-        np.testing.assert_array_equal(found.codebook, pair)
-        np.testing.assert_array_equal(found.indices, [0, 1])
-        assert bool(found.converged)
+        clusters = kmeans(pair, 1)
+        np.testing.assert_array_equal(clusters.codebook, pair)
+        np.testing.assert_array_equal(clusters.indices, [0, 1])
+        assert bool(clusters.converged)
 
 
 def test_halfway_belongs_to_the_lower_centroid():
-    found = kmeans(np.float32([0, 3, 0, 5]), 1, init=np.float32([1, 5]))
-    np.testing.assert_array_equal(found.codebook, [1, 5])
-    np.testing.assert_array_equal(found.indices, [0, 0, 0, 1])
+    clusters = kmeans(np.float32([0, 3, 0, 5]), 1, init=np.float32([1, 5]))
+    np.testing.assert_array_equal(clusters.codebook, [1, 5])
+    np.testing.assert_array_equal(clusters.indices, [0, 0, 0, 1])
 
 
 def test_a_weight_that_an_empty_cluster_takes_leaves_the_mean_of_its_old_one():
     weights, start = np.float32([0, 2, 10, 1]), np.float32([0, 100])  # all are nearer to 0
-    found = kmeans(weights, 1, init=start, iterations=1)
-    np.testing.assert_array_equal(found.codebook, [1, 10])
+    clusters = kmeans(weights, 1, init=start, iterations=1)
+    np.testing.assert_array_equal(clusters.codebook, [1, 10])
 
 
 def test_nothing_kept_is_all_zero():
     for init in ("linear", "density", "random"):
-        found = kmeans(TWELVE, 3, np.zeros((3, 4), bool), init, KEY)
-        np.testing.assert_array_equal(quantize.dequantize(found), np.zeros((3, 4)))
-        np.testing.assert_array_equal(found.codebook, np.zeros(8))
-        assert bool(found.converged)
+        clusters = kmeans(TWELVE, 3, np.zeros((3, 4), bool), init, KEY)
+        np.testing.assert_array_equal(quantize.dequantize(clusters), np.zeros((3, 4)))
+        np.testing.assert_array_equal(clusters.codebook, np.zeros(8))
+        assert bool(clusters.converged)
 
 
 def test_one_bit_with_a_mask_is_zero_and_the_mean():
-    found = kmeans(np.float32([1, 2, 6, 50]), 1, np.array([True, True, True, False]))
-    np.testing.assert_array_equal(found.codebook, [0, 3])
-    np.testing.assert_array_equal(found.indices, [1, 1, 1, 0])
+    clusters = kmeans(np.float32([1, 2, 6, 50]), 1, np.array([True, True, True, False]))
+    np.testing.assert_array_equal(clusters.codebook, [0, 3])
+    np.testing.assert_array_equal(clusters.indices, [1, 1, 1, 0])
 
 
 def test_too_few_iterations_say_so():
@@ -153,14 +153,14 @@ def test_each_weight_has_its_nearest_centroid_and_each_centroid_is_its_mean(valu
     weights = np.float32(values).reshape(3, 4)
     mask = np.abs(weights) > 2 if masked else None
     kept = np.ones((3, 4), bool) if mask is None else mask
-    found = kmeans(weights, 3, mask, init, KEY)
-    assert bool(found.converged)
-    assert found.codebook.shape == (8,)
-    assert found.indices.shape == (3, 4)
-    assert found.indices.dtype == np.uint8
-    centroids = np.asarray(found.codebook)[masked:]
+    clusters = kmeans(weights, 3, mask, init, KEY)
+    assert bool(clusters.converged)
+    assert clusters.codebook.shape == (8,)
+    assert clusters.indices.shape == (3, 4)
+    assert clusters.indices.dtype == np.uint8
+    centroids = np.asarray(clusters.codebook)[masked:]
     assert (np.diff(centroids) >= 0).all() or not kept.any()
-    indices = np.asarray(found.indices, int)[kept] - masked
+    indices = np.asarray(clusters.indices, int)[kept] - masked
     distance = np.abs(weights[kept][:, None] - centroids)
     np.testing.assert_allclose(
         distance[np.arange(indices.size), indices], distance.min(1, initial=np.inf), atol=2e-6
@@ -175,8 +175,8 @@ def test_a_small_cluster_keeps_its_mean_beside_a_large_one():
     """The difference of two float32 prefix sums would move it by 1e-4."""
     weights = np.random.default_rng(0).normal(5.1, 0.1, SIZE).astype("f4")
     weights[:2] = 9.1, 9.3
-    found = kmeans(weights, 3, init=np.float32([4.8, 4.9, 5, 5.1, 5.2, 5.3, 5.4, 9]))
-    assert float(found.codebook[-1]) == np.float32(np.mean(weights[:2], dtype="f8"))
+    clusters = kmeans(weights, 3, init=np.float32([4.8, 4.9, 5, 5.1, 5.2, 5.3, 5.4, 9]))
+    assert float(clusters.codebook[-1]) == np.float32(np.mean(weights[:2], dtype="f8"))
 
 
 def test_jit_and_vmap_give_the_same():
@@ -192,10 +192,10 @@ def test_jit_and_vmap_give_the_same():
 
 def test_shapes_and_dtypes():
     for bits, dtype in ((1, np.uint8), (8, np.uint8), (9, np.uint16), (16, np.uint16)):
-        found = jax.eval_shape(lambda w, bits=bits: kmeans(w, bits), jnp.ones((2, 3)))
-        assert (found.codebook.shape, found.codebook.dtype) == ((2**bits,), np.float32)
-        assert (found.indices.shape, found.indices.dtype) == ((2, 3), dtype)
-        assert found.mask is None
+        clusters = jax.eval_shape(lambda w, bits=bits: kmeans(w, bits), jnp.ones((2, 3)))
+        assert (clusters.codebook.shape, clusters.codebook.dtype) == ((2**bits,), np.float32)
+        assert (clusters.indices.shape, clusters.indices.dtype) == ((2, 3), dtype)
+        assert clusters.mask is None
     short = jax.eval_shape(lambda w: kmeans(w, 2), jnp.ones(4, jnp.bfloat16))
     assert short.codebook.dtype == np.float32
 
@@ -203,16 +203,16 @@ def test_shapes_and_dtypes():
 def test_float64_stays_float64():
     with jax.enable_x64(True):
         weights = _weights().astype("f8") / 3
-        found = kmeans(weights, 3)
+        clusters = kmeans(weights, 3)
         codebook, _ = _reference(weights, _start(weights, 8, "linear"))
-        np.testing.assert_allclose(found.codebook, codebook, rtol=1e-13)
+        np.testing.assert_allclose(clusters.codebook, codebook, rtol=1e-13)
 
 
 def test_more_than_eight_bits_tell_more_than_256_weights_apart():
     weights = np.arange(SIZE, dtype="f4")
-    found = kmeans(weights, 9, init="density")
-    assert len(np.unique(found.indices)) == 512
-    error = np.abs(np.asarray(quantize.dequantize(found)) - weights)
+    clusters = kmeans(weights, 9, init="density")
+    assert len(np.unique(clusters.indices)) == 512
+    error = np.abs(np.asarray(quantize.dequantize(clusters)) - weights)
     assert np.sum(error == 0) >= 512 - 88  # 600 weights, 512 values
     assert error.max() <= 0.5
 
@@ -265,6 +265,6 @@ def test_bad_input_is_refused_in_one_line(arguments, message):
 
 
 def test_integers_of_64_bits_keep_their_values():
-    weights = np.array([2**40, 1, -(2**33)])
-    found = quantize.dequantize(kmeans(weights, 2))
-    np.testing.assert_array_equal(found, weights.astype(np.float32))
+    weights = np.resize([2**40, 1, -(2**33)], (3, 4))
+    dequantized = quantize.dequantize(kmeans(weights, 3))
+    np.testing.assert_array_equal(dequantized, weights.astype(np.float32))

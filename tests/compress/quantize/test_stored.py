@@ -10,6 +10,7 @@ import pytest
 
 from compress import quantize
 from compress.quantize.straight_through_estimator import straight_through
+from tests.compress import archives
 
 
 def _weights(seed=0, shape=(5, 6)):
@@ -20,8 +21,8 @@ def _stored():
     weights = _weights()
     mask = np.abs(weights) > 0.5
     return {
-        "clusters": {"kernel": quantize.kmeans(weights, 3, mask), "bias": jnp.ones(6)},
-        "all": quantize.kmeans(weights, 3),
+        "clusters": {"kernel": archives.shared(weights, 3, mask), "bias": jnp.ones(6)},
+        "all": archives.shared(weights, 3),
         "uniform": quantize.uniform(weights, 4, axis=1),
         "ternary": quantize.ternary(weights),
         "binary": quantize.binary(weights, scaled=True),
@@ -48,21 +49,21 @@ def test_gradients_of_centroids_are_sums_over_their_clusters():
     """Han et al., equation 3, by numpy's bincount; none for what is pruned."""
     stored, toward = _stored(), _weights(1)
     for form in (stored["all"], stored["clusters"]["kernel"]):
-        found = jax.jit(
+        gradient = jax.jit(
             jax.grad(lambda c, form=form: jnp.sum(toward * quantize.materialize(form, c)))
         )(form.codebook)
         kept = np.ones((5, 6), bool) if form.mask is None else np.asarray(form.mask)
-        want = np.bincount(np.asarray(form.indices)[kept], toward[kept], 8)
-        np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
-        assert np.sum(np.abs(want) > 0.1) > 4
+        expected = np.bincount(np.asarray(form.indices)[kept], toward[kept], 8)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+        assert np.sum(np.abs(expected) > 0.1) > 4
 
 
 def test_pruned_weights_stay_zero_whatever_the_codebook_says():
     form = _stored()["clusters"]["kernel"]
-    shown = np.asarray(quantize.materialize(form, form.codebook + 1))
-    assert (shown[~np.asarray(form.mask)] == 0).all()
+    dequantized = np.asarray(quantize.materialize(form, form.codebook + 1))
+    assert (dequantized[~np.asarray(form.mask)] == 0).all()
     assert (
-        shown[np.asarray(form.mask)] == np.asarray(form.codebook + 1)[form.indices][form.mask]
+        dequantized[np.asarray(form.mask)] == np.asarray(form.codebook + 1)[form.indices][form.mask]
     ).all()
 
 
@@ -98,7 +99,7 @@ def test_what_is_learned_trains_with_any_optimiser():
 
 
 def test_replicates_map():
-    one, two = (quantize.kmeans(_weights(seed), 3) for seed in (0, 1))
+    one, two = (archives.shared(_weights(seed), 3) for seed in (0, 1))
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, two)
     mapped = jax.vmap(quantize.materialize)({"kernel": both})["kernel"]
     np.testing.assert_array_equal(mapped[0], quantize.dequantize(one))
@@ -109,10 +110,10 @@ def test_straight_through_has_the_value_of_one_and_both_gradients():
     x = np.float32([0.1, 1e-8, 3e7])
     value = jax.jit(lambda x: straight_through(jnp.float32([1, 2, 3]), x))(x)
     np.testing.assert_array_equal(value, [1, 2, 3])
-    found = jax.grad(lambda x: jnp.sum(straight_through(jnp.round(x), 2 * x)))(x)
-    np.testing.assert_array_equal(found, [2, 2, 2])
-    found = jax.grad(lambda x: jnp.sum(straight_through(3 * x, 2 * x)))(x)
-    np.testing.assert_array_equal(found, [5, 5, 5])
+    gradient = jax.grad(lambda x: jnp.sum(straight_through(jnp.round(x), 2 * x)))(x)
+    np.testing.assert_array_equal(gradient, [2, 2, 2])
+    gradient = jax.grad(lambda x: jnp.sum(straight_through(3 * x, 2 * x)))(x)
+    np.testing.assert_array_equal(gradient, [5, 5, 5])
 
 
 def test_other_paths_or_shapes_are_refused_in_one_line():

@@ -17,9 +17,11 @@ def test_differences_are_right_to_the_last_bit_though_the_sums_are_large(size):
     ends = np.unique(np.concatenate([[0, size], rng.integers(0, size + 1, 20)]))
     prefix = jax.jit(sums.prefix)(values)
     assert [part.shape for part in prefix] == [(size + 1,)] * 2
-    found = sums.between(prefix, ends)
-    want = [float(sum(map(Fraction, values[a:b].tolist()))) for a, b in itertools.pairwise(ends)]
-    np.testing.assert_allclose(found, want, rtol=2e-7)
+    differences = sums.between(prefix, ends)
+    expected = [
+        float(sum(map(Fraction, values[a:b].tolist()))) for a, b in itertools.pairwise(ends)
+    ]
+    np.testing.assert_allclose(differences, expected, rtol=2e-7)
 
 
 def test_a_pair_holds_what_one_float_cannot():

@@ -23,35 +23,35 @@ class TestTernary:
         signs, positive, negative = quantize.ternary(WEIGHTS)  # threshold 0.05 × 1
         np.testing.assert_array_equal(signs, [[-1, -1, 0, 0], [0, 1, 1, 1]])
         np.testing.assert_allclose([positive, negative], [0.42, 0.75], rtol=1e-6)
-        shown = quantize.dequantize(quantize.Ternary(signs, jnp.float32(2), jnp.float32(3)))
-        np.testing.assert_array_equal(shown, [[-3, -3, 0, 0], [0, 2, 2, 2]])
+        dequantized = quantize.dequantize(quantize.Ternary(signs, jnp.float32(2), jnp.float32(3)))
+        np.testing.assert_array_equal(dequantized, [[-3, -3, 0, 0], [0, 2, 2, 2]])
         signs, *_ = quantize.ternary(WEIGHTS, threshold=0.5)
         np.testing.assert_array_equal(signs, [[-1, 0, 0, 0], [0, 0, 0, 1]])
 
     def test_twn_by_hand(self):
-        found = quantize.ternary(WEIGHTS, "twn")  # mean |w| 0.35625, threshold 0.249375
-        np.testing.assert_array_equal(found.signs, [[-1, -1, 0, 0], [0, 0, 1, 1]])
-        np.testing.assert_allclose([found.positive, found.negative], 2.7 / 4, rtol=1e-6)
+        stored = quantize.ternary(WEIGHTS, "twn")  # mean |w| 0.35625, threshold 0.249375
+        np.testing.assert_array_equal(stored.signs, [[-1, -1, 0, 0], [0, 0, 1, 1]])
+        np.testing.assert_allclose([stored.positive, stored.negative], 2.7 / 4, rtol=1e-6)
         half = quantize.ternary(WEIGHTS, "twn", 1.0)  # 0.35625
         np.testing.assert_array_equal(half.signs, [[-1, -1, 0, 0], [0, 0, 0, 1]])
 
     @pytest.mark.parametrize("scales", ["trained", "twn"])
     def test_no_other_scales_err_less_for_these_signs(self, scales):
         weights = _random()
-        found = quantize.ternary(weights, scales)
-        error = np.sum((quantize.dequantize(found) - weights) ** 2)
+        stored = quantize.ternary(weights, scales)
+        error = np.sum((quantize.dequantize(stored) - weights) ** 2)
         for by in (0.98, 1.02):
-            positive, negative = found.positive * by, found.negative * by
+            positive, negative = stored.positive * by, stored.negative * by
             if scales == "twn":
-                tried = [found._replace(positive=positive, negative=negative)]
+                tried = [stored._replace(positive=positive, negative=negative)]
             else:
-                tried = [found._replace(positive=positive), found._replace(negative=negative)]
+                tried = [stored._replace(positive=positive), stored._replace(negative=negative)]
             for other in tried:
                 assert np.sum((quantize.dequantize(other) - weights) ** 2) > error
 
     def test_a_side_without_weights_has_scale_zero(self):
-        found = quantize.ternary(np.float32([0, 1, 2]))
-        assert float(found.negative) == 0
+        stored = quantize.ternary(np.float32([0, 1, 2]))
+        assert float(stored.negative) == 0
         zeros = quantize.ternary(np.zeros(3))
         np.testing.assert_array_equal(quantize.dequantize(zeros), np.zeros(3))
 
@@ -71,23 +71,23 @@ class TestTernary:
         weights = _random().astype("f8")
 
         def loss(positive, negative):
-            shown = quantize.fake_ternary(weights, positive, negative)
-            return jnp.sum(jnp.sin(TOWARD.astype("f8") * shown))
+            dequantized = quantize.fake_ternary(weights, positive, negative)
+            return jnp.sum(jnp.sin(TOWARD.astype("f8") * dequantized))
 
         with jax.enable_x64(True):
             at, step = (0.7, 0.4), 1e-6
-            found = jax.grad(loss, (0, 1))(*at)
+            gradient = jax.grad(loss, (0, 1))(*at)
             slopes = [
                 (loss(at[0] + step, at[1]) - loss(at[0] - step, at[1])) / (2 * step),
                 (loss(at[0], at[1] + step) - loss(at[0], at[1] - step)) / (2 * step),
             ]
-            np.testing.assert_allclose(found, slopes, rtol=1e-6)
+            np.testing.assert_allclose(gradient, slopes, rtol=1e-6)
 
     def test_the_value_trained_through_is_the_stored_one(self):
         weights = _random()
         stored = quantize.ternary(weights)
-        shown = quantize.fake_ternary(weights, stored.positive, stored.negative)
-        np.testing.assert_array_equal(shown, quantize.dequantize(stored))
+        dequantized = quantize.fake_ternary(weights, stored.positive, stored.negative)
+        np.testing.assert_array_equal(dequantized, quantize.dequantize(stored))
         analytic = quantize.dequantize(quantize.ternary(weights, "twn"))
         np.testing.assert_array_equal(quantize.fake_ternary(weights), analytic)
         of_weights = jax.grad(lambda w: jnp.sum(TOWARD * quantize.fake_ternary(w)))(weights)
@@ -96,14 +96,14 @@ class TestTernary:
 
 class TestBinary:
     def test_by_hand(self):
-        found = quantize.binary(WEIGHTS)
-        np.testing.assert_array_equal(found.signs, [[-1, -1, -1, 1], [1, 1, 1, 1]])  # 0 is up
-        np.testing.assert_array_equal(quantize.dequantize(found), found.signs)
+        stored = quantize.binary(WEIGHTS)
+        np.testing.assert_array_equal(stored.signs, [[-1, -1, -1, 1], [1, 1, 1, 1]])  # 0 is up
+        np.testing.assert_array_equal(quantize.dequantize(stored), stored.signs)
         assert float(quantize.binary(WEIGHTS, scaled=True).scale) == pytest.approx(0.35625)
         rows = quantize.binary(WEIGHTS, scaled=True, axis=0)
         np.testing.assert_allclose(rows.scale, [[0.3875], [0.325]], rtol=1e-6)
         np.testing.assert_allclose(
-            quantize.dequantize(rows), np.asarray(found.signs) * np.float32([[0.3875], [0.325]])
+            quantize.dequantize(rows), np.asarray(stored.signs) * np.float32([[0.3875], [0.325]])
         )
 
     def test_drawn_signs_have_the_hard_sigmoid_as_chance(self):
@@ -134,9 +134,9 @@ class TestBinary:
 
         signs, scale = np.sign(weights), np.abs(weights).mean(0)
         through = np.where(np.abs(weights) <= 1, TOWARD * scale, 0)
-        want = through + signs / 2 * np.sum(TOWARD * signs, 0)
+        expected = through + signs / 2 * np.sum(TOWARD * signs, 0)
         assert (np.abs(weights) > 1).any()
-        np.testing.assert_allclose(jax.grad(loss)(weights), want, rtol=1e-5)
+        np.testing.assert_allclose(jax.grad(loss)(weights), expected, rtol=1e-5)
         stored = quantize.binary(weights, scaled=True, axis=1)
         np.testing.assert_allclose(
             quantize.fake_binary(weights, scaled=True, axis=1), quantize.dequantize(stored)
@@ -157,8 +157,8 @@ def test_dtypes_shapes_and_vmap():
         assert mapped.signs.dtype == np.int8
         short = jax.eval_shape(run, jnp.ones((2, 3), jnp.bfloat16))
         assert short[1].dtype == np.float32
-    shown = jax.eval_shape(quantize.fake_ternary, jnp.ones((2, 3), jnp.bfloat16))
-    assert shown.dtype == jnp.bfloat16
+    dequantized = jax.eval_shape(quantize.fake_ternary, jnp.ones((2, 3), jnp.bfloat16))
+    assert dequantized.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(

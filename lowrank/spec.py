@@ -1,4 +1,4 @@
-"""The config's sections as dataclasses that check themselves. ConfigDicts stop here."""
+"""The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -37,11 +37,11 @@ class Point(NamedTuple):
     """One factorised network of the sweep."""
 
     method: str
-    share: float  # of the cost, or of the energy; 0 where neither decides
+    share: float  # of the cost, or of the energy; 0 if neither decides
 
     @property
     def name(self) -> str:
-        """`tucker-0.25`, `svd-vbmf`."""
+        """Such as `tucker-0.25` or `svd-vbmf`."""
         return f"{self.method}-{self.share:g}" if self.share else f"{self.method}-vbmf"
 
 
@@ -50,7 +50,8 @@ class SourceSpec:
     """`source`: a network that was trained before.
 
     Attributes:
-      path: folder of a run, or an `.npz` file (see `groundwork.runs.trained`); "": train one.
+      path: the folder of a run, or an `.npz` file (see `groundwork.runs.trained`); "" = a new
+        network is trained.
       unit: of the run.
     """
 
@@ -63,9 +64,9 @@ class DecomposeSpec(Rules):
     """`decompose`: the sweep, whose plans `Rules` choose.
 
     Attributes:
-      scratch: also train each plan from its own decomposed initialisation, as a control.
-      frobenius_decay: weight of half the squared norm of the reassembled kernels in the loss. The
-        optimiser's own weight_decay stays as it is; it must be 0 for this to be the only one.
+      scratch: whether each plan is also trained from its decomposed initialisation, as a control.
+      frobenius_decay: the weight in the loss of half the squared norm of the reassembled kernels.
+        The weight_decay of the optimiser acts besides, unless it is 0.
     """
 
     scratch: bool
@@ -78,20 +79,20 @@ class DecomposeSpec(Rules):
 
     @property
     def points(self) -> list[Point]:
-        """Method by method, the dearest first."""
+        """The points of the sweep, method by method, the most expensive first."""
         return [Point(method, share) for method in self.methods for share in self.settings]
 
 
 def check_rules(rules: Rules, section: str, methods: str = "methods") -> None:
-    """Refuses rules that cannot be.
+    """Refuses rules that cannot be applied.
 
     Args:
       rules: from a section of a config.
-      section: its name, `decompose`.
+      section: its name, such as `decompose`.
       methods: the section's key for the methods.
 
     Raises:
-      UserError: says which key is wrong, and what would be right.
+      UserError: a key is wrong; the error names it and says what would be right.
     """
     with about(f"{section}.ranks"):
         check_rule(rules.ranks)
@@ -121,7 +122,7 @@ class LowRankSpec:
     seed: int
     replicates: int
     eval_every: int
-    predict: tuple[str, ...]  # layers, of which a few weights shall predict the rest
+    predict: tuple[str, ...]  # layers of which a few weights are used to predict the rest
     source: SourceSpec
     train: TrainSpec
     optimizer: OptimizerSpec
@@ -141,10 +142,10 @@ class LowRankSpec:
 
 
 def from_config(config: Mapping[str, Any]) -> LowRankSpec:
-    """Returns a resolved config (nested dicts) as a spec, checked.
+    """Checks a resolved config (nested dicts) and returns its spec.
 
     Raises:
-      UserError: names the key that is wrong, and what would be right.
+      UserError: a key is wrong; the error names it and says what would be right.
     """
     keys = [field.name for field in dataclasses.fields(LowRankSpec)]
     check_keys(config, [*keys, "data", "model"])
@@ -152,33 +153,33 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
 
 
 def predict_name(path: str) -> str:
-    """`predict/fc1`: the unit that says how well a few of a layer's weights predict the rest."""
+    """Returns `predict/fc1`, the unit that predicts a layer's weights from a few of them."""
     return f"predict/{path}"
 
 
 def plan_name(point: Point) -> str:
-    """`plans/tucker-0.25`: the unit that says what is done to which layer."""
+    """Returns `plans/tucker-0.25`, the unit with the method and rank of each layer."""
     return f"plans/{point.name}"
 
 
 def sweep_name(point: Point) -> str:
-    """`sweep/tucker-0.25`: the unit of the network that is decomposed and fine-tuned."""
+    """Returns `sweep/tucker-0.25`, the unit of the network that is decomposed and fine-tuned."""
     return f"sweep/{point.name}"
 
 
 def scratch_name(point: Point) -> str:
-    """`scratch/tucker-0.25`: the unit of the same layers, trained from their initialisation."""
+    """Returns `scratch/tucker-0.25`, the unit of the same layers trained from initialisation."""
     return f"scratch/{point.name}"
 
 
 def point_of(unit: str) -> Point:
-    """Returns the point of `sweep/tucker-0.25`, or of another unit's name that ends so."""
+    """Returns the point of a unit such as `sweep/tucker-0.25` or `plans/tucker-0.25`."""
     method, _, share = unit.rpartition("/")[2].partition("-")  # the share may be 1e-05
     return Point(method, 0.0 if share == "vbmf" else float(share))
 
 
 def unit_names(spec: LowRankSpec) -> list[str]:
-    """Returns the names of all units of a run, in the order in which they are done."""
+    """Returns the names of all units of a run, in their order."""
     names = ["original", FINE_TUNED, *map(predict_name, spec.predict)]
     for point in spec.decompose.points:
         names += [plan_name(point), sweep_name(point)]

@@ -102,11 +102,7 @@ def open_files(spec: DataSpec) -> FileDataset:
     import tensorflow_datasets as tfds  # open_tfds has imported it, without its warnings
 
     feature, splits = builder.info.features["image"], ("train", spec.test_split)
-    if feature.np_dtype != np.uint8 or feature.shape[2:] not in [(c,) for c in augment_lib.MODES]:
-        raise UserError(
-            f"{spec.name} has images of shape {feature.shape} and type {feature.np_dtype}: "
-            "uint8 with 1 or 3 channels is needed"
-        )
+    _check_images(spec.name, feature.shape, feature.np_dtype)
     raw = {"image": tfds.decode.SkipDecoding()}  # Pillow decodes, whatever else is installed
     records = {split: readers.open_split(builder, split, raw) for split in splits}
     channels, classes = feature.shape[2], builder.info.features["label"].num_classes
@@ -136,6 +132,14 @@ def open_files(spec: DataSpec) -> FileDataset:
         digest=_digest(builder, splits),
         spec=spec,
     )
+
+
+def _check_images(name: str, shape: tuple[int | None, ...], dtype: Any) -> None:
+    if dtype != np.uint8 or shape[2:] not in [(channels,) for channels in augment_lib.MODES]:
+        raise UserError(
+            f"{name} has images of shape {shape} and type {dtype}: uint8 with 1 or 3 channels is "
+            "needed"
+        )
 
 
 def _moments(train: Source, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -49,15 +49,8 @@ def make(
     rows = replicate or math.gcd(replicates, len(devices))
     sizes = [d for d in range(1, len(devices) // rows + 1) if batch_size % d == 0]
     columns = data or max((d for d in sizes if rows * d % hosts == 0), default=1)
-    for name, size, total, key in (
-        ("replicate", rows, replicates, "replicates"),
-        ("data", columns, batch_size, "train.batch_size"),
-    ):
-        if size < 1 or total % size:
-            divisors = [d for d in range(1, len(devices) + 1) if total % d == 0]
-            raise UserError(
-                f"mesh.{name}={size} does not divide {key}={total}; these do: {divisors}"
-            )
+    _check_size("mesh.replicate", rows, "replicates", replicates, len(devices))
+    _check_size("mesh.data", columns, "train.batch_size", batch_size, len(devices))
     if rows * columns > len(devices):
         raise UserError(
             f"mesh.replicate={rows} × mesh.data={columns} needs {rows * columns} devices, "
@@ -73,6 +66,12 @@ def make(
     # a process over the mesh (a stream needs whole parts of it), and cannot leave devices idle.
     grid = np.asarray(_evenly(devices, rows * columns // hosts)).reshape(rows, columns)
     return Mesh(grid, ("replicate", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def _check_size(key: str, size: int, total_key: str, total: int, devices: int) -> None:
+    if size < 1 or total % size:
+        divisors = [d for d in range(1, devices + 1) if total % d == 0]
+        raise UserError(f"{key}={size} does not divide {total_key}={total}; these do: {divisors}")
 
 
 def for_run(spec: MeshSpec, replicates: int, batch_size: int, examples: Mapping[str, int]) -> Mesh:

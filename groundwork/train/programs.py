@@ -83,20 +83,9 @@ def make(
     form = form or replicates.default_form(model, example)
 
     init = replicates.each_replicate(mesh, lambda key: model.init(key, example), once=True)
-    train_step = make_train_step(loss or make_loss(model), optimizer, axis="data")
-    eval_step = evaluate or make_eval_step(model)
-
-    def add_batch(
-        counts: Counts, variables: Variables, inputs: jax.Array, labels: jax.Array, valid: jax.Array
-    ) -> Counts:
-        """Adds the counts of a batch, summed over devices, to those of this device's replicates."""
-        batch = Batch(data_lib.normalize(dataset, inputs), labels, valid)
-        new = replicates.each(form)(lambda variables: eval_step(variables, batch))(variables)
-        return jax.tree.map(lambda total, share: total + lax.psum(share, "data"), counts, new)
-
     steps = replicates.Steps(
-        train_step=train_step,
-        add_batch=add_batch,
+        train_step=make_train_step(loss or make_loss(model), optimizer, axis="data"),
+        add_batch=_make_add_batch(evaluate or make_eval_step(model), dataset, form),
         measures=measures,
         mesh=mesh,
         batch_size=batch_size,
@@ -116,3 +105,16 @@ def make(
         evaluate=evaluate_split,
         jitted={"init": init, **jitted},
     )
+
+
+def _make_add_batch(eval_step: EvalFn, dataset: AnyDataset, form: Form) -> Callable[..., Counts]:
+    """Returns `Steps.add_batch`, which runs on one device and sums over all."""
+
+    def add_batch(
+        counts: Counts, variables: Variables, inputs: jax.Array, labels: jax.Array, valid: jax.Array
+    ) -> Counts:
+        batch = Batch(data_lib.normalize(dataset, inputs), labels, valid)
+        new = replicates.each(form)(lambda variables: eval_step(variables, batch))(variables)
+        return jax.tree.map(lambda total, share: total + lax.psum(share, "data"), counts, new)
+
+    return add_batch

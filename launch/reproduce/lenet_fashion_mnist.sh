@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The question of lenet_mnist.sh, asked of Fashion-MNIST at a size that trains on a laptop:
 # Lenet-300-100 and LeNet-5 (after Frankle & Carbin, arXiv:1803.03635, Figures 1 and 4, which have
-# MNIST and Lenet-300-100). docs/results.md are its first run.
+# MNIST and Lenet-300-100). docs/results.md has its first run.
 #
 #   launch/reproduce/lenet_fashion_mnist.sh -- \
 #       --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist

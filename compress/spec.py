@@ -38,7 +38,7 @@ def from_config(config: Mapping[str, Any]) -> CompressSpec:
     )
     stages = config["stages"]
     if not isinstance(stages, tuple | list):
-        raise UserError(f"stages={stages!r} must be names, as ('prune', 'quantize')")
+        raise UserError(f"stages={stages!r} must be names, such as ('prune', 'quantize')")
     spec = CompressSpec(
         **counts(config),
         stages=tuple(stages),

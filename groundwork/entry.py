@@ -33,7 +33,7 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
         _leave(128 + signal.SIGPIPE)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _leave(2, f"error: {reason}. What was written before is whole: mend it, start again")
+        _leave(2, f"error: {reason}. Earlier files are whole: fix this and start the run again")
     except KeyboardInterrupt:
         _leave(BY_HAND, "\ninterrupted; the same command continues")
     except SystemExit as stop:  # from --help, or from rich when nobody reads the output
@@ -46,7 +46,7 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
 
 
 def _nothing_to_save(number: int, frame: FrameType | None) -> NoReturn:
-    raise Interrupted("asked to stop before training began; the same command begins", PREEMPTED)
+    raise Interrupted("asked to stop before training began; the same command starts it", PREEMPTED)
 
 
 def _leave(code: int | str, message: str = "") -> NoReturn:

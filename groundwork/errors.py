@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; it ends in one line and exit code 2 (`entry.run_main`)."""
+    """A mistake that the user can fix; it ends in one line and exit code 2 (`entry.run_main`)."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> UserError:

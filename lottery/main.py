@@ -8,7 +8,7 @@ from lottery import report, spec, work
 
 STUDY = study.Study(
     command="lottery",
-    about="Lottery tickets: train, prune, rewind, repeat, with controls beside, and a report.",
+    about="Lottery tickets: train, prune, rewind and repeat, with controls; then report.",
     example="configs/lottery/mnist1d.py",
     extendable=("levels", "branches"),
     check=spec.from_config,

@@ -100,7 +100,9 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
         chosen = (chosen,) if isinstance(chosen, int) else chosen
         sequence = isinstance(chosen, tuple | list | range)
         if not sequence or not all(isinstance(k, int) and k > 0 for k in chosen):
-            raise UserError(f"branches.{name}={chosen!r} must be 'all' or levels from 1, as (4, 8)")
+            raise UserError(
+                f"branches.{name}={chosen!r} must be 'all' or levels from 1, such as (4, 8)"
+            )
         branches[name] = tuple(level for level in chosen if level <= levels)
     return branches
 

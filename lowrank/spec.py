@@ -138,7 +138,9 @@ class LowRankSpec:
         paths = self.predict
         listed = isinstance(paths, tuple | list) and all(isinstance(path, str) for path in paths)
         if not listed or len(set(paths)) < len(paths):
-            raise UserError(f"predict={paths!r} must be paths of layers, each once, as ('fc1',)")
+            raise UserError(
+                f"predict={paths!r} must be paths of layers, each once, such as ('fc1',)"
+            )
 
 
 def from_config(config: Mapping[str, Any]) -> LowRankSpec:

@@ -17,7 +17,7 @@ BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of the multiply-adds of the reference's last
 NOTE = (
     "Accuracies and calibration errors are the {averages}, "
     "on the test split. Multiply-adds are those of convolutions and linear layers. A "
-    "prediction at an exit costs all blocks and all classifiers until there: that is what is "
+    "prediction at an exit costs all blocks and all classifiers up to there: that is what is "
     "reported, unless a number says “alone” (blocks and this classifier, whose parameters an "
     "exit's row has too). Milliseconds per image were measured on this run's machine, with "
     "replicate 0, in batches of at most 256. Thresholds keep a budget on the validation split; on "

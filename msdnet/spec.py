@@ -92,7 +92,7 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
     check_keys(config, [*keys, "data", *NETWORKS])
     names = config["networks"]
     if not isinstance(names, str | tuple | list):
-        raise UserError(f"networks={names!r} must be names, as ('msdnet', 'resnets')")
+        raise UserError(f"networks={names!r} must be names, such as ('msdnet', 'resnets')")
     return MSDNetSpec(
         **counts(config),
         **sections(config, {**SHARED, "exits": ExitsSpec}),

@@ -31,11 +31,15 @@ class PruneSpec:
             if getattr(self, key) not in known:
                 raise unknown(f"prune.{key}", getattr(self, key), known)
         if isinstance(self.prunable, str):
-            raise UserError(f"prune.prunable={self.prunable!r} must be patterns, as ('*kernel',)")
+            raise UserError(
+                f"prune.prunable={self.prunable!r} must be patterns, such as ('*kernel',)"
+            )
         rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
         for pattern, rate in rates.items():
             if not isinstance(pattern, str):
-                raise UserError(f"prune.rate: the pattern {pattern!r} must be a text, as 'fc1'")
+                raise UserError(
+                    f"prune.rate: the pattern {pattern!r} must be a text, such as 'fc1'"
+                )
             if not isinstance(rate, int | float) or not 0 <= rate < 1:
                 of = f" of {pattern!r}" if pattern else ""
                 raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")

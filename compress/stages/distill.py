@@ -42,7 +42,7 @@ class DistillSpec(Lessons):
             names = getattr(self, key)
             listed = isinstance(names, tuple | list) and all(isinstance(n, str) for n in names)
             if not listed:
-                raise UserError(f"distill.{key}={names!r} must be names, as ('before',)")
+                raise UserError(f"distill.{key}={names!r} must be names, such as ('before',)")
         if not self.teachers or len(set(self.teachers)) < len(self.teachers):
             raise UserError(f"distill.teachers={self.teachers} must name teachers, each once")
         for key, known in (("init", INITS), ("mean", get_args(distill.Mean))):

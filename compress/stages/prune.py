@@ -42,7 +42,7 @@ class PruneSpec(pruning_spec.PruneSpec):
         levels = self.levels
         whole = isinstance(levels, tuple | list) and all(type(level) is int for level in levels)
         if not whole or not levels or min(levels) < 1 or len(set(levels)) < len(levels):
-            raise UserError(f"prune.levels={levels!r} must be integers from 1, as (8, 12)")
+            raise UserError(f"prune.levels={levels!r} must be integers from 1, such as (8, 12)")
         if self.rewind not in ("start", "none"):
             raise unknown("prune.rewind", self.rewind, ("start", "none"))
 

@@ -78,7 +78,7 @@ class QuantizeSpec(Settings):
         least = LEAST_BITS[self.method]
         listed = isinstance(self.bits, tuple | list) and self.bits
         if not listed or not all(type(bits) in (int, float) for bits in self.bits):
-            raise UserError(f"quantize.bits={self.bits!r} must be numbers, as (4, 5)")
+            raise UserError(f"quantize.bits={self.bits!r} must be numbers, such as (4, 5)")
         if len({f"{bits:g}" for bits in self.bits}) < len(self.bits):
             raise UserError(f"quantize.bits={self.bits} must name each number once")
         for bits in self.bits:

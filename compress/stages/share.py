@@ -28,7 +28,9 @@ class ShareSpec:
             for group in groups
         )
         if not listed:
-            raise UserError(f"share.groups={groups!r} must be groups of paths, as (('a', 'b'),)")
+            raise UserError(
+                f"share.groups={groups!r} must be groups of paths, such as (('a', 'b'),)"
+            )
         object.__setattr__(self, "groups", tuple(map(tuple, groups)))
         if self.values not in get_args(share.Values):
             raise unknown("share.values", self.values, get_args(share.Values))
@@ -37,7 +39,7 @@ class ShareSpec:
 def place(spec: CompressSpec) -> None:
     """Refuses a stage that would tie nothing."""
     if not spec.sections["share"].groups:
-        raise UserError("share.groups is empty: name layers, as (('conv1', 'conv2'),)")
+        raise UserError("share.groups is empty: name layers, such as (('conv1', 'conv2'),)")
 
 
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:

@@ -76,7 +76,7 @@ class DataSpec:
         if not all(0 <= m <= 1 and 0 < s <= 1 for m, s in zip(self.mean, self.std, strict=True)):
             raise UserError(
                 f"data.mean={self.mean} and data.std={self.std} must be in [0, 1] (std not 0), as "
-                "of images scaled to [0, 1]: divide numbers in [0, 255] by 255"
+                "for images scaled to [0, 1]: divide numbers in [0, 255] by 255"
             )
 
     def _check_no_stream(self) -> None:

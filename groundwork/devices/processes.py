@@ -144,7 +144,7 @@ def lost(error: Exception) -> str:
         flush=True,
     )
     time.sleep(HEARTBEAT_SECONDS + LEAVE_SECONDS)
-    return "error: which process has ended could not be found out"
+    return "error: could not find out which process has ended"
 
 
 def leave(code: int) -> None:

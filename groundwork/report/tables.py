@@ -35,7 +35,7 @@ def plus_minus(values: Sequence[float], digits: int = 3) -> str:
 
 
 def time_header(batches: Sequence[str]) -> list[str]:
-    """Returns the columns for what `time_cells` shows."""
+    """Returns the columns of `time_cells`."""
     header = []
     for batch in batches:
         images = "1 image" if batch == "1" else f"{batch} images"
@@ -44,7 +44,7 @@ def time_header(batches: Sequence[str]) -> list[str]:
 
 
 def time_cells(milliseconds: Mapping[str, Sequence[float]], batches: Sequence[str]) -> list[str]:
-    """Returns the original's time, a network's own, and their ratio, for each batch size.
+    """Returns the times of the original and of a network, and their ratio, per batch size.
 
     Args:
       milliseconds: batch size → the original's and the network's; cells without any are empty.
@@ -53,8 +53,8 @@ def time_cells(milliseconds: Mapping[str, Sequence[float]], batches: Sequence[st
     cells = []
     for batch in batches:
         if batch in milliseconds:
-            original, own = milliseconds[batch]
-            cells += [f"{original:.3f}", f"{own:.3f}", f"{own / original:.2f}"]
+            original, network = milliseconds[batch]
+            cells += [f"{original:.3f}", f"{network:.3f}", f"{network / original:.2f}"]
         else:
             cells += ["", "", ""]
     return cells

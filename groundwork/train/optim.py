@@ -60,7 +60,9 @@ class OptimizerSpec:
         if not isinstance(drops, tuple | list) or not all(
             isinstance(s, int) and s > 0 for s in drops
         ):
-            raise UserError(f"{section}.drop_steps={drops} must be steps from 1, as (20000, 25000)")
+            raise UserError(
+                f"{section}.drop_steps={drops} must be steps from 1, such as (20000, 25000)"
+            )
         for key, end in (("momentum", 1), ("weight_decay", math.inf)):
             if not 0 <= getattr(self, key) < end:
                 raise UserError(f"{section}.{key}={getattr(self, key)} must be in [0, {end})")

@@ -44,7 +44,7 @@ def test_sigterm_before_training_begins_exits_with_75_and_says_so():
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (75, "")
-    assert err == "asked to stop before training began; the same command begins\n"
+    assert err == "asked to stop before training began; the same command starts it\n"
 
 
 @pytest.mark.parametrize(

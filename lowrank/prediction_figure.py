@@ -1,4 +1,4 @@
-"""The figure of `prediction`: what a share of the weights says about the rest."""
+"""The figure of `prediction`: how well a share of the weights predicts the rest."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
     """Draws the relative error, and accuracy where there is any, against the share revealed.
 
     Args:
-      curves: of one layer, by what is known of its inputs beforehand: `{"pixels": …}`. The low-rank
+      curves: name of the covariance that was known → curve, of one layer. The low-rank
         approximations in the figure are those of the first curve.
       path: of the PNG.
 
@@ -27,12 +27,13 @@ def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
     """
     if not curves:
         raise ValueError("there are no curves to draw")
-    scored = {name: curve for name, curve in curves.items() if curve.accuracy is not None}
+    scored = any(curve.accuracy is not None for curve in curves.values())
     figure, (left, *right) = figures.subplots(columns=2 if scored else 1)
-    colours = dict(zip(curves, COLOURS * len(curves), strict=False))
-    for name, curve in curves.items():
-        style = {"color": colours[name], "label": f"predicted: {name}", "marker": "o", "ms": 3}
+    for (name, curve), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
+        style = {"color": colour, "label": f"predicted: {name}", "marker": "o", "ms": 3}
         figures.band(left, curve.shares, list(curve.error), **style)
+        if curve.accuracy is not None:
+            figures.band(right[0], curve.shares, list(curve.accuracy), **style)
     first = next(iter(curves.values()))
     style = {"color": "#666666", "label": "low rank, as many numbers", "linestyle": ":"}
     figures.band(left, first.shares, list(first.lowrank_error), **style)
@@ -40,9 +41,6 @@ def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
     left.plot(grid, np.sqrt(1 - grid), color="black", lw=0.8, linestyle="--", label="zeros")
     left.set_ylabel("relative error of the weights")
     left.set_ylim(bottom=0)
-    for name, curve in scored.items():
-        style = {"color": colours[name], "label": f"predicted: {name}", "marker": "o", "ms": 3}
-        figures.band(right[0], curve.shares, list(curve.accuracy), **style)  # type: ignore[arg-type]
     for ax in right:
         ax.set_ylabel("test accuracy, not trained on")
     pairs = zip((0, *first.shares), first.shares, strict=False)

@@ -35,7 +35,7 @@ from groundwork.train.step import (
 )
 from groundwork.trees import Variables
 
-STRIDE = 50  # steps between two checks for signals, which take a fraction of a second
+STRIDE = 50  # steps between two checks for signals: a fraction of a second
 
 
 class Programs(NamedTuple):

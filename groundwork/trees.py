@@ -30,6 +30,11 @@ def flatten(tree: Any) -> dict[str, Any]:
     return {path(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def unflatten(leaves: Mapping[str, Any], like: Any) -> Any:
+    """Returns a tree with the structure of `like`, and `leaves` at its paths."""
+    return map_with_path(lambda path, _: leaves[path], like)
+
+
 def map_with_path(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Returns the tree of `function(path, leaf, *leaves of the rest)`."""
     return jax.tree_util.tree_map_with_path(

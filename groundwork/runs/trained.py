@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from groundwork import trees
@@ -115,8 +114,7 @@ def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str
                 f"{where}: {np.sum(~np.isfinite(leaf))} entries of {name} are not finite"
             )
         checked[name] = leaf.astype(wanted[name].dtype)
-    structure = jax.tree.structure(shapes)
-    return jax.tree.unflatten(structure, [checked[name] for name in wanted])
+    return trees.unflatten(checked, shapes)
 
 
 def _from_file(path: Path) -> Variables:

@@ -110,17 +110,12 @@ def shrink(
     if differing:
         listed = ", ".join(f"{p} {selected[p].shape} for {narrow[p].shape}" for p in differing)
         raise ValueError(f"the networks differ in more than their widths: {listed}")
-    return _unflatten(selected, shapes)
+    return trees.unflatten(selected, shapes)
 
 
 def _layer(path: str) -> str:
     """Returns `block1/conv` of `params/block1/conv/kernel`."""
     return path.partition("/")[2].rpartition("/")[0]
-
-
-def _unflatten(leaves: Mapping[str, Any], tree: Any) -> Any:
-    """Returns a tree like `tree` that has the leaves with its paths."""
-    return trees.map_with_path(lambda path, _: leaves[path], tree)
 
 
 def _link(module: nn.Module, links: Sequence[Link]) -> list[Link]:
@@ -224,7 +219,7 @@ def _permutes(
     units = {link.path: link.units for link in links}
     chosen = {path: rng.permutation(units[path]) for path in _hidden(links)}
     try:
-        permuted = _unflatten(_select(trees.flatten(drawn), links, chosen), shapes)
+        permuted = trees.unflatten(_select(trees.flatten(drawn), links, chosen), shapes)
     except (TypeError, ValueError):  # a layer's inputs are not a multiple of the units before it
         return False
     inputs = jnp.asarray(rng.normal(size=inputs_shape), jnp.float32)

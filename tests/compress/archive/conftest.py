@@ -56,7 +56,7 @@ def formed(tmp_path_factory):
     groups, bits = [("fc1", "fc2")], {"fc2": 8, "output": 5}
     variables = archives.drawn(model, (20,))
     variables = {"params": share.tie(variables["params"], groups)}
-    inputs = np.random.default_rng(0).normal(size=(4, 20)).astype("f4")
+    inputs = np.random.default_rng(0).normal(size=(3, 20)).astype("f4")
     grids = form_lib.calibrated(form_lib.Form(model, groups=groups), variables, inputs, bits)
     path = tmp_path_factory.mktemp("formed") / "a"
     stored = archives.stored(variables, [KMEANS, UNIFORM]) | {"activations": grids}

@@ -138,9 +138,9 @@ def conv_n(name, p, x, norm):
 
 
 def vgg(name, p, x, norm):
-    for group, convolutions in enumerate(VGG[name], 1):
+    for group in range(1, 6):
         x = x if group == 1 else pool(x)
-        for layer in range(1, convolutions + 1):
+        for layer in range(1, 1 + sum(key.startswith(f"conv{group}_") for key in p)):
             x = convolve(p[f"conv{group}_{layer}"], x, padding=1)
             x = relu(norm(f"bn{group}_{layer}", x))
     return dense(p["output"], x.mean((1, 2)))
@@ -149,7 +149,7 @@ def vgg(name, p, x, norm):
 def resnet(name, p, x, norm):
     x = relu(norm("bn1", convolve(p["conv1"], x, padding=1)))
     for stage in (1, 2, 3):
-        for block in range(1, RESNET[name] + 1):
+        for block in range(1, 1 + sum(key.startswith("block1_") for key in p)):
             place = f"block{stage}_{block}"
             strides = 2 if stage > 1 and block == 1 else 1
             y = convolve(p[place]["conv1"], x, padding=1, strides=strides)

@@ -24,7 +24,6 @@ from tests.groundwork.architectures.small import (
     as_float32,
     by_layer,
     drawn_by_numpy,
-    initial,
     inputs_for,
     logits,
     quickly,
@@ -42,8 +41,8 @@ TINY = {  # widths at which the numpy forward passes are quick
 }
 
 
-def tiny(name, wider=1):
-    return build(section(name, wider * TINY[name]), 10)
+def tiny(name):
+    return build(section(name, TINY[name]), 10)
 
 
 def in_numpy(name, tree, inputs, kind=references.Evaluated):
@@ -53,12 +52,14 @@ def in_numpy(name, tree, inputs, kind=references.Evaluated):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_equal_a_numpy_forward_pass(name):
+def test_logits_equal_a_numpy_forward_pass_and_statistics_stay(name):
     tree, inputs = drawn_by_numpy(tiny(name), INPUT[name]), inputs_for(name)
     expected, _ = in_numpy(name, tree, inputs)
     assert expected.std() > 0.1
-    found = logits(name, tree, inputs, TINY[name])
+    found, updated = logits(name, tree, inputs, TINY[name], mutable=["batch_stats"])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+    same = as_float32({key: tree[key] for key in tree if key == "batch_stats"})
+    jax.tree.map(np.testing.assert_array_equal, dict(updated), same)
 
 
 @pytest.mark.parametrize("name", ["conv_2", *NORMED])
@@ -81,13 +82,13 @@ def test_logits_are_float32_of_shape_batch_by_classes(name, batch):
 
 
 SMALLEST = {  # of each family: without jit, every operation of every shape is compiled apart
-    "conv_2": Conv2(10, width=0.04),
+    "conv_2": Conv2(10, width=0.25),
     "lenet_300_100": LeNet300100(10),
-    "lenet_5": LeNet5(10, width=0.2),
+    "lenet_5": LeNet5(10),
     "residual_mlp": ResidualMLP(10),
-    "resnet_20": ResNet20(10, width=0.2, blocks=1),
-    "student_net": StudentNet(10, width=0.2),
-    "vgg_11": VGG11(10, width=0.04, groups=(1,) * 5),
+    "resnet_20": ResNet20(10, width=0.5, blocks=1),
+    "student_net": StudentNet(10, width=0.5),
+    "vgg_11": VGG11(10, width=0.125, groups=(1,) * 5),
 }
 
 
@@ -98,7 +99,7 @@ def test_logits_under_jit_and_train_are_those_without(name):
     plain = module.apply(variables, inputs)
     if name not in NORMED:
         np.testing.assert_array_equal(module.apply(variables, inputs, train=True), plain)
-    jitted = jax.jit(module.apply)(variables, inputs)
+    jitted = quickly(module.apply)(variables, inputs)
     np.testing.assert_allclose(jitted, plain, rtol=1e-5, atol=1e-5)
 
 
@@ -110,22 +111,19 @@ def test_every_family_is_among_them():
 # BatchNorm
 
 
-def trained(name, tree, inputs, width):
-    """Logits and new batch statistics of inputs [devices, B, …], in training."""
-
-    def spread(function):
-        return quickly(jax.vmap(function, (None, 0), axis_name="data"))
-
-    return logits(name, tree, inputs, width, spread, train=True, mutable=["batch_stats"])
-
-
 @pytest.mark.parametrize("name", NORMED)
 def test_training_normalises_by_the_whole_batch_and_moves_the_statistics_by_a_tenth(name):
-    width = 2 * TINY[name]
-    tree, inputs = drawn_by_numpy(tiny(name, 2), INPUT[name]), inputs_for(name, 8)
+    module, inputs = SMALLEST[name], inputs_for(name, 8)
+    tree = drawn_by_numpy(module, INPUT[name])
     expected, norm = in_numpy(name, tree, inputs, references.Trained)
+
+    def train(variables, inputs):
+        return module.apply(variables, inputs, train=True, mutable=["batch_stats"])
+
     for devices in (1, 2):
-        found, updated = trained(name, tree, inputs.reshape(devices, -1, *INPUT[name]), width)
+        spread = quickly(jax.vmap(train, (None, 0), axis_name="data"))
+        shares = inputs.reshape(devices, -1, *INPUT[name])
+        found, updated = spread(as_float32(tree), as_float32(shares))
         found = found.reshape(expected.shape)
         np.testing.assert_allclose(found, expected, atol=2e-3 * abs(expected).max())
         statistics = dict(by_layer(updated["batch_stats"]))
@@ -134,11 +132,3 @@ def test_training_normalises_by_the_whole_batch_and_moves_the_statistics_by_a_te
             for key, rows in leaves.items():
                 for row in rows:  # the same on every device
                     np.testing.assert_allclose(row, norm.updated[layer][key], rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", NORMED)
-def test_evaluation_leaves_the_statistics_alone(name):
-    _, updated = logits(name, initial(name), inputs_for(name), mutable=["batch_stats"])
-    jax.tree.map(
-        np.testing.assert_array_equal, updated["batch_stats"], initial(name)["batch_stats"]
-    )

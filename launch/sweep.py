@@ -101,8 +101,8 @@ def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
         folder = options.workdir / point.name
         flags = [f"--config={options.config}", f"--workdir={folder}", *extra, *point.arguments()]
         try:
-            config, found = config_lib.parse(flags, "")
-            if found != folder:
+            config, workdir = config_lib.parse(flags, "")
+            if workdir != folder:
                 raise UserError(f"the points' folders are the sweep's: --workdir={options.workdir}")
             done = study_lib.finished(study, folder, config_lib.resolve(config))
         except UserError as error:

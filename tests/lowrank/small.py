@@ -6,6 +6,8 @@ from pathlib import Path
 
 from lowrank import main
 
+BOTH = ("svd", "svd_outputs")
+SCRATCH = "--config.decompose.scratch=true"
 ARGS = [
     "--config=configs/lowrank/digits.py",
     "--config.model.width=0.2",

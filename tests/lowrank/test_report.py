@@ -2,12 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from groundwork.report import figures
+from groundwork.report import comparison, figures
+from groundwork.report import page as page_lib
 from lowrank import plots, report, results
 from lowrank.factorization.layers import STALLED
 from lowrank.results import Factorised, Network, Results
@@ -185,7 +187,7 @@ def test_points_that_no_line_joins_have_bars(joined):
         np.testing.assert_allclose([low, high], [0.85 - 0.0707, 0.85 + 0.0707], atol=1e-4)
     plots._points(ax, [3.0], [[0.5, 0.6]], False, bars=False)
     assert len(ax.collections) == 1
-    plots.plt.close(figure)
+    plt.close(figure)
 
 
 def test_a_method_with_one_point_shows_its_spread(monkeypatch, tmp_path):
@@ -203,3 +205,58 @@ def test_a_point_is_read_from_the_names_of_its_units(share):
         point = Point(method, share)
         assert point_of(f"sweep/{point.name}") == point_of(f"plans/{point.name}") == point
     assert point_of("sweep/svd_outputs-vbmf") == Point("svd_outputs", 0.0)
+
+
+class TestComparison:
+    """Two runs beside each other; the second has no factorised network yet."""
+
+    @pytest.fixture
+    def compared(self, tmp_path, monkeypatch):
+        dear = dataclasses.replace(POINT, macs=4000, test=[0.7, 0.7], point=Point("svd", 0.9))
+        runs = {"one": made(POINT, dear), "two": made()}
+        monkeypatch.setattr(results, "read", lambda folder: runs[folder.name])
+        drawn, drawing = {}, comparison.draw
+
+        def draw(curves, cost, path):
+            drawn.update({curve.label: curve for curve in curves})
+            return drawing(curves, cost, path)
+
+        monkeypatch.setattr(comparison, "draw", draw)
+        compared = report.compare([tmp_path / name for name in runs])
+        return SimpleNamespace(comparison=compared, curves=drawn, runs=runs)
+
+    def test_there_is_a_row_for_each_run(self, compared):
+        assert compared.comparison.header == ["original", "best", "MACs", "×", "fine-tuned"]
+        assert compared.comparison.rows == [
+            ["0.900±0.000", "tucker-0.5", "2,050", "0.50", "0.850±0.071"],
+            ["0.900±0.000", "none yet", "", "", ""],
+        ]
+
+    def test_there_is_a_record_for_each_network(self, compared):
+        records = compared.comparison.records
+        first, _, dear, _ = records
+        assert [(r["run"], r["network"], r["macs"]) for r in records] == [
+            ("one", "original", 4100),
+            ("one", "tucker-0.5", 2050),
+            ("one", "svd-0.9", 4000),
+            ("two", "original", 4100),
+        ]
+        assert (first["replicates"], first["parameters"]) == (2, 2500)
+        assert (dear["accuracy_mean"], dear["accuracy_deviation"]) == (pytest.approx(0.7), 0)
+        assert records[1]["accuracy_deviation"] == pytest.approx(0.1 / 2**0.5)
+
+    def test_the_page_lies_beside_the_first_run_and_shows_all(self, compared, tmp_path):
+        assert compared.comparison.page == tmp_path / "comparison/report.html"
+        page = compared.comparison.page.read_text()
+        assert page.count("<img ") == 1
+        assert "<td>two</td><td>0.900±0.000</td><td>none yet</td>" in page
+        for name, run in compared.runs.items():
+            assert f"<h2>{name}</h2>{page_lib.table(*report._network_table(run))}" in page
+
+    def test_the_figure_has_a_curve_for_each_method(self, compared):
+        curves = compared.curves
+        assert {label: curve.costs for label, curve in curves.items()} == {
+            "one: svd": [4000],
+            "one: tucker": [2050],
+        }
+        assert curves["one: tucker"].accuracies == [[0.8, 0.9]]

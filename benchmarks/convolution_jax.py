@@ -70,7 +70,7 @@ def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, i
     state: State = (params, stats, optimizer.init(params))
     step = functools.partial(train_step, model, optimizer)
 
-    def compiled(function: Callable[..., State]) -> Callable[..., State]:
+    def compiled(function: Callable[..., State]) -> Any:
         return replicates.sharded(mesh, function, (P(), P("data"), P("data")), P())
 
     def scan(length: int, state: State, images: jax.Array, labels: jax.Array) -> State:

@@ -52,7 +52,8 @@ def all_exits(
     batches = np.split(padded, len(padded) // BATCH)
 
     def labels(variables: Variables, images: jax.Array) -> jax.Array:
-        return jnp.stack([logits.argmax(-1) for logits in model.apply(variables, images)])
+        all_logits: Any = model.apply(variables, images)
+        return jnp.stack([logits.argmax(-1) for logits in all_logits])
 
     compiled = jax.jit(labels)
 
@@ -121,6 +122,7 @@ def main() -> None:
         dataset = data_lib.load(run.config)
     except UserError as error:
         sys.exit(f"error: {error}")
+    assert isinstance(dataset, data_lib.Dataset), "the test split must be in memory"
     load = setting.load()
     network = run.networks["msdnet"]
     model = networks.build("msdnet", run.config["msdnet"], dataset.classes)

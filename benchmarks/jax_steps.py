@@ -1,9 +1,9 @@
-"""The training steps of `lottery.main` and nothing around them."""
+"""The training steps of `lottery.main`, and nothing around them."""
 
 from collections.abc import Callable
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from configs.lottery import lenet_fashion_mnist
 from groundwork import architectures, keys
@@ -11,16 +11,19 @@ from groundwork import config as config_lib
 from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh
 from groundwork.train import optim, programs
-from lottery import spec, tickets
-from pruning import criteria, masks
+from groundwork.train.step import TrainState
+from groundwork.trees import Variables
+from lottery import spec
+from pruning import enforce, masks, select
+from pruning.criteria.weights import magnitude
 
 
 def make(folder: str, replicates: int, enforced: bool = True) -> Callable[[int], None]:
-    """steps → None: so many training steps of R replicates, done when it returns.
+    """Returns steps → None, which trains R replicates for so many steps, and then returns.
 
-    The shipped LeNet-300-100 on Fashion-MNIST: the programs, the optimiser and the state are put
-    together as `lottery.main` does it, with half of the weights pruned. Without `enforced`, the
-    bare optimiser: what `masks.enforce` costs is the difference.
+    It trains the shipped LeNet-300-100 on Fashion-MNIST: programs, optimiser and state are those of
+    `lottery.main`, with half of the weights pruned. Without `enforced` the optimiser is the bare
+    one; the difference is what enforcing masks costs.
     """
     shipped = lenet_fashion_mnist.get_config()
     shipped.replicates = replicates
@@ -31,15 +34,24 @@ def make(folder: str, replicates: int, enforced: bool = True) -> Callable[[int],
     optimizer = optim.make(checked.optimizer, checked.train.steps)
     compiled = programs.make(
         architectures.build(config["model"], dataset.classes),
-        masks.enforce(optimizer, None) if enforced else optimizer,
+        enforce.enforce(optimizer, None) if enforced else optimizer,
         dataset,
         devices,
         batch_size=checked.train.batch_size,
     )
-    network = tickets.make_network(compiled, optimizer, devices, checked.prune.is_prunable)
-    state = _half_pruned(network, devices, replicates)
-    state = state if enforced else state.replace(opt_state=state.opt_state.inner)
-    feed, tally, step = compiled.feed(state.key, 0).__enter__(), compiled.no_tally(replicates), 0
+
+    def start(root: jax.Array, variables: Variables) -> TrainState:
+        params = variables["params"]
+        mask = masks.ones(params, checked.prune.is_prunable)
+        mask = select.prune(mask, magnitude(params, mask), 0.5)
+        variables, opt_state = enforce.begin(optimizer)(variables, mask)
+        opt_state = opt_state if enforced else opt_state.inner
+        return TrainState(jnp.int32(0), root, variables, opt_state)
+
+    roots = mesh.put(devices, keys.roots(0, replicates), mesh.BY_REPLICATE)
+    state = jax.jit(jax.vmap(start))(roots, compiled.init(roots))
+    state = mesh.put(devices, state, mesh.BY_REPLICATE)
+    feed, tally, step = compiled.feed(roots, 0).__enter__(), compiled.no_tally(replicates), 0
 
     def advance(steps: int) -> None:
         nonlocal state, step
@@ -48,17 +60,3 @@ def make(folder: str, replicates: int, enforced: bool = True) -> Callable[[int],
         step += steps
 
     return advance
-
-
-def _half_pruned(network: tickets.Network, devices: jax.sharding.Mesh, replicates: int):
-    """The training state at step 0 under a mask of density one half."""
-
-    def halve(mask, params):
-        return masks.prune(mask, criteria.magnitude(params, mask), 0.5)
-
-    zero = np.zeros(replicates, np.int32)
-    roots, zero = mesh.put(devices, (keys.roots(0, replicates), zero), mesh.BY_REPLICATE)
-    variables = network.programs.init(roots)
-    params = variables["params"]
-    mask = mesh.put(devices, jax.vmap(halve)(network.ones(params), params), mesh.BY_REPLICATE)
-    return network.start(roots, mask, variables, zero)

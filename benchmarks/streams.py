@@ -61,8 +61,18 @@ def main() -> None:
     source = Source("synthetic", "train", records, np.arange(100), 100, 3)
     spec = DataSpec("synthetic", "tfds", stream=True, image_size=224, augment="resized_crop")
     zeros, ones = np.zeros((1, 1, 1, 3)), np.ones((1, 1, 1, 3))
-    about = {"shape": (224, 224, 3), "classes": 100, "mean": zeros, "std": ones, "digest": ""}
-    dataset = FileDataset("synthetic", source, source, source, **about, spec=spec)
+    dataset = FileDataset(
+        name="synthetic",
+        train=source,
+        validation=source,
+        test=source,
+        shape=(224, 224, 3),
+        classes=100,
+        mean=zeros,
+        std=ones,
+        digest="",
+        spec=spec,
+    )
     for workers in (0, 2):
         dataset = dataset._replace(spec=dataclasses.replace(spec, workers=workers))
         print(f"data.workers={workers}: {rate(dataset, seconds):.0f} images per second")

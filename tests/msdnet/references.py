@@ -25,6 +25,8 @@ PAPER = dict(  # CIFAR-100, anytime
     stem="cifar",
     head=128,
 )
+SMALL = {**PAPER, "classes": 5, "blocks": 3, "base": 2, "step": 1, "head": 4}
+SMALL |= {"channels": 3, "growth": 2}
 
 
 def exit_layers(c):

@@ -12,7 +12,7 @@ from groundwork.errors import UserError
 from groundwork.traced.macs import multiply_adds
 from msdnet import cost
 from msdnet.controls import ResNetExits, ResNets
-from tests.groundwork.architectures.small import as_float32, quickly
+from tests.groundwork.architectures.small import as_float32, drawn_by_numpy, quickly
 
 CIFAR = (32, 32, 3)
 SMALL = (8, 8, 3)
@@ -31,16 +31,9 @@ def plain(model, shape):
 
 @functools.cache
 def drawn(name):
-    """Variables, images, logits of all exits: compiled once a network."""
-    model, rng = MODELS[name], np.random.default_rng(0)
-
-    def draw(path, leaf):
-        if path[-1].key in ("var", "scale"):
-            return rng.uniform(0.5, 2, leaf.shape)
-        return rng.normal(size=leaf.shape) / math.prod(leaf.shape[:-1]) ** 0.5
-
-    variables = jax.tree_util.tree_map_with_path(draw, architectures.shapes(model, SMALL))
-    variables, images = as_float32((variables, rng.normal(size=(3, *SMALL))))
+    """Variables, images, logits of all exits: compiled once for each network."""
+    model, images = MODELS[name], np.random.default_rng(0).normal(size=(3, *SMALL))
+    variables, images = as_float32((drawn_by_numpy(model, SMALL), images))
     return variables, images, quickly(model.apply)(variables, images)
 
 

@@ -1,3 +1,7 @@
+import functools
+import itertools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,29 +10,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundwork.errors import UserError
-from msdnet import early_exit, exits, predict
+from msdnet import cascade, early_exit, exits, predict
+from tests.groundwork.architectures.small import as_float32, drawn_by_numpy, quickly
 from tests.msdnet import small
+from tests.msdnet.dense import SHAPE, DenseExits
 
 IMAGES = 300
 RNG = np.random.default_rng(0)
+MODEL = DenseExits()
+
+
+def variables_of(model, factor):
+    """As after training: exits that are sure of some images and not of others."""
+    drawn = as_float32(drawn_by_numpy(model, SHAPE))
+    return jax.tree.map(lambda leaf: leaf * factor if leaf.ndim == 2 else leaf, drawn)
+
+
+def all_exits(model, variables, images):
+    """All exits of all images at once, [N, K, C]."""
+    return np.stack(quickly(model.apply)(variables, images), 1)
 
 
 @pytest.fixture(scope="module")
 def images():
-    return RNG.normal(size=(IMAGES, 8, 8, 1)).astype(np.float32)
+    return RNG.normal(size=(IMAGES, *SHAPE)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def variables(images):
-    drawn = jax.jit(small.model().init)(jax.random.key(0), images[:1])
-    # as after training: exits that are sure of some images and not of others
-    return jax.tree.map(lambda leaf: leaf * 3 if leaf.ndim == 2 else leaf, drawn)
+def variables():
+    return variables_of(MODEL, 3)
 
 
 @pytest.fixture(scope="module")
 def logits(images, variables):
-    """All exits of all images at once, [N, K, C]."""
-    return np.stack(jax.jit(small.model().apply)(variables, images), 1)
+    return all_exits(MODEL, variables, images)
 
 
 def confidences_of(logits, kind="softmax", temperatures=1.0):
@@ -49,11 +64,15 @@ def assert_as_all_at_once(found, logits, thresholds, kind="softmax", temperature
     )
 
 
-@pytest.fixture(scope="module")
-def thresholds(logits):
+def thresholds_of(logits):
     found = exits.thresholds(confidences_of(logits), [1.0, 2.0, 3.0], 1.9)
     assert min(np.bincount(exits.route(confidences_of(logits), found), minlength=3)) > 20
     return found
+
+
+@pytest.fixture(scope="module")
+def thresholds(logits):
+    return thresholds_of(logits)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 300, 1000])
@@ -61,8 +80,15 @@ def test_exits_labels_and_confidences_are_those_of_all_exits(
     batch_size, images, variables, logits, thresholds
 ):
     part = slice(0, 20 if batch_size == 1 else None)
-    found = predict(small.model(), variables, images[part], thresholds, batch_size)
+    found = predict(MODEL, variables, images[part], thresholds, batch_size)
     assert_as_all_at_once(found, logits[part], thresholds)
+
+
+def test_those_of_a_multi_scale_network_too(images):
+    variables = variables_of(small.model(), 1)
+    logits = all_exits(small.model(), variables, images)
+    found = predict(small.model(), variables, images, thresholds_of(logits), 64)
+    assert_as_all_at_once(found, logits, thresholds_of(logits))
 
 
 @settings(max_examples=15)
@@ -73,7 +99,7 @@ def test_exits_labels_and_confidences_are_those_of_all_exits(
 def test_whatever_comes_in_is_answered_once_and_in_order(images, variables, logits, sizes, limits):
     ends = np.cumsum(sizes) % IMAGES
     parts = [images[end - min(size, end) : end] for size, end in zip(sizes, ends, strict=True)]
-    found = predict(small.model(), variables, iter(parts), limits, 16)
+    found = predict(MODEL, variables, iter(parts), limits, 16)
     rows = [logits[end - len(p) : end] for p, end in zip(parts, ends, strict=True)]
     together = np.concatenate(rows)
     assert len(found.labels) == len(together)
@@ -87,7 +113,7 @@ def test_other_confidences_and_temperatures(kind, images, variables, logits):
     confidences = confidences_of(logits, kind, temperatures)
     limits = exits.thresholds(confidences, [1.0, 2.0, 3.0], 2.0)
     options = {"confidence": kind, "temperatures": temperatures}
-    found = predict(small.model(), variables, images, limits, 64, **options)
+    found = predict(MODEL, variables, images, limits, 64, **options)
     assert_as_all_at_once(found, logits, limits, kind, temperatures)
 
 
@@ -95,7 +121,7 @@ def test_a_block_runs_for_those_alone_who_reach_it_in_full_batches(
     images, variables, thresholds, logits, monkeypatch
 ):
     ran = []
-    blocks = early_exit._compiled(small.model(), 64, "softmax")
+    blocks = cascade.compiled(MODEL, 64, "softmax")
 
     def first(variables, images, temperature):
         ran.append((0, len(images)))
@@ -106,11 +132,11 @@ def test_a_block_runs_for_those_alone_who_reach_it_in_full_batches(
         return blocks.later(k, variables, pool, start, size, temperature)
 
     watched = blocks._replace(first=first, later=later)
-    monkeypatch.setattr(early_exit, "_compiled", lambda *_: watched)
+    monkeypatch.setattr(cascade, "compiled", lambda *_: watched)
     smaller = set()
     for count in (300, 150, 70, 20):
         ran.clear()
-        found = predict(small.model(), variables, images[:count], thresholds, 64)
+        found = predict(MODEL, variables, images[:count], thresholds, 64)
         for k in (1, 2):
             reached = int(np.sum(found.exits >= k))
             sizes = [size for block, size in ran if block == k]
@@ -122,10 +148,10 @@ def test_a_block_runs_for_those_alone_who_reach_it_in_full_batches(
 
 
 def test_compilations_are_bounded_by_blocks_and_batch_sizes(variables, thresholds, images):
-    early_exit._compiled.cache_clear()
+    cascade.compiled.cache_clear()
     for count in (300, 299, 64, 63, 17, 16, 15, 5, 1, 130, 200, 277):
-        predict(small.model(), variables, images[:count], thresholds, 64)
-    blocks = early_exit._compiled(small.model(), 64, "softmax")
+        predict(MODEL, variables, images[:count], thresholds, 64)
+    blocks = cascade.compiled(MODEL, 64, "softmax")
     assert blocks.sizes == (64, 16, 4, 1)
     assert blocks.first._cache_size() <= 4
     assert blocks.later._cache_size() <= 2 * 4
@@ -136,7 +162,7 @@ def test_arrays_of_a_stream_fill_whole_batches(images):
     lengths = [40, 0, 30, 70, 1]
     ends = np.cumsum(lengths)
     stream = (images[end - length : end] for end, length in zip(ends, lengths, strict=True))
-    found = list(early_exit._batches(stream, 32))
+    found = list(early_exit.batches(stream, 32))
     assert [len(batch) for batch in found] == [32] * 4 + [13]
     np.testing.assert_array_equal(np.concatenate(found), images[:141])
 
@@ -149,14 +175,14 @@ def test_a_stream_is_read_as_it_is_needed(images):
             read.append(number)
             yield images[:10]
 
-    batches = early_exit._batches(stream(), 10)
+    batches = early_exit.batches(stream(), 10)
     next(batches)
     assert read == [0]
 
 
 def test_nothing_in_gives_nothing_out(variables, images):
     for nothing in (images[:0], iter([])):
-        found = predict(small.model(), variables, nothing, [0.5, 0.5])
+        found = predict(MODEL, variables, nothing, [0.5, 0.5])
         assert [len(field) for field in found] == [0, 0, 0]
 
 
@@ -189,7 +215,7 @@ def test_nothing_in_gives_nothing_out(variables, images):
 def test_bad_input_is_one_clear_line(change, said, variables, images):
     call = {"variables": variables, "images": images, "thresholds": [0.5, 0.5], **change}
     with pytest.raises(UserError, match=said) as caught:
-        predict(small.model(), **call)
+        predict(MODEL, **call)
     assert "\n" not in str(caught.value)
 
 
@@ -199,13 +225,13 @@ def test_variables_that_lack_a_later_block_are_one_clear_line(variables, images)
         for collection, parts in variables.items()
     }
     with pytest.raises(UserError, match=r"cannot take images.*backbone_2") as caught:
-        predict(small.model(), fewer, images[:20], [np.inf, np.inf], 64)
+        predict(MODEL, fewer, images[:20], [np.inf, np.inf], 64)
     assert "\n" not in str(caught.value)
 
 
 def test_a_call_from_within_jit_is_one_clear_line(variables, images):
     def labels(variables, images, thresholds):
-        return predict(small.model(), variables, images, thresholds).labels
+        return predict(MODEL, variables, images, thresholds).labels
 
     given = (variables, images[:2], [0.5, 0.5])
     for traced in range(3):
@@ -215,3 +241,34 @@ def test_a_call_from_within_jit_is_one_clear_line(variables, images):
 
         with pytest.raises(UserError, match="call it outside jit"):
             jax.jit(one)(given[traced])
+
+
+# as `exits.route` has it
+
+
+class Given(nn.Module):
+    """Both exits answer with the image."""
+
+    exits = 2
+
+    def block(self, k, features):
+        return features, features[:, 0, 0]
+
+
+def test_real_early_exits_tell_neighbouring_float32_numbers_apart_too():
+    images = np.zeros((64, 1, 1, 2), np.float32)
+    images[:, 0, 0, 0] = 0.6 + np.arange(64) / 2**22  # confidences that are next to each other
+    predict = functools.partial(early_exit.predict, Given(), {}, images, batch_size=64)
+    rows = np.stack([predict([-np.inf]).confidences] * 2, 1)
+    numbers = np.unique(rows[:, 0])
+    assert (np.nextafter(numbers[:-1], np.float32(2)) == numbers[1:]).sum() > 3
+    for above, below in itertools.pairwise(numbers[::-1].astype(np.float64)):
+        limits = [(above + below) / 2]
+        assert predict(limits).exits.tolist() == exits.route(rows, limits).tolist()
+        assert predict([above]).exits.tolist() == exits.route(rows, [above]).tolist()  # on one
+
+
+def test_real_early_exits_let_nan_go_on_to_the_last_exit_too():
+    images = np.full((4, 1, 1, 2), np.nan, np.float32)
+    found = early_exit.predict(Given(), {}, images, [0.5], batch_size=4)
+    assert found.exits.tolist() == exits.route(np.full((4, 2), np.nan), [0.5]).tolist()

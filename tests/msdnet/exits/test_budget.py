@@ -1,84 +1,14 @@
 import functools
-import itertools
 import math
 
-import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.optimize
 import scipy.special
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from groundwork.errors import UserError
-from msdnet import early_exit, exits
-from msdnet.exits import Outcome
-
-RNG = np.random.default_rng(0)
-
-# confidence
-
-LOGITS = {
-    "usual": RNG.normal(size=(4, 3, 7)),
-    "two classes": RNG.normal(size=(5, 2)),
-    "sure": np.array([[1000.0, 0, 0], [0, -1000, 500]]),
-    "equal": np.zeros((2, 37)),
-    "one example": RNG.normal(size=11),
-}
-
-
-def by_scipy(logits, kind):
-    p = scipy.special.softmax(logits, -1)
-    if kind == "entropy":
-        return 1 - scipy.special.entr(p).sum(-1) / math.log(logits.shape[-1])
-    ordered = np.sort(p, -1)
-    return ordered[..., -1] - (ordered[..., -2] if kind == "margin" else 0)
-
-
-@pytest.mark.parametrize("case", LOGITS)
-@pytest.mark.parametrize("kind", exits.CONFIDENCES)
-def test_confidences_are_scipy_s_and_in_0_1(kind, case):
-    logits = LOGITS[case]
-    found = exits.confidence(jnp.asarray(logits, jnp.float32), kind)
-    assert (found.shape, found.dtype) == (logits.shape[:-1], jnp.float32)
-    np.testing.assert_allclose(found, by_scipy(logits, kind), atol=2e-6)
-    assert (found >= 0).all()
-    assert (found <= 1).all()
-
-
-def test_the_softmax_confidence_is_the_default():
-    logits = jnp.asarray(LOGITS["usual"], jnp.float32)
-    np.testing.assert_array_equal(exits.confidence(logits), exits.confidence(logits, "softmax"))
-
-
-@pytest.mark.parametrize("kind", exits.CONFIDENCES)
-def test_the_least_confident_is_0_in_entropy_and_margin_and_chance_in_softmax(kind):
-    for classes in (2, 12, 25):
-        found = float(exits.confidence(jnp.zeros(classes), kind))
-        expected = 1 / classes if kind == "softmax" else 0
-        assert found >= 0
-        assert found == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("kind", exits.CONFIDENCES)
-def test_confidences_of_bfloat16_logits_are_float32(kind):
-    logits = jnp.asarray(LOGITS["usual"], jnp.bfloat16)
-    found = exits.confidence(logits, kind)
-    assert found.dtype == jnp.float32
-    expected = exits.confidence(logits.astype(jnp.float32), kind)
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("kind", exits.CONFIDENCES)
-def test_of_one_class_alone_a_network_is_sure(kind):
-    np.testing.assert_array_equal(exits.confidence(jnp.full((2, 1), 3.0), kind), [1, 1])
-
-
-def test_unknown_confidences_are_refused():
-    with pytest.raises(UserError, match=r"unknown exits\.confidence 'softmx'; did you mean"):
-        exits.confidence(jnp.zeros(3), "softmx")
-
+from msdnet import exits
 
 # shares
 
@@ -209,34 +139,6 @@ def test_neighbouring_float32_numbers_are_told_apart():
     rows = np.array([[1, 0]] * 5 + [[NEXT, 0]] * 15, np.float32)
     found = exits.for_shares(rows, np.array([0.25, 0.75]))
     assert exits.route(rows, found).tolist() == [0] * 5 + [1] * 15
-
-
-class Given(nn.Module):
-    """Both exits answer with the image."""
-
-    exits = 2
-
-    def block(self, k, features):
-        return features, features[:, 0, 0]
-
-
-def test_real_early_exits_tell_neighbouring_float32_numbers_apart_too():
-    images = np.zeros((64, 1, 1, 2), np.float32)
-    images[:, 0, 0, 0] = 0.6 + np.arange(64) / 2**22  # confidences that are next to each other
-    predict = functools.partial(early_exit.predict, Given(), {}, images, batch_size=64)
-    rows = np.stack([predict([-np.inf]).confidences] * 2, 1)
-    numbers = np.unique(rows[:, 0])
-    assert (np.nextafter(numbers[:-1], np.float32(2)) == numbers[1:]).sum() > 3
-    for above, below in itertools.pairwise(numbers[::-1].astype(np.float64)):
-        limits = [(above + below) / 2]
-        assert predict(limits).exits.tolist() == exits.route(rows, limits).tolist()
-        assert predict([above]).exits.tolist() == exits.route(rows, [above]).tolist()  # on one
-
-
-def test_real_early_exits_let_nan_go_on_to_the_last_exit_too():
-    images = np.full((4, 1, 1, 2), np.nan, np.float32)
-    found = early_exit.predict(Given(), {}, images, [0.5], batch_size=4)
-    assert found.exits.tolist() == exits.route(np.full((4, 2), np.nan), [0.5]).tolist()
 
 
 def test_what_is_never_confident_enough_leaves_at_the_last_exit():
@@ -386,43 +288,3 @@ def test_what_has_no_thresholds_is_refused_in_one_line(rows, costs, budget, mess
 
 def test_ten_examples_an_exit_are_enough():
     assert exits.thresholds(untied()[:40], COSTS, 4).shape == (3,)
-
-
-# curves
-
-
-def test_outcomes_by_hand():
-    correct = np.array([[True, False], [False, True], [True, True], [False, False]])
-    found = exits.outcome(correct, np.array([0, 1, 1, 0]), [1, 5])
-    assert found == Outcome(accuracy=0.75, cost=3.0)
-    assert exits.anytime(correct, [1, 5]) == [Outcome(0.5, 1.0), Outcome(0.5, 5.0)]
-
-
-def test_the_budgeted_curve_chooses_on_one_split_and_is_measured_on_the_other():
-    """At ratio 1 half of the validation split leaves, those above 0.5; of the test split all."""
-    validation = np.array([[0.9, 0], [0.7, 0], [0.3, 0], [0.1, 0]], np.float32)
-    test = np.array([[0.8, 0], [0.6, 0]], np.float32)
-    correct = np.array([[True, False], [False, True]])
-    found = exits.budgeted(validation, test, correct, [1, 5])
-    assert len(found) == len(exits.RATIOS) == 39
-    at = dict(zip(np.round(exits.RATIOS, 6).tolist(), found, strict=True))
-    assert at[1] == Outcome(0.5, 1.0)
-    assert at[0.05] == Outcome(0.5, 1.0)  # four of 4.2 leave: threshold −inf
-    assert at[20] == Outcome(0.5, 5.0)  # none leaves
-    assert at[round(1 / 0.35, 6)] == Outcome(1.0, 3.0)  # one leaves, above 0.8
-    costs = [point.cost for point in found]
-    assert costs == sorted(costs)
-
-
-def test_ratios_are_symmetric_around_one():
-    np.testing.assert_allclose(exits.RATIOS * exits.RATIOS[::-1], 1)
-    assert (np.diff(exits.RATIOS) > 0).all()
-
-
-def test_the_area_is_the_mean_accuracy_over_costs():
-    rising = [Outcome(0.0, 1.0), Outcome(1.0, 3.0)]
-    assert exits.area(rising) == 0.5
-    assert exits.area(rising[::-1]) == 0.5
-    assert exits.area([Outcome(0.4, 2.0), *rising]) == pytest.approx((0.2 + 0.7) / 2)
-    assert exits.area([Outcome(0.4, 7.0)] * 3) == pytest.approx(0.4)
-    assert exits.area([Outcome(0.2, 7.0), Outcome(0.6, 7.0)]) == pytest.approx(0.4)

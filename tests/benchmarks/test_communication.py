@@ -1,5 +1,7 @@
 """What a step moves: the real programs' traced and compiled bytes, and a formula by hand."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -122,12 +124,17 @@ def _by_hand(name, params):
     return gradients + scalars + 4 * (2 * channels + channels)
 
 
+@functools.cache
+def _initial(name):
+    return spread.initial(spread.MODELS[name]())
+
+
 @pytest.mark.parametrize("name", spread.MODELS)
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_step_moves_each_byte_once_by_all_reduces_over_data(name, rows):
     columns, local = 4 // rows, 2
     made, devices = spread.on_mesh(spread.MODELS[name](), rows, columns, rows * local)
-    state = spread.chosen(spread.initial(spread.MODELS[name]()), 0, rows * local)
+    state = spread.chosen(_initial(name), 0, rows * local)
     arguments = spread.arguments(devices, state)
     steps = made.jitted["steps"]
     expected = {"all-reduce": local * _by_hand(name, state.variables["params"])}
@@ -143,8 +150,7 @@ def test_a_step_moves_each_byte_once_by_all_reduces_over_data(name, rows):
 @pytest.mark.parametrize("rows", [1, 4])
 def test_replicates_on_devices_of_their_own_move_nothing(name, rows):
     made, devices = spread.on_mesh(spread.MODELS[name](), rows, 1, rows)
-    state = spread.chosen(spread.initial(spread.MODELS[name]()), 0, rows)
-    arguments = spread.arguments(devices, state)
+    arguments = spread.arguments(devices, spread.chosen(_initial(name), 0, rows))
     assert traced(made.jitted["steps"], *arguments) == []
     assert compiled(made.jitted["steps"].lower(*arguments).compile().as_text()) == []
 

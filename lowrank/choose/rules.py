@@ -104,7 +104,7 @@ def check_shares(shares: Any, rule: str) -> None:
         if not number or not 0 < share <= 1:
             raise ValueError(f"{shares} must lie in (0, 1]")
     if rule != "vbmf" and not shares:
-        raise ValueError(f"{shares} is empty: give shares in (0, 1], as (0.5, 0.25)")
+        raise ValueError(f"{shares} is empty: give shares in (0, 1], such as (0.5, 0.25)")
     if len({f"{share:g}" for share in shares}) < len(shares):
         raise ValueError(f"{shares} must name each share once (six digits count)")
 
@@ -127,7 +127,7 @@ def check_leave(patterns: Any) -> None:
     """
     _check_sequence(patterns)
     if not all(isinstance(pattern, str) for pattern in patterns):
-        raise ValueError(f"{patterns} must be patterns, as ('conv1',)")
+        raise ValueError(f"{patterns} must be patterns, such as ('conv1',)")
 
 
 def _check_sequence(values: Any) -> None:

@@ -48,7 +48,7 @@ def test_checks_speak_of_their_argument():
         ({"ranks": "energi"}, "factorize.ranks: unknown rule 'energi'; did you mean 'energy'?"),
         ({"shares": (2.0,)}, "factorize.shares: (2.0,) must lie in (0, 1]"),
         ({"measure": "mac"}, "factorize.measure: unknown measure 'mac'; did you mean 'macs'?"),
-        ({"leave": (1,)}, "factorize.leave: (1,) must be patterns, as ('conv1',)"),
+        ({"leave": (1,)}, "factorize.leave: (1,) must be patterns, such as ('conv1',)"),
     ],
 )
 def test_a_section_names_its_own_keys(wrong, said):

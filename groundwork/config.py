@@ -52,10 +52,10 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     _check_keys(argv, config)
     holder = flags.FlagValues()
     given = ["main", *(a for a in argv if not a.lstrip("-").startswith("config="))]
-    config_flags.DEFINE_config_dict("config", config, flag_values=holder, sys_argv=given)
     name = Path(path.partition(":")[0]).stem
     flags.DEFINE_string("workdir", f"runs/{name}", "", flag_values=holder)
     try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=holder, sys_argv=given)
         rest = holder(given)[1:]
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"cannot read the command line: {_one_line(error)}") from error

@@ -180,6 +180,12 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(file, key, text):
     assert f"config.{key}={text}" in refused(f"--config={file}", f"--config.{key}={text}")
 
 
+def test_a_section_that_would_undo_a_key_before_it_is_refused(file):
+    said = refused(f"--config={file}", "--config.branches.random_mask=4", "--config.branches={}")
+    assert said.startswith("cannot read the command line: ")
+    assert "--config.branches is provided after --config.branches.random_mask" in said
+
+
 def test_a_key_without_a_value_is_named(file):
     assert "--config.levels" in refused(f"--config={file}", "--config.levels")
 

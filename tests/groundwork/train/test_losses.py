@@ -1,0 +1,148 @@
+"""Losses bring their own counts: the cross-entropy's, and a user's own trained to its rows."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from groundwork import trees
+from groundwork.data.dataset import Dataset, Split
+from groundwork.devices import mesh
+from groundwork.runs import metrics
+from groundwork.train import loop, losses, networks, programs, step
+from groundwork.train.losses import Counts, Loss
+from tests.groundwork.contexts import context_of
+
+TRAIN, HELD, RATE, STEPS = 12, 7, 0.05, 6
+
+
+def test_means_are_the_sums_over_the_examples_by_name():
+    counts = Counts(
+        loss=jnp.asarray([6.0, 1.0]),
+        examples=jnp.asarray([4, 8]),
+        measures={"accuracy": jnp.asarray([3, 2]), "absolute_error": jnp.asarray([1.0, 4.0])},
+    )
+    means = counts.means()
+    assert list(means) == ["loss", "accuracy", "absolute_error"]
+    np.testing.assert_allclose(means["loss"], [1.5, 0.125])
+    np.testing.assert_allclose(means["accuracy"], [0.75, 0.25])
+    np.testing.assert_allclose(means["absolute_error"], [0.25, 0.5])
+
+
+def test_a_loss_may_measure_nothing_else():
+    assert Counts(loss=jnp.float32(3), examples=jnp.int32(2), measures={}).means() == {"loss": 1.5}
+
+
+def test_the_cross_entropy_counts_what_it_announces():
+    counts = losses.count_cross_entropy(jnp.eye(3), jnp.arange(3), jnp.ones(3, bool))
+    assert counts.measures.keys() == losses.CROSS_ENTROPY.measures.keys()
+    for name, dtype in losses.CROSS_ENTROPY.measures.items():
+        assert counts.measures[name].dtype == dtype
+    assert counts.means()["accuracy"] == 1
+
+
+# a loss of a user's own: squared errors of a linear regression
+
+
+def count_squares(outputs, targets, valid):
+    errors = outputs - targets
+    return Counts(
+        loss=jnp.sum(jnp.where(valid, jnp.sum(errors**2, -1), 0.0)),
+        examples=jnp.sum(valid, dtype=jnp.int32),
+        measures={"absolute_error": jnp.sum(jnp.where(valid, jnp.abs(errors).sum(-1), 0.0))},
+    )
+
+
+SQUARES = Loss(count=count_squares, measures={"absolute_error": np.float32})
+
+
+class Line(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        return nn.Dense(2, name="line")(inputs)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Five features, two targets."""
+    rng = np.random.default_rng(0)
+    slope = rng.normal(size=(5, 2))
+
+    def split(count):
+        inputs = rng.normal(size=(count, 5)).astype(np.float32)
+        targets = inputs @ slope + rng.normal(0, 0.1, (count, 2))
+        return Split(inputs, targets.astype(np.float32))
+
+    moments = np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32)
+    return Dataset("made", split(TRAIN), split(HELD), split(HELD), 2, *moments)
+
+
+def _descent(variables, dataset):
+    """By numpy: (kernel, bias) before each step and after the last, of one replicate."""
+    line = variables["params"]["line"]
+    kernel, bias = (np.asarray(line[name], np.float64) for name in ("kernel", "bias"))
+    inputs, targets = dataset.train
+    for _ in range(STEPS):
+        yield kernel, bias
+        error = 2 * (inputs @ kernel + bias - targets) / TRAIN
+        kernel, bias = kernel - RATE * inputs.T @ error, bias - RATE * error.sum(0)
+    yield kernel, bias
+
+
+def _measured(point, split):
+    """The means that a row should have at a point of the descent."""
+    kernel, bias = point
+    error = split.inputs @ kernel + bias - split.labels
+    return [(error**2).sum(1).mean(), np.abs(error).sum(1).mean()]
+
+
+def _train(context):
+    """Trains to the end; returns the variables before the first step, on the host."""
+    model, optimizer = Line(), optax.sgd(RATE)
+    made = programs.make(
+        model,
+        optimizer,
+        context.dataset,
+        context.mesh,
+        batch_size=TRAIN,  # all examples, so that their order does not count
+        loss=step.make_loss(model, SQUARES),
+        evaluate=step.make_eval_step(model, SQUARES),
+        measures=SQUARES.measures,
+    )
+    variables = networks.initial(context, model)
+    begun = jax.device_get(variables)
+    state = networks.make_start(context, networks.unmasked(optimizer))(variables)
+    unit = context.run.unit("regression")
+    loop.train(context, loop.Job(programs=made, unit=unit, stop=STEPS, fields={}), state)
+    return begun
+
+
+def _values(rows, **those):
+    """Loss and absolute error of the one row with these fields."""
+    (row,) = (row for row in rows if those.items() <= row.items())
+    return [row["loss"], row["absolute_error"]]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2)])
+def test_another_loss_is_trained_and_its_rows_have_its_measures(dataset, tmp_path, rows, columns):
+    devices = mesh.make(2, TRAIN, replicate=rows, data=columns)
+    with context_of(tmp_path, dataset, devices, replicates=2, eval_every=2) as context:
+        shown = []
+        context.reporter.update = lambda step, stop, means: shown.append((step, sorted(means)))
+        begun = _train(context)
+    names = ["absolute_error", "loss"]
+    assert shown == [(2, names), (4, names), (6, names)]
+    found = metrics.read(context.run.metrics)
+    assert all(sorted(metrics.measured(row)) == names for row in found)
+    for replicate in range(2):
+        points = list(_descent(trees.replicate(begun, replicate), dataset))
+        own = [row for row in found if row["replicate"] == replicate]
+        for at in (2, 4, 6):
+            before = [_measured(point, dataset.train) for point in points[at - 2 : at]]
+            expected = np.mean(before, 0), _measured(points[at], dataset.validation)
+            got = [_values(own, step=at, split=split) for split in ("train", "validation")]
+            np.testing.assert_allclose(got, expected, rtol=1e-4)
+        end = _values(own, split="test", at="end")
+        np.testing.assert_allclose(end, _measured(points[-1], dataset.test), rtol=1e-4)

@@ -18,8 +18,9 @@ from groundwork import keys
 from groundwork.data.dataset import Dataset, Split
 from groundwork.devices import mesh
 from groundwork.train import programs, step
+from groundwork.train.losses import Counts
 from groundwork.train.programs import Programs
-from groundwork.train.step import NEVER, Batch, Counts, Tally, TrainState
+from groundwork.train.step import NEVER, Batch, Tally, TrainState
 
 REPLICATES, BATCH, RATE = 8, 16, 0.1
 MESHES = ((2, 4), (4, 2), (1, 8), (8, 1))
@@ -93,7 +94,8 @@ def arguments(devices: Mesh, state: TrainState) -> tuple[Any, ...]:
     """What `Programs.jitted["steps"]` takes, for the first step."""
     replicates = len(state.step)
     order = np.zeros((replicates, 64), np.int32)  # drawn anew at an epoch's first step
-    zeros = Counts(*(np.zeros(replicates, dtype) for dtype in (np.float32, np.int32, np.int32)))
+    nothing = np.zeros(replicates, np.int32)
+    zeros = Counts(nothing.astype(np.float32), nothing, {"accuracy": nothing})
     tally = Tally(zeros, np.full(replicates, NEVER, np.int32))
     state = state.replace(key=jnp.copy(state.key))  # what is given to a step is gone
     carry = mesh.put(devices, (state, order, tally), mesh.BY_REPLICATE)

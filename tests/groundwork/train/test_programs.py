@@ -11,7 +11,7 @@ from groundwork import keys
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import Dataset, Split
 from groundwork.devices import mesh
-from groundwork.train import programs, step, steps_in_memory
+from groundwork.train import losses, programs, step, steps_in_memory
 from groundwork.train import replicates as mapping
 from groundwork.train.step import Batch, TrainState
 
@@ -65,6 +65,11 @@ def _run(compiled, state, start, stop):
         return compiled.run_steps(state, feed, tally, start, stop)
 
 
+def _right(counts):
+    """How many examples are classified correctly, [R]."""
+    return np.asarray(counts.measures["accuracy"])
+
+
 def _close(a, b, rtol):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         x, y = np.asarray(x), np.asarray(y)
@@ -114,7 +119,9 @@ def test_a_step_on_any_mesh_equals_the_step_on_one_device(dataset, model, rows, 
     alone, counted = _run(one, first, 0, 1)
     spread, tally = _run(many, second, 0, 1)
     _close(spread.variables, alone.variables, 1e-6)
-    np.testing.assert_array_equal(tally.counts.correct, counted.counts.correct)
+    np.testing.assert_array_equal(
+        tally.counts.measures["accuracy"], counted.counts.measures["accuracy"]
+    )
     np.testing.assert_array_equal(tally.counts.examples, counted.counts.examples)
 
 
@@ -163,7 +170,8 @@ def test_evaluation_counts_each_example_once(dataset, columns):
         hidden = np.maximum(images.reshape(HELD, -1) @ one["kernel"] + one["bias"], 0)
         logits = hidden @ two["kernel"] + two["bias"]
         assert (
-            int(counts.correct[replicate]) == (logits.argmax(1) == dataset.validation.labels).sum()
+            int(counts.measures["accuracy"][replicate])
+            == (logits.argmax(1) == dataset.validation.labels).sum()
         )
 
 
@@ -173,7 +181,7 @@ def test_large_splits_are_evaluated_in_batches_of_equal_shape(dataset, monkeypat
     monkeypatch.undo()
     whole, again = _compile(Dense(), dataset, 1, 1)
     a, b = compiled.evaluate(state.variables, "test"), whole.evaluate(again.variables, "test")
-    np.testing.assert_array_equal(a.correct, b.correct)
+    np.testing.assert_array_equal(_right(a), _right(b))
     np.testing.assert_allclose(a.loss, b.loss, rtol=1e-5)
 
 
@@ -189,7 +197,10 @@ def test_the_first_step_whose_loss_is_not_finite_is_known(dataset):
 def test_each_share_of_a_batch_draws_its_own_random_numbers():
     def loss_fn(key, variables, batch):
         drawn = jax.random.uniform(key) + 0 * batch.sum()
-        return variables["params"]["w"] * drawn, ({}, step.Counts(drawn, drawn, drawn))
+        return variables["params"]["w"] * drawn, (
+            {},
+            losses.Counts(drawn, drawn, {"accuracy": drawn}),
+        )
 
     devices = mesh.make(1, 4, data=4, devices=jax.devices())
     train_step = step.make_train_step(loss_fn, optax.identity(), axis="data")

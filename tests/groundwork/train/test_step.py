@@ -8,7 +8,7 @@ import optax
 import pytest
 import scipy.special
 
-from groundwork.train import step
+from groundwork.train import losses, step
 from groundwork.train.step import Batch, TrainState
 
 
@@ -55,7 +55,7 @@ def test_a_step_of_sgd_is_the_gradient_worked_out_by_hand():
     np.testing.assert_allclose(got["kernel"], kernel - 0.5 * x.T @ error, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(got["bias"], bias - 0.5 * error.sum(0), rtol=1e-5, atol=1e-7)
     assert int(new.step) == 1
-    assert int(counts.correct) == (logits.argmax(-1) == y).sum()
+    assert int(counts.measures["accuracy"]) == (logits.argmax(-1) == y).sum()
     assert int(counts.examples) == 8
 
 
@@ -68,12 +68,12 @@ def test_padding_counts_nowhere():
     variables = model.init(jax.random.key(0), whole.inputs)
     a, b = (step.make_eval_step(model)(variables, batch) for batch in (whole, part))
     np.testing.assert_allclose(a.loss, b.loss, rtol=1e-6)
-    assert (int(a.correct), int(a.examples)) == (int(b.correct), 5)
+    assert (int(a.measures["accuracy"]), int(a.examples)) == (int(b.measures["accuracy"]), 5)
 
 
 def test_the_loss_of_short_logits_is_computed_in_float32():
     logits = jnp.asarray([[8.0, 0.0, 0.0]] * 300, jnp.bfloat16)
-    counts = step.count(logits, jnp.zeros(300, jnp.int32), jnp.ones(300, bool))
+    counts = losses.count_cross_entropy(logits, jnp.zeros(300, jnp.int32), jnp.ones(300, bool))
     assert counts.loss.dtype == jnp.float32
     np.testing.assert_allclose(counts.loss, 300 * np.log1p(2 * np.exp(-8.0)), rtol=1e-3)
 
@@ -84,7 +84,9 @@ def test_parameters_and_moments_stay_float32_when_layers_compute_in_bfloat16():
     state = _state(model, optimizer, batch)
 
     def loss_fn(key, variables, batch):
-        counts = step.count(model.apply(variables, batch.inputs), batch.labels, batch.valid)
+        counts = losses.count_cross_entropy(
+            model.apply(variables, batch.inputs), batch.labels, batch.valid
+        )
         return counts.loss / counts.examples, ({}, counts)
 
     new, (loss, _) = step.make_train_step(loss_fn, optimizer)(state, batch)
@@ -119,7 +121,10 @@ def test_the_key_is_folded_with_the_step_and_never_changes():
 
     def loss_fn(key, variables, batch):
         seen.append(jax.random.key_data(key))
-        return variables["params"]["w"].sum(), ({}, step.Counts(*jnp.zeros(3)))
+        return variables["params"]["w"].sum(), (
+            {},
+            losses.Counts(*jnp.zeros(2), {"accuracy": jnp.zeros(())}),
+        )
 
     state = TrainState(jnp.int32(0), jax.random.key(5), {"params": {"w": jnp.ones(2)}}, ())
     train_step = step.make_train_step(loss_fn, optax.identity())

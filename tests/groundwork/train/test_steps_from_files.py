@@ -13,7 +13,6 @@ from groundwork import keys
 from groundwork.data import dataset as data_lib
 from groundwork.data import loader
 from groundwork.devices import mesh
-from groundwork.errors import UserError
 from groundwork.train import programs, step
 from groundwork.train.step import Batch, TrainState
 from tests.groundwork import memory
@@ -86,7 +85,9 @@ def test_any_mesh_trains_on_the_same_batches(streams, rows, columns):
     spread, tally = _run(many, second, 0, 2)
     for a, b in zip(*(jax.tree.leaves(s.variables) for s in (alone, spread)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(counted.counts.correct, tally.counts.correct)
+    np.testing.assert_array_equal(
+        counted.counts.measures["accuracy"], tally.counts.measures["accuracy"]
+    )
     np.testing.assert_array_equal(counted.counts.examples, tally.counts.examples)
 
 
@@ -113,7 +114,7 @@ def test_evaluation_counts_each_example_once_without_augmentation(streams, colum
             one, two = (jax.tree.map(lambda a, r=r: a[r], params[k]) for k in ("one", "two"))
             hidden = np.maximum(images.reshape(len(source), -1) @ one["kernel"] + one["bias"], 0)
             logits = hidden @ two["kernel"] + two["bias"]
-            assert int(counts.correct[r]) == (logits.argmax(1) == labels).sum()
+            assert int(counts.measures["accuracy"][r]) == (logits.argmax(1) == labels).sum()
 
 
 def test_no_thread_outlives_its_feed(streams):
@@ -122,33 +123,3 @@ def test_no_thread_outlives_its_feed(streams):
         next(feed)
         assert "prefetch" in {thread.name for thread in threading.enumerate()}
     assert "prefetch" not in {thread.name for thread in threading.enumerate()}
-
-
-def _grid(rows, columns, hosts):
-    """A mesh of stand-ins, whose devices lie in the order of their hosts."""
-
-    class Device:
-        def __init__(self, index):
-            self.process_index = index * hosts // (rows * columns)
-
-    grid = np.asarray([Device(i) for i in range(rows * columns)]).reshape(rows, columns)
-    return type("Mesh", (), {"devices": grid, "shape": {"replicate": rows, "data": columns}})()
-
-
-@pytest.mark.parametrize(
-    ("shape", "hosts", "index", "expected"),
-    [
-        ((1, 8), 2, 1, (range(1), 2, 1)),
-        ((4, 2), 2, 1, (range(2, 4), 1, 0)),
-        ((2, 4), 4, 3, (range(1, 2), 2, 1)),
-    ],
-)
-def test_a_process_reads_its_own_rows_and_part(monkeypatch, shape, hosts, index, expected):
-    monkeypatch.setattr("groundwork.devices.processes.index", lambda: index)
-    assert mesh.own(_grid(*shape, hosts)) == expected
-
-
-def test_devices_that_are_no_rectangle_are_refused(monkeypatch):
-    monkeypatch.setattr("groundwork.devices.processes.index", lambda: 0)
-    with pytest.raises(UserError, match="a stream needs whole rows"):
-        mesh.own(_grid(4, 3, 6))

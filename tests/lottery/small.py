@@ -1,5 +1,6 @@
 """A small experiment of every kind of unit, for tests: seconds, the real code path."""
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from groundwork import study
 from groundwork.runs import metrics
 from lottery import main, tickets
 
@@ -31,6 +33,12 @@ def run(workdir: Path, *overrides: str) -> str:
     with redirect_stdout(io.StringIO()) as printed:
         main.main([*ARGS, f"--workdir={workdir}", *overrides])
     return printed.getvalue()
+
+
+def train(workdir: Path, *overrides: str) -> None:
+    """As `run`, without the report, which takes seconds to draw and which nobody looks at."""
+    silent = dataclasses.replace(main.STUDY, show=lambda folders: None)
+    study.conduct(silent, [*ARGS, f"--workdir={workdir}", *overrides])
 
 
 def rows(workdir: Path) -> list[metrics.Row]:

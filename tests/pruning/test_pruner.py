@@ -1,5 +1,7 @@
 """`pruning.pruner`: a criterion that looks at gradients, against a loop over replicates."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ PATHS = {"one": ("one/kernel",), "two": ("two/kernel",)}
 def mean_loss(variables, examples):
     """A network of two layers; `scale` is no parameter."""
     params, (inputs, targets) = variables["params"], examples
-    hidden = jnp.tanh(inputs @ params["one"]["kernel"] + params["one"]["bias"])
+    hidden = jnp.tanh(inputs @ params["one"]["kernel"] + params["one"]["bias"][None])
     outputs = variables["others"]["scale"] * hidden @ params["two"]["kernel"]
     return jnp.mean((outputs - targets) ** 2)
 
@@ -43,7 +45,7 @@ def problem():
 
     params = {"one": {"kernel": drawn(6, 4), "bias": drawn(4)}, "two": {"kernel": drawn(4, 3)}}
     variables = {"params": params, "others": {"scale": drawn()}}
-    mask = {path: rng.random(leaf.shape) < 0.6 for path, leaf in masks.flatten(params).items()}
+    mask = {path: rng.random(leaf.shape) < 0.8 for path, leaf in masks.flatten(params).items()}
     examples = rng.normal(size=(5, 6)).astype("f4"), rng.normal(size=(5, 3)).astype("f4")
     return variables, mask, examples
 
@@ -127,10 +129,13 @@ def test_each_replicate_and_level_draws_a_key_of_its_own(problem):
 
 
 def test_another_level_compiles_nothing(problem):
-    devices = mesh.make(R, 4, replicate=1, data=1)
-    prune = make_pruner(devices, TAYLOR, PATHS, loss=mean_loss, examples=problem[2])
-    mask = problem[1]
+    variables, mask, examples = problem
+    devices = mesh.make(R, 4, replicate=2, data=1)
+    prune = make_pruner(devices, TAYLOR, PATHS, loss=mean_loss, examples=examples)
+    put = functools.partial(mesh.put, devices, spec=mesh.BY_REPLICATE)
+    roots, mask, variables = put(keys.roots(0, R)), put(mask), put(variables)
     for level, left in ((1, 9), (2, 6)):
-        counts = {name: np.full(R, left, np.int32) for name in PATHS}
-        mask = prune(keys.roots(0, R), mask, problem[0], counts, np.int32(level))
+        counts = put({name: np.full(R, left, np.int32) for name in PATHS})
+        mask = prune(roots, mask, variables, counts, level)
+    assert np.sum(mask["one/kernel"]) == 2 * 6
     assert prune._cache_size() == 1

@@ -17,7 +17,7 @@ from tests.lottery import small
 
 DIE_IN_A_CHECKPOINT = """
 import os, signal, sys
-from experiment import checkpoint
+from groundwork.runs import checkpoint
 from lottery import main
 digests, saves = checkpoint._digests, []
 def die(folder, sync=True):
@@ -59,7 +59,7 @@ def _kill_when(process, ready, patience=120):
 def test_three_kills_change_nothing(tmp_path):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     few = "--config.levels=1"
-    small.run(undisturbed, few)
+    small.train(undisturbed, few)
     log = disturbed / "metrics.jsonl"
 
     def training():
@@ -76,7 +76,7 @@ def test_three_kills_change_nothing(tmp_path):
     kills.append(_kill_when(_start(disturbed, "-m", "lottery.main", few), writing))
     assert kills == [True] * 3
 
-    small.run(disturbed, few)
+    small.train(disturbed, few)
     assert "continues from step" in (disturbed / "run.log").read_text()
     small.assert_same_run(disturbed, undisturbed, [(0, "ticket"), (1, "ticket")])
 
@@ -98,13 +98,13 @@ def test_ctrl_c_says_in_one_line_how_to_go_on(tmp_path):
 def test_asked_to_stop_between_two_evaluations_the_next_row_is_the_same(tmp_path, monkeypatch):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     often = ("--config.levels=0", "--config.checkpoint.poll_steps=3")
-    small.run(undisturbed, *often)
+    small.train(undisturbed, *often)
     looks = iter(range(1000))
     monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 10)  # steps 3 6 9 10 …
     with pytest.raises(Interrupted, match=r"saved at levels/00/ticket, step 26"):
-        small.run(disturbed, *often)
+        small.train(disturbed, *often)
     monkeypatch.undo()
-    small.run(disturbed, *often)
+    small.train(disturbed, *often)
     small.assert_same_run(disturbed, undisturbed, [(0, "ticket")])
 
 
@@ -124,12 +124,12 @@ def test_convolutions_killed_in_the_middle_go_on_bit_for_bit(tmp_path, monkeypat
     killed = _start(disturbed, "-m", "lottery.main", *CONVOLUTIONS)
     steps = disturbed / "checkpoints/levels/00/ticket"
     assert _kill_when(killed, lambda: any(steps.glob("step-*/manifest.json")))
-    small.run(disturbed, *CONVOLUTIONS)
+    small.train(disturbed, *CONVOLUTIONS)
     log = (disturbed / "run.log").read_text()
     assert "continues from step" in log
     assert "warning" not in log
     small.assert_same_run(disturbed, undisturbed, [(0, "ticket")])
     monkeypatch.setattr(convolution.library, "about", lambda: "another library")
-    small.run(disturbed, *CONVOLUTIONS)
+    small.train(disturbed, *CONVOLUTIONS)
     warning = f"began with convolutions {began['convolutions']}, now another library"
     assert warning in (disturbed / "run.log").read_text()

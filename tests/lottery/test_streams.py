@@ -56,15 +56,15 @@ def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(undisturbed, tmp_pat
     asking = threading.Thread(target=ask)
     asking.start()
     with pytest.raises(Interrupted, match=r"saved at levels/0[01]") as stopped:
-        small.run(folder, *STREAM)
+        small.train(folder, *STREAM)
     asking.join()
     assert stopped.value.code == PREEMPTED
-    small.run(folder, *STREAM)
+    small.train(folder, *STREAM)
     assert "continues from step" in (folder / "run.log").read_text()
     small.assert_same_run(folder, undisturbed, UNITS)
 
 
 def test_on_four_devices_the_losses_are_the_same(undisturbed, tmp_path):
-    small.run(tmp_path, *STREAM, "--config.mesh.replicate=2", "--config.mesh.data=2")
+    small.train(tmp_path, *STREAM, "--config.mesh.replicate=2", "--config.mesh.data=2")
     for one, four in zip(small.rows(undisturbed), small.rows(tmp_path), strict=True):
         np.testing.assert_allclose(four["loss"], one["loss"], rtol=1e-4)

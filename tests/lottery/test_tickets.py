@@ -8,7 +8,8 @@ from groundwork import architectures, keys
 from groundwork.devices import mesh
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint
-from lottery import branches, results, tickets
+from lottery import results, tickets
+from lottery.branches import random_mask
 from pruning import masks
 from tests.lottery import small
 
@@ -86,7 +87,7 @@ def test_the_rewind_point_is_not_the_initialisation_here_and_is_with_step_0(fini
     init = model.init(keys.stream(root, "init"), np.zeros((1, 8, 8, 1), np.float32))
     at_20 = tickets.load(finished[0], 0).rewound["params"]["fc1"]["kernel"][1]
     assert not np.allclose(at_20, init["params"]["fc1"]["kernel"])
-    small.run(tmp_path / "zero", "--config.rewind.step=0", "--config.levels=0")
+    small.train(tmp_path / "zero", "--config.rewind.step=0", "--config.levels=0")
     at_0 = tickets.load(tmp_path / "zero", 0).rewound["params"]["fc1"]["kernel"][1]
     np.testing.assert_allclose(at_0, init["params"]["fc1"]["kernel"], rtol=1e-6)
 
@@ -125,12 +126,19 @@ def test_the_small_dense_network_has_no_more_parameters_than_the_ticket_keeps(fi
 def test_rows_say_what_the_masks_say(finished):
     found = small.rows(finished[0])
     total = sum(LAYERS.values())
+    kept = {
+        (level, branch): sum(
+            tickets.load(finished[0], level, branch).mask[f"{layer}/kernel"].sum((1, 2))
+            for layer in LAYERS
+        )
+        for level, branch in small.UNITS
+        if branch != "small_dense"
+    }
     for row in found:
         if row["unit"].startswith("levels/") and row["branch"] != "small_dense":
-            mask = tickets.load(finished[0], row["level"], row["branch"]).mask
-            kept = sum(int(keep[row["replicate"]].sum()) for keep in mask.values())
-            assert row["density"] == kept / total
-            assert row["parameters"] == kept + 50
+            left = int(kept[row["level"], row["branch"]][row["replicate"]])
+            assert row["density"] == left / total
+            assert row["parameters"] == left + 50
     named = {"level", "branch", "replicate", "step", "split", "loss", "accuracy", "density"}
     assert all(named <= row.keys() for row in found)
     assert all(0 <= row["accuracy"] <= 1 for row in found)
@@ -157,7 +165,7 @@ def test_the_early_stopping_step_is_that_of_the_least_validation_loss(finished):
 
 
 def test_the_dense_networks_early_stopping_step_may_lie_before_the_rewind_step(tmp_path):
-    small.run(
+    small.train(
         tmp_path / "run", "--config.optimizer.learning_rate=0.05", "--config.levels=0",
         "--config.rewind.step=50",
     )  # fmt: skip
@@ -186,14 +194,14 @@ def test_a_finished_run_shows_its_result_and_trains_nothing(finished, monkeypatc
 
 
 def test_more_levels_go_on_from_where_the_run_ended(finished, tmp_path):
-    small.run(tmp_path / "grown", "--config.levels=1")
-    small.run(tmp_path / "grown")
+    small.train(tmp_path / "grown", "--config.levels=1")
+    small.train(tmp_path / "grown")
     small.assert_same_run(tmp_path / "grown", finished[0], small.UNITS)
 
 
 def test_another_identity_is_refused_with_the_difference(finished):
     with pytest.raises(UserError, match=r"seed is 0 there, 7 here"):
-        small.run(finished[0], "--config.seed=7")
+        small.train(finished[0], "--config.seed=7")
 
 
 def test_a_flipped_bit_is_noticed_and_the_level_done_again(finished, tmp_path, capsys):
@@ -208,7 +216,7 @@ def test_a_flipped_bit_is_noticed_and_the_level_done_again(finished, tmp_path, c
     victim.write_bytes(content)
     with pytest.raises(checkpoint.DamagedError, match=victim.name):
         tickets.load(folder, 1)
-    small.run(folder)
+    small.train(folder)
     said = capsys.readouterr().err + (folder / "run.log").read_text()
     assert "is damaged" in said
     assert "levels/01/ticket is done again" in said
@@ -228,12 +236,12 @@ def test_all_levels_share_one_compiled_step(tmp_path, monkeypatch):
 
     made = []
     original = programs.make
-    branches.make_draw.cache_clear()
-    draw = branches.make_draw(mesh.make(1, 50, replicate=1, data=1, devices=jax.devices()))
+    random_mask.make_draw.cache_clear()
+    draw = random_mask.make_draw(mesh.make(1, 50, replicate=1, data=1, devices=jax.devices()))
     monkeypatch.setattr(
         programs, "make", lambda *a, **k: made.append(original(*a, **k)) or made[-1]
     )
-    small.run(tmp_path / "run", "--config.branches.small_dense=()")
+    small.train(tmp_path / "run", "--config.branches.small_dense=()")
     assert len(made) == 1
     assert draw._cache_size() == 1  # the random masks of both levels
     assert {name: f._cache_size() for name, f in made[0].jitted.items()} == {
@@ -247,7 +255,7 @@ def test_all_levels_share_one_compiled_step(tmp_path, monkeypatch):
 @pytest.mark.parametrize("restore", ["weights", "state"])
 def test_restore_state_brings_the_moments_back_and_weights_does_not(tmp_path, restore):
     """With one step after the rewind, Adam's update tells fresh moments from old ones."""
-    small.run(
+    small.train(
         tmp_path / "run", "--config.train.steps=21", f"--config.rewind.restore={restore}",
         "--config.levels=1", "--config.branches.random_mask=()",
         "--config.branches.random_reinit=()",
@@ -277,7 +285,7 @@ def test_global_pruning_ranks_all_layers_together(tmp_path):
 
 
 def test_the_random_criterion_does_not_look_at_the_weights(tmp_path):
-    small.run(tmp_path / "run", "--config.prune.criterion=random", "--config.levels=1")
+    small.train(tmp_path / "run", "--config.prune.criterion=random", "--config.levels=1")
     dense, ticket = (tickets.load(tmp_path / "run", level) for level in (0, 1))
     size, keep = np.abs(_kernels(dense.trained)["fc1/kernel"]), ticket.mask["fc1/kernel"]
     assert keep.sum() == keep.size // 2
@@ -288,7 +296,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_pat
     args = ("--config.optimizer.name=sgd", "--config.rewind.step=0", "--config.levels=0")
     said = r"training loss is not finite: levels/00/ticket, replicate \d, step [1-9]\d*\. "
     with pytest.raises(UserError, match=said):
-        small.run(tmp_path / "run", *args, "--config.optimizer.learning_rate=1e38")
+        small.train(tmp_path / "run", *args, "--config.optimizer.learning_rate=1e38")
     assert checkpoint.verify(tmp_path / "run/checkpoints/start/final")["step"] == 0
     assert not (tmp_path / "run/checkpoints/levels/00/ticket/final").exists()
 

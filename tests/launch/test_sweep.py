@@ -157,7 +157,7 @@ REFUSED = {
     "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel=0 must be at least 1"),
     "nothing to vary": ([], "nothing to vary"),
     "an unknown module": (["--set", "seed=0", "--module=lottery.mine"], "lottery.mine"),
-    "a module of another kind": (["--set", "seed=0", "--module=pruning.masks"], "finished"),
+    "a module of another kind": (["--set", "seed=0", "--module=pruning.masks"], "'STUDY'"),
     "an unknown flag": (["--sett", "seed=0"], "--help has all flags"),
 }
 

@@ -22,13 +22,13 @@ def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> Us
 
 
 @contextlib.contextmanager
-def about(key: str) -> Iterator[None]:
+def about(key: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
     """Turns a library's error about an argument into one that names a key of the config.
 
     Raises:
-      UserError: a `ValueError` is raised inside.
+      UserError: an error of that kind is raised inside.
     """
     try:
         yield
-    except ValueError as error:
+    except kind as error:
         raise UserError(f"{key}: {error}") from error

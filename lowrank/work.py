@@ -146,7 +146,7 @@ def make_plan(experiment: Experiment, point: Point, planner: Planner) -> None:
     reporter.begin(unit.name, 0, 1)
 
     def plan() -> dict[str, Any]:
-        with about("decompose.shares"):
+        with about("decompose.shares", plans.BudgetError):
             return planner.plan(point.method, point.share)
 
     planned = processes.on_first(plan)

@@ -108,7 +108,7 @@ def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables:
         )
 
         def plan() -> dict[str, Any]:
-            with about("factorize.shares"):
+            with about("factorize.shares", plans.BudgetError):
                 return planner.plan(section.method, node.setting)
 
         unit.finish({"share": np.asarray(float(node.setting))}, processes.on_first(plan))

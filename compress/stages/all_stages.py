@@ -1,4 +1,7 @@
-"""All stages. A new one is a file of this package and a line here."""
+"""All stages. A new one is a file of this package, a line here, and a section of its config.
+
+The defaults of the sections stand in `configs/compress/base.py`.
+"""
 
 from compress.stages import distill, factorize, prune, quantize, share
 from compress.stages.stage import Stage

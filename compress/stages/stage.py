@@ -1,7 +1,7 @@
 """The definition of a stage, and how a stage trains networks.
 
-A new stage is a file of this package with its section, its check, its run and a `STAGE`; and a line
-in `all_stages.STAGES`.
+A new stage is a file of this package with its section, its check, its run and a `STAGE`; a line in
+`all_stages.STAGES`; and the section's defaults in `configs/compress/base.py`.
 """
 
 # R replicates

@@ -1,6 +1,7 @@
 """Controls: networks that are trained beside a ticket, to see where its accuracy comes from.
 
-A new control is a file of this package with a `Branch`, and a line in `BRANCHES`.
+A new control is a file of this package with a `Branch`, a line in `BRANCHES`, and a key of
+`branches` in `configs/lottery/base.py`.
 """
 
 from groundwork.train.step import TrainState

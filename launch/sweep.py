@@ -183,7 +183,7 @@ def _write_csv(
     """Write one row for each point, branch and level, with the point's overrides."""
     overrides = {job.folder.name: job.point.overrides for job in done}
     rows = [{**record, **overrides[record["run"]]} for record in records]
-    columns = ["run", *keys, *(name for name in records[0] if name != "run")]
+    columns = list(dict.fromkeys(["run", *keys, *records[0]]))
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()

@@ -6,6 +6,7 @@ from typing import Any
 from groundwork import architectures
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.context import Context
+from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.study import Prepared
@@ -39,6 +40,8 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
       UserError: `make_plan` or `mesh.for_run` refuses the config.
     """
     plan = make_plan(spec, config, dataset)
+    if CRITERIA[spec.prune.criterion].examples:
+        data_lib.first_examples(dataset, 1)  # refuses examples that are not in memory
     mesh = mesh_lib.for_run(spec.mesh, spec.replicates, spec.train.batch_size, dataset.examples)
 
     def work(context: Context) -> None:

@@ -230,7 +230,7 @@ def decomposed(
         one = jax.tree.map(jnp.asarray, trees.replicate(variables, r))
         seen = factorization.collect(model, one, plan, inputs)
         tree, report = factorization.decompose(one, plan, seen, jax.random.fold_in(root, r))
-        replicates.append(tree)
+        replicates.append(jax.tree.map(np.asarray, tree))
         reports.append(report)
     return trees.stack(replicates), reports
 

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from groundwork.numerics import checks, knapsack
 
 
+class BudgetError(ValueError):
+    """A budget that is below the fewest bits of all layers together."""
+
+
 def allocate(
     sensitivities: Mapping[str, Mapping[int, float]], sizes: Mapping[str, int], budget_bits: int
 ) -> dict[str, int]:
@@ -25,9 +29,9 @@ def allocate(
       Layer → bits, in the order of `sensitivities`.
 
     Raises:
-      ValueError: the budget is below the fewest bits of all layers together; there is no layer, or
-        one has sensitivities and no size or the reverse; a size is below 1; a layer has no bits, or
-        bits outside 1…32; an increase is not finite.
+      BudgetError: the budget is below the fewest bits of all layers together.
+      ValueError: there is no layer, or one has sensitivities and no size or the reverse; a size is
+        below 1; a layer has no bits, or bits outside 1…32; an increase is not finite.
     """
     _check(sensitivities, sizes)
     choices = {layer: sorted(by_bits.items()) for layer, by_bits in sensitivities.items()}
@@ -36,7 +40,7 @@ def allocate(
         for layer, pairs in choices.items()
     }
     if budget_bits < (fewest := knapsack.least_cost(options)):
-        raise ValueError(
+        raise BudgetError(
             f"a budget of {budget_bits:,} bits is below {fewest:,}, the least for "
             f"{len(sizes)} layers"
         )

@@ -41,7 +41,7 @@ def mixed(
       mean: the mean bits of their kept weights.
 
     Raises:
-      ValueError: the mean cannot be reached.
+      BudgetError: the mean cannot be reached.
     """
     sizes = _kept(before, paths)
     sensitivities = _sensitivities(context, settings, before, paths)

@@ -12,6 +12,7 @@ from compress.fit import Recipe
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages import quantize
 from compress.stages.stage import Stage, Step, train
+from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError, unknown
 from groundwork.train import networks
@@ -69,6 +70,8 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     if shaped.shapes is not None:
         leaves = section.leaves(shaped.shapes["params"])
         section.plan(leaves, max(section.levels), "prune.levels of ", INSTEAD)
+    if CRITERIA[section.criterion].examples:
+        data_lib.first_examples(shaped.dataset, 1)  # refuses examples that are not in memory
     return shaped
 
 
@@ -133,7 +136,7 @@ def _no_start(spec: CompressSpec) -> str:
     return ""
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=1)  # it keeps the pipeline alive
 def _pruner(
     pipeline: Pipeline, recipe: Recipe, paths: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Callable[..., Mask]:

@@ -14,6 +14,7 @@ from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.quantize import k_means, ranges, ternary_binary
 from compress.quantize.activations import RANGES as ACTIVATION_RANGES
+from compress.quantize.allocation import BudgetError
 from compress.stages import bits as bits_lib
 from compress.stages import latent
 from compress.stages.bits import LEAST_BITS, OF_METHOD
@@ -140,7 +141,8 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
 
 def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> None:
     """Refuses `binary` for a source that has pruned weights."""
-    if spec.source.path:
+    signs = "quantize" in spec.stages and spec.sections["quantize"].method == "binary"
+    if spec.source.path and signs:
         model = architectures.build(config, dataset.classes)
         variables = made_lib.given(spec, architectures.shapes(model, dataset.shape))
         if made_lib.zeros(variables["params"]):
@@ -185,7 +187,7 @@ def _choose_bits(
     free = [path for path in paths if path not in fixed]
     if not free:
         return fixed
-    with about("quantize.bits"):
+    with about("quantize.bits", BudgetError):
         chosen = bits_lib.mixed(pipeline.context, section, before, free, setting)
     return {path: fixed.get(path) or chosen[path] for path in paths}
 

@@ -101,9 +101,9 @@ def make(
       records: see `Comparison`.
     """
     named = [[name, *row] for name, row in rows.items()]
-    shown = {summary: (["run", *header], named), **tables}
+    shown = [(summary, (["run", *header], named)), *tables.items()]
     sections = [("Accuracy", page_lib.picture(*figure))]
-    sections += [(heading, page_lib.table(*table)) for heading, table in shown.items()]
+    sections += [(heading, page_lib.table(*table)) for heading, table in shown]
     page = page_lib.write(folder(folders), title, sections)
     return Comparison(header=header, rows=list(rows.values()), records=records, page=page)
 

@@ -52,7 +52,7 @@ CASES = {
     ),
     "compress": Case(
         [*compress.ARGS, *TUNED],
-        "prune.rate", ("0.3", "0.5"), "original", "network", "original", "original", 4,
+        "prune.rate", ("0.3", "0.5"), "original", "network", "original", "networks/original", 4,
     ),
 }  # fmt: skip
 

@@ -19,9 +19,6 @@ os.environ.setdefault("NPROC", "32")
 # A shell's background job is deaf to Ctrl-C, and so are its children, of which some are to hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# What tests compile runs once or twice: compiling it fast matters more than its speed.
-jax.config.update("jax_disable_most_optimizations", True)
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of children
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from tests.conftest import QUICK
 from tests.groundwork import spread
 
 DEVICES = {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=8",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
 }
 models = pytest.mark.parametrize("model", spread.MODELS)

@@ -1,17 +1,20 @@
 """The figures of a run: each function draws a PNG from results and returns its caption."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from compress import results
 from compress.results import Network, Results
 from groundwork.report import figures
 from groundwork.runs.metrics import mean_and_spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KINDS = {
     "weights": "#1f5fb4",
@@ -177,6 +180,8 @@ def _mark(ax: Axes, run: Results) -> None:
 
 
 def _bytes_axis(ax: Axes) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     ax.set_xscale("log")
     ax.set_xlabel("size of the file")
     low, high = ax.get_xlim()

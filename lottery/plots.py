@@ -1,18 +1,21 @@
 """The figures of a lottery run: each function draws a PNG from results and returns its caption."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from groundwork.report import figures
 from lottery import tickets
 from lottery.branches import BRANCHES
 from lottery.results import Point, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 COLOURS = {"ticket": "#1f5fb4", **{name: branch.colour for name, branch in BRANCHES.items()}}
 STYLES: dict[str, Any] = {
@@ -55,12 +58,14 @@ def _run_colours(runs: int) -> list[Any]:
     if runs == 1:
         return [None]
     if runs <= 10:
-        return [plt.get_cmap("tab10")(number) for number in range(runs)]
-    return [plt.get_cmap("turbo")(0.05 + 0.9 * number / (runs - 1)) for number in range(runs)]
+        return [figures.colours("tab10")(number) for number in range(runs)]
+    return [figures.colours("turbo")(0.05 + 0.9 * number / (runs - 1)) for number in range(runs)]
 
 
 def _legend_of_runs(runs: Sequence[Results], colours: Sequence[Any]) -> list[Line2D]:
     """Returns a line for each run, with its colour, and for each branch, with its style."""
+    from matplotlib.lines import Line2D
+
     lines = [Line2D([], [], color=c, label=run.name) for run, c in zip(runs, colours, strict=True)]
     branches = [b for b in STYLES if any(b in run.branches() for run in runs)]
     lines += [Line2D([], [], color="black", ms=3, label=b, **STYLES[b]) for b in branches]
@@ -102,7 +107,7 @@ def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
     for ax, value in zip(axes, ("loss", "accuracy"), strict=True):
         for place, point in enumerate(points):
             curve = run.curves["ticket", point.level, split, value]
-            colour = plt.get_cmap("viridis")(place / max(len(points), 2))
+            colour = figures.colours("viridis")(place / max(len(points), 2))
             label = f"level {point.level}, density {point.density:.3f}"
             steps = sorted(curve)
             figures.band(ax, steps, [curve[s] for s in steps], color=colour, lw=1.1, label=label)

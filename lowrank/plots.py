@@ -1,16 +1,20 @@
 """The figures of a run: each function draws a PNG from results and returns its caption."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from groundwork.report import figures
 from groundwork.runs.metrics import mean_and_spread
 from lowrank.choose import approximation
 from lowrank.results import Factorised, Network, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STYLES: dict[str, dict[str, Any]] = {
     "svd": {"color": "#1f5fb4", "label": "SVD"},

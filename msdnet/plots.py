@@ -1,16 +1,19 @@
 """The figures of a run: each function draws a PNG from results, and returns its caption too."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-import matplotlib.pyplot as plt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from matplotlib.axes import Axes
 
 from groundwork.report import figures
 from groundwork.runs.metrics import mean_and_spread
 from msdnet import calibration
 from msdnet.results import Network, Results, on_grid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STYLES: dict[str, dict[str, Any]] = {
     "msdnet": {"color": "#1f5fb4", "label": "MSDNet"},
@@ -70,7 +73,7 @@ def exits_by_class(network: Network, path: Path) -> tuple[Path, str]:
     figure, (ax,) = figures.subplots(width=5.6)
     bottom = np.zeros(classes)
     for k in range(last):
-        colour = plt.get_cmap("viridis")(k / max(last - 1, 1))
+        colour = figures.colours("viridis")(k / max(last - 1, 1))
         ax.bar(np.arange(classes), shares[:, k], bottom=bottom, color=colour, label=f"exit {k + 1}")
         bottom += shares[:, k]
     if classes <= 20:
@@ -95,6 +98,7 @@ def easy_and_hard(network: Network, path: Path) -> tuple[Path, str] | None:
         return None
     kinds = [(kind, network.sheet[kind]) for kind in ("easy", "hard") if kind in network.sheet]
     rows, columns = len(kinds), max(len(images) for _, images in kinds)
+    plt = figures.pyplot()
     with plt.rc_context(figures.STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, rows), squeeze=False)
     for row, (kind, images) in zip(axes, kinds, strict=True):
@@ -123,7 +127,7 @@ def reliability(network: Network, path: Path) -> tuple[Path, str]:
         seen = bins.examples >= 20
         x, y = bins.confidence[seen], bins.accuracy[seen]
         label = f"exit {k + 1}: off by {errors[k]:.3f}"
-        colour = plt.get_cmap("viridis")(k / max(last - 1, 1))
+        colour = figures.colours("viridis")(k / max(last - 1, 1))
         ax.plot(x, y, marker="o", ms=3, color=colour, label=label)
     ax.plot([0, 1], [0, 1], color="black", lw=0.8, linestyle="--")
     ax.set_xlabel("probability of the predicted class")

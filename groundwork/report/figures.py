@@ -1,16 +1,16 @@
 """Figures in the style that all reports share, and one way to save them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # files, never windows
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 STYLE: Any = {
     "figure.dpi": 120,
@@ -26,10 +26,26 @@ STYLE: Any = {
 }
 
 
+def pyplot() -> Any:
+    """Returns matplotlib.pyplot, which is imported when something is drawn: it takes a second."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # files, never windows
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def colours(name: str) -> Any:
+    """Returns one of matplotlib's colour maps: a function of [0, 1], or of integers."""
+    return pyplot().get_cmap(name)
+
+
 def subplots(
     columns: int = 1, width: float = 4.6, height: float = 3.4
 ) -> tuple[Figure, list[Axes]]:
     """Returns a figure with a row of axes, in the style that all figures share."""
+    plt = pyplot()
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False)
     return figure, list(axes[0])
@@ -44,6 +60,7 @@ def grid(
     """
     columns = min(columns, panels)
     rows = -(-panels // columns)
+    plt = pyplot()
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             rows, columns, figsize=(width * columns, height * rows), squeeze=False
@@ -60,6 +77,7 @@ def grid(
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG and frees the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    plt = pyplot()
     with plt.rc_context(STYLE):
         figure.savefig(path)
     plt.close(figure)

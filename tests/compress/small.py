@@ -1,7 +1,5 @@
 """A tiny network through the pipeline, by the real code path; networks that stages are given."""
 
-import io
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import jax
@@ -13,6 +11,7 @@ from compress.made import Made, Node, Pipeline
 from compress.stages import original
 from groundwork import architectures
 from groundwork import config as config_lib
+from tests import in_process
 from tests.conftest import ROOT
 
 GROUPS = (("fc1", "fc2"),)  # of a residual network of 64 units, as many as there are pixels
@@ -35,10 +34,11 @@ ARGS = [
 
 
 def run(workdir: Path, *overrides: str) -> str:
-    """Run in this process, from the repository's root; what it printed."""
-    with redirect_stdout(io.StringIO()) as printed:
-        main.main([*ARGS, f"--workdir={workdir}", *overrides])
-    return printed.getvalue()
+    return in_process.run(main.STUDY, [*ARGS, f"--workdir={workdir}", *overrides])
+
+
+def train(workdir: Path, *overrides: str) -> None:
+    in_process.train(main.STUDY, [*ARGS, f"--workdir={workdir}", *overrides])
 
 
 def config(name: str = "digits", **sections: dict) -> dict:

@@ -131,15 +131,15 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(finished, tmp_path, mon
         reached = functools.partialmethod(lambda self, stop, at: next(at) == stop, stop, looks)
         monkeypatch.setattr(Interruption, "reached", reached)
         with pytest.raises(Interrupted, match=rf"networks/{re.escape(place)}"):
-            small.run(tmp_path / "run")
+            small.train(tmp_path / "run")
     monkeypatch.setattr(Interruption, "reached", lambda self: False)
     monkeypatch.setattr(Unit, "finish", dies)  # when the files are there
     with pytest.raises(KeyboardInterrupt):
-        small.run(tmp_path / "run")
+        small.train(tmp_path / "run")
     assert (tmp_path / "run" / f"files/{LAST}/1.cna").exists()
     monkeypatch.undo()
     monkeypatch.chdir(ROOT)
-    small.run(tmp_path / "run")
+    small.train(tmp_path / "run")
     assert rows(tmp_path / "run") == rows(finished[0])
     for r in range(2):
         path = f"files/{LAST}/{r}.cna"
@@ -148,11 +148,11 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(finished, tmp_path, mon
 
 def test_a_damaged_network_is_made_again_and_more_bits_extend_a_run(finished, tmp_path):
     folder = tmp_path / "run"
-    small.run(folder, "--config.stages=('quantize',)")
+    small.train(folder, "--config.stages=('quantize',)")
     before = metadata(folder, "quantize-3")["test"]
     manifest = next((folder / "checkpoints/networks/quantize-3/final").rglob("manifest*"))
     manifest.write_text("{}")
-    small.run(folder, "--config.stages=('quantize',)", "--config.quantize.bits=(3, 2)")
+    small.train(folder, "--config.stages=('quantize',)", "--config.quantize.bits=(3, 2)")
     assert metadata(folder, "quantize-3")["test"] == before
     assert metadata(folder, "quantize-2")["bits"] == {
         "fc1/kernel": 2,
@@ -167,7 +167,7 @@ def test_a_file_that_is_lost_is_made_again(finished, tmp_path):
     gone, damaged = (folder / f"files/{name}/1.cna" for name in (LAST, "prune-01"))
     gone.unlink()
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    small.run(folder)
+    small.train(folder)
     for path in (gone, damaged):
         same = finished[0] / path.relative_to(folder)
         assert path.read_bytes() == same.read_bytes()
@@ -179,7 +179,7 @@ def test_a_file_that_is_lost_is_made_again(finished, tmp_path):
 
 def test_layers_are_tied_factorised_pruned_and_quantised_in_one_run(tmp_path):
     folder = tmp_path / "run"
-    small.run(
+    small.train(
         folder,
         "--config.model.name=residual_mlp",
         "--config.stages=('share', 'factorize', 'prune', 'quantize')",
@@ -223,7 +223,7 @@ def test_latent_weights_are_trained_and_stored_in_few_values(method, values, fin
 
 def test_a_pruned_network_comes_from_a_run_and_stays_pruned(finished, tmp_path):
     folder = tmp_path / "run"
-    small.run(
+    small.train(
         folder,
         *original(finished[0], "prune-02"),
         "--config.stages=('quantize',)",
@@ -255,7 +255,7 @@ def test_an_ensemble_of_runs_teaches_a_narrower_student(finished, tmp_path):
 
 def test_bits_of_a_budget_go_where_they_are_needed(finished, tmp_path):
     folder = tmp_path / "run"
-    small.run(
+    small.train(
         folder,
         *original(finished[0]),
         "--config.stages=('quantize',)",
@@ -367,7 +367,7 @@ def test_a_source_of_other_data_is_refused(override, said, finished, tmp_path):
 def test_variables_of_a_file_are_compressed(finished, tmp_path):
     theirs = results.load(finished[0], "original")
     trained.save(tmp_path / "one.npz", jax.tree.map(lambda leaf: leaf[0], theirs))
-    small.run(
+    small.train(
         tmp_path / "run",
         f"--config.source.path={tmp_path / 'one.npz'}",
         "--config.prune.rewind=none",

@@ -1,4 +1,4 @@
-"""A sweep of every command ends with a table, a file of results, and a page with a figure."""
+"""Sweeps of the commands beside lottery, as `test_sweep.py` has them of lottery itself."""
 
 import contextlib
 import csv
@@ -14,7 +14,6 @@ import pytest
 from groundwork.runs import metrics
 from launch import jobs, sweep
 from tests.compress import small as compress
-from tests.lottery import small as lottery
 from tests.lowrank import small as lowrank
 from tests.msdnet import small as msdnet
 
@@ -37,10 +36,6 @@ class Case(NamedTuple):
 SHORT = ["--config.train.steps=20", "--config.eval_every=10"]
 TUNED = [*SHORT, "--config.fine_tune.steps=10"]
 CASES = {
-    "lottery": Case(
-        [*lottery.ARGS, *SHORT, "--config.levels=1", "--config.rewind.step=0"],
-        "prune.rate", ("0.3", "0.5"), "ticket", "level", "0", "levels/00/ticket", 4,
-    ),
     "msdnet": Case(
         [*msdnet.ARGS, *SHORT, "--config.networks=('msdnet',)", "--config.replicates=2"],
         "seed", ("0", "1"), "last exit", "exit", "3", "networks/msdnet", 3,

@@ -1,16 +1,13 @@
 """A small experiment of every kind of unit, for tests: seconds, the real code path."""
 
-import dataclasses
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 
-from groundwork import study
 from groundwork.runs import metrics
 from lottery import main, tickets
+from tests import in_process
 
 ARGS = [
     "--config=configs/lottery/digits.py",
@@ -29,16 +26,11 @@ ARGS = [
 
 
 def run(workdir: Path, *overrides: str) -> str:
-    """Run in this process, from the repository's root; what it printed."""
-    with redirect_stdout(io.StringIO()) as printed:
-        main.main([*ARGS, f"--workdir={workdir}", *overrides])
-    return printed.getvalue()
+    return in_process.run(main.STUDY, [*ARGS, f"--workdir={workdir}", *overrides])
 
 
 def train(workdir: Path, *overrides: str) -> None:
-    """As `run`, without the report, which takes seconds to draw and which nobody looks at."""
-    silent = dataclasses.replace(main.STUDY, show=lambda folders: None)
-    study.conduct(silent, [*ARGS, f"--workdir={workdir}", *overrides])
+    in_process.train(main.STUDY, [*ARGS, f"--workdir={workdir}", *overrides])
 
 
 def rows(workdir: Path) -> list[metrics.Row]:

@@ -130,16 +130,6 @@ def test_the_others_end_within_a_minute_and_name_the_one_that_was_killed(killed)
     assert re.search(r"tasks are unhealthy \(stopped sending heartbeats\):\s+1\n", printed), printed
 
 
-def test_started_again_alike_the_end_is_the_same_bit_for_bit(killed, undisturbed, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(killed[0], folder)
-    before = _rows(folder)
-    _finish(_launch(folder, 2, 4))
-    assert before < _rows(folder)
-    assert "continues from step" in (folder / "run.log").read_text()
-    small.assert_same_run(folder, undisturbed, UNITS)
-
-
 def test_processes_that_share_no_run_folder_are_refused(tmp_path):
     port = 40000 + os.getpid() % 10000
     for process in [_by_hand(tmp_path / str(index), port, index) for index in (0, 1)]:
@@ -179,19 +169,26 @@ def test_sigterm_saves_within_ten_seconds_and_fewer_or_more_devices_go_on(
             assert (mask != two[path]).mean() < 1e-3
 
 
-def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(tmp_path, undisturbed):
+def test_started_again_and_stopped_by_one_sigterm_the_end_is_the_same_bit_for_bit(
+    killed, undisturbed, tmp_path
+):
+    """The killed run goes on; SIGTERM to one of two processes stops both at one step."""
     folder = tmp_path / "run"
-    port = 30000 + os.getpid() % 10000
+    shutil.copytree(killed[0], folder)
+    port, before = 30000 + os.getpid() % 10000, _rows(folder)
     one, other = (_by_hand(folder, port, index) for index in (0, 1))
-    _wait_for_rows(folder, 8, one, other)
+    _wait_for_rows(folder, before + 8, one, other)
     begun = time.monotonic()
     other.send_signal(signal.SIGTERM)
     printed = [_finish(process, 75) for process in (one, other)]
     assert time.monotonic() - begun < 10
-    found = [re.findall(r"asked to stop; saved at (\S+, step \d+)", text) for text in printed]
-    assert found[0] == found[1]
-    assert len(found[0]) == 1
+    stops = [re.findall(r"asked to stop; saved at (\S+, step \d+)", text) for text in printed]
+    assert stops[0] == stops[1]
+    assert len(stops[0]) == 1
+    before = _rows(folder)
     _finish(_launch(folder, 2, 4))
+    assert before < _rows(folder)
+    assert (folder / "run.log").read_text().count("continues from step") == 2
     small.assert_same_run(folder, undisturbed, UNITS)
 
 
@@ -201,7 +198,7 @@ def test_two_processes_read_their_own_shares_of_a_stream(tmp_path, replicates):
     folders = tmp_path / "two", tmp_path / "one"
     stream = [*STREAM, f"--config.replicates={replicates}", "--config.levels=0"]
     _finish(_launch(folders[0], 2, 1, *stream))
-    small.run(folders[1], *RUN[3:], *stream, f"--config.mesh.data={3 - replicates}")
+    small.train(folders[1], *RUN[3:], *stream, f"--config.mesh.data={3 - replicates}")
     two, one = (small.rows(folder) for folder in folders)
     assert len(two) == len(one) > 0
     for a, b in zip(two, one, strict=True):

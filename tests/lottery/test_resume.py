@@ -118,7 +118,7 @@ CONVOLUTIONS = [
 
 def test_convolutions_killed_in_the_middle_go_on_bit_for_bit(tmp_path, monkeypatch):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    small.run(undisturbed, *CONVOLUTIONS)
+    small.train(undisturbed, *CONVOLUTIONS)
     began = json.loads((undisturbed / "config.json").read_text())
     assert began["convolutions"] == convolution.library.about()
     killed = _start(disturbed, "-m", "lottery.main", *CONVOLUTIONS)

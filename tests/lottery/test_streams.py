@@ -30,7 +30,7 @@ UNITS = [(0, "ticket"), (1, "ticket"), (1, "random_reinit")]
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("streamed") / "run"
-    small.run(folder, *STREAM)
+    small.train(folder, *STREAM)
     return folder
 
 

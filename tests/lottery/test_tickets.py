@@ -267,7 +267,7 @@ def test_restore_state_brings_the_moments_back_and_weights_does_not(tmp_path, re
 
 
 def test_global_pruning_ranks_all_layers_together(tmp_path):
-    small.run(
+    small.train(
         tmp_path / "run",
         "--config.prune.scope=global",
         "--config.prune.rate=0.5",

@@ -1,10 +1,9 @@
 """A tiny network, and a small experiment of every kind: the real code path."""
 
-import io
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from lowrank import main
+from tests import in_process
 
 BOTH = ("svd", "svd_outputs")
 SCRATCH = "--config.decompose.scratch=true"
@@ -23,16 +22,21 @@ ARGS = [
 ]
 
 
-def run(
+def run(workdir: Path, *overrides: str, **swept: object) -> str:
+    return in_process.run(main.STUDY, _argv(workdir, overrides, **swept))
+
+
+def train(workdir: Path, *overrides: str, **swept: object) -> None:
+    in_process.train(main.STUDY, _argv(workdir, overrides, **swept))
+
+
+def _argv(
     workdir: Path,
-    *overrides: str,
+    overrides: tuple[str, ...],
     methods: object = ("svd",),
     shares: object = (0.5,),
     predict: object = (),
-) -> str:
-    """Run in this process, from the repository's root; what it printed."""
-    with redirect_stdout(io.StringIO()) as printed:
-        swept = [f"--config.decompose.methods={methods}", f"--config.decompose.shares={shares}"]
-        swept += [f"--config.predict={predict}"]
-        main.main([*ARGS, *swept, f"--workdir={workdir}", *overrides])
-    return printed.getvalue()
+) -> list[str]:
+    swept = [f"--config.decompose.methods={methods}", f"--config.decompose.shares={shares}"]
+    swept += [f"--config.predict={predict}"]
+    return [*ARGS, *swept, f"--workdir={workdir}", *overrides]

@@ -96,7 +96,7 @@ def test_each_network_is_trained_by_its_own_optimiser(finished):
 def test_frobenius_decay_makes_the_kernels_smaller(finished, tmp_path):
     source = (f"--config.source.path={finished[0]}", "--config.source.unit=original")
     decay = "--config.decompose.frobenius_decay=1.0"
-    small.run(tmp_path / "run", *source, decay, "--config.fine_tune_optimizer.learning_rate=0.01")
+    small.train(tmp_path / "run", *source, decay, "--config.fine_tune_optimizer.learning_rate=0.01")
     plan = results.read(tmp_path / "run").points[0].plan
     sizes = []
     for folder in (finished[0], tmp_path / "run"):

@@ -90,7 +90,7 @@ def test_a_plan_that_is_lost_takes_its_networks_with_it(finished, tmp_path):
     shutil.copytree(finished[0], folder)
     manifest = folder / "checkpoints/plans/svd-0.5/final/manifest.json"
     manifest.write_text(manifest.read_text().replace('"svd"', '"sdv"'))
-    small.run(folder, SCRATCH, methods=BOTH)
+    small.train(folder, SCRATCH, methods=BOTH)
     log = (folder / "run.log").read_text()
     for unit in ("sweep", "scratch"):
         assert f"the plan of {unit}/svd-0.5 is lost" in log
@@ -117,9 +117,9 @@ def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, 
     looks = iter(range(1000))
     monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 12)
     with pytest.raises(Interrupted, match=r"saved at sweep/svd-0\.5, step 20"):
-        small.run(tmp_path / "run")
+        small.train(tmp_path / "run")
     monkeypatch.undo()
-    small.run(tmp_path / "run")
+    small.train(tmp_path / "run")
     for unit in ("original", "sweep/svd-0.5"):
         assert_same_tree(*(results.load(path, unit) for path in (tmp_path / "run", finished[0])))
     continued, whole = (results.read(path).points[0] for path in (tmp_path / "run", finished[0]))
@@ -165,14 +165,14 @@ def test_a_source_that_is_not_there_is_said_before_there_is_a_folder(finished, t
 def test_ranks_by_energy_and_by_evidence(finished, tmp_path):
     source = (f"--config.source.path={finished[0]}", "--config.source.unit=original")
     short = (*source, "--config.fine_tune.steps=1")
-    small.run(tmp_path / "energy", *short, "--config.decompose.ranks=energy", shares=(0.9,))
+    small.train(tmp_path / "energy", *short, "--config.decompose.ranks=energy", shares=(0.9,))
     (point,) = results.read(tmp_path / "energy").points
     kernels = results.read(tmp_path / "energy").kernels()
     for path, entry in point.plan.items():
         sigma = np.linalg.svd(kernels[path], compute_uv=False) ** 2
         held = np.cumsum(sigma, -1) / sigma.sum(-1, keepdims=True)
         assert entry["rank"] == round(np.mean([(own < 0.9).sum() + 1 for own in held]))
-    small.run(tmp_path / "vbmf", *short, "--config.decompose.ranks=vbmf")
+    small.train(tmp_path / "vbmf", *short, "--config.decompose.ranks=vbmf")
     (point,) = results.read(tmp_path / "vbmf").points
     assert point.point.name == "svd-vbmf"
 

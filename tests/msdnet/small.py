@@ -1,11 +1,10 @@
 """A tiny network with exits, and a small experiment of every kind: the real code path."""
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from msdnet import MSDNet, main
+from tests import in_process
 
 TINY = {"blocks": 3, "base": 1, "step": 1, "channels": 4, "growth": 2, "head": 8}
 SCALES = {"growth_factors": (1, 2), "bottleneck_factors": (1, 2)}
@@ -35,8 +34,13 @@ def model(**options) -> MSDNet:
 
 
 def run(workdir: Path, *overrides: str, networks: Sequence[str] = ("msdnet",)) -> str:
-    """Run in this process, from the repository's root; what it printed."""
-    with redirect_stdout(io.StringIO()) as printed:
-        chosen = f"--config.networks={tuple(networks)}"
-        main.main([*ARGS, chosen, f"--workdir={workdir}", *overrides])
-    return printed.getvalue()
+    return in_process.run(main.STUDY, _argv(workdir, overrides, networks))
+
+
+def train(workdir: Path, *overrides: str, networks: Sequence[str] = ("msdnet",)) -> None:
+    in_process.train(main.STUDY, _argv(workdir, overrides, networks))
+
+
+def _argv(workdir: Path, overrides: tuple[str, ...], networks: Sequence[str]) -> list[str]:
+    chosen = f"--config.networks={tuple(networks)}"
+    return [*ARGS, chosen, f"--workdir={workdir}", *overrides]

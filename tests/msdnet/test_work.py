@@ -102,15 +102,15 @@ def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, 
     looks = iter(range(1000))
     monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 1)
     with pytest.raises(Interrupted, match=r"saved at networks/msdnet, step \d+"):
-        small.run(tmp_path / "run", "--config.checkpoint.poll_steps=20")
+        small.train(tmp_path / "run", "--config.checkpoint.poll_steps=20")
     monkeypatch.undo()
-    small.run(tmp_path / "run", "--config.checkpoint.poll_steps=20")
+    small.train(tmp_path / "run", "--config.checkpoint.poll_steps=20")
     ours, theirs = (results.load(path) for path in (tmp_path / "run", finished[0]))
     assert_same_tree(ours, theirs)
 
 
 def test_temperatures_are_fitted_where_that_is_asked_for(tmp_path):
-    small.run(tmp_path, "--config.exits.calibrate=true", "--config.train.steps=20")
+    small.train(tmp_path, "--config.exits.calibrate=true", "--config.train.steps=20")
     _, temperatures = results.load(tmp_path)
     assert (temperatures != 1).all()
 

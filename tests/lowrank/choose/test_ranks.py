@@ -85,7 +85,7 @@ def _vbmf_by_descent(matrix):
         return constant + parts.sum(), int(np.sum(parts < -1e-6))
 
     mean = np.sum(gammas**2) / (short * long)
-    grid = np.log(mean) + np.linspace(np.log(0.02), 0, 40)
+    grid = np.log(mean) + np.linspace(np.log(0.02), 0, 16)
     best = grid[np.argmin([total(at)[0] for at in grid])]
     step = grid[1] - grid[0]
     refined = optimize.minimize_scalar(

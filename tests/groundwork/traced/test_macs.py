@@ -85,6 +85,57 @@ CASES = {  # images, kernel, options, multiply-adds: outputs × window × channe
 }
 
 
+TRANSPOSED = {  # inputs × window × channels: each input is multiplied by the whole window
+    "stride 2": ({"strides": (2, 2)}, (5 * 6) * 9),
+    "stride 3": ({"strides": (3, 3)}, (5 * 6) * 9),
+    "stride 1": ({}, (5 * 6) * 9),
+    "two strides": ({"strides": (2, 3)}, (5 * 6) * 9),
+    "valid": ({"strides": (2, 2), "padding": "VALID"}, (5 * 6) * 9),
+}
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_transposed_convolutions_do_not_cost_the_zeros_between_inputs(case):
+    options, count = TRANSPOSED[case]
+    layer, images = nn.ConvTranspose(3, (3, 3), **options), array(4, 5, 6, 2)
+    variables = jax.eval_shape(layer.init, jax.random.key(0), images)
+    assert multiply_adds(layer.apply, variables, images) == 4 * 2 * 3 * count
+
+
+def test_taps_that_meet_an_input_are_counted_one_by_one():
+    """A loop over outputs and taps, for strides and dilations of both kinds."""
+    options = {"window_strides": (3, 2), "lhs_dilation": (2, 4), "rhs_dilation": (3, 1)}
+    conv = functools.partial(
+        lax.conv_general_dilated, padding=((1, 2), (3, 0)), dimension_numbers=LAYOUT, **options
+    )
+    count = 1
+    sizes = ((7, 2, 3, 2, 3, (1, 2)), (5, 3, 2, 4, 1, (3, 0)))
+    for size, taps, stride, spread, dilation, (low, high) in sizes:
+        length = (size - 1) * spread + 1 + low + high
+        outputs = (length - (taps - 1) * dilation - 1) // stride + 1
+        count *= sum(
+            (o * stride + t * dilation - low) % spread == 0
+            for o in range(outputs)
+            for t in range(taps)
+        )
+    assert multiply_adds(conv, array(1, 7, 5, 2), array(2, 3, 2, 4)) == count * 2 * 4
+
+
+RAGGED = {  # rows, columns, groups, dimension numbers: each row is multiplied by one matrix
+    "rows": ((8, 4), (3, 4, 5), ((((1,), (1,)), ((), ())), (0,), (0,)), 8 * 4 * 5),
+    "sums": ((8, 4), (8, 5), ((((0,), (0,)), ((), ())), (0,), ()), 8 * 4 * 5),
+}
+
+
+@pytest.mark.parametrize("case", RAGGED)
+def test_ragged_products_cost_each_row_once(case):
+    left, right, numbers, count = RAGGED[case]
+    numbers = lax.RaggedDotDimensionNumbers(*numbers)
+    product = functools.partial(lax.ragged_dot_general, ragged_dot_dimension_numbers=numbers)
+    groups = jax.ShapeDtypeStruct((3,), jnp.int32)
+    assert multiply_adds(product, array(*left), array(*right), groups) == count
+
+
 @either
 @pytest.mark.parametrize("case", CASES)
 def test_convolutions_cost_window_times_channels_an_output(case, conv):

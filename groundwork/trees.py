@@ -21,7 +21,13 @@ Shapes = Any
 
 
 def path(keys: tuple[Any, ...]) -> str:
-    """Returns JAX's key path as text: `fc1/kernel`."""
+    """Returns JAX's key path as text: `fc1/kernel`.
+
+    The attribute `value` at its end, where NNX's states and Flax's boxed parameters have their
+    array, is left out: the same parameter has the same path with and without its box.
+    """
+    if keys and keys[-1] == jax.tree_util.GetAttrKey("value"):
+        keys = keys[:-1]
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 

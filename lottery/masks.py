@@ -3,8 +3,20 @@
 Read `enforce` first: it is the one place that holds pruned weights at zero.
 """
 
-from pruning.enforce import EnforceState, enforce
-from pruning.masks import Mask, apply, density, flatten, is_kernel, kept, layer_of, ones, total
+from pruning.enforce import enforce
+from pruning.masks import (
+    EnforceState,
+    Mask,
+    apply,
+    density,
+    flatten,
+    is_kernel,
+    kept,
+    layer_of,
+    ones,
+    replace,
+    total,
+)
 from pruning.select import Rate, Scope, Scores, groups, prune, prune_to
 
 __all__ = [
@@ -24,5 +36,6 @@ __all__ = [
     "ones",
     "prune",
     "prune_to",
+    "replace",
     "total",
 ]

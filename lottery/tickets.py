@@ -138,7 +138,7 @@ def rewind(levels: Levels, point: TrainState, mask: Mask) -> TrainState:
     """
     start = levels.network.start(point.variables, mask, step=point.step)
     if levels.restore == "state":
-        start = start.replace(opt_state=point.opt_state._replace(mask=mask))
+        start = start.replace(opt_state=jax.jit(masks.replace)(point.opt_state, mask))
     return start
 
 

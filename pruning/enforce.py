@@ -1,20 +1,13 @@
 """The one place that holds pruned weights at zero: a wrapper for any optax optimiser."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import optax
 
 from groundwork.trees import Params, Variables
-from pruning.masks import Mask, apply, check_within, map_masked
-
-
-class EnforceState(NamedTuple):
-    """The state of an optimiser that `enforce` wraps. It holds the mask of a level."""
-
-    mask: Mask
-    inner: Any
+from pruning.masks import EnforceState, Mask, apply, check_within, map_masked
 
 
 def enforce(
@@ -24,9 +17,14 @@ def enforce(
 
     Gradients are masked first, and the update of a pruned entry is minus its value, so momentum,
     Adam's moments and weight decay cannot revive it. The mask is part of the *state*: another
-    level needs `state._replace(mask=…)` or a new `init`, and compiles nothing. This must be the
-    outermost wrapper, so that nothing changes the updates afterwards. Parameters must be finite;
-    `apply` sets pruned ones that are not to zero. It works under jit, vmap and shard_map.
+    level needs `masks.replace(state, mask)` or a new `init`, and compiles nothing. Parameters must
+    be finite; `masks.apply` sets pruned ones that are not to zero. It works under jit, vmap and
+    shard_map.
+
+    What makes, scales, clips or averages updates goes inside: `enforce(optax.chain(…), mask)`.
+    Outside go wrappers that pass an update on whole or not at all: `MultiSteps`,
+    `apply_if_finite`, `multi_transform`; and `lookahead`, whose parameters are two sequences:
+    `optax.lookahead(enforce(optax.adam(1e-3), mask), 5, 0.5)`.
 
     Args:
       optimizer: an optax gradient transformation.

@@ -7,7 +7,7 @@ that go, and `enforce.py` holds them at zero.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,13 @@ from groundwork import trees
 from groundwork.trees import Params
 
 Mask = dict[str, jax.Array]  # path → bool array
+
+
+class EnforceState(NamedTuple):
+    """The state of an optimiser that `enforce.enforce` wraps. It holds the mask of a level."""
+
+    mask: Mask
+    inner: Any
 
 
 def is_kernel(path: str) -> bool:
@@ -49,6 +56,38 @@ def ones(params: Params, prunable: Callable[[str], bool] | None = None) -> Mask:
 def apply(mask: Mask, params: Params) -> Params:
     """Returns the tree with pruned entries (also NaNs) exactly zero, and all others unchanged."""
     return map_masked(lambda keep, leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), mask, params)
+
+
+def replace(state: Any, mask: Mask) -> Any:
+    """Returns an optimiser's state with another mask in every `EnforceState` within it.
+
+    What the state copies from the parameters, such as momentum, averages (EMA, Polyak) or the
+    second sequence of schedule-free, is zero wherever the mask prunes, so that parameters which an
+    optimiser makes of it are zero there, too. Apply the mask to the parameters themselves as well.
+    It works under jit and vmap, and compiles nothing that is compiled already.
+
+    Args:
+      state: of `enforce(…)`, or of wrappers around it such as `optax.chain` and `MultiSteps`.
+      mask: has the paths and shapes of the mask that it replaces.
+
+    Raises:
+      ValueError: the state has no mask, or one of other paths or shapes.
+    """
+    held: Mask = {}
+
+    def replaced(node: Any) -> Any:
+        if not isinstance(node, EnforceState):
+            return node
+        held.update(node.mask)
+        check_within(node.mask, mask)
+        part = {path: mask[path] for path in node.mask}  # all, or a part under multi_transform
+        return EnforceState(part, _zeroed(node.inner, part))
+
+    changed = jax.tree.map(replaced, state, is_leaf=lambda node: isinstance(node, EnforceState))
+    if not held:
+        raise ValueError("the optimiser's state has no mask: wrap the optimiser by enforce")
+    check_within(mask, held)
+    return _zeroed(changed, mask)
 
 
 def density(mask: Mask) -> jax.Array:
@@ -102,7 +141,38 @@ def check_within(mask: Mask, params: Params) -> None:
     for path, keep in mask.items():
         if path not in leaves:
             raise ValueError(f"the mask's {path!r} is not among the parameters {sorted(leaves)}")
+        if not jnp.issubdtype(jnp.result_type(keep), jnp.bool_):
+            raise ValueError(f"the mask of {path!r} must be bool, not {keep.dtype}")
         if keep.shape != leaves[path].shape:
             raise ValueError(
                 f"the mask's {path!r} has shape {keep.shape}, the parameter {leaves[path].shape}"
             )
+
+
+def _zeroed(state: Any, mask: Mask) -> Any:
+    """Returns a tree in which all copies of the parameters are zero wherever the mask prunes."""
+    copies = _copies({path: jnp.shape(leaf) for path, leaf in trees.flatten(state).items()}, mask)
+
+    def zeroed(path: str, leaf: Any) -> Any:
+        if path not in copies:
+            return leaf
+        return jnp.where(mask[copies[path]], leaf, jnp.zeros_like(leaf))
+
+    return trees.map_with_path(zeroed, state)
+
+
+def _copies(shapes: Mapping[str, Any], mask: Mask) -> dict[str, str]:
+    """Returns path in a tree → path in the mask, of every copy of a masked parameter in the tree.
+
+    A copy has the path of the parameter, and its shape, under a path of its own. Where one such
+    path lies within another, the longer one is that of another parameter.
+    """
+    copies: dict[str, str] = {}
+    for path, keep in mask.items():
+        above: list[str] = []
+        for place in sorted((p for p in shapes if f"/{p}".endswith(f"/{path}")), key=len):
+            prefix = place[: len(place) - len(path)]
+            if shapes[place] == keep.shape and not any(prefix.startswith(a) for a in above):
+                above.append(prefix)
+                copies[place] = path
+    return copies

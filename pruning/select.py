@@ -136,6 +136,8 @@ def _check_same(mask: Mask, scores: Scores) -> None:
         differing = sorted(mask.keys() ^ scores.keys())
         raise ValueError(f"mask and scores differ in the paths {differing}")
     for path in mask:
+        if not jnp.issubdtype(jnp.result_type(mask[path]), jnp.bool_):
+            raise ValueError(f"the mask of {path!r} must be bool, not {mask[path].dtype}")
         if jnp.shape(mask[path]) != jnp.shape(scores[path]):
             raise ValueError(
                 f"scores of {path!r} have shape {jnp.shape(scores[path])}, "

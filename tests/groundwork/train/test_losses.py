@@ -43,6 +43,17 @@ def test_the_cross_entropy_counts_what_it_announces():
     assert counts.means()["accuracy"] == 1
 
 
+def test_logits_of_a_short_type_have_the_loss_of_their_values():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(8, 5)), jnp.bfloat16)
+    labels, valid = jnp.arange(8) % 5, jnp.arange(8) < 6
+    short, wide = (
+        losses.count_cross_entropy(each, labels, valid).loss
+        for each in (logits, logits.astype(jnp.float32))
+    )
+    assert short.dtype == jnp.float32
+    assert short == wide
+
+
 # a loss of a user's own: squared errors of a linear regression
 
 

@@ -43,6 +43,14 @@ def test_the_cross_entropy_counts_what_it_announces():
     assert counts.means()["accuracy"] == 1
 
 
+def test_examples_that_are_not_valid_count_nowhere():
+    logits = jnp.asarray([[2.0, 0.0], [0.0, 1.0], [9.0, 0.0]])
+    labels = jnp.asarray([0, 0, 0])
+    counts = losses.count_cross_entropy(logits, labels, jnp.asarray([True, True, False]))
+    assert (counts.examples, counts.measures["accuracy"]) == (2, 1)
+    np.testing.assert_allclose(counts.loss, np.log1p(np.exp(-2)) + np.log1p(np.exp(1)), rtol=1e-6)
+
+
 def test_logits_of_a_short_type_have_the_loss_of_their_values():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(8, 5)), jnp.bfloat16)
     labels, valid = jnp.arange(8) % 5, jnp.arange(8) < 6

@@ -85,7 +85,7 @@ def _smallest(run: Results) -> list[str]:
     cells = [plus_minus(run.original.test)]
     for loss in results.LOSSES.values():
         network = run.smallest(loss)
-        chosen = f"{network.mean_bytes:,.0f} bytes, {plus_minus(network.test)}" if network else ""
+        chosen = f"{network.mean_bytes:,.0f} B, {plus_minus(network.test)}" if network else ""
         cells.append(chosen or "none")
     return cells
 

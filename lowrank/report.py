@@ -55,8 +55,8 @@ def compare(folders: Sequence[Path]) -> Comparison:
     curves = [
         Curve(
             label=f"{name}: {method}",
-            costs=[float(point.macs) for point in points],
-            accuracies=[point.test for point in points],
+            costs=[float(network.macs) for network in (run.original, *points)],
+            accuracies=[network.test for network in (run.original, *points)],
         )
         for name, run in runs.items()
         for method, points in run.by_method().items()

@@ -71,8 +71,8 @@ def draw(curves: Sequence[Curve], cost: str, path: Path) -> tuple[Path, str]:
     ax.set_ylabel("test accuracy")
     figure.legend(loc="outside upper center", ncols=2, fontsize=7)
     caption = (
-        f"Test accuracy against {cost}. Lines are means over replicates, bands one standard "
-        "deviation."
+        f"Test accuracy against {cost}. Lines are means over replicates; bands, and bars at single "
+        "points, one standard deviation."
     )
     return figures.save(figure, path), caption
 

@@ -85,10 +85,15 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def band(axes: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **style: Any) -> None:
-    """Draws means over replicates, one list of values per point, within ± one deviation."""
+    """Draws means over replicates, one list of values per point, within ± one deviation.
+
+    The deviation is a band; at a single point, which has none, it is a bar.
+    """
     means = np.asarray([np.mean(v) for v in values])
     deviations = np.asarray([np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values])
     (line,) = axes.plot(x, means, **style)
+    if len(means) == 1:
+        axes.errorbar(x, means, deviations, color=line.get_color(), alpha=0.5, capsize=3)
     axes.fill_between(
         x, means - deviations, means + deviations, color=line.get_color(), alpha=0.18, lw=0
     )

@@ -87,6 +87,7 @@ def test_the_table_has_a_row_a_point_under_the_commands_columns(swept):
     )
     assert case.header in lines[place]
     table = lines[place:]
+    assert max(map(len, lines[place:-2])) <= 80  # all but the places of files
     for value in case.values:
         (row,) = (line for line in table if re.match(rf" +{re.escape(value)} +\S", line))
         assert "±" in row  # two replicates

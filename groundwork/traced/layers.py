@@ -198,8 +198,7 @@ def _note(
     params = module.variables.get("params", {})
     path = "/".join(module.path)
     if any(isinstance(leaf, nn.meta.AxisMetadata) for leaf in params.values()):
-        for name in params:
-            reasons["/".join((*module.path, name))] = "it is boxed: see flax.linen.meta.unbox"
+        reasons[path] = "it is boxed: see flax.linen.meta.unbox"
         return
     if not any(hasattr(leaf, "shape") for leaf in params.values()):
         return

@@ -163,7 +163,7 @@ def test_parameters_that_are_no_layers_are_listed():
             dense(kernel_init=boxed),
             MATRIX,
             [],
-            {"a/kernel/value": "it is boxed: see flax.linen.meta.unbox"},
+            {"a/kernel": "it is boxed: see flax.linen.meta.unbox"},
         ),
     ):
         model, x = body if isinstance(body, nn.Module) else Net(body), normal(*shape)

@@ -1,0 +1,110 @@
+"""Which layers of a network can be computed in another way, and what they are given."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from groundwork import trees
+from groundwork.traced import network
+from groundwork.traced.products import Layer, as_inputs, as_kernel, described
+from groundwork.traced.walk import Mark, Product, Visitor
+from groundwork.trees import Variables
+
+UNUSED = "nothing is multiplied by it in this call"
+
+
+class Reached(NamedTuple):
+    """A layer that is called on the way through a network."""
+
+    layer: Layer
+    kernel: tuple[int, ...]  # shape: [N, M] or [KH, KW, in, out]
+    inputs: tuple[tuple[int, ...], ...]  # the shape at each call; two where weights are shared
+    looped: bool = False  # it stands within a scan, and so does what it is given
+    stacked: int = 0  # leading axes of its kernel; each call has one slice
+
+
+def layers(
+    model: Any, variables: Variables, *args: Any, **kwargs: Any
+) -> tuple[dict[str, Reached], dict[str, str]]:
+    """Returns the layers that can be reached, in the order of their calls, and the others.
+
+    Nothing is computed.
+
+    Args:
+      model: a Linen module, anything with `apply`, or a function (variables, …) → outputs.
+      variables: any pytree of arrays or shapes. Of a mapping with `params`, these are followed.
+      *args: what the network takes: arrays or shapes such as [B, …] inputs, and anything else.
+      **kwargs: likewise.
+
+    Returns:
+      `(reached, refused)`: layers by path; and path → the reason, of every other parameter that
+      has two or more axes.
+    """
+    calls: dict[str, dict[int, Reached]] = {}
+    reasons: dict[str, str] = {}
+
+    def product(met: Product, kernel: jax.Array, inputs: jax.Array) -> None:
+        path = met.mark.path
+        layer = described(met, network.layer_path(path))
+        if isinstance(layer, str):
+            reasons.setdefault(path, layer)
+            return
+        calls.setdefault(path, {})[id(met.equation)] = Reached(
+            layer=layer,
+            kernel=as_kernel(layer, kernel).shape,
+            inputs=(as_inputs(layer, inputs).shape,),
+            looped=met.loops > 0,
+            stacked=met.mark.stacked,
+        )
+
+    visitor = Visitor(product=product, other=lambda mark, why: _note(reasons, mark, why))
+    network.abstractly(
+        lambda variables, args, kwargs: network.evaluate(
+            visitor, model, variables, {}, args, kwargs
+        ),
+        variables,
+        args,
+        kwargs,
+    )
+    reached = {}
+    for path, met in calls.items():
+        first, *rest = met.values()
+        if any(one._replace(inputs=first.inputs) != first for one in rest):
+            reasons.setdefault(path, "its calls compute in different ways")
+        if path not in reasons:
+            shapes = tuple(shape for one in met.values() for shape in one.inputs)
+            reached[path] = first._replace(inputs=shapes)
+    weights = trees.flatten(network.params_of(variables))
+    refused = {
+        path: reasons.get(path, UNUSED)
+        for path, leaf in weights.items()
+        if path not in reached and len(getattr(leaf, "shape", ())) >= 2
+    }
+    return {network.layer_path(path): one for path, one in reached.items()}, refused
+
+
+def inputs_of(
+    model: Any, variables: Variables, paths: tuple[str, ...], *args: Any, **kwargs: Any
+) -> dict[str, list[jax.Array]]:
+    """Returns what the layers at `paths` are given when the network is called with `args`.
+
+    Returns:
+      Path → one array for each call, as the layer takes it; none for a layer that is not called,
+      or that stands within a scan or a rematerialised part.
+    """
+    seen: dict[str, list[jax.Array]] = {path: [] for path in paths}
+
+    def product(met: Product, kernel: jax.Array, inputs: jax.Array) -> None:
+        path = network.layer_path(met.mark.path)
+        if path in seen and not met.loops:
+            layer = described(met, path)
+            if not isinstance(layer, str):
+                seen[path].append(as_inputs(layer, inputs))
+
+    visitor = Visitor(product=product, other=lambda mark, why: None)
+    network.evaluate(visitor, model, variables, {}, args, kwargs)
+    return seen
+
+
+def _note(reasons: dict[str, str], mark: Mark, why: str) -> None:
+    reasons.setdefault(mark.path, why)

@@ -1,0 +1,197 @@
+"""`traced.rewrite`: other computations in networks that anybody wrote, read from their jaxpr."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from groundwork import trees
+from groundwork.traced import network, reach
+from groundwork.traced.products import as_kernel
+from groundwork.traced.rewrite import Override, Stored, compute, override
+from tests.groundwork.traced.foreign import KEY, LAYERS, NETWORKS, normal
+
+every = pytest.mark.parametrize("name", NETWORKS)
+
+
+def _close(one, other, tolerance=2e-6):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        a, b = np.asarray(a, "f4"), np.asarray(b, "f4")
+        tolerance = max(tolerance, 1e-2 if a.dtype == jnp.bfloat16 else 0)
+        np.testing.assert_allclose(a, b, atol=tolerance * max(1, np.abs(b).max()))
+
+
+def _svd(kernel):
+    """The factors of full rank, slice by slice, by numpy."""
+    lead = kernel.shape[: kernel.ndim - 2] if kernel.ndim == 3 else ()
+    matrix = np.asarray(kernel, np.float64).reshape(*lead, -1, kernel.shape[-1])
+    left, sigma, right = np.linalg.svd(matrix, full_matrices=False)
+    left = (left * sigma[..., None, :]).reshape(*kernel.shape[:-1], -1)
+    return Stored(left=jnp.asarray(left, kernel.dtype), right=jnp.asarray(right, kernel.dtype))
+
+
+def _low_rank(layer, stored, inputs):
+    outputs = compute(layer, stored["left"].astype(inputs.dtype), inputs)
+    return outputs @ stored["right"].astype(outputs.dtype)
+
+
+def _factorised(called, paths):
+    """The network with all layers at full rank in factors, and its variables."""
+    params = network.params_of(called.variables)
+    kernels = {
+        network.layer_path(path): (path, leaf)
+        for path, leaf in trees.flatten(params).items()
+        if network.layer_path(path) in paths and getattr(leaf, "ndim", 0) >= 2
+    }
+    stored, overrides = {}, {}
+    for layer, (path, kernel) in kernels.items():
+        shape = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
+        stored[path] = _svd(as_kernel(paths[layer].layer, kernel))
+        overrides[layer] = Override(_low_rank, ("left", "right"), lambda _, shape=shape: shape)
+    changed = trees.map_with_path(lambda path, leaf: stored.get(path, leaf), params)
+    return override(called.model, overrides), network.with_params(called.variables, changed)
+
+
+@every
+def test_all_kernels_are_reached_as_their_layers_have_them(name):
+    called = NETWORKS[name]()
+    reached, refused = reach.layers(called.model, called.variables, *called.args, **called.kwargs)
+    assert {
+        path: one.kernel[-len(LAYERS[name][path]) :] for path, one in reached.items()
+    } == LAYERS[name]
+    assert all(path.endswith("bias") for path in refused)
+
+
+@every
+def test_an_override_that_changes_nothing_gives_the_same_bits(name):
+    model, variables, args, kwargs = NETWORKS[name]()
+    same = override(model, dict.fromkeys(LAYERS[name], Override(compute)))
+    outputs = same(variables, *args, **kwargs)
+    want = network.apply_of(model)(variables, *args, **kwargs)
+    assert jax.tree.structure(outputs) == jax.tree.structure(want)
+    jax.tree.map(np.testing.assert_array_equal, outputs, want)
+
+
+@every
+def test_at_full_rank_the_network_is_the_same(name):
+    called = NETWORKS[name]()
+    reached, _ = reach.layers(called.model, called.variables, *called.args, **called.kwargs)
+    whole = {path: one for path, one in reached.items() if one.layer.groups == 1}
+    apply, variables = _factorised(called, whole)
+    want = network.apply_of(called.model)(called.variables, *called.args, **called.kwargs)
+    tolerance = 1e-2 if name == "plain" else 5e-6  # bfloat16
+    _close(apply(variables, *called.args, **called.kwargs), want, tolerance)
+
+
+def test_gradients_pass_through_scans_and_rematerialised_layers():
+    model, variables, args, _ = NETWORKS["linen, scanned"]()
+
+    def loss(apply):
+        return jax.jit(jax.grad(lambda v: jnp.sum(jnp.sin(apply(v, *args)[0]))))
+
+    _close(
+        loss(override(model, {"dense": Override(compute)}))(variables), loss(model.apply)(variables)
+    )
+
+
+class Standardised(nn.Conv):
+    """Its kernel is standardised before it is used."""
+
+    def param(self, name, *args, **kwargs):
+        param = super().param(name, *args, **kwargs)
+        if name != "kernel":
+            return param
+        axes = {"axis": (0, 1, 2), "keepdims": True}
+        return (param - param.mean(**axes)) / (param.std(**axes) + 1e-5)
+
+
+class Tied(nn.Module):
+    """One matrix embeds tokens and reads them out."""
+
+    @nn.compact
+    def __call__(self, tokens):
+        embed = nn.Embed(7, 4, name="embed")
+        return embed.attend(nn.Dense(4, name="dense")(embed(tokens)))
+
+
+class Regular(nn.Module):
+    """A kernel that is also looked at beside its product."""
+
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(3, name="a")
+        return layer(x) + jnp.sum(jnp.square(layer.variables["params"]["kernel"]))
+
+
+def _branching(params, x):
+    return jax.lax.cond(x.sum() > 0, lambda k: x @ k, lambda k: x @ -k, params["kernel"])
+
+
+REFUSED = {
+    "weight standardisation": (
+        Standardised(4, (3, 3)),
+        (2, 6, 6, 3),
+        "kernel",
+        "goes through reduce_sum",
+    ),
+    "spectral norm": (
+        nn.SpectralNorm(nn.Dense(3)),
+        (2, 6),
+        "layer_instance/kernel",
+        "goes through ",
+    ),
+    "weight norm": (
+        nn.WeightNorm(nn.Dense(3)),
+        (2, 6),
+        "layer_instance/kernel",
+        "goes through mul",
+    ),
+    "used twice": (Regular(), (2, 6), "a/kernel", "goes through square"),
+    "one dimension": (nn.Conv(3, (2,)), (2, 6, 4), "kernel", "its convolution is not two-dim"),
+    "transposed": (
+        nn.ConvTranspose(3, (2, 2), (2, 2)),
+        (2, 4, 4, 3),
+        "kernel",
+        "dilates the inputs",
+    ),
+    "local": (nn.ConvLocal(3, (2, 2)), (2, 4, 4, 3), "kernel", ""),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_changes_a_kernel_before_its_use_is_refused_with_the_reason(name):
+    model, shape, path, reason = REFUSED[name]
+    x, options = normal(*shape), {"update_stats": False} if name == "spectral norm" else {}
+    variables = model.init(KEY, x, **options)
+    reached, refused = reach.layers(model, variables, x, **options)
+    assert reached == {}
+    assert reason in refused[path]
+    layer = network.layer_path(path)
+    with pytest.raises(ValueError, match="cannot be computed in another way"):
+        override(model, {layer: Override(compute)})(variables, x, **options)
+
+
+def test_tied_embeddings_are_refused_and_their_network_is_reached_otherwise():
+    model, tokens = Tied(), jnp.arange(6).reshape(2, 3)
+    variables = model.init(KEY, tokens)
+    reached, refused = reach.layers(model, variables, tokens)
+    assert list(reached) == ["dense"]
+    assert refused == {"embed/embedding": "it goes through gather"}
+
+
+def test_a_kernel_in_a_branch_is_refused():
+    params = {"kernel": normal(6, 3)}
+    reached, refused = reach.layers(_branching, params, normal(2, 6))
+    assert (reached, refused) == ({}, {"kernel": "it enters a cond"})
+
+
+def test_inputs_are_those_of_each_call_and_none_of_a_scan():
+    model, variables, args, kwargs = NETWORKS["linen"]()
+    seen = reach.inputs_of(model, variables, ("head", "circular"), *args, **kwargs)
+    bias = variables["params"]["head"]["bias"][None]
+    outputs = seen["head"][0] @ variables["params"]["head"]["kernel"] + bias
+    np.testing.assert_allclose(outputs, model.apply(variables, *args), rtol=1e-5)
+    assert [x.shape for x in seen["circular"]] == [(2, 10, 10, 3)]  # padded by the network
+    model, variables, args, _ = NETWORKS["linen, scanned"]()
+    assert reach.inputs_of(model, variables, ("dense",), *args) == {"dense": []}

@@ -156,22 +156,31 @@ def _scan(
 ) -> list[Any]:
     """Returns the outputs of a scan whose constants or slices are marked."""
     options, inner = equation.params, equation.params["jaxpr"]
-    first, last = options["num_consts"], options["num_consts"] + options["num_carry"]
+    first, carried = _parts(options)
+    last = first + carried
     for mark in filter(None, marks[first:last]):
         visitor.other(mark, "it is changed by a scan")
     _refuse_trees("scan", given[first:last], marks[first:last])
     stacked = [mark and mark._replace(stacked=mark.stacked + 1) for mark in marks[last:]]
-    within = [*marks[:first], *(None,) * options["num_carry"], *stacked]
+    within = [*marks[:first], *(None,) * carried, *stacked]
     deeper = dataclasses.replace(visitor, loops=visitor.loops + 1)
 
     def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
         values = [*given[:first], *carry, *slices]
         outputs, _ = _evaluate(deeper, inner.jaxpr, inner.consts, values, within)
-        return outputs[: options["num_carry"]], outputs[options["num_carry"] :]
+        return outputs[:carried], outputs[carried:]
 
     how = {key: options[key] for key in ("length", "reverse", "unroll")}
     carry, outputs = lax.scan(body, list(given[first:last]), list(given[last:]), **how)
     return [*carry, *outputs]
+
+
+def _parts(options: Any) -> tuple[int, int]:
+    """Returns how many constants a scan has, and how many values it carries."""
+    if "num_consts" in options:
+        return options["num_consts"], options["num_carry"]
+    constants, carried, _ = options["ft_in"].unpack()  # releases after JAX 0.10
+    return len(constants), len(carried)
 
 
 def _bind(equation: Any, given: Sequence[Any]) -> list[Any]:

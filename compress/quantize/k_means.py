@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from compress.quantize import lloyd
 from compress.quantize.straight_through_estimator import straight_through
@@ -44,15 +45,15 @@ def kmeans(
     Args:
       weights: any shape; computed in float32 unless they are float64.
       bits: 1 … 16.
-      mask: bool, of the same shape, True = kept. Pruned weights take no part: they have index 0,
-        codebook[0] is 0.0, and the kept weights share the 2**bits − 1 other values.
+      mask: bool, of the same shape, True = kept. Pruned weights take no part, whatever they are:
+        they have index 0, codebook[0] is 0.0, and the kept ones share the 2**bits − 1 other values.
       init: `linear`: evenly spaced from the least to the largest weight; `density`: at the
         quantiles (i + ½) / K; `random`: K of the weights, none twice; or K starting centroids.
       key: draws the random start, and is not needed otherwise.
       iterations: the most that are run; another number compiles nothing.
 
     Raises:
-      ValueError: the weights are empty or (where values are known) not finite or too large; the
+      ValueError: kept weights are empty or (where values are known) not finite or too large; the
         bits are outside 1…16; the init is unknown, or has another number of centroids than K;
         `random` has no key; the mask has another shape or is not bool; there are fewer than 1
         iterations.
@@ -60,10 +61,12 @@ def kmeans(
     Source: Han, Mao & Dally, arXiv:1510.00149, Section 3. Departs: zero has an index of its own
     if a mask is given; the paper stores only the kept weights, by their positions.
     """
-    weights = checks.weights(weights)
     bits = checks.bits(bits, 1, 16)
     if mask is not None:
-        mask = checks.mask(mask, weights.shape)
+        mask = checks.mask(mask, jnp.shape(weights))
+        where = np.where if isinstance(weights, np.ndarray) else jnp.where
+        weights = where(mask, weights, np.zeros((), jnp.result_type(weights)))
+    weights = checks.weights(weights)
     if iterations < 1:
         raise ValueError(f"iterations={iterations}: 1 at least")
     size = 2**bits - (mask is not None)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from groundwork import trees
 from groundwork.errors import UserError, unknown
@@ -105,17 +106,19 @@ def replaced(variables: Variables, path: str, params: Params) -> dict[str, Any]:
 
 def _rank(path: str, rank: Any, full: Rank) -> Rank:
     wanted = "an integer" if isinstance(full, int) else "two integers, [inputs, outputs]"
-    given = [rank] if isinstance(full, int) else rank
+    given = (
+        [rank] if isinstance(full, int) else rank.tolist() if isinstance(rank, np.ndarray) else rank
+    )
     most = (full,) if isinstance(full, int) else full
     wrong = LayerError(f"layer {path!r}: the rank must be {wanted}, not {rank!r}")
     if not isinstance(given, list | tuple) or len(given) != len(most):
         raise wrong
     for one, largest in zip(given, most, strict=True):
-        if isinstance(one, bool) or not isinstance(one, int):
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
             raise wrong
         if not 1 <= one <= largest:
             raise LayerError(f"layer {path!r}: rank {one} is outside 1…{largest}, its full rank")
-    return given[0] if isinstance(full, int) else (given[0], given[1])
+    return int(given[0]) if isinstance(full, int) else (int(given[0]), int(given[1]))
 
 
 def _parts(path: str) -> list[str]:

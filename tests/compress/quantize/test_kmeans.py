@@ -268,3 +268,16 @@ def test_integers_of_64_bits_keep_their_values():
     weights = np.resize([2**40, 1, -(2**33)], (3, 4))
     dequantized = quantize.dequantize(kmeans(weights, 3))
     np.testing.assert_array_equal(dequantized, weights.astype(np.float32))
+
+
+@pytest.mark.parametrize("of", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pruned_weights_may_be_anything(bad, of):
+    mask = np.arange(SIZE) % 3 > 0
+    weights = _weights()
+    broken = np.where(mask, weights, np.float32(bad))
+    for one, other in zip(kmeans(of(broken), 3, mask), kmeans(weights, 3, mask), strict=True):
+        np.testing.assert_array_equal(one, other)
+    broken[1] = bad  # a kept one
+    with pytest.raises(ValueError, match="1 of 600 entries of the weights are not finite"):
+        kmeans(of(broken), 3, mask)

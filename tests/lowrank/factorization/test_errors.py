@@ -207,3 +207,16 @@ class Scanned(nn.Module):
         stacked = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
         x = nn.vmap(nn.Dense, **shared)(6, name="v")(x)
         return nn.DenseGeneral(6, name="g")(nn.vmap(nn.Dense, **stacked)(6, name="s")(x))
+
+
+def test_ranks_may_be_numpys_integers():
+    for path, method, rank, plain in (
+        ("c", "svd", np.int64(2), 2),
+        ("c", "tucker", np.array([2, 3]), [2, 3]),
+        ("c", "tucker", (np.int32(2), np.int64(3)), [2, 3]),
+    ):
+        (_, one), (_, other) = (
+            lowrank.factorize(SMALL, small(), {path: {"method": method, "rank": r}})
+            for r in (rank, plain)
+        )
+        jax.tree.map(np.testing.assert_array_equal, one, other)

@@ -325,7 +325,7 @@ class TestComparison:
     def test_there_is_a_row_for_each_run(self, folders):
         compared = report.compare(folders)
         assert compared.header == ["original", "at no loss", "within one point"]
-        smallest = "135 bytes, 0.800±0.071"
+        smallest = "135 B, 0.800±0.071"
         assert compared.rows == [
             ["0.800±0.071", smallest, smallest],
             ["0.800±0.071", "none", "none"],
@@ -350,7 +350,7 @@ class TestComparison:
         assert page == tmp_path / "comparison/report.html"
         text = page.read_text()
         assert text.count("<img ") == 1
-        assert "<td>one</td><td>0.800±0.071</td><td>135 bytes, 0.800±0.071</td>" in text
+        assert "<td>one</td><td>0.800±0.071</td><td>135 B, 0.800±0.071</td>" in text
         for run in map(results.read, folders):
             assert f"<h2>{run.name}</h2>{page_lib.table(*tables.networks(run))}" in text
 

@@ -256,7 +256,7 @@ class TestComparison:
     def test_the_figure_has_a_curve_for_each_method(self, compared):
         curves = compared.curves
         assert {label: curve.costs for label, curve in curves.items()} == {
-            "one: svd": [4000],
-            "one: tucker": [2050],
+            "one: svd": [4100, 4000],  # the original first
+            "one: tucker": [4100, 2050],
         }
-        assert curves["one: tucker"].accuracies == [[0.8, 0.9]]
+        assert curves["one: tucker"].accuracies[1:] == [[0.8, 0.9]]

@@ -19,7 +19,7 @@ class Reached(NamedTuple):
     layer: Layer
     kernel: tuple[int, ...]  # shape: [N, M] or [KH, KW, in, out]
     inputs: tuple[tuple[int, ...], ...]  # the shape at each call; two where weights are shared
-    looped: bool = False  # it stands within a scan, and so does what it is given
+    enclosed: bool = False  # in a scan or a rematerialised part, where what it is given stays
     stacked: int = 0  # leading axes of its kernel; each call has one slice
 
 
@@ -53,7 +53,7 @@ def layers(
             layer=layer,
             kernel=as_kernel(layer, kernel).shape,
             inputs=(as_inputs(layer, inputs).shape,),
-            looped=met.loops > 0,
+            enclosed=met.depth > 0,
             stacked=met.mark.stacked,
         )
 
@@ -96,7 +96,7 @@ def inputs_of(
 
     def product(met: Product, kernel: jax.Array, inputs: jax.Array) -> None:
         path = network.layer_path(met.mark.path)
-        if path in seen and not met.loops:
+        if path in seen and not met.depth:
             layer = described(met, path)
             if not isinstance(layer, str):
                 seen[path].append(as_inputs(layer, inputs))

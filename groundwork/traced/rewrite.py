@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from groundwork import trees
+from groundwork.errors import unknown
 from groundwork.traced import network
 from groundwork.traced.products import Layer, as_inputs, as_kernel, as_outputs, described
 from groundwork.traced.walk import Mark, Product, Visitor
@@ -45,12 +46,16 @@ def override(model: Any, overrides: Mapping[str, Override]) -> Callable[..., Any
       (variables, …) → outputs, as the network's own function. Where an override has stages, the
       variables have `{"STAGE": …}` in the place of the layer's kernel: beside its bias where the
       layer is a mapping, and otherwise as `Stored` in the kernel's own place. It works under jit,
-      vmap, grad and shard_map, and raises a ValueError for a layer that cannot be computed in
-      another way.
+      vmap, grad and shard_map, and raises a ValueError for a path that is not that of a layer, and
+      for a layer that cannot be computed in another way.
     """
 
     def apply(variables: Variables, *args: Any, **kwargs: Any) -> Any:
         full, stored = _whole(network.params_of(variables), overrides)
+        known = {network.layer_path(path) for path in trees.flatten(full)}
+        for path in overrides:
+            if path not in known:
+                raise ValueError(str(unknown("layer", path, known)))
 
         def product(met: Product, kernel: Any, inputs: jax.Array) -> jax.Array | None:
             path = network.layer_path(met.mark.path)

@@ -36,7 +36,7 @@ class Product(NamedTuple):
     equation: Any
     mark: Mark
     side: int  # which of the two operands is the parameter
-    loops: int  # the scans around it
+    depth: int  # the scans and rematerialised parts around it, in which its inputs stay
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,12 @@ class Visitor:
       product: (product, parameter, inputs) → what stands in the place of the product's outputs, or
         None for these outputs themselves.
       other: (mark, what uses it) → nothing; for every other use.
-      loops: the scans around the computation.
+      depth: the scans and rematerialised parts around the computation.
     """
 
     product: Callable[[Product, Any, jax.Array], jax.Array | None]
     other: Callable[[Mark, str], None]
-    loops: int = 0
+    depth: int = 0
 
 
 def evaluate(
@@ -130,7 +130,7 @@ def _product(
     side = 0 if marks[0] else 1
     mark = marks[side]
     assert mark is not None
-    product = Product(equation, mark, side, visitor.loops)
+    product = Product(equation, mark, side, visitor.depth)
     replaced = visitor.product(product, given[side], given[1 - side])
     if replaced is not None:
         return replaced
@@ -143,9 +143,10 @@ def _remat(
 ) -> list[Any]:
     """Returns the outputs of a part that is computed again for its gradient."""
     inner = equation.params["jaxpr"]
+    deeper = dataclasses.replace(visitor, depth=visitor.depth + 1)
 
     def part(*values: Any) -> list[Any]:
-        return _evaluate(visitor, inner, (), values, marks)[0]
+        return _evaluate(deeper, inner, (), values, marks)[0]
 
     options = {key: equation.params[key] for key in ("policy", "prevent_cse")}
     return jax.checkpoint(part, **options)(*given)
@@ -163,7 +164,7 @@ def _scan(
     _refuse_trees("scan", given[first:last], marks[first:last])
     stacked = [mark and mark._replace(stacked=mark.stacked + 1) for mark in marks[last:]]
     within = [*marks[:first], *(None,) * carried, *stacked]
-    deeper = dataclasses.replace(visitor, loops=visitor.loops + 1)
+    deeper = dataclasses.replace(visitor, depth=visitor.depth + 1)
 
     def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
         values = [*given[:first], *carry, *slices]

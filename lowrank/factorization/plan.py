@@ -106,12 +106,10 @@ def replaced(variables: Variables, path: str, params: Params) -> dict[str, Any]:
 
 def _rank(path: str, rank: Any, full: Rank) -> Rank:
     wanted = "an integer" if isinstance(full, int) else "two integers, [inputs, outputs]"
-    given = (
-        [rank] if isinstance(full, int) else rank.tolist() if isinstance(rank, np.ndarray) else rank
-    )
+    given = [rank] if isinstance(full, int) else rank
     most = (full,) if isinstance(full, int) else full
     wrong = LayerError(f"layer {path!r}: the rank must be {wanted}, not {rank!r}")
-    if not isinstance(given, list | tuple) or len(given) != len(most):
+    if not isinstance(given, list | tuple | np.ndarray) or len(given) != len(most):
         raise wrong
     for one, largest in zip(given, most, strict=True):
         if isinstance(one, bool) or not isinstance(one, int | np.integer):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.experimental import pallas
 
 from groundwork.architectures.cpu import library
 from groundwork.architectures.cpu.convolution import conv_general_dilated
@@ -307,3 +308,12 @@ def test_counts_are_exact_integers_of_any_size_and_nothing_is_computed():
 def test_arguments_may_be_arrays_and_keywords():
     count = multiply_adds(lambda x, times: x @ x * times, jnp.ones((3, 3)), times=2)
     assert count == 27
+
+
+def test_products_of_a_pallas_kernel_are_refused():
+    def kernel(x, out):
+        out[...] = x[...] @ x[...]
+
+    product = pallas.pallas_call(kernel, out_shape=array(8, 8), grid=(4,))
+    with pytest.raises(ValueError, match="multiply-adds inside pallas_call"):
+        multiply_adds(product, array(8, 8))

@@ -105,7 +105,11 @@ def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
     for key in section:
         if key not in known:
             raise UserError(_unknown_key(f"{name}.{key}", [f"{name}.{k}" for k in known]))
-    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    needed = [
+        field.name
+        for field in fields
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
     missing = [key for key in needed if key not in section]
     if missing:
         raise UserError(f"config lacks the key {name}.{missing[0]}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Params = Any
@@ -66,6 +67,18 @@ def replicate(tree: Any, index: int) -> Any:
 def stack(trees: Sequence[Any]) -> Any:
     """Returns the trees of R replicates as one, on the host: leaves [R, …]."""
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
+
+
+def example(inputs: Any) -> Shapes:
+    """Returns a tree of shapes [1, …] as it is, and the shape of one example of floats as such."""
+    if isinstance(inputs, tuple) and all(isinstance(size, int) for size in inputs):
+        return jax.ShapeDtypeStruct((1, *inputs), jnp.float32)
+    return inputs
+
+
+def zeros(example: Shapes) -> Any:
+    """Returns arrays of zeros with these shapes and dtypes."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
 
 
 def hashable(value: Any) -> Any:

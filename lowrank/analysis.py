@@ -66,7 +66,7 @@ def _covariances(
       shape: of the layer's kernels, [R, …].
     """
     dataset, covariances = experiment.context.dataset, {}
-    window = shape[1:4] if len(shape) == 5 else dataset.shape
+    window: tuple[int, ...] = shape[1:4] if len(shape) == 5 else dataset.shape
     if len(window) == 3 and math.prod(window) == math.prod(shape[1:-1]):
         for name, length in LENGTHS.items():
             covariances[name] = prediction.smooth(*window, length=length)

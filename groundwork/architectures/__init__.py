@@ -16,6 +16,7 @@ from groundwork.architectures.registry import (
     count,
     described,
     narrowed,
+    section,
     shapes,
 )
 from groundwork.architectures.resnet import ResNet20, ResNet32, ResNet56
@@ -43,5 +44,6 @@ __all__ = [
     "count",
     "described",
     "narrowed",
+    "section",
     "shapes",
 ]

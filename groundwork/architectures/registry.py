@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from groundwork import config as config_lib
+from groundwork import named, trees
+from groundwork.architectures import own
 from groundwork.architectures.compact.student_net import StudentNet
 from groundwork.architectures.lenet import LeNet5, LeNet300100
 from groundwork.architectures.mlp import ResidualMLP
@@ -44,27 +46,50 @@ class ModelSpec:
     """The config's `model` section.
 
     Attributes:
-      name: one of `MODELS`.
-      width: multiplies the width of every hidden layer (1.0 = the paper's).
+      name: one of `MODELS`; or `package.module:name` of a user's own, see `own.build`.
+      width: multiplies the width of every hidden layer (1.0 = the paper's); of `MODELS` alone.
       dtype: the type in which layers compute, `float32` or `bfloat16`; parameters, optimiser
-        state, batch statistics and the loss are float32 under both.
+        state, batch statistics and the loss are float32 under both. For `MODELS` alone.
+      kwargs: what a user's own network is built with.
+      call: how a user's own network is called, see `own.calls.found`.
     """
 
     name: str
     width: float = 1.0
     dtype: str = "float32"
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise unknown("model.dtype", self.dtype, DTYPES)
-        if self.name not in MODELS:
+        if named.is_own(self.name):
+            self._check_own()
+        elif self.name not in MODELS:
             raise unknown("model", self.name, MODELS)
+        elif self.kwargs or self.call:
+            raise UserError(
+                f"model.kwargs and model.call are for networks of your own, not for {self.name}"
+            )
         if not 0 < self.width < math.inf:
             raise UserError(f"model.width={self.width} must be positive (1.0 = the paper's)")
 
+    def _check_own(self) -> None:
+        if not isinstance(self.kwargs, Mapping):
+            raise UserError(
+                f"model.kwargs={self.kwargs!r} must be arguments, such as {{'width': 64}}"
+            )
+        own.calls.check(self.call)
+        for key, default in (("width", 1.0), ("dtype", "float32")):
+            if getattr(self, key) != default:
+                raise UserError(
+                    f"model.{key}={getattr(self, key)} is for shipped networks: give {self.name} "
+                    "its own arguments in model.kwargs"
+                )
 
-def build(config: Mapping[str, Any], classes: int) -> nn.Module:
-    """Returns the module that a config names.
+
+def build(config: Mapping[str, Any], classes: int) -> Any:
+    """Returns the module that a config names, or a user's own network with `init` and `apply`.
 
     Args:
       config: an experiment's config, or its `model` section, which has the keys of `ModelSpec`.
@@ -74,6 +99,8 @@ def build(config: Mapping[str, Any], classes: int) -> nn.Module:
       UserError: an unknown name or dtype, or a width that is not positive.
     """
     spec = config_lib.build(ModelSpec, config.get("model", config), "model")
+    if named.is_own(spec.name):
+        return own.build(spec.name, spec.kwargs, spec.call, classes)
     return MODELS[spec.name](classes=classes, width=spec.width, dtype=DTYPES[spec.dtype])
 
 
@@ -96,16 +123,33 @@ def described(module: nn.Module) -> tuple[dict[str, Any], int] | None:
     return None if differing else (section, classes)
 
 
-def shapes(module: nn.Module, shape: tuple[int, ...]) -> Shapes:
-    """Returns shapes and dtypes of a module's variables for examples of `shape`.
+def section(module: Any) -> dict[str, Any] | None:
+    """Returns the `model` section of a config from which `build` makes this network, if any does.
+
+    Other than `described`, it knows users' own networks, whose code a file must never run.
+    """
+    if isinstance(module, own.Own):
+        return dict(module.section)
+    found = described(module)
+    return found[0] if found else None
+
+
+def shapes(module: Any, example: Any) -> Shapes:
+    """Returns shapes and dtypes of a network's variables.
 
     Nothing is computed.
+
+    Args:
+      module: of a config.
+      example: the shape of one example of floats, or a tree of the inputs' shapes [1, …].
 
     Raises:
       UserError: the module cannot take such examples.
     """
-    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    refusal = f"{type(module).__name__} cannot take examples of shape {shape}"
+    example = trees.example(example)
+    if isinstance(module, own.Own):
+        return own.network.shapes(module, example)
+    refusal = f"{type(module).__name__} cannot take examples of shape {_shown(example)}"
     try:
         variables = jax.eval_shape(module.init, jax.random.key(0), example)
     except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
@@ -116,7 +160,7 @@ def shapes(module: nn.Module, shape: tuple[int, ...]) -> Shapes:
 
 
 def narrowed(
-    config: Mapping[str, Any], classes: int, shape: tuple[int, ...], parameters: int
+    config: Mapping[str, Any], classes: int, shape: Any, parameters: int
 ) -> dict[str, Any]:
     """Returns the `model` section of the widest network of the same family within `parameters`.
 
@@ -135,3 +179,8 @@ def narrowed(
         middle = (low + high) / 2
         low, high = (middle, high) if size(middle) <= parameters else (low, middle)
     return {**section, "width": low}
+
+
+def _shown(example: Shapes) -> str:
+    """Returns the shapes of one example, without the axis of the batch."""
+    return str(jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), example))

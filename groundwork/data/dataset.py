@@ -17,18 +17,21 @@ import numpy as np
 from jax import lax
 
 from groundwork import config as config_lib
-from groundwork import keys
-from groundwork.data import readers
+from groundwork import keys, named
+from groundwork.data import checks, readers, sources
 from groundwork.data.file_dataset import FileDataset, open_files
 from groundwork.data.spec import DataSpec
 from groundwork.errors import UserError
 
 
 class Split(NamedTuple):
-    """The examples of one split. Inputs are stored as they were read: images as uint8."""
+    """The examples of one split. Inputs are stored as they were read: images as uint8.
 
-    inputs: np.ndarray  # [N, H, W, C] uint8, or [N, features] float32
-    labels: np.ndarray  # [N] int32 in [0, classes)
+    Both are arrays, or trees of arrays, with a leading axis of N examples.
+    """
+
+    inputs: Any  # for example [N, H, W, C] uint8, or [N, features] float32
+    labels: Any  # of classes [N] int32 in [0, classes); others of any shape, int32 or float32
 
 
 class Dataset(NamedTuple):
@@ -38,20 +41,25 @@ class Dataset(NamedTuple):
     train: Split
     validation: Split
     test: Split
-    classes: int
-    mean: np.ndarray  # [1, …, C], subtracted from the inputs once they are scaled to [0, 1]
-    std: np.ndarray  # [1, …, C], by which the inputs are then divided
+    classes: int  # 0 if the targets are none
+    mean: Any  # [1, …, C], subtracted from the inputs once they are scaled to [0, 1]
+    std: Any  # [1, …, C], by which the inputs are then divided
 
     @property
     def examples(self) -> dict[str, int]:
         """The number of examples of each split."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: len(split.labels) for name, split in splits.items()}
+        return {name: checks.count(split.labels) for name, split in splits.items()}
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one example's inputs."""
-        return self.train.inputs.shape[1:]
+    def shape(self) -> Any:
+        """The shape of one example's inputs, or a tree of shapes."""
+        return jax.tree.map(lambda leaf: leaf.shape[1:], self.train.inputs)
+
+    @property
+    def example(self) -> Any:
+        """The shapes and dtypes of a batch of one example, as the network takes it."""
+        return jax.tree.map(_as_input, self.train.inputs)
 
 
 AnyDataset = Dataset | FileDataset
@@ -71,21 +79,20 @@ def load(config: Mapping[str, Any]) -> AnyDataset:
     spec = config_lib.build(DataSpec, config.get("data", config), "data")
     if spec.stream:
         return open_files(spec)
-    name, held = spec.name, spec.validation_examples
-    train, test, classes = readers.SOURCES[spec.source](name, spec.dir)
-    train, test = (Split(*_checked(name, *split, classes)) for split in (train, test))
-    if spec.pad:
-        train, test = (Split(_padded(inputs, spec), labels) for inputs, labels in (train, test))
-    if train.inputs.shape[1:] != test.inputs.shape[1:]:
-        raise UserError(
-            f"{name} has training examples of shape {train.inputs.shape[1:]} but test examples of "
-            f"shape {test.inputs.shape[1:]}"
-        )
-    kept, held_out = readers.hold_out(name, len(train.labels), held, spec.split_seed)
-    validation = Split(train.inputs[held_out], train.labels[held_out])
-    train = Split(train.inputs[kept], train.labels[kept])
-    moments = _moments(train.inputs) if spec.standardize else _no_moments(train.inputs)
-    return Dataset(name, train, validation, test, classes, *moments)
+    name = spec.source if named.is_own(spec.source) else spec.name
+    given = sources.read(spec.source, name, spec.dir, spec.kwargs, spec.image_size)
+    given = checks.checked(name, given)
+    train, test = (_padded(Split(*pair), spec) for pair in (given.train, given.test))
+    if given.validation is None:
+        train, validation = _held_out(name, train, spec)
+    elif spec.validation_examples:
+        raise UserError(f"{name} has a validation split of its own: set data.validation_examples=0")
+    else:
+        validation = _padded(Split(*given.validation), spec)
+    leaves, structure = jax.tree.flatten(train.inputs)
+    pairs = [_moments(leaf) if spec.standardize else _no_moments(leaf) for leaf in leaves]
+    moments = [jax.tree.unflatten(structure, part) for part in zip(*pairs, strict=True)]
+    return Dataset(name, train, validation, test, given.classes or 0, *moments)
 
 
 def digest(dataset: AnyDataset) -> str:
@@ -97,27 +104,36 @@ def digest(dataset: AnyDataset) -> str:
         return dataset.digest
     total = hashlib.sha256()
     for split in (dataset.train, dataset.validation, dataset.test):
-        for array in split:
-            total.update(np.ascontiguousarray(array).data)
+        for array in jax.tree.leaves(tuple(split)):
+            total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 
-def normalize(dataset: AnyDataset, inputs: jax.Array) -> jax.Array:
-    """Returns stored inputs as the network's: float32, scaled to [0, 1], then standardised."""
-    scale = 255.0 if inputs.dtype == np.uint8 else 1.0
-    return (inputs.astype(jnp.float32) / scale - dataset.mean) / dataset.std
+def normalize(dataset: AnyDataset, inputs: Any) -> Any:
+    """Returns stored inputs as the network's: float32, scaled to [0, 1], then standardised.
+
+    Integers other than uint8, such as tokens, stay as they are.
+    """
+
+    def one(inputs: jax.Array, mean: np.ndarray, std: np.ndarray) -> jax.Array:
+        if not _is_scaled(inputs.dtype):
+            return inputs
+        scale = 255.0 if inputs.dtype == np.uint8 else 1.0
+        return (inputs.astype(jnp.float32) / scale - mean) / std
+
+    return jax.tree.map(one, inputs, dataset.mean, dataset.std)
 
 
-def first_examples(dataset: AnyDataset, count: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the network's inputs [B, …] and labels [B] of the first training examples.
+def first_examples(dataset: AnyDataset, count: int) -> tuple[Any, Any]:
+    """Returns the network's inputs [B, …] and targets [B, …] of the first training examples.
 
     Raises:
       UserError: the data set is not in memory.
     """
     if isinstance(dataset, FileDataset):
         raise UserError("images in memory are needed: set data.stream=false")
-    inputs, labels = dataset.train.inputs[:count], dataset.train.labels[:count]
-    return normalize(dataset, jnp.asarray(inputs)), jnp.asarray(labels, jnp.int32)
+    inputs, labels = jax.tree.map(lambda leaf: jnp.asarray(leaf[:count]), tuple(dataset.train))
+    return normalize(dataset, inputs), labels
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array, examples: int) -> jax.Array:
@@ -131,30 +147,39 @@ def epoch_order(key: jax.Array, epoch: jax.Array, examples: int) -> jax.Array:
     return lax.sort_key_val(words, places)[1]
 
 
-def _checked(
-    name: str, inputs: np.ndarray, labels: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    if len(inputs) != len(labels):
-        raise UserError(f"{name} has {len(inputs)} images but {len(labels)} labels")
-    if not len(labels):
-        raise UserError(f"{name} has a split without examples")
-    bad = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(bad):
-        raise UserError(
-            f"label {labels[bad[0]]} of example {bad[0]} of {name} is out of range: "
-            f"expected 0 to {classes - 1}"
-        )
-    return inputs, labels.astype(np.int32)
+def _held_out(name: str, train: Split, spec: DataSpec) -> tuple[Split, Split]:
+    """Returns the training examples without some that are held out, and those."""
+    kept, held = readers.hold_out(
+        name, checks.count(train.labels), spec.validation_examples, spec.split_seed
+    )
+    parts = (jax.tree.map(lambda leaf, at=at: leaf[at], train) for at in (kept, held))
+    train, validation = parts
+    return train, validation
 
 
-def _padded(images: np.ndarray, spec: DataSpec) -> np.ndarray:
-    if images.ndim != 4:
+def _padded(split: Split, spec: DataSpec) -> Split:
+    if not spec.pad:
+        return split
+    if getattr(split.inputs, "ndim", 0) != 4:
         raise UserError(f"data.pad={spec.pad}: {spec.name} has no images")
-    return np.pad(images, [(0, 0), (spec.pad, spec.pad), (spec.pad, spec.pad), (0, 0)])
+    sides = [(0, 0), (spec.pad, spec.pad), (spec.pad, spec.pad), (0, 0)]
+    return split._replace(inputs=np.pad(split.inputs, sides))
+
+
+def _as_input(leaf: np.ndarray) -> jax.ShapeDtypeStruct:
+    dtype = jnp.float32 if _is_scaled(leaf.dtype) else leaf.dtype
+    return jax.ShapeDtypeStruct((1, *leaf.shape[1:]), dtype)
+
+
+def _is_scaled(dtype: Any) -> bool:
+    """Returns whether stored inputs are numbers to standardise: images, or floats."""
+    return bool(dtype == np.uint8 or jnp.issubdtype(dtype, jnp.floating))
 
 
 def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns each channel's mean and standard deviation of inputs in [0, 1], float32."""
+    if not _is_scaled(inputs.dtype):
+        return _no_moments(inputs)
     scale = 255.0 if inputs.dtype == np.uint8 else 1.0
     axes = tuple(range(inputs.ndim - 1))
     mean = inputs.mean(axes, dtype=np.float64, keepdims=True) / scale

@@ -82,6 +82,13 @@ class FileDataset(NamedTuple):
     spec: DataSpec
 
     @property
+    def example(self) -> Any:
+        """The shapes and dtypes of a batch of one example, as the network takes it."""
+        import jax  # worker processes, which import this module, do without it
+
+        return jax.ShapeDtypeStruct((1, *self.shape), np.float32)
+
+    @property
     def examples(self) -> dict[str, int]:
         """The number of examples of each split."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}

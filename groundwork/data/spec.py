@@ -1,8 +1,11 @@
 """The config's `data` section, as a dataclass that checks itself."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-from groundwork.data import augment, readers
+from groundwork import named
+from groundwork.data import augment, own, readers, sources
 from groundwork.errors import UserError, unknown
 
 STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # for streams alone
@@ -14,8 +17,9 @@ class DataSpec:
 
     Attributes:
       name: the data set.
-      source: `digits`, `mnist1d`, `idx` or `tfds`.
-      dir: the folder of the files, for idx and tfds.
+      source: `digits`, `mnist1d`, `idx`, `tfds`, `folder`, `npz` or `huggingface`; or a function
+        of the user's own, `package.module:name`, see `own.read_function`.
+      dir: the folder of the files, for those that have files.
       validation_examples: how many are held out of the training set.
       split_seed: from which the permutation that chooses them is drawn; at least 0.
       standardize: whether the training images' mean is subtracted, and their deviation divided by.
@@ -24,11 +28,13 @@ class DataSpec:
         whole (`dataset.load`).
       test_split: the split that serves as the test set; for ImageNet `validation`, as in its
         papers. This and all that follow are for streams alone.
-      image_size: the height and width of the network's images; 0 = as they are stored.
+      image_size: the height and width of the network's images; 0 = as they are stored. It serves
+        folder and huggingface as well as streams.
       augment: `none`, `crop_flip` or `resized_crop`; see `augment.training`.
       workers: how many processes read ahead; 0 = threads of this one.
       mean: in [0, 1], one per channel; empty = computed (`file_dataset.MOMENT_EXAMPLES` images).
       std: likewise.
+      kwargs: what a function of the user's own is called with; for huggingface, names of columns.
     """
 
     name: str
@@ -45,11 +51,11 @@ class DataSpec:
     workers: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.source not in readers.SOURCES:
-            raise unknown("data source", self.source, readers.SOURCES)
-        for key in ("split_seed", "pad"):
+        self._check_source()
+        for key in ("split_seed", "pad", "image_size"):
             if getattr(self, key) < 0:
                 raise UserError(f"data.{key}={getattr(self, key)} must be at least 0")
         if self.augment not in augment.AUGMENTS:
@@ -59,14 +65,23 @@ class DataSpec:
         else:
             self._check_no_stream()
 
+    def _check_source(self) -> None:
+        if not isinstance(self.kwargs, Mapping):
+            raise UserError(f"data.kwargs={self.kwargs!r} must be arguments, such as {{'size': 8}}")
+        if named.is_own(self.source):
+            return
+        if self.source not in sources.names():
+            raise unknown("data source", self.source, sources.names())
+        if self.source in readers.SOURCES:
+            own.check_kwargs(self.source, self.kwargs, ())
+
     def _check_stream(self) -> None:
         if self.pad:
             raise UserError("data.pad is for data in memory; a stream has data.image_size")
         if self.source != "tfds":
             raise UserError(f"data.stream=True needs data.source=tfds, not {self.source}")
-        for key in ("image_size", "workers"):
-            if getattr(self, key) < 0:
-                raise UserError(f"data.{key}={getattr(self, key)} must be at least 0")
+        if self.workers < 0:
+            raise UserError(f"data.workers={self.workers} must be at least 0")
         if self.augment == "resized_crop" and not self.image_size:
             raise UserError("data.augment=resized_crop needs data.image_size, such as 224")
         if len(self.mean) != len(self.std):
@@ -82,5 +97,7 @@ class DataSpec:
     def _check_no_stream(self) -> None:
         for key in STREAM_KEYS:
             value = getattr(self, key)
+            if key == "image_size" and self.source in sources.SOURCES:
+                continue
             if value != getattr(DataSpec, key) and value != []:  # JSON's form of ()
                 raise UserError(f"data.{key}={value!r} needs data.stream=True")

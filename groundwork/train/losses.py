@@ -1,10 +1,10 @@
-"""Losses and what they count beside the loss itself.
+"""Losses and what they count beside the loss itself. Read `Loss` first.
 
 Sums are taken over examples (in a language model, over tokens) and divided at the end, so that
 each example counts once, whatever the batches are.
 """
 
-# B batch, C classes
+# B batch, L length of a sequence, C classes
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,6 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from groundwork.errors import UserError
+from groundwork.metric import ACCURACY, LOSS, Metric
 
 
 class Counts(NamedTuple):
@@ -31,10 +34,39 @@ class Counts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
-    """The loss of a batch, and what it counts."""
+    """The loss of a batch, and what it counts.
 
-    count: Callable[[Any, Any, jax.Array], Counts]  # outputs, targets, valid [B] → sums
-    measures: Mapping[str, Any]  # name → dtype of its sum
+    Attributes:
+      count: outputs, targets, valid [B] → sums.
+      measures: name → dtype of its sum.
+      metric: the measure by which networks are judged, or the loss itself.
+      uneven: whether examples may count differently, as sequences do by their tokens.
+    """
+
+    count: Callable[[Any, Any, jax.Array], Counts]
+    measures: Mapping[str, Any]
+    metric: Metric = LOSS
+    uneven: bool = False
+
+
+def of_examples(function: Callable[[Any, Any], jax.Array], name: str = "the loss") -> Loss:
+    """Returns the loss of a function (outputs, targets) → the losses of the examples, [B].
+
+    Its metric is the loss itself. When it is traced, it raises a UserError if the function gives
+    something else; `name` is what the error calls it.
+    """
+
+    def count(outputs: Any, targets: Any, valid: jax.Array) -> Counts:
+        losses = jnp.asarray(function(outputs, targets))
+        if losses.shape != valid.shape:
+            raise UserError(
+                f"{name} gives an array of shape {losses.shape} for a batch of {len(valid)}: one "
+                f"loss for each example is needed, of shape {valid.shape}"
+            )
+        losses = losses.astype(jnp.promote_types(losses.dtype, jnp.float32))
+        return Counts(jnp.sum(jnp.where(valid, losses, 0.0)), _examples(valid), {})
+
+    return Loss(count=count, measures={})
 
 
 def count_cross_entropy(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
@@ -55,4 +87,87 @@ def count_cross_entropy(logits: jax.Array, labels: jax.Array, valid: jax.Array) 
     )
 
 
-CROSS_ENTROPY = Loss(count=count_cross_entropy, measures={"accuracy": np.int32})
+CROSS_ENTROPY = Loss(count=count_cross_entropy, measures={"accuracy": np.int32}, metric=ACCURACY)
+
+
+def cross_entropy(label_smoothing: float = 0.0, tokens: bool = False) -> Loss:
+    """Returns the cross-entropy of logits with integer labels; its metric is the accuracy.
+
+    Args:
+      label_smoothing: the share in [0, 1) of each target that all classes have evenly, in
+        training and in evaluation.
+      tokens: whether logits are [B, L, C] and labels [B, L]. Each token counts as an example;
+        those with a negative label, such as padding, do not count.
+
+    Raises:
+      UserError: the share is outside [0, 1).
+    """
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"loss_kwargs: label_smoothing={label_smoothing} must be in [0, 1)")
+    if not label_smoothing and not tokens:
+        return CROSS_ENTROPY
+
+    def count(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
+        valid = valid.reshape(valid.shape + (1,) * (labels.ndim - 1)) & (labels >= 0)
+        labels = jnp.where(valid, labels, 0)
+        counts = count_cross_entropy(logits, labels, valid)
+        if not label_smoothing:
+            return counts
+        answers = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+        even = jnp.sum(jnp.where(valid, -jnp.mean(answers, -1), 0.0))
+        loss = (1 - label_smoothing) * counts.loss + label_smoothing * even
+        return counts._replace(loss=loss)
+
+    return dataclasses.replace(CROSS_ENTROPY, count=count, uneven=tokens)
+
+
+def mean_squared_error() -> Loss:
+    """Returns the squared error, the mean over the numbers of each example's target [B, …]."""
+
+    def count(outputs: jax.Array, targets: jax.Array, valid: jax.Array) -> Counts:
+        _check_same(outputs, targets)
+        errors = jnp.square(outputs.astype(jnp.float32) - targets.astype(jnp.float32))
+        loss = jnp.sum(jnp.where(valid, errors.reshape(len(valid), -1).mean(1), 0.0))
+        return Counts(loss, _examples(valid), {"mean_squared_error": loss})
+
+    metric = Metric("mean_squared_error", higher_is_better=False)
+    return Loss(count=count, measures={metric.name: np.float32}, metric=metric)
+
+
+def sigmoid_cross_entropy() -> Loss:
+    """Returns the cross-entropy of C yes-or-no labels [B, C], the mean over an example's labels.
+
+    Its metric is the share of labels that are right, where a logit above 0 says yes.
+    """
+
+    def count(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
+        _check_same(logits, labels)
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
+        right = ((logits > 0) == (labels > 0.5)).astype(jnp.float32)
+        means = [each.reshape(len(valid), -1).mean(1) for each in (losses, right)]
+        loss, accuracy = (jnp.sum(jnp.where(valid, mean, 0.0)) for mean in means)
+        return Counts(loss, _examples(valid), {"label_accuracy": accuracy})
+
+    metric = Metric("label_accuracy", higher_is_better=True)
+    return Loss(count=count, measures={metric.name: np.float32}, metric=metric)
+
+
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "cross_entropy": cross_entropy,
+    "mean_squared_error": mean_squared_error,
+    "sigmoid_cross_entropy": sigmoid_cross_entropy,
+}
+
+
+def _examples(valid: jax.Array) -> jax.Array:
+    return jnp.sum(valid, dtype=jnp.int32)
+
+
+def _check_same(outputs: jax.Array, targets: jax.Array) -> None:
+    """Refuses shapes that would be broadcast, such as [B, 1] and [B]."""
+    if outputs.shape != targets.shape:
+        raise UserError(
+            f"the outputs have the shape {outputs.shape}, the targets {targets.shape}: this loss "
+            "needs equal ones"
+        )

@@ -1,4 +1,4 @@
-"""What commands that train networks share: devices, states, training, accuracies."""
+"""What commands that train networks share: devices, states, training, measurements."""
 
 # R replicates
 
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from groundwork import keys
+from groundwork import keys, trees
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
@@ -20,6 +20,7 @@ from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError
 from groundwork.runs.run import Unit
 from groundwork.train import loop, replicates
+from groundwork.train.losses import CROSS_ENTROPY, Loss
 from groundwork.train.programs import Programs
 from groundwork.train.step import Batch, Model, TrainState, make_eval_step
 from groundwork.trees import Variables
@@ -54,7 +55,7 @@ def mesh_for(
 
 def initial(context: Context, model: Model) -> Variables:
     """Returns the variables of R replicates before any training."""
-    example = jnp.zeros((1, *context.dataset.shape))
+    example = trees.zeros(context.dataset.example)
     init = replicates.each_replicate(
         context.mesh, lambda root: model.init(keys.stream(root, "init"), example), once=True
     )
@@ -106,33 +107,40 @@ def train(
 def accuracies(
     context: Context, programs: Programs, variables: Variables
 ) -> dict[str, list[float]]:
-    """Returns split → accuracies [R], for the splits that the data set has."""
+    """Returns split → accuracies [R], for the splits that the data set has.
+
+    If the loss has another metric than the accuracy, they are its values.
+    """
     by_split = {}
     for split in ("validation", "test"):
         if context.dataset.examples[split]:
             counts = mesh_lib.fetch(programs.evaluate(variables, split))
-            by_split[split] = counts.means()["accuracy"].tolist()
+            by_split[split] = counts.means()[programs.metric.name].tolist()
     return by_split
 
 
-def evidence(context: Context, model: Model, count: int) -> dict[str, Any]:
+def evidence(
+    context: Context, model: Model, count: int, loss: Loss = CROSS_ENTROPY
+) -> dict[str, Any]:
     """Returns the loss and the examples that criteria need, as arguments of `make_pruner`.
 
     Args:
       context: of the run.
       model: the network whose mean loss, in evaluation, is meant.
       count: the number of training examples; with 0, the result is empty.
+      loss: the loss of the run.
 
     Raises:
       UserError: the examples are not in memory.
     """
     if not count:
         return {}
-    evaluate = make_eval_step(model)
+    evaluate = make_eval_step(model, loss)
 
-    def loss(variables: Variables, batch: Batch) -> jax.Array:
+    def mean_loss(variables: Variables, batch: Batch) -> jax.Array:
         counts = evaluate(variables, batch)
         return counts.loss / counts.examples
 
     inputs, labels = data_lib.first_examples(context.dataset, count)
-    return {"loss": loss, "examples": Batch(inputs, labels, jnp.ones(len(labels), bool))}
+    valid = jnp.ones(len(jax.tree.leaves(labels)[0]), bool)
+    return {"loss": mean_loss, "examples": Batch(inputs, labels, valid)}

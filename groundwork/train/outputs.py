@@ -59,13 +59,16 @@ def _batches(dataset: AnyDataset, mesh: Mesh, split: str) -> Generator[Any, None
     if isinstance(dataset, FileDataset):
         yield from split_batches(dataset, mesh, split, size)
         return
-    images, labels = getattr(dataset, split)
-    for start in range(0, len(labels), size):
+    examples = dataset.examples[split]
+    for start in range(0, examples, size):
         part = slice(start, start + size)
-        missing = max(0, start + size - len(labels))
+        missing = max(0, start + size - examples)
         valid = np.arange(size) < size - missing
-        batch = [_padded(images[part], missing), _padded(labels[part], missing), valid]
-        yield mesh_lib.put(mesh, tuple(batch), SHARED)
+        padded = jax.tree.map(
+            lambda leaf, part=part, missing=missing: _padded(leaf[part], missing),
+            tuple(getattr(dataset, split)),
+        )
+        yield mesh_lib.put(mesh, (*padded, valid), SHARED)
 
 
 def _padded(array: np.ndarray, missing: int) -> np.ndarray:

@@ -6,21 +6,22 @@
 
 # R replicates
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh
 
+from groundwork import trees
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset, Dataset
 from groundwork.data.file_dataset import FileDataset
+from groundwork.metric import Metric
 from groundwork.train import replicates, steps_from_files, steps_in_memory
-from groundwork.train.losses import CROSS_ENTROPY, Counts
+from groundwork.train.losses import CROSS_ENTROPY, Counts, Loss
 from groundwork.train.replicates import Form
 from groundwork.train.step import (
     Batch,
@@ -49,6 +50,7 @@ class Programs(NamedTuple):
     no_tally: Callable[[int], Tally]  # R → the tally of no steps
     stride: int  # the largest number of steps that one call of `run_steps` should take
     evaluate: Callable[[Variables, str], Counts]  # variables, "validation" or "test" → counts [R]
+    metric: Metric  # by which the network is judged: one of the counts
     jitted: dict[str, Any]  # the jitted functions behind these, for tests that count compilations
 
 
@@ -63,7 +65,7 @@ def make(
     stride: int = STRIDE,
     loss: LossFn | None = None,
     evaluate: EvalFn | None = None,
-    measures: Mapping[str, Any] = CROSS_ENTROPY.measures,
+    objective: Loss = CROSS_ENTROPY,
 ) -> Programs:
     """Returns the compiled programs. `run_steps` donates the state that it is given.
 
@@ -75,18 +77,20 @@ def make(
       batch_size: of a step, on all devices together.
       form: how replicates are mapped; by default `default_form` decides.
       stride: the largest number of steps that a call should take.
-      loss: the training loss; by default the cross-entropy of the model's logits.
-      evaluate: the counts on other splits; by default those of the cross-entropy.
-      measures: name → dtype of what `loss` and `evaluate` count beside the loss itself.
+      loss: the training loss; by default the objective's mean over a batch.
+      evaluate: the counts on other splits; by default the objective's.
+      objective: the loss whose measures `loss` and `evaluate` count, and its metric.
     """
-    example = jnp.zeros((1, *dataset.shape))
+    example = trees.zeros(dataset.example)
     form = form or replicates.default_form(model, example)
 
     init = replicates.each_replicate(mesh, lambda key: model.init(key, example), once=True)
     steps = replicates.Steps(
-        train_step=make_train_step(loss or make_loss(model), optimizer, axis="data"),
-        add_batch=_make_add_batch(evaluate or make_eval_step(model), dataset, form),
-        measures=measures,
+        train_step=make_train_step(
+            loss or make_loss(model, objective), optimizer, axis="data", uneven=objective.uneven
+        ),
+        add_batch=_make_add_batch(evaluate or make_eval_step(model, objective), dataset, form),
+        measures=objective.measures,
         mesh=mesh,
         batch_size=batch_size,
         form=form,
@@ -103,6 +107,7 @@ def make(
         no_tally=steps.no_tally,
         stride=stride if several else 1,
         evaluate=evaluate_split,
+        metric=objective.metric,
         jitted={"init": init, **jitted},
     )
 
@@ -111,7 +116,7 @@ def _make_add_batch(eval_step: EvalFn, dataset: AnyDataset, form: Form) -> Calla
     """Returns `Steps.add_batch`, which runs on one device and sums over all."""
 
     def add_batch(
-        counts: Counts, variables: Variables, inputs: jax.Array, labels: jax.Array, valid: jax.Array
+        counts: Counts, variables: Variables, inputs: Any, labels: Any, valid: jax.Array
     ) -> Counts:
         batch = Batch(data_lib.normalize(dataset, inputs), labels, valid)
         new = replicates.each(form)(lambda variables: eval_step(variables, batch))(variables)

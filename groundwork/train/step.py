@@ -44,8 +44,8 @@ class TrainState(flax.struct.PyTreeNode):
 class Batch(NamedTuple):
     """A network's inputs and targets. `valid` is False for padding, which is never counted."""
 
-    inputs: jax.Array  # [B, …], as the network takes them
-    labels: jax.Array  # [B, …], as the loss takes them
+    inputs: Any  # an array or a tree of arrays [B, …], as the network takes them
+    labels: Any  # likewise, as the loss takes them
     valid: jax.Array  # [B] bool
 
 
@@ -78,20 +78,26 @@ def make_loss(model: Model, loss: Loss = CROSS_ENTROPY) -> LossFn:
             variables, batch.inputs, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
         counts = loss.count(outputs, batch.labels, batch.valid)
-        return counts.loss / counts.examples, (updated, counts)
+        # A share of a batch may have no token that counts.
+        examples = jnp.maximum(counts.examples, 1) if loss.uneven else counts.examples
+        return counts.loss / examples, (updated, counts)
 
     return loss_fn
 
 
 def make_train_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, axis: str | None = None
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    axis: str | None = None,
+    uneven: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, tuple[jax.Array, Counts]]]:
     """Returns a training step: (state, batch) → (state, (loss, counts)).
 
     With `axis`, the batch is one device's share. The loss is averaged over that mesh axis *inside*
     the differentiated function, which makes the gradient the whole batch's: under `shard_map`
     nothing may be averaged after `jax.grad`. Batch statistics must leave the model averaged over
-    that axis, as BatchNorm's do with `axis_name=axis`; they are not averaged again here.
+    that axis, as BatchNorm's do with `axis_name=axis`; they are not averaged again here. With
+    `uneven`, devices are weighted by what they count; see `losses.Loss`.
 
     When it is traced, the step raises a UserError if batch statistics may differ between the
     devices of `axis`.
@@ -105,6 +111,9 @@ def make_train_step(
 
         def objective(params: Params) -> tuple[jax.Array, tuple[Any, Counts]]:
             loss, aux = loss_fn(key, {**state.variables, "params": params}, batch)
+            if axis and uneven:
+                examples = aux[1].examples.astype(loss.dtype)
+                loss = loss * (examples / lax.pmean(examples, axis))
             return lax.pmean(loss, axis) if axis else loss, aux
 
         params = state.variables["params"]

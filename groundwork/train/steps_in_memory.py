@@ -84,9 +84,9 @@ def _make_steps(steps: Steps, orders: Orders, dataset: Dataset) -> Any:
 
             def step_of_one(state: TrainState, order: jax.Array) -> tuple[TrainState, Any]:
                 chosen = lax.dynamic_slice_in_dim(order, first, share)
-                inputs = data_lib.normalize(dataset, examples.inputs[chosen])
-                batch = Batch(inputs, examples.labels[chosen], jnp.ones(share, bool))
-                return steps.train_step(state, batch)
+                inputs, labels = jax.tree.map(lambda leaf: leaf[chosen], tuple(examples))
+                inputs = data_lib.normalize(dataset, inputs)
+                return steps.train_step(state, Batch(inputs, labels, jnp.ones(share, bool)))
 
             state, (loss, counts) = each(steps.form)(step_of_one)(state, order)
             return state, order, tally.add(step, loss, counts)
@@ -110,7 +110,8 @@ def _make_evaluate(steps: Steps, dataset: Dataset) -> tuple[Callable[..., Counts
         """Adds the batches first … last - 1 of a split that is stored as [batches, B, …]."""
 
         def add(index: jax.Array, counts: Counts) -> Counts:
-            return steps.add_batch(counts, variables, *(array[index] for array in split))
+            batch = jax.tree.map(lambda leaf: leaf[index], split)
+            return steps.add_batch(counts, variables, *batch)
 
         if steps.form == "single":  # one batch per call, so `last` is not needed
             return add(first, counts)
@@ -122,13 +123,13 @@ def _make_evaluate(steps: Steps, dataset: Dataset) -> tuple[Callable[..., Counts
     splits = {
         name: put(steps.mesh, _in_batches(split, steps.mesh.shape["data"]), by_batch)
         for name, split in (("validation", dataset.validation), ("test", dataset.test))
-        if len(split.labels)
+        if dataset.examples[name]
     }
 
     def evaluate(variables: Variables, name: str) -> Counts:
         split = splits[name]
         counts = steps.no_counts(replicates(variables))
-        batches = split[1].shape[0]
+        batches = len(split[2])
         stride = batches if steps.form == "looped" else 1
         for first in range(0, batches, stride):
             counts = evaluation(counts, variables, split, np.int32(first), np.int32(first + stride))
@@ -138,19 +139,19 @@ def _make_evaluate(steps: Steps, dataset: Dataset) -> tuple[Callable[..., Counts
 
 
 def _steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
-    return len(dataset.train.labels) // batch_size
+    return dataset.examples["train"] // batch_size
 
 
 def _orders(dataset: Dataset) -> Orders:
-    examples = len(dataset.train.labels)
+    examples = dataset.examples["train"]
     return lambda keys, epoch: jax.vmap(lambda key: data_lib.epoch_order(key, epoch, examples))(
         keys
     )
 
 
-def _in_batches(split: Split, devices: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _in_batches(split: Split, devices: int) -> tuple[Any, Any, np.ndarray]:
     """Returns inputs, labels and valid as [batches, B, …]; the last batch is padded."""
-    examples = len(split.labels)
+    examples = len(jax.tree.leaves(split.labels)[0])
     batches = math.ceil(examples / EVAL_BATCH)
     size = math.ceil(examples / batches / devices) * devices
     padding = batches * size - examples
@@ -159,4 +160,4 @@ def _in_batches(split: Split, devices: int) -> tuple[np.ndarray, np.ndarray, np.
         padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
         return padded.reshape(batches, size, *array.shape[1:])
 
-    return shaped(split.inputs), shaped(split.labels), shaped(np.ones(examples, bool))
+    return jax.tree.map(shaped, (split.inputs, split.labels, np.ones(examples, bool)))

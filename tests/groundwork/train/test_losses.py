@@ -128,7 +128,7 @@ def _train(context):
         batch_size=TRAIN,  # all examples, so that their order does not count
         loss=step.make_loss(model, SQUARES),
         evaluate=step.make_eval_step(model, SQUARES),
-        measures=SQUARES.measures,
+        objective=SQUARES,
     )
     variables = networks.initial(context, model)
     begun = jax.device_get(variables)

@@ -1,0 +1,5 @@
+"""Networks of a user's own, in Linen, NNX or plain functions, behind `init` and `apply`."""
+
+from groundwork.architectures.own.network import Own, build
+
+__all__ = ["Own", "build"]

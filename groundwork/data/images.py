@@ -1,0 +1,198 @@
+"""Images of a folder: one folder for each class, or a set of Hugging Face's `datasets`.
+
+Pillow decodes all images into memory. Read `read_folder` and `read_huggingface` first.
+"""
+
+# N examples, H W C image height, width, channels
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from groundwork.data import augment as augment_lib
+from groundwork.data.own import Arrays, Given, check_kwargs
+from groundwork.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+GREY = ("1", "L", "I;16", "I", "F")  # Pillow's modes of one channel
+COLUMNS = ("image", "label")  # of a Hugging Face set, unless data.kwargs names others
+SPLITS = ("train", "test", "validation")
+THREADS = min(16, os.cpu_count() or 1)  # for reading and decoding
+
+
+def read_folder(name: str, folder: str, kwargs: Mapping[str, Any], image_size: int) -> Given:
+    """Reads `train/CLASS/*.png` and `test/CLASS/*.png`, and so on; classes are sorted by name.
+
+    There may be a folder `validation`, too. Images are grey if all of them are, and else RGB.
+
+    Args:
+      name: of the data set.
+      folder: that has the folders of the splits.
+      kwargs: no argument is known.
+      image_size: height and width to which images are scaled and cut; 0 = all have one size.
+
+    Raises:
+      UserError: a folder is missing or empty, a class is not among those of the training images,
+        an image cannot be read, or images differ in size.
+    """
+    check_kwargs("folder", kwargs, ())
+    if not folder:
+        raise UserError(
+            "data.source=folder needs data.dir, the folder that has train/CLASS/ and test/CLASS/"
+        )
+    root = Path(folder)
+    splits = [split for split in SPLITS if split != "validation" or (root / split).is_dir()]
+    files = {split: _files(root / split) for split in splits}
+    classes = list(files["train"])
+    for split, by_class in files.items():
+        if unknown := sorted(set(by_class) - set(classes)):
+            raise UserError(
+                f"{root / split} has the class {unknown[0]!r}, which {root / 'train'} lacks"
+            )
+    paths = [path for by_class in files.values() for found in by_class.values() for path in found]
+    images = iter(_decoded(paths, [_opener(path) for path in paths], image_size))
+    return Given(**_in_splits(files, classes, images), classes=len(classes))
+
+
+def read_huggingface(name: str, folder: str, kwargs: Mapping[str, Any], image_size: int) -> Given:
+    """Reads a folder that `datasets.save_to_disk` wrote, with its splits.
+
+    Args:
+      name: of the data set.
+      folder: that `save_to_disk` wrote.
+      kwargs: `image` and `label`, the names of columns; `train`, `test` and `validation`, those of
+        splits. A column of lists of numbers serves as well as one of images.
+      image_size: see `read_folder`.
+
+    Raises:
+      UserError: `datasets` is not installed, the folder cannot be read, or lacks a split or column.
+    """
+    check_kwargs("huggingface", kwargs, (*COLUMNS, *SPLITS))
+    if not folder:
+        raise UserError("data.source=huggingface needs data.dir, a folder made by save_to_disk")
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(
+            "data.source=huggingface needs the package datasets: pip install datasets"
+        ) from error
+    try:
+        stored = datasets.load_from_disk(folder)
+    except Exception as error:  # its files may be damaged in many ways
+        text = " ".join(str(error).split())[:200]
+        raise UserError(f"data.dir={folder} cannot be read by load_from_disk ({text})") from error
+    names = {split: kwargs.get(split, split) for split in SPLITS}
+    if not isinstance(stored, Mapping):
+        raise UserError(
+            f"data.dir={folder} has one split alone: save a DatasetDict with a test set"
+        )
+    there = [s for s in SPLITS if names[s] in stored or s != "validation" or s in kwargs]
+    for split in there:
+        if names[split] not in stored:
+            hint = f"; name it: data.kwargs={{'{split}': …}}"
+            raise UserError(f"{folder} has no split {names[split]!r} (it has {list(stored)}){hint}")
+    columns = [kwargs.get(column, column) for column in COLUMNS]
+    read = {s: _rows(f"{folder}: {s}", stored[names[s]], columns, image_size) for s in there}
+    feature = stored[names["train"]].features[columns[1]]
+    return Given(**read, classes=getattr(feature, "num_classes", None))
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Returns class → the image files of its folder, both sorted."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: folders of classes with images are needed there")
+    found = {
+        inner.name: sorted(
+            p for p in inner.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES
+        )
+        for inner in sorted(folder.iterdir())
+        if inner.is_dir() and not inner.name.startswith(".")
+    }
+    if not found:
+        raise UserError(f"{folder} has no folders of classes")
+    for name, paths in found.items():
+        if not paths:
+            kinds = ", ".join(SUFFIXES)
+            raise UserError(f"{folder / name} has no image ({kinds})")
+    return found
+
+
+def _in_splits(
+    files: Mapping[str, Mapping[str, Sequence[Path]]],
+    classes: Sequence[str],
+    images: Iterator[np.ndarray],
+) -> dict[str, Arrays]:
+    splits = {}
+    for split, by_class in files.items():
+        labels = [classes.index(name) for name, found in by_class.items() for _ in found]
+        splits[split] = (np.stack([next(images) for _ in labels]), np.asarray(labels, np.int32))
+    return splits
+
+
+def _opener(path: Path) -> Callable[[], Image.Image]:
+    return lambda: Image.open(path)
+
+
+def _decoded(
+    names: Sequence[Any], openers: Sequence[Callable[[], Image.Image]], image_size: int
+) -> list[np.ndarray]:
+    """Returns images uint8 [H, W, C] of one size; `names` tell them apart in errors."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        grey = all(pool.map(_is_grey, names, openers))
+        mode = augment_lib.MODES[1 if grey else 3]
+        images = list(
+            pool.map(lambda name, opener: _pixels(name, opener, mode, image_size), names, openers)
+        )
+    for name, image in zip(names, images, strict=True):
+        if image.shape != images[0].shape:
+            raise UserError(
+                f"{name} has {image.shape[0]}×{image.shape[1]} pixels, {names[0]} "
+                f"{images[0].shape[0]}×{images[0].shape[1]}: give data.image_size"
+            )
+    return images
+
+
+def _is_grey(name: Any, opener: Callable[[], Image.Image]) -> bool:
+    try:
+        with opener() as image:
+            return image.mode in GREY
+    except Exception as error:  # damaged images fail in many ways
+        raise _unreadable(name, error) from error
+
+
+def _pixels(name: Any, opener: Callable[[], Image.Image], mode: str, image_size: int) -> np.ndarray:
+    try:
+        with opener() as image:
+            pixels = np.asarray(image.convert(mode))
+    except Exception as error:  # damaged images fail in many ways
+        raise _unreadable(name, error) from error
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return augment_lib.evaluation(pixels, "none", image_size)
+
+
+def _unreadable(name: Any, error: Exception) -> UserError:
+    return UserError(f"{name} cannot be read ({' '.join(str(error).split())[:200]})")
+
+
+def _rows(name: str, rows: Any, columns: Sequence[str], image_size: int) -> Arrays:
+    """Returns inputs and labels of one split of a Hugging Face set."""
+    for column in columns:
+        if column not in rows.column_names:
+            hint = f"; name it: data.kwargs={{'image': …, 'label': …}} of {rows.column_names}"
+            raise UserError(f"{name} has no column {column!r}{hint}")
+    inputs, labels = rows[columns[0]][:], np.asarray(rows[columns[1]][:])
+    if len(inputs) and isinstance(inputs[0], Image.Image):
+        names = [f"{name}: image {number}" for number in range(len(inputs))]
+        openers = [image.copy for image in inputs]
+        return np.stack(_decoded(names, openers, image_size)), labels
+    if image_size:
+        raise UserError(f"data.image_size={image_size}: {columns[0]} of {name} has no images")
+    try:
+        return np.asarray(inputs), labels
+    except ValueError as error:  # rows of other lengths
+        raise UserError(f"{columns[0]} of {name}: its rows differ in length") from error

@@ -1,0 +1,40 @@
+"""The sources of data in memory that a config can name, in one table each. Read `read` first."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from groundwork import named
+from groundwork.data import images, own, readers
+from groundwork.data.own import Given
+
+SOURCES: dict[str, Callable[[str, str, Mapping[str, Any], int], Given]] = {
+    "folder": images.read_folder,
+    "huggingface": images.read_huggingface,
+    "npz": own.read_npz,
+}  # besides `readers.SOURCES`
+
+
+def names() -> list[str]:
+    """Returns the names of all sources."""
+    return [*readers.SOURCES, *SOURCES]
+
+
+def read(source: str, name: str, folder: str, kwargs: Mapping[str, Any], image_size: int) -> Given:
+    """Returns the examples of a source, as they were read.
+
+    Args:
+      source: one of `names`, or a user's own function.
+      name: of the data set.
+      folder: of its files.
+      kwargs: arguments.
+      image_size: see `DataSpec`.
+
+    Raises:
+      UserError: the examples cannot be read.
+    """
+    if named.is_own(source):
+        return own.read_function(source, kwargs)
+    if source in SOURCES:
+        return SOURCES[source](name, folder, kwargs, image_size)
+    train, test, classes = readers.SOURCES[source](name, folder)
+    return Given(train, test, classes=classes)

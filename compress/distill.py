@@ -23,7 +23,7 @@ from jax import lax
 
 from groundwork import trees
 from groundwork.numerics import checks
-from groundwork.train.losses import Counts, count_cross_entropy
+from groundwork.train.losses import CROSS_ENTROPY, Counts, Loss
 from groundwork.train.step import Batch, LossFn, Model
 from groundwork.trees import Variables
 from pruning.structured.chain import Link, chain, shrink
@@ -106,6 +106,7 @@ def make_loss(
     temperature: float,
     weight: float,
     mean: Mean = "arithmetic",
+    objective: Loss = CROSS_ENTROPY,
 ) -> LossFn:
     """Returns the loss of a student, for `programs.make(loss=…)` and for any training step.
 
@@ -122,6 +123,7 @@ def make_loss(
       weight: share of the soft part in [0, 1]. At 0 the loss is exactly the plain cross-entropy,
         and no teacher is asked; at 1 it sees no label.
       mean: as for `soften`.
+      objective: the hard part: a cross-entropy of one label for each example.
 
     Raises:
       ValueError: the temperature, weight or mean is invalid; when traced, the teachers have other
@@ -142,7 +144,7 @@ def make_loss(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        counts = count_cross_entropy(logits, batch.labels, batch.valid)
+        counts = objective.count(logits, batch.labels, batch.valid)
         hard = counts.loss / counts.examples
         if not weight:
             return hard, (updated, counts)

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import optax
 
 from compress import form as form_lib
@@ -19,9 +18,11 @@ from compress.form import Form
 from compress.stages import latent, teachers
 from compress.stages.latent import Quantizer
 from compress.stages.teachers import Taught
+from groundwork import trees
 from groundwork.context import Context
 from groundwork.sections import TrainSpec
-from groundwork.train import networks, optim, programs, replicates
+from groundwork.train import loss_spec, networks, optim, programs, replicates
+from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.train.programs import Programs
 from groundwork.train.step import Model, TrainState
@@ -39,6 +40,7 @@ class Recipe:
       optimizer: of the config.
       quantizer: for networks that are trained in few bits.
       taught: for networks that have teachers.
+      loss: of the run.
     """
 
     form: Form
@@ -46,6 +48,7 @@ class Recipe:
     optimizer: OptimizerSpec
     quantizer: Quantizer | None = None
     taught: Taught | None = None
+    loss: LossSpec = dataclasses.field(default_factory=LossSpec)
 
     def __hash__(self) -> int:
         return hash(tuple(hashable(getattr(self, f.name)) for f in dataclasses.fields(self)))
@@ -77,10 +80,11 @@ def compiler(context: Context) -> Callable[[Recipe], Compiled]:
 def compile_recipe(context: Context, recipe: Recipe) -> Compiled:
     """Returns the compiled functions of a recipe."""
     dataset, network, loss = context.dataset, recipe.network, None
-    form = replicates.default_form(recipe.form.model, jnp.zeros((1, *dataset.shape)))
+    form = replicates.default_form(recipe.form.model, trees.zeros(dataset.example))
+    objective = loss_spec.build(recipe.loss, dataset.target)
     if recipe.taught:
         ensemble = teachers.ensemble(recipe.taught, dataset)
-        loss = recipe.taught.loss(network, ensemble.teacher)
+        loss = recipe.taught.loss(network, ensemble.teacher, objective)
         form = "single" if ensemble.mapped == "single" else form
     optimizer = recipe.make_optimizer()
     compiled = programs.make(
@@ -92,6 +96,7 @@ def compile_recipe(context: Context, recipe: Recipe) -> Compiled:
         stride=context.poll_steps,
         form=form,
         loss=loss,
+        objective=objective,
     )
     start = networks.make_start(context, enforce.begin(optimizer), once=True)
     return Compiled(compiled, start)

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
-
 from compress.fit import Compiled, Recipe
 from compress.form import Form
 from compress.stages.latent import Quantizer
@@ -18,6 +16,7 @@ from groundwork.devices.mesh import MeshSpec
 from groundwork.runs import trained
 from groundwork.sections import CheckpointSpec, LogSpec, TrainSpec
 from groundwork.train import replicates
+from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.trees import Params, Shapes, Variables
 from lowrank.spec import SourceSpec
@@ -49,10 +48,11 @@ class CompressSpec:
     mesh: MeshSpec
     checkpoint: CheckpointSpec
     log: LogSpec
+    loss: LossSpec = dataclasses.field(default_factory=LossSpec)
 
     def as_original(self, form: Form) -> Recipe:
         """Returns the recipe of a network that is trained like the original."""
-        return Recipe(form=form, steps=self.train, optimizer=self.optimizer)
+        return Recipe(form=form, steps=self.train, optimizer=self.optimizer, loss=self.loss)
 
     def fine_tuned(self, form: Form, quantizer: Quantizer | None = None) -> Recipe:
         """Returns the recipe of a network that was changed and is trained by `fine_tune`."""
@@ -61,6 +61,7 @@ class CompressSpec:
             steps=self.fine_tune,
             optimizer=self.fine_tune_optimizer,
             quantizer=quantizer,
+            loss=self.loss,
         )
 
     def before(self, stage: str) -> tuple[str, ...]:
@@ -110,7 +111,7 @@ class Pipeline:
 
     context: Context
     spec: CompressSpec
-    model: nn.Module
+    model: Any
     compiled: Callable[[Recipe], Compiled]
 
     def mapped(self, function: Callable[..., Any], *trees: Any) -> Any:

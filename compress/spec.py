@@ -8,6 +8,7 @@ from compress.made import ORIGINAL, CompressSpec, Node
 from compress.stages.all_stages import STAGES
 from groundwork.errors import UserError, unknown
 from groundwork.sections import (
+    LOSS,
     SHARED,
     FineTuneOptimizerSpec,
     FineTuneSpec,
@@ -16,6 +17,7 @@ from groundwork.sections import (
     counts,
     sections,
 )
+from groundwork.train import loss_spec
 from lowrank.spec import SourceSpec
 
 SECTIONS: dict[str, Any] = {
@@ -35,6 +37,7 @@ def from_config(config: Mapping[str, Any]) -> CompressSpec:
     check_keys(
         config,
         ["seed", "replicates", "eval_every", "data", "model", "stages", *SECTIONS, *STAGES],
+        optional=LOSS,
     )
     stages = config["stages"]
     if not isinstance(stages, tuple | list):
@@ -44,6 +47,7 @@ def from_config(config: Mapping[str, Any]) -> CompressSpec:
         stages=tuple(stages),
         sections=sections(config, {name: stage.section for name, stage in STAGES.items()}),
         **sections(config, SECTIONS),
+        loss=loss_spec.from_config(config),
     )
     check_counts(spec)
     _check_order(spec.stages)

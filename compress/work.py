@@ -29,7 +29,7 @@ from groundwork.errors import UserError
 from groundwork.runs import checkpoint, trained
 from groundwork.runs.run import Run
 from groundwork.study import Prepared
-from groundwork.train import latency, networks
+from groundwork.train import latency, loss_spec, networks, own
 from groundwork.trees import Params, Variables
 
 FILES = "files"  # folder of a run: NETWORK/REPLICATE.cna
@@ -43,7 +43,8 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
       UserError: a stage cannot do what the config says, or devices cannot share the batches.
     """
     model = architectures.build(config, dataset.classes)
-    shapes = architectures.shapes(model, dataset.shape)
+    shapes = architectures.shapes(model, dataset.example)
+    loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     shaped = Shaped(form=Form(model), shapes=shapes, dataset=dataset)
     for stage in spec.stages:
         shaped = STAGES[stage].check(spec, shaped)
@@ -61,8 +62,14 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
         for stage in STAGES.values():
             stage.begin(spec, config, dataset)
 
-    convolutions = computed_by(model, dataset.shape)
-    return Prepared(mesh=mesh, convolutions=convolutions, work=work, begin=begin)
+    return Prepared(
+        mesh=mesh,
+        convolutions=computed_by(model, dataset.example),
+        work=work,
+        begin=begin,
+        metric=loss.metric,
+        own=code,
+    )
 
 
 def mend(run: Run) -> list[str]:
@@ -113,9 +120,9 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
     context = pipeline.context
     folder = context.run.folder / FILES / node.name
     written = processes.on_first(_write, context, folder, made)
-    variables = _loaded(folder, context.replicates)
+    variables = _loaded(folder, context.replicates, unnamed(made.form.model))
     accuracies = _accuracies(pipeline, made.form, variables)
-    shapes = architectures.shapes(pipeline.model, context.dataset.shape)
+    shapes = architectures.shapes(pipeline.model, context.dataset.example)
     metadata = {
         **_about(node, made),
         **accuracies,
@@ -127,19 +134,20 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
     tree = {"variables": variables, **({"mask": made.mask} if made.mask else {})}
     context.run.unit(node.unit).finish(tree, metadata)
     size = np.mean(written["bytes"])
+    loss = loss_spec.build(pipeline.spec.loss, context.dataset.target)
     context.reporter.end(
         f"{size:,.0f} bytes, {metadata['float_bytes'] / size:.1f} times fewer; "
-        f"test accuracy {np.mean(accuracies['test']):.4f}"
+        f"test {loss.metric.words} {np.mean(accuracies['test']):.4f}"
     )
 
 
 def _about(node: Node, made: Made) -> dict[str, Any]:
     """Returns a description of a network: its place in the run, and its form."""
-    described = architectures.described(made.form.model)
-    assert described is not None  # every module of a config is one of `architectures`
+    section = architectures.section(made.form.model)
+    assert section is not None  # every module of a config is described by one
     return {
         **{key: getattr(node, key) for key in ("name", "parent", "stage", "setting", "leaf")},
-        "model": described[0],
+        "model": section,
         "plan": dict(made.form.plan),
         "groups": made.form.groups,
         "bits": dict(made.bits),
@@ -155,9 +163,9 @@ def _accuracies(pipeline: Pipeline, form: Form, variables: Variables) -> dict[st
 
 def _milliseconds(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:
     """Returns batch size → times of the original and of this network, for replicate 0."""
-    one, shape = trees.replicate(variables, 0), pipeline.context.dataset.shape
+    one, example = trees.replicate(variables, 0), pipeline.context.dataset.example
     network = form_lib.network(form)
-    return processes.on_first(latency.milliseconds, pipeline.model, network, one, shape)
+    return processes.on_first(latency.milliseconds, pipeline.model, network, one, example)
 
 
 def _write(context: Context, folder: Path, made: Made) -> dict[str, Any]:
@@ -177,7 +185,7 @@ def _write(context: Context, folder: Path, made: Made) -> dict[str, Any]:
     seconds = []
     for _ in range(LOADS):
         begun = time.perf_counter()
-        jax.block_until_ready(archive.load(paths[0])[1])
+        jax.block_until_ready(archive.load(paths[0], unnamed(made.form.model))[1])
         seconds.append(time.perf_counter() - begun)
     return {
         "bytes": [path.stat().st_size for path in paths],
@@ -210,9 +218,14 @@ def _streams(paths: list[Path]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _loaded(folder: Path, replicates: int) -> Variables:
+def _loaded(folder: Path, replicates: int, model: Any) -> Variables:
     """Returns the variables [R, …] of the files, on the host."""
-    return trees.stack([archive.load(folder / f"{r}.cna")[1] for r in range(replicates)])
+    return trees.stack([archive.load(folder / f"{r}.cna", model)[1] for r in range(replicates)])
+
+
+def unnamed(model: Any) -> Any:
+    """Returns a network that no file describes, which `archive.load` is to be given; else None."""
+    return None if architectures.described(model) else model
 
 
 def _counts(params: Params, mask: Mapping[str, Any]) -> dict[str, Any]:

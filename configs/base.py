@@ -19,20 +19,23 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval_every = 100  # steps
     config.data = dict(
         name="digits",
-        source="digits",  # digits, mnist1d, idx or tfds
-        dir="",  # the folder of the files, for idx and tfds
+        source="digits",  # mnist1d, idx, tfds, folder, npz, huggingface or PACKAGE:FUNCTION
+        dir="",  # the folder of the files, for all sources that have files
+        kwargs=anything({}),  # what PACKAGE:FUNCTION is called with; for huggingface, column names
         validation_examples=0,  # held out of the training split
         split_seed=0,
         standardize=True,  # subtract the training mean and divide by the deviation
         pad=0,  # black pixels on each side of an image
         stream=False,  # read a tfds set during training; the keys below are for streams alone
         test_split="test",  # ImageNet has validation
-        image_size=0,  # height and width of the inputs; 0 keeps them as stored
+        image_size=0,  # height and width of the inputs; 0 keeps them as stored (folder, too)
         augment="none",  # none, crop_flip or resized_crop
         workers=0,  # processes that read ahead; 0 uses threads of this one
         mean=(),  # one for each channel, of images in [0, 1]; () computes them
         std=(),
     )
+    config.loss = "cross_entropy"  # mean_squared_error, sigmoid_cross_entropy, or PACKAGE:FUNCTION
+    config.loss_kwargs = anything({})  # such as {"label_smoothing": 0.1}
     config.train = dict(steps=400, batch_size=100)
     config.optimizer = dict(
         name="adam",  # sgd, momentum, nesterov, adam or adamw

@@ -64,11 +64,13 @@ def call(key: str, function: Callable[..., Any], kwargs: Mapping[str, Any], **mo
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Returns the parameters of a function by name; none if it does not tell them."""
+    """Returns the parameters of a function or class by name; none if it does not tell them."""
+    made = inspect.isclass(function)  # of which NNX hides the signature
     try:
-        return dict(inspect.signature(function).parameters)
+        found = inspect.signature(function.__init__ if made else function).parameters
     except (TypeError, ValueError):
         return {}
+    return dict(list(found.items())[made:])
 
 
 def required(function: Callable[..., Any]) -> list[str]:

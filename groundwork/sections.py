@@ -54,6 +54,7 @@ class LogSpec:
     tensorboard: bool
 
 
+LOSS = ("loss", "loss_kwargs")  # keys that older configs lack; see `train.loss_spec`
 SHARED: dict[str, Any] = {
     "train": TrainSpec,
     "optimizer": OptimizerSpec,

@@ -10,12 +10,13 @@ import jax
 from jax.sharding import Mesh
 
 from groundwork import config as config_lib
-from groundwork import keys
+from groundwork import keys, named
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import interruption, processes
 from groundwork.devices import mesh as mesh_lib
+from groundwork.metric import ACCURACY, Metric
 from groundwork.report.comparison import Comparison
 from groundwork.runs import identity
 from groundwork.runs import run as run_lib
@@ -33,12 +34,16 @@ class Prepared:
         have none.
       work: does all units that are not done.
       begin: checks what only a new run needs, before its folder exists.
+      metric: the measure by which networks are judged.
+      own: key of the config → a digest of the code that it names, if that is a user's own.
     """
 
     mesh: Mesh
     convolutions: str | None
     work: Callable[[Context], None]
     begin: Callable[[], None] = lambda: None
+    metric: Metric = ACCURACY
+    own: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,15 +103,19 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         prepared = study.prepare(spec, config, dataset)
         built = str(prepared.convolutions)
         processes.same("library of convolutions", built, "`make cpu` on all machines or on none")
+        own = _own(config, prepared, digest)
+        processes.same("code of your own", json.dumps(own), "have the same files everywhere")
         if not processes.on_first((workdir / "config.json").exists):
             prepared.begin()
-        facts = {
+        facts: dict[str, Any] = {
             "data": digest,
             "devices": mesh_lib.describe(prepared.mesh),
             "convolutions": prepared.convolutions,
         }
+        if prepared.metric != ACCURACY:
+            facts["metric"] = prepared.metric._asdict()
         with run_lib.locked(workdir):
-            run, warnings = run_lib.open_run(workdir, _identity(study, config), facts)
+            run, warnings = run_lib.open_run(workdir, _identity(study, config, own), facts)
             warnings += processes.on_first(study.mend, run)
             seen = run_lib.fingerprint(workdir)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
@@ -160,8 +169,18 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
     return set(units) <= set(Run(workdir).units())
 
 
-def _identity(study: Study, config: Mapping[str, Any]) -> identity.Identity:
-    return identity.Identity(command=study.command, config=config, extendable=study.extendable)
+def _identity(
+    study: Study, config: Mapping[str, Any], own: Mapping[str, str] | None = None
+) -> identity.Identity:
+    return identity.Identity(
+        command=study.command, config=config, extendable=study.extendable, own=own
+    )
+
+
+def _own(config: Mapping[str, Any], prepared: Prepared, digest: str) -> dict[str, str]:
+    """Returns key of the config → a digest of what it names, where that is a user's own."""
+    data = {"data.source": digest} if named.is_own(config["data"]["source"]) else {}
+    return {**prepared.own, **data}
 
 
 def _say_mesh(reporter: Reporter, mesh: Mesh) -> None:

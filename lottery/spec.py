@@ -7,6 +7,7 @@ from typing import Any
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, unknown
 from groundwork.sections import (
+    LOSS,
     SHARED,
     CheckpointSpec,
     LogSpec,
@@ -17,6 +18,8 @@ from groundwork.sections import (
     counts,
     sections,
 )
+from groundwork.train import loss_spec
+from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from lottery.branches import BRANCHES
 from lottery.tickets import unit_name
@@ -64,6 +67,7 @@ class LotterySpec:
     mesh: MeshSpec
     checkpoint: CheckpointSpec
     log: LogSpec
+    loss: LossSpec = dataclasses.field(default_factory=LossSpec)
 
     def __post_init__(self) -> None:
         check_counts(self)
@@ -80,12 +84,13 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     Raises:
       UserError: a key is wrong; the error names it and says what would be right.
     """
-    keys = [field.name for field in dataclasses.fields(LotterySpec)]
-    check_keys(config, [*keys, "data", "model"], optional=["published"])
+    keys = {field.name for field in dataclasses.fields(LotterySpec)} - {"loss"}
+    check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "published"])
     return LotterySpec(
         **counts(config, "levels"),
         **sections(config, SECTIONS),
         branches=_branches(config["branches"], config["levels"]),
+        loss=loss_spec.from_config(config),
     )
 
 

@@ -5,12 +5,14 @@ from typing import Any
 
 from groundwork import architectures
 from groundwork.architectures.cpu.convolution import computed_by
+from groundwork.architectures.own import Own
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
+from groundwork.errors import UserError
 from groundwork.study import Prepared
-from groundwork.train import networks, optim, programs, replicates
+from groundwork.train import loss_spec, networks, optim, own, programs, replicates
 from lottery import branches, tickets
 from lottery.spec import LotterySpec
 from pruning import enforce, masks
@@ -28,7 +30,7 @@ def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
       UserError: nothing is prunable, or the levels cannot be reached.
     """
     module = architectures.build(config, dataset.classes)
-    shapes = architectures.shapes(module, dataset.shape)["params"]
+    shapes = architectures.shapes(module, dataset.example)["params"]
     instead = "levels=0 for the dense network alone"
     return spec.prune.plan(spec.prune.leaves(shapes), spec.levels, "levels=", instead)
 
@@ -40,6 +42,14 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
       UserError: `make_plan` or `mesh.for_run` refuses the config.
     """
     plan = make_plan(spec, config, dataset)
+    module = architectures.build(config, dataset.classes)
+    if isinstance(module, Own) and any(spec.branches.get("small_dense", ())):
+        raise UserError(
+            "branches.small_dense narrows shipped networks by model.width, which "
+            f"{module.name} has not: set branches.small_dense=()"
+        )
+    shapes = architectures.shapes(module, dataset.example)
+    loss, code = own.checked_loss(spec.loss, dataset, module, shapes)
     if CRITERIA[spec.prune.criterion].examples:
         data_lib.first_examples(dataset, 1)  # refuses examples that are not in memory
     mesh = mesh_lib.for_run(spec.mesh, spec.replicates, spec.train.batch_size, dataset.examples)
@@ -48,8 +58,13 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
         levels = make_levels(spec, config, plan, context)
         tickets.find_tickets(levels, branches.train)
 
-    module = architectures.build(config, dataset.classes)
-    return Prepared(mesh=mesh, convolutions=computed_by(module, dataset.shape), work=work)
+    return Prepared(
+        mesh=mesh,
+        convolutions=computed_by(module, dataset.example),
+        work=work,
+        metric=loss.metric,
+        own=code,
+    )
 
 
 def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context) -> tickets.Levels:
@@ -62,7 +77,8 @@ def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context)
 
     criterion = CRITERIA[spec.prune.criterion]
     module = architectures.build(config, dataset.classes)
-    evidence = networks.evidence(context, module, criterion.examples)
+    loss = loss_spec.build(spec.loss, dataset.target)
+    evidence = networks.evidence(context, module, criterion.examples, loss)
     return tickets.Levels(
         context=context,
         network=_make_network(spec, context, config["model"]),
@@ -89,6 +105,7 @@ def _make_network(
         context.mesh,
         batch_size=spec.train.batch_size,
         stride=context.poll_steps,
+        objective=loss_spec.build(spec.loss, context.dataset.target),
     )
     return tickets.Network(
         programs=compiled,

@@ -33,7 +33,9 @@ def predict_layer(experiment: Experiment, path: str, variables: Variables) -> No
     context.reporter.begin(unit.name, 0, 1)
     kernels = np.asarray(factorization.parameters(variables, path)["kernel"])
     matrices = kernels.reshape(len(kernels), -1, kernels.shape[-1])
-    compiled = fit.compile_programs(context, experiment.model, spec.train, spec.optimizer)
+    compiled = fit.compile_programs(
+        context, experiment.model, spec.train, spec.optimizer, objective=experiment.loss
+    )
 
     def score(predicted: jax.Array) -> list[float]:
         predicted_kernels = np.asarray(predicted).reshape(kernels.shape)

@@ -5,7 +5,6 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +16,7 @@ from groundwork.runs.run import Unit
 from groundwork.sections import TrainSpec
 from groundwork.traced.macs import multiply_adds
 from groundwork.train import latency, networks, optim, programs
+from groundwork.train.losses import CROSS_ENTROPY, Loss
 from groundwork.train.optim import OptimizerSpec
 from groundwork.train.programs import Programs
 from groundwork.train.step import Batch, LossFn, Model, make_loss
@@ -34,28 +34,30 @@ class Experiment:
       context: of the run.
       spec: of the command.
       model: the original network.
+      loss: of the run.
     """
 
     context: Context
     spec: LowRankSpec
-    model: nn.Module
+    model: Any
+    loss: Loss = CROSS_ENTROPY
 
 
-def make_objective(network: Model, plan: Plan, decay: float) -> LossFn:
-    """Returns the cross-entropy plus `decay` / 2 times the squared norms of reassembled kernels.
+def make_objective(network: Model, plan: Plan, decay: float, loss: Loss = CROSS_ENTROPY) -> LossFn:
+    """Returns the loss plus `decay` / 2 times the squared norms of reassembled kernels.
 
     So the weights that the factors make up decay, and not the factors.
     Source: Khodak et al., arXiv:2105.01029 (Frobenius decay).
     """
-    loss_fn = make_loss(network)
+    loss_fn = make_loss(network, loss)
     if not decay:
         return loss_fn
 
     def with_decay(key: jax.Array, variables: Variables, batch: Batch) -> tuple[jax.Array, Any]:
-        loss, aux = loss_fn(key, variables, batch)
+        mean, aux = loss_fn(key, variables, batch)
         kernels = [factorization.reconstruct(variables, *layer) for layer in plan.items()]
         squares = sum(jnp.sum(jnp.square(kernel)) for kernel in kernels)
-        return loss + decay / 2 * squares, aux
+        return mean + decay / 2 * squares, aux
 
     return with_decay
 
@@ -66,8 +68,9 @@ def compile_programs(
     steps: TrainSpec,
     optimizer: OptimizerSpec,
     loss: LossFn | None = None,
+    objective: Loss = CROSS_ENTROPY,
 ) -> Programs:
-    """Returns the compiled programs of a network, for the cross-entropy or another loss."""
+    """Returns the compiled programs of a network, for the run's objective or another loss."""
     return programs.make(
         network,
         optim.make(optimizer, steps.steps),
@@ -76,6 +79,7 @@ def compile_programs(
         batch_size=steps.batch_size,
         stride=context.poll_steps,
         loss=loss,
+        objective=objective,
     )
 
 
@@ -94,15 +98,14 @@ def train(
 
 
 def measure(
-    context: Context, original: nn.Module, network: Model, compiled: Programs, variables: Variables
+    context: Context, original: Model, network: Model, compiled: Programs, variables: Variables
 ) -> dict[str, Any]:
     """Returns accuracies [R] by split, parameters, multiply-adds, and times of predictions."""
     one = trees.replicate(mesh_lib.fetch(variables), 0)
-    shape = context.dataset.shape
-    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    example = context.dataset.example
     return {
         **networks.accuracies(context, compiled, variables),
         "parameters": architectures.count(one["params"]),
         "macs": multiply_adds(network.apply, one, example),
-        "milliseconds": processes.on_first(latency.milliseconds, original, network, one, shape),
+        "milliseconds": processes.on_first(latency.milliseconds, original, network, one, example),
     }

@@ -9,6 +9,7 @@ import numpy as np
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, about
 from groundwork.sections import (
+    LOSS,
     SHARED,
     CheckpointSpec,
     FineTuneOptimizerSpec,
@@ -20,6 +21,8 @@ from groundwork.sections import (
     counts,
     sections,
 )
+from groundwork.train import loss_spec
+from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from lowrank.choose.rules import (
     Rules,
@@ -132,6 +135,7 @@ class LowRankSpec:
     mesh: MeshSpec
     checkpoint: CheckpointSpec
     log: LogSpec
+    loss: LossSpec = dataclasses.field(default_factory=LossSpec)
 
     def __post_init__(self) -> None:
         check_counts(self)
@@ -149,9 +153,14 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
     Raises:
       UserError: a key is wrong; the error names it and says what would be right.
     """
-    keys = [field.name for field in dataclasses.fields(LowRankSpec)]
-    check_keys(config, [*keys, "data", "model"])
-    return LowRankSpec(**counts(config), predict=config["predict"], **sections(config, SECTIONS))
+    keys = {field.name for field in dataclasses.fields(LowRankSpec)} - {"loss"}
+    check_keys(config, [*keys, "data", "model"], optional=LOSS)
+    return LowRankSpec(
+        **counts(config),
+        predict=config["predict"],
+        **sections(config, SECTIONS),
+        loss=loss_spec.from_config(config),
+    )
 
 
 def predict_name(path: str) -> str:

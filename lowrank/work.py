@@ -22,7 +22,7 @@ from groundwork.errors import UserError, about
 from groundwork.runs import trained
 from groundwork.study import Prepared
 from groundwork.traced import override
-from groundwork.train import networks
+from groundwork.train import networks, own
 from groundwork.trees import Shapes, Variables
 from lowrank import analysis, factorization, fit
 from lowrank.choose import plans
@@ -48,7 +48,8 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
       UserError: the network cannot take the data, or has no layer that can be decomposed.
     """
     model = architectures.build(config, dataset.classes)
-    shapes = architectures.shapes(model, dataset.shape)
+    shapes = architectures.shapes(model, dataset.example)
+    loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     with about("decompose.leave"):
         layers, _ = factorization.decomposable(model, shapes, dataset.shape, spec.decompose.leave)
     if not layers:
@@ -71,7 +72,7 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
 
     def work(context: Context) -> None:
-        sweep(Experiment(context=context, spec=spec, model=model))
+        sweep(Experiment(context=context, spec=spec, model=model, loss=loss))
 
     def begin() -> None:
         if spec.source.path:
@@ -79,7 +80,12 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
             _source(spec, shapes)
 
     return Prepared(
-        mesh=mesh, convolutions=computed_by(model, dataset.shape), work=work, begin=begin
+        mesh=mesh,
+        convolutions=computed_by(model, dataset.example),
+        work=work,
+        begin=begin,
+        metric=loss.metric,
+        own=code,
     )
 
 
@@ -171,9 +177,11 @@ def make_original(experiment: Experiment) -> None:
     """Makes the unit of the original network: it is trained here, or taken from `source`."""
     context, spec, model = experiment.context, experiment.spec, experiment.model
     unit = context.run.unit("original")
-    compiled = fit.compile_programs(context, model, spec.train, spec.optimizer)
+    compiled = fit.compile_programs(
+        context, model, spec.train, spec.optimizer, objective=experiment.loss
+    )
     if spec.source.path:
-        shapes = architectures.shapes(model, context.dataset.shape)
+        shapes = architectures.shapes(model, context.dataset.example)
         variables = context.put(_source(spec, shapes))
         context.reporter.begin(unit.name, 0, 1)
     else:
@@ -181,7 +189,8 @@ def make_original(experiment: Experiment) -> None:
         variables = fit.train(context, compiled, unit, spec.train, spec.optimizer, start)
     measured = fit.measure(context, model, model, compiled, variables)
     unit.finish({"variables": variables}, measured)
-    context.reporter.end(f"test accuracy {np.mean(measured['test']):.4f}")
+    metric = experiment.loss.metric.words
+    context.reporter.end(f"test {metric} {np.mean(measured['test']):.4f}")
 
 
 def factorised(
@@ -204,8 +213,9 @@ def factorised(
     steps, optimizer = spec.train, spec.optimizer
     if fine_tune:
         steps, optimizer = spec.fine_tune, spec.fine_tune_optimizer
-    loss = fit.make_objective(network, plan, spec.decompose.frobenius_decay)
-    compiled = fit.compile_programs(context, network, steps, optimizer, loss)
+    objective = experiment.loss
+    loss = fit.make_objective(network, plan, spec.decompose.frobenius_decay, objective)
+    compiled = fit.compile_programs(context, network, steps, optimizer, loss, objective)
     start = context.put(factors)
     before = networks.accuracies(context, compiled, start)
     end = fit.train(context, compiled, unit, steps, optimizer, start)
@@ -214,8 +224,9 @@ def factorised(
     for path in errors["stalled"]:
         context.reporter.say(f"{name}: {path}: {STALLED}")
     unit.finish({"variables": end}, {**measured, "before": before, **errors})
-    accuracy = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
-    context.reporter.end(f"{measured['macs']:,} multiply-adds, test accuracy {accuracy}")
+    change = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
+    words = f"test {objective.metric.words} {change}"
+    context.reporter.end(f"{measured['macs']:,} multiply-adds, {words}")
 
 
 def decomposed(

@@ -8,6 +8,7 @@ from typing import Any
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, unknown
 from groundwork.sections import (
+    LOSS,
     SHARED,
     CheckpointSpec,
     LogSpec,
@@ -17,6 +18,7 @@ from groundwork.sections import (
     counts,
     sections,
 )
+from groundwork.train import loss_spec
 from groundwork.train.optim import OptimizerSpec
 from msdnet.exits import CONFIDENCES
 from msdnet.networks import NETWORKS
@@ -89,7 +91,13 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
       UserError: a key is wrong; the error names it and says what would be right.
     """
     keys = {field.name for field in dataclasses.fields(MSDNetSpec)} - {"sections"}
-    check_keys(config, [*keys, "data", *NETWORKS])
+    check_keys(config, [*keys, "data", *NETWORKS], optional=LOSS)
+    loss = loss_spec.from_config(config)
+    if loss.name != "cross_entropy" or loss.kwargs:
+        raise UserError(
+            f"loss={loss.name}: exits choose when to stop by probabilities of classes: leave "
+            "loss=cross_entropy and loss_kwargs={}"
+        )
     names = config["networks"]
     if not isinstance(names, str | tuple | list):
         raise UserError(f"networks={names!r} must be names, such as ('msdnet', 'resnets')")

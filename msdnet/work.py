@@ -40,6 +40,8 @@ def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
         few validation examples to choose thresholds on.
     """
     del config
+    if not dataset.classes or not isinstance(dataset.shape, tuple) or len(dataset.shape) != 3:
+        raise UserError(f"networks with exits classify images [H, W, C]: {dataset.name} has none")
     models = {name: build(spec, name, dataset) for name in spec.networks}
     for name, model in models.items():
         costs(model, dataset.shape)

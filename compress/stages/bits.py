@@ -17,6 +17,7 @@ from compress.stages.latent import OUTPUTS, Settings
 from groundwork import trees
 from groundwork.context import Context
 from groundwork.train import networks
+from groundwork.train.losses import CROSS_ENTROPY, Loss
 from groundwork.train.replicates import QUICKLY
 from groundwork.trees import Params
 from pruning import masks
@@ -29,7 +30,12 @@ OF_METHOD = {"ternary": 2, "binary": 1}  # of the others
 
 
 def mixed(
-    context: Context, settings: Settings, before: Made, paths: list[str], mean: float
+    context: Context,
+    settings: Settings,
+    before: Made,
+    paths: list[str],
+    mean: float,
+    loss: Loss = CROSS_ENTROPY,
 ) -> dict[str, int]:
     """Returns path of a kernel → bits, with the least total increase of the loss.
 
@@ -39,12 +45,13 @@ def mixed(
       before: the network.
       paths: of the kernels.
       mean: the mean bits of their kept weights.
+      loss: of the run.
 
     Raises:
       BudgetError: the mean cannot be reached.
     """
     sizes = _kept(before, paths)
-    sensitivities = _sensitivities(context, settings, before, paths)
+    sensitivities = _sensitivities(context, settings, before, paths, loss)
     return quantize.allocate(sensitivities, sizes, int(mean * sum(sizes.values())))
 
 
@@ -58,10 +65,10 @@ def _kept(before: Made, paths: list[str]) -> dict[str, int]:
 
 
 def _sensitivities(
-    context: Context, settings: Settings, before: Made, paths: list[str]
+    context: Context, settings: Settings, before: Made, paths: list[str], objective: Loss
 ) -> dict[str, dict[int, float]]:
     """Returns path → bits → increase of the training loss, in nats, if that kernel is quantised."""
-    evidence = networks.evidence(context, form_lib.network(before.form), SEEN)
+    evidence = networks.evidence(context, form_lib.network(before.form), SEEN, objective)
     loss = jax.jit(lambda variables: evidence["loss"](variables, evidence["examples"]))
 
     def mean_loss(change: Callable[[Params, Mask], Params]) -> float:

@@ -71,10 +71,11 @@ def place(spec: CompressSpec) -> None:
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     """Refuses a student that cannot be made."""
     section, shape = spec.sections["distill"], shaped.dataset.shape
+    check_loss(spec, shaped.dataset)
     if section.init == "keep":
         return shaped
     model = _student(section, shaped.form.model, shaped.dataset.classes)
-    small = architectures.shapes(model, shape)
+    small = architectures.shapes(model, shaped.dataset.example)
     if section.init == "shrink":
         with about("distill.init='shrink'"):
             links = distill.chain(shaped.form.model, shape)
@@ -83,10 +84,24 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     return dataclasses.replace(shaped, form=Form(model), shapes=small)
 
 
+def check_loss(spec: CompressSpec, dataset: AnyDataset) -> None:
+    """Refuses losses without classes, since teachers answer with probabilities.
+
+    Raises:
+      UserError: the loss is not a cross-entropy of one label for each example.
+    """
+    if spec.loss.name != "cross_entropy" or len(getattr(dataset.target, "shape", ())) != 1:
+        raise UserError(
+            "distill softens the answers of classifiers: it needs loss=cross_entropy and one "
+            f"label for each example, not loss={spec.loss.name}"
+        )
+
+
 def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) -> None:
     """Refuses teachers that are missing or do not fit."""
     section = spec.sections["distill"]
     if "distill" in spec.stages or section.during:
+        check_loss(spec, dataset)
         teachers.check(section, config, dataset)
 
 
@@ -116,7 +131,7 @@ def _shrunk(pipeline: Pipeline, before: Made, model: nn.Module) -> Variables:
     """Returns the variables [R, …] of a narrower network: the units that survived best."""
     shape = pipeline.context.dataset.shape
     links = distill.chain(before.form.model, shape)
-    small = architectures.shapes(model, shape)
+    small = architectures.shapes(model, pipeline.context.dataset.example)
     return pipeline.mapped(
         lambda variables, mask: distill.shrink(variables, mask, links, small),
         before.variables,

@@ -13,7 +13,7 @@ def run(pipeline: Pipeline, node: Node) -> Made:
     """Returns the original network."""
     context, spec, form = pipeline.context, pipeline.spec, Form(pipeline.model)
     if spec.source.path:
-        shapes = architectures.shapes(pipeline.model, context.dataset.shape)
+        shapes = architectures.shapes(pipeline.model, context.dataset.example)
         return as_given(form, made_lib.given(spec, shapes))
     start = networks.initial(context, pipeline.model)
     variables = train(pipeline, node, spec.as_original(form), (start, {}), None)

@@ -15,7 +15,7 @@ from compress.stages.stage import Stage, Step, train
 from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError, unknown
-from groundwork.train import networks
+from groundwork.train import loss_spec, networks
 from pruning import spec as pruning_spec
 from pruning.criteria import CRITERIA
 from pruning.masks import Mask
@@ -143,7 +143,8 @@ def _pruner(
     """Returns a function that prunes networks of a recipe, compiled once for all levels."""
     context = pipeline.context
     criterion = CRITERIA[pipeline.spec.sections["prune"].criterion]
-    evidence = networks.evidence(context, recipe.network, criterion.examples)
+    loss = loss_spec.build(recipe.loss, context.dataset.target)
+    evidence = networks.evidence(context, recipe.network, criterion.examples, loss)
     return make_pruner(context.mesh, criterion, dict(paths), **evidence)
 
 

@@ -27,6 +27,7 @@ from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import processes
 from groundwork.errors import UserError, about, unknown
 from groundwork.numerics import checks
+from groundwork.train import loss_spec
 from groundwork.trees import Variables
 
 MOST_BITS = 16
@@ -144,7 +145,7 @@ def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
     signs = "quantize" in spec.stages and spec.sections["quantize"].method == "binary"
     if spec.source.path and signs:
         model = architectures.build(config, dataset.classes)
-        variables = made_lib.given(spec, architectures.shapes(model, dataset.shape))
+        variables = made_lib.given(spec, architectures.shapes(model, dataset.example))
         if made_lib.zeros(variables["params"]):
             check_signs(spec, spec.stages)
 
@@ -188,7 +189,8 @@ def _choose_bits(
     if not free:
         return fixed
     with about("quantize.bits", BudgetError):
-        chosen = bits_lib.mixed(pipeline.context, section, before, free, setting)
+        loss = loss_spec.build(pipeline.spec.loss, pipeline.context.dataset.target)
+        chosen = bits_lib.mixed(pipeline.context, section, before, free, setting, loss)
     return {path: fixed.get(path) or chosen[path] for path in paths}
 
 

@@ -19,6 +19,7 @@ from groundwork import architectures, trees
 from groundwork.data.dataset import AnyDataset
 from groundwork.runs import identity, trained
 from groundwork.train import replicates
+from groundwork.train.losses import CROSS_ENTROPY, Loss
 from groundwork.train.step import LossFn, Model
 from groundwork.trees import Variables
 
@@ -53,8 +54,8 @@ class Taught:
     lessons: Lessons
     before: Form | None  # the form of the network before the stage, if that is a teacher
 
-    def loss(self, network: Model, teacher: Teacher) -> LossFn:
-        """Returns the training loss of a student."""
+    def loss(self, network: Model, teacher: Teacher, objective: Loss = CROSS_ENTROPY) -> LossFn:
+        """Returns the training loss of a student; the objective is its part without teachers."""
         lessons = self.lessons
         return distill.make_loss(
             network,
@@ -62,6 +63,7 @@ class Taught:
             temperature=lessons.temperature,
             weight=lessons.weight,
             mean=lessons.mean,
+            objective=objective,
         )
 
 
@@ -93,7 +95,7 @@ def ensemble(teachers: Taught, dataset: AnyDataset) -> Ensemble:
         parts, models = [distill.carried(form_lib.network(before))], [*models, before.model]
     if runs:
         parts.append(distill.fixed(*runs))
-    example = jnp.zeros((1, *dataset.shape))
+    example = trees.zeros(dataset.example)
     forms = {replicates.default_form(model, example) for model in models}
     return Ensemble(_together(parts), "single" if "single" in forms else "looped")
 
@@ -118,7 +120,7 @@ def _load(lessons: Lessons, name: str, dataset: AnyDataset) -> tuple[Model, Vari
     config = identity.read_about(folder)["config"]
     model = architectures.build(config, dataset.classes)
     variables = trained.load(folder, unit)
-    shapes = architectures.shapes(model, dataset.shape)
+    shapes = architectures.shapes(model, dataset.example)
     count = trees.replicates(variables)
     return model, trained.replicated(variables, shapes, count, f"{folder}:{unit}")
 

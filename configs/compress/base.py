@@ -11,7 +11,13 @@ from configs import base
 def get_config() -> ml_collections.ConfigDict:
     """Returns pruning and then quantisation of a network that is trained first."""
     config = base.get_config()
-    config.model = dict(name="lenet_300_100", width=1.0, dtype="float32")
+    config.model = dict(
+        name="lenet_300_100",  # or PACKAGE:NETWORK of your own
+        width=1.0,
+        dtype="float32",
+        kwargs=base.anything({}),  # what a network of your own is built with
+        call=base.anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
+    )
     config.source = dict(
         path="",  # the run's folder or .npz file that has the network; "" trains it
         unit="levels/00/ticket",  # the unit of that run

@@ -14,9 +14,11 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.levels = 3  # rounds of pruning; level 0 is dense
     config.model = dict(
-        name="lenet_300_100",
+        name="lenet_300_100",  # or PACKAGE:NETWORK of your own
         width=1.0,
         dtype="float32",  # or bfloat16, for what layers compute; parameters stay float32
+        kwargs=anything({}),  # what a network of your own is built with
+        call=anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
     config.prune = dict(
         rate=anything(0.2),  # share of what remains; or {"*": 0.2, "output": 0.1}

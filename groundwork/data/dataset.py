@@ -61,6 +61,13 @@ class Dataset(NamedTuple):
         """The shapes and dtypes of a batch of one example, as the network takes it."""
         return jax.tree.map(_as_input, self.train.inputs)
 
+    @property
+    def target(self) -> Any:
+        """The shapes and dtypes of the targets of one example, [1, …]."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), self.train.labels
+        )
+
 
 AnyDataset = Dataset | FileDataset
 

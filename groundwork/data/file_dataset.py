@@ -89,6 +89,13 @@ class FileDataset(NamedTuple):
         return jax.ShapeDtypeStruct((1, *self.shape), np.float32)
 
     @property
+    def target(self) -> Any:
+        """The shape and dtype of the label of one example, [1]."""
+        import jax
+
+        return jax.ShapeDtypeStruct((1,), np.int32)
+
+    @property
     def examples(self) -> dict[str, int]:
         """The number of examples of each split."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}

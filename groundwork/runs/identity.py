@@ -26,6 +26,7 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "data.augment": "none",
     "data.mean": [],
     "data.std": [],
+    "loss": "cross_entropy",
 }
 
 
@@ -37,11 +38,14 @@ class Identity:
       command: the package that makes it, such as `lottery`.
       config: the resolved config.
       extendable: keys whose larger value extends a finished run.
+      own: key of the config → a digest of what it names, where that is a user's own; None = it is
+        not known, and not compared.
     """
 
     command: str
     config: Mapping[str, Any]
     extendable: tuple[str, ...] = ()
+    own: Mapping[str, str] | None = None
 
 
 def read_about(folder: Path, command: str = "") -> dict[str, Any]:
@@ -84,7 +88,8 @@ def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> 
     """Checks that the run in `folder` `began` with this identity (`began`: see `read_about`).
 
     Raises:
-      UserError: it did not; the error names the command, or each key of the config that differs.
+      UserError: it did not; the error names the command, or each key of the config that differs,
+        or whose code of the user's own does.
     """
     if began["command"] != identity.command:
         raise UserError(
@@ -93,7 +98,10 @@ def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> 
         )
     there = flatten(began["config"])
     here = flatten(json.loads(json.dumps(identity.config)))
-    there = {key: value for key, value in ADDED.items() if key in here} | there
+    there, here = (
+        {key: value for key, value in ADDED.items() if key in other} | flat
+        for flat, other in ((there, here), (here, there))
+    )
     before, after = (
         {key: value for key, value in flat.items() if not _ignored(key, identity.extendable)}
         for flat in (there, here)
@@ -106,6 +114,27 @@ def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> 
         raise UserError(
             f"{folder} holds another run: {keys}. Give another --workdir, or its config"
         )
+    _refuse_other_code(folder, began, identity, here)
+
+
+def _refuse_other_code(
+    folder: Path, began: Mapping[str, Any], identity: Identity, config: Mapping[str, Any]
+) -> None:
+    """Refuses a user's network, loss or data that are not those with which the run began."""
+    if identity.own is None:
+        return
+    before = began.get("own", {})
+    names = sorted(before.keys() | identity.own.keys())
+    differing = [name for name in names if before.get(name) != identity.own.get(name)]
+    if not differing:
+        return
+    then, now = (versions.get("jax") for versions in (began.get("versions", {}), versions()))
+    other = f" (or JAX {now} writes it otherwise than JAX {then})" if then != now else ""
+    changed = " and ".join(f"{name}={config.get(name)}" for name in differing)
+    raise UserError(
+        f"{folder} holds another run: {changed} computes something else than when it began{other}. "
+        "Give another --workdir, or bring its code back"
+    )
 
 
 def _ignored(key: str, extendable: tuple[str, ...]) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from groundwork.metric import ACCURACY, Metric
 from groundwork.runs import identity
 from groundwork.runs.run import Run
 
@@ -16,6 +17,11 @@ class RunResults:
     folder: Path
     config: dict[str, Any]
     about: dict[str, Any]  # versions, commit
+
+    @property
+    def metric(self) -> Metric:
+        """The measure by which the networks are judged."""
+        return Metric(**self.about["metric"]) if "metric" in self.about else ACCURACY
 
 
 def open_results(workdir: str | Path, command: str) -> tuple[Run, dict[str, Any]]:

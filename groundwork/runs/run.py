@@ -216,6 +216,7 @@ def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
     now: dict[str, Any] = {
         "command": identity.command,
         "config": dict(identity.config),
+        **({"own": dict(identity.own)} if identity.own else {}),
         **facts,
     }
     path = folder / "config.json"

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from groundwork import trees
 from groundwork.train.step import Model
 from groundwork.trees import Variables
 
@@ -31,7 +31,7 @@ def medians(calls: Sequence[Callable[[], Any]], repeats: int = 7) -> list[float]
 
 
 def milliseconds(
-    original: nn.Module, network: Model, variables: Variables, shape: tuple[int, ...]
+    original: Any, network: Model, variables: Variables, example: Any
 ) -> dict[str, list[float]]:
     """Returns batch size → milliseconds of a prediction by the original and by a network.
 
@@ -39,15 +39,16 @@ def milliseconds(
       original: the module that the network was made of; timed with new variables.
       network: timed in turns with the original; not timed again if it is the original.
       variables: of the network, of one replicate.
-      shape: of an example.
+      example: see `architectures.shapes`.
     """
-    timed = [_compiled(original, shape)]
+    leaves, structure = jax.tree.flatten(trees.example(example))
+    timed = [_compiled(original, tuple(leaves), structure)]
     if network.apply != original.apply:
         apply = jax.jit(functools.partial(network.apply, train=False))
         timed.append((apply, jax.tree.map(jnp.asarray, variables)))
     times = {}
     for batch in BATCHES:
-        inputs = jax.random.normal(jax.random.key(1), (batch, *shape))
+        inputs = jax.tree.unflatten(structure, [_some(leaf, batch) for leaf in leaves])
         calls = [functools.partial(apply, arguments, inputs) for apply, arguments in timed]
         seconds = medians(calls)
         times[str(batch)] = [1e3 * seconds[0], 1e3 * seconds[-1]]
@@ -55,10 +56,21 @@ def milliseconds(
 
 
 @functools.cache
-def _compiled(original: nn.Module, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Variables]:
+def _compiled(
+    original: Any, leaves: tuple[Any, ...], structure: Any
+) -> tuple[Callable[..., Any], Variables]:
     """Returns the original's call and variables, made once for all networks of a run."""
-    variables = jax.jit(original.init)(jax.random.key(0), jnp.zeros((1, *shape)))
+    example = trees.zeros(jax.tree.unflatten(structure, leaves))
+    variables = jax.jit(original.init)(jax.random.key(0), example)
     return jax.jit(functools.partial(original.apply, train=False)), variables
+
+
+def _some(leaf: Any, batch: int) -> jax.Array:
+    """Returns a batch of normal numbers, or of zeros for integers."""
+    shape = (batch, *leaf.shape[1:])
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return jax.random.normal(jax.random.key(1), shape)
+    return jnp.zeros(shape, leaf.dtype)
 
 
 def _seconds(call: Callable[[], Any], count: int) -> float:

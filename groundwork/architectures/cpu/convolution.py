@@ -11,11 +11,10 @@ gradients. `cpu/library.py` says when oneDNN is used and how it is switched off.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax import lax
 
+from groundwork import trees
 from groundwork.architectures.cpu import library, lowering
 from groundwork.architectures.cpu.geometry import Geometry
 from groundwork.architectures.cpu.primitive import bind, convolution_p
@@ -31,20 +30,19 @@ def available() -> bool:
     return library.load() is not None
 
 
-def computed_by(module: nn.Module, shape: tuple[int, ...]) -> str | None:
+def computed_by(module: Any, example: Any) -> str | None:
     """Returns what computes a network's convolutions in this process, None if it has none.
 
     Args:
-      module: a network that takes examples [1, *shape].
-      shape: of one example.
+      module: a network.
+      example: the shape of one example of floats, or a tree of the inputs' shapes [1, …].
 
     Returns:
       `XLA`, or for example `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`: where two runs were
       computed by different ones, their last bits differ. Only convolutions that
       `conv_general_dilated` has made here count; a network that has only others has None.
     """
-    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    trace = jax.make_jaxpr(module.init)(jax.random.key(0), example)
+    trace = jax.make_jaxpr(module.init)(jax.random.key(0), trees.example(example))
     if f" {convolution_p.name}[" not in str(trace):
         return None
     return library.about() if jax.default_backend() == "cpu" else "XLA"

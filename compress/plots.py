@@ -27,16 +27,15 @@ LINES = ("#1f5fb4", "#d1622b", "#3a8f4d", "#8a4fa3", "#5bb0d8", "#b5891b", "#c24
 LEGEND: dict[str, Any] = {"fontsize": 8, "frameon": False, "markerscale": 0.7}
 DASHES = ("-", "--", ":")
 MOST_BARS = 12
-NEAR = 0.04  # below the original's accuracy, the range of a second panel
 FULL_HEIGHT = 32  # the most centroids whose lines cross the whole histogram
 LEAST_SPAN = 4  # of an axis of sizes: the least ratio of its ends
 
 
 def accuracy(run: Results, path: Path) -> tuple[Path, str]:
     """Draws test accuracy against bytes of all networks, and closer where little is lost."""
-    mean, _ = mean_and_spread(run.original.test)
+    (mean, _), near = mean_and_spread(run.original.test), run.near
     tests = [float(np.mean(network.test)) for network in run.networks]
-    close = min(tests) < mean - NEAR < max(tests)
+    close = run.metric.higher_is_better and min(tests) < mean - near < max(tests)
     figure, axes = figures.subplots(1 + close, width=3.7 if close else 5.2, height=3.8)
     for ax in axes:
         ax.axhline(mean, color="black", lw=0.8, linestyle=":")
@@ -50,17 +49,18 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
         ax.plot(x, y, color="black", lw=5, alpha=0.15, label="Pareto front", zorder=0)
         _mark(ax, run)
         _bytes_axis(ax)
-    axes[0].set_ylabel("test accuracy")
+    metric = run.metric.words
+    axes[0].set_ylabel(f"test {metric}")
     if close:
-        axes[1].set_ylim(mean - NEAR, max(tests) + 0.25 * NEAR)
+        axes[1].set_ylim(mean - near, max(tests) + 0.25 * near)
         axes[1].set_title("near the original's", fontsize=9)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", **LEGEND)
     caption = (
-        "Test accuracy against the file's bytes, means over replicates with one standard deviation "
-        "of both. A line is one way to compress at several settings; dotted: the original's "
-        "accuracy; the wide grey line joins the networks that no other beats in both means. "
-        f"Rings: the smallest networks, chosen by accuracy on {run.judged_by}."
+        f"Test {metric} against the file's bytes, means over replicates with one standard "
+        "deviation of both. A line is one way to compress at several settings; dotted: the "
+        f"original's {metric}; the wide grey line joins the networks that no other beats in both "
+        f"means. Rings: the smallest networks, chosen by {metric} on {run.judged_by}."
     )
     return figures.save(figure, path), caption
 
@@ -94,7 +94,7 @@ def parts(run: Results, path: Path) -> tuple[Path, str]:
     if len(shown) < len(run.leaves):
         caption += (
             f" {len(shown)} networks: the chosen ones, and leaves that no other network beats in "
-            "both bytes and test accuracy, as far as they are near the original's."
+            f"both bytes and test {run.metric.words}, as far as they are near the original's."
         )
     return figures.save(figure, path), caption
 
@@ -148,8 +148,10 @@ def bars(run: Results) -> list[Network]:
     chosen = run.chosen()
     shown = run.leaves
     if len(shown) > MOST_BARS:
-        enough = np.mean(run.original.test) - NEAR
-        front = [n for n in run.front() if n.leaf and np.mean(n.test) >= enough and n not in chosen]
+        sign = run.metric.sign
+        enough = sign * np.mean(run.original.test) - run.near
+        front = [n for n in run.front() if n.leaf and sign * np.mean(n.test) >= enough]
+        front = [n for n in front if n not in chosen]
         room = min(len(front), MOST_BARS - len(chosen))
         shown = [front[i] for i in np.linspace(0, len(front) - 1, room).round().astype(int)]
     named = {network.name: network for network in [*shown, *chosen]}
@@ -170,7 +172,7 @@ def _errors(ax: Axes, networks: Sequence[Network], **style: Any) -> None:
 
 def _mark(ax: Axes, run: Results) -> None:
     """Draws rings around the chosen networks."""
-    for words, loss in results.LOSSES.items():
+    for words, loss in run.losses.items():
         if network := run.smallest(loss):
             style: dict[str, Any] = {"marker": "o", "mfc": "none", "linestyle": "none", "mew": 1.6}
             size, color = (13, "#c00000") if loss == 0 else (9, "#e08000")

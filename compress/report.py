@@ -8,6 +8,7 @@ from typing import Any
 from compress import plots, results, tables
 from compress.results import Network, Results
 from groundwork.entry import run_main
+from groundwork.metric import Metric
 from groundwork.report import comparison
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
@@ -15,11 +16,11 @@ from groundwork.report.tables import averages, console, plus_minus, text_table
 
 MOST_LEAVES = 12  # if there are more, only the chosen networks are shown one by one
 NOTE = (
-    "Accuracies are the {averages}, of variables as "
+    "{values} are the {averages}, of variables as "
     "they are loaded from the files. Bytes are those of the whole file on disk, the mean over "
     "replicates; × is how many times smaller it is than the original's parameters as float32 "
     "numbers. “kept” is the share of prunable weights that is not pruned, “bits” are those of a "
-    "quantised weight before coding. Networks are chosen by mean accuracy on the {split} split."
+    "quantised weight before coding. Networks are chosen by mean {metric} on the {split} split."
 )
 LAYERS = (
     "Bits of one stored weight or index: at one width for all → as Huffman-coded (the entropy, "
@@ -59,6 +60,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
       UserError: a folder has no run with a finished original.
     """
     runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
+    metric = comparison.metric_of(list(runs.values()))
     curves = [
         Curve(
             label=name,
@@ -67,42 +69,50 @@ def compare(folders: Sequence[Path]) -> Comparison:
         )
         for name, run in runs.items()
     ]
-    figure = comparison.folder(folders) / "accuracy.png"
+    figure = comparison.folder(folders) / f"{metric.name}.png"
     return comparison.make(
         "Deep compression: a comparison",
         folders,
-        figure=comparison.draw(curves, "bytes of the file", figure),
+        figure=comparison.draw(curves, "bytes of the file", figure, metric),
         summary="The smallest",
-        header=["original", *results.LOSSES],
+        header=["original", *next(iter(runs.values())).losses],
         rows={name: _smallest(run) for name, run in runs.items()},
         tables={name: tables.networks(run) for name, run in runs.items()},
-        records=[_record(name, network) for name, run in runs.items() for network in run.networks],
+        records=[
+            _record(name, network, metric) for name, run in runs.items() for network in run.networks
+        ],
+        metric=metric,
     )
 
 
 def _smallest(run: Results) -> list[str]:
     """Returns a row: the original's test accuracy, and the smallest network for each loss."""
     cells = [plus_minus(run.original.test)]
-    for loss in results.LOSSES.values():
+    for loss in run.losses.values():
         network = run.smallest(loss)
         chosen = f"{network.mean_bytes:,.0f} B, {plus_minus(network.test)}" if network else ""
         cells.append(chosen or "none")
     return cells
 
 
-def _record(name: str, network: Network) -> dict[str, Any]:
+def _record(name: str, network: Network, metric: Metric) -> dict[str, Any]:
     return {
         "run": name,
         "network": network.name,
         "replicates": len(network.test),
         "bytes": network.mean_bytes,
-        **comparison.accuracy_fields(network.test),
+        **comparison.accuracy_fields(network.test, metric),
     }
 
 
 def _write_page(run: Results) -> Path:
     chosen = run.chosen()
-    note = NOTE.format(averages=averages(len(run.original.test)), split=run.judged_by)
+    note = NOTE.format(
+        averages=averages(len(run.original.test)),
+        split=run.judged_by,
+        metric=run.metric.words,
+        values=run.metric.plural.capitalize(),
+    )
     sections = [("What is counted", page_lib.paragraph(note))]
     sections.append(("The smallest", page_lib.bullets(tables.remarks(run))))
     sections += _drawn(run, chosen)
@@ -125,8 +135,8 @@ def _drawn(run: Results, chosen: Sequence[Network]) -> list[tuple[str, str]]:
     folder = run.folder / "figures"
     sections = []
     if len(run.networks) > 1:
-        drawn = plots.accuracy(run, folder / "accuracy.png")
-        sections.append(("Accuracy against size", page_lib.picture(*drawn)))
+        drawn = plots.accuracy(run, folder / f"{run.metric.name}.png")
+        sections.append((f"{run.metric.title} against size", page_lib.picture(*drawn)))
     if run.leaves:
         drawn = plots.parts(run, folder / "bytes.png")
         sections.append(("Where the bytes go", page_lib.picture(*drawn)))

@@ -19,6 +19,7 @@ from pruning.masks import Mask
 
 ORIGINAL = "original"
 LOSSES = {"at no loss": 0.0, "within one point": 0.01}  # of mean accuracy, to choose by
+NEAR = 0.04  # below the original's accuracy: near it
 _UNITS = "networks/"
 
 
@@ -46,7 +47,7 @@ class Network:
     leaf: bool  # whether the pipeline ends here
     bits: dict[str, int]  # path → bits of a quantised weight
     activations: dict[str, int]
-    validation: list[float]  # accuracy; empty if there is no such split
+    validation: list[float]  # accuracy, or the run's other metric; empty without such a split
     test: list[float]
     bytes: list[int]  # of the file
     float_bytes: int  # of the original's parameters as float32
@@ -102,6 +103,20 @@ class Results(RunResults):
         """The split by which networks are chosen."""
         return "validation" if self.original.validation else "test"
 
+    @property
+    def losses(self) -> dict[str, float]:
+        """The losses of accuracy to choose by, in words; for other metrics, of the original's."""
+        if self.metric.is_share:
+            return LOSSES
+        return {"at no loss": 0.0, "within one per cent": 0.01 * abs(self._judged(self.original))}
+
+    @property
+    def near(self) -> float:
+        """How far from the original's a value of the metric is near it."""
+        return (
+            NEAR if self.metric.is_share else 2.5 * NEAR * abs(float(np.mean(self.original.test)))
+        )
+
     def smallest(self, loss: float) -> Network | None:
         """Returns the smallest network whose mean accuracy is at most `loss` below the original's.
 
@@ -114,7 +129,7 @@ class Results(RunResults):
 
     def chosen(self) -> list[Network]:
         """Returns the smallest network for each of `LOSSES`, each network once."""
-        smallest = [self.smallest(loss) for loss in LOSSES.values()]
+        smallest = [self.smallest(loss) for loss in self.losses.values()]
         return list({network.name: network for network in smallest if network}.values())
 
     def chain(self, network: Network) -> list[Network]:
@@ -129,12 +144,13 @@ class Results(RunResults):
         """Returns the networks that no other beats in both mean bytes and mean test accuracy."""
         places = pareto(
             [network.mean_bytes for network in self.networks],
-            [float(np.mean(network.test)) for network in self.networks],
+            [self.metric.sign * float(np.mean(network.test)) for network in self.networks],
         )
         return [self.networks[place] for place in places]
 
     def _judged(self, network: Network) -> float:
-        return float(np.mean(getattr(network, self.judged_by)))
+        """Returns the mean by which it is chosen: the higher, the better."""
+        return self.metric.sign * float(np.mean(getattr(network, self.judged_by)))
 
 
 def read(workdir: str | Path) -> Results:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from compress.results import LOSSES, Network, Results, Stream
+from compress.results import Network, Results, Stream
 from groundwork.report.tables import Rows, plus_minus, time_cells, time_header
 
 SHARED = "numbers of several arrays"  # in a stream of no single array
@@ -57,9 +57,10 @@ def times(measured: Sequence[Network]) -> Rows:
 
 
 def remarks(run: Results) -> list[str]:
-    """Returns the network to choose for each of `LOSSES`; and a warning if the choice is biased."""
+    """Returns the network to choose for each of `run.losses`; and a warning of a biased choice."""
     lines = []
-    for words, loss in LOSSES.items():
+    metric = run.metric
+    for words, loss in run.losses.items():
         network = run.smallest(loss)
         if network is None:
             lines.append(
@@ -71,14 +72,14 @@ def remarks(run: Results) -> list[str]:
         files = run.folder / "files" / network.name / ("0.cna" + (f" … {last}.cna" if last else ""))
         lines.append(
             f"smallest {words}: {network.name}: {network.mean_bytes:,.0f} bytes, "
-            f"{network.times_smaller:.1f} times smaller; test accuracy "
+            f"{network.times_smaller:.1f} times smaller; test {metric.words} "
             f"{plus_minus(network.test, 4)}, the original's {plus_minus(run.original.test, 4)}; "
             f"files: {files}"
         )
     if run.judged_by == "test":
         lines.append(
-            "there is no validation split: these were chosen by the test accuracies shown, which "
-            "flatters them"
+            f"there is no validation split: these were chosen by the test {metric.plural} shown, "
+            "which flatters them"
         )
     return lines
 

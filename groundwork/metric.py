@@ -20,6 +20,16 @@ class Metric(NamedTuple):
         return self.words[:1].upper() + self.words[1:]
 
     @property
+    def plural(self) -> str:
+        """The words for several of its values."""
+        return "accuracies" if self.name == "accuracy" else f"values of the {self.words}"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its values are shares of 1."""
+        return self.name.endswith("accuracy")
+
+    @property
     def sign(self) -> int:
         """Times this, more is better."""
         return 1 if self.higher_is_better else -1

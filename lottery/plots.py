@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groundwork.report import figures
+from groundwork.report import comparison, figures
 from lottery import tickets
 from lottery.branches import BRANCHES
 from lottery.results import Point, Results
@@ -34,6 +34,7 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
     With one run, colours tell branches apart. With several runs, colours tell runs apart, and line
     styles and markers tell branches apart.
     """
+    metric = comparison.metric_of(runs)
     stopped = all(point.stopped_accuracy for run in runs for point in run.points.values())
     whens = ("at the early-stopping step", "at the end of training")[0 if stopped else 1 :]
     figure, axes = figures.subplots(len(whens), height=3.4 + 0.05 * len(runs))
@@ -41,7 +42,7 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
     for ax, when in zip(axes, whens, strict=True):
         for run, colour in zip(runs, colours, strict=True):
             _accuracy_lines(ax, run, colour, early="early" in when)
-        ax.set_ylabel("test accuracy")
+        ax.set_ylabel(f"test {metric.words}")
         ax.set_title(when)
         figures.density_axis(ax)
     handles = _legend_of_runs(runs, colours) if len(runs) > 1 else axes[0].lines
@@ -49,7 +50,8 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
     columns = int(60 * len(axes) / (8 + max(map(len, labels))))  # in characters
     columns = max(1, min(len(labels), columns))
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
-    caption = f"Test accuracy against the share of prunable weights that is kept. {SPREAD}"
+    share = "the share of prunable weights that is kept"
+    caption = f"Test {metric.words} against {share}. {SPREAD}"
     return figures.save(figure, path), caption
 
 
@@ -103,8 +105,9 @@ def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
     split = "validation" if validated else "train"
     points = [p for p in run.of("ticket") if ("ticket", p.level, split, "loss") in run.curves]
     points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, 9).round().astype(int))]
-    figure, axes = figures.subplots(2)
-    for ax, value in zip(axes, ("loss", "accuracy"), strict=True):
+    values = list(dict.fromkeys(("loss", run.metric.name)))
+    figure, axes = figures.subplots(len(values))
+    for ax, value in zip(axes, values, strict=True):
         for place, point in enumerate(points):
             curve = run.curves["ticket", point.level, split, value]
             colour = figures.colours("viridis")(place / max(len(points), 2))
@@ -112,12 +115,13 @@ def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
             steps = sorted(curve)
             figures.band(ax, steps, [curve[s] for s in steps], color=colour, lw=1.1, label=label)
         ax.set_xlabel("step")
-        ax.set_ylabel(f"{split} {value}" + (" (nats)" if value == "loss" else ""))
-    if split == "train":
+        nats = value == "loss" and "cross_entropy" in run.config.get("loss", "cross_entropy")
+        ax.set_ylabel(f"{split} {value.replace('_', ' ')}" + (" (nats)" if nats else ""))
+    lowest = min(float(np.min(np.asarray(line.get_ydata()))) for line in axes[0].lines)
+    if split == "train" and lowest > 0:  # a loss of the user's own may be negative
         axes[0].set_yscale("log")
-        lowest = min(float(np.min(np.asarray(line.get_ydata()))) for line in axes[0].lines)
         axes[0].set_ylim(bottom=lowest / 2)  # a band may reach below zero
-    axes[1].legend(fontsize=7)
+    axes[-1].legend(fontsize=7)
     caption = f"Learning curves of tickets on {split} examples. {SPREAD}"
     return figures.save(figure, path), caption
 

@@ -20,7 +20,7 @@ from lottery.results import Point, Results
 
 NOTE = (
     "Every number is the {averages}; test "
-    "accuracy at the end of training. A mask stores zeros: by itself it makes neither the file "
+    "{metric} at the end of training. A mask stores zeros: by itself it makes neither the file "
     "smaller nor the network faster."
 )
 
@@ -39,7 +39,9 @@ def show(folders: Sequence[Path]) -> Path:
     runs = _read(folders)
     terminal = console()
     for run in runs:
-        terminal.print(text_table(f"{run.name}: test accuracy at the end of training", _table(run)))
+        terminal.print(
+            text_table(f"{run.name}: test {run.metric.words} at the end of training", _table(run))
+        )
         if "published" in run.config:
             terminal.print(text_table("beside the published figures", _published(run)))
     path = _write_page(runs[0]) if len(runs) == 1 else _compare(runs).page
@@ -57,7 +59,7 @@ def _read(folders: Sequence[Path]) -> list[Results]:
 def _write_page(run: Results) -> Path:
     folder = run.folder / "figures"
     drawn = [
-        ("Accuracy", plots.accuracy([run], folder / "accuracy.png")),
+        (run.metric.title, plots.accuracy([run], folder / f"{run.metric.name}.png")),
         ("Learning curves", plots.learning_curves(run, folder / "learning_curves.png")),
         ("Layers", plots.layer_density(run, folder / "layer_density.png")),
     ]
@@ -66,7 +68,7 @@ def _write_page(run: Results) -> Path:
     if run.points["ticket", 0].stopped_step:
         stopping = plots.early_stopping(run, folder / "early_stopping.png")
         drawn.insert(1, ("Early stopping", stopping))
-    note = NOTE.format(averages=averages(run.config["replicates"]))
+    note = NOTE.format(averages=averages(run.config["replicates"]), metric=run.metric.words)
     sections = [("Results", page_lib.paragraph(note) + page_lib.table(*_table(run)))]
     if "published" in run.config:
         source = page_lib.paragraph(f"Published: {run.config['published']['source']}.")
@@ -78,16 +80,18 @@ def _write_page(run: Results) -> Path:
 
 def _compare(runs: Sequence[Results]) -> Comparison:
     folders = [run.folder for run in runs]
+    metric = comparison.metric_of(runs)
     header, rows = _last_levels(runs)
     return comparison.make(
         "Lottery tickets: a comparison",
         folders,
-        figure=plots.accuracy(runs, comparison.folder(folders) / "accuracy.png"),
+        figure=plots.accuracy(runs, comparison.folder(folders) / f"{metric.name}.png"),
         summary="Last levels",
         header=header,
         rows={run.name: row for run, row in zip(runs, rows, strict=True)},
         tables={run.name: _table(run) for run in runs},
         records=[record for run in runs for record in results.records(run)],
+        metric=metric,
     )
 
 

@@ -25,7 +25,7 @@ class Point:
     level: int
     density: float  # mean over replicates
     parameters: int
-    accuracy: list[float]  # on test, at the end of training
+    accuracy: list[float]  # or the run's other metric, on test, at the end of training
     stopped_accuracy: list[float]  # on test, at the early-stopping step; empty without validation
     stopped_step: list[int]
     kept: dict[str, list[int]]  # layer → kept weights
@@ -38,7 +38,7 @@ class Results(RunResults):
     """A run: its finished points by (branch, level) and its learning curves."""
 
     points: dict[tuple[str, int], Point]
-    curves: dict[tuple[str, int, str, str], Curve]  # branch, level, split, "loss" / "accuracy"
+    curves: dict[tuple[str, int, str, str], Curve]  # branch, level, split, loss or metric
 
     def branches(self) -> list[str]:
         """Returns the branches that have points, the ticket first."""
@@ -57,13 +57,14 @@ def read(folder: Path) -> Results:
     """
     run, fields = open_results(folder, "lottery")
     rows = metrics.read(run.metrics)
+    metric = RunResults(**fields).metric.name
     tests: dict[str, list[metrics.Row]] = defaultdict(list)
     curves: dict[tuple[str, int, str, str], Curve] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["split"] == "test":
             tests[row["unit"]].append(row)
         else:
-            for value in ("loss", "accuracy"):
+            for value in dict.fromkeys(("loss", metric)):
                 key = (row["branch"], row["level"], row["split"], value)
                 curves[key][row["step"]].append(row[value])
     points = {}
@@ -72,7 +73,7 @@ def read(folder: Path) -> Results:
             metadata = checkpoint.verify(run.unit(name).folder / "final")
             if not any(row["at"] == "end" for row in tests[name]):
                 raise UserError(f"{run.metrics} lacks the test rows of {name}")
-            point = _point(tests[name], metadata)
+            point = _point(tests[name], metadata, metric)
             points[point.branch, point.level] = point
     if not points:
         raise UserError(f"{folder} has no finished level yet")
@@ -89,13 +90,13 @@ def records(run: Results) -> list[dict[str, Any]]:
             "density": point.density,
             "parameters": point.parameters,
             "replicates": len(point.accuracy),
-            **accuracy_fields(point.accuracy),
+            **accuracy_fields(point.accuracy, run.metric),
         }
         for point in run.points.values()
     ]
 
 
-def _point(rows: Sequence[metrics.Row], metadata: dict[str, Any]) -> Point:
+def _point(rows: Sequence[metrics.Row], metadata: dict[str, Any], metric: str) -> Point:
     end = [row for row in rows if row["at"] == "end"]
     stopped = [row for row in rows if row["at"] == "early_stop"]
     return Point(
@@ -103,8 +104,8 @@ def _point(rows: Sequence[metrics.Row], metadata: dict[str, Any]) -> Point:
         level=metadata["level"],
         density=float(np.mean([row["density"] for row in end])),
         parameters=round(np.mean([row["parameters"] for row in end])),
-        accuracy=[row["accuracy"] for row in end],
-        stopped_accuracy=[row["accuracy"] for row in stopped],
+        accuracy=[row[metric] for row in end],
+        stopped_accuracy=[row[metric] for row in stopped],
         stopped_step=[row["step"] for row in stopped],
         kept=metadata["kept"],
         sizes=metadata["sizes"],

@@ -63,14 +63,16 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
             _points(ax, x, [p.before for p in points], joined, bars=False, **style)
             _scratch(ax, points, cost, STYLES[method]["color"])
         ax.set_xlabel(label)
-        ax.set_ylim(_floor(run), None)
-    axes[0].set_ylabel("test accuracy")
+        ax.set_ylim(*_range(run))
+    axes[0].set_ylabel(f"test {run.metric.words}")
     axes[0].legend(fontsize=7)
     crosses = any(point.scratch for point in run.points)
+    far = "below" if run.metric.higher_is_better else "above"
     caption = (
-        "Test accuracy after decomposing (hollow) and after fine-tuning (filled), against the "
-        f"costs of a prediction{CROSSES if crosses else ''}. Means over replicates; bands and bars "
-        "are one standard deviation. Accuracies far below are cut off."
+        f"Test {run.metric.words} after decomposing (hollow) and after fine-tuning (filled), "
+        f"against the costs of a prediction{CROSSES if crosses else ''}. Means over replicates; "
+        f"bands and bars are one standard deviation. {run.metric.plural.capitalize()} far {far} "
+        "are cut off."
     )
     return figures.save(figure, path), caption
 
@@ -130,9 +132,14 @@ def _scratch(
         ax.plot(*zip(*crosses, strict=True), linestyle="none", marker="x", ms=5, color=color)
 
 
-def _floor(run: Results) -> float:
-    """Returns where the axis of accuracies begins: a little below all that were fine-tuned."""
+def _range(run: Results) -> tuple[float | None, float | None]:
+    """Returns the ends of the axis of accuracies: it begins a little below all fine-tuned ones.
+
+    Of a metric that is better the lower it is, the axis ends a little above them.
+    """
     after = [value for point in run.points for value in point.test] + run.original.test
     after += run.fine_tuned.test if run.fine_tuned else []
     span = max(after) - min(after)
-    return min(after) - max(0.3 * span, 0.01)
+    if run.metric.higher_is_better:
+        return min(after) - max(0.3 * span, 0.01), None
+    return None, max(after) + max(0.3 * span, 0.01 * abs(max(after)))

@@ -5,19 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
+from groundwork.metric import ACCURACY, Metric
 from groundwork.report import figures
 from lowrank.prediction import Curve
 
 COLOURS = ("#1f5fb4", "#d1622b", "#3a8f4d", "#8a4fa3")
 
 
-def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
+def draw(curves: Mapping[str, Curve], path: Path, metric: Metric = ACCURACY) -> tuple[Path, str]:
     """Draws the relative error, and accuracy where there is any, against the share revealed.
 
     Args:
       curves: name of the covariance that was known → curve, of one layer. The low-rank
         approximations in the figure are those of the first curve.
       path: of the PNG.
+      metric: what `Curve.accuracy` has the values of.
 
     Returns:
       The path, and a caption.
@@ -42,7 +44,7 @@ def draw(curves: Mapping[str, Curve], path: Path) -> tuple[Path, str]:
     left.set_ylabel("relative error of the weights")
     left.set_ylim(bottom=0)
     for ax in right:
-        ax.set_ylabel("test accuracy, not trained on")
+        ax.set_ylabel(f"test {metric.words}, not trained on")
     pairs = zip((0, *first.shares), first.shares, strict=False)
     ticks = [share for before, share in pairs if share > 1.6 * before]  # labels would overlap
     for ax in (left, *right):

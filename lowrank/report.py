@@ -25,8 +25,8 @@ from lowrank.factorization.layers import STALLED
 from lowrank.results import Factorised, Results
 
 NOTE = (
-    "Accuracies and errors are the {averages}, "
-    "accuracies those on the test split, of the last step. Multiply-adds are those of convolutions "
+    "{Values} and errors are the {averages}, "
+    "{values} those on the test split, of the last step. Multiply-adds are those of convolutions "
     "and linear layers, for one image, from the traced computation; parameters are counted in the "
     "trees. Milliseconds are medians of calls that took turns with the original's, on this run's "
     "machine. A plan is the same for all replicates. A layer's relative error is that of its "
@@ -52,6 +52,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
       UserError: a folder has no run with a finished original.
     """
     runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
+    metric = comparison.metric_of(list(runs.values()))
     curves = [
         Curve(
             label=f"{name}: {method}",
@@ -61,16 +62,17 @@ def compare(folders: Sequence[Path]) -> Comparison:
         for name, run in runs.items()
         for method, points in run.by_method().items()
     ]
-    figure = comparison.folder(folders) / "accuracy.png"
+    figure = comparison.folder(folders) / f"{metric.name}.png"
     return comparison.make(
         "Low rank: a comparison",
         folders,
-        figure=comparison.draw(curves, "multiply-adds", figure),
-        summary="The most accurate",
+        figure=comparison.draw(curves, "multiply-adds", figure, metric),
+        summary="The most accurate" if metric.is_share else "The best",
         header=["original", "best", "MACs", "×", "fine-tuned"],
         rows={name: _best(run) for name, run in runs.items()},
         tables={name: _network_table(run) for name, run in runs.items()},
         records=[record for name, run in runs.items() for record in _records(name, run)],
+        metric=metric,
     )
 
 
@@ -79,7 +81,8 @@ def _best(run: Results) -> list[str]:
     original = plus_minus(run.original.test)
     if not run.points:
         return [original, "none yet", "", "", ""]
-    best = max(run.points, key=lambda point: mean_and_spread(point.test)[0])
+    sign = run.metric.sign
+    best = max(run.points, key=lambda point: sign * mean_and_spread(point.test)[0])
     share = f"{best.macs / run.original.macs:.2f}"
     return [original, best.point.name, f"{best.macs:,}", share, plus_minus(best.test)]
 
@@ -94,7 +97,7 @@ def _records(name: str, run: Results) -> list[dict[str, Any]]:
             "replicates": len(network.test),
             "macs": network.macs,
             "parameters": network.parameters,
-            **comparison.accuracy_fields(network.test),
+            **comparison.accuracy_fields(network.test, run.metric),
         }
         for network_name, network in networks
     ]
@@ -102,11 +105,14 @@ def _records(name: str, run: Results) -> list[dict[str, Any]]:
 
 def _write_page(run: Results) -> Path:
     folder = run.folder / "figures"
-    note = NOTE.format(averages=averages(run.config["replicates"]))
+    values, metric = run.metric.plural, run.metric
+    note = NOTE.format(
+        averages=averages(run.config["replicates"]), values=values, Values=values.capitalize()
+    )
     sections = [("What is counted", page_lib.paragraph(note))]
     if run.points:
-        drawn = page_lib.picture(*plots.accuracy(run, folder / "accuracy.png"))
-        sections.append(("Accuracy against cost", drawn))
+        drawn = page_lib.picture(*plots.accuracy(run, folder / f"{metric.name}.png"))
+        sections.append((f"{metric.title} against cost", drawn))
     sections.append(("Networks", page_lib.table(*_network_table(run))))
     sections.append(("Measured times", page_lib.table(*_time_table(run))))
     if remarks := _remarks(run):
@@ -117,7 +123,8 @@ def _write_page(run: Results) -> Path:
         sections.append(("Singular values", drawn))
     for path, curves in run.predicted.items():
         name = path.replace("/", "_")
-        drawn = page_lib.picture(*prediction_figure.draw(curves, folder / f"predict_{name}.png"))
+        figure = prediction_figure.draw(curves, folder / f"predict_{name}.png", metric)
+        drawn = page_lib.picture(*figure)
         sections.append((f"Predicting {path} from a few of its weights", drawn))
     for point in run.points:
         sections.append((f"Layers of {point.point.name}", page_lib.table(*_layer_table(point))))

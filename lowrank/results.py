@@ -21,7 +21,7 @@ from lowrank.spec import Point
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The costs and the accuracy of one network."""
+    """The costs and the accuracy of one network, or its value of the run's other metric."""
 
     test: list[float]  # accuracy, [R]
     parameters: int

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.errors import UserError
+from groundwork.metric import ACCURACY, Metric
 from groundwork.report import figures
 from groundwork.report import page as page_lib
 from groundwork.report.tables import Rows
 from groundwork.runs.metrics import mean_and_spread
+from groundwork.runs.results import RunResults
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One line of a figure: accuracies of replicates against a cost."""
+    """One line of a figure: accuracies, or values of another metric, against a cost."""
 
     label: str
     costs: list[float]
@@ -58,7 +60,22 @@ def folder(folders: Sequence[Path]) -> Path:
     return Path(folders[0]).resolve().parent / "comparison"
 
 
-def draw(curves: Sequence[Curve], cost: str, path: Path) -> tuple[Path, str]:
+def metric_of(runs: Sequence[RunResults]) -> Metric:
+    """Returns the measure by which all of the runs are judged.
+
+    Raises:
+      UserError: they are judged by different ones.
+    """
+    metrics = {run.metric for run in runs}
+    if len(metrics) > 1:
+        names = ", ".join(sorted(metric.words for metric in metrics))
+        raise UserError(f"the runs are judged by different measures ({names}): compare like ones")
+    return metrics.pop()
+
+
+def draw(
+    curves: Sequence[Curve], cost: str, path: Path, metric: Metric = ACCURACY
+) -> tuple[Path, str]:
     """Draws test accuracy against a logarithmic cost, one line per curve; returns a caption."""
     figure, (ax,) = figures.subplots(width=6.4, height=3.6 + 0.12 * len(curves))
     for curve in curves:
@@ -68,11 +85,11 @@ def draw(curves: Sequence[Curve], cost: str, path: Path) -> tuple[Path, str]:
         figures.band(ax, costs, accuracies, marker="o", markersize=3, label=curve.label)
     ax.set_xscale("log")
     ax.set_xlabel(cost)
-    ax.set_ylabel("test accuracy")
+    ax.set_ylabel(f"test {metric.words}")
     figure.legend(loc="outside upper center", ncols=2, fontsize=7)
     caption = (
-        f"Test accuracy against {cost}. Lines are means over replicates; bands, and bars at single "
-        "points, one standard deviation."
+        f"Test {metric.words} against {cost}. Lines are means over replicates; bands, and bars "
+        "at single points, one standard deviation."
     )
     return figures.save(figure, path), caption
 
@@ -87,6 +104,7 @@ def make(
     rows: Mapping[str, list[str]],
     tables: Mapping[str, Rows],
     records: list[dict[str, Any]],
+    metric: Metric = ACCURACY,
 ) -> Comparison:
     """Writes the page of a comparison, and returns the comparison.
 
@@ -99,16 +117,17 @@ def make(
       rows: the name of a run → its row.
       tables: heading → a further table.
       records: see `Comparison`.
+      metric: by which the runs are judged.
     """
     named = [[name, *row] for name, row in rows.items()]
     shown = [(summary, (["run", *header], named)), *tables.items()]
-    sections = [("Accuracy", page_lib.picture(*figure))]
+    sections = [(metric.title, page_lib.picture(*figure))]
     sections += [(heading, page_lib.table(*table)) for heading, table in shown]
     page = page_lib.write(folder(folders), title, sections)
     return Comparison(header=header, rows=list(rows.values()), records=records, page=page)
 
 
-def accuracy_fields(accuracies: Sequence[float]) -> dict[str, float]:
+def accuracy_fields(accuracies: Sequence[float], metric: Metric = ACCURACY) -> dict[str, float]:
     """Returns the fields of a record that say how accurate its replicates are."""
     mean, deviation = mean_and_spread(accuracies)
-    return {"accuracy_mean": mean, "accuracy_deviation": deviation}
+    return {f"{metric.name}_mean": mean, f"{metric.name}_deviation": deviation}

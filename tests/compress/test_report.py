@@ -357,9 +357,9 @@ class TestComparison:
     def test_the_figure_has_a_curve_for_each_run(self, folders, monkeypatch):
         drawn, drawing = {}, comparison.draw
 
-        def draw(curves, cost, path):
+        def draw(curves, cost, path, metric):
             drawn.update({curve.label: curve for curve in curves})
-            return drawing(curves, cost, path)
+            return drawing(curves, cost, path, metric)
 
         monkeypatch.setattr(comparison, "draw", draw)
         report.compare(folders)

@@ -121,9 +121,9 @@ def test_the_axes_are_what_their_labels_say():
         "time for 128 images / the original's": 0.25,
         "time for 1 image / the original's": 0.5,
     }
-    assert 0.7 < plots._floor(made(POINT)) < 0.8
+    assert 0.7 < plots._range(made(POINT))[0] < 0.8
     worse = dataclasses.replace(ORIGINAL, test=[0.6, 0.7])
-    assert plots._floor(dataclasses.replace(made(POINT), fine_tuned=worse)) < 0.6
+    assert plots._range(dataclasses.replace(made(POINT), fine_tuned=worse))[0] < 0.6
 
 
 @pytest.fixture
@@ -217,9 +217,9 @@ class TestComparison:
         monkeypatch.setattr(results, "read", lambda folder: runs[folder.name])
         drawn, drawing = {}, comparison.draw
 
-        def draw(curves, cost, path):
+        def draw(curves, cost, path, metric):
             drawn.update({curve.label: curve for curve in curves})
-            return drawing(curves, cost, path)
+            return drawing(curves, cost, path, metric)
 
         monkeypatch.setattr(comparison, "draw", draw)
         compared = report.compare([tmp_path / name for name in runs])

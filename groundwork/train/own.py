@@ -43,13 +43,13 @@ def checked_loss(
     outputs = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), shapes, inputs)
     refusal = f"loss={spec.name} cannot take outputs of {_shown(outputs)} and targets of "
     refusal += _shown(targets)
+    if spec.name == "cross_entropy":
+        _check_labels(refusal, outputs, targets, dataset)
     try:
         counts = jax.eval_shape(loss.count, outputs, targets, valid)
     except Exception as error:  # a user's loss may raise anything
         raise UserError(f"{refusal}: {named.reason(error)}") from error
     _check_counts(spec, loss, counts)
-    if spec.name == "cross_entropy":
-        _check_labels(refusal, outputs, targets, dataset)
     digests = {}
     if isinstance(model, Own):
         digests["model.name"] = _of_network(model, shapes, inputs)
@@ -90,6 +90,8 @@ def _check_counts(spec: LossSpec, loss: Loss, counts: Any) -> None:
 
 
 def _check_labels(refusal: str, outputs: Any, targets: Any, dataset: AnyDataset) -> None:
+    if not hasattr(outputs, "dtype") or not hasattr(targets, "dtype"):
+        raise UserError(f"{refusal}: logits and labels must be one array each")
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise UserError(f"{refusal}: labels must be integers; numbers need a loss of numbers")
     if outputs.ndim != targets.ndim + 1:

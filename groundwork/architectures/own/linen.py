@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from flax.core.scope import union_filters
 
 from groundwork import keys, trees
 from groundwork.architectures.own import calls
@@ -38,7 +39,7 @@ def functions(
     ) -> Any:
         args, kwargs = how.arguments(inputs, train)
         if mutable is not False:
-            mutable = [name for name in variables if name != "params"]
+            mutable = union_filters(mutable, [name for name in variables if name != "params"])
         streams = dict(rngs or {})
         if "dropout" in streams:  # Linen draws from `params` whatever has no key of its own
             streams["params"] = keys.stream(streams["dropout"], "others")

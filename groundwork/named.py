@@ -88,7 +88,7 @@ def as_tuples(value: Any) -> Any:
 
 def reason(error: BaseException) -> str:
     """Returns the kind and the text of an error in one line of at most 300 characters."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).partition("-" * 20)[0].split())  # JAX adds words on its traceback
     return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
 
 

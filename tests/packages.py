@@ -60,6 +60,10 @@ def make(classes, width):
     return Regression(width * classes)
 
 
+def sized(sizes):
+    return Regression(*sizes)
+
+
 def init(key, x):
     return {"w": jax.random.normal(key, (x.shape[-1], 3))}
 

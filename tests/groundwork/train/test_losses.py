@@ -10,9 +10,12 @@ import pytest
 from groundwork import trees
 from groundwork.data.dataset import Dataset, Split
 from groundwork.devices import mesh
+from groundwork.errors import UserError
 from groundwork.runs import metrics
-from groundwork.train import loop, losses, networks, programs, step
+from groundwork.train import loop, loss_spec, losses, networks, programs, step
+from groundwork.train.loss_spec import LossSpec
 from groundwork.train.losses import Counts, Loss
+from tests import packages
 from tests.groundwork.contexts import context_of
 
 TRAIN, HELD, RATE, STEPS = 12, 7, 0.05, 6
@@ -165,3 +168,155 @@ def test_another_loss_is_trained_and_its_rows_have_its_measures(dataset, tmp_pat
             np.testing.assert_allclose(got, expected, rtol=1e-4)
         end = _values(own, split="test", at="end")
         np.testing.assert_allclose(end, _measured(points[-1], dataset.test), rtol=1e-4)
+
+
+# the losses that a config can name
+
+
+def test_tokens_count_one_by_one_and_negative_labels_do_not():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(3, 4, 5)), rng.integers(0, 5, (3, 4))
+    labels[0, 2:], labels[1] = -1, -1
+    valid = np.array([True, True, False])
+    counts = losses.cross_entropy(tokens=True).count(*map(jnp.asarray, (logits, labels, valid)))
+    expected = [
+        -np.log(np.exp(logits[0, at, labels[0, at]]) / np.exp(logits[0, at]).sum()) for at in (0, 1)
+    ]
+    np.testing.assert_allclose(counts.loss, np.sum(expected), rtol=1e-5)
+    assert (counts.examples, counts.loss.shape) == (2, ())
+    assert counts.measures["accuracy"] == sum(
+        logits[0, at].argmax() == labels[0, at] for at in (0, 1)
+    )
+
+
+def test_smoothed_labels_are_shared_among_the_classes():
+    logits, labels = jnp.asarray(np.random.default_rng(1).normal(size=(6, 4))), jnp.arange(6) % 4
+    counts = losses.cross_entropy(label_smoothing=0.2).count(logits, labels, jnp.ones(6, bool))
+    soft = 0.8 * np.eye(4)[np.asarray(labels)] + 0.2 / 4
+    expected = -(soft * np.asarray(jax.nn.log_softmax(logits))).sum()
+    np.testing.assert_allclose(counts.loss, expected, rtol=1e-5)
+    assert losses.cross_entropy() is losses.CROSS_ENTROPY
+
+
+def test_a_squared_error_is_the_mean_over_an_examples_numbers():
+    outputs, targets = jnp.asarray([[1.0, 2.0], [5.0, 5.0]]), jnp.asarray([[0.0, 4.0], [0.0, 0.0]])
+    counts = losses.mean_squared_error().count(outputs, targets, jnp.asarray([True, False]))
+    assert counts.means() == {"loss": 2.5, "mean_squared_error": 2.5}
+    with pytest.raises(UserError, match=r"\(2, 1\), the targets \(2,\).*equal ones"):
+        losses.mean_squared_error().count(jnp.ones((2, 1)), jnp.ones(2), jnp.ones(2, bool))
+
+
+def test_yes_or_no_labels_are_judged_one_by_one():
+    logits, labels = jnp.asarray([[2.0, -1.0], [3.0, 3.0]]), jnp.asarray([[1, 1], [0, 0]])
+    counts = losses.sigmoid_cross_entropy().count(logits, labels, jnp.asarray([True, False]))
+    np.testing.assert_allclose(counts.loss, (np.log1p(np.exp(-2)) + np.log1p(np.exp(1))) / 2, 1e-6)
+    assert counts.means()["label_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_every_loss_counts_what_it_announces_and_is_judged_by_it(name):
+    loss = losses.LOSSES[name]()
+    targets = jnp.zeros(3, jnp.int32) if name == "cross_entropy" else jnp.zeros((3, 2))
+    counts = loss.count(jnp.ones((3, 2)), targets, jnp.ones(3, bool))
+    assert {n: a.dtype for n, a in counts.measures.items()} == dict(loss.measures)
+    assert loss.metric.name in loss.measures
+
+
+class TestOwn:
+    """Losses of a user's own, by name."""
+
+    @pytest.fixture(autouse=True)
+    def _package(self, tmp_path, monkeypatch):
+        text = packages.LOSSES + LOSSES
+        packages.write(tmp_path, monkeypatch, losses=text)
+
+    @pytest.mark.parametrize(
+        ("name", "kwargs", "expected"),
+        [
+            ("absolute", {}, 6.0),
+            ("absolute", {"power": 2}, 14.0),
+            ("factory", {"scale": 2}, 12.0),
+            ("made", {"scale": 3}, 18.0),
+            ("READY", {}, 6.0),
+        ],
+    )
+    def test_it_is_a_function_a_factory_or_a_loss(self, name, kwargs, expected):
+        loss = loss_spec.build(LossSpec(f"theirs.losses:{name}", kwargs), None)
+        outputs = jnp.asarray([[1.0, -2.0, 3.0], [9.0, 9.0, 9.0]])
+        counts = loss.count(outputs, jnp.zeros((2, 3)), jnp.asarray([True, False]))
+        assert (float(counts.loss), counts.examples, loss.metric.name) == (expected, 1, "loss")
+
+    @pytest.mark.parametrize(
+        ("name", "kwargs", "match"),
+        [
+            ("absolut", {}, "did you mean 'absolute'"),
+            ("factory", {"scales": 2}, "loss_kwargs.*unexpected keyword argument 'scales'"),
+            ("NUMBER", {}, "neither a Loss without settings nor a function: 3"),
+            ("nothing", {}, "returns neither a Loss nor a function"),
+        ],
+    )
+    def test_anything_else_is_refused(self, name, kwargs, match):
+        with pytest.raises(UserError, match=match):
+            loss_spec.build(LossSpec(f"theirs.losses:{name}", kwargs), None)
+
+    def test_a_mean_over_the_batch_is_refused(self):
+        loss = losses.of_examples(lambda outputs, targets: outputs.mean(), "loss=mine")
+        with pytest.raises(UserError, match=r"loss=mine gives an array of shape \(\) for a batch"):
+            loss.count(jnp.ones(3), jnp.ones(3), jnp.ones(3, bool))
+
+
+LOSSES = """
+
+from groundwork.train.losses import Loss, of_examples
+
+NUMBER = 3
+READY = of_examples(absolute)
+
+
+def factory(scale=1):
+    return lambda outputs, targets: scale * absolute(outputs, targets)
+
+
+def made(scale):
+    return of_examples(factory(scale))
+
+
+def nothing():
+    return None
+"""
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_uneven_tokens_weigh_the_same_on_every_mesh(columns, tmp_path):
+    """By numpy: one step of descent on the mean over the tokens that count."""
+    rng = np.random.default_rng(3)
+    tokens, targets = rng.integers(0, 4, (8, 3)), rng.integers(0, 4, (8, 3))
+    targets[:3], targets[5, 1:] = -1, -1
+    split = Split(tokens.astype(np.int32), targets.astype(np.int32))
+    nothing = np.zeros((1, 1), np.float32)
+    dataset = Dataset(
+        "made", split, Split(split.inputs[:0], split.labels[:0]), split, 4, *[nothing] * 2
+    )
+    model, loss = Table(), losses.cross_entropy(tokens=True)
+    devices = mesh.make(1, 8, replicate=1, data=columns)
+    with context_of(tmp_path, dataset, devices, replicates=1) as context:
+        made = programs.make(model, optax.sgd(1.0), dataset, devices, batch_size=8, objective=loss)
+        variables = networks.initial(context, model)
+        before = np.asarray(variables["params"]["table"]["embedding"][0], np.float64)
+        state = networks.make_start(context, networks.unmasked(optax.sgd(1.0)))(variables)
+        with made.feed(state.key, 0) as feed:
+            state, tally = made.run_steps(state, feed, made.no_tally(1), 0, 1)
+        after = np.asarray(state.variables["params"]["table"]["embedding"][0])
+        assert int(tally.counts.examples[0]) == (targets >= 0).sum()
+    gradient = np.zeros((4, 4))
+    for token, target in zip(tokens.ravel(), targets.ravel(), strict=True):
+        if target >= 0:
+            odds = np.exp(before[token])
+            gradient[token] += odds / odds.sum() - np.eye(4)[target]
+    np.testing.assert_allclose(after, before - gradient / (targets >= 0).sum(), atol=1e-6)
+
+
+class Table(nn.Module):
+    @nn.compact
+    def __call__(self, tokens, train=False):
+        return nn.Embed(4, 4, name="table")(tokens)

@@ -1,10 +1,13 @@
 """Patterns (fnmatch) of layers or of paths: which rate a layer has, and which axes stack it."""
 
+import glob
 import math
 import operator
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
+
+from groundwork.traced.reach import Reached
 
 Rate = float | Mapping[str, float]
 Layers = Mapping[str, list[str]]  # layer → its paths
@@ -50,6 +53,15 @@ def slices(shapes: Mapping[str, Any], layers: Layers, stacked: Mapping[str, int]
             raise ValueError(f"stacked: {layer!r} has not {axes} leading axes in common: {found}")
         counts[layer] = max(1, math.prod(stacks[layers[layer][0]]))  # none has entries, if it is 0
     return counts
+
+
+def stacked(reached: Mapping[str, Reached]) -> dict[str, int]:
+    """Returns `select.prune`'s `stacked` for a network whose layers `reach.layers` has found.
+
+    Args:
+      reached: layer → what the network calls, whose paths are those of its parameters.
+    """
+    return {glob.escape(layer): one.stacked for layer, one in reached.items() if one.stacked}
 
 
 def _axes(pattern: str, axes: Any) -> int:

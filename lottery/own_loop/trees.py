@@ -106,14 +106,14 @@ def check_pruned(what: str, trained: Params, mask: Mask) -> None:
 
 
 def digest(tree: Any) -> str:
-    """Returns the SHA-256 of a tree's paths, dtypes, shapes and bytes."""
+    """Returns the first half of the SHA-256 of a tree's paths, dtypes, shapes and bytes."""
     sha = hashlib.sha256()
     for path, leaf in trees.flatten(tree).items():
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         sha.update(repr((path, str(leaf.dtype), leaf.shape)).encode())
         sha.update(np.ascontiguousarray(leaf).tobytes())
-    return sha.hexdigest()
+    return sha.hexdigest()[:32]
 
 
 def _inexact(leaf: jax.Array) -> bool:

@@ -5,6 +5,7 @@ Read `iterate` first.
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,9 +67,10 @@ def iterate(
     arXiv:1803.03635), or what `warm_up` makes of them (a later step of the dense training: Frankle
     et al., arXiv:1903.01611 and arXiv:1912.05671; `fit` then trains from that step on, at level 0,
     too). With `rewind=False`, each level goes on from the weights that the level before has
-    trained: Renda et al., arXiv:2003.02389, call that fine-tuning if `fit` trains pruned weights at
-    the last, low learning rate, and learning rate rewinding if it repeats the schedule. All leaves
-    are rewound, batch statistics too; the optimiser's state is `fit`'s own.
+    trained: Renda et al., arXiv:2003.02389, call that fine-tuning if `fit` trains on at the last,
+    low learning rate, and learning rate rewinding if it repeats the schedule. All leaves are
+    rewound, batch statistics too; the optimiser's state is `fit`'s own. A warning tells of layers
+    that have become empty.
 
     Args:
       params: any pytree of arrays: parameters, or parameters with other collections beside them.
@@ -84,7 +86,8 @@ def iterate(
       key: for criteria that draw; by default `jax.random.key(0)`.
       prunable: path → bool, for paths such as `fc1/kernel`; by default the leaves named `kernel`.
       stacked: patterns of layers → how many leading axes stack them; see `masks.prune`.
-      rewind: whether each level starts from the rewound weights.
+      rewind: whether each level starts from the weights before the training, at the rewind step; if
+        not, from those that the level before has trained.
       warm_up: `params` → the parameters at the rewind step; it is called once.
       folder: where each level is saved when it is done, verified by SHA-256. With the same
         arguments, its levels are not trained again, and more levels extend it. A level that was
@@ -138,7 +141,8 @@ class _Loop:
       fit: the user's.
       plan: the number of weights that each level keeps.
       prune: mask, trained parameters, level → the level's mask.
-      rewind: whether each level starts from the rewound weights.
+      rewind: whether each level starts from the weights before the training, at the rewind step; if
+        not, from those that the level before has trained.
       keep: name, function, trees before → what the function makes, or has made (see `folder`).
     """
 
@@ -160,9 +164,10 @@ def _levels(
     for number, counts in enumerate(loop.plan.kept):
         train = functools.partial(_train, loop, number, start, mask, trained)
         made = loop.keep(unit_name(number, "ticket"), train, (mask, start, trained))
-        mask, rewound, trained = made
+        mask, _, trained = made
         density = sum(counts.values()) / masks.total(dense)
-        yield Level(number, density, dict(mask), rewound, trained)
+        mine = jax.tree.map(lambda leaf: leaf, made)  # the user may change the dicts of a level
+        yield Level(number, density, *mine)
 
 
 def _made(name: str, make: Callable[[], tuple[Any, ...]], before: Any) -> tuple[Any, ...]:
@@ -180,6 +185,9 @@ def _train(loop: _Loop, number: int, start: Params, mask: Mask, trained: Params)
     """Prunes what the level before has trained, and trains the level."""
     if number:
         mask = loop.prune(mask, trained, number)
+        empty = [layer for layer, count in masks.kept(mask).items() if not count]
+        if empty:
+            warnings.warn(f"level {number}: nothing is left of {', '.join(empty)}", stacklevel=2)
     ticket = masks.apply(mask, start if loop.rewind else trained)
     what = f"fit, at level {number},"
     result = trees.returned(what, loop.fit(trees.copied(ticket), dict(mask)), ticket)

@@ -507,13 +507,42 @@ def test_wrong_arguments_are_refused_at_the_call(given, message, tmp_path):
 
 
 def test_a_training_may_return_one_numpy_buffer_again_and_again():
-    params = {"a": {"kernel": np.linspace(1, 2, 8, dtype=np.float32)}}
+    params = {"a": {"kernel": np.linspace(1, 2, 8, dtype=np.float32), "bias": np.zeros(8, "f4")}}
     buffer = np.zeros(8, np.float32)
 
     def fit(params, mask):
-        buffer[:] = params["a"]["kernel"] * np.where(mask["a/kernel"], 2, 0)
-        return {"a": {"kernel": buffer}}
+        buffer[:] += 1
+        return {"a": {"kernel": params["a"]["kernel"], "bias": buffer}}
 
     dense, level = lottery.iterate(params, fit, levels=1, rate=0.5)
-    np.testing.assert_array_equal(dense.trained["a"]["kernel"], 2 * params["a"]["kernel"])
-    assert _kept(level.mask) == 4
+    assert dense.trained["a"]["bias"].tolist() == [1] * 8
+    assert level.trained["a"]["bias"].tolist() == [2] * 8
+
+
+def test_what_the_loop_does_to_a_level_changes_no_other(tmp_path):
+    plain = list(lottery.iterate(_params(), _moved, levels=1, rate=0.5))
+    changed = []
+    for level in lottery.iterate(_params(), _moved, levels=1, rate=0.5, folder=tmp_path):
+        changed.append(level.mask["a/kernel"])
+        level.trained["a"]["kernel"] = level.rewound["b"]["kernel"] = None
+        level.mask.clear()
+    assert (changed[1] == plain[1].mask["a/kernel"]).all()
+    assert len(list(lottery.iterate(_params(), _never, levels=1, rate=0.5, folder=tmp_path))) == 2
+
+
+def test_scores_of_other_paths_are_refused():
+    criterion = Criterion(score=lambda evidence: {"a/kernel": jnp.zeros((3, 6))})
+    levels = lottery.iterate(_params(), _moved, levels=1, rate=0.5, criterion=criterion)
+    next(levels)
+    with pytest.raises(ValueError, match=r"differ in the paths \['b/kernel', 'c/kernel'\]"):
+        next(levels)
+
+
+def test_a_layer_that_becomes_empty_is_told_of():
+    params = _params()
+    params["a"]["kernel"] = params["a"]["kernel"] * 1e-6
+    fit = lambda params, mask: masks.apply(mask, params)  # noqa: E731
+    levels = lottery.iterate(params, fit, levels=1, rate=0.5, scope="global")
+    next(levels)
+    with pytest.warns(UserWarning, match="level 1: nothing is left of a$"):
+        next(levels)

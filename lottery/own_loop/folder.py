@@ -26,7 +26,7 @@ Trees = tuple[Any, ...]
 Keep = Callable[[str, Callable[[], Trees], Trees], Trees]
 """(name, function, the trees before) → the trees that the function makes, or has made.
 
-What is made has the structures, shapes and dtypes of the last of the trees before.
+Each tree that is made has the structure, shapes and dtypes of the tree before at its place.
 """
 
 

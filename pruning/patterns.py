@@ -61,7 +61,7 @@ def stacked(reached: Mapping[str, Reached]) -> dict[str, int]:
     Args:
       reached: layer → what the network calls, whose paths are those of its parameters.
     """
-    return {glob.escape(layer): one.stacked for layer, one in reached.items() if one.stacked}
+    return {glob.escape(layer): len(one.stack) for layer, one in reached.items() if one.stack}
 
 
 def _axes(pattern: str, axes: Any) -> int:

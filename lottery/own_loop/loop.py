@@ -45,7 +45,7 @@ def iterate(
     fit: Fit,
     *,
     levels: int,
-    rate: Rate,
+    rate: Rate = 0.2,
     scope: Scope = "layerwise",
     criterion: str | Criterion = "magnitude",
     loss: Loss | None = None,

@@ -31,7 +31,8 @@ def predict_layer(experiment: Experiment, path: str, variables: Variables) -> No
     context, spec = experiment.context, experiment.spec
     unit = context.run.unit(predict_name(path))
     context.reporter.begin(unit.name, 0, 1)
-    kernels = np.asarray(factorization.parameters(variables, path)["kernel"])
+    layer = experiment.layers[path]
+    kernels = np.asarray(factorization.kernel(variables, layer))
     matrices = kernels.reshape(len(kernels), -1, kernels.shape[-1])
     compiled = fit.compile_programs(
         context, experiment.model, spec.train, spec.optimizer, objective=experiment.loss
@@ -39,7 +40,7 @@ def predict_layer(experiment: Experiment, path: str, variables: Variables) -> No
 
     def score(predicted: jax.Array) -> list[float]:
         predicted_kernels = np.asarray(predicted).reshape(kernels.shape)
-        changed = factorization.with_kernel(variables, path, predicted_kernels)
+        changed = factorization.with_kernel(variables, layer, predicted_kernels)
         return networks.accuracies(context, compiled, context.put(changed))["test"]
 
     roots = keys.roots(spec.seed, spec.replicates)
@@ -68,7 +69,8 @@ def _covariances(
       shape: of the layer's kernels, [R, …].
     """
     dataset, covariances = experiment.context.dataset, {}
-    window: tuple[int, ...] = shape[1:4] if len(shape) == 5 else dataset.shape
+    image = getattr(dataset.example, "shape", ())[1:]  # of trees of inputs there is none
+    window: tuple[int, ...] = shape[1:4] if len(shape) == 5 else image
     if len(window) == 3 and math.prod(window) == math.prod(shape[1:-1]):
         for name, length in LENGTHS.items():
             covariances[name] = prediction.smooth(*window, length=length)
@@ -76,7 +78,8 @@ def _covariances(
     empirical = []
     for r in range(experiment.context.replicates):
         one = jax.tree.map(jnp.asarray, trees.replicate(variables, r))
-        rows = factorization.rows(experiment.model, one, (path,), inputs)
+        layers = {path: experiment.layers[path]}
+        rows = factorization.rows(experiment.model, one, layers, inputs)
         empirical.append(prediction.empirical(rows[path]))
     covariances["inputs' covariance"] = jnp.stack(empirical)
     return covariances

@@ -10,7 +10,7 @@ from compress import share
 from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages.stage import LOOKS, Stage, Step, one_each, train
-from groundwork import architectures
+from groundwork import architectures, trees
 from groundwork.data import dataset as data_lib
 from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import processes
@@ -55,10 +55,11 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     """Refuses a budget that cannot be reached, or a network that has no layer left."""
     section, dataset = spec.sections["factorize"], shaped.dataset
     if shaped.shapes is not None:
-        full = architectures.shapes(shaped.form.model, dataset.shape)
-        leave = _left_alone(section, shaped.form, shaped.shapes["params"], dataset.shape)
+        example = dataset.example
+        full = architectures.shapes(shaped.form.model, example)
+        leave = _left_alone(section, shaped.form, shaped.shapes["params"], example)
         with about("factorize.leave"):
-            layers, _ = factorization.decomposable(shaped.form.model, full, dataset.shape, leave)
+            layers, _ = factorization.decomposable(shaped.form.model, full, example, leave)
         if not layers:
             raise UserError("factorize.leave: no layer is left to factorise")
         with about("factorize.shares"):
@@ -77,7 +78,9 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     form, params = before.form, before.variables["params"]
     whole = {**before.variables, "params": share.materialize(params, form.groups)}
     plan = _plan(pipeline, node, form, params, whole)
-    variables, _ = work.decomposed(pipeline.context, form.model, plan, whole)
+    example = pipeline.context.dataset.example
+    layers = factorization.planned(form.model, trees.replicate(whole, 0), plan, example)
+    variables, _ = work.decomposed(pipeline.context, form.model, plan, whole, layers)
     variables = {**variables, "params": share.without(variables["params"], form.groups)}
     form = form._replace(plan=plan)
     still = masks.flatten(variables["params"], before.mask.__contains__)
@@ -96,12 +99,12 @@ def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables:
     unit = context.run.unit(f"plans/{node.name}")
     if not processes.on_first(lambda: unit.done):
         processes.on_first(context.run.unit(node.unit).set_aside)
-        shape = context.dataset.shape
-        leave = _left_alone(section, form, params, shape)
+        example = context.dataset.example
+        leave = _left_alone(section, form, params, example)
         planner = Planner(
             model=form.model,
             variables=variables,
-            shape=shape,
+            example=example,
             rules=dataclasses.replace(section.rules, leave=leave),
             inputs=lambda: data_lib.first_examples(context.dataset, SEEN)[0],
             stop_if_asked=work.stop_if_asked(context),
@@ -116,11 +119,11 @@ def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables:
 
 
 def _left_alone(
-    section: FactorizeSpec, form: Form, params: Params, shape: tuple[int, ...]
+    section: FactorizeSpec, form: Form, params: Params, example: Any
 ) -> tuple[str, ...]:
     """Returns patterns of layers that stay: the config's, and all tied layers but the first."""
     left = share.layers_left(params, form.groups)
-    layers = form_lib.reached(form, shape) if left else ()
+    layers = form_lib.reached(form, example) if left else ()
     tied = [path for path in layers if any(f"{path}/".startswith(f"{layer}/") for layer in left)]
     return tuple(dict.fromkeys([*section.leave, *tied]))
 

@@ -199,7 +199,7 @@ def _with_grids(pipeline: Pipeline, section: QuantizeSpec, before: Made) -> tupl
     context = pipeline.context
     if not section.activation_bits:
         return before.form, before.variables
-    layers = form_lib.reached(before.form, context.dataset.shape)
+    layers = form_lib.reached(before.form, context.dataset.example)
     bits = dict.fromkeys(layers, section.activation_bits)
     inputs, grids = data_lib.first_examples(context.dataset, SEEN)[0], []
     for r in range(context.replicates):
@@ -215,7 +215,7 @@ def _with_gradients(pipeline: Pipeline, section: QuantizeSpec, form: Form) -> Fo
     """Returns the form to train; its gradients have few bits if the config says so."""
     if not section.gradient_bits:
         return form
-    layers = form_lib.reached(form, pipeline.context.dataset.shape)
+    layers = form_lib.reached(form, pipeline.context.dataset.example)
     return form._replace(gradients=dict.fromkeys(layers, section.gradient_bits))
 
 

@@ -73,7 +73,10 @@ CASES = {
         ["checkpoint.every_seconds=-1", "at least 0"],
     ),
     # names
-    "an unknown source": ("data.source=tdfs", ["'tdfs'", "'tfds'", "digits, folder, huggingface, idx, mnist1d, npz, tfds"]),
+    "an unknown source": (
+        "data.source=tdfs",
+        ["'tdfs'", "'tfds'", "digits, folder, huggingface, idx, mnist1d, npz, tfds"],
+    ),
     "an unknown data set": ("data.name=digts", ["'digts'", "'digits'"]),
     "an unknown model": (
         "model.name=lenet_300",

@@ -12,7 +12,10 @@ import pytest
 
 from compress import form, quantize
 from groundwork import architectures, config
+from groundwork.train import loss_spec
+from groundwork.train.loss_spec import LossSpec
 from pruning import masks
+from tests import packages
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -52,6 +55,14 @@ def test_the_lines_for_low_rank_layers_run():
     exec(code, names)
     assert names["logits"].shape == (4, 10)
     assert names["changed"]["params"]["fc1"]["left"]["kernel"].shape == (784, 20)
+
+
+def test_the_lines_for_a_loss_with_counts_of_its_own_run(tmp_path, monkeypatch):
+    packages.write(tmp_path, monkeypatch, losses=block_with("Counts(", "docs/own.md"))
+    loss = loss_spec.build(LossSpec("theirs.losses:loss", {"scale": 2.0}), None)
+    counts = loss.count(jnp.ones((2, 3)), jnp.zeros((2, 3)), jnp.asarray([True, False]))
+    assert counts.means() == {"loss": 2.0, "mean_absolute_error": 1.0}
+    assert loss.metric.name in loss.measures
 
 
 def test_the_lines_for_a_small_file_run(tmp_path, monkeypatch):
@@ -201,7 +212,7 @@ def sections(page: Path) -> dict[str, str]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_flag_and_config_that_a_page_names_exists(page):
     for command, text in sections(page).items():
-        keys = set(config.flatten(config.resolve(config.load(f"configs/{command}/base.py"))))
+        keys = set(config._keys(config.load(f"configs/{command}/base.py")))
         assert set(re.findall(r"--config\.([a-z_.0-9]+)=", text)) <= keys
     for path in re.findall(r"configs/[a-z_/0-9]+\.py", page.read_text()):
         assert (ROOT / path).is_file(), path

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from groundwork import trees
+from groundwork import named, trees
 from groundwork.errors import UserError
 from groundwork.runs import identity, run
 from groundwork.trees import Shapes, Variables
 
 INPUTS = ("name", "pad", "standardize", "mean", "std", "image_size")  # of data: define inputs
+OWN = ("source", "kwargs")  # of data that a function of the user's own gives
 HELD_OUT = ("validation_examples", "split_seed")  # of data: choose the validation examples
 
 
@@ -62,8 +63,10 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
         return
     theirs = identity.read_about(Path(path))["config"]["data"]
     split = HELD_OUT if apart and data["validation_examples"] else ()
-    for name in (*INPUTS, *split):
-        here, there = _plain(data[name]), theirs.get(name, identity.ADDED.get(f"data.{name}"))
+    own = any(named.is_own(section.get("source")) for section in (data, theirs))
+    for name in (*INPUTS, *split, *(OWN if own else ())):
+        here = _plain(data.get(name, identity.ADDED.get(f"data.{name}")))
+        there = theirs.get(name, identity.ADDED.get(f"data.{name}"))
         if there != here:
             raise UserError(
                 f"{key}: {path} was trained with data.{name}={there!r}, not {here!r}: set it so, "

@@ -157,7 +157,7 @@ def _refuse_varying_statistics(updated: Any, axis: str) -> None:
         except ValueError:
             raise UserError(
                 f"{name} differs between the devices that share a batch: "
-                f'its BatchNorm needs axis_name="{axis}" in training'
+                f'its BatchNorm needs axis_name="{axis}" in training, or set mesh.{axis}=1'
             ) from None
 
 

@@ -368,3 +368,41 @@ class TestComparison:
             "two": [950, 135],
         }
         assert drawn["one"].accuracies == [[0.75, 0.85]] * 3
+
+
+class TestOfAnError:
+    """A run that is judged by an error: the lower, the better."""
+
+    @staticmethod
+    def judged(*networks):
+        about = {"metric": {"name": "mean_squared_error", "higher_is_better": False}}
+        return dataclasses.replace(made(*networks), about=about)
+
+    def test_choices_and_the_front_prefer_less(self):
+        half, twice, near = (
+            dataclasses.replace(QUANTISED, name=name, bytes=[size] * 2, validation=e, test=e)
+            for name, size, e in (
+                ("half", 300, [0.4, 0.5]),
+                ("twice", 100, [1.6, 1.8]),
+                ("near", 200, [0.85, 0.865]),  # 0.9 % more than the original's 0.85
+            )
+        )
+        run = self.judged(half, twice, near)
+        assert run.smallest(0.0) is half
+        assert list(run.losses) == ["at no loss", "within one per cent"]
+        assert run.chosen() == [half, near]
+        assert [network.name for network in run.front()] == ["twice", "near", "half"]
+
+    def test_tables_and_figures_name_it(self, tmp_path):
+        run = self.judged(QUANTISED)
+        assert "test mean squared error 0.8000" in tables.remarks(run)[0]
+        _, caption = plots.accuracy(run, tmp_path / "error.png")
+        assert caption.startswith("Test mean squared error against")
+        assert "accuracy" not in caption
+        record = report._record("run", QUANTISED, run.metric)
+        assert record["mean_squared_error_mean"] == pytest.approx(0.8)
+
+    def test_it_is_not_compared_with_accuracies(self):
+        runs = [self.judged(), made()]
+        with pytest.raises(UserError, match=r"different measures \(accuracy, mean squared error\)"):
+            comparison.metric_of(runs)

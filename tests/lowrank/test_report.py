@@ -260,3 +260,17 @@ class TestComparison:
             "one: tucker": [4100, 2050],
         }
         assert curves["one: tucker"].accuracies[1:] == [[0.8, 0.9]]
+
+
+def test_of_an_error_less_is_better_and_its_name_is_shown(tmp_path):
+    about = {"metric": {"name": "loss", "higher_is_better": False}}
+    worse = dataclasses.replace(POINT, test=[3.0, 3.0], point=Point("svd", 0.9))
+    run = dataclasses.replace(made(POINT, worse), about=about)
+    assert report._best(run)[1] == "tucker-0.5"
+    assert report._best(made(POINT, worse))[1] == "svd-0.9"
+    low, high = plots._range(run)
+    assert low is None
+    assert 3.0 < high < 4.0
+    _, caption = plots.accuracy(run, tmp_path / "loss.png")
+    assert caption.startswith("Test loss after decomposing")
+    assert caption.endswith("Values of the loss far above are cut off.")

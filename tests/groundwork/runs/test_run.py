@@ -311,3 +311,53 @@ def test_a_run_of_before_a_key_was_added_is_the_run_with_its_default(tmp_path):
             run.open_run(tmp_path / "a", _as_today(**{key: value}))
     with pytest.raises(UserError, match=r"model\.dtype is float32 there, bfloat16 here"):
         run.open_run(tmp_path / "a", _as_today(model={"dtype": "bfloat16"}))
+
+
+class TestOwn:
+    """Runs of a user's own code, which is known by digests."""
+
+    CODE = ("model.name", "loss")
+
+    def _open(self, folder, own, versions=None, **changes):
+        config = {**CONFIG, "model": {"name": "mine:Net"}, "loss": "mine:loss", **changes}
+        opened, warnings = run.open_run(folder, Identity(command="x", config=config, own=own))
+        if versions:
+            about = json.loads((folder / "config.json").read_text())
+            about["versions"] |= versions
+            (folder / "config.json").write_text(json.dumps(about))
+        return opened, warnings
+
+    def test_the_same_code_continues_and_is_recorded(self, tmp_path):
+        own = dict.fromkeys(self.CODE, "abc")
+        for _ in range(2):
+            assert self._open(tmp_path / "a", own)[1] == []
+        assert json.loads((tmp_path / "a/config.json").read_text())["own"] == own
+
+    def test_what_has_changed_is_named(self, tmp_path):
+        own = dict.fromkeys(self.CODE, "abc")
+        self._open(tmp_path / "a", own)
+        with pytest.raises(UserError, match=r"run: model.name=mine:Net computes something else"):
+            self._open(tmp_path / "a", {**own, "model.name": "other"})
+        with pytest.raises(UserError, match=r"loss=mine:loss and model.name=mine:Net computes"):
+            self._open(tmp_path / "a", dict.fromkeys(self.CODE, "other"))
+
+    def test_another_jax_may_be_the_reason(self, tmp_path):
+        own = dict.fromkeys(self.CODE, "abc")
+        self._open(tmp_path / "a", own, versions={"jax": "0.1"})
+        with pytest.raises(UserError, match=r"\(or JAX \d.* writes it otherwise than JAX 0.1\)"):
+            self._open(tmp_path / "a", dict.fromkeys(self.CODE, "other"))
+
+    def test_without_digests_the_config_alone_is_compared(self, tmp_path):
+        self._open(tmp_path / "a", dict.fromkeys(self.CODE, "abc"))
+        self._open(tmp_path / "a", None)
+        with pytest.raises(UserError, match="loss is mine:loss there, other here"):
+            self._open(tmp_path / "a", None, loss="other")
+
+    def test_shipped_code_is_not_recorded_and_runs_without_the_key_have_the_cross_entropy(
+        self, tmp_path
+    ):
+        _open(tmp_path / "a")
+        assert "own" not in json.loads((tmp_path / "a/config.json").read_text())
+        _open(tmp_path / "a", loss="cross_entropy", loss_kwargs={})
+        with pytest.raises(UserError, match="loss is cross_entropy there, mean_squared_error here"):
+            _open(tmp_path / "a", loss="mean_squared_error")

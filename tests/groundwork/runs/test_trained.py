@@ -103,6 +103,11 @@ def _write_about(folder, data):
         ({"std": [0.5]}, False, "source.path: {} was trained with data.std=[0.5], not []"),
         ({"pad": None, "mean": None}, True, ""),  # a run from before there were such keys
         ({"split_seed": 0}, False, ""),
+        (
+            {"source": "mine:load"},
+            False,
+            "source.path: {} was trained with data.source='mine:load', not None",
+        ),
         ({"split_seed": 0}, True, "source.path: {} was trained with data.split_seed=0, not 3"),
         (
             {"validation_examples": 100},

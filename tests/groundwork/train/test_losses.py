@@ -286,12 +286,12 @@ def nothing():
 """
 
 
-@pytest.mark.parametrize("columns", [1, 2])
-def test_uneven_tokens_weigh_the_same_on_every_mesh(columns, tmp_path):
-    """By numpy: one step of descent on the mean over the tokens that count."""
+@pytest.mark.parametrize(("columns", "rows"), [(1, 5), (2, 5), (2, 1)])
+def test_uneven_tokens_weigh_the_same_on_every_mesh(columns, rows, tmp_path):
+    """By numpy: one step of descent on the mean over the tokens that count, in some of 8 rows."""
     rng = np.random.default_rng(3)
     tokens, targets = rng.integers(0, 4, (8, 3)), rng.integers(0, 4, (8, 3))
-    targets[:3], targets[5, 1:] = -1, -1
+    targets[rows:], targets[0, 1:] = -1, -1  # of one row, a device has none
     split = Split(tokens.astype(np.int32), targets.astype(np.int32))
     nothing = np.zeros((1, 1), np.float32)
     dataset = Dataset(

@@ -172,13 +172,14 @@ def _write(context: Context, folder: Path, made: Made) -> dict[str, Any]:
     """Writes one file per replicate; returns their sizes and streams, and the time to load one."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{r}.cna" for r in range(context.replicates)]
+    example, shape = (context.dataset.example,), trees.shape_of(context.dataset.example)
     for r, path in enumerate(paths):
         archive.save(
             path,
             made.form.model,
             trees.replicate(made.variables, r),
             made.form.plan,
-            context.dataset.shape,
+            example if shape is None else shape,
             made.form.groups,
             made.form.activations,
         )

@@ -79,6 +79,12 @@ def example(inputs: Any) -> Shapes:
     return inputs
 
 
+def shape_of(inputs: Shapes) -> tuple[int, ...] | None:
+    """Returns the shape of one example if the inputs [1, …] are one array of floats, or None."""
+    is_array = hasattr(inputs, "dtype") and jnp.issubdtype(inputs.dtype, jnp.floating)
+    return tuple(inputs.shape[1:]) if is_array else None
+
+
 def zeros(example: Shapes) -> Any:
     """Returns arrays of zeros with these shapes and dtypes."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)

@@ -30,7 +30,6 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +85,7 @@ def save(
       OSError: the file cannot be written.
     """
     _check_model(model)
-    is_module = isinstance(model, nn.Module)
+    is_module = forms.is_module(model)
     coded = _coded(_in_dicts(stored) if is_module else trees_lib.named(stored))
     arrays = {name: array.entry for name, array in coded.items()}
     try:
@@ -142,7 +141,7 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
         shape = headers.example(file.parts.header)
         if like is not None:
             trees_lib.check_like(like, leaves)
-        if isinstance(form.model, nn.Module):
+        if forms.is_module(form.model):
             fitting.example(form, leaves, shape)
         elif like is None or form.plan or form.groups or form.activations:
             raise UserError(
@@ -158,7 +157,7 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
         else array
         for name, array in arrays.items()
     }
-    if not isinstance(form.model, nn.Module):
+    if not forms.is_module(form.model):
         return network.apply_of(form.model), trees_lib.unnamed(variables, like)
     if like is not None:
         return form_lib.apply_of(form), trees_lib.unnamed(variables, like)
@@ -167,7 +166,7 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
 
 def _check_model(model: Any) -> None:
     is_function = callable(network.apply_of(model)) and not isinstance(model, type)
-    if not isinstance(model, nn.Module) and not is_function:
+    if not forms.is_module(model) and not is_function:
         raise UserError(f"the model must be a Linen module or a function, not {model!r}")
 
 

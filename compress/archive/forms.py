@@ -13,6 +13,7 @@ from compress import share
 from compress.archive.headers import above, shown
 from compress.form import Form
 from groundwork import architectures, trees
+from groundwork.architectures.own import Own
 from groundwork.errors import UserError, unknown
 from groundwork.traced import network, reach
 from groundwork.trees import Params, Shapes
@@ -63,6 +64,11 @@ def shapes(model: nn.Module, shape: tuple[int, ...]) -> Shapes:
         raise
     except Exception as error:  # a module may raise anything
         raise _no_examples(model, shape, error) from error
+
+
+def is_module(model: Any) -> bool:
+    """Returns whether a model has variables in nested dicts: a Linen module, or one of a config."""
+    return isinstance(model, nn.Module | Own)
 
 
 def shapes_for(model: nn.Module, example: Any) -> Shapes:

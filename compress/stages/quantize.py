@@ -137,6 +137,11 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
         section.fixed(list(latent.kernels(shaped.shapes["params"])))
     if isinstance(shaped.dataset, FileDataset) and (section.activation_bits or section.mixed):
         raise UserError(LOOKS)
+    if section.activation_bits and trees.shape_of(shaped.dataset.example) is None:
+        raise UserError(
+            "quantize.activation_bits rounds the inputs of networks of one array of floats: set it "
+            "to 0"
+        )
     return shaped
 
 

@@ -308,6 +308,7 @@ def test_uneven_tokens_weigh_the_same_on_every_mesh(columns, rows, tmp_path):
             state, tally = made.run_steps(state, feed, made.no_tally(1), 0, 1)
         after = np.asarray(state.variables["params"]["table"]["embedding"][0])
         assert int(tally.counts.examples[0]) == (targets >= 0).sum()
+        assert int(tally.first_bad[0]) == step.NEVER  # the loss is finite
     gradient = np.zeros((4, 4))
     for token, target in zip(tokens.ravel(), targets.ravel(), strict=True):
         if target >= 0:

@@ -14,6 +14,7 @@ from groundwork import trees
 from groundwork.data import dataset as data_lib
 from groundwork.runs.run import Run
 from groundwork.train import replicates
+from groundwork.train.losses import CROSS_ENTROPY
 from tests.compress import small
 from tests.compress.small import dense, node
 
@@ -70,4 +71,4 @@ def test_students_hear_their_teachers_as_the_config_says(pipeline, monkeypatch):
     form = Form(own.model)
     taught = teachers.taught(own.spec.sections["distill"], form)
     own.compiled(dataclasses.replace(own.spec.as_original(form), taught=taught))
-    assert seen == [rules]
+    assert seen == [{**rules, "objective": CROSS_ENTROPY}]

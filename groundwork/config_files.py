@@ -83,12 +83,13 @@ class _Finder:
         if package != PACKAGE:
             return None
         place = shipped().joinpath(*parts)
-        for file, below in ((_init(place), []), (place.with_suffix(".py"), None)):
-            if file.is_file():  # a package without folders: its modules are asked for here, too
-                return importlib.util.spec_from_file_location(
-                    name, file, loader=_Loader(name, str(file)), submodule_search_locations=below
-                )
-        return None
+        file = _init(place) if place.is_dir() else place.with_suffix(".py")
+        if not file.is_file():
+            return None
+        spec = importlib.util.spec_from_loader(name, _Loader(name, str(file)))
+        if spec is not None and place.is_dir():
+            spec.submodule_search_locations = []  # its modules are asked for here, too
+        return spec
 
 
 class _Loader(SourceFileLoader):

@@ -98,7 +98,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         processes.same("data set", digest, "give all the same files")
         prepared = study.prepare(spec, config, dataset)
         built = str(prepared.convolutions)
-        processes.same("library of convolutions", built, "`make cpu` on all machines or on none")
+        processes.same("library of convolutions", built, "build oneDNN's everywhere or nowhere")
         if not processes.on_first((workdir / "config.json").exists):
             prepared.begin()
         facts = {

@@ -46,7 +46,9 @@ def test_public_functions_are_those_of_their_modules():
 
 
 def test_an_import_of_a_package_imports_neither_jax_nor_numpy():
-    code = f"import sys, {', '.join(PACKAGES)}; print(*{{'jax', 'numpy', 'flax'}} & {{*sys.modules}})"
+    code = (
+        f"import sys, {', '.join(PACKAGES)}; print(*{{'jax', 'numpy', 'flax'}} & {{*sys.modules}})"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("\n", "")
 

@@ -132,9 +132,7 @@ def commit() -> str:
     Of installed code it is the commit that pip installed, or else the version.
     """
     here = Path(__file__)
-    if _git(
-        here.parent, "ls-files", "--error-unmatch", here.name
-    ):  # it may lie in a user's repository
+    if _git(here.parent, "ls-files", here.name):  # otherwise the repository is a user's, or none
         describe = ("describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12")
         return _git(here.parent, *describe) or "unknown"
     try:

@@ -16,13 +16,17 @@ from compress import quantize, share
 from compress.share import Groups
 from groundwork import architectures, keys, trees
 from groundwork.errors import UserError, unknown
-from groundwork.traced import override
-from groundwork.trees import Params, Variables
+from groundwork.traced import network as traced
+from groundwork.traced import override, reach
+from groundwork.traced.override import Override
+from groundwork.traced.products import Layer
+from groundwork.trees import Variables
 from lowrank import factorization
 from lowrank.factorization import Plan
 
 ACTIVATIONS = "activations"  # the collection with scale and zero point of each layer's inputs
 NONE: Mapping[str, Any] = MappingProxyType({})
+SAME = Override(override.compute)
 
 
 class Form(NamedTuple):
@@ -45,9 +49,9 @@ class Form(NamedTuple):
     gradients: Mapping[str, int] = NONE
 
 
-def network(form: Form) -> override.Network:
+def network(form: Form) -> traced.Network:
     """Returns the network of a form, for the training loop; its `init` is the module's."""
-    return override.Network(form.model.init, apply_of(form))
+    return traced.Network(form.model.init, apply_of(form))
 
 
 def apply_of(form: Form) -> Callable[..., Any]:
@@ -61,23 +65,22 @@ def apply_of(form: Form) -> Callable[..., Any]:
     """
     if not (form.plan or form.groups or form.activations or form.gradients):
         return form.model.apply
-    factors = factorization.overrides(spread(form.plan, form.groups))
+    plan = spread(form.plan, form.groups)
 
     def apply(variables: Variables, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         grids = trees.flatten(variables.get(ACTIVATIONS, {}))
         untied = {name: tree for name, tree in variables.items() if name != ACTIVATIONS}
         if form.groups:
             untied["params"] = share.materialize(untied["params"], form.groups)
-        _check_layers(untied, factors, [*form.activations, *form.gradients])
-        chosen = dict(factors)
+        _check_layers(untied, plan, [*form.activations, *form.gradients])
+        chosen = factorization.overrides(plan, untied)
         for path, bits in form.activations.items():
             grid = _grid(grids, path, bits)
-            chosen[path] = _rounded(chosen.get(path, override.compute), grid)
+            chosen[path] = _rounded(chosen.get(path, SAME), grid)
         key = kwargs.get("rngs", {}).get("dropout")
         if key is not None:
             for path, bits in form.gradients.items():
-                inner = chosen.get(path, override.compute)
-                chosen[path] = _noisy(inner, keys.stream(key, path), bits)
+                chosen[path] = _noisy(chosen.get(path, SAME), keys.stream(key, path), bits)
         return override.override(form.model, chosen)(untied, inputs, *args, **kwargs)
 
     return apply
@@ -87,7 +90,7 @@ def reached(form: Form, shape: tuple[int, ...]) -> tuple[str, ...]:
     """Returns the paths of layers whose inputs and gradients can lose bits, as they are called."""
     full = architectures.shapes(form.model, shape)
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    return tuple(override.layers(form.model, full, example)[0])
+    return tuple(reach.layers(form.model, full, example)[0])
 
 
 def spread(plan: Plan, groups: Groups) -> dict[str, Mapping[str, Any]]:
@@ -122,22 +125,12 @@ def calibrated(
       ValueError: a layer is not called, or `quantize.calibrate` raises it.
     """
     seen: dict[str, list[jax.Array]] = {path: [] for path in bits}
-    factors = factorization.overrides(spread(form.plan, form.groups))
-
-    def noting(path: str) -> override.Override:
-        inner = factors.get(path, override.compute)
-
-        def compute(layer: override.Layer, params: Params, inputs: jax.Array) -> jax.Array:
-            seen[path].append(inputs)
-            return inner(layer, params, inputs)
-
-        return compute
-
-    untied = dict(variables)
+    untied, plan = dict(variables), spread(form.plan, form.groups)
     if form.groups:
         untied["params"] = share.materialize(untied["params"], form.groups)
-    _check_layers(untied, factors, bits)
-    chosen = factors | {path: noting(path) for path in bits}
+    _check_layers(untied, plan, bits)
+    factors = factorization.overrides(plan, untied)
+    chosen = factors | {p: _noting(factors.get(p, SAME), p, seen[p]) for p in bits}
     override.override(form.model, chosen)(untied, inputs, train=False)
     grids: dict[str, jax.Array] = {}
     for path, batches in seen.items():
@@ -146,6 +139,20 @@ def calibrated(
         grid = quantize.calibrate([b.ravel() for b in batches], bits[path], **kwargs)
         grids |= zip(grid_paths(path), (grid.scale, grid.zero_point), strict=True)
     return unflatten_dict(grids, sep="/")
+
+
+def _noting(inner: Override, path: str, seen: list[jax.Array]) -> Override:
+    """Returns an override that adds its inputs to a list."""
+
+    def compute(layer: Layer, kernel: Any, inputs: jax.Array) -> jax.Array:
+        if isinstance(inputs, jax.core.Tracer):
+            raise ValueError(
+                f"layer {path!r}: what it is given stays within a scan or a rematerialised part"
+            )
+        seen.append(inputs)
+        return inner.compute(layer, kernel, inputs)
+
+    return inner._replace(compute=compute)
 
 
 def _check_layers(variables: Variables, factors: Iterable[str], paths: Iterable[str]) -> None:
@@ -168,19 +175,19 @@ def _grid(grids: Mapping[str, jax.Array], path: str, bits: int) -> quantize.Grid
     return quantize.Grid(scale, zero_point, jnp.int32(0), jnp.int32(2**bits - 1))
 
 
-def _rounded(inner: override.Override, grid: quantize.Grid) -> override.Override:
+def _rounded(inner: Override, grid: quantize.Grid) -> Override:
     """Returns an override that rounds its inputs to a grid."""
 
-    def compute(layer: override.Layer, params: Params, inputs: jax.Array) -> jax.Array:
-        return inner(layer, params, quantize.fake_quantize(inputs, grid))
+    def compute(layer: Layer, kernel: Any, inputs: jax.Array) -> jax.Array:
+        return inner.compute(layer, kernel, quantize.fake_quantize(inputs, grid))
 
-    return compute
+    return inner._replace(compute=compute)
 
 
-def _noisy(inner: override.Override, key: jax.Array, bits: int) -> override.Override:
-    """Returns an override that rounds the gradient of its outputs to few bits."""
+def _noisy(inner: Override, key: jax.Array, bits: int) -> Override:
+    """Returns an override that rounds the gradient of its outputs, before the bias, to few bits."""
 
-    def compute(layer: override.Layer, params: Params, inputs: jax.Array) -> jax.Array:
-        return quantize.quantized_backward(key, inner(layer, params, inputs), bits)
+    def compute(layer: Layer, kernel: Any, inputs: jax.Array) -> jax.Array:
+        return quantize.quantized_backward(key, inner.compute(layer, kernel, inputs), bits)
 
-    return compute
+    return inner._replace(compute=compute)

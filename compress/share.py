@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from groundwork.numerics import checks
-from groundwork.traced.override import Network
+from groundwork.traced.network import Network
 from groundwork.train.step import Model
 from groundwork.trees import Variables
 

@@ -1,4 +1,4 @@
-"""Lottery tickets: iterative magnitude pruning with rewinding, and its controls."""
+"""Lottery tickets: the command, and functions for loops of your own."""
 
 from typing import TYPE_CHECKING
 
@@ -6,11 +6,16 @@ from groundwork import lazy
 
 if TYPE_CHECKING:
     from lottery import criteria, masks, tickets
+    from lottery.own_loop.loop import Level, iterate
     from lottery.tickets import Ticket, load
 
-__all__ = ["Ticket", "criteria", "load", "masks", "tickets"]
+__all__ = ["Level", "Ticket", "criteria", "iterate", "load", "masks", "tickets"]
 
 __getattr__, __dir__ = lazy.attributes(
     __name__,
-    {"lottery": ("criteria", "masks", "tickets"), "lottery.tickets": ("Ticket", "load")},
+    {
+        "lottery": ("criteria", "masks", "tickets"),
+        "lottery.own_loop.loop": ("Level", "iterate"),
+        "lottery.tickets": ("Ticket", "load"),
+    },
 )

@@ -17,6 +17,7 @@ from pruning.masks import (
     replace,
     total,
 )
+from pruning.patterns import stacked
 from pruning.select import Rate, Scope, Scores, groups, prune, prune_to
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "prune",
     "prune_to",
     "replace",
+    "stacked",
     "total",
 ]

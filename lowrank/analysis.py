@@ -31,13 +31,14 @@ def predict_layer(experiment: Experiment, path: str, variables: Variables) -> No
     context, spec = experiment.context, experiment.spec
     unit = context.run.unit(predict_name(path))
     context.reporter.begin(unit.name, 0, 1)
-    kernels = np.asarray(factorization.parameters(variables, path)["kernel"])
+    layer = experiment.layers[path]
+    kernels = np.asarray(factorization.kernel(variables, layer))
     matrices = kernels.reshape(len(kernels), -1, kernels.shape[-1])
     compiled = fit.compile_programs(context, experiment.model, spec.train, spec.optimizer)
 
     def score(predicted: jax.Array) -> list[float]:
         predicted_kernels = np.asarray(predicted).reshape(kernels.shape)
-        changed = factorization.with_kernel(variables, path, predicted_kernels)
+        changed = factorization.with_kernel(variables, layer, predicted_kernels)
         return networks.accuracies(context, compiled, context.put(changed))["test"]
 
     roots = keys.roots(spec.seed, spec.replicates)
@@ -74,7 +75,8 @@ def _covariances(
     empirical = []
     for r in range(experiment.context.replicates):
         one = jax.tree.map(jnp.asarray, trees.replicate(variables, r))
-        rows = factorization.rows(experiment.model, one, (path,), inputs)
+        layers = {path: experiment.layers[path]}
+        rows = factorization.rows(experiment.model, one, layers, inputs)
         empirical.append(prediction.empirical(rows[path]))
     covariances["inputs' covariance"] = jnp.stack(empirical)
     return covariances

@@ -22,7 +22,7 @@ from groundwork.train.programs import Programs
 from groundwork.train.step import Batch, LossFn, Model, make_loss
 from groundwork.trees import Variables
 from lowrank import factorization
-from lowrank.factorization import Plan
+from lowrank.factorization import Layers, Plan
 from lowrank.spec import LowRankSpec
 
 
@@ -34,11 +34,13 @@ class Experiment:
       context: of the run.
       spec: of the command.
       model: the original network.
+      layers: of it, that are decomposed or predicted.
     """
 
     context: Context
     spec: LowRankSpec
     model: nn.Module
+    layers: Layers
 
 
 def make_objective(network: Model, plan: Plan, decay: float) -> LossFn:

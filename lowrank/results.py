@@ -62,11 +62,18 @@ class Results(RunResults):
         return dict(sorted(points.items()))
 
     def kernels(self) -> dict[str, np.ndarray]:
-        """Returns path → the original's kernels [R, …] of the layers in the tables, verified."""
+        """Returns path → the original's kernels [R, …] of the layers in the tables, verified.
+
+        The layers of a stack follow one another on the first axis.
+        """
         variables = load(self.folder, "original")
         rows = self.points[0].layers if self.points else []
-        paths = [row["path"] for row in rows]
-        return {p: np.asarray(factorization.parameters(variables, p)["kernel"]) for p in paths}
+        kernels = {}
+        for row in rows:
+            layer = factorization.assumed(variables, row["path"])
+            leaf = np.asarray(factorization.kernel(variables, layer))
+            kernels[row["path"]] = leaf.reshape(-1, *row["shape"])
+        return kernels
 
 
 def read(workdir: str | Path) -> Results:

@@ -21,13 +21,13 @@ from groundwork.devices import processes
 from groundwork.errors import UserError, about
 from groundwork.runs import trained
 from groundwork.study import Prepared
-from groundwork.traced import override
+from groundwork.traced.network import Network
 from groundwork.train import networks
 from groundwork.trees import Shapes, Variables
 from lowrank import analysis, factorization, fit
 from lowrank.choose import plans
 from lowrank.choose.planner import SEEN, Planner
-from lowrank.factorization import Plan
+from lowrank.factorization import Layers, Plan
 from lowrank.factorization.methods import STALLED, Decomposed
 from lowrank.fit import Experiment
 from lowrank.spec import (
@@ -49,8 +49,9 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     """
     model = architectures.build(config, dataset.classes)
     shapes = architectures.shapes(model, dataset.shape)
+    example = jax.ShapeDtypeStruct((1, *dataset.shape), jnp.float32)
     with about("decompose.leave"):
-        layers, _ = factorization.decomposable(model, shapes, dataset.shape, spec.decompose.leave)
+        layers, _ = factorization.decomposable(model, shapes, example, spec.decompose.leave)
     if not layers:
         raise UserError("decompose.leave: no layer is left to decompose")
     if spec.decompose.ranks == "budget":
@@ -64,14 +65,15 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
             "them out (decompose.methods, predict)"
         )
     if looks:
-        _check_seen(model, shapes, tuple(layers), dataset.shape)
-    for path in spec.predict:
-        factorization.parameters(shapes, path)
+        _check_seen(model, shapes, layers, example)
+    with about("predict"):
+        predicted = factorization.planned(model, shapes, spec.predict, example)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
     mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
 
     def work(context: Context) -> None:
-        sweep(Experiment(context=context, spec=spec, model=model))
+        every = {**layers, **predicted}
+        sweep(Experiment(context=context, spec=spec, model=model, layers=every))
 
     def begin() -> None:
         if spec.source.path:
@@ -83,13 +85,10 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     )
 
 
-def _check_seen(
-    model: nn.Module, shapes: Shapes, paths: tuple[str, ...], shape: tuple[int, ...]
-) -> None:
+def _check_seen(model: nn.Module, shapes: Shapes, layers: Layers, example: Any) -> None:
     """Refuses layers that `svd_outputs` cannot decompose, since their inputs are not known."""
-    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     try:
-        jax.eval_shape(lambda v, x: factorization.rows(model, v, paths, x), shapes, example)
+        jax.eval_shape(lambda v, x: factorization.rows(model, v, layers, x), shapes, example)
     except ValueError as error:
         raise UserError(f"svd_outputs: {error}, or name it in decompose.leave") from error
 
@@ -115,7 +114,7 @@ def sweep(experiment: Experiment) -> None:
     planner = Planner(
         model=experiment.model,
         variables=variables,
-        shape=context.dataset.shape,
+        example=jax.ShapeDtypeStruct((1, *context.dataset.shape), jnp.float32),
         rules=spec.decompose,
         inputs=lambda: data_lib.first_examples(context.dataset, SEEN)[0],
         stop_if_asked=stop_if_asked(context),
@@ -198,9 +197,10 @@ def factorised(
     """
     context, spec, model = experiment.context, experiment.spec, experiment.model
     unit = context.run.unit(name)
-    factors, reports = decomposed(context, model, plan, variables)
+    factors, reports = decomposed(context, model, plan, variables, experiment.layers)
     one = trees.replicate(factors, 0)
-    network = override.Network(lambda *_: one, factorization.override(model, plan))
+    apply = factorization.override(model, plan, experiment.layers)
+    network = Network(lambda *_: one, apply)
     steps, optimizer = spec.train, spec.optimizer
     if fine_tune:
         steps, optimizer = spec.fine_tune, spec.fine_tune_optimizer
@@ -219,17 +219,26 @@ def factorised(
 
 
 def decomposed(
-    context: Context, model: nn.Module, plan: Plan, variables: Variables
+    context: Context, model: nn.Module, plan: Plan, variables: Variables, layers: Layers
 ) -> tuple[Variables, list[dict[str, Decomposed]]]:
-    """Returns factorised variables [R, …] on the host, and a report for each replicate."""
+    """Returns factorised variables [R, …] on the host, and a report for each replicate.
+
+    Args:
+      context: of the run.
+      model: the original network.
+      plan: for all replicates.
+      variables: [R, …], of the original, on the host.
+      layers: those of the plan are among them.
+    """
     root = keys.stream(jax.random.key(context.seed), "decompose")
     looks = any(entry["method"] == "svd_outputs" for entry in plan.values())
     inputs = data_lib.first_examples(context.dataset, SEEN)[0] if looks else None
     replicates, reports = [], []
     for r in range(context.replicates):
         one = jax.tree.map(jnp.asarray, trees.replicate(variables, r))
-        seen = factorization.collect(model, one, plan, inputs)
-        tree, report = factorization.decompose(one, plan, seen, jax.random.fold_in(root, r))
+        seen = factorization.collect(model, one, plan, layers, inputs)
+        key = jax.random.fold_in(root, r)
+        tree, report = factorization.decompose(one, plan, seen, key, layers)
         replicates.append(jax.tree.map(np.asarray, tree))
         reports.append(report)
     return trees.stack(replicates), reports

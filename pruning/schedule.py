@@ -33,6 +33,11 @@ class Plan(NamedTuple):
     kept: list[dict[str, int]]  # level → group → kept weights; kept[0] == sizes
     rates: dict[str, float]  # group → rate
     schedule: str
+    slices: dict[str, int]  # group → how many slices of it are ranked by themselves
+
+    def of_slices(self, level: int) -> dict[str, int]:
+        """Returns how many weights each slice of a group keeps at a level."""
+        return {name: count // self.slices[name] for name, count in self.kept[level].items()}
 
     def requested(self, level: int) -> dict[str, float]:
         """Returns the density of each group by the rates alone, before counts are rounded."""
@@ -47,12 +52,14 @@ def plan(
     scope: select.Scope,
     levels: int,
     schedule: str = "geometric",
+    stacked: Mapping[str, int] | None = None,
 ) -> Plan:
     """Returns the counts of all levels, from the shapes of the prunable leaves.
 
     With `geometric`, each level removes `round(rate × kept)` of the weights that remain. With
     `linear`, level k has removed `round(k × rate × size)` of the original ones, so one-shot pruning
-    to density d is one level at rate 1 − d.
+    to density d is one level at rate 1 − d. Slices of a stack are counted each by itself: `stacked`
+    is that of `select.prune`.
 
     Raises:
       UnreachableError: a level would not shrink a group, or would empty it.
@@ -61,24 +68,26 @@ def plan(
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r} (known: {', '.join(SCHEDULES)})")
-    groups = select.groups(shapes, rate, scope)
+    groups = select.groups(shapes, rate, scope, stacked)
     sizes = {name: masks.total({p: shapes[p] for p in g.paths}) for name, g in groups.items()}
     kept = [dict(sizes)]
     for level in range(1, levels + 1):
         counts = {}
         for name, group in groups.items():
-            before = kept[-1][name]
+            size, before = sizes[name] // group.slices, kept[-1][name] // group.slices
             if schedule == "linear":
-                counts[name] = sizes[name] - round(level * group.rate * sizes[name])
+                after = size - round(level * group.rate * size)
             else:
-                counts[name] = before - round(group.rate * before)
-            _check(level, name, group.rate, before, counts[name])
+                after = before - round(group.rate * before)
+            _check(level, name, group.rate, before, after)
+            counts[name] = after * group.slices
         if counts == kept[-1]:
             raise NothingToPruneError(f"level {level} would prune nothing: every rate is 0")
         kept.append(counts)
     paths = {name: group.paths for name, group in groups.items()}
     rates = {name: group.rate for name, group in groups.items()}
-    return Plan(paths, sizes, kept, rates, schedule)
+    slices = {name: group.slices for name, group in groups.items()}
+    return Plan(paths, sizes, kept, rates, schedule, slices)
 
 
 def _check(level: int, name: str, rate: float, before: int, after: int) -> None:

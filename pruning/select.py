@@ -1,24 +1,30 @@
 """Chooses the weights that go: exact counts, by rank. Pure functions of one replicate."""
 
-# N weights in a group, K of them kept
+# N weights in a group, K of them kept; S slices of a stack
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pruning import patterns
 from pruning.masks import Mask, layer_of
+from pruning.patterns import Rate
 
 Scores = dict[str, jax.Array]  # path → float array, higher = keep
-Rate = float | Mapping[str, float]
 Scope = Literal["layerwise", "global"]
 SCOPES = ("layerwise", "global")
 
 
-def prune(mask: Mask, scores: Scores, rate: Rate, scope: Scope = "layerwise") -> Mask:
+def prune(
+    mask: Mask,
+    scores: Scores,
+    rate: Rate,
+    scope: Scope = "layerwise",
+    stacked: Mapping[str, int] | None = None,
+) -> Mask:
     """Removes the weights with the lowest scores, exactly `round(rate × kept)` of them.
 
     Weights are selected by rank, never by a threshold. Among equal scores the lower index (in the
@@ -33,50 +39,85 @@ def prune(mask: Mask, scores: Scores, rate: Rate, scope: Scope = "layerwise") ->
         several patterns match a layer, the longest counts.
       scope: `layerwise` ranks each layer by itself; `global` ranks all layers that have the same
         rate together.
+      stacked: patterns of layers, as for `rate` → the number of their leading axes that stack
+        several layers in one array, as `nn.scan` does; `layerwise` then ranks each slice by itself:
+        `{"blocks/*": 1}`. `global` ranks them together all the same.
 
     Raises:
       ValueError: the scores have other paths or shapes, a rate is outside [0, 1], a layer has no
-        rate, a pattern matches no layer, or the scope is unknown.
+        rate, a pattern matches no layer, the scope is unknown, or a layer lacks the axes that are
+        said to stack it.
 
     Source: Frankle & Carbin, arXiv:1803.03635, Section 1.
     """
-    _check_same(mask, scores)
-    counts, paths = {}, {}
-    for name, group in groups(mask, rate, scope).items():
-        remaining = sum(jnp.sum(mask[path], dtype=jnp.int32) for path in group.paths)
-        counts[name], paths[name] = _remaining(remaining, group.rate), group.paths
-    return prune_to(mask, scores, counts, paths)
+    check_same(mask, scores)
+    counts, paths, slices = {}, {}, {}
+    for name, group in groups(mask, rate, scope, stacked).items():
+        leaves = [mask[path].reshape(group.slices, -1) for path in group.paths]
+        remaining = sum(jnp.sum(leaf, axis=1, dtype=jnp.int32) for leaf in leaves)
+        counts[name] = _remaining(remaining, group.rate)  # [S]
+        paths[name], slices[name] = group.paths, group.slices
+    return prune_to(mask, scores, counts, paths, slices)
 
 
 def prune_to(
-    mask: Mask, scores: Scores, counts: Mapping[str, Any], paths: Mapping[str, tuple[str, ...]]
+    mask: Mask,
+    scores: Scores,
+    counts: Mapping[str, Any],
+    paths: Mapping[str, tuple[str, ...]],
+    slices: Mapping[str, int] | None = None,
 ) -> Mask:
     """Keeps the `counts[g]` best weights of each group g of paths, and all that are in no group.
 
     Counts may be traced, so one compiled function serves every level. A group that has fewer
     weights left than its count keeps them all.
+
+    Args:
+      mask: path → bool array.
+      scores: arrays with the same paths and shapes; higher = keep.
+      counts: group → the weights that it keeps; of each slice, one number for all or an array [S].
+      paths: group → the paths that are ranked together.
+      slices: group → S, how many slices its leading axes stack (see `Group`); 1 by default.
     """
     new = dict(mask)
     for name, group in paths.items():
-        keep = jnp.concatenate([mask[path].ravel() for path in group])
-        score = jnp.concatenate([jnp.asarray(scores[path]).ravel() for path in group])
-        score = jnp.where(jnp.isnan(score), -jnp.inf, score)
-        order = jnp.lexsort((-score, ~keep))  # stable: kept first, then best first  [N]
-        chosen = jnp.zeros_like(keep).at[order].set(jnp.arange(keep.size) < counts[name]) & keep
-        sizes = np.cumsum([mask[path].size for path in group])[:-1]
-        for path, part in zip(group, jnp.split(chosen, sizes), strict=True):
+        rows = (slices or {}).get(name, 1)
+        keep = jnp.concatenate([mask[path].reshape(rows, -1) for path in group], axis=1)
+        score = jnp.concatenate(
+            [jnp.asarray(scores[path]).reshape(rows, -1) for path in group], axis=1
+        )
+        count = jnp.broadcast_to(jnp.asarray(counts[name]), (rows,))
+        if rows == 1:
+            chosen = _best(keep[0], score[0], count[0])[None]
+        else:
+            chosen = jax.vmap(_best)(keep, score, count)
+        sizes = np.cumsum([mask[path].size // rows for path in group])[:-1]
+        for path, part in zip(group, jnp.split(chosen, sizes, axis=1), strict=True):
             new[path] = part.reshape(mask[path].shape)
     return new
 
 
+def _best(keep: jax.Array, score: jax.Array, count: jax.Array) -> jax.Array:
+    """Returns the `count` weights of the highest scores among those that are kept, [N] bool."""
+    score = jnp.where(jnp.isnan(score), -jnp.inf, score)
+    order = jnp.lexsort((-score, ~keep))  # stable: kept first, then best first  [N]
+    return jnp.zeros_like(keep).at[order].set(jnp.arange(keep.size) < count) & keep
+
+
 class Group(NamedTuple):
-    """Leaves that are ranked together."""
+    """Leaves that are ranked together; each of several slices by itself."""
 
     paths: tuple[str, ...]
     rate: float
+    slices: int = 1  # the product of the leading axes that stack layers
 
 
-def groups(shapes: Mapping[str, Any], rate: Rate, scope: Scope = "layerwise") -> dict[str, Group]:
+def groups(
+    shapes: Mapping[str, Any],
+    rate: Rate,
+    scope: Scope = "layerwise",
+    stacked: Mapping[str, int] | None = None,
+) -> dict[str, Group]:
     """Returns name → group, for the paths of a mask or of its shapes.
 
     With the scope `layerwise`, a group has the name of its layer.
@@ -89,9 +130,13 @@ def groups(shapes: Mapping[str, Any], rate: Rate, scope: Scope = "layerwise") ->
     layers: dict[str, list[str]] = {}
     for path in sorted(shapes):
         layers.setdefault(layer_of(path), []).append(path)
-    rates = _rates(layers, rate)
+    rates = patterns.rates(layers, rate)
+    slices = patterns.slices(shapes, layers, stacked or {})
     if scope == "layerwise":
-        return {layer: Group(tuple(paths), rates[layer]) for layer, paths in layers.items()}
+        return {
+            layer: Group(tuple(paths), rates[layer], slices[layer])
+            for layer, paths in layers.items()
+        }
     together: dict[float, list[str]] = {}
     for layer, paths in layers.items():
         together.setdefault(rates[layer], []).extend(paths)
@@ -113,25 +158,12 @@ def _remaining(count: Any, rate: float) -> Any:
     return jax.pure_callback(on_host, shape, count, vmap_method="expand_dims")
 
 
-def _rates(layers: Mapping[str, list[str]], rate: Rate) -> dict[str, float]:
-    patterns = {"*": rate} if not isinstance(rate, Mapping) else rate
-    for pattern, value in patterns.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"rate {value} of {pattern!r} is outside [0, 1]")
-    rates, used = {}, set()
-    for layer, paths in layers.items():
-        matching = [p for p in patterns if any(fnmatchcase(n, p) for n in (layer, *paths))]
-        if not matching:
-            raise ValueError(f"no rate for layer {layer!r}: add '*' or a pattern that matches it")
-        used.update(matching)
-        rates[layer] = float(patterns[max(matching, key=lambda p: (len(p), p))])
-    for pattern in patterns:
-        if pattern not in used and pattern != "*":
-            raise ValueError(f"rate pattern {pattern!r} matches none of {', '.join(layers)}")
-    return rates
+def check_same(mask: Mask, scores: Scores) -> None:
+    """Checks that scores have the paths and shapes of a mask.
 
-
-def _check_same(mask: Mask, scores: Scores) -> None:
+    Raises:
+      ValueError: they do not, or the mask is not bool; the error names a path.
+    """
     if mask.keys() != scores.keys():
         differing = sorted(mask.keys() ^ scores.keys())
         raise ValueError(f"mask and scores differ in the paths {differing}")

@@ -103,6 +103,28 @@ def test_the_lines_for_a_users_own_code_run_and_prune():
     assert zeros == [counts for counts in expected for _ in range(10)]
 
 
+def test_the_lines_for_levels_around_a_users_training_run_and_resume(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model, inputs = Foreign(), jax.random.normal(jax.random.key(0), (8, 8))
+    calls = []
+
+    def train(params, optimizer):
+        calls.append(optimizer)
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+        return optax.apply_updates(params, updates)
+
+    params = model.init(jax.random.key(1), inputs)["params"]
+    names = {"params": params, "train": train, "optax": optax, "accuracy": lambda params: 0.5}
+    for _ in range(2):
+        exec(block_with("lottery.iterate", "lottery/README.md"), dict(names))
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        expected = [220]
+        for _ in range(3):
+            expected.append(expected[-1] - round(0.2 * expected[-1]))
+        assert [float(line[1]) for line in lines] == [kept / 220 for kept in expected]
+        assert len(calls) == 4
+
+
 def test_lowranks_lines_run():
     model, variables, inputs = lenet("lenet_5")
     kernel = np.asarray(variables["params"]["conv2"]["kernel"])

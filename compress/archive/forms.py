@@ -14,7 +14,7 @@ from compress.archive.headers import above, shown
 from compress.form import Form
 from groundwork import architectures, trees
 from groundwork.errors import UserError, unknown
-from groundwork.traced import override
+from groundwork.traced import network, reach
 from groundwork.trees import Params, Shapes
 from lowrank import factorization
 
@@ -41,8 +41,10 @@ def arrays(shapes: Shapes, form: Form) -> Leaves:
     """
     if form.groups:
         shapes = {**shapes, "params": _tied(shapes["params"], form.groups)}
-    for path, entry in form.plan.items():
-        shapes = factorization.planned(shapes, path, entry)
+    try:
+        shapes = factorization.shapes(shapes, form.plan)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return {
         path: Leaf(tuple(leaf.shape), jnp.issubdtype(leaf.dtype, jnp.floating))
         for path, leaf in trees.flatten(shapes).items()
@@ -112,16 +114,16 @@ def check_reached(form: Form, shape: tuple[int, ...]) -> None:
       shape: of one example.
 
     Raises:
-      UserError: there is no such layer, or `override` cannot reach it.
+      UserError: there is no such layer, or nothing can take its place.
     """
     inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     try:
-        reached, missed = override.layers(form.model, shapes(form.model, shape), inputs)
+        reached, missed = reach.layers(form.model, shapes(form.model, shape), inputs)
     except Exception as error:  # a module may raise anything
         raise _no_examples(form.model, shape, error) from error
     for path in form.activations:
         for name, reason in missed.items():
-            if name.rpartition("/")[0] == path:
+            if network.layer_path(name) == path:
                 raise UserError(f"the inputs of layer {shown(path)} cannot be rounded: {reason}")
         if path not in reached:
             raise unknown("layer", path[:80], reached)

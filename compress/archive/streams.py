@@ -25,7 +25,7 @@ import numpy as np
 from compress.archive import codings, plain
 from compress.archive.entries import LEVELS, Entry
 from compress.coding import huffman, sparse
-from compress.quantize import Binary, Uniform
+from compress.quantize import Binary, Uniform, slices
 
 STREAM_BYTES, KEY_BYTES = 6, 3  # the approximate cost of a stream in the table, of a header's key
 
@@ -165,13 +165,13 @@ def _scaled(leaf: Any, array: np.ndarray) -> Iterator[Coded]:
     """Yields the codings by integers and scales, if the leaf is a form that has them."""
     match leaf:
         case Uniform():
-            zero_point = np.asarray(leaf.zero_point).astype(np.int64)
+            zero_point = slices.over(np.asarray(leaf.zero_point), array.ndim).astype(np.int64)
             integers = np.asarray(leaf.values).astype(np.int64) - zero_point
         case Binary():
             integers = np.asarray(leaf.signs).astype(np.int64)
         case _:
             return
-    scale = np.asarray(leaf.scale)
+    scale = slices.over(np.asarray(leaf.scale), array.ndim)
     axes = [axis for axis, size in enumerate(scale.shape) if size > 1]
     fits = scale.ndim in (0, array.ndim) and len(axes) < 2 and integers.shape == array.shape
     if not (fits and array.size and scale.dtype == array.dtype and array.dtype.kind == "f"):

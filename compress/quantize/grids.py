@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from compress.quantize import ranges
+from compress.quantize import ranges, slices
 from compress.quantize.straight_through_estimator import straight_through
 from groundwork.numerics import checks
 
@@ -119,7 +119,9 @@ def on_grid(values: jax.Array, grid: Grid) -> jax.Array:
 
 def dequantize(stored: Uniform) -> jax.Array:
     """Returns the weights in the scale's dtype. Zero is exact, and the scale has a gradient."""
-    return _steps(stored.values, stored.zero_point, stored.scale.dtype) * stored.scale
+    ndim = stored.values.ndim
+    scale, zero_point = (slices.over(part, ndim) for part in (stored.scale, stored.zero_point))
+    return _steps(stored.values, zero_point, scale.dtype) * scale
 
 
 def fake_quantize(values: jax.Array, grid: Grid) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from compress.quantize import grids, ternary_binary
+from compress.quantize import grids, slices, ternary_binary
 from compress.quantize.grids import Uniform
 from compress.quantize.k_means import Clusters
 from compress.quantize.ternary_binary import Binary, Ternary
@@ -19,14 +19,15 @@ def dequantize(stored: Stored) -> jax.Array:
 
     The gradient of a codebook is the sum of the weights' gradients over each cluster (Han et al.,
     arXiv:1510.00149, Section 3.3). Weights that a mask prunes are exactly zero, whatever the
-    codebook says, and give it no gradient.
+    codebook says, and give it no gradient. A form that `jax.vmap` of a quantiser made of a stack of
+    layers gives the stack, each slice by its own codebook or scale.
 
     Raises:
       ValueError: it is not a stored form.
     """
     match stored:
         case Clusters():
-            weights = stored.codebook[stored.indices.astype(jnp.int32)]
+            weights = slices.look_up(stored.codebook, stored.indices.astype(jnp.int32))
             return weights if stored.mask is None else jnp.where(stored.mask, weights, 0)
         case Uniform():
             return grids.dequantize(stored)

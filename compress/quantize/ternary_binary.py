@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from compress.quantize import slices
 from compress.quantize.straight_through_estimator import straight_through
 from groundwork.numerics import arrays, checks
 
@@ -166,14 +167,15 @@ def clip(weights: jax.Array) -> jax.Array:
 
 def dequantize_ternary(stored: Ternary) -> jax.Array:
     """Returns the weights in the scales' dtype. Each scale's gradient is a sum over its side."""
-    zero = jnp.zeros_like(stored.positive)
-    below = jnp.where(stored.signs < 0, -stored.negative, zero)
-    return jnp.where(stored.signs > 0, stored.positive, below)
+    ndim = stored.signs.ndim
+    positive, negative = (slices.over(part, ndim) for part in (stored.positive, stored.negative))
+    below = jnp.where(stored.signs < 0, -negative, jnp.zeros_like(positive))
+    return jnp.where(stored.signs > 0, positive, below)
 
 
 def dequantize_binary(stored: Binary) -> jax.Array:
     """Returns the weights in the scale's dtype."""
-    return stored.signs.astype(stored.scale.dtype) * stored.scale
+    return stored.signs.astype(stored.scale.dtype) * slices.over(stored.scale, stored.signs.ndim)
 
 
 def _signs(weights: jax.Array, scales: str, threshold: float | None) -> jax.Array:

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from compress import form as form_lib
@@ -10,7 +12,7 @@ from compress import share
 from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages.stage import LOOKS, Stage, Step, one_each, train
-from groundwork import architectures
+from groundwork import architectures, trees
 from groundwork.data import dataset as data_lib
 from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import processes
@@ -57,8 +59,9 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     if shaped.shapes is not None:
         full = architectures.shapes(shaped.form.model, dataset.shape)
         leave = _left_alone(section, shaped.form, shaped.shapes["params"], dataset.shape)
+        example = jax.ShapeDtypeStruct((1, *dataset.shape), jnp.float32)
         with about("factorize.leave"):
-            layers, _ = factorization.decomposable(shaped.form.model, full, dataset.shape, leave)
+            layers, _ = factorization.decomposable(shaped.form.model, full, example, leave)
         if not layers:
             raise UserError("factorize.leave: no layer is left to factorise")
         with about("factorize.shares"):
@@ -77,7 +80,9 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     form, params = before.form, before.variables["params"]
     whole = {**before.variables, "params": share.materialize(params, form.groups)}
     plan = _plan(pipeline, node, form, params, whole)
-    variables, _ = work.decomposed(pipeline.context, form.model, plan, whole)
+    example = jax.ShapeDtypeStruct((1, *pipeline.context.dataset.shape), jnp.float32)
+    layers = factorization.planned(form.model, trees.replicate(whole, 0), plan, example)
+    variables, _ = work.decomposed(pipeline.context, form.model, plan, whole, layers)
     variables = {**variables, "params": share.without(variables["params"], form.groups)}
     form = form._replace(plan=plan)
     still = masks.flatten(variables["params"], before.mask.__contains__)
@@ -97,11 +102,12 @@ def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables:
     if not processes.on_first(lambda: unit.done):
         processes.on_first(context.run.unit(node.unit).set_aside)
         shape = context.dataset.shape
+        example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         leave = _left_alone(section, form, params, shape)
         planner = Planner(
             model=form.model,
             variables=variables,
-            shape=shape,
+            example=example,
             rules=dataclasses.replace(section.rules, leave=leave),
             inputs=lambda: data_lib.first_examples(context.dataset, SEEN)[0],
             stop_if_asked=work.stop_if_asked(context),

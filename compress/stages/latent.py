@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from compress import quantize
 from groundwork import keys, trees
-from groundwork.traced import override
+from groundwork.traced.network import Network
 from groundwork.train.step import Model
 from groundwork.trees import Params, Shapes, Variables
 from pruning import masks
@@ -82,7 +82,7 @@ def begin(quantizer: Quantizer, key: jax.Array, variables: Variables, mask: Mask
     return {**variables, "params": unflatten_dict(flat, sep="/")}
 
 
-def network(quantizer: Quantizer, inner: Model) -> override.Network:
+def network(quantizer: Quantizer, inner: Model) -> Network:
     """Returns the network of the variables that `begin` returns, quantised in the forward pass."""
 
     def apply(variables: Variables, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -94,7 +94,7 @@ def network(quantizer: Quantizer, inner: Model) -> override.Network:
             params = _faked(quantizer, variables["params"], key)
         return inner.apply({**collections, "params": params}, inputs, *args, **kwargs)
 
-    return override.Network(inner.init, apply)
+    return Network(inner.init, apply)
 
 
 def finish(quantizer: Quantizer, variables: Variables) -> dict[str, Any]:

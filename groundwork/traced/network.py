@@ -96,6 +96,16 @@ def evaluate(
 
 def abstractly(function: Callable[..., Any], *trees: Any) -> Any:
     """Returns `jax.eval_shape(function, *trees)`; not all leaves need be arrays or shapes."""
+    return jax.eval_shape(*of_arrays(function, *trees))
+
+
+def of_arrays(
+    function: Callable[..., Any], *trees: Any
+) -> tuple[Callable[..., Any], dict[int, Any]]:
+    """Returns a function of arrays alone, and these arrays: `call(arrays)` = `function(*trees)`.
+
+    All that is no array or shape among the leaves of the trees stays as it is.
+    """
     leaves, structure = jax.tree.flatten(trees)
     arrays = {i: leaf for i, leaf in enumerate(leaves) if hasattr(leaf, "dtype")}
 
@@ -104,7 +114,7 @@ def abstractly(function: Callable[..., Any], *trees: Any) -> Any:
             *jax.tree.unflatten(structure, [arrays.get(i, x) for i, x in enumerate(leaves)])
         )
 
-    return jax.eval_shape(call, arrays)
+    return call, arrays
 
 
 def _has_collections(variables: Any) -> bool:
@@ -117,8 +127,18 @@ def _indices(variables: Variables) -> list[int]:
     return jax.tree.leaves(params_of(jax.tree.map(lambda _: next(numbers), variables)))
 
 
+def shape_like(leaf: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """Returns a shape that has an array's dtype, and varies over devices as the array does."""
+    kind = jax.typeof(leaf)
+    mesh = kind.sharding.mesh
+    spec = kind.sharding.spec if shape == kind.shape else jax.P(*(None,) * len(shape))
+    sharding = None if mesh.empty else jax.NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(
+        shape, leaf.dtype, sharding=sharding, manual_axis_type=kind.manual_axis_type
+    )
+
+
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
-    varying = jax.typeof(leaf).manual_axis_type
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, manual_axis_type=varying)
+    return shape_like(leaf, jnp.shape(leaf))

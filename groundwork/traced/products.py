@@ -78,7 +78,7 @@ def described(product: Product, path: str) -> Layer | str:
     return _window(product, path)
 
 
-def as_kernel(layer: Layer, kernel: jax.Array) -> jax.Array:
+def as_kernel(layer: Layer, kernel: Any) -> Any:
     """Returns a kernel of the network, after any stack axes, as the layer's own.
 
     [..., N, M] or [..., KH, KW, C / groups, O].
@@ -96,6 +96,17 @@ def as_kernel(layer: Layer, kernel: jax.Array) -> jax.Array:
     )
 
 
+def from_kernel(layer: Layer, kernel: Any) -> Any:
+    """Returns a layer's own kernel, after any stack axes, as the network has it."""
+    if layer.layout is None:
+        return kernel
+    lead = kernel.ndim - (4 if layer.kind == "Conv" else 2)
+    axes, shape = layer.layout.kernel, layer.layout.shape
+    unfolded = kernel.reshape((*kernel.shape[:lead], *(shape[axis] for axis in axes)))
+    places = (lead + axes.index(axis) for axis in range(len(shape)))
+    return unfolded.transpose((*range(lead), *places))
+
+
 def as_inputs(layer: Layer, inputs: jax.Array) -> jax.Array:
     """Returns what the network multiplies the kernel by, as the layer's inputs."""
     if layer.layout is None:
@@ -103,7 +114,8 @@ def as_inputs(layer: Layer, inputs: jax.Array) -> jax.Array:
     moved = inputs.transpose(layer.layout.inputs)
     if layer.kind == "Conv":
         return moved
-    return moved.reshape((*moved.shape[: moved.ndim - layer.layout.summed], -1))
+    kept = moved.ndim - layer.layout.summed
+    return moved.reshape((*moved.shape[:kept], math.prod(moved.shape[kept:])))
 
 
 def as_outputs(layer: Layer, outputs: jax.Array) -> jax.Array:

@@ -19,8 +19,16 @@ class Reached(NamedTuple):
     layer: Layer
     kernel: tuple[int, ...]  # shape: [N, M] or [KH, KW, in, out]
     inputs: tuple[tuple[int, ...], ...]  # the shape at each call; two where weights are shared
+    parameter: str = ""  # path of the kernel, "fc1/kernel"
+    stack: tuple[int, ...] = ()  # leading axes of the parameter, of whose kernels a scan takes one
+    repeats: int = 1  # how often scans make each call
     enclosed: bool = False  # in a scan or a rematerialised part, where what it is given stays
-    stacked: int = 0  # leading axes of its kernel; each call has one slice
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the parameter, as the network has it."""
+        layout = self.layer.layout
+        return (*self.stack, *(layout.shape if layout else self.kernel))
 
 
 def layers(
@@ -40,6 +48,8 @@ def layers(
       `(reached, refused)`: layers by path; and path → the reason, of every other parameter that
       has two or more axes.
     """
+    weights = trees.flatten(network.params_of(variables))
+    shapes = {path: tuple(getattr(leaf, "shape", ())) for path, leaf in weights.items()}
     calls: dict[str, dict[int, Reached]] = {}
     reasons: dict[str, str] = {}
 
@@ -53,8 +63,10 @@ def layers(
             layer=layer,
             kernel=as_kernel(layer, kernel).shape,
             inputs=(as_inputs(layer, inputs).shape,),
+            parameter=path,
+            stack=shapes[path][: met.mark.stacked],
+            repeats=met.repeats,
             enclosed=met.depth > 0,
-            stacked=met.mark.stacked,
         )
 
     visitor = Visitor(product=product, other=lambda mark, why: _note(reasons, mark, why))
@@ -72,13 +84,12 @@ def layers(
         if any(one._replace(inputs=first.inputs) != first for one in rest):
             reasons.setdefault(path, "its calls compute in different ways")
         if path not in reasons:
-            shapes = tuple(shape for one in met.values() for shape in one.inputs)
-            reached[path] = first._replace(inputs=shapes)
-    weights = trees.flatten(network.params_of(variables))
+            inputs = tuple(shape for one in met.values() for shape in one.inputs)
+            reached[path] = first._replace(inputs=inputs)
     refused = {
         path: reasons.get(path, UNUSED)
-        for path, leaf in weights.items()
-        if path not in reached and len(getattr(leaf, "shape", ())) >= 2
+        for path, shape in shapes.items()
+        if path not in reached and len(shape) >= 2
     }
     return {network.layer_path(path): one for path, one in reached.items()}, refused
 

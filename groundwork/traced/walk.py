@@ -37,6 +37,7 @@ class Product(NamedTuple):
     mark: Mark
     side: int  # which of the two operands is the parameter
     depth: int  # the scans and rematerialised parts around it, in which its inputs stay
+    repeats: int  # how often it is computed: the product of the lengths of the scans around it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +49,13 @@ class Visitor:
         None for these outputs themselves.
       other: (mark, what uses it) → nothing; for every other use.
       depth: the scans and rematerialised parts around the computation.
+      repeats: how often it is done.
     """
 
     product: Callable[[Product, Any, jax.Array], jax.Array | None]
     other: Callable[[Mark, str], None]
     depth: int = 0
+    repeats: int = 1
 
 
 def evaluate(
@@ -130,7 +133,7 @@ def _product(
     side = 0 if marks[0] else 1
     mark = marks[side]
     assert mark is not None
-    product = Product(equation, mark, side, visitor.depth)
+    product = Product(equation, mark, side, visitor.depth, visitor.repeats)
     replaced = visitor.product(product, given[side], given[1 - side])
     if replaced is not None:
         return replaced
@@ -164,7 +167,8 @@ def _scan(
     _refuse_trees("scan", given[first:last], marks[first:last])
     stacked = [mark and mark._replace(stacked=mark.stacked + 1) for mark in marks[last:]]
     within = [*marks[:first], *(None,) * carried, *stacked]
-    deeper = dataclasses.replace(visitor, depth=visitor.depth + 1)
+    repeats = visitor.repeats * options["length"]
+    deeper = dataclasses.replace(visitor, depth=visitor.depth + 1, repeats=repeats)
 
     def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
         values = [*given[:first], *carry, *slices]

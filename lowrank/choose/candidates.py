@@ -13,7 +13,7 @@ import numpy as np
 
 from groundwork.traced import override
 from groundwork.traced.macs import multiply_adds
-from groundwork.traced.override import Reached
+from groundwork.traced.reach import Reached
 from groundwork.trees import Shapes
 from lowrank.choose.approximation import ERRORS
 from lowrank.choose.ranks import Candidate
@@ -37,7 +37,8 @@ def of_layer(
 
     Args:
       reached: the layer.
-      kernels: [R, …], of all replicates: errors are root mean squares over them.
+      kernels: [R, …], of all replicates, and of all layers of a stack: errors are root mean squares
+        over them.
       methods: names of `METHODS`; those that `applies` denies are passed over.
       cost: what the budget counts.
       inputs: [R, rows, N], for `svd_outputs`.
@@ -92,28 +93,30 @@ def of_rank_one(reached: Reached, method: str) -> tuple[str, Rank]:
 def macs(reached: Reached, method: str, rank: Any) -> int:
     """Returns the multiply-adds of all calls of a layer for one example, as they are traced."""
     params, compute = abstract(reached, method, rank)
-    return sum(
+    once = sum(
         multiply_adds(compute, params, jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32))
         for shape in reached.inputs
     )
+    return once * reached.repeats
 
 
 def parameters(reached: Reached, method: str, rank: Any) -> int:
     """Returns the number of entries of a layer's kernels."""
     params, _ = abstract(reached, method, rank)
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    one = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    return one * math.prod(reached.stack)
 
 
 def abstract(reached: Reached, method: str, rank: Any) -> tuple[Shapes, Callable[..., jax.Array]]:
-    """Returns the shapes of a layer's kernels under a method, and what computes its outputs.
+    """Returns the shapes of a layer's kernel or factors, and what computes its outputs.
 
     Returns:
-      `(params, compute)`: shapes, and (params, inputs) → outputs.
+      `(params, compute)`: shapes, and (params, inputs) → outputs without a bias.
     """
     kernel = jax.ShapeDtypeStruct(reached.kernel, jnp.float32)
     layer = reached.layer
     if method == DENSE:
-        return {"kernel": kernel}, functools.partial(override.compute, layer)
+        return kernel, functools.partial(override.compute, layer)
     chosen = METHODS[layer.kind][method]
     shapes = chosen.shapes(reached.kernel, rank)
     params = {

@@ -7,13 +7,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from groundwork import trees
-from groundwork.traced.override import Reached
+from groundwork.traced.reach import Reached
 from groundwork.trees import Variables
 from lowrank import factorization
 from lowrank.choose import candidates, plans, timing
@@ -35,18 +34,18 @@ class Planner:
     """Makes the plans of one trained network, on one process. What they share is computed once.
 
     Attributes:
-      model: any Linen module.
+      model: see `factorization.factorize`.
       variables: [R, …], on the host. A plan is one for all replicates.
-      shape: of an example.
+      example: what the network is called with, see `factorization.factorize`; shapes suffice.
       rules: what chooses the ranks.
       inputs: gives the network inputs [B, …] that `svd_outputs` looks at; it is called only then.
       stop_if_asked: is called before each search for the candidates of a layer, which may take
         minutes, with the method of the sweep; it raises what ends the run.
     """
 
-    model: nn.Module
+    model: Any
     variables: Variables
-    shape: tuple[int, ...]
+    example: Any
     rules: Rules
     inputs: Callable[[], jax.Array]
     stop_if_asked: Callable[[str], None] = _go_on
@@ -90,22 +89,25 @@ class Planner:
     def _reached(self) -> tuple[dict[str, Reached], dict[str, str]]:
         """The layers that may be decomposed; and path → the reason, of the others."""
         one = trees.replicate(self.variables, 0)
-        return factorization.decomposable(self.model, one, self.shape, self.rules.leave)
+        return factorization.decomposable(self.model, one, self.example, self.rules.leave)
 
     @functools.cached_property
     def _kernels(self) -> dict[str, np.ndarray]:
-        """Path → [R, …]."""
-        params = {path: factorization.parameters(self.variables, path) for path in self.layers}
-        return {path: np.asarray(leaves["kernel"]) for path, leaves in params.items()}
+        """Path → [R, …], those of all layers of a stack one by one."""
+        kernels = {}
+        for path, layer in self.layers.items():
+            stacked = np.asarray(factorization.kernel(self.variables, layer))
+            kernels[path] = stacked.reshape(-1, *layer.kernel)
+        return kernels
 
     @functools.cached_property
     def _seen(self) -> dict[str, np.ndarray]:
         """Path → [R, rows, N], what each layer is given."""
-        inputs, paths = self.inputs(), tuple(self.layers)
+        inputs = self.inputs()
         by_replicate = []
         for r in range(trees.replicates(self.variables)):
             one = jax.tree.map(jnp.asarray, trees.replicate(self.variables, r))
-            by_replicate.append(factorization.rows(self.model, one, paths, inputs))
+            by_replicate.append(factorization.rows(self.model, one, self.layers, inputs))
         return trees.stack(by_replicate)
 
     @functools.cached_property

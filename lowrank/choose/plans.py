@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groundwork.traced.override import Reached
+from groundwork.traced.reach import Reached
 from lowrank.choose import approximation, candidates, ranks, timing
 from lowrank.choose.candidates import DENSE, CostFn
 from lowrank.choose.ranks import Candidate

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from groundwork.traced.override import Reached
+from groundwork.traced.reach import Reached
 from groundwork.train.latency import medians
 from groundwork.trees import Params
 from lowrank.choose import candidates
@@ -35,7 +35,7 @@ def layer(reached: Reached, method: str, rank: Any) -> Callable[[], list[jax.Arr
 
 def cost(reached: Reached, method: str, rank: Any) -> int:
     """Returns the nanoseconds of a layer, for budgets in time."""
-    return round(1e9 * medians([layer(reached, method, rank)])[0])
+    return round(1e9 * medians([layer(reached, method, rank)])[0]) * reached.repeats
 
 
 def priced(
@@ -63,7 +63,7 @@ def layers(reached: Reached, method: str, rank: Any) -> tuple[float, float]:
     """Returns the seconds of a layer as it is, and under a method."""
     calls = [layer(reached, DENSE, None), layer(reached, method, rank)]
     dense, factorised = medians(calls, repeats=15)
-    return dense, factorised
+    return dense * reached.repeats, factorised * reached.repeats
 
 
 def _spread(options: list[Candidate]) -> list[Candidate]:

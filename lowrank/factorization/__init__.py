@@ -8,19 +8,21 @@ from lowrank.factorization.network import (
     reconstruct,
     with_kernel,
 )
-from lowrank.factorization.plan import Plan, checked, parameters, planned, shapes
-from lowrank.factorization.reach import collect, decomposable, rows
+from lowrank.factorization.plan import Layers, Plan, assumed, found, kernel, shapes
+from lowrank.factorization.reach import collect, decomposable, planned, rows
 
 __all__ = [
+    "Layers",
     "Plan",
-    "checked",
+    "assumed",
     "collect",
     "decomposable",
     "decompose",
     "factorize",
+    "found",
+    "kernel",
     "override",
     "overrides",
-    "parameters",
     "planned",
     "reconstruct",
     "rows",

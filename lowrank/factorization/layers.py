@@ -1,23 +1,21 @@
 """Layers as products of smaller ones: their parameters, and how they compute.
 
-`methods.METHODS` says what each method makes of a kernel; the layer's bias comes after all stages.
+`methods.METHODS` says what each method makes of a kernel.
 """
 
-# N M inputs and outputs of a matrix, KH KW window
+# N M inputs and outputs of a matrix, KH KW window, L layers of a stack
 
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from groundwork.traced import override
-from groundwork.traced.override import Layer
+from groundwork.traced.products import Layer
 from groundwork.trees import Params
 from lowrank.factorization.methods import KINDS, METHODS, STALLED, Decomposed, Method, Rank
 
@@ -39,45 +37,69 @@ ROWS = 16_384  # the patches that a data-aware decomposition looks at
 
 def factors(
     method: Method,
-    params: Mapping[str, Any],
+    kernel: jax.Array,
     rank: Rank,
     key: jax.Array,
     inputs: jax.Array | None = None,
 ) -> tuple[dict[str, Any], Decomposed]:
-    """Returns a layer's parameters with factors in place of its kernel, and what they are worth.
+    """Returns the factors of a kernel, stage by stage, and what they are worth.
 
     Args:
       method: one of `METHODS`.
-      params: `kernel`, and whatever else the layer has, which stays.
+      kernel: [N, M] or [KH, KW, in, out]; or a stack of such, [L, …], which are decomposed one by
+        one: the error is then that of all together.
       rank: within the method's range.
       key: for methods that start at random.
       inputs: [rows, N] what the layer is given, as `rows` returns it; for methods that need it.
     """
-    result = method.decompose(params["kernel"], rank, key, inputs)
-    dtype = params["kernel"].dtype
-    stages = {
-        stage.name: {"kernel": kernel.astype(dtype)}
-        for stage, kernel in zip(method.stages, result.kernels, strict=True)
-    }
-    return {**stages, **{name: leaf for name, leaf in params.items() if name != "kernel"}}, result
+    stack = kernel.shape[: kernel.ndim - method.axes]
+    if not stack:
+        result = method.decompose(kernel, rank, key, inputs)
+    else:
+        result = _each(method, kernel.reshape(-1, *kernel.shape[len(stack) :]), rank, key, stack)
+    return {
+        stage.name: {"kernel": factor.astype(kernel.dtype)}
+        for stage, factor in zip(method.stages, result.kernels, strict=True)
+    }, result
 
 
-def compute(method: Method, layer: Layer, params: Mapping[str, Any], x: jax.Array) -> jax.Array:
+def _each(
+    method: Method, kernels: jax.Array, rank: Rank, key: jax.Array, stack: tuple[int, ...]
+) -> Decomposed:
+    """Returns the factors of several kernels [L, …], as stacks."""
+    results = [
+        method.decompose(kernel, rank, jax.random.fold_in(key, i), None)
+        for i, kernel in enumerate(kernels)
+    ]
+    parts = zip(*(result.kernels for result in results), strict=True)
+    factors = [jnp.stack(part).reshape(*stack, *part[0].shape) for part in parts]
+    sizes = jnp.sum(jnp.square(kernels.astype(jnp.float32)), range(1, kernels.ndim))
+    errors = jnp.stack([result.error for result in results])
+    whole = jnp.sum(sizes)
+    error = jnp.sqrt(jnp.sum(jnp.square(errors) * sizes) / jnp.where(whole > 0, whole, 1))
+    converged = jnp.all(jnp.stack([jnp.asarray(result.converged) for result in results]))
+    return Decomposed(factors, error, converged)
+
+
+def compute(method: Method, layer: Layer, stored: Params, x: jax.Array) -> jax.Array:
     """Returns the outputs of a factorised layer; `override.override` puts this in its place."""
-    kernels = [params[stage.name]["kernel"] for stage in method.stages]
-    x, bias, *kernels = promote_dtype(x, params.get("bias"), *kernels, dtype=layer.dtype)
-    for stage, kernel in zip(method.stages, kernels, strict=True):
+    for stage in method.stages:
+        kernel = stored[stage.name]["kernel"]
         if layer.kind == "Dense":
             x = jnp.matmul(x, kernel, precision=layer.precision)
         else:
             groups = kernel.shape[-1] if stage.depthwise else 1
-            x = override.convolve(layer, x, kernel, stage.axes, groups)
-    return override.biased(x, bias)
+            x = override.convolve(layer, kernel, x, stage.axes, groups)
+    return x
 
 
-def reconstruct(method: Method, params: Params) -> jax.Array:
-    """Returns the kernel that the factors make up, [N, M] or [KH, KW, in, out]."""
-    return method.reconstruct(*(params[stage.name]["kernel"] for stage in method.stages))
+def reconstruct(method: Method, stored: Params) -> jax.Array:
+    """Returns the kernel that the factors make up, [N, M] or [KH, KW, in, out], or stacks of it."""
+    kernels = [stored[stage.name]["kernel"] for stage in method.stages]
+    whole = method.reconstruct
+    for _ in range(kernels[0].ndim - method.axes):
+        whole = jax.vmap(whole)
+    return whole(*kernels)
 
 
 def rows(layer: Layer, kernel: tuple[int, ...], inputs: jax.Array) -> jax.Array:

@@ -43,6 +43,7 @@ class Method(NamedTuple):
     """One way to factorise kernels of two or of four axes.
 
     Attributes:
+      axes: of the kernel and of each stage's, 2 or 4.
       stages: in the order in which they are computed.
       decompose: (kernel, rank, key, inputs) → factors. The inputs are those of the layer, as a
         matrix [rows, N], or None.
@@ -52,12 +53,18 @@ class Method(NamedTuple):
       needs_inputs: whether `decompose` needs inputs.
     """
 
+    axes: int
     stages: tuple[Stage, ...]
     decompose: Callable[[jax.Array, Any, jax.Array, jax.Array | None], Decomposed]
     reconstruct: Callable[..., jax.Array]
     full: Callable[[Shape], Rank]
     shapes: Callable[[Shape, Any], tuple[Shape, ...]]
     needs_inputs: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the stages."""
+        return tuple(stage.name for stage in self.stages)
 
 
 def _svd(kernel: jax.Array, rank: int, key: jax.Array, inputs: jax.Array | None) -> Decomposed:
@@ -169,17 +176,19 @@ _CP = (
 )
 METHODS: dict[str, dict[str, Method]] = {
     "Dense": {
-        "svd": Method(_PAIR, _svd, jnp.matmul, _matrix_rank, _two_shapes),
-        "svd_outputs": Method(_PAIR, _svd_outputs, jnp.matmul, _matrix_rank, _two_shapes, True),
+        "svd": Method(2, _PAIR, _svd, jnp.matmul, _matrix_rank, _two_shapes),
+        "svd_outputs": Method(2, _PAIR, _svd_outputs, jnp.matmul, _matrix_rank, _two_shapes, True),
     },
     "Conv": {
-        "svd": Method(_TWO, _svd_window, _two_kernel, _matrix_rank, _two_shapes),
+        "svd": Method(4, _TWO, _svd_window, _two_kernel, _matrix_rank, _two_shapes),
         "svd_outputs": Method(
-            _TWO, _svd_window_outputs, _two_kernel, _matrix_rank, _two_shapes, True
+            4, _TWO, _svd_window_outputs, _two_kernel, _matrix_rank, _two_shapes, True
         ),
-        "spatial": Method(_SPATIAL, _spatial, spatial.reconstruct, _spatial_rank, _spatial_shapes),
-        "tucker": Method(_TUCKER, _tucker, _tucker_kernel, _tucker_rank, _tucker_shapes),
-        "cp": Method(_CP, _cp, _cp_kernel, _cp_rank, _cp_shapes),
+        "spatial": Method(
+            4, _SPATIAL, _spatial, spatial.reconstruct, _spatial_rank, _spatial_shapes
+        ),
+        "tucker": Method(4, _TUCKER, _tucker, _tucker_kernel, _tucker_rank, _tucker_shapes),
+        "cp": Method(4, _CP, _cp, _cp_kernel, _cp_rank, _cp_shapes),
     },
 }
 """Kind of the layer → name → method. The modules in `decompositions` give the sources."""

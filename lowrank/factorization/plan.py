@@ -3,8 +3,8 @@
 A plan is path of a layer → `{"method": "tucker", "rank": [8, 8]}`, nested dicts that JSON keeps.
 """
 
-import functools
-import operator
+# L layers of a stack, N M inputs and outputs of a matrix
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,120 +12,149 @@ import jax
 import numpy as np
 
 from groundwork import trees
-from groundwork.errors import UserError, unknown
-from groundwork.traced.override import LayerError
+from groundwork.errors import unknown
+from groundwork.traced import network, storage
+from groundwork.traced.products import Layer, as_kernel
+from groundwork.traced.reach import Reached
 from groundwork.trees import Params, Shapes, Variables
 from lowrank.factorization.methods import KINDS, METHODS, Method, Rank
 
 Plan = Mapping[str, Mapping[str, Any]]
+Layers = Mapping[str, Reached]
+"""Path → how the layer is reached, as `reach.decomposable` or `traced.reach.layers` tells."""
 
 
-def checked(path: str, entry: Mapping[str, Any], kernel: Any) -> tuple[Method, Rank]:
+def checked(path: str, entry: Mapping[str, Any], layer: Reached) -> tuple[Method, Rank]:
     """Returns the method and rank of a plan's entry.
 
     Args:
       path: of the layer.
       entry: of the plan.
-      kernel: of the layer, array or shape.
+      layer: at the path.
 
     Raises:
-      LayerError: the entry has other keys, or a method or rank that this kernel cannot have.
+      ValueError: the entry has other keys, or a method or rank that this layer cannot have.
     """
     if not isinstance(entry, Mapping) or set(entry) != {"method", "rank"}:
         entry = dict(entry) if isinstance(entry, Mapping) else entry
-        raise LayerError(f"layer {path!r}: the plan must say method and rank, not {entry!r}")
-    kind = KINDS.get(len(kernel.shape))
+        raise ValueError(f"layer {path!r}: the plan must say method and rank, not {entry!r}")
+    kind = KINDS.get(len(layer.kernel))
     if kind is None:
-        raise LayerError(f"layer {path!r} has a kernel of shape {kernel.shape}: no method takes it")
+        raise ValueError(
+            f"layer {path!r} has a kernel of shape {layer.kernel}: no method takes it, unless an "
+            "example shows how it is used"
+        )
+    if layer.layer.groups != 1:
+        raise ValueError(f"layer {path!r} has {layer.layer.groups} groups: it is left alone")
     name = entry["method"]
     if name not in tuple(METHODS[kind]):
-        raise LayerError(str(unknown(f"method of the {kind} layer {path!r}", name, METHODS[kind])))
+        raise ValueError(str(unknown(f"method of the {kind} layer {path!r}", name, METHODS[kind])))
     method = METHODS[kind][name]
-    return method, _rank(path, entry["rank"], method.full(tuple(kernel.shape)))
+    return method, _rank(path, entry["rank"], method.full(layer.kernel))
 
 
-def parameters(variables: Variables, path: str) -> Params:
-    """Returns the parameters of the layer at `path`.
+def assumed(variables: Variables, path: str) -> Reached:
+    """Returns the layer at `path` as one of Flax's Dense or Conv, which no call has shown to be so.
 
     Args:
       variables: arrays or shapes.
       path: of the layer.
 
     Raises:
-      LayerError: there is no layer of that path with a kernel; it suggests a similar one.
+      ValueError: there is no layer of that path with a kernel; it suggests a similar one.
     """
-    kernels = [
-        name for name in trees.flatten(variables["params"]) if f"/{name}".endswith("/kernel")
-    ]
-    known = [name.rpartition("/")[0] for name in kernels]
-    if path not in known:
-        raise LayerError(str(unknown("layer", path, known)))
-    return at(variables, path)
+    leaves = trees.flatten(network.params_of(variables))
+    kernels = {
+        network.layer_path(name): name
+        for name in leaves
+        if name.rpartition("/")[2] in ("kernel", "w")  # Flax's and Haiku's, in that order of axes
+    }
+    if path not in kernels:
+        raise ValueError(str(unknown("layer", path, kernels)))
+    shape = tuple(leaves[kernels[path]].shape)
+    kind = KINDS.get(len(shape), "Dense")
+    return Reached(Layer(path, kind), shape, (), parameter=kernels[path])
 
 
-def shapes(full: Shapes, plan: Plan) -> dict[str, Any]:
+def found(variables: Variables, plan: Plan, layers: Layers | None) -> dict[str, Reached]:
+    """Returns the layers of a plan; without `layers` they are `assumed`.
+
+    Raises:
+      ValueError: a path of the plan is not that of a layer.
+    """
+    if layers is None:
+        return {path: assumed(variables, path) for path in plan}
+    for path in plan:
+        if path not in layers:
+            raise ValueError(str(unknown("layer", path, layers)))
+    return {path: layers[path] for path in plan}
+
+
+def kernel(variables: Variables, layer: Reached) -> jax.Array:
+    """Returns a layer's kernel, [N, M] or [KH, KW, in, out], after any axes of stack or replicates.
+
+    Args:
+      variables: of the network.
+      layer: of it.
+    """
+    leaf = trees.flatten(network.params_of(variables))[layer.parameter]
+    return as_kernel(layer.layer, leaf)
+
+
+def shapes(full: Shapes, plan: Plan, layers: Layers | None = None) -> dict[str, Any]:
     """Returns the shapes of a network's variables once its layers are factorised by a plan.
 
     Args:
-      full: the shapes of `architectures.shapes`.
+      full: the shapes of the network's own variables.
       plan: see `factorize`.
+      layers: see `found`.
 
     Raises:
-      LayerError: as `checked` and `parameters`.
+      ValueError: as `checked` and `found`.
     """
-    for path, entry in plan.items():
-        params = parameters(full, path)
-        kernel = params["kernel"]
-        method, rank = checked(path, entry, kernel)
+    params = network.params_of(full)
+    leaves = trees.flatten(params)
+    for path, layer in found(full, plan, layers).items():
+        method, rank = checked(path, plan[path], layer)
+        dtype = leaves[layer.parameter].dtype
         stages = {
-            stage.name: {"kernel": jax.ShapeDtypeStruct(shape, kernel.dtype)}
-            for stage, shape in zip(method.stages, method.shapes(kernel.shape, rank), strict=True)
+            stage.name: {"kernel": jax.ShapeDtypeStruct((*layer.stack, *shape), dtype)}
+            for stage, shape in zip(method.stages, method.shapes(layer.kernel, rank), strict=True)
         }
-        rest = {name: leaf for name, leaf in params.items() if name != "kernel"}
-        full = replaced(full, path, {**stages, **rest})
-    return full
+        params = storage.put(params, layer.parameter, stages)
+    return network.with_params(full, params)
 
 
-def planned(full: Shapes, path: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """`shapes` for one layer; raises `UserError` until the archive calls `shapes`."""
-    try:
-        return shapes(full, {path: entry})
-    except LayerError as error:
-        raise UserError(str(error)) from error
+def stored(variables: Variables, path: str, entry: Mapping[str, Any]) -> tuple[Method, Params]:
+    """Returns the method of a layer that is factorised, and its factors: stage → `kernel`.
 
+    Args:
+      variables: that `decompose` has changed.
+      path: of the layer.
+      entry: of the plan.
 
-def at(variables: Variables, path: str) -> Params:
-    """Returns the parameters at a path, which must exist."""
-    return functools.reduce(operator.getitem, _parts(path), variables["params"])
-
-
-def replaced(variables: Variables, path: str, params: Params) -> dict[str, Any]:
-    """Returns the variables with other parameters at `path`."""
-    return {**variables, "params": _replaced(variables["params"], _parts(path), params)}
+    Raises:
+      ValueError: nothing is stored for that layer by that method.
+    """
+    params = network.params_of(variables)
+    for methods in METHODS.values():
+        if (method := methods.get(entry["method"])) and (
+            place := storage.find(params, path, method.names)
+        ):
+            return method, storage.get(params, place, method.names)
+    raise ValueError(f"layer {path!r} has no factors by {entry['method']}: use `decompose`'s trees")
 
 
 def _rank(path: str, rank: Any, full: Rank) -> Rank:
     wanted = "an integer" if isinstance(full, int) else "two integers, [inputs, outputs]"
     given = [rank] if isinstance(full, int) else rank
     most = (full,) if isinstance(full, int) else full
-    wrong = LayerError(f"layer {path!r}: the rank must be {wanted}, not {rank!r}")
+    wrong = ValueError(f"layer {path!r}: the rank must be {wanted}, not {rank!r}")
     if not isinstance(given, list | tuple | np.ndarray) or len(given) != len(most):
         raise wrong
     for one, largest in zip(given, most, strict=True):
         if isinstance(one, bool) or not isinstance(one, int | np.integer):
             raise wrong
         if not 1 <= one <= largest:
-            raise LayerError(f"layer {path!r}: rank {one} is outside 1…{largest}, its full rank")
+            raise ValueError(f"layer {path!r}: rank {one} is outside 1…{largest}, its full rank")
     return int(given[0]) if isinstance(full, int) else (int(given[0]), int(given[1]))
-
-
-def _parts(path: str) -> list[str]:
-    """Returns the keys of a path, from the top; none for a network that is a single layer."""
-    return path.split("/") if path else []
-
-
-def _replaced(tree: Mapping[str, Any], keys: list[str], leaf: Any) -> Any:
-    if not keys:
-        return leaf
-    head, *rest = keys
-    return {**tree, head: _replaced(tree[head], rest, leaf)}

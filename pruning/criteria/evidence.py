@@ -32,14 +32,14 @@ class Evidence:
     examples: Any = None
 
     def gradients(self) -> Params:
-        """Returns the gradients of the loss with respect to all parameters.
+        """Returns the gradients of the loss with respect to all parameters; integers have none.
 
         Raises:
           ValueError: no loss was given.
         """
         if self.loss is None:
             raise ValueError("this criterion looks at gradients: give it a loss and examples")
-        return jax.grad(self.loss)(self.params, self.examples)
+        return jax.grad(self.loss, allow_int=True)(self.params, self.examples)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from groundwork import architectures, trees
-from groundwork.traced import layers
+from groundwork.traced import network, reach
+from groundwork.traced.reach import Reached
 from groundwork.train.replicates import QUICKLY
 from groundwork.trees import Shapes, Variables
 from pruning import masks
@@ -53,11 +54,13 @@ def chain(model: nn.Module, shape: tuple[int, ...]) -> tuple[Link, ...]:
     ) -> Any:
         outputs = next_function(*args, **kwargs)
         if context.method_name == "__call__":
-            links.extend(_link(context.module, links))
+            links.extend(_link(context.module, links, reached, refused))
         return outputs
 
     shapes = architectures.shapes(model, shape)
     example = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    reached, missed = reach.layers(model, shapes, example, train=False)
+    refused = {network.layer_path(path): reason for path, reason in missed.items()}
     with nn.intercept_methods(record):
         jax.eval_shape(lambda v, x: model.apply(v, x, train=False), shapes, example)
     if not _permutes(model, links, shapes, example.shape):
@@ -118,8 +121,20 @@ def _layer(path: str) -> str:
     return path.partition("/")[2].rpartition("/")[0]
 
 
-def _link(module: nn.Module, links: Sequence[Link]) -> list[Link]:
-    """Returns a module as a link that follows `links`, if it has any parameters itself."""
+def _link(
+    module: nn.Module,
+    links: Sequence[Link],
+    reached: Mapping[str, Reached],
+    refused: Mapping[str, str],
+) -> list[Link]:
+    """Returns a module as a link that follows `links`, if it has any parameters itself.
+
+    Args:
+      module: that is called.
+      links: those before it.
+      reached: the network's layers.
+      refused: path of a layer → why it is not among them.
+    """
     params = module.variables.get("params", {})
     arrays = {name: leaf for name, leaf in params.items() if hasattr(leaf, "shape")}
     path = "/".join(module.path)
@@ -130,10 +145,11 @@ def _link(module: nn.Module, links: Sequence[Link]) -> list[Link]:
     if type(module) is nn.BatchNorm:
         stats = module.variables["batch_stats"]
         return [Link(path, stats["mean"].size, True)]
-    layer = layers.described(module)
-    if isinstance(layer, str):
-        raise ValueError(f"{path or type(module).__name__} cannot be shrunk: {layer}")
-    *_, inputs, units = arrays["kernel"].shape
+    if path not in reached:
+        reason = refused.get(path, "it is no product or convolution with a kernel")
+        raise ValueError(f"{path or type(module).__name__} cannot be shrunk: {reason}")
+    layer = reached[path].layer
+    *_, inputs, units = reached[path].kernel
     if layer.groups == 1:
         return [Link(path, units, False)]
     if inputs != 1 or layer.groups != units:

@@ -12,7 +12,7 @@ from compress import form as form_lib
 from compress import quantize, share
 from compress.form import Form
 from groundwork.errors import UserError
-from groundwork.traced import override
+from groundwork.traced import reach
 from lowrank import factorization
 from tests.compress import archives
 
@@ -42,12 +42,19 @@ class Deep(nn.Module):
         return Block(name="b")(nn.relu(Block(name="a")(hidden)))
 
 
+class Squared(nn.Dense):
+    """A layer whose parameters are squared before it uses them."""
+
+    def param(self, name, *args, **kwargs):
+        return super().param(name, *args, **kwargs) ** 2
+
+
 class Other(nn.Module):
     """A layer that is not reached, and one that is not called."""
 
     @nn.compact
     def __call__(self, inputs, train=False):
-        odd = nn.DenseGeneral(5, name="odd")(inputs)
+        odd = Squared(5, name="odd")(inputs)
         unused = nn.Dense(2, name="unused")
         return odd if odd.shape[0] else unused(odd)
 
@@ -95,7 +102,7 @@ def test_inputs_are_rounded_as_by_hand(pair, bits):
 
 def test_inputs_of_a_factorised_layer_are_rounded_before_its_first_factor(pair):
     plan = {"one": {"method": "svd", "rank": 2}}
-    before, changed = factorization.factorize(Pair(), pair, plan)
+    before, changed = factorization.factorize(Pair(), pair, plan, INPUTS)
     grid = {"scale": np.float32(0.5), "zero_point": np.int32(3)}
     form = Form(Pair(), plan, activations={"one": 3})
     found = form_lib.apply_of(form)({**changed, "activations": {"one": grid}}, INPUTS)
@@ -126,14 +133,14 @@ class TestGradients:
         assert (np.abs(found.mean(0) - exact) < 5 * spread).all()
 
     def test_of_the_outputs_lie_on_the_grid(self, pair):
-        """Of one bias each: what comes back to it is the sum of the batch's; so a batch of one."""
+        """Of one example: the kernel's gradient is that of the outputs, times the inputs."""
         apply = form_lib.apply_of(Form(Pair(), gradients={"one": 2}))
 
         def loss(v):
             rngs = {"dropout": jax.random.key(3)}
             return jnp.sum(apply(v, INPUTS[:1], rngs=rngs) ** 2)
 
-        found = np.asarray(jax.grad(loss)(pair)["params"]["one"]["bias"])
+        found = np.asarray(jax.grad(loss)(pair)["params"]["one"]["kernel"])[0] / INPUTS[0, 0]
         most = np.abs(found).max()
         places = (found / most + 1) * 3 / 2  # 2 bits: 0, 1, 2, 3
         np.testing.assert_allclose(places, np.round(places), atol=1e-5)
@@ -149,14 +156,15 @@ class TestTied:
     )
     def test_layers_share_the_plan_of_the_first(self, deep, groups, plan, others):
         tied = {"params": share.tie(deep["params"], groups)}
-        _, changed = factorization.factorize(Deep(), tied, plan)
+        changed, _ = factorization.decompose(tied, plan)
         assert form_lib.spread(plan, groups).keys() == {*plan, *others}
         found = form_lib.apply_of(Form(Deep(), plan, groups))(changed, INPUTS)
-        params = changed["params"]
+        flat = form_lib.flatten_dict(changed["params"], sep="/")
         for path, entry in plan.items():
-            kernel = factorization.reconstruct(changed, path, entry)
-            params = factorization.with_kernel({"params": params}, path, kernel)["params"]
-        plain = share.materialize(params, groups)
+            factors = (f"{path}/left", f"{path}/right")
+            flat = {name: leaf for name, leaf in flat.items() if not name.startswith(factors)}
+            flat[f"{path}/kernel"] = factorization.reconstruct(changed, path, entry)
+        plain = share.materialize(form_lib.unflatten_dict(flat, sep="/"), groups)
         np.testing.assert_allclose(found, Deep().apply({"params": plain}, INPUTS), atol=1e-5)
         assert np.abs(found - Deep().apply(deep, INPUTS)).max() > 1e-3
 
@@ -171,7 +179,7 @@ class TestCalibrated:
     def test_is_calibrate_of_what_the_layers_are_given(self, deep):
         bits = {"start": 8, "a/two": 3, "b/one": 16}
         grids = form_lib.calibrated(Form(Deep()), deep, INPUTS, bits, range="percentile")
-        seen = override.inputs_of(Deep(), deep, INPUTS, tuple(bits))
+        seen = reach.inputs_of(Deep(), deep, tuple(bits), INPUTS)
         for path, count in bits.items():
             found = form_lib.flatten_dict(grids, sep="/")
             want = quantize.calibrate([seen[path][0].ravel()], count, range="percentile")
@@ -193,7 +201,7 @@ class TestCalibrated:
             form_lib.calibrated(Form(Deep()), deep, INPUTS, {"c/one": 8})
         odd = archives.drawn(Other(), (4,))
         with pytest.raises(
-            UserError, match=r"^layer 'odd' cannot be computed in another way: Dense"
+            ValueError, match=r"^layer 'odd' cannot be computed in another way: it goes through"
         ):
             form_lib.calibrated(Form(Other()), odd, INPUTS, {"odd": 8})
         spare = {"params": {**odd["params"], "unused": {"kernel": np.ones((5, 2), "f4")}}}

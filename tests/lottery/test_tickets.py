@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from groundwork import architectures, keys
+import lottery
+from groundwork import architectures, keys, trees
 from groundwork.devices import mesh
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint
@@ -49,6 +50,26 @@ def test_masks_are_nested_and_differ_between_replicates(finished):
     one, two = (tickets.load(finished[0], level).mask for level in (1, 2))
     assert not any((two[path] & ~one[path]).any() for path in one)
     assert not np.array_equal(one["fc1/kernel"][0], one["fc1/kernel"][1])
+
+
+@pytest.mark.parametrize("replicate", [0, 1])
+def test_a_loop_of_ones_own_finds_the_same_tickets(finished, replicate):
+    """The training of `iterate` gives back what the command has trained."""
+    recorded = [trees.replicate(tickets.load(finished[0], level), replicate) for level in (0, 1, 2)]
+
+    def fit(ticket, mask):
+        rewound, trained = recorded[len(done)][1:]
+        small.assert_same_tree(jax.tree.map(np.asarray, ticket), rewound["params"])
+        done.append(1)
+        return trained["params"]
+
+    done: list[int] = []
+    start = recorded[0].rewound["params"]
+    rate = {"*": 0.5, "output": 0.25}
+    for level in lottery.iterate(start, fit, levels=2, rate=rate):
+        mask = {path: np.asarray(keep) for path, keep in level.mask.items()}
+        small.assert_same_tree(mask, recorded[level.number].mask)
+    assert len(done) == 3
 
 
 @pytest.mark.parametrize(("level", "branch"), small.UNITS)

@@ -9,8 +9,8 @@ import pytest
 from groundwork import architectures
 from groundwork.data import dataset as data_lib
 from groundwork.runs.run import Run
-from groundwork.traced import override
 from groundwork.traced.macs import multiply_adds
+from groundwork.traced.network import Network
 from groundwork.train.step import Batch
 from lowrank import factorization, results
 from lowrank.fit import make_objective
@@ -111,7 +111,7 @@ def test_frobenius_decay_is_half_the_squares_of_what_the_factors_make_up():
     variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 64)))
     plan = {"fc1": {"method": "svd", "rank": 4}}
     apply, changed = factorization.factorize(model, variables, plan)
-    network = override.Network(model.init, apply)
+    network = Network(model.init, apply)
     batch = Batch(
         jax.random.normal(jax.random.key(1), (5, 64)),
         jax.numpy.arange(5),

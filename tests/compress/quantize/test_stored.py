@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from compress import quantize
+from compress.archive import streams
 from compress.quantize.straight_through_estimator import straight_through
 from tests.compress import archives
 
@@ -132,3 +133,49 @@ def test_other_paths_or_shapes_are_refused_in_one_line():
 def test_an_array_is_no_stored_form():
     with pytest.raises(ValueError, match=r"^no stored form: ndarray$"):
         quantize.dequantize(np.ones(2))
+
+
+QUANTISERS = {
+    "kmeans": lambda w: quantize.kmeans(w, 2),
+    "kmeans, masked": lambda w: quantize.kmeans(w, 2, mask=jnp.abs(w) > 0.5),
+    "uniform": lambda w: quantize.uniform(w, 4),
+    "affine": lambda w: quantize.uniform(w, 4, symmetric=False),
+    "of channels": lambda w: quantize.uniform(w, 4, axis=1),
+    "ternary": quantize.ternary,
+    "binary": lambda w: quantize.binary(w, scaled=True),
+}
+
+
+@pytest.mark.parametrize("name", QUANTISERS)
+@pytest.mark.parametrize("stack", [(4,), (2, 3)])
+def test_a_stack_is_quantised_slice_by_slice(name, stack):
+    """As many slices as columns: scales that met the wrong axis would broadcast."""
+    quantise = over_stack = QUANTISERS[name]
+    weights = _weights(2, (*stack, 5, 4)) * np.arange(1, 1 + np.prod(stack)).reshape(*stack, 1, 1)
+    weights = weights.astype("f4")
+    for _ in stack:
+        over_stack = jax.vmap(over_stack)
+    stored = over_stack(jnp.asarray(weights))
+    got = quantize.materialize(stored)
+    assert got.shape == weights.shape
+    for index in np.ndindex(stack):
+        expected = quantize.materialize(quantise(jnp.asarray(weights[index])))
+        np.testing.assert_allclose(got[index], expected, rtol=1e-6, err_msg=str(index))
+    learned = jax.tree.map(lambda leaf: leaf * 2, quantize.learnable(stored))
+    np.testing.assert_allclose(quantize.materialize(stored, learned), 2 * got, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", QUANTISERS)
+def test_an_archive_holds_a_stack_bit_for_bit(name):
+    weights = _weights(2, (4, 5, 4)) * np.float32([[[1]], [[2]], [[3]], [[4]]])
+    stored = jax.vmap(QUANTISERS[name])(jnp.asarray(weights))
+    array = np.asarray(quantize.materialize(stored))
+    coded = streams.encode(stored, array)
+    np.testing.assert_array_equal(streams.decode(*coded), array)
+
+
+def test_an_archive_has_a_scale_for_each_slice():
+    weights = _weights(2, (4, 50, 40)) * np.float32([[[1]], [[2]], [[3]], [[4]]])
+    stored = jax.vmap(QUANTISERS["affine"])(jnp.asarray(weights))
+    entry = streams.encode(stored, np.asarray(quantize.materialize(stored))).entry
+    assert (entry.form, entry.axis) == ("scaled", 0)

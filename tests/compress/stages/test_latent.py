@@ -12,7 +12,7 @@ from compress import quantize, spec
 from compress.stages import latent
 from compress.stages.latent import Quantizer
 from groundwork.architectures.lenet import LeNet300100
-from groundwork.traced import override
+from groundwork.traced.network import Network
 from tests.compress import small
 
 METHODS = {
@@ -127,7 +127,7 @@ def twins(trained):
 
 def computed_with(quantizer, values, **kwargs):
     """The variables that the network inside is given."""
-    inner = override.Network(None, lambda variables, inputs, **_: variables)
+    inner = Network(None, lambda variables, inputs, **_: variables)
     return latent.network(quantizer, inner).apply(values, None, **kwargs)
 
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from groundwork.traced import override
+from groundwork import trees
+from groundwork.traced.override import Override, compute
 
 KEY = jax.random.key(0)
 
@@ -50,7 +51,7 @@ class Normed(nn.Module):
 
 
 class Tied(nn.Dense):
-    """A Dense that has a second method."""
+    """A Dense that has a second method, which uses its kernel, too."""
 
     def back(self, x):
         return x @ self.variables["params"]["kernel"].T
@@ -67,8 +68,17 @@ def drawn(model, x, **kwargs):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(0.5, 1, leaf.shape), "f4"), variables)
 
 
-def twice(layer, params, inputs):
-    return 2 * override.compute(layer, params, inputs)
+def twice(layer, kernel, inputs):
+    return 2 * compute(layer, kernel, inputs)
+
+
+SAME, TWICE = Override(compute), Override(twice)
+
+
+def doubled(variables, *layers):
+    """The variables of a network that computes as one in which `twice` is put there."""
+    names = [f"params/{path}/kernel" for path in layers]
+    return trees.map_with_path(lambda path, leaf: (1 + (path in names)) * leaf, variables)
 
 
 def dense(name="a", features=4, **options):

@@ -11,14 +11,19 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 
 from groundwork.devices import mesh as mesh_lib
-from groundwork.traced import override
+from groundwork.traced import reach
+from groundwork.traced.network import Network
+from groundwork.traced.override import Override, compute, override
 from tests.groundwork.traced.networks import (
     KEY,
+    SAME,
+    TWICE,
     Listed,
     Net,
     Normed,
     Tied,
     dense,
+    doubled,
     drawn,
     normal,
     twice,
@@ -50,7 +55,7 @@ def test_compute_is_what_the_layer_does(made):
     x = normal(*shape)
     variables = drawn(model, x)
     want = model.apply(variables, x)
-    outputs = override.override(model, {"": override.compute})(variables, x)
+    outputs = override(model, {"": SAME})(variables, x)
     assert (outputs.shape, outputs.dtype) == (want.shape, want.dtype)
     np.testing.assert_allclose(outputs.astype("f4"), want.astype("f4"), rtol=1e-6, atol=1e-6)
 
@@ -58,24 +63,21 @@ def test_compute_is_what_the_layer_does(made):
 def test_setup_and_other_methods():
     model, x = Listed(), normal(2, 6)
     variables = drawn(model, x, method="both")
-    apply = override.override(model, {"head": twice, "decoder": twice})
-    np.testing.assert_allclose(apply(variables, x), 2 * model.apply(variables, x), rtol=1e-6)
+    apply = override(model, {"head": TWICE, "decoder": TWICE})
+    twice = doubled(variables, "head", "decoder")
+    np.testing.assert_allclose(apply(variables, x), model.apply(twice, x), rtol=1e-6)
     for method in ("decode", Listed.decode):
         outputs = apply(variables, x, method=method)
-        np.testing.assert_allclose(outputs, 2 * model.apply(variables, x, method=method), rtol=1e-6)
+        np.testing.assert_allclose(outputs, model.apply(twice, x, method=method), rtol=1e-6)
 
 
-def test_only_the_call_of_a_layer_is_computed_otherwise():
+def test_a_kernel_that_is_used_transposed_too_is_refused():
     x = normal(2, 6)
     model = Net(lambda x: (layer := Tied(6, name="a"))(x) + layer.back(x))
     variables = drawn(model, x)
-    alone = {"params": variables["params"]["a"]}
-    want = 2 * Tied(6).apply(alone, x) + Tied(6).apply(alone, x, method="back")
-    outputs = override.override(model, {"a": twice})(variables, x)
-    np.testing.assert_allclose(outputs, want, rtol=1e-6)
-    met, _ = override.layers(model, variables, x)
-    assert met["a"].inputs == ((2, 6),)
-    assert len(override.inputs_of(model, variables, x, ("a",))["a"]) == 1
+    assert reach.layers(model, variables, x) == ({}, {"a/kernel": "it goes through transpose"})
+    with pytest.raises(ValueError, match=r"^layer 'a' cannot be computed .*: it goes through t"):
+        override(model, {"a": TWICE})(variables, x)
 
 
 def test_state_and_keywords_pass_through():
@@ -83,38 +85,85 @@ def test_state_and_keywords_pass_through():
     variables = model.init(KEY, x)
     options = {"train": True, "rngs": {"dropout": KEY}, "mutable": ["batch_stats"]}
     want, state = model.apply(variables, x, **options)
-    outputs, changed = override.override(model, {"a": twice})(variables, x, **options)
-    np.testing.assert_allclose(outputs, 2 * want, rtol=1e-6)
+    outputs, changed = override(model, {"a": TWICE})(variables, x, **options)
+    np.testing.assert_allclose(outputs, 2 * want, rtol=1e-6)  # its bias is zero
     jax.tree.map(np.testing.assert_array_equal, changed, state)
 
 
 def test_frozen_variables_and_parameters_of_another_form():
     model, x = Net(dense()), normal(2, 6)
-    params = {"left": normal(6, 2), "right": normal(2, 4)}
+    params = {"left": normal(6, 2), "right": normal(2, 4), "bias": normal(4)}
 
-    def compute(layer, factors, inputs):
+    def product(layer, factors, inputs):
         assert sorted(factors) == ["left", "right"]
         return inputs @ factors["left"] @ factors["right"]
 
-    apply = override.override(model, {"a": compute})
-    want = x @ params["left"] @ params["right"]
+    apply = override(model, {"a": Override(product, ("left", "right"), lambda _: (6, 4))})
+    want = x @ params["left"] @ params["right"] + params["bias"][None]
     for variables in ({"params": {"a": params}}, flax.core.freeze({"params": {"a": params}})):
         np.testing.assert_allclose(apply(variables, x), want, rtol=1e-6)
 
 
-def test_overrides_compose_and_the_outer_one_computes_what_both_name():
+def test_what_is_stored_for_a_kernel_must_be_whole():
+    model, x = Net(dense()), normal(2, 6)
+    apply = override(model, {"a": Override(compute, ("left", "right"), lambda _: (6, 4))})
+    with pytest.raises(ValueError, match=r"^layer 'a' has no left, right for its kernel$"):
+        apply(model.init(KEY, x), x)
+    with pytest.raises(ValueError, match=r"^layer 'a' lacks right$"):
+        apply({"params": {"a": {"left": normal(6, 2), "bias": normal(4)}}}, x)
+
+
+def test_a_layer_whose_name_is_empty_is_the_only_one_of_its_path():
+    model, x = Net(lambda x: nn.Dense(3, name="")(x)), normal(2, 6)
+    variables = drawn(model, x)
+    assert list(reach.layers(model, variables, x)[0]) == [""]
+    params = {"": {"left": normal(6, 2), "right": normal(2, 3), "bias": jnp.ones(3)}}
+
+    def product(layer, factors, inputs):
+        return inputs @ factors["left"] @ factors["right"]
+
+    apply = override(model, {"": Override(product, ("left", "right"), lambda _: (6, 3))})
+    want = x @ params[""]["left"] @ params[""]["right"] + 1
+    np.testing.assert_allclose(apply({"params": params}, x), want, rtol=1e-6)
+
+
+class Inner(nn.Module):
+    """Calls another module by itself, whose parameters have the names of its own."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(4, name="a")(x)
+        params = {"a": {"kernel": jnp.eye(4), "bias": jnp.zeros(4)}}
+        return Net(dense(), parent=None).apply({"params": params}, x)
+
+
+def test_another_module_that_is_applied_within_is_not_the_networks_own():
+    model, x = Inner(), normal(2, 6)
+    variables = drawn(model, x)
+    params = {"a": {"left": normal(6, 2), "right": normal(2, 4), "bias": jnp.ones(4)}}
+
+    def product(layer, factors, inputs):
+        return inputs @ factors["left"] @ factors["right"]
+
+    apply = override(model, {"a": Override(product, ("left", "right"), lambda _: (6, 4))})
+    want = x @ params["a"]["left"] @ params["a"]["right"] + 1
+    np.testing.assert_allclose(apply({"params": params}, x), want, rtol=1e-5)
+    assert [one.inputs for one in reach.layers(model, variables, x)[0].values()] == [((2, 6),)]
+
+
+def test_overrides_compose():
     model, x = Listed(), normal(2, 6)
     variables = drawn(model, x, method="both")
-    inner = override.Network(model.init, override.override(model, {"head": twice}))
-    outputs = override.override(inner, {"stack_0": twice})(variables, x)
+    inner = Network(model.init, override(model, {"head": TWICE}))
+    outputs = override(inner, {"stack_0": TWICE})(variables, x)
     np.testing.assert_allclose(
         outputs,
-        override.override(model, {"head": twice, "stack_0": twice})(variables, x),
+        override(model, {"head": TWICE, "stack_0": TWICE})(variables, x),
         rtol=1e-6,
     )
     assert not np.allclose(outputs, inner.apply(variables, x))
-    outer = override.override(inner, {"head": lambda *args: 5 * override.compute(*args)})
-    np.testing.assert_allclose(outer(variables, x), 5 * model.apply(variables, x), rtol=1e-6)
+    outer = override(inner, {"head": Override(lambda *args: 5 * compute(*args))})
+    np.testing.assert_allclose(outer(variables, x), 10 * model.apply(variables, x), rtol=1e-6)
 
 
 def test_an_error_leaves_nothing_behind():
@@ -125,7 +174,7 @@ def test_an_error_leaves_nothing_behind():
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
-        override.override(model, {"a": fails})(variables, x)
+        override(model, {"a": Override(fails)})(variables, x)
     assert model.apply(variables, x).shape == (2, 4)
 
 
@@ -135,7 +184,7 @@ def _small(x):
 
 
 SMALL, SMALL_IMAGES = Net(_small), (8, 5, 5, 2)
-BOTH = {"c": override.compute, "a": override.compute}
+BOTH = {"c": SAME, "a": SAME}
 
 
 class TestTransforms:
@@ -147,11 +196,11 @@ class TestTransforms:
             calls.append(layer.path)
             return twice(layer, params, inputs)
 
-        apply = jax.jit(override.override(SMALL, {"a": counted}))
+        apply = jax.jit(override(SMALL, {"a": Override(counted)}))
         for factor in (1, 3):
             scaled = jax.tree.map(lambda leaf, factor=factor: factor * leaf, variables)
             outputs = apply(scaled, x)
-            np.testing.assert_allclose(outputs, 2 * SMALL.apply(scaled, x), rtol=1e-5)
+            np.testing.assert_allclose(outputs, SMALL.apply(doubled(scaled, "a"), x), rtol=1e-5)
         assert calls == ["a"]
 
     def test_gradients_are_the_networks_own(self):
@@ -161,23 +210,23 @@ class TestTransforms:
         def loss(apply):
             return lambda v, x: jnp.sum(jnp.sin(apply(v, x)))
 
-        gradients = jax.grad(loss(override.override(SMALL, BOTH)), (0, 1))(variables, x)
+        gradients = jax.grad(loss(override(SMALL, BOTH)), (0, 1))(variables, x)
         expected = jax.grad(loss(SMALL.apply), (0, 1))(variables, x)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, expected)
 
     def test_replicates_by_vmap(self):
         x = normal(*SMALL_IMAGES)
-        apply = override.override(SMALL, {"a": twice})
+        apply = override(SMALL, {"a": TWICE})
         stacked = jax.vmap(lambda key: SMALL.init(key, x))(jax.random.split(KEY, 3))
         outputs = jax.vmap(apply, (0, None))(stacked, x)
         for r in range(3):
             one = jax.tree.map(lambda leaf, r=r: leaf[r], stacked)
-            np.testing.assert_allclose(outputs[r], 2 * SMALL.apply(one, x), atol=1e-5)
+            np.testing.assert_allclose(outputs[r], SMALL.apply(doubled(one, "a"), x), atol=1e-5)
 
     def test_shard_map(self):
         x = normal(*SMALL_IMAGES)
         variables, mesh = drawn(SMALL, x), mesh_lib.make(1, len(x), data=4)
-        apply = override.override(SMALL, {"c": override.compute, "a": twice})
+        apply = override(SMALL, {"c": SAME, "a": TWICE})
 
         def loss(variables, x):
             return jax.lax.pmean(jnp.mean(jnp.square(apply(variables, x))), "data")
@@ -188,7 +237,7 @@ class TestTransforms:
         mean, grads = jax.jit(sharded)(variables, x)
 
         def whole(variables):
-            return jnp.mean(jnp.square(2 * SMALL.apply(variables, x)))
+            return jnp.mean(jnp.square(SMALL.apply(doubled(variables, "a"), x)))
 
         want, wanted = jax.value_and_grad(whole)(variables)
         np.testing.assert_allclose(mean, want, rtol=1e-5)

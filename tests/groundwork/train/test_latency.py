@@ -4,7 +4,7 @@ import flax.linen as nn
 import numpy as np
 import pytest
 
-from groundwork.traced.override import Network
+from groundwork.traced.network import Network
 from groundwork.train import latency
 
 

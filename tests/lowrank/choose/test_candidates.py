@@ -12,6 +12,8 @@ import pytest
 from groundwork import keys
 from groundwork.traced import override
 from groundwork.traced.macs import multiply_adds
+from groundwork.traced.products import Layer
+from groundwork.traced.reach import Reached
 from lowrank.choose import approximation, candidates, ranks
 from lowrank.choose.candidates import DENSE
 from lowrank.decompositions import cp
@@ -22,15 +24,13 @@ KERNEL = (3, 2, 4, 6)
 
 
 def conv(kernel=KERNEL, groups=1, calls=1, size=7):
-    layer = override.Layer(
-        "conv", "Conv", (2, 1), "SAME", (1, 1), groups, None, None, jax.lax.conv_general_dilated
-    )
-    return override.Reached(layer, kernel, ((1, size, size, kernel[2] * groups),) * calls)
+    layer = Layer("conv", "Conv", (2, 1), "SAME", (1, 1), groups)
+    return Reached(layer, kernel, ((1, size, size, kernel[2] * groups),) * calls)
 
 
 def dense(shape=(9, 5)):
     layer = conv().layer._replace(path="fc", kind="Dense")
-    return override.Reached(layer, shape, ((1, shape[0]),))
+    return Reached(layer, shape, ((1, shape[0]),))
 
 
 def kernels(shape, replicates=2):
@@ -126,7 +126,7 @@ def test_the_layer_as_it_is_comes_first_and_the_rest_costs_less():
     assert all(option.cost < options[0].cost for option in options[1:])
     square = candidates.of_layer(dense((4, 4)), kernels((4, 4)), ("svd",), candidates.macs)
     assert [option.rank for option in square] == [0, 1]  # rank 2 costs as much as the layer
-    params = {"kernel": jax.ShapeDtypeStruct(KERNEL, jnp.float32)}
+    params = jax.ShapeDtypeStruct(KERNEL, jnp.float32)
     image = jax.ShapeDtypeStruct((1, 7, 7, 4), jnp.float32)
     compute = lambda p, x: override.compute(reached.layer, p, x)  # noqa: E731
     assert options[0].cost == multiply_adds(compute, params, image)
@@ -193,8 +193,8 @@ def test_a_layers_stages_compute_what_its_kernel_would():
     for name, method in METHODS["Conv"].items():
         inputs = layers.rows(reached.layer, KERNEL, x)
         factors, _ = layers.factors(
-            method, {"kernel": jnp.asarray(kernel)}, method.full(KERNEL), jax.random.key(0), inputs
+            method, jnp.asarray(kernel), method.full(KERNEL), jax.random.key(0), inputs
         )
         got = layers.compute(method, reached.layer, factors, x)
-        want = override.compute(reached.layer, {"kernel": jnp.asarray(kernel)}, x)
+        want = override.compute(reached.layer, jnp.asarray(kernel), x)
         np.testing.assert_allclose(got, want, atol=2e-4, err_msg=name)

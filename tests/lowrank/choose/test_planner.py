@@ -43,7 +43,7 @@ def _planner(stop_if_asked=lambda method: None, **rules):
     return Planner(
         model=model,
         variables=variables,
-        shape=dataset.shape,
+        example=jax.ShapeDtypeStruct((1, *dataset.shape), "float32"),
         rules=Rules(**{**RULES, **rules}),
         inputs=lambda: data_lib.normalize(dataset, dataset.train.inputs[: planner.SEEN]),
         stop_if_asked=stop_if_asked,
@@ -182,7 +182,7 @@ def test_each_replicates_own_inputs_are_looked_at(monkeypatch):
 def _with_layers(layers, monkeypatch, **options):
     """A planner that knows these layers; nothing is known of their kernels."""
     monkeypatch.setattr(planner.factorization, "decomposable", lambda *_: (layers, {}))
-    monkeypatch.setattr(planner.factorization, "parameters", lambda *_: {"kernel": np.zeros(1)})
+    monkeypatch.setattr(planner.factorization, "kernel", lambda _, one: np.zeros(one.kernel))
     return _planner(**options)
 
 

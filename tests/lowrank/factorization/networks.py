@@ -6,9 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import lowrank
 from groundwork.architectures.cpu import convolution
-from groundwork.traced import override
+from groundwork.traced.network import Network
 from lowrank import factorization
 
 KEY = jax.random.key(0)
@@ -31,6 +33,12 @@ class Small(nn.Module):
 
     def halved(self, x):
         return self(x / 2)
+
+
+def unchecked(*args, **kwargs):
+    """`lowrank.factorize` without an example, which says so."""
+    with pytest.warns(UserWarning, match="^no example: the factorised network was not compared"):
+        return lowrank.factorize(*args, **kwargs)
 
 
 CONV = convolution.conv_general_dilated
@@ -58,4 +66,4 @@ def factorised(key, example):
     return factorization.decompose(SMALL.init(key, example), TRAINED)[0]
 
 
-NETWORK = override.Network(factorised, factorization.override(SMALL, TRAINED))
+NETWORK = Network(factorised, factorization.override(SMALL, TRAINED))

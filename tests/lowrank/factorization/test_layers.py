@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundwork.architectures.cpu.convolution import conv_general_dilated
-from groundwork.traced.override import Layer
+from groundwork.traced.products import Layer
 from lowrank.factorization import layers
 from lowrank.factorization.layers import METHODS
 
@@ -78,7 +78,7 @@ def _params(shapes):
 
 
 def _layer(kind="Conv", strides=(1, 1), padding="VALID", dilation=(1, 1), **options):
-    defaults = {"groups": 1, "dtype": None, "precision": None, "convolve": conv_general_dilated}
+    defaults = {"convolve": conv_general_dilated}
     return Layer("a", kind, strides, padding, dilation, **{**defaults, **options})
 
 
@@ -103,11 +103,10 @@ PADDINGS = ("SAME", "SAME_LOWER", "VALID", ((2, 0), (1, 3)))
     padding=st.sampled_from(PADDINGS),
     dilation=st.sampled_from([(1, 1), (2, 1), (1, 2)]),
     share=st.sampled_from([0.0, 0.5, 1.0]),
-    bias=st.booleans(),
 )
 @settings(max_examples=8)
 def test_convolutions_are_those_of_the_kernel_they_make_up(
-    name, kernel, strides, padding, dilation, share, bias
+    name, kernel, strides, padding, dilation, share
 ):
     method, layer = METHODS["Conv"][name], _layer("Conv", strides, padding, dilation)
     rank = jax.tree.map(lambda full: max(1, round(share * full)), method.full(kernel))
@@ -117,9 +116,6 @@ def test_convolutions_are_those_of_the_kernel_they_make_up(
     np.testing.assert_allclose(made, _product("Conv", name, kernels), rtol=1e-4, atol=1e-4)
     inputs = _random((2, 9, 8, 3), 9)
     want = _convolved(layer, inputs, made)
-    if bias:
-        params["bias"] = _random((4,), 8)
-        want = want + params["bias"][None, None, None]
     outputs = layers.compute(method, layer, params, inputs)
     assert outputs.shape == want.shape
     scale = np.abs(want).max()
@@ -130,10 +126,10 @@ def test_convolutions_are_those_of_the_kernel_they_make_up(
 @pytest.mark.parametrize("lead", [(), (5,), (2, 3)])
 def test_matrices_are_those_of_the_kernel_they_make_up(name, lead):
     method, inputs = METHODS["Dense"][name], _random((*lead, 7), 9)
-    params = {**_params(_shapes("Dense", name, (7, 4), 2).items()), "bias": _random((4,), 8)}
+    params = _params(_shapes("Dense", name, (7, 4), 2).items())
     outputs = layers.compute(method, _layer("Dense"), params, inputs)
     kernel = _product("Dense", name, [params["left"]["kernel"], params["right"]["kernel"]])
-    np.testing.assert_allclose(outputs, inputs @ kernel + params["bias"], atol=1e-5)
+    np.testing.assert_allclose(outputs, inputs @ kernel, atol=1e-5)
     np.testing.assert_allclose(layers.reconstruct(method, params), kernel, atol=1e-5)
 
 
@@ -143,23 +139,17 @@ class TestFactors:
         ranks = [METHODS[kind][name].full(shape) for shape in KERNELS[kind]]
         assert ranks == FULL[kind, name]
 
-    def test_shapes_errors_and_what_stays(self, kind, name):
+    def test_shapes_and_errors(self, kind, name):
         method = METHODS[kind][name]
         for shape, full in zip(KERNELS[kind][:2], FULL[kind, name], strict=False):
-            params = {"kernel": jnp.asarray(_random(shape)), "bias": _random(shape[-1:]), "more": 1}
+            kernel = jnp.asarray(_random(shape))
             inputs = _random((40, math.prod(shape[:-1])), 1) if method.needs_inputs else None
             for rank in (jax.tree.map(lambda _: 1, full), full):
-                changed, worth = layers.factors(method, params, rank, KEY, inputs)
+                changed, worth = layers.factors(method, kernel, rank, KEY, inputs)
                 wanted = _shapes(kind, name, shape, rank)
-                got = {
-                    key: leaves["kernel"].shape for key, leaves in changed.items() if key in wanted
-                }
-                assert got == wanted
-                assert changed.keys() == {*wanted, "bias", "more"}
-                assert changed["bias"] is params["bias"]
-                assert params.keys() == {"kernel", "bias", "more"}  # not touched
+                assert {k: leaves["kernel"].shape for k, leaves in changed.items()} == wanted
                 made = _product(kind, name, [changed[key]["kernel"] for key in wanted])
-                target = np.asarray(params["kernel"], np.float64)
+                target = np.asarray(kernel, np.float64)
                 if method.needs_inputs:
                     made, target = (inputs @ k.reshape(-1, shape[-1]) for k in (made, target))
                 error = np.linalg.norm(made - target) / np.linalg.norm(target)
@@ -171,14 +161,17 @@ class TestFactors:
         rank = jax.tree.map(lambda full: full, method.full(shape))
         inputs = _random((40, math.prod(shape[:-1])), 1) if method.needs_inputs else None
         kernel = jnp.asarray(_random(shape), jnp.bfloat16)
-        changed, _ = layers.factors(method, {"kernel": kernel}, rank, KEY, inputs)
+        changed, _ = layers.factors(method, kernel, rank, KEY, inputs)
         assert {leaves["kernel"].dtype for leaves in changed.values()} == {jnp.dtype("bfloat16")}
-        layer = _layer(kind, dtype=jnp.bfloat16)
-        x = _random((2, 5, 5, shape[2]) if kind == "Conv" else (2, shape[0]))
-        outputs = layers.compute(method, layer, {**changed, "bias": jnp.ones(shape[-1])}, x)
+        layer = _layer(kind)
+        x = jnp.asarray(
+            _random((2, 5, 5, shape[2]) if kind == "Conv" else (2, shape[0])), "bfloat16"
+        )
+        outputs = layers.compute(method, layer, changed, x)
         assert outputs.dtype == jnp.bfloat16
-        want = _convolved(layer, x, kernel.astype("f4")) if kind == "Conv" else x @ kernel
-        np.testing.assert_allclose(outputs.astype("f4"), want + 1, atol=0.05 * np.abs(want).max())
+        x, whole = x.astype("f4"), kernel.astype("f4")
+        want = _convolved(layer, x, whole) if kind == "Conv" else x @ whole
+        np.testing.assert_allclose(outputs.astype("f4"), want, atol=0.05 * np.abs(want).max())
 
 
 @pytest.mark.parametrize(("kind", "name"), [m for m in MEMBERS if m[1] != "cp"])
@@ -189,22 +182,22 @@ def test_replicates_by_vmap(kind, name):
     inputs = _random((40, math.prod(shape[:-1])), 1) if method.needs_inputs else None
 
     def error(kernel):
-        return layers.factors(method, {"kernel": kernel}, rank, KEY, inputs)[1].error
+        return layers.factors(method, kernel, rank, KEY, inputs)[1].error
 
     mapped = jax.vmap(error)(kernels)
     np.testing.assert_allclose(mapped, [error(kernel) for kernel in kernels], atol=1e-4)
 
 
 def test_iterations_have_a_key_and_may_not_have_converged():
-    method, params = METHODS["Conv"]["cp"], {"kernel": _random((3, 3, 4, 5))}
+    method, kernel = METHODS["Conv"]["cp"], jnp.asarray(_random((3, 3, 4, 5)))
     (first, worth), (again, _), (other, _) = (
-        layers.factors(method, params, 8, jax.random.key(k)) for k in (0, 0, 1)
+        layers.factors(method, kernel, 8, jax.random.key(k)) for k in (0, 0, 1)
     )
     assert not worth.converged  # noise: far from its end
     np.testing.assert_array_equal(first["first"]["kernel"], again["first"]["kernel"])
     assert not np.array_equal(first["first"]["kernel"], other["first"]["kernel"])
-    assert layers.factors(method, params, 36, KEY)[1].converged
-    assert layers.factors(METHODS["Conv"]["svd"], params, 3, KEY)[1].converged is True
+    assert layers.factors(method, kernel, 36, KEY)[1].converged
+    assert layers.factors(METHODS["Conv"]["svd"], kernel, 3, KEY)[1].converged is True
 
 
 def test_every_stage_is_computed_as_the_layer_says():
@@ -312,7 +305,7 @@ def test_by_outputs_the_error_is_that_of_outputs_and_never_larger():
     for name in ("svd", "svd_outputs"):
         method = METHODS["Conv"][name]
         for rank in (1, 3, 5):
-            changed, worth = layers.factors(method, {"kernel": kernel}, rank, KEY, given_rows)
+            changed, worth = layers.factors(method, kernel, rank, KEY, given_rows)
             outputs = layers.compute(method, layer, changed, images).reshape(-1, 6)
             errors[name, rank] = np.linalg.norm(outputs - want) / np.linalg.norm(want)
             if name == "svd_outputs":

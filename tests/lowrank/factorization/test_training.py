@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-import lowrank
 from groundwork import keys
 from groundwork.architectures.cpu import convolution
 from groundwork.data.dataset import Dataset, Split
@@ -27,6 +26,7 @@ from tests.lowrank.factorization.networks import (
     factorised,
     normal,
     small,
+    unchecked,
 )
 
 FACTORS = {  # its prunable leaves
@@ -45,7 +45,7 @@ class TestTransforms:
     def test_the_gradient_is_that_of_finite_differences(self):
         with jax.enable_x64(True):
             x = jnp.asarray(normal(*IMAGES), "f8")
-            apply, changed = lowrank.factorize(SMALL, small(), PLAN)
+            apply, changed = unchecked(SMALL, small(), PLAN)
             changed = jax.tree.map(lambda leaf: jnp.asarray(leaf, "f8"), changed)
             rng = np.random.default_rng(2)
             direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), changed["params"])
@@ -66,7 +66,7 @@ class TestTransforms:
         outputs = jax.vmap(NETWORK.apply, (0, None))(changed, x)
         for r in range(2):
             one = jax.tree.map(lambda leaf, r=r: leaf[r], stacked)
-            apply, alone = lowrank.factorize(SMALL, one, TRAINED)
+            apply, alone = unchecked(SMALL, one, TRAINED)
             np.testing.assert_allclose(outputs[r], apply(alone, x), atol=1e-4)
 
 

@@ -188,7 +188,8 @@ class Odd(nn.Module):
     ("model", "shape", "message"),
     [
         (Twice(), (4,), "fc is called twice: the network cannot be shrunk"),
-        (Odd(nn.LayerNorm()), (4, 4, 1), "layer cannot be shrunk: LayerNorm is neither Dense nor"),
+        (Odd(nn.LayerNorm()), (4, 4, 1),
+         "layer cannot be shrunk: it is no product or convolution with a kernel"),
         (Odd(nn.Conv(4, (3, 3), feature_group_count=2)), (4, 4, 1),
          "layer cannot be shrunk: it has 2 groups of channels"),
         (Odd(nn.Conv(8, (3, 3), feature_group_count=4)), (4, 4, 1),

@@ -1,4 +1,4 @@
-"""`traced.rewrite`: other computations in networks that anybody wrote, read from their jaxpr."""
+"""Networks that anybody wrote: what is reached in them, and computed otherwise."""
 
 import flax.linen as nn
 import jax
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from groundwork import trees
-from groundwork.traced import network, reach
-from groundwork.traced.products import as_kernel
-from groundwork.traced.rewrite import Override, Stored, compute, override
+from groundwork.traced import network, reach, storage
+from groundwork.traced.override import Override, compute, override
+from groundwork.traced.products import as_kernel, from_kernel
 from tests.groundwork.traced.foreign import KEY, LAYERS, NETWORKS, normal
 
 every = pytest.mark.parametrize("name", NETWORKS)
@@ -27,7 +27,7 @@ def _svd(kernel):
     matrix = np.asarray(kernel, np.float64).reshape(*lead, -1, kernel.shape[-1])
     left, sigma, right = np.linalg.svd(matrix, full_matrices=False)
     left = (left * sigma[..., None, :]).reshape(*kernel.shape[:-1], -1)
-    return Stored(left=jnp.asarray(left, kernel.dtype), right=jnp.asarray(right, kernel.dtype))
+    return {"left": jnp.asarray(left, kernel.dtype), "right": jnp.asarray(right, kernel.dtype)}
 
 
 def _low_rank(layer, stored, inputs):
@@ -37,19 +37,16 @@ def _low_rank(layer, stored, inputs):
 
 def _factorised(called, paths):
     """The network with all layers at full rank in factors, and its variables."""
-    params = network.params_of(called.variables)
-    kernels = {
-        network.layer_path(path): (path, leaf)
-        for path, leaf in trees.flatten(params).items()
-        if network.layer_path(path) in paths and getattr(leaf, "ndim", 0) >= 2
-    }
-    stored, overrides = {}, {}
-    for layer, (path, kernel) in kernels.items():
-        shape = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
-        stored[path] = _svd(as_kernel(paths[layer].layer, kernel))
-        overrides[layer] = Override(_low_rank, ("left", "right"), lambda _, shape=shape: shape)
-    changed = trees.map_with_path(lambda path, leaf: stored.get(path, leaf), params)
-    return override(called.model, overrides), network.with_params(called.variables, changed)
+    params, overrides = network.params_of(called.variables), {}
+    kernels = trees.flatten(params)
+    for path, one in paths.items():
+        stored = _svd(as_kernel(one.layer, kernels[one.parameter]))
+        params = storage.put(params, one.parameter, stored)
+        shape = one.shape
+        overrides[path] = Override(
+            _low_rank, ("left", "right"), lambda _, shape=shape: shape, one.parameter
+        )
+    return override(called.model, overrides), network.with_params(called.variables, params)
 
 
 @every
@@ -65,7 +62,19 @@ def test_all_kernels_are_reached_as_their_layers_have_them(name):
 def test_a_stack_of_kernels_in_a_scan_is_said_to_be_one():
     model, variables, args, _ = NETWORKS["linen, scanned"]()
     one = reach.layers(model, variables, *args)[0]["dense"]
-    assert (one.kernel, one.inputs, one.stacked, one.enclosed) == ((8, 8), ((2, 8),), 1, True)
+    assert one[1:] == ((8, 8), ((2, 8),), "dense/kernel", (3,), 3, True)
+    assert one.shape == (3, 8, 8)
+
+
+@every
+def test_kernels_go_back_to_the_networks_own_axes(name):
+    model, variables, args, kwargs = NETWORKS[name]()
+    kernels = trees.flatten(network.params_of(variables))
+    for one in reach.layers(model, variables, *args, **kwargs)[0].values():
+        kernel = kernels[one.parameter]
+        assert one.shape == kernel.shape
+        back = from_kernel(one.layer, as_kernel(one.layer, kernel))
+        np.testing.assert_array_equal(back, kernel)
 
 
 @every

@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from compress import distill, quantize, share
     from compress.archive import describe, load, save
     from compress.coding import huffman, sparse
+else:
+    __getattr__, __dir__ = lazy.attributes(
+        __name__,
+        {
+            "compress": ("distill", "quantize", "share"),
+            "compress.archive": ("describe", "load", "save"),
+            "compress.coding": ("huffman", "sparse"),
+        },
+    )
 
 __all__ = ["describe", "distill", "huffman", "load", "quantize", "save", "share", "sparse"]
-
-__getattr__, __dir__ = lazy.attributes(
-    __name__,
-    {
-        "compress": ("distill", "quantize", "share"),
-        "compress.archive": ("describe", "load", "save"),
-        "compress.coding": ("huffman", "sparse"),
-    },
-)

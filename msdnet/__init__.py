@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from msdnet.cost import Cost, costs, parameters
     from msdnet.early_exit import Predictions, predict
     from msdnet.model import MSDNet
+else:
+    __getattr__, __dir__ = lazy.attributes(
+        __name__,
+        {
+            "msdnet": ("exits",),
+            "msdnet.cost": ("Cost", "costs", "parameters"),
+            "msdnet.early_exit": ("Predictions", "predict"),
+            "msdnet.model": ("MSDNet",),
+        },
+    )
 
 __all__ = ["Cost", "MSDNet", "Predictions", "costs", "exits", "parameters", "predict"]
-
-__getattr__, __dir__ = lazy.attributes(
-    __name__,
-    {
-        "msdnet": ("exits",),
-        "msdnet.cost": ("Cost", "costs", "parameters"),
-        "msdnet.early_exit": ("Predictions", "predict"),
-        "msdnet.model": ("MSDNet",),
-    },
-)

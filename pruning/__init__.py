@@ -6,10 +6,10 @@ from groundwork import lazy
 
 if TYPE_CHECKING:
     from pruning import criteria, enforce, masks, schedule, select, structured
+else:
+    __getattr__, __dir__ = lazy.attributes(
+        __name__,
+        {"pruning": ("criteria", "enforce", "masks", "schedule", "select", "structured")},
+    )
 
 __all__ = ["criteria", "enforce", "masks", "schedule", "select", "structured"]
-
-__getattr__, __dir__ = lazy.attributes(
-    __name__,
-    {"pruning": ("criteria", "enforce", "masks", "schedule", "select", "structured")},
-)

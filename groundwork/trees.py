@@ -26,9 +26,12 @@ def path(keys: tuple[Any, ...]) -> str:
     The attribute `value` at its end, where NNX's states and Flax's boxed parameters have their
     array, is left out: the same parameter has the same path with and without its box.
     """
-    if keys and keys[-1] == jax.tree_util.GetAttrKey("value"):
-        keys = keys[:-1]
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
+    return jax.tree_util.keystr(unboxed(keys), simple=True, separator="/")
+
+
+def unboxed(keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns JAX's key path without the attribute `value` at its end; see `path`."""
+    return keys[:-1] if keys and keys[-1] == jax.tree_util.GetAttrKey("value") else keys
 
 
 def flatten(tree: Any) -> dict[str, Any]:

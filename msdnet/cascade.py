@@ -10,7 +10,7 @@ batches. So late blocks run full too, and every array has one of a few fixed sha
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -26,6 +26,8 @@ from msdnet.exit_network import Features
 
 SHRINK = 4  # each smaller batch, for what is left at the end, is this many times smaller
 
+Block = Callable[[Any, Features], tuple[Features, jax.Array]]
+"""(variables, features) → (features for the next block, logits [B, classes])"""
 Answers = tuple[Features, jax.Array, jax.Array]  # features, labels [b], confidences [b]
 
 
@@ -39,12 +41,14 @@ class Blocks(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def compiled(model: nn.Module, batch_size: int, confidence: str) -> Blocks:
+def compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence: str) -> Blocks:
     """Returns the blocks for batches of `batch_size`, compiled when they are first called."""
 
     def run(k: int, variables: Variables, features: Features, temperature: jax.Array) -> Answers:
-        after: tuple[Features, jax.Array]
-        after = model.apply(variables, k, features, method="block")  # type: ignore[assignment]
+        if isinstance(model, nn.Module):
+            after: Any = model.apply(variables, k, features, method="block")
+        else:
+            after = model[k](variables, features)
         features, logits = after
         logits = logits.astype(jnp.float32) / temperature
         labels = jnp.argmax(logits, -1).astype(jnp.int32)
@@ -94,14 +98,19 @@ class Cascade:
         # places, labels, exits and confidences of the images that are done
         self._done: list[tuple[np.ndarray, ...]] = [(nothing, nothing, nothing, scales[:0])]
 
-    def enter(self, images: np.ndarray) -> None:
+    def enter(self, images: Any) -> None:
         """Take a batch, and run whatever is full."""
-        places = self._entered + np.arange(len(images))
-        self._entered += len(images)
-        self._shape = images.shape[1:]
-        size = _fitting(self._blocks.sizes, len(images))
-        padding = [(0, size - len(images))] + [(0, 0)] * (images.ndim - 1)
-        padded = np.pad(images, padding) if size > len(images) else images
+        leaves = jax.tree.leaves(images)
+        count = len(leaves[0])
+        places = self._entered + np.arange(count)
+        self._entered += count
+        self._shape = leaves[0].shape[1:]
+        size = _fitting(self._blocks.sizes, count)
+
+        def fill(leaf: np.ndarray) -> np.ndarray:
+            return np.pad(leaf, [(0, size - count)] + [(0, 0)] * (leaf.ndim - 1))
+
+        padded = jax.tree.map(fill, images) if size > count else images
         with _explained(self._shape):
             answers = self._blocks.first(self._variables, padded, self._scales[0])
         self._leave(0, places, answers)

@@ -5,7 +5,7 @@ Read `predict` first; `cascade` has the way of images through the blocks.
 
 # K exits
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from groundwork.errors import UserError, unknown
-from groundwork.trees import Variables
 from msdnet import cascade
 from msdnet import exits as exits_lib
 
@@ -27,8 +26,8 @@ class Predictions(NamedTuple):
 
 
 def predict(
-    model: nn.Module,
-    variables: Variables,
+    model: nn.Module | Sequence[cascade.Block],
+    variables: Any,
     images: Any,
     thresholds: Any,
     batch_size: int = 256,
@@ -43,10 +42,13 @@ def predict(
     1e-5, lie on two sides of a threshold.
 
     Args:
-      model: a network with exits, such as `MSDNet`.
-      variables: its variables, without a replicate axis.
+      model: a network with exits, such as `MSDNet`; or the K blocks of any network, as functions
+        (variables, features) → (features for the next block, logits [B, classes]), where block 0
+        takes the inputs. Features are any pytree of arrays [B, …].
+      variables: its variables, without a replicate axis; for functions any pytree.
       images: network inputs [N, H, W, C] float32; or an iterable of such arrays of any lengths,
-        which is read as it is needed, one batch after the other.
+        which is read as it is needed, one batch after the other. Functions take any arrays [N, …],
+        or dicts of them.
       thresholds: [K − 1]; an image leaves at the first exit whose confidence is above. See
         `exits.thresholds`.
       batch_size: images that run at once.
@@ -58,54 +60,86 @@ def predict(
         a call from within `jax.jit`, since it is decided on the host which images go on.
     """
     _check_called_outside_jit(variables, thresholds, temperatures, images)
-    limits = exits_lib.check_thresholds(thresholds, model.exits)
-    scales = _checked_temperatures(temperatures, model.exits)
+    is_module = isinstance(model, nn.Module)
+    exits: int = model.exits if isinstance(model, nn.Module) else len(model)
+    limits = exits_lib.check_thresholds(thresholds, exits)
+    scales = _checked_temperatures(temperatures, exits)
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise UserError(f"batch_size={batch_size!r} must be an integer, at least 1")
     if confidence not in exits_lib.CONFIDENCES:
         raise unknown("confidence", confidence, exits_lib.CONFIDENCES)
-    blocks = cascade.compiled(model, int(batch_size), confidence)
+    parts = model if is_module else tuple(model)
+    blocks = cascade.compiled(parts, int(batch_size), confidence)
     on_device = jax.device_put(variables)  # once, as every call of a block takes them
     under_way = cascade.Cascade(blocks, on_device, np.append(limits, -np.inf), scales)
-    for batch in batches(images, int(batch_size)):
+    for batch in batches(images, int(batch_size), any_arrays=not is_module):
         under_way.enter(batch)
     return Predictions(*under_way.finish())
 
 
-def batches(images: Any, size: int) -> Iterator[np.ndarray]:
+def batches(images: Any, size: int, any_arrays: bool = False) -> Iterator[Any]:
     """Yields batches of `size` images, the last one smaller, of an array or an iterable of arrays.
+
+    Args:
+      images: see `predict`.
+      size: of a batch.
+      any_arrays: whether arrays of other shapes and types, and dicts of them, are taken, too.
 
     Raises:
       UserError: they are not images [N, H, W, C] float32, or differ in shape.
     """
     if not isinstance(images, Iterable):
         raise UserError(f"images must be an array or an iterable of arrays, not {images!r}")
-    arrays: Iterable[Any] = [images] if hasattr(images, "shape") else images
-    rest: np.ndarray | None = None  # of the arrays before, less than a batch
-    for array in arrays:
-        array = np.asarray(array)
-        if array.ndim != 4 or array.dtype != np.float32:
-            raise UserError(
-                f"images must be [N, H, W, C] float32 as the network takes them, not "
-                f"{list(array.shape)} {array.dtype}"
-            )
-        if rest is not None and rest.shape[1:] != array.shape[1:]:
-            raise UserError(
-                f"images of {list(rest.shape[1:])} are followed by some of {list(array.shape[1:])}"
-            )
-        array = array if rest is None else np.concatenate([rest, array])
-        whole = len(array) - len(array) % size
+    is_one = hasattr(images, "shape") or (any_arrays and isinstance(images, Mapping))
+    rest: Any = None  # of the arrays before, less than a batch
+    for given in [images] if is_one else images:
+        arrays = jax.tree.map(np.asarray, given)
+        count = _count(arrays) if any_arrays else _count_images(arrays)
+        if rest is not None:
+            _check_alike(rest, arrays)
+            arrays = jax.tree.map(lambda *parts: np.concatenate(parts), rest, arrays)
+            count += len(jax.tree.leaves(rest)[0])
+        whole = count - count % size
         for start in range(0, whole, size):
-            yield array[start : start + size]
-        rest = array[whole:]
-    if rest is not None and len(rest):
+            yield jax.tree.map(lambda leaf, start=start: leaf[start : start + size], arrays)
+        rest = jax.tree.map(lambda leaf, whole=whole: leaf[whole:], arrays)
+    if rest is not None and len(jax.tree.leaves(rest)[0]):
         yield rest
 
 
+def _count_images(array: Any) -> int:
+    if not isinstance(array, np.ndarray) or array.ndim != 4 or array.dtype != np.float32:
+        shown = f"{list(array.shape)} {array.dtype}" if hasattr(array, "shape") else repr(array)
+        raise UserError(
+            f"images must be [N, H, W, C] float32 as the network takes them, not {shown}"
+        )
+    return len(array)
+
+
+def _count(arrays: Any) -> int:
+    """Returns N, the length of the leading axis that all arrays share."""
+    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(arrays)}
+    if len(lengths) != 1 or not (length := lengths.pop()):
+        raise UserError(f"inputs must be arrays [N, …] of one N, not {_shapes(arrays)}")
+    return length[0]
+
+
+def _check_alike(before: Any, after: Any) -> None:
+    if _shapes(before) != _shapes(after):
+        raise UserError(f"images of {_shapes(before)} are followed by some of {_shapes(after)}")
+
+
+def _shapes(arrays: Any) -> Any:
+    """Returns the shape of an example, or of each part of it."""
+    shapes = [list(np.shape(leaf)[1:]) for leaf in jax.tree.leaves(arrays)]
+    return shapes[0] if hasattr(arrays, "shape") else shapes
+
+
 def _check_called_outside_jit(
-    variables: Variables, thresholds: Any, temperatures: Any, images: Any
+    variables: Any, thresholds: Any, temperatures: Any, images: Any
 ) -> None:
-    given = (variables, thresholds, temperatures, images if hasattr(images, "shape") else None)
+    is_tree = hasattr(images, "shape") or isinstance(images, Mapping)
+    given = (variables, thresholds, temperatures, images if is_tree else None)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
         raise UserError("predict decides on the host who goes on: call it outside jit, vmap, grad")
 

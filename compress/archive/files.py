@@ -39,19 +39,21 @@ from flax.traverse_util import unflatten_dict
 from compress import form as form_lib
 from compress import quantize
 from compress.archive import container, entries, fitting, forms, headers, plain, reading, streams
+from compress.archive import trees as trees_lib
 from compress.form import Form
 from compress.share import Groups
-from groundwork import atomic
+from groundwork import atomic, trees
 from groundwork.errors import UserError
+from groundwork.traced import network
 from lowrank import factorization
 
 
 def save(
     path: str | Path,
-    model: nn.Module,
+    model: Any,
     stored: Any,
     plan: factorization.Plan | None = None,
-    example: tuple[int, ...] | None = None,
+    example: Any = None,
     groups: Groups = (),
     activations: Mapping[str, int] | None = None,
 ) -> None:
@@ -59,14 +61,18 @@ def save(
 
     Args:
       path: of the file.
-      model: a module of `architectures`, which the file describes; or any other module, which
-        `load` must then be given again.
+      model: a module of `architectures`, which the file describes; or any other Linen module, or
+        any function (variables, …) → outputs, which `load` must then be given again.
       stored: variables of one network (`params` and, if there are any, `batch_stats`): nested dicts
         whose leaves are forms of `compress.quantize` or arrays. `load` returns what
-        `quantize.materialize` makes of them, bit for bit.
+        `quantize.materialize` makes of them, bit for bit. With a function it may be any pytree.
       plan: as `lowrank.factorization` takes it, if layers are factorised; of tied ones the first.
+        A function has neither this nor `groups` nor `activations`: give the function that
+        `lowrank.factorize` returned, with its variables.
       example: shape of one example without the batch axis, for which this function and `load` check
-        the network. Otherwise usual sizes are tried.
+        the network. Otherwise usual sizes are tried. For a module that takes something else than
+        one array of floats, what it is called with: arrays or shapes, several of them in a tuple;
+        this function then checks the network, and `load` does so by `like`.
       groups: of tied layers or leaves, whose `params` are as `share.tie` leaves them. No single
         leaf of a factorised layer is tied.
       activations: path of a layer → bits of its inputs. Their grids are in `stored["activations"]`,
@@ -74,17 +80,26 @@ def save(
 
     Raises:
       UserError: the variables are not such a tree, are not finite or are not the model's; there is
-        no module; the example is not a shape; the network is nearly empty (more than 1024 entries
-        per byte of the file, and more than 2^20); the model cannot have the groups, bits or grids.
+        no module and no function; the example is none; the network is nearly empty (more than 1024
+        entries per byte of the file, and more than 2^20); the model cannot have the groups, bits or
+        grids.
       OSError: the file cannot be written.
     """
-    _check_module(model)
-    coded = _coded(stored)
+    _check_model(model)
+    is_module = isinstance(model, nn.Module)
+    coded = _coded(_in_dicts(stored) if is_module else trees_lib.named(stored))
     arrays = {name: array.entry for name, array in coded.items()}
     try:
         ties, bits = headers.tied(groups), headers.rounded(activations or {})
         form = Form(model, dict(plan or {}), ties, bits)
-        shape = fitting.example(form, reading.leaves(arrays), _shape(example))
+        shape = None
+        if is_module:
+            shape = fitting.example(form, reading.leaves(arrays), _shape(example))
+        elif form.plan or form.groups or form.activations or example is not None:
+            raise ValueError(
+                "a function that is no Linen module takes no plan, example, groups or activations; "
+                "save the function that lowrank.factorize returned, with its variables"
+            )
         forms.check_grids(form, {name: streams.decode(*coded[name]) for name in forms.grids(form)})
     except ValueError as error:
         raise UserError(f"the network cannot be stored: {error}") from error
@@ -97,7 +112,7 @@ def save(
     atomic.write(Path(path), data)
 
 
-def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[..., Any], Any]:
+def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callable[..., Any], Any]:
     """Returns the network of a file that `save` wrote.
 
     Nothing in the file is executed. Every size that it declares is bounded by the network's shapes
@@ -105,12 +120,15 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
 
     Args:
       path: of the file.
-      model: the module, if the file does not describe it.
+      model: the module or function, if the file does not describe it.
+      like: a tree of arrays or shapes, as `save` was given: the arrays must be its own, and the
+        result has its structure. A function that is no Linen module needs it.
 
     Returns:
       `(apply, variables)`. `apply` is `form.apply_of` the network's form, which is `model.apply`
       unless layers are factorised or tied, or inputs rounded. `variables` are nested dicts of JAX
-      arrays, or of numpy arrays of dtypes that JAX lacks (64 bits, unless they are enabled).
+      arrays, or of numpy arrays of dtypes that JAX lacks (64 bits, unless they are enabled); or a
+      tree as `like`.
 
     Raises:
       UserError: there is no such file; it is damaged, of a later version, or contradicts itself;
@@ -119,10 +137,17 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
     try:
         file = reading.parse(reading.read(path))
         if model is not None:
-            _check_module(model)
-        form = headers.form(file.parts.header, model)
+            _check_model(model)
+        form, leaves = headers.form(file.parts.header, model), reading.leaves(file.arrays)
         shape = headers.example(file.parts.header)
-        fitting.example(form, reading.leaves(file.arrays), shape)
+        if like is not None:
+            trees_lib.check_like(like, leaves)
+        if isinstance(form.model, nn.Module):
+            fitting.example(form, leaves, shape)
+        elif like is None or form.plan or form.groups or form.activations:
+            raise UserError(
+                "a function that is no Linen module needs like=, and a file without form"
+            )
         arrays = reading.arrays(file)
         forms.check_grids(form, arrays)
     except (ValueError, UserError) as error:
@@ -133,37 +158,48 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[Callable[...
         else array
         for name, array in arrays.items()
     }
+    if not isinstance(form.model, nn.Module):
+        return network.apply_of(form.model), trees_lib.unnamed(variables, like)
+    if like is not None:
+        return form_lib.apply_of(form), trees_lib.unnamed(variables, like)
     return form_lib.apply_of(form), unflatten_dict(variables, sep="/")
 
 
-def _check_module(model: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise UserError(f"the model must be a Linen module, not {model!r}")
+def _check_model(model: Any) -> None:
+    is_function = callable(network.apply_of(model)) and not isinstance(model, type)
+    if not isinstance(model, nn.Module) and not is_function:
+        raise UserError(f"the model must be a Linen module or a function, not {model!r}")
 
 
-def _shape(example: Any) -> tuple[int, ...] | None:
-    """Returns the example as `load` will read it."""
-    if example is None:
-        return None
+def _shape(example: Any) -> Any:
+    """Returns the example as `load` will read it, or as the module is called with it."""
+    leaves = jax.tree.leaves(example)
+    if example is None or (leaves and all(hasattr(leaf, "dtype") for leaf in leaves)):
+        return example
     try:
         return headers.example({"example": [operator.index(size) for size in example]})
     except TypeError:
-        raise ValueError(f"example={example!r} is not a shape") from None
+        raise ValueError(f"example={example!r} is no shape, and no arrays") from None
 
 
-def _coded(stored: Any) -> dict[str, streams.Coded]:
-    """Returns path → array of a tree, coded."""
+def _in_dicts(stored: Any) -> dict[str, Any]:
+    """Returns path → leaf of nested dicts, as Linen has them."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(
         stored, is_leaf=lambda leaf: isinstance(leaf, quantize.Stored)
     )
-    coded: dict[str, streams.Coded] = {}
+    by_path: dict[str, Any] = {}
     for keys, leaf in leaves:
-        parts = [getattr(key, "key", None) for key in keys]
+        parts = [getattr(key, "key", None) for key in trees.unboxed(keys)]
         if not all(isinstance(part, str) and part and "/" not in part for part in parts):
             place = jax.tree_util.keystr(keys) or "the tree"
             raise UserError(f"{place} is not within nested dicts with string keys")
-        name = "/".join(map(str, parts))
-        coded[name] = streams.encode(leaf, _numbers(name, leaf))
+        by_path["/".join(map(str, parts))] = leaf
+    return by_path
+
+
+def _coded(by_path: Mapping[str, Any]) -> dict[str, streams.Coded]:
+    """Returns path → array, coded."""
+    coded = {name: streams.encode(leaf, _numbers(name, leaf)) for name, leaf in by_path.items()}
     if not any(name.startswith("params/") for name in coded):
         raise UserError("the variables have no params: {'params': …, 'batch_stats': …} is stored")
     return coded

@@ -1,6 +1,7 @@
 """Checks that a network has the arrays of a file, from shapes alone: nothing is computed."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import flax.linen as nn
 
@@ -15,18 +16,19 @@ _LISTED = 3  # differing arrays that an error names
 Shape = tuple[int, ...]
 
 
-def example(form: Form, leaves: Leaves, given: Shape | None) -> Shape | None:
+def example(form: Form, leaves: Leaves, given: Any) -> Shape | None:
     """Returns the shape of one example for which the network has these arrays.
 
     Args:
       form: of the network; its module is any Linen module. Its paths are those of `headers`.
       leaves: all variables of the network, with those of `form.ACTIVATIONS`.
-      given: the shape. If it is None, images of several sizes, or vectors, are tried.
+      given: the shape, or what the module is called with. If it is None, images of several sizes,
+        or vectors, are tried.
 
     Returns:
-      The shape. None if no shape is given and those that were tried cannot tell, because the module
-      takes none of them, or because a matrix behind convolutions differs, as it does for images of
-      another size.
+      The shape. None if what the module is called with is given; or if nothing is, and the shapes
+      that were tried cannot tell, because the module takes none of them, or because a matrix behind
+      convolutions differs, as it does for images of another size.
 
     Raises:
       UserError: the network has other arrays, or it lacks layers that its form names.
@@ -35,12 +37,21 @@ def example(form: Form, leaves: Leaves, given: Shape | None) -> Shape | None:
     stored = forms.without_grids(form, leaves)
     if given is None:
         shape = _search(form, stored)
+    elif not _is_shape(given):
+        _check(form.model, forms.arrays(forms.shapes_for(form.model, given), form), stored)
+        if form.activations:
+            raise UserError("inputs are rounded where an example is the shape of one array")
+        return None
     else:
         shape = given
         _check(form.model, forms.arrays(forms.shapes(form.model, given), form), stored)
     if shape is not None and form.activations:
         forms.check_reached(form, shape)
     return shape
+
+
+def _is_shape(given: Any) -> bool:
+    return type(given) is tuple and all(isinstance(size, int) for size in given)
 
 
 def _search(form: Form, leaves: Leaves) -> Shape | None:

@@ -1,7 +1,7 @@
 """What a form demands of a network and its arrays, from shapes alone. Read `arrays` first."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -63,6 +63,24 @@ def shapes(model: nn.Module, shape: tuple[int, ...]) -> Shapes:
         raise
     except Exception as error:  # a module may raise anything
         raise _no_examples(model, shape, error) from error
+
+
+def shapes_for(model: nn.Module, example: Any) -> Shapes:
+    """Returns the shapes of the variables of any module, by what it is called with.
+
+    Args:
+      model: any Linen module.
+      example: arrays or shapes; several arguments are a tuple.
+
+    Raises:
+      UserError: the module cannot be called so.
+    """
+    args = example if type(example) is tuple else (example,)
+    try:
+        return jax.eval_shape(model.init, jax.random.key(0), *args)
+    except Exception as error:  # a module may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{type(model).__name__} cannot be called so: {reason}") from error
 
 
 def check_ties(form: Form, leaves: Leaves) -> None:

@@ -272,3 +272,52 @@ def test_real_early_exits_let_nan_go_on_to_the_last_exit_too():
     images = np.full((4, 1, 1, 2), np.nan, np.float32)
     found = early_exit.predict(Given(), {}, images, [0.5], batch_size=4)
     assert found.exits.tolist() == exits.route(np.full((4, 2), np.nan), [0.5]).tolist()
+
+
+class TestFunctions:
+    """A network of functions alone: tokens and their lengths in, three exits."""
+
+    def _parts(self):
+        rng = np.random.default_rng(4)
+        draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+        params = {"table": draw(7, 5), "mix": draw(3, 5, 5), "heads": 3 * draw(3, 5, 4)}
+
+        def first(params, inputs):
+            used = jnp.arange(6)[None] < inputs["length"][:, None]
+            hidden = jnp.sum(jnp.where(used[..., None], params["table"][inputs["tokens"]], 0), 1)
+            return later(0, params, hidden)
+
+        def later(k, params, hidden):
+            hidden = jnp.tanh(hidden @ params["mix"][k])
+            return hidden, hidden @ params["heads"][k]
+
+        blocks = (first, *(functools.partial(later, k) for k in (1, 2)))
+        tokens = rng.integers(0, 7, (50, 6)).astype(np.int32)
+        inputs = {"tokens": tokens, "length": rng.integers(1, 7, 50).astype(np.int32)}
+        return params, blocks, inputs
+
+    def test_of_any_network_are_taken_block_by_block(self):
+        params, blocks, inputs = self._parts()
+        features, answers = inputs, []
+        for block in blocks:
+            features, logits = block(params, features)
+            answers.append(np.asarray(logits))
+        thresholds = [0.99, 0.98]
+        parts = [
+            jax.tree.map(lambda leaf, a=a, b=b: leaf[a:b], inputs) for a, b in ((0, 7), (7, 50))
+        ]
+        for taken in (inputs, iter(parts)):
+            found = predict(blocks, params, taken, thresholds, batch_size=16)
+            assert_as_all_at_once(found, np.stack(answers, 1), thresholds)
+            assert set(found.exits) == {0, 1, 2}
+
+    def test_inputs_must_go_together(self):
+        params, blocks, inputs = self._parts()
+        with pytest.raises(
+            UserError, match=r"^inputs must be arrays \[N, …\] of one N, not \[\[\], "
+        ):
+            predict(blocks, params, {**inputs, "length": inputs["length"][:3]}, [0.9, 0.8])
+        longer = {**inputs, "tokens": np.zeros((50, 8), np.int32)}
+        message = r"^images of \[\[\], \[6\]\] are followed by some of \[\[\], \[8\]\]$"
+        with pytest.raises(UserError, match=message):
+            predict(blocks, params, [inputs, longer], [0.9, 0.8], batch_size=64)

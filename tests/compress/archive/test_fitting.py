@@ -142,7 +142,7 @@ def test_an_example_that_load_would_refuse_is_refused(example, tmp_path):
 @pytest.mark.parametrize("model", [None, Flat, "flat"])
 def test_what_is_no_module_is_refused(model, tmp_path):
     variables = {"params": {"fc": {"kernel": np.ones((4, 2), "f4"), "bias": np.zeros(2, "f4")}}}
-    with pytest.raises(UserError, match=r"^the model must be a Linen module, not "):
+    with pytest.raises(UserError, match=r"^the model must be a Linen module or a function, not "):
         compress.save(tmp_path / "a", model, variables)
     compress.save(tmp_path / "a", Flat(), variables)
     with pytest.raises(UserError, match=r"a: .*"):

@@ -50,8 +50,8 @@ clean:
 	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .jax_cache groundwork/architectures/cpu/build
 
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-	  { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+	  { echo "Python 3.11 to 3.14 is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/.installed: requirements.txt | $(BIN)/pip

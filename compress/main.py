@@ -4,7 +4,7 @@ import functools
 
 from compress import report, spec, work
 from groundwork import study
-from groundwork.entry import run_main
+from groundwork.entry import run_main, run_script
 
 STUDY = study.Study(
     command="compress",
@@ -19,6 +19,7 @@ STUDY = study.Study(
     mend=work.mend,
 )
 main = functools.partial(study.conduct, STUDY)
+run = functools.partial(run_script, main)  # the script of that name
 
 if __name__ == "__main__":
     run_main(main)

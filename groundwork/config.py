@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import importlib.util
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +11,15 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from groundwork import config_files
 from groundwork.errors import UserError
 
-USAGE = """usage: python -m {module} --config=FILE [--workdir=DIR] [--config.KEY=VALUE ...]
+USAGE = """usage: {program} --config=FILE [--workdir=DIR] [--config.KEY=VALUE ...]
 
 {about}
 
-  --config=FILE        a file with get_config(), such as {example}
+  --config=FILE        a file with get_config(): your own, or a shipped one, such as
+                       {example}
   --config.KEY=VALUE   override one key of it, such as --config.train.steps=100; where
                        one is given twice the last counts
   --workdir=DIR        the run's folder (default: runs/NAME-OF-THE-CONFIG); the same
@@ -47,7 +48,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
         _describe(path)
         raise SystemExit(0)
     if path is None:
-        raise UserError("no config: give --config=FILE, e.g. one of configs/*/*.py (see --help)")
+        raise UserError("no config: give --config=FILE, yours or a shipped one (see --help)")
     config = load(path)
     _check_keys(argv, config)
     holder = flags.FlagValues()
@@ -67,27 +68,21 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
 def load(path: str) -> ml_collections.ConfigDict:
     """Returns what `get_config()` returns in the file at `path` (`FILE.py` or `FILE.py:variant`).
 
+    The file is the one at that path, or a shipped one of that name (see `config_files.find`).
+
     Raises:
       UserError: the file does not exist, fails to run, or has no `get_config`.
     """
     name, _, variant = path.partition(":")
-    if not Path(name).is_file():
-        folder = Path(name).parent if Path(name).parent.is_dir() else Path("configs")
-        near = difflib.get_close_matches(name, [str(p) for p in folder.rglob("*.py")], n=1)
-        hint = f"; did you mean {near[0]}?" if near else "; configs/ has the shipped ones"
-        raise UserError(f"config file {name} does not exist{hint}")
-    spec = importlib.util.spec_from_file_location("config_file", name)
-    if spec is None or spec.loader is None:
-        raise UserError(f"config file {name} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    file = config_files.find(name)
     try:
-        spec.loader.exec_module(module)
-        make = getattr(module, "get_config", lambda *_: None)
-        config = make(variant) if variant else make()
+        with config_files.importing(file):
+            make = getattr(config_files.run(file), "get_config", lambda *_: None)
+            config = make(variant) if variant else make()
     except Exception as error:  # a config is the user's program and may raise anything
         reason = error.msg if isinstance(error, SyntaxError) else _one_line(error)
         raise UserError(
-            f"config file {name} fails: {reason} (line {_line(error, name)})"
+            f"config file {name} fails: {reason} (line {_line(error, file)})"
         ) from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"config file {name} must have get_config() that returns a ConfigDict")
@@ -178,14 +173,12 @@ def _keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
     return keys
 
 
-def _line(error: Exception, name: str) -> int | None:
-    """Returns the line of the file `name` that an error came from."""
+def _line(error: Exception, file: Path) -> int | None:
+    """Returns the line of a file that an error came from."""
     if isinstance(error, SyntaxError):
         return error.lineno
     frames = traceback.extract_tb(error.__traceback__)
-    return next(
-        (f.lineno for f in reversed(frames) if Path(f.filename) == Path(name).absolute()), None
-    )
+    return next((f.lineno for f in reversed(frames) if Path(f.filename) == file.absolute()), None)
 
 
 def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> str:
@@ -200,9 +193,11 @@ def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> s
 def _describe(path: str | None) -> None:
     if path is not None:
         config = load(path)
-        with open(path.partition(":")[0], encoding="utf-8") as file:
-            story = compile(file.read(), path, "exec", dont_inherit=True).co_consts[0]
-        print(f"{path}\n\n{story if isinstance(story, str) else ''}\nkeys and defaults:")
+        file = config_files.find(path.partition(":")[0])
+        code = compile(file.read_text(encoding="utf-8"), path, "exec", dont_inherit=True)
+        story = code.co_consts[0]
+        where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
+        print(f"{path}{where}\n\n{story if isinstance(story, str) else ''}\nkeys and defaults:")
         for key in _keys(config):
             value = config
             for part in key.split("."):

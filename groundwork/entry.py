@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -43,6 +44,18 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
         if processes.count() > 1:  # the others may end this process before Python prints anything
             _leave(1, processes.lost(error) or traceback.format_exc())
         raise
+
+
+def run_script(entry: Callable[[Sequence[str]], None]) -> None:
+    """Runs a command's `main` as `python -m` would: modules of the current folder are found."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, "")
+    run_main(entry)
+
+
+def typed(command: str) -> str:
+    """Returns how a command was started: as the script `lottery`, or `python -m lottery.main`."""
+    return command if Path(sys.argv[0]).stem == command else f"python -m {command}.main"
 
 
 def _nothing_to_save(number: int, frame: FrameType | None) -> NoReturn:

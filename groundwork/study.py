@@ -16,6 +16,7 @@ from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import interruption, processes
 from groundwork.devices import mesh as mesh_lib
+from groundwork.entry import typed
 from groundwork.metric import ACCURACY, Metric
 from groundwork.report.comparison import Comparison
 from groundwork.runs import identity
@@ -78,7 +79,7 @@ class Study:
     def usage(self) -> str:
         """The text of `--help`."""
         return config_lib.USAGE.format(
-            module=f"{self.command}.main", about=self.about, example=self.example
+            program=typed(self.command), about=self.about, example=self.example
         )
 
 
@@ -102,7 +103,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         processes.same("data set", digest, "give all the same files")
         prepared = study.prepare(spec, config, dataset)
         built = str(prepared.convolutions)
-        processes.same("library of convolutions", built, "`make cpu` on all machines or on none")
+        processes.same("library of convolutions", built, "build oneDNN's everywhere or nowhere")
         own = _own(config, prepared, digest)
         processes.same("code of your own", json.dumps(own), "have the same files everywhere")
         if not processes.on_first((workdir / "config.json").exists):

@@ -1,5 +1,21 @@
 """Lottery tickets: the command, and functions for loops of your own."""
 
-from lottery.own_loop.loop import Level, iterate
+from typing import TYPE_CHECKING
 
-__all__ = ["Level", "iterate"]
+from groundwork import lazy
+
+if TYPE_CHECKING:
+    from lottery import criteria, masks, tickets
+    from lottery.own_loop.loop import Level, iterate
+    from lottery.tickets import Ticket, load
+else:
+    __getattr__, __dir__ = lazy.attributes(
+        __name__,
+        {
+            "lottery": ("criteria", "masks", "tickets"),
+            "lottery.own_loop.loop": ("Level", "iterate"),
+            "lottery.tickets": ("Ticket", "load"),
+        },
+    )
+
+__all__ = ["Level", "Ticket", "criteria", "iterate", "load", "masks", "tickets"]

@@ -3,7 +3,7 @@
 import functools
 
 from groundwork import study
-from groundwork.entry import run_main
+from groundwork.entry import run_main, run_script
 from lottery import report, spec, work
 
 STUDY = study.Study(
@@ -18,6 +18,7 @@ STUDY = study.Study(
     compare=report.compare,
 )
 main = functools.partial(study.conduct, STUDY)
+run = functools.partial(run_script, main)  # the script of that name
 
 if __name__ == "__main__":
     run_main(main)

@@ -1,8 +1,23 @@
 """Multi-scale dense networks: several exits, and as much computation as each image deserves."""
 
-from msdnet import exits
-from msdnet.cost import Cost, costs, parameters
-from msdnet.early_exit import Predictions, predict
-from msdnet.model import MSDNet
+from typing import TYPE_CHECKING
+
+from groundwork import lazy
+
+if TYPE_CHECKING:
+    from msdnet import exits
+    from msdnet.cost import Cost, costs, parameters
+    from msdnet.early_exit import Predictions, predict
+    from msdnet.model import MSDNet
+else:
+    __getattr__, __dir__ = lazy.attributes(
+        __name__,
+        {
+            "msdnet": ("exits",),
+            "msdnet.cost": ("Cost", "costs", "parameters"),
+            "msdnet.early_exit": ("Predictions", "predict"),
+            "msdnet.model": ("MSDNet",),
+        },
+    )
 
 __all__ = ["Cost", "MSDNet", "Predictions", "costs", "exits", "parameters", "predict"]

@@ -15,6 +15,7 @@ from typing import Any
 from groundwork.config import flatten
 from groundwork.errors import UserError
 
+DISTRIBUTION = "compression-and-dynamic-networks"
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
 NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
 ADDED = {  # keys that older runs lack → the value that they had in effect
@@ -155,11 +156,30 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Returns the commit of this code, with a + if files have changed, or "unknown"."""
-    describe = ["describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]
-    command = ["git", "-C", str(Path(__file__).parent), *describe]
+    """Returns the commit of this code, with a + if files have changed, or "unknown".
+
+    Of installed code it is the commit that pip installed, or else the version.
+    """
+    here = Path(__file__)
+    if _git(here.parent, "ls-files", here.name):  # otherwise the repository is a user's, or none
+        describe = ("describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12")
+        return _git(here.parent, *describe) or "unknown"
     try:
-        described = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        installed = importlib.metadata.distribution(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
         return "unknown"
-    return described.stdout.strip() or "unknown"
+    if Path(str(installed.locate_file("groundwork/runs"))).resolve() != here.resolve().parent:
+        return "unknown"
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    revision = origin.get("vcs_info", {}).get("commit_id", "")
+    return revision[:12] or f"version {installed.version}"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Returns what git prints, or nothing if it fails."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

@@ -1,4 +1,7 @@
-"""python -m groundwork.architectures.cpu.build: compile `convolution.cc` (`make cpu`)."""
+"""python -m groundwork.architectures.cpu.build: compile `convolution.cc` (`make cpu`).
+
+It needs g++ and oneDNN 3: `pip install onednn-cpu-gomp onednn-devel-cpu-gomp`.
+"""
 
 import argparse
 import json
@@ -15,6 +18,7 @@ from groundwork.architectures.cpu import library
 
 FLAGS = ("-O2", "-std=c++17", "-fPIC", "-shared", "-fopenmp", "-Wall", "-Wextra")
 LIBRARY = "libdnnl.so.3"
+PACKAGES = ("onednn-cpu-gomp", "onednn-devel-cpu-gomp")
 
 
 def onednn(roots: list[Path]) -> tuple[Path, Path]:
@@ -32,13 +36,19 @@ def onednn(roots: list[Path]) -> tuple[Path, Path]:
             if (lib / LIBRARY).exists():
                 return root / "include", lib
     where = ", ".join(map(str, roots))
-    sys.exit(f"no oneDNN 3 under {where}: pip install -r requirements-cpu.txt")
+    sys.exit(f"no oneDNN 3 under {where}: pip install {' '.join(PACKAGES)}, or give --onednn=DIR")
 
 
 def build(roots: list[Path], compiler: str) -> Path:
-    """Compiles the library, writes beside it what it was made of, and returns its path."""
+    """Compiles the library, writes beside it what it was made of, and returns its path.
+
+    Raises:
+      SystemExit: oneDNN is not found, or the code's folder cannot be written to.
+    """
     include, lib = onednn(roots)
     target = library.path()
+    if not os.access(target.parents[1], os.W_OK):
+        sys.exit(f"{target.parents[1]} cannot be written to: install into a venv of your own")
     target.parent.mkdir(exist_ok=True)
     fresh = target.with_suffix(f".{os.getpid()}")
     headers = ["-isystem", str(include), "-isystem", jax.ffi.include_dir()]

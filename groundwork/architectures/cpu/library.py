@@ -3,8 +3,8 @@
 oneDNN is used if all of the following hold; otherwise XLA computes convolutions, and one line on
 stderr says why:
 
-* `make cpu` has built the library, from this source and for this jaxlib's foreign function
-  interface;
+* `make cpu` (where the code is installed, `python -m groundwork.architectures.cpu.build`) has built
+  the library, from this source and for this jaxlib's foreign function interface;
 * its file and oneDNN's are unchanged since then;
 * the CPU is an x86-64 with AVX2;
 * the environment does not say `ARCHITECTURES_CPU_CONVOLUTION=xla`.
@@ -47,6 +47,12 @@ def path() -> Path:
     return SOURCE.parent / "build" / f"convolution-ffi-{'.'.join(version)}.so"
 
 
+def remedy() -> str:
+    """Returns the command that builds the library, in a clone or where the code is installed."""
+    in_clone = (SOURCE.parents[3] / "Makefile").exists()
+    return "make cpu" if in_clone else "python -m groundwork.architectures.cpu.build"
+
+
 def digest(file: Path) -> str:
     """Returns the SHA-256 of a file, hexadecimal."""
     with file.open("rb") as opened:
@@ -76,7 +82,7 @@ def load() -> ctypes.CDLL | None:
     if not file.with_suffix(".json").exists():
         others = set(file.parent.glob("convolution-ffi-*.so")) - {file}
         built = "built for another jaxlib" if others else "not built"
-        _say(f"convolutions on the CPU: by XLA, which is slow; oneDNN is {built}: make cpu")
+        _say(f"convolutions on the CPU: by XLA, which is slow; oneDNN is {built}: {remedy()}")
         return None
     reason = _unusable(file)
     if reason is None:
@@ -144,7 +150,7 @@ def _unusable(file: Path) -> str | None:
 
     To load a damaged library can end the process.
     """
-    again = "build it again: make cpu"
+    again = f"build it again: {remedy()}"
     if "avx2" not in CPUINFO.read_text(errors="replace").split():
         return "oneDNN is built, but this CPU has no AVX2"
     try:

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from groundwork.architectures.cpu import library
+from groundwork.architectures.cpu import build, library
 from groundwork.architectures.cpu.convolution import available
 from groundwork.errors import UserError
 from tests.groundwork.architectures.cpu.onednn import (
@@ -146,3 +146,11 @@ def test_a_misspelt_switch_is_refused(built, monkeypatch):
     monkeypatch.setenv(library.SWITCH, "onedn")
     with pytest.raises(UserError, match="did you mean 'onednn'"):
         available()
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line_that_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "onednn", lambda roots: (tmp_path, tmp_path))
+    monkeypatch.setattr(library, "path", lambda: tmp_path / "build/convolution-ffi-0.0.so")
+    monkeypatch.setattr(build.os, "access", lambda folder, mode: folder != tmp_path)
+    with pytest.raises(SystemExit, match="cannot be written to: install into a venv of your own"):
+        build.build([], "no-compiler")

@@ -35,9 +35,9 @@ class Tokens(nn.Module):
 class Convolutional(nnx.Module):
     """With batch statistics, dropout, and layers in a list."""
 
-    def __init__(self, num_classes, width=4, *, rngs):
+    def __init__(self, num_classes, width=4, axis=None, *, rngs):
         self.conv = nnx.Conv(1, width, (3, 3), strides=2, rngs=rngs)
-        self.norm = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
+        self.norm = nnx.BatchNorm(width, momentum=0.9, axis_name=axis, rngs=rngs)
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
         self.layers = nnx.List([nnx.Linear(width, 8, rngs=rngs)])
         self.layers.append(nnx.Linear(8, num_classes, rngs=rngs))

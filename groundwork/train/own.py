@@ -10,6 +10,7 @@ import numpy as np
 
 from groundwork import named
 from groundwork.architectures.own import Own
+from groundwork.architectures.own.network import in_training
 from groundwork.data.dataset import AnyDataset, Dataset
 from groundwork.errors import UserError
 from groundwork.traced.digest import digest
@@ -63,11 +64,10 @@ def _of_network(model: Own, shapes: Shapes, inputs: Any) -> str:
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def computed(key: jax.Array, variables: Any, inputs: Any) -> Any:
-        learning: Any = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": key}}
         return (
             model.init(key, inputs),
             model.apply(variables, inputs, train=False),
-            model.apply(variables, inputs, **learning),
+            in_training(model)(variables, inputs, key),
         )
 
     return digest(computed, key, shapes, inputs)

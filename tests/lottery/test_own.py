@@ -139,6 +139,24 @@ def test_an_nnx_network_with_batch_statistics_is_trained(theirs, tmp_path):
     assert losses[-1] < losses[0]
 
 
+SPREAD = [*QUICK, "--config.levels=0", "--config.mesh.data=2"]
+SPREAD += ["--config.model.name=theirs.nets:Convolutional"]
+
+
+@pytest.mark.slow
+def test_a_batch_may_be_spread_if_statistics_are_averaged(theirs, tmp_path):
+    with pytest.raises(UserError, match=r"norm/mean differs between .* or set mesh.data=1"):
+        small.train(tmp_path / "own", *SPREAD)
+    averaged = "--config.model.kwargs={'axis': 'data'}"
+    for name, spread in (("two", []), ("one", ["--config.mesh.data=1"])):
+        small.train(tmp_path / name, *SPREAD, averaged, *spread)
+    two, one = (
+        tickets.load(tmp_path / name, 0).trained["batch_stats"]["norm"]["mean"]
+        for name in ("two", "one")
+    )
+    np.testing.assert_allclose(two, one, atol=0.05)  # dropout differs
+
+
 REFUSALS = {
     "a module that is not there": (["model.name=their.nets:Net"], ["model.name", "'their'"]),
     "a misspelt class": (["model.name=theirs.nets:Regresion"], ["did you mean 'Regression'"]),

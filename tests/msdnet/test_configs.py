@@ -100,3 +100,18 @@ def test_a_key_that_no_network_has_is_refused():
     config["msdnet"]["blok"] = 3
     with pytest.raises(UserError, match=r"config key of msdnet 'blok'; did you mean 'blocks'"):
         network(config)
+
+
+def test_another_loss_is_refused():
+    config = config_lib.resolve(config_lib.load(str(FOLDER / "digits.py")))
+    spec.from_config(config)
+    for change in ({"loss": "mean_squared_error"}, {"loss_kwargs": {"label_smoothing": 0.1}}):
+        with pytest.raises(UserError, match="leave loss=cross_entropy and loss_kwargs={}"):
+            spec.from_config({**config, **change})
+
+
+def test_data_without_images_are_refused():
+    config = config_lib.resolve(config_lib.load(str(FOLDER / "digits.py")))
+    dataset = data_lib.load({"name": "mnist1d", "source": "mnist1d", "validation_examples": 300})
+    with pytest.raises(UserError, match=r"classify images \[H, W, C\]: mnist1d has none"):
+        main.STUDY.prepare(spec.from_config(config), config, dataset)

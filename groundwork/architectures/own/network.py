@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from groundwork import named, trees
 from groundwork.architectures.own import functions, linen
@@ -102,20 +103,27 @@ def shapes(network: Own, example: Any) -> Shapes:
     try:
         variables = jax.eval_shape(network.init, key, example)
         jax.eval_shape(network.apply, variables, example)
-        jax.eval_shape(
-            lambda variables, example, key: network.apply(
-                variables, example, train=True, mutable=["batch_stats"], rngs={"dropout": key}
-            ),
-            variables,
-            example,
-            key,
-        )
+        jax.eval_shape(in_training(network), variables, example, key)
     except Exception as error:  # a user's network may raise anything
         hint = "" if network.section["call"] else " (model.call says how it is called)"
         raise UserError(f"{refusal}: {named.reason(error)}{hint}") from error
     if not trees.count(variables.get("params", {})):
         raise UserError(f"model.name={network.name} has no parameters")
     return variables
+
+
+def in_training(network: Own) -> Callable[..., Any]:
+    """Returns (variables, inputs, key) → outputs and changed collections, each with an axis of one.
+
+    That axis is called `data`, as the mesh's is, over which BatchNorm may average.
+    """
+
+    def apply(variables: trees.Variables, inputs: Any, key: jax.Array) -> Any:
+        learning: Any = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": key}}
+        once = jax.vmap(lambda _: network.apply(variables, inputs, **learning), axis_name="data")
+        return once(jnp.zeros(1))
+
+    return apply
 
 
 def _classes(found: Any, kwargs: Mapping[str, Any], classes: int) -> dict[str, int]:

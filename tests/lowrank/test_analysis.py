@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from groundwork import architectures, study
+from groundwork import architectures, study, trees
 from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.interruption import Interruption
 from groundwork.errors import UserError
 from groundwork.runs.run import Run
-from lowrank import analysis, prediction, results, spec
+from lowrank import analysis, factorization, prediction, results, spec
 from lowrank.fit import Experiment
 from tests.lowrank import small
 
@@ -46,8 +46,9 @@ def test_each_replicates_own_inputs_covary(finished):
     folder = Run(run.folder)
     context = study.make_context(checked, dataset, mesh, folder, None, Interruption())
     model = architectures.build(run.config, 10)
-    experiment = Experiment(context=context, spec=checked, model=model)
     variables = results.load(finished[0], "original")
+    layers = {"fc2": factorization.assumed(trees.replicate(variables, 0), "fc2")}
+    experiment = Experiment(context=context, spec=checked, model=model, layers=layers)
     first, kernel = (variables["params"][path] for path in ("fc1", "fc2"))
     known = analysis._covariances(experiment, "fc2", variables, kernel["kernel"].shape)
     images = np.asarray(data_lib.first_examples(dataset, analysis.SEEN)[0]).reshape(-1, 64)

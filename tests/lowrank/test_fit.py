@@ -110,8 +110,8 @@ def test_frobenius_decay_is_half_the_squares_of_what_the_factors_make_up():
     model = architectures.build({"model": {"name": "lenet_300_100", "width": 0.1}}, 10)
     variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 64)))
     plan = {"fc1": {"method": "svd", "rank": 4}}
-    apply, changed = factorization.factorize(model, variables, plan)
-    network = Network(model.init, apply)
+    changed, _ = factorization.decompose(variables, plan)
+    network = Network(model.init, factorization.override(model, plan))
     batch = Batch(
         jax.random.normal(jax.random.key(1), (5, 64)),
         jax.numpy.arange(5),

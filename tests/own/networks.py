@@ -32,6 +32,23 @@ def images(size=8, channels=1):
     return jnp.asarray(draw.normal(size=(BATCH, size, size, channels)), jnp.float32)
 
 
+def drawn(shapes):
+    """Variables drawn by numpy, which compiles nothing; nothing is zero, and variances are not."""
+    draw = np.random.default_rng(2)
+
+    def one(leaf):
+        if len(leaf.shape) < 2:
+            return jnp.asarray(draw.uniform(0.5, 1, leaf.shape), leaf.dtype)
+        scale = np.sqrt(np.prod(leaf.shape[:-1]))
+        return jnp.asarray(draw.normal(size=leaf.shape) / scale, leaf.dtype)
+
+    return jax.tree.map(one, shapes)
+
+
+def made(model, x, **flags):
+    return drawn(jax.eval_shape(lambda key: model.init(key, x, **flags), KEY))
+
+
 LABELS = jnp.asarray([0, 3, 1, 4], jnp.int32)
 TEXT = jnp.asarray(np.random.default_rng(1).integers(0, TOKENS, (BATCH, LENGTH)), jnp.int32)
 NO_FLAGS = {"train": {}, "eval": {}}
@@ -55,7 +72,7 @@ class CNN(nn.Module):
 def mnist_cnn():
     model, x = CNN(), images()
     macs = 8 * 8 * 9 * 4 + 4 * 4 * 9 * 4 * 6 + 24 * 16 + 16 * CLASSES
-    return Brought(model, model.init(KEY, x), x, LABELS, BATCH * macs, NO_FLAGS)
+    return Brought(model, made(model, x), x, LABELS, BATCH * macs, NO_FLAGS)
 
 
 class Bottleneck(nn.Module):
@@ -97,10 +114,7 @@ def resnet():
     one = 16 * (2 * 2 + 9 * 2 * 2 + 2 * 8 + 2 * 8)
     two = 16 * 8 * 4 + 4 * (9 * 4 * 4 + 4 * 16 + 8 * 16)
     macs = first + one + two + 16 * CLASSES
-    variables = model.init(KEY, x)
-    drawn = lambda leaf: leaf + 0.3  # noqa: E731  # or the zero scales would hide the blocks
-    variables = {**variables, "params": jax.tree.map(drawn, variables["params"])}
-    return Brought(model, variables, x, LABELS, BATCH * macs, TRAIN)
+    return Brought(model, made(model, x), x, LABELS, BATCH * macs, TRAIN)
 
 
 class EncoderBlock(nn.Module):
@@ -134,7 +148,7 @@ def vit():
     model, x = VisionTransformer(), images()
     block = 5 * 4 * 8 * 8 + 2 * 5 * 5 * 8 + 2 * 5 * 8 * 12
     macs = 4 * 16 * 8 + 2 * block + 8 * CLASSES
-    variables = model.init(KEY, x, train=False)
+    variables = made(model, x, train=False)
     return Brought(model, variables, x, LABELS, BATCH * macs, TRAIN)
 
 
@@ -160,7 +174,7 @@ class Mixer(nn.Module):
 def mixer():
     model, x = Mixer(), images()
     macs = 4 * 16 * 8 + 2 * (2 * 8 * 4 * 6 + 2 * 4 * 8 * 10) + 8 * CLASSES
-    return Brought(model, model.init(KEY, x), x, LABELS, BATCH * macs, NO_FLAGS)
+    return Brought(model, made(model, x), x, LABELS, BATCH * macs, NO_FLAGS)
 
 
 class DecoderBlock(nn.Module):
@@ -169,7 +183,8 @@ class DecoderBlock(nn.Module):
     @nn.compact
     def __call__(self, x, mask):
         y = nn.LayerNorm()(x)
-        y = nn.SelfAttention(2, deterministic=self.deterministic, dropout_rate=0.1)(y, mask)
+        attend = nn.MultiHeadDotProductAttention(2, deterministic=self.deterministic)
+        y = attend(y, mask=mask)
         x = x + y
         return x + nn.Dense(8)(nn.relu(nn.Dense(12)(nn.LayerNorm()(x)))), None
 
@@ -196,7 +211,7 @@ def language_model():
     model, x = LanguageModel(), TEXT
     block = LENGTH * (4 * 8 * 8 + 2 * 8 * 12) + 2 * LENGTH * LENGTH * 8
     macs = 3 * block + LENGTH * 8 * TOKENS
-    variables = model.init(KEY, x)
+    variables = made(model, x)
     return Brought(model, variables, x, jnp.roll(x, -1, 1), BATCH * macs, DETERMINISTIC)
 
 
@@ -210,7 +225,7 @@ class Recurrent(nn.Module):
 def lstm():
     model, x = Recurrent(), TEXT
     macs = LENGTH * (6 * 32 + 8 * 32) + 8 * CLASSES
-    return Brought(model, model.init(KEY, x), x, LABELS, BATCH * macs, NO_FLAGS)
+    return Brought(model, made(model, x), x, LABELS, BATCH * macs, NO_FLAGS)
 
 
 class UNet(nn.Module):
@@ -229,7 +244,7 @@ def unet():
     model, x = UNet(), images()
     macs = 64 * 9 * 4 + 16 * 9 * 4 * 8 + 16 * 4 * 8 * 4 + 64 * 9 * 8 * CLASSES
     labels = (jnp.abs(x[..., 0]) * 2).astype(jnp.int32) % CLASSES
-    return Brought(model, model.init(KEY, x), x, labels, BATCH * macs, NO_FLAGS)
+    return Brought(model, made(model, x), x, labels, BATCH * macs, NO_FLAGS)
 
 
 class NnxCNN(nnx.Module):
@@ -244,16 +259,17 @@ class NnxCNN(nnx.Module):
         return self.linear(x.reshape(len(x), -1))
 
 
-def _of_state(module):
-    """The state of parameters of an NNX module, and the function of it."""
+def _of_state(kind):
+    """The state of parameters of an NNX module in evaluation, and the function of it."""
+    module = nnx.eval_shape(lambda: kind(nnx.Rngs(0)))
+    module.eval()
     graph, params, rest = nnx.split(module, nnx.Param, ...)
-    return params, lambda params, x: nnx.merge(graph, params, rest)(x)
+    rest = drawn(rest)
+    return drawn(params), lambda params, x: nnx.merge(graph, params, rest)(x)
 
 
 def nnx_cnn():
-    module = NnxCNN(nnx.Rngs(0))
-    module.eval()
-    params, apply = _of_state(module)
+    params, apply = _of_state(NnxCNN)
     macs = 64 * 9 * 4 + 64 * CLASSES
     return Brought(apply, params, images(), LABELS, BATCH * macs, NO_FLAGS)
 
@@ -275,7 +291,7 @@ class NnxTransformer(nnx.Module):
 
 
 def nnx_transformer():
-    params, apply = _of_state(NnxTransformer(nnx.Rngs(0)))
+    params, apply = _of_state(NnxTransformer)
     macs = LENGTH * (4 * 8 * 8 + 2 * 8 * 12) + 2 * LENGTH * LENGTH * 8 + 8 * CLASSES
     return Brought(apply, params, TEXT, LABELS, BATCH * macs, NO_FLAGS)
 

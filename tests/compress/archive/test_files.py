@@ -46,7 +46,8 @@ def test_kernels_of_all_schemes_come_back_and_predict_as_before(name, mixed):
 def test_a_low_rank_plan_travels_along(tmp_path):
     model, variables = archives.network("lenet_300_100")
     plan = {"fc1": {"method": "svd", "rank": 6}}
-    before, changed = factorization.factorize(model, variables, plan)
+    changed, _ = factorization.decompose(variables, plan)
+    before = factorization.override(model, plan)
     stored = archives.stored(changed, [archives.SCHEMES["uniform"]])
     compress.save(tmp_path / "a", model, stored, plan)
     apply, loaded = compress.load(tmp_path / "a")

@@ -1,0 +1,147 @@
+"""The table of docs/own.md: what works on which network, cell by cell."""
+
+import functools
+from collections import Counter
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import compress
+import lowrank
+from compress import quantize
+from groundwork import trees
+from groundwork.traced import network, reach
+from groundwork.traced.macs import multiply_adds
+from lottery import criteria, masks
+from lowrank.factorization.methods import METHODS
+from tests.own.networks import KEY, NETWORKS
+
+PAGE = Path(__file__).parents[2] / "docs" / "own.md"
+COLUMNS = ["network", "masks", "factorize", "save, load", "distil", "multiply-adds"]
+every = pytest.mark.parametrize("name", NETWORKS)
+
+
+@functools.cache
+def brought(name):
+    return NETWORKS[name]()
+
+
+@functools.cache
+def layers(name):
+    """The layers that are reached; and path → why not, of the other weights."""
+    one = brought(name)
+    reached, refused = reach.layers(one.model, one.variables, one.inputs, **one.flags["eval"])
+    weights = ("kernel", "embedding", "weight")
+    return reached, {path: why for path, why in refused.items() if path.endswith(weights)}
+
+
+def outputs(one, variables, mode="eval", apply=None):
+    """What the network gives when its author's code calls it; the changed collections left out."""
+    apply, options = apply or network.apply_of(one.model), dict(one.flags[mode])
+    if isinstance(one.model, nn.Module) and mode == "train":
+        options |= {"rngs": {"dropout": KEY}, "mutable": ["batch_stats"]}
+        return apply(variables, one.inputs, **options)[0]
+    return apply(variables, one.inputs, **options)
+
+
+def factorize_cell(name):
+    reasons = Counter(layers(name)[1].values())
+    refused = [f"{count} kernel{'s' * (count > 1)}: {why}" for why, count in reasons.items()]
+    return "; ".join(["yes", *(f"not {each}" for each in refused)])
+
+
+def table():
+    rows = [COLUMNS, ["---"] * len(COLUMNS)]
+    rows += [[name, "yes", factorize_cell(name), "yes", "yes", "yes"] for name in NETWORKS]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def test_the_page_has_the_table():
+    assert table() in PAGE.read_text(encoding="utf-8"), f"docs/own.md lacks:\n{table()}"
+
+
+@every
+def test_masks_hold_in_a_loop_of_ones_own(name):
+    one = brought(name)
+    params = network.params_of(one.variables)
+    mask = masks.ones(params, one.prunable) if one.prunable else masks.ones(params)
+    mask = masks.prune(mask, criteria.magnitude(params, mask), 0.5)
+    optimizer = masks.enforce(optax.adam(0.01), mask)
+
+    def loss(params):
+        logits = outputs(one, network.with_params(one.variables, params), "train")
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, one.labels))
+
+    @jax.jit
+    def step(params, state):
+        value, gradients = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    trained, state = masks.apply(mask, params), optimizer.init(params)
+    values = []
+    for _ in range(3):
+        trained, state, value = step(trained, state)
+        values.append(float(value))
+    assert np.isfinite(values).all()
+    before, after = trees.flatten(params), trees.flatten(trained)
+    assert sum(int(keep.sum()) for keep in mask.values()) == sum(
+        keep.size - round(0.5 * keep.size) for keep in mask.values()
+    )
+    for path, keep in mask.items():
+        kept, pruned = np.asarray(after[path])[keep], np.asarray(after[path])[~np.asarray(keep)]
+        assert not pruned.any()
+        assert (kept != np.asarray(before[path])[keep]).mean() > 0.2, path
+
+
+@every
+def test_factorize_gives_the_same_at_full_rank(name):
+    one, (reached, _) = brought(name), layers(name)
+    plan = {}
+    for path, layer in reached.items():
+        rank = METHODS[layer.layer.kind]["svd"].full(layer.kernel)
+        plan[path] = {"method": "svd", "rank": rank}
+    apply, changed = lowrank.factorize(
+        one.model, one.variables, plan, one.inputs, **one.flags["eval"]
+    )
+    mode = "train" if isinstance(one.model, nn.Module) else "eval"
+    both = jax.jit(lambda v, w: (outputs(one, v, mode), outputs(one, w, mode, apply)))
+    want, got = both(one.variables, changed)
+    np.testing.assert_allclose(got, want, atol=2e-5 * float(jnp.abs(want).max()))
+    kernels = trees.flatten(network.params_of(changed))
+    assert not {layer.parameter for layer in reached.values()} & set(kernels)
+
+
+@every
+def test_a_file_gives_back_the_quantised_network(name, tmp_path):
+    one = brought(name)
+
+    def stored(path, leaf):
+        return quantize.uniform(leaf, 4) if jnp.ndim(leaf) >= 2 else leaf
+
+    params = trees.map_with_path(stored, network.params_of(one.variables))
+    variables = network.with_params(one.variables, params)
+    whole = quantize.materialize(variables)
+    example = one.inputs if isinstance(one.model, nn.Module) else None
+    if isinstance(one.model, nn.Module) and one.flags["eval"]:
+        example = None  # a flag that must be given: `like` checks the arrays
+    compress.save(tmp_path / "a.cna", one.model, variables, example=example)
+    _, again = compress.load(tmp_path / "a.cna", one.model, like=whole)
+    assert jax.tree.structure(again) == jax.tree.structure(whole)
+    jax.tree.map(np.testing.assert_array_equal, again, whole)
+    shapes = [jax.eval_shape(functools.partial(outputs, one), v) for v in (again, one.variables)]
+    assert shapes[0].shape == shapes[1].shape
+    original = sum(leaf.nbytes for leaf in jax.tree.leaves(one.variables))
+    assert (tmp_path / "a.cna").stat().st_size < 0.9 * original
+
+
+@every
+def test_multiply_adds_are_those_of_a_hand(name):
+    one = brought(name)
+    apply = functools.partial(network.apply_of(one.model), **one.flags["eval"])
+    assert multiply_adds(apply, one.variables, one.inputs) == one.macs

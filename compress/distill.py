@@ -23,7 +23,7 @@ from jax import lax
 
 from groundwork import trees
 from groundwork.numerics import checks
-from groundwork.train.losses import CROSS_ENTROPY, Counts, Loss
+from groundwork.train.losses import CROSS_ENTROPY, Counts, Loss, cross_entropy
 from groundwork.train.step import Batch, LossFn, Model
 from groundwork.trees import Variables
 from pruning.structured.chain import Link, chain, shrink
@@ -106,7 +106,7 @@ def make_loss(
     temperature: float,
     weight: float,
     mean: Mean = "arithmetic",
-    objective: Loss = CROSS_ENTROPY,
+    objective: Loss | None = None,
 ) -> LossFn:
     """Returns the loss of a student, for `programs.make(loss=…)` and for any training step.
 
@@ -117,13 +117,16 @@ def make_loss(
     convolutions there.
 
     Args:
-      student: the network to train: a module, or an `override.Network` of any other stage.
+      student: the network to train: a module, the network of any other stage, or any network as
+        `architectures.own.of` gives it. Its logits are [B, C], or [B, …, C], such as those of a
+        language model, where each token or pixel counts as an example.
       teacher: `fixed` or `carried`, or any such function. Its answers are not differentiated.
       temperature: T > 0 of both; the paper tried 1 to 20.
       weight: share of the soft part in [0, 1]. At 0 the loss is exactly the plain cross-entropy,
         and no teacher is asked; at 1 it sees no label.
       mean: as for `soften`.
-      objective: the hard part: a cross-entropy of one label for each example.
+      objective: the hard part, which counts the examples; by default the cross-entropy. Tokens
+        with a negative label do not count in either part.
 
     Raises:
       ValueError: the temperature, weight or mean is invalid; when traced, the teachers have other
@@ -144,17 +147,32 @@ def make_loss(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        counts = objective.count(logits, batch.labels, batch.valid)
-        hard = counts.loss / counts.examples
+        hard_part = objective or (CROSS_ENTROPY if logits.ndim == 2 else cross_entropy(tokens=True))
+        counts = hard_part.count(logits, batch.labels, batch.valid)
+        examples = jnp.maximum(counts.examples, 1) if hard_part.uneven else counts.examples
+        hard = counts.loss / examples
         if not weight:
             return hard, (updated, counts)
-        target = soften(lax.stop_gradient(teacher(variables, batch.inputs)), temperature, mean)
-        divergences = jnp.where(batch.valid, divergence(logits, target, temperature), 0.0)
-        soft = jnp.sum(divergences) / counts.examples
+        answers = _for_each_example(lax.stop_gradient(teacher(variables, batch.inputs)), logits)
+        target = soften(answers, temperature, mean)
+        rows = divergence(logits.reshape(target.shape), target, temperature)
+        divergences = rows.reshape(logits.shape[:-1])
+        counted = batch.valid
+        if logits.ndim > 2:
+            counted = counted.reshape(-1, *(1,) * (logits.ndim - 2)) & (batch.labels >= 0)
+        soft = jnp.sum(jnp.where(counted, divergences, 0.0)) / examples
         loss = soft if weight == 1 else weight * soft + (1 - weight) * hard
         return loss, (updated, counts)
 
     return loss_fn
+
+
+def _for_each_example(answers: jax.Array, logits: jax.Array) -> jax.Array:
+    """Returns teachers' logits as [K, examples, C], where tokens or pixels are examples."""
+    runs = len(answers) if answers.ndim > logits.ndim else 1
+    if answers.shape[answers.ndim > logits.ndim :] != logits.shape:
+        raise ValueError(f"the student's logits are {logits.shape}, its teachers' {answers.shape}")
+    return answers.reshape(runs, -1, logits.shape[-1])
 
 
 def fixed(*teachers: tuple[Model, Any]) -> Teacher:

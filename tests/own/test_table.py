@@ -13,10 +13,12 @@ import pytest
 
 import compress
 import lowrank
-from compress import quantize
+from compress import distill, quantize
 from groundwork import trees
+from groundwork.architectures import own
 from groundwork.traced import network, reach
 from groundwork.traced.macs import multiply_adds
+from groundwork.train.step import Batch
 from lottery import criteria, masks
 from lowrank.factorization.methods import METHODS
 from tests.own.networks import KEY, NETWORKS
@@ -145,3 +147,40 @@ def test_multiply_adds_are_those_of_a_hand(name):
     one = brought(name)
     apply = functools.partial(network.apply_of(one.model), **one.flags["eval"])
     assert multiply_adds(apply, one.variables, one.inputs) == one.macs
+
+
+@every
+def test_distillation_weighs_what_teachers_say_of_each_example(name):
+    one = brought(name)
+    is_module = isinstance(one.model, nn.Module)
+    variables = one.variables if is_module else {"params": one.variables}
+    student = own.of(one.model, one.flags if one.flags["train"] else None)
+    teachers = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf]), variables)
+    loss = distill.make_loss(
+        student, distill.fixed((student, teachers)), temperature=2.0, weight=0.3
+    )
+    batch = Batch(one.inputs, one.labels, jnp.asarray([True, True, True, False]))
+
+    def both(params):
+        value, (_, counts) = loss(KEY, {**variables, "params": params}, batch)
+        return value, counts
+
+    (value, counts), gradients = jax.jit(jax.value_and_grad(both, has_aux=True))(
+        variables["params"]
+    )
+    want, examples = jax.jit(functools.partial(_by_hand, one))(teachers, variables)
+    np.testing.assert_allclose(value, want, rtol=1e-4)
+    assert int(counts.examples) == int(examples)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradients))
+    assert any(bool(leaf.any()) for leaf in jax.tree.leaves(gradients))
+
+
+def _by_hand(one, teachers, variables):
+    """0.3 × T² × KL + 0.7 × cross-entropy at T = 2, over the first three examples of four."""
+    alone = (lambda tree: tree) if isinstance(one.model, nn.Module) else lambda tree: tree["params"]
+    student = outputs(one, alone(variables), "train")[:3]
+    runs = [outputs(one, alone(jax.tree.map(lambda x, k=k: x[k], teachers))) for k in (0, 1)]
+    target = sum(jax.nn.softmax(run[:3] / 2) for run in runs) / 2
+    soft = 4 * jnp.sum(target * (jnp.log(target) - jax.nn.log_softmax(student / 2)), -1)
+    hard = optax.softmax_cross_entropy_with_integer_labels(student, one.labels[:3])
+    return 0.3 * soft.mean() + 0.7 * hard.mean(), hard.size

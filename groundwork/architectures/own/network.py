@@ -63,6 +63,35 @@ def build(name: str, kwargs: Mapping[str, Any], call: Mapping[str, Any], classes
     return _built(_Found(name, found, given, call, section), (name, id(found), arguments))
 
 
+def of(model: Any, call: Mapping[str, Any] | None = None) -> Own:
+    """Returns any network as the training loop and distillation call it, with `init` and `apply`.
+
+    Args:
+      model: a Linen module; an object with `init` and `apply`; or a function (parameters, inputs) →
+        outputs, such as one of an NNX state or of an Equinox module, whose variables are then
+        `{"params": parameters}`.
+      call: keywords of the network's call, `{"train": {…}, "eval": {…}}`, where its signature does
+        not tell them; see `calls.found`.
+
+    Raises:
+      ValueError: it is none of these; and, from `init`, that a function cannot make parameters.
+    """
+    how = dict(call or {})
+    if isinstance(model, nn.Module):
+        pair = linen.functions(model, how)
+    elif callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None)):
+        pair = functions.functions(model.init, model.apply, how)
+    elif callable(model) and not inspect.isclass(model):
+        pair = functions.functions(_no_init, model, how)
+    else:
+        raise ValueError(f"a network is a Linen module, a function or a pair, not {model!r}")
+    return Own(type(model).__name__, id(model), {"call": how}, *pair)
+
+
+def _no_init(key: jax.Array, *args: Any, **kwargs: Any) -> Any:
+    raise ValueError("this network is a function of its parameters, and makes none")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Found:
     """What the config names, and its arguments; never compared, since `key` stands for it."""

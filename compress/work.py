@@ -48,6 +48,10 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
     shaped = Shaped(form=Form(model), shapes=shapes, dataset=dataset)
     for stage in spec.stages:
         shaped = STAGES[stage].check(spec, shaped)
+    section = spec.sections["distill"].model
+    if "distill" in spec.stages and section:
+        student = architectures.build(section, dataset.classes)
+        code |= own.digests_of("distill.model.name", student, dataset)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
     mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from groundwork import named
+from groundwork import architectures, named
 from groundwork.architectures.own import Own
 from groundwork.architectures.own.network import in_training
 from groundwork.data.dataset import AnyDataset, Dataset
@@ -57,6 +57,14 @@ def checked_loss(
     if named.is_own(spec.name):
         digests["loss"] = digest(loss.count, outputs, targets, valid)
     return loss, digests
+
+
+def digests_of(key: str, model: Any, dataset: AnyDataset) -> dict[str, str]:
+    """Returns the digest of one more network of a run, if it is a user's own, by its key."""
+    if not isinstance(model, Own):
+        return {}
+    shapes = architectures.shapes(model, dataset.example)
+    return {key: _of_network(model, shapes, _batch(dataset.example))}
 
 
 def _of_network(model: Own, shapes: Shapes, inputs: Any) -> str:

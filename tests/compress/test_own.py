@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compress import archive, results
+from compress import archive, main, results, spec
 from groundwork import trees
 from groundwork.architectures import own
+from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
 from tests import packages
 from tests.compress import small
@@ -76,3 +77,18 @@ def test_what_cannot_serve_it_is_refused_before_training(overrides, match, tmp_p
     with pytest.raises(UserError, match=match):
         small.train(tmp_path / "run", *TOKENS, *overrides)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_student_of_ones_own_is_known_by_its_code(tmp_path, monkeypatch):
+    packages.write(tmp_path, monkeypatch)
+    name = "theirs.nets:Convolutional"
+    config = small.config(stages=("distill",), distill={"model": {"name": name}, "init": "fresh"})
+    dataset = data_lib.load(config)
+
+    def code():
+        return main.STUDY.prepare(spec.from_config(config), config, dataset).own
+
+    before = code()
+    assert list(before) == ["distill.model.name"]
+    packages.write(tmp_path, monkeypatch, nets=packages.NETS.replace("width=4", "width=5"))
+    assert code() != before

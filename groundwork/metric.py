@@ -30,6 +30,20 @@ class Metric(NamedTuple):
         return self.name.endswith("accuracy")
 
     @property
+    def stopping(self) -> "Metric":
+        """The measure whose best value on validation examples is the early-stopping point.
+
+        It is this one, but the loss for shares of right answers, as in the papers: they are coarse,
+        and many steps have the same.
+        """
+        return LOSS if self.is_share else self
+
+    @property
+    def best(self) -> str:
+        """The word for the better end of its values."""
+        return "greatest" if self.higher_is_better else "least"
+
+    @property
     def sign(self) -> int:
         """Times this, more is better."""
         return 1 if self.higher_is_better else -1

@@ -144,7 +144,9 @@ def early_stopping(run: Results, path: Path) -> tuple[Path, str]:
     ax.set_ylim(bottom=0)
     ax.set_ylabel("early-stopping step")
     ax.legend()
-    caption = f"Step of the least validation loss: the lower, the faster it learned. {SPREAD}"
+    by = run.metric.stopping
+    step = f"Step of the {by.best} validation {by.words}"
+    caption = f"{step}: the lower, the faster it learned. {SPREAD}"
     return figures.save(figure, path), caption
 
 

@@ -207,3 +207,28 @@ def test_an_installed_command_helps_refuses_and_takes_a_users_own_files(typed, t
     remedy = "from groundwork.architectures.cpu import library; print(library.remedy())"
     said = typed("python", "-c", remedy).stdout
     assert said == "python -m groundwork.architectures.cpu.build\n"
+
+
+@pytest.mark.slow
+def test_the_lines_of_a_network_of_ones_own_run_in_an_empty_folder(installed, tmp_path):
+    page = (ROOT / "docs/own.md").read_text()
+    (code,) = re.findall(r"Write `mine.py`:\n```python\n(.*?)```", page, re.DOTALL)
+    (lines,) = re.findall(r"```\npip install path/to/the/clone\n(.*?)```", page, re.DOTALL)
+    assert len((code + lines).splitlines()) < 29
+    (tmp_path / "mine.py").write_text(code)
+    less = "lottery --config.replicates=2 --config.train.steps=20 --config.eval_every=10"
+    lines = lines.replace("lottery --config", f"{less} --config", 1)
+    environment = {**os.environ, "PATH": f"{installed}:{os.environ['PATH']}"}
+    environment.pop("PYTHONPATH", None)
+    ran = subprocess.run(
+        ["bash", "-ec", lines],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "test accuracy" in ran.stdout
+    assert "'hidden/kernel': array(" in ran.stdout
+    assert (tmp_path / "runs/mine/report.html").is_file()

@@ -7,6 +7,7 @@ already run. With several processes, each of them runs the loop.
 # R replicates
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 
 from groundwork.context import Context
 from groundwork.devices import mesh, processes
+from groundwork.metric import Metric
 from groundwork.runs.run import Unit
 from groundwork.train.losses import Counts
 from groundwork.train.programs import Programs
@@ -26,9 +28,9 @@ from groundwork.trees import Variables
 
 
 class Best(NamedTuple):
-    """The early-stopping point so far, where the validation loss was the least."""
+    """The early-stopping point so far: see `Metric.stopping`."""
 
-    loss: jax.Array  # [R] float32, nats
+    loss: jax.Array  # [R] float32, on validation; minus the metric where more of it is better
     step: jax.Array  # [R] int32
     variables: Variables
 
@@ -130,7 +132,8 @@ def _evaluate(job: Job, place: _Place, step: int, writer: Writer) -> _Place:
     counts, best = {"train": place.tally.counts}, place.best
     if best:
         counts["validation"] = job.programs.evaluate(place.state.variables, "validation")
-        best = _keep_better(best, place.state, counts["validation"])
+        stopping = job.programs.metric.stopping
+        best = _keep_better(best, place.state, counts["validation"], stopping)
     writer.push(Pending(step, counts, place.tally.first_bad))
     return place._replace(best=best)
 
@@ -187,10 +190,11 @@ def no_best(state: TrainState) -> Best:
     return Best(worst, *jax.tree.map(jnp.copy, (state.step, state.variables)))
 
 
-@jax.jit
-def _keep_better(best: Best, state: TrainState, counts: Counts) -> Best:
+@functools.partial(jax.jit, static_argnames="stopping")
+def _keep_better(best: Best, state: TrainState, counts: Counts, stopping: Metric) -> Best:
     """Returns the better point of each replicate; among equals, the earlier one."""
-    loss = counts.loss / counts.examples
+    value = counts.means()[stopping.name]
+    loss = -value if stopping.higher_is_better else value
     better = loss < best.loss
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:

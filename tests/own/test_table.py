@@ -39,7 +39,8 @@ def layers(name):
     one = brought(name)
     reached, refused = reach.layers(one.model, one.variables, one.inputs, **one.flags["eval"])
     weights = ("kernel", "embedding", "weight")
-    return reached, {path: why for path, why in refused.items() if path.endswith(weights)}
+    last = {path: path.rpartition("/")[2] for path in refused}
+    return reached, {path: why for path, why in refused.items() if last[path] in weights}
 
 
 def outputs(one, variables, mode="eval", apply=None):
@@ -52,8 +53,8 @@ def outputs(one, variables, mode="eval", apply=None):
 
 
 def factorize_cell(name):
-    reasons = Counter(layers(name)[1].values())
-    refused = [f"{count} kernel{'s' * (count > 1)}: {why}" for why, count in reasons.items()]
+    reasons = Counter((path.rpartition("/")[2], why) for path, why in layers(name)[1].items())
+    refused = [f"{n} {kind}{'s' * (n > 1)}: {why}" for (kind, why), n in reasons.items()]
     return "; ".join(["yes", *(f"not {each}" for each in refused)])
 
 

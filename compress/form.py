@@ -86,10 +86,10 @@ def apply_of(form: Form) -> Callable[..., Any]:
     return apply
 
 
-def reached(form: Form, example: Any) -> tuple[str, ...]:
-    """Returns the paths of layers whose inputs and gradients can lose bits, as they are called."""
+def reached(form: Form, example: Any) -> dict[str, reach.Reached]:
+    """Returns the layers whose inputs and gradients can lose bits, by path, as they are called."""
     full = architectures.shapes(form.model, example)
-    return tuple(reach.layers(form.model, full, trees.example(example))[0])
+    return reach.layers(form.model, full, trees.example(example))[0]
 
 
 def spread(plan: Plan, groups: Groups) -> dict[str, Mapping[str, Any]]:

@@ -33,9 +33,15 @@ def load(key: str, name: str) -> Any:
       UserError: there is no such module, it fails when it is imported, or it has no such name.
     """
     module_name, _, path = name.partition(":")
+    if not module_name or not path:
+        raise UserError(f"{key}={name} must be PACKAGE.MODULE:NAME")
     found: Any = _module(f"{key}={name}", module_name)
     for part in path.split("."):
-        if not hasattr(found, part):
+        try:
+            there = hasattr(found, part)
+        except Exception as error:  # an attribute of the user's may raise anything
+            raise UserError(f"{key}={name}: {part!r} cannot be read: {reason(error)}") from error
+        if not there:
             near = difflib.get_close_matches(part, dir(found), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UserError(f"{key}={name}: {module_name} has no {part!r}{hint}")
@@ -103,6 +109,11 @@ def _module(about: str, name: str) -> ModuleType:
                 f"{about}: there is no module {error.name!r} in {os.getcwd()}, nor is it installed"
             ) from error
         raise UserError(f"{about}: {name} needs {error.name!r}, which is not installed") from error
+    except SystemExit as error:
+        raise UserError(
+            f"{about}: importing {name} ends the program: keep what it runs below "
+            'if __name__ == "__main__"'
+        ) from error
     except Exception as error:  # a user's module may raise anything
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{last.filename}, line {last.lineno}"

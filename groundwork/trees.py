@@ -36,8 +36,18 @@ def unboxed(keys: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """Returns path → leaf, in the tree's order."""
-    return {path(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    """Returns path → leaf, in the tree's order.
+
+    Raises:
+      ValueError: two leaves have the same path, such as those of {"a/b": …, "a": {"b": …}}.
+    """
+    flat: dict[str, Any] = {}
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = path(keys)
+        if name in flat:
+            raise ValueError(f"two leaves of the tree have the path {name!r}")
+        flat[name] = leaf
+    return flat
 
 
 def unflatten(leaves: Mapping[str, Any], like: Any) -> Any:

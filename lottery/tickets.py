@@ -202,7 +202,7 @@ def _train_to_rewind_step(levels: Levels, done: bool) -> tuple[TrainState, loop.
 
 def _prune(levels: Levels, ticket: Ticket, level: int) -> Mask:
     """Returns the mask of a level, from the ticket of the level before."""
-    context, planned = levels.context, levels.plan.kept[level]
+    context, planned = levels.context, levels.plan.of_slices(level)
     counts = {g: np.full(context.replicates, count, np.int32) for g, count in planned.items()}
     return levels.prune(context.roots, ticket.mask, ticket.trained, context.put(counts), level)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from groundwork import architectures
+from groundwork import architectures, trees
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.architectures.own import Own
 from groundwork.context import Context
@@ -15,7 +15,7 @@ from groundwork.study import Prepared
 from groundwork.train import loss_spec, networks, optim, own, programs, replicates
 from lottery import branches, tickets
 from lottery.spec import LotterySpec
-from pruning import enforce, masks
+from pruning import enforce, masks, patterns
 from pruning.criteria import CRITERIA
 from pruning.pruner import make_pruner
 from pruning.schedule import Plan
@@ -30,9 +30,11 @@ def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
       UserError: nothing is prunable, or the levels cannot be reached.
     """
     module = architectures.build(config, dataset.classes)
-    shapes = architectures.shapes(module, dataset.example)["params"]
+    shapes = architectures.shapes(module, dataset.example)
+    leaves = spec.prune.leaves(shapes["params"])
+    stacked = patterns.stacks(module, shapes, trees.example(dataset.example), leaves)
     instead = "levels=0 for the dense network alone"
-    return spec.prune.plan(spec.prune.leaves(shapes), spec.levels, "levels=", instead)
+    return spec.prune.plan(leaves, spec.levels, "levels=", instead, stacked)
 
 
 def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
@@ -84,7 +86,7 @@ def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context)
         network=_make_network(spec, context, config["model"]),
         narrowed=narrowed,
         plan=plan,
-        prune=make_pruner(context.mesh, criterion, plan.paths, **evidence),
+        prune=make_pruner(context.mesh, criterion, plan.paths, slices=plan.slices, **evidence),
         levels=spec.levels,
         steps=spec.train.steps,
         rewind_step=spec.rewind.step,

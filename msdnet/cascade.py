@@ -40,8 +40,18 @@ class Blocks(NamedTuple):
     insert: Callable[..., Features]  # pool (given away), features [b, …], places [b] → pool
 
 
-@functools.lru_cache(maxsize=16)
 def compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence: str) -> Blocks:
+    """Returns the blocks for batches of `batch_size`, compiled when they are first called."""
+    try:
+        return _compiled(model, batch_size, confidence)
+    except TypeError as error:
+        raise UserError(
+            f"the blocks cannot be told apart ({error}): give plain functions"
+        ) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence: str) -> Blocks:
     """Returns the blocks for batches of `batch_size`, compiled when they are first called."""
 
     def run(k: int, variables: Variables, features: Features, temperature: jax.Array) -> Answers:
@@ -50,6 +60,8 @@ def compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence: 
         else:
             after = model[k](variables, features)
         features, logits = after
+        if logits.ndim != 2:
+            raise ValueError(f"exit {k} gives logits of shape {logits.shape}, not [B, classes]")
         logits = logits.astype(jnp.float32) / temperature
         labels = jnp.argmax(logits, -1).astype(jnp.int32)
         return features, labels, exits_lib.confidence(logits, confidence)

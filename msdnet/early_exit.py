@@ -61,6 +61,11 @@ def predict(
     """
     _check_called_outside_jit(variables, thresholds, temperatures, images)
     is_module = isinstance(model, nn.Module)
+    if not is_module and not (isinstance(model, Sequence) and model and all(map(callable, model))):
+        raise UserError(
+            "model must be a network with exits, or a sequence of functions (variables, features) "
+            f"→ (features, logits), not {model!r}"
+        )
     exits: int = model.exits if isinstance(model, nn.Module) else len(model)
     limits = exits_lib.check_thresholds(thresholds, exits)
     scales = _checked_temperatures(temperatures, exits)
@@ -68,9 +73,9 @@ def predict(
         raise UserError(f"batch_size={batch_size!r} must be an integer, at least 1")
     if confidence not in exits_lib.CONFIDENCES:
         raise unknown("confidence", confidence, exits_lib.CONFIDENCES)
-    parts = model if is_module else tuple(model)
+    parts = model if isinstance(model, nn.Module) else tuple(model)
     blocks = cascade.compiled(parts, int(batch_size), confidence)
-    on_device = jax.device_put(variables)  # once, as every call of a block takes them
+    on_device = jax.tree.map(_on_device, variables)  # once: every call of a block takes them
     under_way = cascade.Cascade(blocks, on_device, np.append(limits, -np.inf), scales)
     for batch in batches(images, int(batch_size), any_arrays=not is_module):
         under_way.enter(batch)
@@ -92,6 +97,8 @@ def batches(images: Any, size: int, any_arrays: bool = False) -> Iterator[Any]:
         raise UserError(f"images must be an array or an iterable of arrays, not {images!r}")
     is_one = hasattr(images, "shape") or (any_arrays and isinstance(images, Mapping))
     rest: Any = None  # of the arrays before, less than a batch
+    if any_arrays and isinstance(images, tuple):
+        raise UserError("several inputs must be a dict of arrays: a tuple is read as batches")
     for given in [images] if is_one else images:
         arrays = jax.tree.map(np.asarray, given)
         count = _count(arrays) if any_arrays else _count_images(arrays)
@@ -105,6 +112,15 @@ def batches(images: Any, size: int, any_arrays: bool = False) -> Iterator[Any]:
         rest = jax.tree.map(lambda leaf, whole=whole: leaf[whole:], arrays)
     if rest is not None and len(jax.tree.leaves(rest)[0]):
         yield rest
+
+
+def _on_device(leaf: Any) -> Any:
+    """Returns an array on the device; whatever else a tree has is no argument of a block."""
+    if not isinstance(leaf, np.ndarray | np.generic | jax.Array | int | float):
+        raise UserError(
+            f"the variables have {leaf!r}, which is no array: give the arrays alone (eqx.partition)"
+        )
+    return jax.device_put(leaf)
 
 
 def _count_images(array: Any) -> int:

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from groundwork.traced import reach
 from groundwork.traced.reach import Reached
+from groundwork.trees import Shapes
+from pruning.masks import layer_of
 
 Rate = float | Mapping[str, float]
 Layers = Mapping[str, list[str]]  # layer → its paths
@@ -43,6 +46,8 @@ def slices(shapes: Mapping[str, Any], layers: Layers, stacked: Mapping[str, int]
       ValueError: a layer lacks these axes, its leaves differ in them, a number of axes is none, or
         a pattern matches no layer.
     """
+    if not isinstance(stacked, Mapping):
+        raise ValueError(f"stacked must be pattern → number of axes, not {stacked!r}")
     matching = _matching(layers, stacked, "stacked's pattern")
     counts = dict.fromkeys(layers, 1)
     for layer, pattern in matching.items():
@@ -50,7 +55,7 @@ def slices(shapes: Mapping[str, Any], layers: Layers, stacked: Mapping[str, int]
         stacks = {path: tuple(shapes[path].shape[:axes]) for path in layers[layer]}
         found = ", ".join(f"{path} {shapes[path].shape}" for path in stacks)
         if len(set(stacks.values())) > 1 or any(len(stack) < axes for stack in stacks.values()):
-            raise ValueError(f"stacked: {layer!r} has not {axes} leading axes in common: {found}")
+            raise ValueError(f"stacked: the leaves of {layer!r} do not share {axes} axes: {found}")
         counts[layer] = max(1, math.prod(stacks[layers[layer][0]]))  # none has entries, if it is 0
     return counts
 
@@ -62,6 +67,20 @@ def stacked(reached: Mapping[str, Reached]) -> dict[str, int]:
       reached: layer → what the network calls, whose paths are those of its parameters.
     """
     return {glob.escape(layer): len(one.stack) for layer, one in reached.items() if one.stack}
+
+
+def stacks(model: Any, variables: Shapes, example: Any, paths: Iterable[str]) -> dict[str, int]:
+    """Returns `stacked` for those layers of a network that have prunable leaves.
+
+    Args:
+      model: see `reach.layers`.
+      variables: of the network, arrays or shapes.
+      example: what it is called with.
+      paths: of its prunable leaves.
+    """
+    reached, _ = reach.layers(model, variables, example)
+    prunable = {layer_of(path) for path in paths}
+    return stacked({layer: one for layer, one in reached.items() if layer in prunable})
 
 
 def _axes(pattern: str, axes: Any) -> int:

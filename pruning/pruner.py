@@ -24,6 +24,7 @@ def make_pruner(
     paths: Mapping[str, tuple[str, ...]],
     loss: MeanLoss | None = None,
     examples: Any = None,
+    slices: Mapping[str, int] | None = None,
 ) -> Callable[..., Mask]:
     """Returns a function that prunes to given counts, compiled once for all levels.
 
@@ -33,9 +34,10 @@ def make_pruner(
       paths: group → the paths that are ranked together.
       loss: for criteria that need one.
       examples: the examples whose loss is taken.
+      slices: group → how many slices of a stack it has; see `select.prune_to`.
 
     Returns:
-      (roots [R], masks, variables, counts of each group [R], level) → masks.
+      (roots [R], masks, variables, counts of each group [R] or of each slice of it, level) → masks.
     """
 
     def prune(
@@ -52,6 +54,6 @@ def make_pruner(
             loss=of_params if loss else None,
             examples=examples,
         )
-        return select.prune_to(mask, criterion.score(evidence), counts, paths)
+        return select.prune_to(mask, criterion.score(evidence), counts, paths, slices)
 
     return replicates.each_replicate(mesh, prune, shared=1, once=True)

@@ -60,7 +60,14 @@ class PruneSpec:
             raise UserError(f"prune.prunable={self.prunable} matches none of {paths}")
         return leaves
 
-    def plan(self, leaves: Mapping[str, Shapes], levels: int, key: str, instead: str) -> Plan:
+    def plan(
+        self,
+        leaves: Mapping[str, Shapes],
+        levels: int,
+        key: str,
+        instead: str,
+        stacked: Mapping[str, int] | None = None,
+    ) -> Plan:
         """Returns the counts of all levels; see `schedule.plan`.
 
         Args:
@@ -68,12 +75,13 @@ class PruneSpec:
           levels: the last level.
           key: the config's setting for fewer levels, such as `levels=`.
           instead: for an error, what to set if nothing is to be pruned.
+          stacked: see `select.prune`.
 
         Raises:
           UserError: a level cannot be reached, or the rates do not fit the layers.
         """
         try:
-            return schedule.plan(leaves, self.rate, self.scope, levels, self.schedule)
+            return schedule.plan(leaves, self.rate, self.scope, levels, self.schedule, stacked)
         except schedule.UnreachableError as error:
             remedy = f"set {key}{error.levels} or fewer, or a {error.rate} prune.rate"
             raise UserError(f"{error}: {remedy}") from error

@@ -65,6 +65,22 @@ def test_the_lines_for_a_loss_with_counts_of_its_own_run(tmp_path, monkeypatch):
     assert loss.metric.name in loss.measures
 
 
+class Dropping(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(3)(nn.Dropout(0.1, deterministic=not train)(nn.relu(nn.Dense(5)(x))))
+
+
+def test_the_lines_for_a_network_of_ones_own_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, inputs = Dropping(), jnp.ones((4, 8))
+    variables = model.init(jax.random.key(0), inputs, train=False)
+    names = {"model": model, "variables": variables, "inputs": inputs}
+    exec(block_with("multiply_adds", "docs/own.md"), names)
+    exec(block_with("make_loss", "docs/own.md"), names)
+    assert callable(names["loss"])
+
+
 def test_the_lines_for_a_small_file_run(tmp_path, monkeypatch):
     code = block_with("compress.save")
     monkeypatch.chdir(tmp_path)

@@ -55,6 +55,7 @@ def save(
     example: Any = None,
     groups: Groups = (),
     activations: Mapping[str, int] | None = None,
+    **kwargs: Any,
 ) -> None:
     """Writes one network as one file, whole or not at all; an older file is replaced.
 
@@ -76,6 +77,7 @@ def save(
         leaf of a factorised layer is tied.
       activations: path of a layer → bits of its inputs. Their grids are in `stored["activations"]`,
         as `form.calibrated` gives them.
+      **kwargs: of the module's call, beside an example of arrays, such as `train=False`.
 
     Raises:
       UserError: the variables are not such a tree, are not finite or are not the model's; there is
@@ -93,7 +95,7 @@ def save(
         form = Form(model, dict(plan or {}), ties, bits)
         shape = None
         if is_module:
-            shape = fitting.example(form, reading.leaves(arrays), _shape(example))
+            shape = fitting.example(form, reading.leaves(arrays), _shape(example), kwargs)
         elif form.plan or form.groups or form.activations or example is not None:
             raise ValueError(
                 "a function that is no Linen module takes no plan, example, groups or activations; "

@@ -1,6 +1,6 @@
 """Checks that a network has the arrays of a file, from shapes alone: nothing is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +16,9 @@ _LISTED = 3  # differing arrays that an error names
 Shape = tuple[int, ...]
 
 
-def example(form: Form, leaves: Leaves, given: Any) -> Shape | None:
+def example(
+    form: Form, leaves: Leaves, given: Any, kwargs: Mapping[str, Any] | None = None
+) -> Shape | None:
     """Returns the shape of one example for which the network has these arrays.
 
     Args:
@@ -24,6 +26,7 @@ def example(form: Form, leaves: Leaves, given: Any) -> Shape | None:
       leaves: all variables of the network, with those of `form.ACTIVATIONS`.
       given: the shape, or what the module is called with. If it is None, images of several sizes,
         or vectors, are tried.
+      kwargs: of the module's call.
 
     Returns:
       The shape. None if what the module is called with is given; or if nothing is, and the shapes
@@ -38,7 +41,11 @@ def example(form: Form, leaves: Leaves, given: Any) -> Shape | None:
     if given is None:
         shape = _search(form, stored)
     elif not _is_shape(given):
-        _check(form.model, forms.arrays(forms.shapes_for(form.model, given), form), stored)
+        _check(
+            form.model,
+            forms.arrays(forms.shapes_for(form.model, given, kwargs or {}), form),
+            stored,
+        )
         if form.activations:
             raise UserError("inputs are rounded where an example is the shape of one array")
         return None

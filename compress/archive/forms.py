@@ -71,19 +71,22 @@ def is_module(model: Any) -> bool:
     return isinstance(model, nn.Module | Own)
 
 
-def shapes_for(model: nn.Module, example: Any) -> Shapes:
+def shapes_for(model: Any, example: Any, kwargs: Mapping[str, Any]) -> Shapes:
     """Returns the shapes of the variables of any module, by what it is called with.
 
     Args:
       model: any Linen module.
       example: arrays or shapes; several arguments are a tuple.
+      kwargs: of its call.
 
     Raises:
       UserError: the module cannot be called so.
     """
     args = example if type(example) is tuple else (example,)
     try:
-        return jax.eval_shape(model.init, jax.random.key(0), *args)
+        return network.abstractly(
+            lambda args, kwargs: model.init(jax.random.key(0), *args, **kwargs), args, dict(kwargs)
+        )
     except Exception as error:  # a module may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{type(model).__name__} cannot be called so: {reason}") from error

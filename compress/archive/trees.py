@@ -29,9 +29,11 @@ def named(stored: Any) -> dict[str, Any]:
     )
     by_path: dict[str, Any] = {}
     for keys, leaf in leaves:
+        name = _prefix(stored) + (trees.path(keys) or "array")
+        if isinstance(leaf, bool | int | float | complex):
+            raise UserError(f"{name} is a number of Python, {leaf!r}: make it an array")
         if not isinstance(leaf, quantize.Stored) and not hasattr(leaf, "dtype"):
             continue
-        name = _prefix(stored) + trees.path(keys)
         if name in by_path:
             raise UserError(f"two leaves of the variables have the path {name}")
         by_path[name] = leaf
@@ -65,7 +67,7 @@ def unnamed(arrays: Mapping[str, Any], like: Any) -> Any:
     prefix = _prefix(like)
 
     def restored(path: str, leaf: Any) -> Any:
-        return arrays[prefix + path] if hasattr(leaf, "dtype") else leaf
+        return arrays[prefix + (path or "array")] if hasattr(leaf, "dtype") else leaf
 
     return trees.map_with_path(restored, like)
 

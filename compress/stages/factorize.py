@@ -121,11 +121,16 @@ def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables:
 def _left_alone(
     section: FactorizeSpec, form: Form, params: Params, example: Any
 ) -> tuple[str, ...]:
-    """Returns patterns of layers that stay: the config's, and all tied layers but the first."""
+    """Returns patterns of layers that stay: the config's, and all tied layers but the first.
+
+    A file cannot tell how a kernel of other axes is used, as those of attention's heads or of a
+    scan's layers are: such layers stay, too.
+    """
     left = share.layers_left(params, form.groups)
-    layers = form_lib.reached(form, example) if left else ()
+    layers = form_lib.reached(form, example)
     tied = [path for path in layers if any(f"{path}/".startswith(f"{layer}/") for layer in left)]
-    return tuple(dict.fromkeys([*section.leave, *tied]))
+    other = [path for path, layer in layers.items() if not layer.is_plain]
+    return tuple(dict.fromkeys([*section.leave, *tied, *other]))
 
 
 STAGE = Stage(

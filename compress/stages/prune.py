@@ -2,20 +2,24 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import glob
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from compress import share
 from compress.fit import Recipe
+from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages import quantize
 from compress.stages.stage import Stage, Step, train
+from groundwork import architectures, trees
 from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError, unknown
 from groundwork.train import loss_spec, networks
+from pruning import masks, patterns
 from pruning import spec as pruning_spec
 from pruning.criteria import CRITERIA
 from pruning.masks import Mask
@@ -69,7 +73,8 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     section = spec.sections["prune"]
     if shaped.shapes is not None:
         leaves = section.leaves(shaped.shapes["params"])
-        section.plan(leaves, max(section.levels), "prune.levels of ", INSTEAD)
+        stacked = _stacks(shaped.form, shaped.dataset.example, leaves)
+        section.plan(leaves, max(section.levels), "prune.levels of ", INSTEAD, stacked)
     if CRITERIA[section.criterion].examples:
         data_lib.first_examples(shaped.dataset, 1)  # refuses examples that are not in memory
     return shaped
@@ -81,8 +86,11 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     section: PruneSpec = spec.sections["prune"]
     prunable = section.leaves(before.variables["params"])
     mask: Any = {p: np.ones(leaf.shape, bool) for p, leaf in prunable.items()} | before.mask
-    paths, counts = remaining(section, {p: mask[p] for p in prunable}, int(node.setting))
-    prune = _pruner(pipeline, spec.as_original(before.form), tuple(paths.items()))
+    stacked = _stacks(before.form, context.dataset.example, prunable)
+    left = {path: mask[path] for path in prunable}
+    plan, counts = remaining(section, left, int(node.setting), stacked)
+    groups = tuple((name, paths, plan.slices[name]) for name, paths in plan.paths.items())
+    prune = _pruner(pipeline, spec.as_original(before.form), groups)
     placed = context.put((mask, before.variables, counts))
     mask = mesh_lib.fetch(prune(context.roots, *placed, int(node.setting)))
     if section.rewind == "none":
@@ -96,9 +104,12 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
 
 
 def remaining(
-    section: PruneSpec, mask: Mapping[str, np.ndarray], level: int
-) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
-    """Returns which leaves are ranked together, and how many weights each group keeps, [R].
+    section: PruneSpec,
+    mask: Mapping[str, np.ndarray],
+    level: int,
+    stacked: Mapping[str, int] | None = None,
+) -> tuple[Plan, dict[str, np.ndarray]]:
+    """Returns which leaves are ranked together, and how many weights each slice of them keeps, [R].
 
     `geometric` counts from the weights that are left, which are fewer than at its previous level if
     the network was pruned before; `linear` counts from all weights.
@@ -107,21 +118,43 @@ def remaining(
       section: of the config.
       mask: path → [R, …], of all prunable leaves, before the level.
       level: from 1.
+      stacked: see `select.prune`.
 
     Raises:
-      UserError: the level cannot be reached.
+      UserError: the level cannot be reached, or the slices of a stack have been pruned unequally.
     """
+    stacked = stacked or {}
     plans: list[Plan] = []
     for r in range(len(next(iter(mask.values())))):
         if section.schedule == "linear":
             leaves, levels = {path: leaf[r] for path, leaf in mask.items()}, level
         else:
-            leaves, levels = {path: leaf[r][leaf[r]] for path, leaf in mask.items()}, 1
-        plans.append(section.plan(leaves, levels, "prune.levels of ", INSTEAD))
-    counts = {
-        name: np.array([plan.kept[-1][name] for plan in plans], np.int32) for name in plans[0].paths
-    }
-    return plans[0].paths, counts
+            leaves, levels = {p: _left(p, leaf[r], stacked) for p, leaf in mask.items()}, 1
+        plans.append(section.plan(leaves, levels, "prune.levels of ", INSTEAD, stacked))
+    by_slice = [plan.of_slices(len(plan.kept) - 1) for plan in plans]
+    counts = {name: np.array([each[name] for each in by_slice], np.int32) for name in by_slice[0]}
+    return plans[0], counts
+
+
+def _left(path: str, mask: np.ndarray, stacked: Mapping[str, int]) -> np.ndarray:
+    """Returns an array of the shape of what is left of a leaf: a vector, after any stack axes."""
+    axes = stacked.get(glob.escape(masks.layer_of(path)), 0)
+    stack = mask.shape[:axes]
+    counts = np.unique(mask.reshape(*stack, -1).sum(-1))
+    if len(counts) > 1:
+        raise UserError(
+            f"the layers that {path} stacks keep {counts.tolist()} weights: prune with "
+            "prune.scope='global', or a source that keeps as many of each"
+        )
+    return np.ones((*stack, counts[0]), bool)
+
+
+def _stacks(form: Form, example: Any, leaves: Iterable[str]) -> dict[str, int]:
+    """Returns the stacks of layers of a network that is not factorised; see `select.prune`."""
+    if form.plan:  # no stack is factorised, but its network is not the module's own
+        leaves = [path for path in leaves if masks.layer_of(path) not in form.plan]
+    shapes = architectures.shapes(form.model, example)
+    return patterns.stacks(form.model, shapes, trees.example(example), leaves)
 
 
 def _no_start(spec: CompressSpec) -> str:
@@ -138,14 +171,15 @@ def _no_start(spec: CompressSpec) -> str:
 
 @functools.lru_cache(maxsize=1)  # it keeps the pipeline alive
 def _pruner(
-    pipeline: Pipeline, recipe: Recipe, paths: tuple[tuple[str, tuple[str, ...]], ...]
+    pipeline: Pipeline, recipe: Recipe, groups: tuple[tuple[str, tuple[str, ...], int], ...]
 ) -> Callable[..., Mask]:
     """Returns a function that prunes networks of a recipe, compiled once for all levels."""
     context = pipeline.context
     criterion = CRITERIA[pipeline.spec.sections["prune"].criterion]
     loss = loss_spec.build(recipe.loss, context.dataset.target)
     evidence = networks.evidence(context, recipe.network, criterion.examples, loss)
-    return make_pruner(context.mesh, criterion, dict(paths), **evidence)
+    paths, slices = {n: paths for n, paths, _ in groups}, {n: count for n, _, count in groups}
+    return make_pruner(context.mesh, criterion, paths, slices=slices, **evidence)
 
 
 STAGE = Stage(

@@ -205,6 +205,9 @@ def _with_grids(pipeline: Pipeline, section: QuantizeSpec, before: Made) -> tupl
     if not section.activation_bits:
         return before.form, before.variables
     layers = form_lib.reached(before.form, context.dataset.example)
+    for path in [path for path, layer in layers.items() if layer.enclosed]:
+        context.reporter.say(f"inputs of {path} keep their bits: they stay within a scan or remat")
+        del layers[path]
     bits = dict.fromkeys(layers, section.activation_bits)
     inputs, grids = data_lib.first_examples(context.dataset, SEEN)[0], []
     for r in range(context.replicates):

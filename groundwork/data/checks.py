@@ -122,7 +122,11 @@ def _in_32_bits(array: np.ndarray) -> np.ndarray:
         low, high = int(array.min()), int(array.max())
         if not np.iinfo(np.int32).min <= low <= high <= np.iinfo(np.int32).max:
             raise UserError(f"the integer {high if high > 2**31 - 1 else low} needs 64 bits")
-    return array.astype({"i": np.int32, "u": np.int32, "f": np.float32}[array.dtype.kind])
+    with np.errstate(over="ignore"):  # said below, with the number
+        shorter = array.astype({"i": np.int32, "u": np.int32, "f": np.float32}[array.dtype.kind])
+    if array.dtype.kind == "f" and not np.isfinite(shorter).all():
+        raise UserError(f"the number {array[~np.isfinite(shorter)][0]} is too large for float32")
+    return shorter
 
 
 def _in_32_bits_signed(array: np.ndarray) -> np.ndarray:
@@ -131,4 +135,4 @@ def _in_32_bits_signed(array: np.ndarray) -> np.ndarray:
         return (
             _in_32_bits(array.astype(np.int64)) if array.dtype.itemsize < 8 else _in_32_bits(array)
         )
-    return array.astype(np.float32)
+    return _in_32_bits(array) if array.dtype.itemsize == 8 else array.astype(np.float32)

@@ -19,7 +19,8 @@ from groundwork.data.own import Arrays, Given, check_kwargs
 from groundwork.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
-GREY = ("1", "L", "I;16", "I", "F")  # Pillow's modes of one channel
+GREY = ("1", "L")  # Pillow's modes of one channel, which have 8 bits or fewer
+LONG = ("I", "F")  # the beginnings of its modes of more bits: `convert` would clip them
 COLUMNS = ("image", "label")  # of a Hugging Face set, unless data.kwargs names others
 SPLITS = ("train", "test", "validation")
 THREADS = min(16, os.cpu_count() or 1)  # for reading and decoding
@@ -168,7 +169,14 @@ def _is_grey(name: Any, opener: Callable[[], Image.Image]) -> bool:
 def _pixels(name: Any, opener: Callable[[], Image.Image], mode: str, image_size: int) -> np.ndarray:
     try:
         with opener() as image:
+            if image.mode.startswith(LONG):
+                raise UserError(
+                    f"{name} has more than 8 bits per pixel (mode {image.mode}): write it with 8, "
+                    "or give its numbers as an .npz file"
+                )
             pixels = np.asarray(image.convert(mode))
+    except UserError:
+        raise
     except Exception as error:  # damaged images fail in many ways
         raise _unreadable(name, error) from error
     pixels = pixels.reshape(*pixels.shape[:2], -1)

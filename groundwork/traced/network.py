@@ -134,7 +134,11 @@ def shape_like(leaf: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     spec = kind.sharding.spec if shape == kind.shape else jax.P(*(None,) * len(shape))
     sharding = None if mesh.empty else jax.NamedSharding(mesh, spec)
     return jax.ShapeDtypeStruct(
-        shape, leaf.dtype, sharding=sharding, manual_axis_type=kind.manual_axis_type
+        shape,
+        leaf.dtype,
+        sharding=sharding,
+        weak_type=kind.weak_type,
+        manual_axis_type=kind.manual_axis_type,
     )
 
 

@@ -61,13 +61,16 @@ def override(model: Any, overrides: Mapping[str, Override]) -> Callable[..., Any
 
         def product(met: Product, kernel: Any, inputs: jax.Array) -> jax.Array | None:
             path = network.layer_path(met.mark.path)
-            if path not in overrides:
+            one = overrides.get(path)
+            if one is None or (one.stages and met.mark.path not in stored):
                 return None
             layer = described(met, path)
             if isinstance(layer, str):
                 raise ValueError(refusal(path, layer))
+            if one.stages and one.parameter is None and not layer.is_straight:
+                raise ValueError(refusal(path, "its kernel has other axes: give an example"))
             own = kernel if met.mark.path in stored else as_kernel(layer, kernel)
-            outputs = overrides[path].compute(layer, own, as_inputs(layer, inputs))
+            outputs = one.compute(layer, own, as_inputs(layer, inputs))
             return as_outputs(layer, outputs).astype(met.equation.outvars[0].aval.dtype)
 
         def other(mark: Mark, reason: str) -> None:
@@ -90,12 +93,22 @@ def refusal(path: str, reason: str) -> str:
 def compute(layer: Layer, kernel: jax.Array, inputs: jax.Array) -> jax.Array:
     """Returns what the layer itself computes: an override that changes nothing."""
     if layer.kind == "Dense":
-        return jnp.matmul(inputs, kernel, precision=layer.precision)
-    return convolve(layer, kernel, inputs)
+        return multiply(layer, kernel, inputs, layer.result)
+    return convolve(layer, kernel, inputs, result=layer.result)
+
+
+def multiply(layer: Layer, kernel: jax.Array, inputs: jax.Array, result: Any = None) -> jax.Array:
+    """A product that has a layer's precision, and outputs of the dtype `result` if there is one."""
+    return jnp.matmul(inputs, kernel, precision=layer.precision, preferred_element_type=result)
 
 
 def convolve(
-    layer: Layer, kernel: jax.Array, inputs: jax.Array, axes: str = "hw", groups: int | None = None
+    layer: Layer,
+    kernel: jax.Array,
+    inputs: jax.Array,
+    axes: str = "hw",
+    groups: int | None = None,
+    result: Any = None,
 ) -> jax.Array:
     """A convolution that has the layer's strides, padding and dilation along some axes only.
 
@@ -106,7 +119,9 @@ def convolve(
       axes: "hw", "h", "w" or "". Along the others the stride is 1 and there is no padding, as is
         right for windows of 1.
       groups: of channels; the layer's by default.
+      result: dtype of the outputs; that of the inputs by default.
     """
+    options = {} if result is None else {"preferred_element_type": result}
     along = [axis in axes for axis in "hw"]
     strides, dilation = (
         tuple(value if use else 1 for value, use in zip(pair, along, strict=True))
@@ -125,6 +140,7 @@ def convolve(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=layer.groups if groups is None else groups,
         precision=layer.precision,
+        **options,
     )
 
 

@@ -61,6 +61,12 @@ class Layer(NamedTuple):
     precision: Any = None
     convolve: Callable[..., jax.Array] = lax.conv_general_dilated  # called like this one
     layout: Layout | None = None  # None: that of Flax's Dense and Conv
+    result: Any = None  # dtype of the outputs, where it is not that of the operands
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether the network has the kernel's axes in the layer's own order."""
+        return self.layout is None or self.layout.kernel == tuple(range(len(self.layout.kernel)))
 
 
 def described(product: Product, path: str) -> Layer | str:
@@ -148,7 +154,8 @@ def _matrix(product: Product, path: str) -> Layer | str:
         inputs=(*(axis for axis in range(len(inputs)) if axis not in theirs), *theirs),
         summed=len(summed),
     )
-    return Layer(path, "Dense", precision=options["precision"], layout=layout)
+    result = _result(product.equation)
+    return Layer(path, "Dense", precision=options["precision"], layout=layout, result=result)
 
 
 def _window(product: Product, path: str) -> Layer | str:
@@ -192,4 +199,11 @@ def _window(product: Product, path: str) -> Layer | str:
             inputs=(images[0], *images[2:], images[1]),
             outputs=tuple(results.index(axis) for axis in range(4)),
         ),
+        result=_result(product.equation),
     )
+
+
+def _result(equation: Any) -> Any:
+    """Returns the dtype of a product's outputs if its operands have another; else None."""
+    given, made = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+    return made if made != given else None

@@ -11,6 +11,7 @@ from groundwork.traced.walk import Mark, Product, Visitor
 from groundwork.trees import Variables
 
 UNUSED = "nothing is multiplied by it in this call"
+ADDED = ("bias", "scale", "b", "offset")  # the usual names of what is no weight of a product
 
 
 class Reached(NamedTuple):
@@ -23,6 +24,11 @@ class Reached(NamedTuple):
     stack: tuple[int, ...] = ()  # leading axes of the parameter, of whose kernels a scan takes one
     repeats: int = 1  # how often scans make each call
     enclosed: bool = False  # in a scan or a rematerialised part, where what it is given stays
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the parameter has the axes of the layer's kernel in their order, and no other."""
+        return self.shape == self.kernel and self.layer.is_straight
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,11 +52,11 @@ def layers(
 
     Returns:
       `(reached, refused)`: layers by path; and path → the reason, of every other parameter that
-      has two or more axes.
+      has two or more axes and is not called a bias or scale.
     """
     weights = trees.flatten(network.params_of(variables))
     shapes = {path: tuple(getattr(leaf, "shape", ())) for path, leaf in weights.items()}
-    calls: dict[str, dict[int, Reached]] = {}
+    calls: dict[str, dict[tuple[int, ...], Reached]] = {}
     reasons: dict[str, str] = {}
 
     def product(met: Product, kernel: jax.Array, inputs: jax.Array) -> None:
@@ -59,7 +65,7 @@ def layers(
         if isinstance(layer, str):
             reasons.setdefault(path, layer)
             return
-        calls.setdefault(path, {})[id(met.equation)] = Reached(
+        calls.setdefault(path, {})[met.place] = Reached(
             layer=layer,
             kernel=as_kernel(layer, kernel).shape,
             inputs=(as_inputs(layer, inputs).shape,),
@@ -83,13 +89,15 @@ def layers(
         first, *rest = met.values()
         if any(one._replace(inputs=first.inputs) != first for one in rest):
             reasons.setdefault(path, "its calls compute in different ways")
+        if sum(network.layer_path(other) == first.layer.path for other in calls) > 1:
+            reasons.setdefault(path, "its layer multiplies by another parameter, too")
         if path not in reasons:
             inputs = tuple(shape for one in met.values() for shape in one.inputs)
             reached[path] = first._replace(inputs=inputs)
     refused = {
         path: reasons.get(path, UNUSED)
         for path, shape in shapes.items()
-        if path not in reached and len(shape) >= 2
+        if path not in reached and len(shape) >= 2 and path.rpartition("/")[2] not in ADDED
     }
     return {network.layer_path(path): one for path, one in reached.items()}, refused
 

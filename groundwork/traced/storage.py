@@ -41,6 +41,8 @@ def put(params: Params, parameter: str, stored: Mapping[str, Any]) -> Params:
     def beside(layer: Any) -> Any:
         if not isinstance(layer, dict | FrozenDict):
             return _at(layer, keys[-1:], lambda _: dict(stored))
+        if taken := sorted(set(stored) & set(layer)):
+            raise ValueError(f"{parameter!r} cannot be stored as {taken[0]}: its layer has one")
         return {**stored, **{key: leaf for key, leaf in layer.items() if key != "kernel"}}
 
     if keys and keys[-1] == DictKey("kernel"):

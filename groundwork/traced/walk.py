@@ -38,6 +38,7 @@ class Product(NamedTuple):
     side: int  # which of the two operands is the parameter
     depth: int  # the scans and rematerialised parts around it, in which its inputs stay
     repeats: int  # how often it is computed: the product of the lengths of the scans around it
+    place: tuple[int, ...]  # which call it is: the equations that lead to it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,12 +51,15 @@ class Visitor:
       other: (mark, what uses it) → nothing; for every other use.
       depth: the scans and rematerialised parts around the computation.
       repeats: how often it is done.
+      place: the equations that lead to it, by their identity; a function that is called twice has
+        two places.
     """
 
     product: Callable[[Product, Any, jax.Array], jax.Array | None]
     other: Callable[[Mark, str], None]
     depth: int = 0
     repeats: int = 1
+    place: tuple[int, ...] = ()
 
 
 def evaluate(
@@ -76,7 +80,9 @@ def evaluate(
     Raises:
       ValueError: a marked pytree is used otherwise than in a product.
     """
-    return _evaluate(visitor, closed.jaxpr, closed.consts, values, marks)[0]
+    outputs, ends = _evaluate(visitor, closed.jaxpr, closed.consts, values, marks)
+    _refuse_trees("return", outputs, ends)
+    return outputs
 
 
 def _evaluate(
@@ -112,7 +118,8 @@ def _equation(
         return [(bound, marks[0])]
     if name in CALLS:
         inner = equation.params["jaxpr"]
-        outputs = _evaluate(visitor, inner.jaxpr, inner.consts, given, marks)
+        within = _within(visitor, equation)
+        outputs = _evaluate(within, inner.jaxpr, inner.consts, given, marks)
         return list(zip(*outputs, strict=True))
     if name in REMATS:
         return [(output, None) for output in _remat(visitor, equation, given, marks)]
@@ -133,7 +140,8 @@ def _product(
     side = 0 if marks[0] else 1
     mark = marks[side]
     assert mark is not None
-    product = Product(equation, mark, side, visitor.depth, visitor.repeats)
+    place = (*visitor.place, id(equation))
+    product = Product(equation, mark, side, visitor.depth, visitor.repeats, place)
     replaced = visitor.product(product, given[side], given[1 - side])
     if replaced is not None:
         return replaced
@@ -146,10 +154,10 @@ def _remat(
 ) -> list[Any]:
     """Returns the outputs of a part that is computed again for its gradient."""
     inner = equation.params["jaxpr"]
-    deeper = dataclasses.replace(visitor, depth=visitor.depth + 1)
+    deeper = dataclasses.replace(_within(visitor, equation), depth=visitor.depth + 1)
 
     def part(*values: Any) -> list[Any]:
-        return _evaluate(deeper, inner, (), values, marks)[0]
+        return _ended(deeper, *_evaluate(deeper, inner, (), values, marks))
 
     options = {key: equation.params[key] for key in ("policy", "prevent_cse")}
     return jax.checkpoint(part, **options)(*given)
@@ -168,16 +176,31 @@ def _scan(
     stacked = [mark and mark._replace(stacked=mark.stacked + 1) for mark in marks[last:]]
     within = [*marks[:first], *(None,) * carried, *stacked]
     repeats = visitor.repeats * options["length"]
-    deeper = dataclasses.replace(visitor, depth=visitor.depth + 1, repeats=repeats)
+    around = _within(visitor, equation)
+    deeper = dataclasses.replace(around, depth=visitor.depth + 1, repeats=repeats)
 
     def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
         values = [*given[:first], *carry, *slices]
-        outputs, _ = _evaluate(deeper, inner.jaxpr, inner.consts, values, within)
+        ends = _evaluate(deeper, inner.jaxpr, inner.consts, values, within)
+        outputs = _ended(deeper, *ends)
         return outputs[:carried], outputs[carried:]
 
     how = {key: options[key] for key in ("length", "reverse", "unroll")}
     carry, outputs = lax.scan(body, list(given[first:last]), list(given[last:]), **how)
     return [*carry, *outputs]
+
+
+def _within(visitor: Visitor, equation: Any) -> Visitor:
+    """Returns the visitor of what an equation calls."""
+    return dataclasses.replace(visitor, place=(*visitor.place, id(equation)))
+
+
+def _ended(visitor: Visitor, outputs: list[Any], ends: Sequence[Mark | None]) -> list[Any]:
+    """Returns the outputs of a part, in which no parameter may leave it."""
+    for mark in filter(None, ends):
+        visitor.other(mark, "a scan or a rematerialised part returns it")
+    _refuse_trees("return", outputs, ends)
+    return outputs
 
 
 def _parts(options: Any) -> tuple[int, int]:
@@ -209,4 +232,5 @@ def _described(name: str, followed: int) -> str:
 def _refuse_trees(name: str, given: Sequence[Any], marks: Sequence[Mark | None]) -> None:
     for value, mark in zip(given, marks, strict=True):
         if mark and not hasattr(value, "dtype"):
-            raise ValueError(f"{mark.path!r} {_described(name, 1).removeprefix('it ')}")
+            how = "is returned" if name == "return" else _described(name, 1).removeprefix("it ")
+            raise ValueError(f"{mark.path!r} {how}: nothing can take its place")

@@ -2,6 +2,7 @@
 
 # B batch, C classes
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,6 +49,8 @@ def checked_loss(
         _check_labels(refusal, outputs, targets, dataset)
     try:
         counts = jax.eval_shape(loss.count, outputs, targets, valid)
+    except UserError as error:
+        raise UserError(f"{refusal}: {error}") from error
     except Exception as error:  # a user's loss may raise anything
         raise UserError(f"{refusal}: {named.reason(error)}") from error
     _check_counts(spec, loss, counts)
@@ -55,7 +58,12 @@ def checked_loss(
     if isinstance(model, Own):
         digests["model.name"] = _of_network(model, shapes, inputs)
     if named.is_own(spec.name):
-        digests["loss"] = digest(loss.count, outputs, targets, valid)
+        digests["loss"] = digest(
+            lambda outputs, *rest: _with_gradient(lambda o: loss.count(o, *rest), outputs),
+            outputs,
+            targets,
+            valid,
+        )
     return loss, digests
 
 
@@ -72,13 +80,28 @@ def _of_network(model: Own, shapes: Shapes, inputs: Any) -> str:
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def computed(key: jax.Array, variables: Any, inputs: Any) -> Any:
+        def trained(params: Any) -> Any:
+            return in_training(model)({**variables, "params": params}, inputs, key)
+
         return (
             model.init(key, inputs),
             model.apply(variables, inputs, train=False),
-            in_training(model)(variables, inputs, key),
+            _with_gradient(trained, variables["params"]),
         )
 
     return digest(computed, key, shapes, inputs)
+
+
+def _with_gradient(function: Callable[[Any], Any], given: Any) -> Any:
+    """Returns what a function gives, and the gradient of its sum, which may have its own rule."""
+
+    def total(given: Any) -> Any:
+        outputs = function(given)
+        leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(outputs)]
+        floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        return sum((jnp.sum(leaf, dtype=jnp.float32) for leaf in floats), jnp.zeros(())), outputs
+
+    return jax.value_and_grad(total, has_aux=True, allow_int=True)(given)
 
 
 def _check_counts(spec: LossSpec, loss: Loss, counts: Any) -> None:

@@ -29,8 +29,6 @@ def arrays(what: str, tree: Any) -> Any:
                 f"{what}: {path!r} is {type(leaf).__name__}, not an array: hand in the arrays of "
                 "the tree alone (jnp.asarray for numbers, eqx.filter(model, eqx.is_array))"
             )
-    if len(trees.flatten(tree)) < len(jax.tree.leaves(tree)):
-        raise ValueError(f"{what}: several leaves have the same path: give them other names")
     return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.array(leaf), tree)
 
 

@@ -91,10 +91,10 @@ def of_rank_one(reached: Reached, method: str) -> tuple[str, Rank]:
 
 
 def macs(reached: Reached, method: str, rank: Any) -> int:
-    """Returns the multiply-adds of all calls of a layer for one example, as they are traced."""
+    """Returns the multiply-adds of all calls of a layer, on what it was reached with."""
     params, compute = abstract(reached, method, rank)
     once = sum(
-        multiply_adds(compute, params, jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32))
+        multiply_adds(compute, params, jax.ShapeDtypeStruct(shape, jnp.float32))
         for shape in reached.inputs
     )
     return once * reached.repeats

@@ -113,12 +113,31 @@ class Planner:
     @functools.cached_property
     def _cost(self) -> candidates.CostFn:
         """The measure of the budget; each candidate is counted, or timed, once."""
-        return functools.cache(plans.MEASURES[self.rules.measure])
+        measure = plans.MEASURES[self.rules.measure]
+        return functools.cache(self._on_batches(measure) if measure is timing.cost else measure)
 
     @functools.cached_property
     def _seconds(self) -> Callable[[Reached, str, Any], tuple[float, float]]:
         """(layer, method, rank) → seconds dense and factorised; each candidate is timed once."""
-        return functools.cache(timing.layers)
+        return functools.cache(self._on_batches(timing.layers))
+
+    def _on_batches(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function of a layer on `timing.BATCH` examples, given the layer on one."""
+
+        def on_batch(layer: Reached, method: str, rank: Any) -> Any:
+            return function(self._batched.get(layer.layer.path, layer), method, rank)
+
+        return on_batch
+
+    @functools.cached_property
+    def _batched(self) -> dict[str, Reached]:
+        """The layers as they are reached on `timing.BATCH` examples, for times."""
+        batch = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((timing.BATCH, *leaf.shape[1:]), leaf.dtype),
+            self.example,
+        )
+        one = trees.replicate(self.variables, 0)
+        return factorization.decomposable(self.model, one, batch, self.rules.leave)[0]
 
     def _planned(self, method: str, share: float) -> Planned:
         if self.rules.ranks == "budget":

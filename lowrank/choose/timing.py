@@ -20,11 +20,11 @@ TIMED = 12  # the most candidates of a layer and a method that a budget in time 
 
 
 def layer(reached: Reached, method: str, rank: Any) -> Callable[[], list[jax.Array]]:
-    """Returns a function that computes all calls of a layer on `BATCH` random examples."""
+    """Returns a function that computes all calls of a layer on random inputs."""
     shapes, compute = candidates.abstract(reached, method, rank)
     normal = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
     params = jax.tree.map(lambda leaf: jnp.asarray(normal(leaf.shape)), shapes)
-    inputs = [jnp.asarray(normal((BATCH, *shape[1:]))) for shape in reached.inputs]
+    inputs = [jnp.asarray(normal(shape)) for shape in reached.inputs]
 
     @jax.jit
     def outputs(params: Params, inputs: list[jax.Array]) -> list[jax.Array]:

@@ -85,11 +85,12 @@ def compute(method: Method, layer: Layer, stored: Params, x: jax.Array) -> jax.A
     """Returns the outputs of a factorised layer; `override.override` puts this in its place."""
     for stage in method.stages:
         kernel = stored[stage.name]["kernel"]
+        result = layer.result if stage is method.stages[-1] else None
         if layer.kind == "Dense":
-            x = jnp.matmul(x, kernel, precision=layer.precision)
+            x = override.multiply(layer, kernel, x, result)
         else:
             groups = kernel.shape[-1] if stage.depthwise else 1
-            x = override.convolve(layer, kernel, x, stage.axes, groups)
+            x = override.convolve(layer, kernel, x, stage.axes, groups, result)
     return x
 
 

@@ -60,6 +60,7 @@ def factorize(
         reached, an example is needed and missing, or `svd_outputs` is asked of a layer that is
         called more than once or within a scan; or the check fails.
     """
+    _check_arguments(model, variables, plan)
     call = {"example": example, **kwargs}
     reached = None if example is None else reach.planned(model, variables, plan, **call)
     reached = found(variables, plan, reached)
@@ -76,8 +77,21 @@ def factorize(
     else:
         whole = materialize(changed, plan, variables, reached)
         networks = (network.apply_of(model), whole), (apply, changed)
-        selfcheck.check(*networks, reach.arguments(example), kwargs)
+        if not selfcheck.check(*networks, reach.arguments(example), kwargs):
+            warnings.warn(selfcheck.SHAPES, stacklevel=2)
     return apply, changed
+
+
+def _check_arguments(model: Any, variables: Any, plan: Any) -> None:
+    if not callable(network.apply_of(model)):
+        raise ValueError(f"the model must be a function or have `apply`, not {model!r}")
+    if not isinstance(plan, Mapping):
+        raise ValueError(f"a plan is path → method and rank, not {plan!r}")
+    leaves = jax.tree.leaves(variables)
+    if not any(hasattr(leaf, "dtype") for leaf in leaves):
+        raise ValueError("the variables have no arrays")
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        raise ValueError("the variables are shapes: factors are made of numbers")
 
 
 def override(model: Any, plan: Plan, layers: Layers | None = None) -> Callable[..., Any]:
@@ -142,12 +156,15 @@ def decompose(
     params, results = network.params_of(variables), {}
     for path, layer in found(variables, plan, layers).items():
         method, rank = checked(path, plan[path], layer)
+        whole = kernel(variables, layer)
+        if not jax.numpy.issubdtype(whole.dtype, jax.numpy.floating):
+            raise ValueError(f"layer {path!r} has a kernel of {whole.dtype}: it must have floats")
         given = (inputs or {}).get(path)
         if method.needs_inputs and given is None:
             raise ValueError(f"layer {path!r}: {plan[path]['method']} needs inputs to look at")
         try:
             factors, results[path] = layers_lib.factors(
-                method, kernel(variables, layer), rank, keys.stream(key, path), given
+                method, whole, rank, keys.stream(key, path), given
             )
         except ValueError as error:
             raise ValueError(f"layer {path!r}: {error}") from error

@@ -5,7 +5,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from groundwork import trees
 from groundwork.errors import unknown
 from groundwork.traced import network, override, reach
 from groundwork.traced.reach import Reached
@@ -39,6 +41,7 @@ def decomposable(
     """
     reached, missed = reach.layers(model, variables, *arguments(example), **kwargs)
     refused = {network.layer_path(path): reason for path, reason in missed.items()}
+    weights = trees.flatten(network.params_of(variables))
     for pattern in leave:
         if not any(fnmatchcase(path, pattern) for path in reached):
             raise ValueError(str(unknown("layer", pattern, reached)))
@@ -47,6 +50,8 @@ def decomposable(
             refused[path] = "leave names it"
         elif one.layer.groups != 1:
             refused[path] = f"it has {one.layer.groups} groups"
+        elif not jnp.issubdtype(dtype := weights[one.parameter].dtype, jnp.floating):
+            refused[path] = f"its numbers are of {dtype}"
     return {path: one for path, one in reached.items() if path not in refused}, refused
 
 
@@ -63,7 +68,11 @@ def planned(
     Raises:
       ValueError: a path is not that of a layer, or the layer cannot be computed in another way.
     """
-    reached, missed = reach.layers(model, variables, *arguments(example), **kwargs)
+    try:
+        reached, missed = reach.layers(model, variables, *arguments(example), **kwargs)
+    except Exception as error:  # a network may raise anything
+        reason = " ".join(str(error).partition("-" * 20)[0].split()) or type(error).__name__
+        raise ValueError(f"the network cannot be called with the example: {reason}") from error
     refused = {network.layer_path(path): reason for path, reason in missed.items()}
     paths = tuple(paths)
     for path in paths:

@@ -487,7 +487,7 @@ def test_constants_that_never_were_finite_may_stay():
         ({"params": {"a": {"kernel": jnp.array([1, jnp.nan])}}}, "1 entries of 'a/kernel' are not"),
         (
             {"params": {"a": {"b/kernel": X}, "a/b": {"kernel": X}}},
-            "several leaves have the same path",
+            "two leaves of the tree have the path",
         ),
         ({"fit": None}, "fit must be a function, not None"),
         ({"warm_up": 3}, "warm_up must be a function, not 3"),
@@ -495,7 +495,7 @@ def test_constants_that_never_were_finite_may_stay():
         ({"rewind": 100}, "rewind must be True or False, not 100"),
         ({"key": 3}, "a key is made by jax.random.key"),
         ({"examples": [1, 2]}, "examples: '0' is int, not an array"),
-        ({"stacked": {"c": 4}}, "'c' has not 4 leading axes"),
+        ({"stacked": {"c": 4}}, "the leaves of 'c' do not share 4 axes"),
     ],
 )
 def test_wrong_arguments_are_refused_at_the_call(given, message, tmp_path):

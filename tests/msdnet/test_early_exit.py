@@ -148,7 +148,7 @@ def test_a_block_runs_for_those_alone_who_reach_it_in_full_batches(
 
 
 def test_compilations_are_bounded_by_blocks_and_batch_sizes(variables, thresholds, images):
-    cascade.compiled.cache_clear()
+    cascade._compiled.cache_clear()
     for count in (300, 299, 64, 63, 17, 16, 15, 5, 1, 130, 200, 277):
         predict(MODEL, variables, images[:count], thresholds, 64)
     blocks = cascade.compiled(MODEL, 64, "softmax")

@@ -106,8 +106,11 @@ def test_a_slice_that_would_become_empty_is_refused():
     ("stacked", "message"),
     [
         ({"block": 1}, "stacked's pattern 'block' matches none of blocks, deep, out"),
-        ({"blocks": 2}, r"'blocks' has not 2 leading axes in common: blocks/bias \(3, 4\), blocks"),
-        ({"out": 3}, r"'out' has not 3 leading axes in common: out \(4, 2\)"),
+        (
+            {"blocks": 2},
+            r"the leaves of 'blocks' do not share 2 axes: blocks/bias \(3, 4\), blocks",
+        ),
+        ({"out": 3}, r"the leaves of 'out' do not share 3 axes: out \(4, 2\)"),
         ({"out": -1}, "'out' has -1 axes"),
         ({"out": 1.0}, "'out' has 1.0, not a number of axes"),
     ],

@@ -41,8 +41,9 @@ def functions(
         if mutable is not False:
             mutable = union_filters(mutable, [name for name in variables if name != "params"])
         streams = dict(rngs or {})
-        if "dropout" in streams:  # Linen draws from `params` whatever has no key of its own
-            streams["params"] = keys.stream(streams["dropout"], "others")
+        # Linen draws from `params` whatever has no key of its own; in evaluation always the same.
+        others = streams.get("dropout", jax.random.key(0))
+        streams["params"] = keys.stream(others, "others")
         return module.apply(variables, *args, **kwargs, mutable=mutable, rngs=streams)
 
     return init, apply

@@ -134,11 +134,19 @@ def shapes(network: Own, example: Any) -> Shapes:
         jax.eval_shape(network.apply, variables, example)
         jax.eval_shape(in_training(network), variables, example, key)
     except Exception as error:  # a user's network may raise anything
-        hint = "" if network.section["call"] else " (model.call says how it is called)"
-        raise UserError(f"{refusal}: {named.reason(error)}{hint}") from error
+        raise UserError(f"{refusal}: {named.reason(error)}{_hint(network, error)}") from error
     if not trees.count(variables.get("params", {})):
         raise UserError(f"model.name={network.name} has no parameters")
     return variables
+
+
+def _hint(network: Own, error: Exception) -> str:
+    """Returns what may help against an error of a user's network."""
+    if "unbound axis name" in str(error):
+        return " (the axis_name of its BatchNorm must be 'data' or None)"
+    if isinstance(error, TypeError) and not network.section["call"]:
+        return " (model.call says how it is called)"
+    return ""
 
 
 def in_training(network: Own) -> Callable[..., Any]:

@@ -58,7 +58,7 @@ def functions(
         else:
             module.eval()
         args, kwargs = how.arguments(inputs, train)
-        if "rngs" in how.names and train:
+        if "rngs" in how.names:
             kwargs["rngs"] = nnx.Rngs(jax.random.fold_in(key, len(flat[NOISE])))
         outputs = module(*args, **kwargs)
         if mutable is False:

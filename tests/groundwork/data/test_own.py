@@ -298,3 +298,22 @@ class TestHuggingFace:
 def test_shipped_sources_take_no_arguments():
     with pytest.raises(UserError, match=r"data.kwargs: source 'digits' has no 'n' \(known: none\)"):
         load("digits", kwargs={"n": 3})
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int32", "float32"])
+def test_images_of_more_than_8_bits_are_refused_instead_of_clipped(tmp_path, kind):
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            (tmp_path / split / label).mkdir(parents=True)
+            pixels = Image.fromarray((np.arange(64).reshape(8, 8) * 1000).astype(kind))
+            pixels.save(tmp_path / split / label / "0.tif")
+    with pytest.raises(UserError, match=r"0.tif has more than 8 bits per pixel \(mode "):
+        load("folder", dir=str(tmp_path))
+
+
+def test_floats_beyond_32_bits_are_refused(returning):
+    far = both(np.full((4, 3), 1e300), np.arange(4) % 2)
+    with pytest.raises(UserError, match=r"the number 1e\+300 is too large for float32"):
+        returning(far)
+    with pytest.raises(UserError, match=r"the number 1e\+300 is too large for float32"):
+        returning(both(np.ones((4, 3)), np.full((4, 1), 1e300)))

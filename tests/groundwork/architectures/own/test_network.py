@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from groundwork import architectures, trees
+from groundwork.architectures import own
 from groundwork.errors import UserError
 from groundwork.traced.digest import digest
 from tests import packages
@@ -227,3 +228,88 @@ def test_digests_tell_constants_shapes_and_equations_apart():
     assert len(set(found)) == len(functions)
     assert found == [digest(function, x) for function in functions]
     assert digest(functions[0], jax.ShapeDtypeStruct((4,), jnp.float32)) not in found
+
+
+NAMED = """
+import sys
+
+class Lazy:
+    @property
+    def net(self):
+        raise RuntimeError("no net")
+
+lazy = Lazy()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "match"),
+    [
+        (NAMED, "theirs.nets:", "must be PACKAGE.MODULE:NAME"),
+        (NAMED, ":net", "must be PACKAGE.MODULE:NAME"),
+        (NAMED, "theirs.nets:lazy.net", "'net' cannot be read: RuntimeError: no net"),
+        ("import sys\nsys.exit(3)", "theirs.nets:net", "importing theirs.nets ends the program"),
+    ],
+)
+def test_names_that_cannot_be_loaded_are_refused_in_one_line(
+    text, name, match, tmp_path, monkeypatch
+):
+    packages.write(tmp_path, monkeypatch, nets=text)
+    with pytest.raises(UserError, match=match):
+        own.build(name, {}, {}, 3)
+
+
+CALLED = """
+import flax.linen as nn
+import jax
+from flax import nnx
+
+
+class Noisy(nnx.Module):
+    def __init__(self, *, rngs):
+        self.linear = nnx.Linear(3, 2, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5)
+
+    def __call__(self, x, rngs):
+        return self.linear(self.dropout(x, rngs=rngs))
+
+
+class Drawn(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x) + jax.random.normal(self.make_rng("noise"), (2,))[None]
+
+
+class Apart(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.BatchNorm(use_running_average=not train, axis_name="batch")(nn.Dense(2)(x))
+"""
+
+
+def test_random_numbers_of_any_name_are_given(tmp_path, monkeypatch):
+    packages.write(tmp_path, monkeypatch, nets=CALLED)
+    for name in ("Noisy", "Drawn"):
+        network = own.build(f"theirs.nets:{name}", {}, {}, 2)
+        variables = network.init(jax.random.key(0), jnp.ones((1, 3)))
+        x, key = jnp.ones((4, 3)), jax.random.key(1)
+        calm = [network.apply(variables, x, train=False) for _ in range(2)]
+        np.testing.assert_array_equal(*calm)
+        noisy = network.apply(variables, x, train=True, rngs={"dropout": key})
+        assert not np.allclose(noisy, calm[0])
+
+
+def test_a_batch_norm_of_another_axis_is_refused_with_the_remedy(tmp_path, monkeypatch):
+    packages.write(tmp_path, monkeypatch, nets=CALLED)
+    network = own.build("theirs.nets:Apart", {}, {}, 2)
+    with pytest.raises(UserError, match=r"\(the axis_name of its BatchNorm must be 'data' or None"):
+        architectures.shapes(network, jax.ShapeDtypeStruct((1, 3), "float32"))
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(
+        ValueError, match="a network is a Linen module, a function or a pair, not 3"
+    ):
+        own.of(3)
+    with pytest.raises(ValueError, match="this network is a function of its parameters, and makes"):
+        own.of(lambda params, x: x).init(jax.random.key(0), jnp.ones(3))

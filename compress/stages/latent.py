@@ -4,7 +4,8 @@ All functions take the trees of one replicate.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -57,6 +58,21 @@ class Quantizer(NamedTuple):
 
     spec: Settings
     bits: Mapping[str, int]  # path of a kernel → bits; 2 for ternary, 1 for binary
+    stacks: Mapping[str, int] = MappingProxyType({})  # path → leading axes, of layers of a scan
+
+    def each(self, path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function of a kernel as one of all kernels of a stack, each by itself."""
+        for _ in range(self.stacks.get(path, 0)):
+            function = jax.vmap(function)
+        return function
+
+    def keys(self, key: jax.Array | None, path: str, kernel: jax.Array) -> jax.Array | None:
+        """Returns a key for each kernel of a stack."""
+        if key is None:
+            return None
+        drawn = keys.stream(key, path)
+        stack = kernel.shape[: self.stacks.get(path, 0)]
+        return jax.random.split(drawn, stack) if stack else drawn
 
 
 def kernels(params: Shapes) -> dict[str, Any]:
@@ -69,14 +85,19 @@ def begin(quantizer: Quantizer, key: jax.Array, variables: Variables, mask: Mask
     """Returns the variables to train: codebooks beside stored forms, or latent weights."""
     spec, flat = quantizer.spec, flatten_dict(variables["params"], sep="/")
     if spec.method == "kmeans":
+        root = keys.stream(key, "kmeans") if spec.init == "random" else None
         for path, bits in quantizer.bits.items():
-            drawn = keys.stream(keys.stream(key, "kmeans"), path) if spec.init == "random" else None
-            flat[path] = quantize.kmeans(flat[path], bits, mask.get(path), spec.init, key=drawn)
+
+            def cluster(kernel: Any, kept: Any, key: Any, bits: int = bits) -> Any:
+                return quantize.kmeans(kernel, bits, kept, spec.init, key=key)
+
+            drawn = quantizer.keys(root, path, flat[path])
+            flat[path] = quantizer.each(path, cluster)(flat[path], mask.get(path), drawn)
         stored = unflatten_dict(flat, sep="/")
         return {**variables, "params": quantize.learnable(stored), STORED: stored}
     if _has_scales(spec):
         for path in quantizer.bits:
-            start = quantize.ternary(flat[path])
+            start = quantizer.each(path, quantize.ternary)(flat[path])
             layer = path.rpartition("/")[0]
             flat |= {f"{layer}/{POSITIVE}": start.positive, f"{layer}/{NEGATIVE}": start.negative}
     return {**variables, "params": unflatten_dict(flat, sep="/")}
@@ -110,7 +131,7 @@ def finish(quantizer: Quantizer, variables: Variables) -> dict[str, Any]:
     else:
         flat = flatten_dict(variables["params"], sep="/")
         for path, bits in quantizer.bits.items():
-            flat[path] = _stored(spec, flat, path, bits)
+            flat[path] = _stored(quantizer, flat, path, bits)
         flat = {
             path: leaf for path, leaf in flat.items() if not path.endswith((POSITIVE, NEGATIVE))
         }
@@ -145,34 +166,48 @@ def clipped(
 def _faked(quantizer: Quantizer, params: Params, key: jax.Array | None) -> Params:
     flat = flatten_dict(params, sep="/")
     for path, bits in quantizer.bits.items():
-        flat[path] = _fake(quantizer.spec, flat, path, bits, key)
+        flat[path] = _fake(quantizer, flat, path, bits, key)
     return unflatten_dict(flat, sep="/")
 
 
 def _fake(
-    spec: Settings, flat: Mapping[str, Any], path: str, bits: int, key: jax.Array | None
+    quantizer: Quantizer, flat: Mapping[str, Any], path: str, bits: int, key: jax.Array | None
 ) -> jax.Array:
-    kernel, axis = flat[path], OUTPUTS if spec.per_channel else None
+    spec, kernel = quantizer.spec, flat[path]
+    axis = OUTPUTS if spec.per_channel else None
     if spec.method == "uniform":
-        frozen = jax.lax.stop_gradient(kernel)
-        return quantize.fake_quantize(kernel, _grid(spec, frozen, bits))
+
+        def rounded(kernel: jax.Array) -> jax.Array:
+            grid = _grid(spec, jax.lax.stop_gradient(kernel), bits)
+            return quantize.fake_quantize(kernel, grid)
+
+        return quantizer.each(path, rounded)(kernel)
     if spec.method == "ternary":
-        return quantize.fake_ternary(kernel, *(_scales(flat, path) if _has_scales(spec) else ()))
-    drawn = keys.stream(key, path) if spec.stochastic and key is not None else None
-    return quantize.fake_binary(kernel, drawn, spec.scaled, axis)
+        scales = _scales(flat, path) if _has_scales(spec) else ()
+        return quantizer.each(path, quantize.fake_ternary)(kernel, *scales)
+
+    def signs(kernel: jax.Array, drawn: jax.Array | None) -> jax.Array:
+        return quantize.fake_binary(kernel, drawn, spec.scaled, axis)
+
+    drawn = quantizer.keys(key if spec.stochastic else None, path, kernel)
+    return quantizer.each(path, signs)(kernel, drawn)
 
 
-def _stored(spec: Settings, flat: Mapping[str, Any], path: str, bits: int) -> quantize.Stored:
-    kernel, axis = flat[path], OUTPUTS if spec.per_channel else None
-    if spec.method == "uniform":
-        return quantize.uniform(kernel, bits, spec.symmetric, axis, spec.range)
-    if spec.method == "ternary":
-        stored = quantize.ternary(kernel, spec.scales)
-        if not _has_scales(spec):
-            return stored
+def _stored(quantizer: Quantizer, flat: Mapping[str, Any], path: str, bits: int) -> quantize.Stored:
+    spec, axis = quantizer.spec, OUTPUTS if quantizer.spec.per_channel else None
+
+    def stored(kernel: jax.Array) -> quantize.Stored:
+        if spec.method == "uniform":
+            return quantize.uniform(kernel, bits, spec.symmetric, axis, spec.range)
+        if spec.method == "ternary":
+            return quantize.ternary(kernel, spec.scales)
+        return quantize.binary(kernel, None, spec.scaled, axis)
+
+    form = quantizer.each(path, stored)(flat[path])
+    if _has_scales(spec):
         positive, negative = _scales(flat, path)
-        return stored._replace(positive=positive, negative=negative)
-    return quantize.binary(kernel, None, spec.scaled, axis)
+        return form._replace(positive=positive, negative=negative)
+    return form
 
 
 def _grid(spec: Settings, kernel: jax.Array, bits: int) -> quantize.Grid:

@@ -1,7 +1,7 @@
 """The stage `quantize`: weights, and inputs of layers, lose bits; what is left is trained."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -161,7 +161,7 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     if section.method == "binary" and before.mask:
         raise UserError(NO_ZERO)
     bits = processes.on_first(_choose_bits, pipeline, section, before, node.setting)
-    quantizer = Quantizer(section, bits)
+    quantizer = Quantizer(section, bits, _stacks(before, pipeline.context.dataset.example, bits))
     form, variables = _with_grids(pipeline, section, before)
     values = pipeline.mapped(
         lambda key, variables, mask: latent.begin(quantizer, key, variables, mask),
@@ -197,6 +197,13 @@ def _choose_bits(
         loss = loss_spec.build(pipeline.spec.loss, pipeline.context.dataset.target)
         chosen = bits_lib.mixed(pipeline.context, section, before, free, setting, loss)
     return {path: fixed.get(path) or chosen[path] for path in paths}
+
+
+def _stacks(before: Made, example: Any, paths: Iterable[str]) -> dict[str, int]:
+    """Returns path of a kernel → its leading axes, of those that stack the layers of a scan."""
+    layers = form_lib.reached(before.form, example).values()
+    stacks = {layer.parameter: len(layer.stack) for layer in layers if layer.stack}
+    return {path: stacks[path] for path in paths if path in stacks}
 
 
 def _with_grids(pipeline: Pipeline, section: QuantizeSpec, before: Made) -> tuple[Form, Variables]:

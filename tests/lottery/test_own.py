@@ -6,10 +6,12 @@ import re
 import numpy as np
 import pytest
 
+from groundwork import config as config_lib
+from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs import metrics
-from lottery import results, tickets
+from lottery import results, spec, tickets, work
 from tests import packages
 from tests.lottery import small
 
@@ -215,3 +217,32 @@ def test_what_does_not_fit_is_refused_in_one_line_before_training(case, theirs, 
     error = refused("prune.rate=0.3", "branches.small_dense=()", *overrides)
     for part in expected:
         assert part in error
+
+
+SCANNED = """
+import flax.linen as nn
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.relu(nn.Dense(5, name="dense")(x)), None
+
+
+class Scanned(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        options = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "length": 3}
+        x, _ = nn.scan(Block, **options)(name="blocks")(x, None)
+        return nn.Dense(2, name="output")(x)
+"""
+
+
+def test_the_layers_of_a_scan_are_ranked_each_by_itself(theirs, tmp_path):
+    theirs(nets=SCANNED)
+    flags = ("--config.model.name=theirs.nets:Scanned", "--config.model.kwargs={}")
+    config = config_lib.resolve(config_lib.parse([*small.ARGS, *REGRESSION, *flags], "")[0])
+    checked = spec.from_config(config)
+    plan = work.make_plan(checked, config, data_lib.load(config))
+    assert plan.slices == {"blocks/dense": 3, "output": 1}
+    assert plan.kept[1]["blocks/dense"] == 3 * (25 - round(0.3 * 25))

@@ -167,3 +167,28 @@ def test_biases_get_their_own_bits(trained, settings):
     assert bias.values.dtype == np.int8
     given = variables["params"]["fc1"]["bias"]
     np.testing.assert_allclose(quantize.dequantize(bias), given, atol=float(bias.scale) / 2)
+
+
+@pytest.mark.parametrize("case", [case for case in METHODS if "drawn" not in case])
+def test_each_layer_of_a_stack_is_quantised_by_itself(case, settings):
+    draw = np.random.default_rng(3)
+    kernels = jnp.asarray(draw.normal(size=(3, 6, 4)) * [[[1.0]], [[5.0]], [[30.0]]], jnp.float32)
+    bits, changes = METHODS[case]
+    spec = settings(**{"method": case, **changes})
+
+    def results(kernel, stacks):
+        quantizer = Quantizer(spec, {"a/kernel": bits}, stacks)
+        begun = latent.begin(
+            quantizer, jax.random.key(0), {"params": {"a": {"kernel": kernel}}}, {}
+        )
+        inner = Network(None, lambda variables, inputs, **_: variables["params"]["a"]["kernel"])
+        shown = latent.network(quantizer, inner).apply(begun, None)
+        stored = latent.finish(quantizer, begun)["params"]["a"]["kernel"]
+        return shown, quantize.materialize(stored)
+
+    one_by_one = [
+        jnp.stack(parts) for parts in zip(*(results(k, {}) for k in kernels), strict=True)
+    ]
+    for got, want in zip(results(kernels, {"a/kernel": 1}), one_by_one, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+        assert np.abs(got).max((1, 2)).min() < 0.2 * np.abs(got).max() or "size 1" in case

@@ -6,6 +6,7 @@ import pytest
 
 from compress.stages import prune, share
 from groundwork import keys
+from groundwork.errors import UserError
 from tests.compress.small import GROUPS, dense, node, pruned
 
 
@@ -68,3 +69,20 @@ def test_a_rewound_network_starts_from_its_initial_values_tied(untrained, pipeli
             np.testing.assert_allclose(kernel, want[layer]["kernel"], rtol=1e-6)
     assert "fc2" not in rewound.variables["params"]
     assert sorted(rewound.mask) == ["fc1/kernel", "output/kernel"]
+
+
+def test_each_layer_of_a_stack_keeps_its_own_count(pipeline):
+    section = pipeline(stages=("prune",), prune={"rate": 0.25}).spec.sections["prune"]
+    mask = {"blocks/kernel": np.ones((2, 3, 4, 4), bool), "out/kernel": np.ones((2, 8), bool)}
+    mask["blocks/kernel"][:, :, 0, 0] = False
+    plan, counts = prune.remaining(section, mask, 1, {"blocks": 1})
+    assert plan.slices == {"blocks": 3, "out": 1}
+    assert {name: count.tolist() for name, count in counts.items()} == {
+        "blocks": [15 - 4] * 2,
+        "out": [8 - 2] * 2,
+    }
+    mask["blocks/kernel"][1, 2, 1, 1] = False
+    with pytest.raises(
+        UserError, match=r"that blocks/kernel stacks keep \[14, 15\] weights: prune"
+    ):
+        prune.remaining(section, mask, 1, {"blocks": 1})

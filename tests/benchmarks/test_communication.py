@@ -168,7 +168,7 @@ def test_statistics_of_a_share_of_the_batch_are_refused_and_of_all_of_it_are_not
     state = spread.initial(OwnStatistics())
     message = (
         "batch_stats/BatchNorm_0/mean differs between the devices that share a batch: "
-        'its BatchNorm needs axis_name="data" in training'
+        'its BatchNorm needs axis_name="data" in training, or set mesh.data=1'
     )
     with pytest.raises(UserError) as refused:
         spread.train(spread.on_mesh(OwnStatistics(), 1, 2, 1), spread.chosen(state, 0, 1), 1)

@@ -11,6 +11,7 @@ from compress.archive import forms
 from compress.archive.forms import Leaf, Leaves
 from groundwork import trees
 from groundwork.errors import UserError
+from groundwork.traced import network
 
 PARAMS = "params/"
 
@@ -73,4 +74,4 @@ def unnamed(arrays: Mapping[str, Any], like: Any) -> Any:
 
 
 def _prefix(tree: Any) -> str:
-    return "" if isinstance(tree, Mapping) and "params" in tree else PARAMS
+    return "" if network.has_collections(tree) else PARAMS

@@ -32,12 +32,12 @@ def apply_of(model: Any) -> Callable[..., Any]:
 
 def params_of(variables: Variables) -> Any:
     """Returns the parameters among variables: those at `params`, or the whole tree."""
-    return variables["params"] if _has_collections(variables) else variables
+    return variables["params"] if has_collections(variables) else variables
 
 
 def with_params(variables: Variables, params: Any) -> Any:
     """Returns the variables with other parameters."""
-    return {**variables, "params": params} if _has_collections(variables) else params
+    return {**variables, "params": params} if has_collections(variables) else params
 
 
 def layer_path(path: str) -> str:
@@ -117,7 +117,8 @@ def of_arrays(
     return call, arrays
 
 
-def _has_collections(variables: Any) -> bool:
+def has_collections(variables: Any) -> bool:
+    """Returns whether variables are Linen's: `params`, and whatever else stands beside it."""
     return isinstance(variables, Mapping) and "params" in variables
 
 

@@ -92,7 +92,7 @@ def iterate(
       folder: where each level is saved when it is done, verified by SHA-256. With the same
         arguments, its levels are not trained again, and more levels extend it. A level that was
         interrupted is trained again, so results are the same, bit for bit, if `fit` is
-        deterministic. Other arguments are refused, but what `fit`, `warm_up`, `loss` and a criterion
+        deterministic. Other arguments are refused, but what `fit`, `warm_up`, `loss` or a criterion
         of your own compute cannot be compared. `lottery.tickets.load(folder, level)` reads a level
         as flat dicts, path → array, without a replicate axis.
 

@@ -36,10 +36,8 @@ def digest(function: Callable[..., Any], *args: Any) -> str:
 
 def _constants(value: Any) -> Iterator[Any]:
     """Yields the constants of a jaxpr, and of all that it calls, in their order."""
-    if hasattr(value, "consts") and hasattr(value, "jaxpr"):
-        yield from value.consts
-        yield from _constants(value.jaxpr)
-    elif hasattr(value, "eqns"):
+    if hasattr(value, "eqns"):
+        yield from getattr(value, "consts", ())
         for equation in value.eqns:
             for parameter in equation.params.values():
                 yield from _constants(parameter)

@@ -94,6 +94,8 @@ def save(
         ties, bits = headers.tied(groups), headers.rounded(activations or {})
         form = Form(model, dict(plan or {}), ties, bits)
         shape = None
+        if kwargs and not (is_module and _is_called_with(example)):
+            raise ValueError(f"{', '.join(kwargs)}: keywords of a call need an example of arrays")
         if is_module:
             shape = fitting.example(form, reading.leaves(arrays), _shape(example), kwargs)
         elif form.plan or form.groups or form.activations or example is not None:
@@ -172,10 +174,15 @@ def _check_model(model: Any) -> None:
         raise UserError(f"the model must be a Linen module or a function, not {model!r}")
 
 
+def _is_called_with(example: Any) -> bool:
+    """Returns whether an example is what a module is called with, and not the shape of it."""
+    leaves = jax.tree.leaves(example)
+    return bool(leaves) and all(hasattr(leaf, "dtype") for leaf in leaves)
+
+
 def _shape(example: Any) -> Any:
     """Returns the example as `load` will read it, or as the module is called with it."""
-    leaves = jax.tree.leaves(example)
-    if example is None or (leaves and all(hasattr(leaf, "dtype") for leaf in leaves)):
+    if example is None or _is_called_with(example):
         return example
     try:
         return headers.example({"example": [operator.index(size) for size in example]})

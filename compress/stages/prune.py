@@ -123,7 +123,7 @@ def remaining(
     Raises:
       UserError: the level cannot be reached, or the slices of a stack have been pruned unequally.
     """
-    stacked = stacked or {}
+    stacked = (stacked or {}) if section.scope == "layerwise" else {}
     plans: list[Plan] = []
     for r in range(len(next(iter(mask.values())))):
         if section.schedule == "linear":

@@ -26,6 +26,8 @@ def factorize(
     plan: Plan,
     example: Any = None,
     key: jax.Array | None = None,
+    *,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> tuple[Callable[..., Any], Any]:
     """Puts low-rank layers in place of a network's own, without rewriting it.
@@ -46,6 +48,7 @@ def factorize(
         layers are given there. Without an example, layers are taken for Flax's `Dense` and `Conv`,
         and a warning says that nothing was checked.
       key: for `cp`, which starts at random; a fixed one by default.
+      inputs: the former name of `example`.
       **kwargs: of the network's call on the example.
 
     Returns:
@@ -61,6 +64,9 @@ def factorize(
         called more than once or within a scan; or the check fails.
     """
     _check_arguments(model, variables, plan)
+    example = inputs if example is None else example
+    if kwargs and example is None:
+        raise ValueError(f"{', '.join(kwargs)}: keywords of the network's call need an example")
     call = {"example": example, **kwargs}
     reached = None if example is None else reach.planned(model, variables, plan, **call)
     reached = found(variables, plan, reached)

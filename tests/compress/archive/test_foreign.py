@@ -126,3 +126,14 @@ def test_boxed_parameters_are_read_in_their_boxes(tmp_path):
     _, boxed = compress.load(tmp_path / "a.cna", model, like=variables)
     assert jax.tree.structure(boxed) == jax.tree.structure(variables)
     np.testing.assert_array_equal(plain["params"]["kernel"], boxed["params"]["kernel"].value)
+
+
+def test_keywords_of_no_call_are_refused(tmp_path):
+    model = nn.Dense(3)
+    variables = model.init(KEY, normal(2, 4))
+    message = "plna: keywords of a call need an example of arrays"
+    for example in (None, (4,)):
+        with pytest.raises(UserError, match=message):
+            compress.save(tmp_path / "a.cna", model, variables, example=example, plna={})
+    with pytest.raises(UserError, match=message):
+        compress.save(tmp_path / "a.cna", lambda v, x: x, variables, plna={})

@@ -86,3 +86,14 @@ def test_each_layer_of_a_stack_keeps_its_own_count(pipeline):
         UserError, match=r"that blocks/kernel stacks keep \[14, 15\] weights: prune"
     ):
         prune.remaining(section, mask, 1, {"blocks": 1})
+
+
+def test_all_weights_together_may_leave_unequal_slices_which_go_on(pipeline):
+    rules = {"rate": 0.25, "scope": "global"}
+    section = pipeline(stages=("prune",), prune=rules).spec.sections["prune"]
+    mask = {"blocks/kernel": np.ones((2, 3, 4, 4), bool)}
+    mask["blocks/kernel"][:, 2, 1, 1] = False
+    plan, counts = prune.remaining(section, mask, 2, {"blocks": 1})
+    assert set(plan.slices.values()) == {1}
+    (count,) = counts.values()
+    assert count.tolist() == [47 - round(0.25 * 47)] * 2

@@ -284,3 +284,12 @@ def test_layers_of_a_stack_draw_numbers_of_their_own():
     method = METHODS["Conv"]["cp"]
     factors, _ = factorize_layers.factors(method, kernel, 3, KEY)
     assert not np.allclose(*factors["first"]["kernel"])
+
+
+def test_keywords_without_an_example_are_refused_and_inputs_is_its_former_name():
+    params = {"fc": {"kernel": normal(5, 5)}}
+    with pytest.raises(
+        ValueError, match=r"^exampel: keywords of the network's call need an example"
+    ):
+        lowrank.factorize(_dense, params, SVD, exampel=normal(2, 5))
+    assert lowrank.factorize(_dense, params, SVD, inputs=normal(2, 5))  # warnings are errors

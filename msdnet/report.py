@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundwork import terminal
 from groundwork.entry import run_main
-from groundwork.report import comparison
+from groundwork.report import comparison, tables
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
-from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
+from groundwork.report.tables import Rows, averages, plus_minus
 from msdnet import exits, plots, results
 from msdnet.results import Network, Results
 
@@ -27,14 +28,15 @@ NOTE = (
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Prints the tables of each run, draws its figures and writes its page."""
-    terminal = console()
-    for run in [results.read(folder) for folder in folders]:
+    """Draws the figures of each run, writes its page, and prints its tables."""
+    runs = [results.read(folder) for folder in folders]
+    pages = [_write_page(run) for run in runs]
+    for run, page in zip(runs, pages, strict=True):
         for name, network in run.networks.items():
-            terminal.print(text_table(f"{run.name}: {_label(name)}", _exit_table(network)))
-        terminal.print(text_table(f"{run.name}: accuracy at a mean budget", _budget_table(run)))
-        terminal.print(text_table(f"{run.name}: areas", _area_table(run)))
-        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+            tables.show(f"{run.name}: {_label(name)}", _exit_table(network))
+        tables.show(f"{run.name}: accuracy at a mean budget", _budget_table(run))
+        tables.show(f"{run.name}: areas", _area_table(run))
+        terminal.say(f"report: {page}")
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

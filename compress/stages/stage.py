@@ -20,7 +20,7 @@ from groundwork.train import networks
 from groundwork.trees import Variables
 from pruning.masks import Mask
 
-LOOKS = "activation_bits, mixed and svd_outputs look at images: data.stream=false"
+LOOKS = "activation_bits, mixed and svd_outputs look at examples: data.stream=false"
 
 
 class Step(NamedTuple):

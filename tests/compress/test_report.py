@@ -189,7 +189,7 @@ def test_layers_show_bits_before_and_after_and_all_bytes():
 
 def test_times_are_the_originals_then_its_own():
     header, rows = tables.times([QUANTISED, PRUNED])
-    assert header[1:3] == ["load, s", "1 image: original, ms"]
+    assert header[1:3] == ["load, s", "1 example: original, ms"]
     assert rows[0] == [
         "prune-02+quantize-2",
         "0.250",

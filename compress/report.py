@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compress import plots, results, tables
 from compress.results import Network, Results
 from groundwork import terminal
@@ -26,7 +28,9 @@ NOTE = (
 )
 LAYERS = (
     "Bits of one stored weight or index: at one width for all → as Huffman-coded (the entropy, "
-    "which no code of single symbols undercuts; symbols coded in groups can). A layer's "
+    "which no code of single symbols undercuts; symbols coded in groups can). With an index, they "
+    "are bits of a kept weight; without one, all weights are stored, and they are bits of any. A "
+    "layer that replicates store in different ways has a row for each. A layer's "
     f"bytes include its codebook; what has no bits here is in “{tables.SHARED}”. × of a layer "
     "counts 4 bytes per weight, that of the total the original's parameters. Means over replicates."
 )
@@ -101,6 +105,7 @@ def _record(name: str, network: Network, metric: Metric) -> dict[str, Any]:
         "network": network.name,
         "replicates": len(network.test),
         "bytes": network.mean_bytes,
+        "parameters": round(np.mean(network.parameters)),
         **comparison.accuracy_fields(network.test, metric),
     }
 

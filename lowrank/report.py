@@ -20,9 +20,9 @@ from lowrank.results import Factorised, Results
 NOTE = (
     "{Values} and errors are the {averages}, "
     "{values} those on the test split, of the last step. Multiply-adds are those of convolutions "
-    "and linear layers, for one example, from the traced computation; parameters are counted in the "
-    "trees. Milliseconds are medians of calls that took turns with the original's, on this run's "
-    "machine. A plan is the same for all replicates. A layer's relative error is that of its "
+    "and linear layers, for one example, from the traced computation; parameters are counted in "
+    "the trees. Milliseconds are medians of calls that took turns with the original's, on this "
+    "run's machine. A plan is the same for all replicates. A layer's relative error is that of its "
     "kernel (Frobenius norm), for svd_outputs that of its outputs on training examples."
 )
 

@@ -22,9 +22,9 @@ NOTE = (
     "reported, unless a number says “alone” (blocks and this classifier, whose parameters an "
     "exit's row has too). Milliseconds per image were measured on this run's machine, with "
     "replicate 0, in batches of at most 256. Thresholds keep a budget on the validation split; on "
-    "test more or less may be spent: “spent / budget” is the mean cost of a test image, as a multiple "
-    "of the budget. An area under a curve is the mean accuracy over "
-    "costs between its cheapest and its most expensive point."
+    "test more or less may be spent: “spent / budget” is the mean cost of a test image, as a "
+    "multiple of the budget. An area under a curve is the mean accuracy over costs between its "
+    "cheapest and its most expensive point."
 )
 
 

@@ -3,12 +3,16 @@
 # R replicates
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from compress.fit import Compiled, Recipe
 from compress.form import Form
 from compress.stages.latent import Quantizer
+from groundwork import trees
 from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
@@ -133,6 +137,33 @@ class Shaped:
     form: Form
     shapes: Shapes | None
     dataset: AnyDataset
+
+
+def counts(params: Params, mask: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of each leaf, and how many of them are not pruned, [R].
+
+    Args:
+      params: of the network as it computes, leaves [R, …]: factors of factorised layers, tied
+        layers once, and weights in place of codebooks and scales.
+      mask: path → [R, …] bool.
+    """
+    shapes = {path: leaf.shape for path, leaf in trees.flatten(params).items()}
+    sizes = {path: math.prod(shape[1:]) for path, shape in shapes.items()}
+    kept = {path: [size] * shapes[path][0] for path, size in sizes.items()}
+    kept |= {
+        path: [int(np.sum(replicate)) for replicate in keep]
+        for path, keep in mask.items()
+        if path in kept
+    }
+    return {"sizes": sizes, "kept": kept}
+
+
+def parameters(params: Params, mask: Mapping[str, Any]) -> list[int]:
+    """Returns how many parameters of each replicate are not pruned, prunable or not: see `counts`.
+
+    Zeros that quantisation makes are not pruned; codebooks and scales are no parameters.
+    """
+    return np.sum(list(counts(params, mask)["kept"].values()), axis=0).tolist()
 
 
 def unit_name(network: str) -> str:

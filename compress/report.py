@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compress import plots, results, tables
 from compress.results import Network, Results
+from groundwork import terminal
 from groundwork.entry import run_main
 from groundwork.metric import Metric
 from groundwork.report import comparison
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
-from groundwork.report.tables import averages, console, plus_minus, text_table
+from groundwork.report.tables import averages, plus_minus
+from groundwork.report.tables import show as show_table
 
 MOST_LEAVES = 12  # if there are more, only the chosen networks are shown one by one
 NOTE = (
@@ -24,7 +28,9 @@ NOTE = (
 )
 LAYERS = (
     "Bits of one stored weight or index: at one width for all → as Huffman-coded (the entropy, "
-    "which no code of single symbols undercuts; symbols coded in groups can). A layer's "
+    "which no code of single symbols undercuts; symbols coded in groups can). With an index, they "
+    "are bits of a kept weight; without one, all weights are stored, and they are bits of any. A "
+    "layer that replicates store in different ways has a row for each. A layer's "
     f"bytes include its codebook; what has no bits here is in “{tables.SHARED}”. × of a layer "
     "counts 4 bytes per weight, that of the total the original's parameters. Means over replicates."
 )
@@ -35,22 +41,20 @@ TIMES = (
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Prints the tables of each run, draws its figures and writes its page."""
-    terminal = console()
-    for run in [results.read(folder) for folder in folders]:
-        terminal.print(text_table(f"{run.name}: networks", tables.networks(run)))
+    """Draws the figures of each run, writes its page, and prints its tables."""
+    runs = [results.read(folder) for folder in folders]
+    pages = [_write_page(run) for run in runs]
+    for run, page in zip(runs, pages, strict=True):
+        show_table(f"{run.name}: networks", tables.networks(run))
         chosen = run.chosen()
         if run.leaves:
-            rows = tables.times(_few(run, chosen))
-            terminal.print(text_table(f"{run.name}: measured times", rows))
+            show_table(f"{run.name}: measured times", tables.times(_few(run, chosen)))
         for network in chosen[:1]:
-            title = f"{run.name}: stages of {network.name}"
-            terminal.print(text_table(title, tables.stages(run, network)))
-            title = f"{run.name}: layers of {network.name}"
-            terminal.print(text_table(title, tables.layers(network)))
+            show_table(f"{run.name}: stages of {network.name}", tables.stages(run, network))
+            show_table(f"{run.name}: layers of {network.name}", tables.layers(network))
         for line in tables.remarks(run):
-            terminal.print(line, soft_wrap=True)
-        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+            terminal.say(line)
+        terminal.say(f"report: {page}")
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
@@ -101,6 +105,7 @@ def _record(name: str, network: Network, metric: Metric) -> dict[str, Any]:
         "network": network.name,
         "replicates": len(network.test),
         "bytes": network.mean_bytes,
+        "parameters": round(np.mean(network.parameters)),
         **comparison.accuracy_fields(network.test, metric),
     }
 

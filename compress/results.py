@@ -73,6 +73,11 @@ class Network:
         """How many times smaller it is than the original's parameters as float32."""
         return self.float_bytes / self.mean_bytes
 
+    @property
+    def parameters(self) -> list[int]:
+        """The numbers of parameters that are not pruned, prunable or not: see `made.parameters`."""
+        return np.sum(list(self.kept.values()), axis=0).tolist()
+
     def density(self, *paths: str) -> float | None:
         """Returns kept / prunable of the masked leaves (among `paths`); None if there are none."""
         masked = [path for path in self.masked if not paths or path in paths]

@@ -1,6 +1,10 @@
 """The tables of a run, and remarks about its networks: functions from results to texts."""
 
+# R replicates
+
+import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +26,15 @@ def stages(run: Results, network: Network) -> Rows:
 
 
 def layers(network: Network) -> Rows:
-    """Returns one row per array, and for the rest of the file; bits are before → after coding."""
+    """Returns one row per array, and for the rest of the file; bits are before → after coding.
+
+    An array that replicates store in different ways has a row for each: the numbers that are
+    averaged count the same things.
+    """
     header = ["layer", "weights", "kept", "bits per weight", "bits per index", "bytes", "×"]
     arrays = {_leaf(stream.path) for stream in network.streams if stream.path}
     paths = [*network.sizes, *sorted(arrays - network.sizes.keys())]
-    rows = [_layer(network, path) for path in paths]
+    rows = [row for path in paths for row in _layer(network, path)]
     for name, kind in ((SHARED, "other"), ("header", "header")):
         streams = [s for s in network.streams if not s.path and s.kind == kind]
         if streams:
@@ -39,6 +47,8 @@ def layers(network: Network) -> Rows:
         f"{network.mean_bytes:,.0f}",
         f"{network.times_smaller:.2f}",
     ]
+    if len({bool(gaps) for path in arrays for gaps, bits in _codings(network, path) if bits}) > 1:
+        total[3] = ""  # bits of kept weights and bits of all weights have no mean
     return header, [*rows, total]
 
 
@@ -98,18 +108,61 @@ def _cost(network: Network) -> list[str]:
     ]
 
 
-def _layer(network: Network, path: str) -> list[str]:
-    streams = [stream for stream in network.streams if stream.path and _leaf(stream.path) == path]
+def _layer(network: Network, path: str) -> list[list[str]]:
+    """Returns one row per coding of an array, which names its replicates if there are several."""
+    codings = _codings(network, path)
     size = network.sizes.get(path)
-    whole = any(stream.kind == "weights" for stream in streams)  # otherwise some is in SHARED
-    return [
-        path,
-        f"{size:,}" if size else "",
-        _share(network.density(path)),
-        *_coding(streams),
-        _bytes(streams) if streams else "",
-        f"{4 * size / _mean_bytes(streams):.2f}" if size and whole else "",
-    ]
+    rows = []
+    for places in codings.values():
+        streams = [_at(stream, places) for stream in _streams(network, path)]
+        whole = any(stream.kind == "weights" for stream in streams)  # otherwise some is in SHARED
+        numbers = ", ".join(map(str, places))
+        several = "replicates" if len(places) > 1 else "replicate"
+        rows.append(
+            [
+                path if len(codings) == 1 else f"{path} ({several} {numbers})",
+                f"{size:,}" if size else "",
+                _share(_kept(network, path, places)),
+                *_coding(streams),
+                _bytes(streams) if streams else "",
+                f"{4 * size / _mean_bytes(streams):.2f}" if size and whole else "",
+            ]
+        )
+    return rows
+
+
+def _streams(network: Network, path: str) -> list[Stream]:
+    return [stream for stream in network.streams if stream.path and _leaf(stream.path) == path]
+
+
+def _codings(network: Network, path: str) -> dict[tuple[float, float], list[int]]:
+    """Returns coding → the replicates that store an array in it.
+
+    A coding is the bits of a gap and of a weight at one width for all; 0 where there are none.
+    """
+    streams = _streams(network, path)
+    codings: dict[tuple[float, float], list[int]] = {}
+    for r in range(len(network.bytes)):
+        gaps, bits = (
+            sum(stream.bits[r] for stream in streams if stream.kind == kind)
+            for kind in ("index", "weights")
+        )
+        codings.setdefault((gaps, bits), []).append(r)
+    return codings
+
+
+def _at(stream: Stream, places: Sequence[int]) -> Stream:
+    """Returns the stream of some replicates."""
+    numbers = ("bytes", "symbols", "bits", "coded_bits", "entropy_bits")
+    changes: dict[str, Any] = {name: [getattr(stream, name)[r] for r in places] for name in numbers}
+    return dataclasses.replace(stream, **changes)
+
+
+def _kept(network: Network, path: str, places: Sequence[int]) -> float | None:
+    """Returns the share of an array's entries that some replicates keep; None without a mask."""
+    if path not in network.masked:
+        return None
+    return float(np.mean([network.kept[path][r] for r in places])) / network.sizes[path]
 
 
 def _coding(streams: Sequence[Stream]) -> list[str]:

@@ -30,7 +30,7 @@ from groundwork.runs import checkpoint, trained
 from groundwork.runs.run import Run
 from groundwork.study import Prepared
 from groundwork.train import latency, loss_spec, networks, own
-from groundwork.trees import Params, Variables
+from groundwork.trees import Variables
 
 FILES = "files"  # folder of a run: NETWORK/REPLICATE.cna
 LOADS = 5  # how often a file is loaded to measure the time
@@ -133,7 +133,7 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
         **written,
         "float_bytes": 4 * architectures.count(shapes["params"]),
         "milliseconds": _milliseconds(pipeline, made.form, variables) if node.leaf else {},
-        **_counts(variables["params"], made.mask),
+        **made_lib.counts(variables["params"], made.mask),
     }
     tree = {"variables": variables, **({"mask": made.mask} if made.mask else {})}
     context.run.unit(node.unit).finish(tree, metadata)
@@ -231,16 +231,3 @@ def _loaded(folder: Path, replicates: int, model: Any) -> Variables:
 def unnamed(model: Any) -> Any:
     """Returns a network that no file describes, which `archive.load` is to be given; else None."""
     return None if architectures.described(model) else model
-
-
-def _counts(params: Params, mask: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the entries of each leaf, and how many of them are not pruned, [R]."""
-    leaves = trees.flatten(params)
-    sizes = {path: leaf[0].size for path, leaf in leaves.items()}
-    kept = {path: [size] * len(leaves[path]) for path, size in sizes.items()}
-    kept |= {
-        path: [int(np.sum(replicate)) for replicate in keep]
-        for path, keep in mask.items()
-        if path in kept
-    }
-    return {"sizes": sizes, "kept": kept}

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from groundwork import terminal
 from groundwork.devices import processes
 from groundwork.devices.interruption import BY_HAND, PREEMPTED, Interrupted
 from groundwork.errors import UserError
@@ -22,19 +23,21 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
     (SIGTERM), or 130, by hand (Ctrl-C), and has saved, so that the same command continues it;
     141, nobody reads the output (a closed pipe).
     """
+    terminal.prepare()
     signal.signal(signal.SIGTERM, _nothing_to_save)  # until `interruption.watched` takes over
     try:
         entry(sys.argv[1:])
         print(end="", flush=True)  # if this failed later, at exit, Python would end with code 120
     except UserError as error:
-        _leave(2, f"error: {error}")
+        _leave(2, terminal.fitting(f"error: {error}", sys.stderr))
     except Interrupted as stop:
         _leave(stop.code, str(stop))
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         _leave(128 + signal.SIGPIPE)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _leave(2, f"error: {reason}. Earlier files are whole: fix this and start the run again")
+        said = f"error: {reason}. Earlier files are whole: fix this and start the run again"
+        _leave(2, terminal.fitting(said, sys.stderr))
     except KeyboardInterrupt:
         _leave(BY_HAND, "\ninterrupted; the same command continues")
     except SystemExit as stop:  # from --help, or from rich when nobody reads the output

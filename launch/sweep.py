@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from groundwork import config as config_lib
 from groundwork import study as study_lib
+from groundwork import terminal
 from groundwork.entry import run_main
 from groundwork.errors import UserError
+from groundwork.report import tables
 from groundwork.study import Study
 from launch import cli, jobs, points, slurm
 from launch.child import Child
@@ -63,11 +61,10 @@ def main(argv: Sequence[str]) -> None:
         _show_plan(work, options)
         return
     options.workdir.mkdir(parents=True, exist_ok=True)
-    say = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False).print
-    say(f"{len(work)} points, {len(work) - len(todo)} finished already", markup=False)
+    terminal.say(f"{len(work)} points, {len(work) - len(todo)} finished already")
     outcomes = {job.point.name: Outcome("finished") for job in work if job.finished}
     if todo:
-        outcomes.update(_run(todo, options, lambda text: say(text, markup=False)))
+        outcomes.update(_run(todo, options, terminal.say))
     _report(work, outcomes, options)
     failed = {name: outcome for name, outcome in outcomes.items() if outcome.state != "finished"}
     for name, outcome in failed.items():
@@ -164,17 +161,16 @@ def _report(
     compared = _study(options.module).compare([job.folder for job in done])
     keys = list(dict.fromkeys(key for job in work for key in job.point.overrides))
     rows = dict(zip((job.point.name for job in done), compared.rows, strict=True))
-    table = Table(title=f"{options.workdir}: each point", box=box.SIMPLE_HEAD)
-    for column in [*keys, *compared.header]:
-        table.add_column(column, justify="right", no_wrap=True)
+    _write_csv(options.workdir / "results.csv", keys, done, compared.records)
+    lines = []
     for job in work:
         name = job.point.name
-        cells = rows.get(name, [outcomes[name].state])
-        table.add_row(*(job.point.overrides.get(key, "") for key in keys), *cells)
-    console = Console(width=None if sys.stdout.isatty() else 40 + 24 * len(table.columns))
-    console.print(table)
-    _write_csv(options.workdir / "results.csv", keys, done, compared.records)
-    print(f"table: {options.workdir / 'results.csv'}\nreport: {compared.page}")
+        cells = rows.get(name) or [outcomes[name].state, *[""] * (len(compared.header) - 1)]
+        lines.append([*(job.point.overrides.get(key, "") for key in keys), *cells])
+    shown = ([*keys, *compared.header], lines)
+    tables.show(f"{options.workdir}: each point", shown, keys=len(keys))
+    terminal.say(f"table: {options.workdir / 'results.csv'}")
+    terminal.say(f"report: {compared.page}")
 
 
 def _write_csv(

@@ -9,11 +9,12 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundwork import terminal
 from groundwork.entry import run_main
-from groundwork.report import comparison
+from groundwork.report import comparison, tables
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison
-from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
+from groundwork.report.tables import Rows, averages, plus_minus
 from groundwork.runs.metrics import mean_and_spread
 from lottery import plots, results
 from lottery.results import Point, Results
@@ -35,17 +36,15 @@ def compare(folders: Sequence[Path]) -> Comparison:
 
 
 def show(folders: Sequence[Path]) -> Path:
-    """Prints the table of each run, draws the figures and writes the page; returns its path."""
+    """Draws the figures, writes the page, and prints the table of each run; returns its path."""
     runs = _read(folders)
-    terminal = console()
-    for run in runs:
-        terminal.print(
-            text_table(f"{run.name}: test {run.metric.words} at the end of training", _table(run))
-        )
-        if "published" in run.config:
-            terminal.print(text_table("beside the published figures", _published(run)))
     path = _write_page(runs[0]) if len(runs) == 1 else _compare(runs).page
-    terminal.print(f"report: {path}", soft_wrap=True)
+    for run in runs:
+        title = f"{run.name}: test {run.metric.words} at the end of training"
+        tables.show(title, _table(run))
+        if "published" in run.config:
+            tables.show("beside the published figures", _published(run))
+    terminal.say(f"report: {path}")
     return path
 
 

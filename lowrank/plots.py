@@ -35,10 +35,10 @@ def _time(network: Network, batch: str) -> float:
 
 
 COSTS: dict[str, Callable[[Network], float]] = {
-    "multiply-adds of an image (millions)": lambda network: network.macs / 1e6,
+    "multiply-adds of an example (millions)": lambda network: network.macs / 1e6,
     "parameters (thousands)": lambda network: network.parameters / 1e3,
-    "time for 128 images / the original's": lambda network: _time(network, "128"),
-    "time for 1 image / the original's": lambda network: _time(network, "1"),
+    "time for 128 examples / the original's": lambda network: _time(network, "128"),
+    "time for 1 example / the original's": lambda network: _time(network, "1"),
 }
 TIMES = tuple(COSTS)[2:]  # no lines: times do not grow from rank to rank
 

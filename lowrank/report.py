@@ -5,19 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundwork import terminal
 from groundwork.entry import run_main
-from groundwork.report import comparison
+from groundwork.report import comparison, tables
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
-from groundwork.report.tables import (
-    Rows,
-    averages,
-    console,
-    plus_minus,
-    text_table,
-    time_cells,
-    time_header,
-)
+from groundwork.report.tables import Rows, averages, plus_minus, time_cells, time_header
 from groundwork.runs.metrics import mean_and_spread
 from lowrank import plots, prediction_figure, results
 from lowrank.choose.candidates import DENSE
@@ -27,22 +20,23 @@ from lowrank.results import Factorised, Results
 NOTE = (
     "{Values} and errors are the {averages}, "
     "{values} those on the test split, of the last step. Multiply-adds are those of convolutions "
-    "and linear layers, for one image, from the traced computation; parameters are counted in the "
-    "trees. Milliseconds are medians of calls that took turns with the original's, on this run's "
-    "machine. A plan is the same for all replicates. A layer's relative error is that of its "
-    "kernel (Frobenius norm), for svd_outputs that of its outputs on training images."
+    "and linear layers, for one example, from the traced computation; parameters are counted in "
+    "the trees. Milliseconds are medians of calls that took turns with the original's, on this "
+    "run's machine. A plan is the same for all replicates. A layer's relative error is that of its "
+    "kernel (Frobenius norm), for svd_outputs that of its outputs on training examples."
 )
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Prints the tables of each run, draws its figures and writes its page."""
-    terminal = console()
-    for run in [results.read(folder) for folder in folders]:
-        terminal.print(text_table(f"{run.name}: networks", _network_table(run)))
-        terminal.print(text_table(f"{run.name}: measured times", _time_table(run)))
+    """Draws the figures of each run, writes its page, and prints its tables."""
+    runs = [results.read(folder) for folder in folders]
+    pages = [_write_page(run) for run in runs]
+    for run, page in zip(runs, pages, strict=True):
+        tables.show(f"{run.name}: networks", _network_table(run))
+        tables.show(f"{run.name}: measured times", _time_table(run))
         for line in _remarks(run):
-            terminal.print(line, soft_wrap=True)
-        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+            terminal.say(line)
+        terminal.say(f"report: {page}")
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

@@ -62,7 +62,7 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     looks = "svd_outputs" in spec.decompose.methods
     if isinstance(dataset, FileDataset) and (spec.predict or looks):
         raise UserError(
-            "svd_outputs and predict look at images in memory: set data.stream=false, or leave "
+            "svd_outputs and predict look at examples in memory: set data.stream=false, or leave "
             "them out (decompose.methods, predict)"
         )
     if looks:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundwork import terminal
 from groundwork.entry import run_main
-from groundwork.report import comparison
+from groundwork.report import comparison, tables
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
-from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
+from groundwork.report.tables import Rows, averages, plus_minus
 from msdnet import exits, plots, results
 from msdnet.results import Network, Results
 
@@ -21,20 +22,22 @@ NOTE = (
     "reported, unless a number says “alone” (blocks and this classifier, whose parameters an "
     "exit's row has too). Milliseconds per image were measured on this run's machine, with "
     "replicate 0, in batches of at most 256. Thresholds keep a budget on the validation split; on "
-    "test a little more or less may be spent. An area under a curve is the mean accuracy over "
-    "costs between its cheapest and its most expensive point."
+    "test more or less may be spent: “spent / budget” is the mean cost of a test image, as a "
+    "multiple of the budget. An area under a curve is the mean accuracy over costs between its "
+    "cheapest and its most expensive point."
 )
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Prints the tables of each run, draws its figures and writes its page."""
-    terminal = console()
-    for run in [results.read(folder) for folder in folders]:
+    """Draws the figures of each run, writes its page, and prints its tables."""
+    runs = [results.read(folder) for folder in folders]
+    pages = [_write_page(run) for run in runs]
+    for run, page in zip(runs, pages, strict=True):
         for name, network in run.networks.items():
-            terminal.print(text_table(f"{run.name}: {_label(name)}", _exit_table(network)))
-        terminal.print(text_table(f"{run.name}: accuracy at a mean budget", _budget_table(run)))
-        terminal.print(text_table(f"{run.name}: areas", _area_table(run)))
-        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+            tables.show(f"{run.name}: {_label(name)}", _exit_table(network))
+        tables.show(f"{run.name}: accuracy at a mean budget", _budget_table(run))
+        tables.show(f"{run.name}: areas", _area_table(run))
+        terminal.say(f"report: {page}")
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
@@ -141,19 +144,26 @@ def _exit_table(network: Network) -> Rows:
 
 
 def _budget_table(run: Results) -> Rows:
-    """Returns one row per budget, which is a share of the first network's cost."""
+    """Returns one row per budget, which is a share of the first network's cost.
+
+    Each network has two columns: its accuracy, and what its test images cost, in the mean, as a
+    multiple of the budget.
+    """
     first = next(iter(run.networks.values()))
-    header = ["multiply-adds per image", *map(_label, run.networks)]
+    header = ["multiply-adds per image"]
+    for name in run.networks:
+        header += [_label(name), f"{_label(name)}: spent / budget"]
     rows = []
     for share in BUDGETS:
         budget = share * first.macs[-1]
         row = [f"{budget:,.0f} ({share:.0%} of {_label(first.name)})"]
         for network in run.networks.values():
             if budget < network.macs[0]:  # its first exit costs more
-                row.append("too dear")
+                row += ["too dear", ""]
                 continue
-            accuracies = [outcome.accuracy for _, outcome in network.at_budget(budget)]
-            row.append(plus_minus(accuracies, 4))
+            outcomes = [outcome for _, outcome in network.at_budget(budget)]
+            row.append(plus_minus([outcome.accuracy for outcome in outcomes], 4))
+            row.append(plus_minus([outcome.cost / budget for outcome in outcomes]))
         rows.append(row)
     return header, rows
 

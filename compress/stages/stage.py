@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from compress import distill
+from compress import made as made_lib
 from compress.fit import Recipe
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages import teachers
@@ -20,7 +21,7 @@ from groundwork.train import networks
 from groundwork.trees import Variables
 from pruning.masks import Mask
 
-LOOKS = "activation_bits, mixed and svd_outputs look at images: data.stream=false"
+LOOKS = "activation_bits, mixed and svd_outputs look at examples: data.stream=false"
 
 
 class Step(NamedTuple):
@@ -70,6 +71,9 @@ def train(
 ) -> Variables:
     """Returns the variables [R, …] after training, on the host; a unit that had begun continues.
 
+    The `parameters` of its rows are those that are not pruned; a network that is quantised has as
+    many as it had before the stage.
+
     Args:
       pipeline: of the run.
       node: the network to train.
@@ -83,8 +87,11 @@ def train(
         recipe = dataclasses.replace(recipe, taught=teachers.taught(lessons, before.form))
         if carried := teachers.carried(lessons, before.variables):
             variables = distill.carry(variables, *carried)
+    whole = before if before is not None and recipe.quantizer else None
+    params, kept = (whole.variables["params"], whole.mask) if whole else (variables["params"], mask)
+    parameters = made_lib.parameters(params, kept)
     compiled = pipeline.compiled(recipe)
     state = compiled.start(*context.put((variables, mask)))
     unit, steps = context.run.unit(node.unit), recipe.steps.steps
-    end = networks.train(context, compiled.programs, unit, steps, state)
+    end = networks.train(context, compiled.programs, unit, steps, state, parameters)
     return mesh_lib.fetch(distill.without_teachers(end))

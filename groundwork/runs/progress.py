@@ -1,13 +1,14 @@
 """The progress of a run: bars on a terminal, plain lines in a file and elsewhere."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from groundwork import terminal
 from groundwork.devices import processes
 
 LINE_SECONDS = 10.0  # the least time between two plain lines of progress
@@ -23,17 +24,18 @@ class Reporter:
         silent = not processes.first()
         path = os.devnull if silent else log_file
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by __exit__
-        self._console = Console(stderr=True, quiet=silent)
+        self._console = terminal.console(error=True)
+        self._silent = silent
         self._bars: Progress | None = None
         self._unit_bar = self._step_bar = TaskID(0)
         self._begun = self._said = time.monotonic()
         self._name, self._first = "", 0
-        if self._console.is_terminal and not silent:
+        if self._console.is_interactive and sys.stderr.isatty() and not silent:
             self._bars = Progress(
-                TextColumn("{task.description:<26}"),
+                TextColumn("{task.description:<26}", markup=False),
                 BarColumn(),
                 TextColumn("{task.completed:>6.0f}/{task.total:.0f}"),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
@@ -53,9 +55,10 @@ class Reporter:
 
     def say(self, text: str, *, aloud: bool = True) -> None:
         """Writes one line to the file and, if `aloud`, to the terminal."""
-        print(time.strftime("%H:%M:%S"), text, file=self._file, flush=True)
-        if aloud:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        line = terminal.fitting(text, self._file)
+        print(time.strftime("%H:%M:%S"), line, file=self._file, flush=True)
+        if aloud and not self._silent:
+            self._console.print(terminal.fitting(text, sys.stderr), soft_wrap=True)
 
     def begin(self, name: str, step: int, stop: int) -> None:
         """Shows that a unit begins or continues at `step`."""

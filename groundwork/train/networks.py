@@ -3,7 +3,7 @@
 # R replicates
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -95,11 +95,26 @@ def make_start(context: Context, begin: Begin, once: bool = False) -> Callable[.
 
 
 def train(
-    context: Context, programs: Programs, unit: Unit, steps: int, state: TrainState
+    context: Context,
+    programs: Programs,
+    unit: Unit,
+    steps: int,
+    state: TrainState,
+    parameters: Sequence[int] | None = None,
 ) -> Variables:
-    """Returns the variables after training from `state`; a unit that had begun continues."""
+    """Returns the variables after training from `state`; a unit that had begun continues.
+
+    Args:
+      context: of the run.
+      programs: of the network.
+      unit: of the run.
+      steps: at which the training ends.
+      state: see `loop.train`.
+      parameters: what its rows say that each replicate has; by default, all that are trained.
+    """
     params = jax.tree.leaves(state.variables["params"])
-    fields = {"parameters": sum(leaf[0].size for leaf in params)}
+    all_of_them = sum(math.prod(leaf.shape[1:]) for leaf in params)
+    fields = {"parameters": all_of_them if parameters is None else parameters}
     job = loop.Job(programs=programs, unit=unit, stop=steps, fields=fields)
     return loop.train(context, job, state)[0].variables
 

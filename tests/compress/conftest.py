@@ -49,9 +49,10 @@ def untrained(monkeypatch) -> list[SimpleNamespace]:
 
         return fit.Compiled(recipe, start)
 
-    def train(context, recipe, unit, steps, variables):
+    def train(context, recipe, unit, steps, variables, parameters):
         assert (recipe, steps) == (seen[-1].recipe, recipe.steps.steps)
         seen[-1].unit = unit.name
+        seen[-1].parameters = parameters
         return variables
 
     monkeypatch.setattr(fit, "compiler", lambda context: compiled)

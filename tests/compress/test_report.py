@@ -187,9 +187,23 @@ def test_layers_show_bits_before_and_after_and_all_bytes():
     ]
 
 
+def test_replicates_that_store_an_array_in_different_ways_have_a_row_each():
+    gaps = Stream("params/fc/kernel", "index", [2, 0], [4, 0], [5.0, 0.0], [4.0, 0.0], [2.0, 0.0])
+    weights = Stream("params/fc/kernel", "weights", [3, 4], [3, 6], [2, 2], [8.0, 5.5], [1.5, 0.5])
+    both = dataclasses.replace(QUANTISED, streams=[HEADER, gaps, weights, NUMBERS])
+    _, rows = tables.layers(both)
+    assert rows[:3] == [
+        ["fc/kernel (replicate 0)", "6", "0.5000", "2.00 → 8.00 (1.50)", "5.00 → 4.00 (2.00)", "5",
+         "4.80"],
+        ["fc/kernel (replicate 1)", "6", "0.3333", "2.00 → 5.50 (0.50)", "", "4", "6.00"],
+        ["fc/bias", "3", "", "", "", "", ""],
+    ]  # fmt: skip
+    assert rows[-1][3:5] == ["", "5.00 → 4.00 (2.00)"]  # kept weights and all have no mean
+
+
 def test_times_are_the_originals_then_its_own():
     header, rows = tables.times([QUANTISED, PRUNED])
-    assert header[1:3] == ["load, s", "1 image: original, ms"]
+    assert header[1:3] == ["load, s", "1 example: original, ms"]
     assert rows[0] == [
         "prune-02+quantize-2",
         "0.250",
@@ -340,6 +354,7 @@ class TestComparison:
             ("two", "original", 950),
             ("two", "prune-02+quantize-2", 135),
         ]
+        assert [record["parameters"] for record in records] == [9, 6, 6, 9, 6]  # 2.5 + 3 → 6
         for record in records:
             assert record["replicates"] == 2
             assert record["accuracy_mean"] == pytest.approx(0.8)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import compress
-from compress import results, work
+from compress import made, results
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
@@ -109,10 +109,32 @@ def test_pruned_weights_are_zero_and_kept_ones_as_many_as_asked(finished):
 def test_kept_weights_are_counted_for_each_replicate():
     kernel = np.float32([[[1, 2], [3, 4]], [[5, 0], [0, 0]]])
     params = {"fc": {"kernel": kernel, "bias": np.zeros((2, 2), np.float32)}}
-    assert work._counts(params, {"fc/kernel": kernel != 0}) == {
+    assert made.counts(params, {"fc/kernel": kernel != 0}) == {
         "sizes": {"fc/bias": 2, "fc/kernel": 4},
         "kept": {"fc/bias": [2, 2], "fc/kernel": [4, 1]},
     }
+    assert made.parameters(params, {"fc/kernel": kernel != 0}) == [6, 3]
+
+
+def assert_rows_count_what_the_files_keep(folder):
+    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    for network in results.read(folder).networks:
+        own = [row for row in rows if row["unit"] == f"networks/{network.name}"]
+        said = {(row["replicate"], row["parameters"]) for row in own}
+        if own:  # a network of another run is not trained
+            assert said == set(enumerate(network.parameters)), network.name
+
+
+def test_rows_say_how_many_parameters_are_kept(finished):
+    folder, _ = finished
+    assert_rows_count_what_the_files_keep(folder)
+    dense, pruned, quantised = (
+        network.parameters
+        for network in results.read(folder).networks
+        if network.name in ("original", "prune-02", LAST)
+    )
+    assert pruned == quantised
+    assert max(pruned) < 0.4 * min(dense)  # of a rate of 0.5, twice; biases are kept
 
 
 def test_each_stage_makes_the_file_smaller(finished):
@@ -190,6 +212,7 @@ def test_layers_are_tied_factorised_pruned_and_quantised_in_one_run(tmp_path):
         "--config.quantize.activation_bits=8",
         "--config.factorize.method=svd",
     )
+    assert_rows_count_what_the_files_keep(folder)
     name = "share+factorize-0.5+prune-01+quantize-3"
     found = metadata(folder, name)
     assert found["plan"]
@@ -212,6 +235,7 @@ def test_latent_weights_are_trained_and_stored_in_few_values(method, values, fin
         "--config.fine_tune.steps=200",
         "--config.fine_tune_optimizer.learning_rate=3e-3",
     )
+    assert_rows_count_what_the_files_keep(folder)
     name = "quantize-3" if method == "uniform" else "quantize"
     assert name in printed
     for leaf in jax.tree.leaves(results.load(folder, name)["params"]):

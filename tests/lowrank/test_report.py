@@ -68,7 +68,7 @@ def test_networks_are_shown_before_and_after_with_their_spread():
 
 def test_times_are_the_originals_then_its_own():
     header, rows = report._time_table(made(POINT))
-    assert header[1] == "1 image: original, ms"
+    assert header[1] == "1 example: original, ms"
     assert rows == [["tucker-0.5", "0.500", "0.250", "0.50", "8.000", "2.000", "0.25"]]
 
 
@@ -116,10 +116,10 @@ def test_points_of_a_method_lie_from_the_cheapest_on():
 def test_the_axes_are_what_their_labels_say():
     found = {label: cost(POINT) for label, cost in plots.COSTS.items()}
     assert found == {
-        "multiply-adds of an image (millions)": 2050e-6,
+        "multiply-adds of an example (millions)": 2050e-6,
         "parameters (thousands)": 1.5,
-        "time for 128 images / the original's": 0.25,
-        "time for 1 image / the original's": 0.5,
+        "time for 128 examples / the original's": 0.25,
+        "time for 1 example / the original's": 0.5,
     }
     assert 0.7 < plots._range(made(POINT))[0] < 0.8
     worse = dataclasses.replace(ORIGINAL, test=[0.6, 0.7])

@@ -117,14 +117,19 @@ def test_tables_have_the_costs_of_each_kind(tmp_path):
         f"{budget} ({share}% of MSDNet)"
         for budget, share in ((90, 25), (180, 50), (270, 75), (360, 100))
     ]
-    assert rows[0][1:] == ["too dear"] * 2
-    assert [row[2] for row in rows] == ["too dear"] * 4
+    assert header[1:3] == ["MSDNet", "MSDNet: spent / budget"]
+    assert rows[0][1:] == ["too dear", ""] * 2
+    assert [row[3] for row in rows] == ["too dear"] * 4
     found = np.mean([outcome.accuracy for _, outcome in one.at_budget(180)])
     assert rows[1][1].startswith(f"{found:.4f}±")
+    costs = np.array(one.macs)
+    spent = [costs[routed].mean() / 180 for routed, _ in one.at_budget(180)]
+    assert rows[1][2] == f"{np.mean(spent):.3f}±{np.std(spent, ddof=1):.3f}"
+    assert rows[3][2] == "1.000±0.000"
     assert rows[3][1].startswith(f"{one.accuracy[:, -1].mean():.4f}±")
     exactly = network("resnets", [Cost(5, 90, 90), Cost(6, 91, 181)])
     _, rows = report._budget_table(results(tmp_path, one, exactly))
-    assert rows[0][2] != "too dear"
+    assert rows[0][3] != "too dear"
 
 
 def test_areas_are_of_each_curve(tmp_path):

@@ -259,3 +259,21 @@ def test_bad_values_are_refused_by_key(changes, message):
 def test_the_edges_of_the_ranges_are_allowed():
     spec = _spec(momentum=0.0, weight_decay=0.0, warmup_steps=0, learning_rate=1e-9)
     assert dataclasses.replace(spec, momentum=0.999, weight_decay=10.0).weight_decay == 10
+
+
+def test_adams_correction_is_that_of_float32_where_pytorchs_is_that_of_float64():
+    """The updates of one gradient, as if it were the t-th: the moments are the same for all t."""
+    t, optimizer = np.arange(1, 10_001), optax.scale_by_adam()
+
+    def update(count):
+        state = optimizer.init(jnp.zeros(()))._replace(count=count)
+        return optimizer.update(jnp.ones(()), state)[0]
+
+    updates = np.asarray(jax.vmap(update)(jnp.asarray(t - 1, jnp.int32)), np.float64)
+    pytorchs = (0.1 / (1 - 0.9**t)) / (np.sqrt(0.001 / (1 - 0.999**t)) + 1e-8)
+    difference = np.abs(updates / pytorchs - 1)
+    beta = np.float32(0.999)  # 1.3e-8 above 0.999
+    rounded = np.abs(np.sqrt((1 - beta ** t.astype(np.float32)) / (1 - 0.999**t)) - 1)
+    assert np.median(np.abs(difference - rounded)) < 3e-7  # powers may differ in their last bit
+    assert 3e-6 < np.median(difference[:1000]) < difference.max() < 2e-5
+    assert difference[5000:].max() < 1e-6

@@ -162,8 +162,13 @@ class TestNpz:
         ("changes", "match"),
         [
             ({"y_test": None}, "has no array y_test"),
-            ({"x_train": np.array([{}] * 6, object)}, "x_train cannot be read: .* objects"),
+            ({"x_train": np.array([{}] * 6, object)}, "x_train holds no numbers, but objects"),
             ({"x_validation": FLOATS}, "without the other"),
+            ({"y_train": np.arange(5)}, r"x_train of shape \(6, 2\), but y_train of shape \(5,\)"),
+            (
+                {"x_test": FLOATS[:2, :1]},
+                r"x_train of shape \(6, 2\), but x_test of shape \(2, 1\)",
+            ),
         ],
     )
     def test_what_is_missing_or_pickled_is_refused(self, tmp_path, changes, match):
@@ -177,7 +182,10 @@ class TestNpz:
         for section, match in [
             (dict(dir=""), "data.source=npz needs data.dir"),
             (dict(dir=str(tmp_path / "no.npz")), "no.npz does not exist"),
-            (dict(dir=str(tmp_path / "bad.npz")), "bad.npz is no .npz file"),
+            (
+                dict(dir=str(tmp_path / "bad.npz")),
+                "bad.npz is no readable file of arrays: it is damaged",
+            ),
             (dict(dir=str(tmp_path), kwargs={"x": 1}), "source 'npz' has no 'x'"),
             (dict(dir=str(tmp_path), image_size=8), "data.image_size has no use"),
         ]:

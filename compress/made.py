@@ -173,7 +173,7 @@ def unit_name(network: str) -> str:
 
 def given(spec: CompressSpec, shapes: Shapes) -> Variables:
     """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
-    variables = trained.load(spec.source.path, spec.source.unit)
+    variables = trained.load(spec.source.path, spec.source.unit, shapes)
     return trained.replicated(variables, shapes, spec.replicates, spec.source.path)
 
 

@@ -102,6 +102,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         digest = data_lib.digest(dataset)
         processes.same("data set", digest, "give all the same files")
         prepared = study.prepare(spec, config, dataset)
+        unseen = data_lib.warning(dataset) if prepared.metric == ACCURACY else ""
         built = str(prepared.convolutions)
         processes.same("library of convolutions", built, "build oneDNN's everywhere or nowhere")
         own = _own(config, prepared, digest)
@@ -127,6 +128,8 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
                     reporter.say(f"warning: {warning}")
                 if len(done) < len(units):
                     _say_mesh(reporter, prepared.mesh)
+                    if unseen:
+                        reporter.say(f"warning: {unseen}")
                     prepared.work(make_context(spec, dataset, prepared.mesh, run, reporter, asked))
             if processes.first():
                 study.show([workdir])

@@ -101,7 +101,7 @@ def _check_seen(model: nn.Module, shapes: Shapes, layers: Layers, example: Any) 
 
 def _source(spec: LowRankSpec, shapes: Shapes) -> Variables:
     """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
-    variables = trained.load(spec.source.path, spec.source.unit)
+    variables = trained.load(spec.source.path, spec.source.unit, shapes)
     return trained.replicated(variables, shapes, spec.replicates, spec.source.path)
 
 

@@ -11,6 +11,8 @@ from groundwork import trees
 from groundwork.data.own import Arrays, Given
 from groundwork.errors import UserError
 
+MOST_UNSEEN = 100_000  # classes without a training example: beyond it, labels are no classes
+
 
 def checked(name: str, given: Given) -> Given:
     """Returns the examples with 32-bit labels and numbers, and the number of their classes.
@@ -32,6 +34,23 @@ def checked(name: str, given: Given) -> Given:
     for split, pair in ready.items():
         _check_alike(name, ready["train"], split, pair)
     return Given(**ready, classes=classes)
+
+
+def unseen(labels: Any, classes: int) -> list[int]:
+    """Returns the classes that no example has; none where targets are not one class each.
+
+    Raises:
+      UserError: they are more than `MOST_UNSEEN`.
+    """
+    if not classes or not _are_classes(labels):
+        return []
+    seen = np.unique(labels)
+    if classes - len(seen) > MOST_UNSEEN:
+        raise UserError(
+            f"there are {classes} classes, the largest label and all below it, and training "
+            f"examples of {len(seen)} alone: number the labels from 0 on"
+        )
+    return np.setdiff1d(np.arange(classes), seen).tolist()
 
 
 def count(tree: Any) -> int:

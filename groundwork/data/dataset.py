@@ -116,6 +116,24 @@ def digest(dataset: AnyDataset) -> str:
     return total.hexdigest()
 
 
+def warning(dataset: AnyDataset) -> str:
+    """Returns what a run that classifies should say of its labels; "" if nothing.
+
+    Raises:
+      UserError: far more classes have no training example than have one.
+    """
+    if isinstance(dataset, FileDataset):  # which counts its classes, and whose labels are not read
+        return ""
+    unseen = checks.unseen(dataset.train.labels, dataset.classes)
+    more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
+    if not unseen:
+        return ""
+    return (
+        f"no training example has the label {', '.join(map(str, unseen[:10]))}{more}: the network "
+        f"has {dataset.classes} outputs all the same"
+    )
+
+
 def normalize(dataset: AnyDataset, inputs: Any) -> Any:
     """Returns stored inputs as the network's: float32, scaled to [0, 1], then standardised.
 

@@ -5,7 +5,9 @@ Pillow decodes all images into memory. Read `read_folder` and `read_huggingface`
 
 # N examples, H W C image height, width, channels
 
+import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +25,7 @@ GREY = ("1", "L")  # Pillow's modes of one channel, which have 8 bits or fewer
 LONG = ("I", "F")  # the beginnings of its modes of more bits: `convert` would clip them
 COLUMNS = ("image", "label")  # of a Hugging Face set, unless data.kwargs names others
 SPLITS = ("train", "test", "validation")
+LONGEST = 100  # the most by which an image that is scaled may be longer than wide, or wider
 THREADS = min(16, os.cpu_count() or 1)  # for reading and decoding
 
 
@@ -87,6 +90,9 @@ def read_huggingface(name: str, folder: str, kwargs: Mapping[str, Any], image_si
     except Exception as error:  # its files may be damaged in many ways
         text = " ".join(str(error).split())[:200]
         raise UserError(f"data.dir={folder} cannot be read by load_from_disk ({text})") from error
+    for key, value in kwargs.items():
+        if not isinstance(value, str):
+            raise UserError(f"data.kwargs: {key}={value!r} must be the name of a column or split")
     names = {split: kwargs.get(split, split) for split in SPLITS}
     if not isinstance(stored, Mapping):
         raise UserError(
@@ -107,19 +113,25 @@ def _files(folder: Path) -> dict[str, list[Path]]:
     """Returns class → the image files of its folder, both sorted."""
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist: folders of classes with images are needed there")
-    found = {
-        inner.name: sorted(
-            p for p in inner.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES
-        )
-        for inner in sorted(folder.iterdir())
-        if inner.is_dir() and not inner.name.startswith(".")
-    }
+    try:
+        found = {
+            inner.name: sorted(
+                p for p in inner.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir()
+            )
+            for inner in sorted(folder.iterdir())
+            if inner.is_dir() and not inner.name.startswith(".")
+        }
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror})") from error
     if not found:
         raise UserError(f"{folder} has no folders of classes")
     for name, paths in found.items():
         if not paths:
             kinds = ", ".join(SUFFIXES)
             raise UserError(f"{folder / name} has no image ({kinds})")
+        for path in paths:
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise UserError(f"{path} is no file, but a pipe or a link to nowhere: remove it")
     return found
 
 
@@ -143,27 +155,40 @@ def _decoded(
     names: Sequence[Any], openers: Sequence[Callable[[], Image.Image]], image_size: int
 ) -> list[np.ndarray]:
     """Returns images uint8 [H, W, C] of one size; `names` tell them apart in errors."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        grey = all(pool.map(_is_grey, names, openers))
-        mode = augment_lib.MODES[1 if grey else 3]
-        images = list(
+    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # an error above all else
+        described = list(pool.map(_described, names, openers))
+        if not image_size:
+            _check_sizes(names, [size for _, size in described])
+        mode = augment_lib.MODES[1 if all(grey for grey, _ in described) else 3]
+        return list(
             pool.map(lambda name, opener: _pixels(name, opener, mode, image_size), names, openers)
         )
-    for name, image in zip(names, images, strict=True):
-        if image.shape != images[0].shape:
-            raise UserError(
-                f"{name} has {image.shape[0]}×{image.shape[1]} pixels, {names[0]} "
-                f"{images[0].shape[0]}×{images[0].shape[1]}: give data.image_size"
-            )
-    return images
 
 
-def _is_grey(name: Any, opener: Callable[[], Image.Image]) -> bool:
+def _described(name: Any, opener: Callable[[], Image.Image]) -> tuple[bool, tuple[int, int]]:
+    """Returns whether an image is grey, and its width and height, which its header says.
+
+    A PNG's checksums are compared: Pillow decodes its last rows without them.
+    """
     try:
         with opener() as image:
-            return image.mode in GREY
+            found = image.mode in GREY, image.size
+            image.verify()
+            return found
     except Exception as error:  # damaged images fail in many ways
         raise _unreadable(name, error) from error
+
+
+def _check_sizes(names: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> None:
+    """Refuses images of several sizes, before any of them is decoded."""
+    for name, size in zip(names, sizes, strict=True):
+        if size != sizes[0]:
+            (width, height), (others, usual) = size, sizes[0]
+            raise UserError(
+                f"{name} has {height}×{width} pixels, {names[0]} {usual}×{others}: give "
+                "data.image_size"
+            )
 
 
 def _pixels(name: Any, opener: Callable[[], Image.Image], mode: str, image_size: int) -> np.ndarray:
@@ -180,6 +205,12 @@ def _pixels(name: Any, opener: Callable[[], Image.Image], mode: str, image_size:
     except Exception as error:  # damaged images fail in many ways
         raise _unreadable(name, error) from error
     pixels = pixels.reshape(*pixels.shape[:2], -1)
+    height, width, _ = pixels.shape
+    if image_size and max(height, width) > LONGEST * min(height, width):
+        raise UserError(
+            f"{name} has {height}×{width} pixels, which cannot be scaled and cut to "
+            f"{image_size}×{image_size}"
+        )
     return augment_lib.evaluation(pixels, "none", image_size)
 
 
@@ -193,10 +224,13 @@ def _rows(name: str, rows: Any, columns: Sequence[str], image_size: int) -> Arra
         if column not in rows.column_names:
             hint = f"; name it: data.kwargs={{'image': …, 'label': …}} of {rows.column_names}"
             raise UserError(f"{name} has no column {column!r}{hint}")
-    inputs, labels = rows[columns[0]][:], np.asarray(rows[columns[1]][:])
+    try:
+        inputs, labels = rows[columns[0]][:], np.asarray(rows[columns[1]][:])
+    except Exception as error:  # images are decoded here, and labels may be lists of any lengths
+        raise _unreadable(name, error) from error
     if len(inputs) and isinstance(inputs[0], Image.Image):
         names = [f"{name}: image {number}" for number in range(len(inputs))]
-        openers = [image.copy for image in inputs]
+        openers = [functools.partial(_copied, image) for image in inputs]
         return np.stack(_decoded(names, openers, image_size)), labels
     if image_size:
         raise UserError(f"data.image_size={image_size}: {columns[0]} of {name} has no images")
@@ -204,3 +238,9 @@ def _rows(name: str, rows: Any, columns: Sequence[str], image_size: int) -> Arra
         return np.asarray(inputs), labels
     except ValueError as error:  # rows of other lengths
         raise UserError(f"{columns[0]} of {name}: its rows differ in length") from error
+
+
+def _copied(image: Any) -> Image.Image:
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"it is no image, but {image!r}")
+    return image.copy()

@@ -5,8 +5,7 @@ Read `Given` and `read_function` first. Worker processes import this module: it 
 
 # N examples
 
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from groundwork import named
 from groundwork.errors import UserError
+from groundwork.numerics import npz
 
 Arrays = tuple[Any, Any]  # inputs and targets: arrays [N, …], or trees of them
 NEEDED, OPTIONAL = ("train", "test"), ("validation", "classes")
@@ -74,7 +74,7 @@ def read_npz(name: str, folder: str, kwargs: Mapping[str, Any], image_size: int)
       image_size: must be 0.
 
     Raises:
-      UserError: an array is missing, or damaged, or has objects in it.
+      UserError: an array is missing, or `npz.read` refuses the file; or arrays differ in shape.
     """
     check_kwargs("npz", kwargs, ())
     if image_size:
@@ -115,28 +115,33 @@ def _pair(name: str, split: str, pair: Any) -> Arrays:
 
 def _from_folder(folder: Path) -> dict[str, np.ndarray]:
     files = {key: folder / f"{key}.npy" for key in NPZ}
-    return {key: _opened(path, "") for key, path in files.items() if path.is_file()}
+    return {key: _opened(path, npz.read_one) for key, path in files.items() if path.exists()}
 
 
 def _from_file(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(path) as file:
-            names = [name.removesuffix(".npy") for name in file.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no .npz file, or it is damaged ({error})") from error
-    return {key: _opened(path, key) for key in names if key in NPZ}
+    return _opened(path, lambda path: npz.read(path, NPZ, lambda found: _check_alike(path, found)))
 
 
-def _opened(path: Path, key: str) -> np.ndarray:
-    """Returns an array of a file; pickled objects are refused."""
+def _opened(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not key:
-            return loaded
-        with loaded:
-            return loaded[key]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        where = f"{path}: {key}" if key else str(path)
-        raise UserError(
-            f"{where} cannot be read: damaged, or it has objects instead of numbers in it"
-        ) from error
+        return read(path)
+    except ValueError as error:
+        raise UserError(f"{path} is no readable file of arrays: {error}") from error
+
+
+def _check_alike(path: Path, headers: Mapping[str, npz.Header]) -> None:
+    """Refuses numbers and shapes of examples that differ, before any of them is read."""
+    shapes = {key: header.shape for key, header in headers.items()}
+    for x, y in PAIRS:
+        if x in shapes and y in shapes and shapes[x][:1] != shapes[y][:1]:
+            raise UserError(
+                f"{path} has {x} of shape {shapes[x]}, but {y} of shape {shapes[y]}: both need as "
+                "many examples, along the first axis"
+            )
+    for first, *others in zip(*PAIRS, strict=True):
+        for key in others:
+            if {first, key} <= shapes.keys() and shapes[first][1:] != shapes[key][1:]:
+                raise UserError(
+                    f"{path} has {first} of shape {shapes[first]}, but {key} of shape "
+                    f"{shapes[key]}: the examples of all splits must have one shape"
+                )

@@ -1,34 +1,31 @@
 """Where examples come from: one reader for each kind of source, all with the same signature.
 
 `read(name, folder)` returns train, test and the number of classes: `((inputs, labels), (inputs,
-labels), classes)`.
+labels), classes)`, where None says that the labels tell.
 """
 
-import gzip
 import importlib.metadata
 import importlib.util
 import logging
-import math
 import os
-import struct
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from groundwork.data import idx
 from groundwork.errors import UserError, unknown
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
 IDX_NAMES = {"mnist": 10, "fashion_mnist": 10, "kmnist": 10, "custom": None}  # name → classes
 IDX_FILES = {
-    "train images": ("train-images-idx3-ubyte", 3),
-    "train labels": ("train-labels-idx1-ubyte", 1),
-    "test images": ("t10k-images-idx3-ubyte", 3),
-    "test labels": ("t10k-labels-idx1-ubyte", 1),
-}
+    "train images": ("train-images-idx3-ubyte", "train-images-idx4-ubyte"),
+    "train labels": ("train-labels-idx1-ubyte", "train-labels-idx1-int"),
+    "test images": ("t10k-images-idx3-ubyte", "t10k-images-idx4-ubyte"),
+    "test labels": ("t10k-labels-idx1-ubyte", "t10k-labels-idx1-int"),
+}  # whatever a name says, the file's header decides
 
 
 def how_to_get(name: str) -> str:
@@ -79,16 +76,27 @@ def read_mnist1d(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
     return train, test, 10
 
 
-def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
-    """Reads a folder of four IDX files, gzipped or not, such as those of MNIST."""
+def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int | None]:
+    """Reads a folder of four IDX files, gzipped or not, such as those of MNIST.
+
+    Their headers are compared before any array is read. A `custom` set has as many classes as its
+    largest training label says, counted from 0.
+    """
     if name not in IDX_NAMES:
         raise unknown("data set of source 'idx'", name, IDX_NAMES)
     if not folder:
         needs = f"data.source=idx needs data.dir, the folder of {name}'s files"
         raise UserError(f"{needs}. {how_to_get(name)}")
-    arrays = [_read_idx_file(name, Path(folder), *file) for file in IDX_FILES.values()]
-    train, test = (arrays[0][..., None], arrays[1]), (arrays[2][..., None], arrays[3])
-    return train, test, IDX_NAMES[name] or int(train[1].max(initial=0)) + 1
+    paths = {part: _idx_path(name, Path(folder), stems) for part, stems in IDX_FILES.items()}
+    headers = {
+        part: (idx.images if "images" in part else idx.labels)(path) for part, path in paths.items()
+    }
+    _check_alike(headers)
+    train, test = (
+        (_in_channels(idx.read(headers[f"{split} images"])), idx.read(headers[f"{split} labels"]))
+        for split in ("train", "test")
+    )
+    return train, test, IDX_NAMES[name]
 
 
 def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
@@ -98,7 +106,7 @@ def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
     return train, test, builder.info.features["label"].num_classes
 
 
-SOURCES: dict[str, Callable[[str, str], tuple[Arrays, Arrays, int]]] = {
+SOURCES: dict[str, Callable[[str, str], tuple[Arrays, Arrays, int | None]]] = {
     "digits": read_digits,
     "mnist1d": read_mnist1d,
     "idx": read_idx,
@@ -182,39 +190,44 @@ def _only(known: str, name: str) -> None:
         raise unknown(f"data set of source {known!r}", name, [known])
 
 
-def _read_idx_file(name: str, folder: Path, stem: str, dimensions: int) -> np.ndarray:
-    """Reads an IDX file of unsigned bytes: four bytes, a 32-bit size per dimension, the data."""
-    dotted = stem.replace("-idx", ".idx")
-    candidates = [folder / (start + end) for start in (stem, dotted) for end in (".gz", "")]
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise UserError(f"{folder / stem} (or {stem}.gz) does not exist. {how_to_get(name)}")
-    try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
+def _idx_path(name: str, folder: Path, stems: Sequence[str]) -> Path:
+    """Returns the file of one of the names, which may have dots in them and end in .gz.
+
+    Raises:
+      UserError: there is none, or there are files of two names.
+    """
+    found = []
+    for stem in stems:
+        spelt = (stem, stem.replace("-idx", ".idx"))
+        paths = [folder / (start + end) for start in spelt for end in (".gz", "")]
+        found += [path for path in paths if path.exists()][:1]
+    if not found:
+        first = folder / stems[0]
+        raise UserError(f"{first} (or {stems[0]}.gz) does not exist. {how_to_get(name)}")
+    if len(found) > 1:
+        raise UserError(f"{found[0]} and {found[1]} are both there: keep the one that is meant")
+    return found[0]
+
+
+def _check_alike(headers: Mapping[str, idx.Header]) -> None:
+    """Refuses images and labels of other numbers, and splits of other sizes of images."""
+    for split in ("train", "test"):
+        images, labels = headers[f"{split} images"], headers[f"{split} labels"]
+        if images.shape[0] != labels.shape[0]:
+            raise UserError(
+                f"{images.path} has {images.shape[0]} images, but {labels.path} has "
+                f"{labels.shape[0]} labels"
+            )
+    train, test = headers["train images"], headers["test images"]
+    if train.shape[1:] != test.shape[1:]:
         raise UserError(
-            f"{path} cannot be read ({error}): truncated or damaged; get it again"
-        ) from error
-    magic = bytes([0, 0, 8, dimensions])
-    if content[:4] != magic:
-        raise UserError(
-            f"{path} is not an IDX file of {dimensions}-dimensional unsigned bytes: expected it to "
-            f"begin with {magic.hex()}, got {content[:4].hex() or 'nothing'}"
+            f"{train.path} has images of shape {train.shape[1:]}, but {test.path} of "
+            f"{test.shape[1:]}"
         )
-    header = 4 + 4 * dimensions
-    if len(content) < header:
-        raise UserError(
-            f"{path} is truncated: expected at least {header} bytes, got {len(content)}"
-        )
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    size = header + math.prod(shape)
-    if len(content) != size:
-        raise UserError(
-            f"{path} is truncated or too long: expected {size} bytes for shape {shape}, "
-            f"got {len(content)}"
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _in_channels(images: np.ndarray) -> np.ndarray:
+    return images[..., None] if images.ndim == 3 else images
 
 
 def _prepare(name: str, data_dir: Path) -> Any:

@@ -2,8 +2,7 @@
 
 # R replicates
 
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from groundwork import named, trees
 from groundwork.errors import UserError
+from groundwork.numerics import npz
 from groundwork.runs import identity, run
 from groundwork.trees import Shapes, Variables
 
@@ -19,23 +19,26 @@ OWN = ("source", "kwargs")  # of data that a function of the user's own gives
 HELD_OUT = ("validation_examples", "split_seed")  # of data: choose the validation examples
 
 
-def load(path: str | Path, unit: str) -> Variables:
+def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables:
     """Returns the variables that a finished unit of a run, or a file, holds.
 
     Args:
       path: the folder of a run; or an `.npz` file whose arrays are named by their path, such as
         `params/fc1/kernel`. Nothing in such a file is executed.
       unit: of the run, such as `levels/00/ticket`.
+      shapes: of the network's variables, if they are known: no array of a file is read before all
+        of them have these shapes, or these behind a replicate axis.
 
     Returns:
       Nested dicts of NumPy arrays; those of a run have a leading replicate axis.
 
     Raises:
-      UserError: the file, run or unit does not exist, or is damaged, or holds no variables.
+      UserError: the file, run or unit does not exist, or is damaged, or holds no variables; or a
+        file holds those of another network.
     """
     path = Path(path)
     if path.suffix == ".npz":
-        return _from_file(path)
+        return _from_file(path, shapes)
     if path.is_file():
         raise UserError(f"{path} is neither the folder of a run nor an .npz file")
     identity.read_about(path)
@@ -92,9 +95,7 @@ def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str
       UserError: leaves, shapes or replicates differ, or entries are not finite.
     """
     given, wanted = trees.flatten(variables), trees.flatten(shapes)
-    if given.keys() != wanted.keys():
-        differing = ", ".join(sorted(given.keys() ^ wanted.keys()))
-        raise UserError(f"{where} holds another network than the config's: {differing} differ")
+    _check_names(given, wanted, where)
     counts = {leaf.shape[:1] for name, leaf in given.items() if leaf.ndim > wanted[name].ndim}
     if len(counts) == 1 and counts != {(replicates,)}:
         ((count,),) = counts
@@ -120,15 +121,24 @@ def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str
     return trees.unflatten(checked, shapes)
 
 
-def _from_file(path: Path) -> Variables:
+def _from_file(path: Path, shapes: Shapes | None) -> Variables:
+    def check(headers: Mapping[str, npz.Header]) -> None:
+        if not any(name.startswith("params/") for name in headers):
+            raise UserError(f"{path} has no arrays named params/…")
+        if shapes is not None:
+            wanted = trees.flatten(shapes)
+            _check_names(headers, wanted, str(path))
+            for name, header in headers.items():
+                shape = tuple(wanted[name].shape)
+                if header.shape not in (shape, (*header.shape[:1], *shape)):
+                    raise UserError(
+                        f"{path}: {name} has the shape {header.shape}, not {shape} or (R, …) of it"
+                    )
+
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            flat = {name: file[name] for name in file.files}
-    except OSError as error:
+        flat = npz.read(path, check=check)
+    except ValueError as error:
         raise UserError(f"{path} is no readable file of arrays: {error}") from error
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        reason = "it is damaged, or has more than arrays of numbers in it"  # NumPy's misleads
-        raise UserError(f"{path} is no readable file of arrays: {reason}") from error
     tree: dict[str, Any] = {}
     for name, array in flat.items():
         *parents, last = name.split("/")
@@ -137,10 +147,20 @@ def _from_file(path: Path) -> Variables:
             inner = inner.setdefault(parent, {})
             if not isinstance(inner, dict):
                 raise UserError(f"{path}: {name} lies inside an array")
+        if last in inner:
+            raise UserError(f"{path}: {name} is an array, and has others inside")
         inner[last] = array
-    if "params" not in tree:
-        raise UserError(f"{path} has no arrays named params/…")
     return tree
+
+
+def _check_names(given: Iterable[str], wanted: Iterable[str], where: str) -> None:
+    differing = sorted({*given} ^ {*wanted})
+    if differing:
+        more = f" and {len(differing) - 10} more" if len(differing) > 10 else ""
+        raise UserError(
+            f"{where} holds another network than the config's: {', '.join(differing[:10])}{more} "
+            "differ"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,9 @@ from groundwork import keys
 from groundwork.data import dataset as data_lib
 from groundwork.data import readers
 from groundwork.errors import UserError
+from lottery import main
+from tests import in_process
+from tests.lottery import small
 
 BASE = dict(name="x", source="x", dir="", validation_examples=0, split_seed=0, standardize=True)
 
@@ -85,6 +88,38 @@ def test_labels_up_to_the_last_class_are_fine(serve):
     assert serve(numbered(20)).train.labels.max() == 9
     with pytest.raises(UserError, match=r"label 9 of example 9 .*expected 0 to 8"):
         serve(numbered(20), classes=9)
+
+
+def test_labels_that_no_training_example_has_are_said(serve):
+    images, labels = numbered(26)
+    assert data_lib.warning(serve((images, labels), (images, labels))) == ""
+    from_one = (images, np.arange(26) % 26 + 1)  # as EMNIST's letters
+    assert data_lib.warning(serve(from_one, from_one, classes=None)) == (
+        "no training example has the label 0: the network has 27 outputs all the same"
+    )
+    said = data_lib.warning(serve((images, 4 * from_one[1]), from_one, classes=None))
+    assert "the label 0, 1, 2, 3, 5, 6, 7, 9, 10, 11 and 69 more: the network has 105" in said
+    with pytest.raises(UserError, match=r"there are 2600001 classes, .* of 26 alone: number the"):
+        data_lib.warning(serve((images, 100_000 * from_one[1]), from_one, classes=None))
+    scores = (images, np.ones((26, 3), np.int32))
+    assert data_lib.warning(serve(scores, scores, classes=9)) == ""
+
+
+def test_a_run_says_which_labels_nothing_has_where_it_learns_classes(serve, tmp_path, capfd):
+    """The real code path of a command, which trains nothing here."""
+    images, labels = numbered(300)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels + 1, x_test=images, y_test=labels)
+
+    def idle(*args):
+        return dataclasses.replace(main.STUDY.prepare(*args), work=lambda context: None)
+
+    data = f"--config.data.dir={tmp_path / 'a.npz'}"
+    in_process.train(
+        dataclasses.replace(main.STUDY, prepare=idle),
+        [*small.ARGS, f"--workdir={tmp_path / 'run'}", data, "--config.data.source=npz"],
+    )
+    said = "warning: no training example has the label 0: the network has 11 outputs"
+    assert said in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

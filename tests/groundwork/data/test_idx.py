@@ -1,7 +1,10 @@
 """IDX files: read back exactly, or refused in one line that names the file."""
 
 import gzip
+import os
+import re
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -24,9 +27,20 @@ NAMES = {
 }
 
 
+SECTION = {
+    "source": "idx",
+    "split_seed": 0,
+    "validation_examples": 0,
+    "standardize": True,
+}
+TYPES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
+
+
 def idx_bytes(array):
-    """The IDX form of unsigned bytes, as yann.lecun.com/exdb/mnist describes it."""
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    """The IDX form of an array, as yann.lecun.com/exdb/mnist describes it."""
+    kind, shape = TYPES[array.dtype.str[1:]], array.shape
+    head = struct.pack(f">BBBB{len(shape)}I", 0, 0, kind, len(shape), *shape)
+    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
 @pytest.fixture
@@ -71,8 +85,8 @@ def test_a_gzipped_file_may_lack_its_ending(folder, arrays):
 def test_a_custom_set_has_as_many_classes_as_its_train_labels(folder):
     labels = np.arange(20, dtype=np.uint8) % 7
     (folder / LABELS).write_bytes(idx_bytes(labels))
-    *_, classes = readers.read_idx("custom", str(folder))
-    assert classes == 7
+    (folder / STEMS["test"][1]).write_bytes(idx_bytes(labels[:11]))
+    assert data_lib.load({**SECTION, "name": "custom", "dir": str(folder)}).classes == 7
 
 
 @pytest.mark.parametrize("stem", [stem for stems in STEMS.values() for stem in stems])
@@ -189,6 +203,96 @@ def test_a_split_without_examples_is_refused(folder, name, split):
     images, labels = STEMS[split]
     (folder / images).write_bytes(idx_bytes(np.zeros((0, 5, 4), np.uint8)))
     (folder / labels).write_bytes(idx_bytes(np.zeros(0, np.uint8)))
-    section = {"name": name, "source": "idx", "dir": str(folder), "split_seed": 0}
-    with pytest.raises(UserError, match=name):
-        data_lib.load({**section, "validation_examples": 0, "standardize": True})
+    with pytest.raises(UserError, match="there is no pixel in it"):
+        data_lib.load({**SECTION, "name": name, "dir": str(folder)})
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "i2", "i4"])
+def test_labels_are_integers_of_any_size(folder, arrays, kind):
+    labels = arrays[LABELS].astype(kind)
+    (folder / LABELS).write_bytes(idx_bytes(labels))
+    found = data_lib.load({**SECTION, "name": "custom", "dir": str(folder)})
+    np.testing.assert_array_equal(found.train.labels, arrays[LABELS])
+    if kind != "u1":
+        labels[3] = -1
+        (folder / LABELS).write_bytes(idx_bytes(labels))
+        with pytest.raises(UserError, match="label -1 of example 3 of custom is out of range"):
+            data_lib.load({**SECTION, "name": "custom", "dir": str(folder)})
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_images_of_floats_are_taken_as_they_are(folder, arrays, kind):
+    for images, _ in STEMS.values():
+        (folder / images).write_bytes(idx_bytes((arrays[images] / 7).astype(kind)))
+    found = data_lib.load({**SECTION, "name": "mnist", "dir": str(folder), "standardize": False})
+    expected = (arrays[IMAGES] / 7).astype(np.float32)
+    np.testing.assert_array_equal(data_lib.first_examples(found, 20)[0][..., 0], expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_in_colour_have_their_channels_last(folder, arrays, channels):
+    for images, _ in STEMS.values():
+        (folder / images).unlink()
+        colour = np.stack([arrays[images] // (c + 1) for c in range(channels)], -1)
+        (folder / images.replace("idx3", "idx4")).write_bytes(idx_bytes(colour))
+        arrays[images] = colour
+    (found, _), _, _ = readers.read_idx("mnist", str(folder))
+    np.testing.assert_array_equal(found, arrays[IMAGES])
+
+
+@pytest.mark.parametrize(
+    ("stem", "array", "said"),
+    [
+        (IMAGES, np.zeros((20, 5, 4), "i2"), "of int16 nothing says which number is white"),
+        (IMAGES, np.zeros((20, 3, 5, 4), "u1")[..., :1].repeat(5, 3), "at most 4 channels along"),
+        (IMAGES, np.zeros((20, 20), "u1"), r"must have \[N, height, width\] .*got 00000802"),
+        (IMAGES, np.zeros((), "u1"), "got 00000800"),
+        (IMAGES, np.zeros((20, 5, 3), "u1"), r"has images of shape \(5, 3\), but .* of \(5, 4\)"),
+        (IMAGES, np.zeros((20, 0, 4), "u1"), r"\(20, 0, 4\): there is no pixel"),
+        (IMAGES, np.zeros((19, 5, 4), "u1"), "has 19 images, but .* has 20 labels"),
+        (LABELS, np.zeros((20, 2), "i4"), "one number for each image.*got 00000c02"),
+        (LABELS, np.zeros(20, "f4"), "must have integers, since they are classes"),
+        (LABELS, np.zeros(21, "u1"), "has 20 images, but .* has 21 labels"),
+    ],
+)
+def test_other_numbers_and_shapes_are_refused_with_the_reason(folder, stem, array, said):
+    (folder / stem).write_bytes(idx_bytes(array))
+    assert re.search(said, refused(folder))
+
+
+def test_several_gzips_in_a_row_are_one_file(folder, arrays):
+    content = idx_bytes(arrays[IMAGES])
+    parts = [gzip.compress(content[:30]), gzip.compress(content[30:]), gzip.compress(b"")]
+    (folder / IMAGES).write_bytes(b"".join(parts))
+    (images, _), _, _ = readers.read_idx("mnist", str(folder))
+    np.testing.assert_array_equal(images[..., 0], arrays[IMAGES])
+    (folder / IMAGES).write_bytes(b"".join(parts) + b"more")
+    assert "truncated or damaged" in refused(folder)
+    (folder / IMAGES).write_bytes(b"".join([*parts, gzip.compress(b"more")]))
+    assert f"expected {WHOLE} bytes" in refused(folder)
+
+
+def test_what_is_no_file_is_refused_and_two_names_are_not_chosen_between(folder, arrays):
+    other = folder / IMAGES.replace("idx3", "idx4")
+    other.write_bytes(b"")
+    assert refused(folder).endswith(f"{other} are both there: keep the one that is meant")
+    other.unlink()
+    (folder / IMAGES).unlink()
+    os.mkfifo(folder / IMAGES)
+    assert refused(folder) == f"{folder / IMAGES} is no file"
+    (folder / IMAGES).unlink()
+    (folder / IMAGES).mkdir()
+    assert refused(folder) == f"{folder / IMAGES} is no file"
+
+
+@pytest.mark.parametrize("sizes", [(4096, 100, 100), (20, 5, 4)], ids=["claimed", "hidden"])
+def test_a_gzip_inflates_no_further_than_its_header_says(folder, sizes):
+    head = struct.pack(">BBBB3I", 0, 0, 8, 3, *sizes)
+    (folder / IMAGES).write_bytes(gzip.compress(head + bytes(4096 * 100 * 100), 1))
+    (folder / LABELS).write_bytes(idx_bytes(np.zeros(sizes[0], np.uint8)))
+    tracemalloc.start()
+    said = refused(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert ("gunzip it first" if sizes[0] == 4096 else f"expected {WHOLE} bytes") in said

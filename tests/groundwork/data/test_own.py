@@ -1,6 +1,10 @@
 """Data of a user's own: a function, files of arrays, folders of images, a Hugging Face set."""
 
+import os
+import struct
 import sys
+import tracemalloc
+import zlib
 from types import SimpleNamespace
 
 import jax
@@ -162,8 +166,13 @@ class TestNpz:
         ("changes", "match"),
         [
             ({"y_test": None}, "has no array y_test"),
-            ({"x_train": np.array([{}] * 6, object)}, "x_train cannot be read: .* objects"),
+            ({"x_train": np.array([{}] * 6, object)}, "x_train holds no numbers, but objects"),
             ({"x_validation": FLOATS}, "without the other"),
+            ({"y_train": np.arange(5)}, r"x_train of shape \(6, 2\), but y_train of shape \(5,\)"),
+            (
+                {"x_test": FLOATS[:2, :1]},
+                r"x_train of shape \(6, 2\), but x_test of shape \(2, 1\)",
+            ),
         ],
     )
     def test_what_is_missing_or_pickled_is_refused(self, tmp_path, changes, match):
@@ -177,7 +186,10 @@ class TestNpz:
         for section, match in [
             (dict(dir=""), "data.source=npz needs data.dir"),
             (dict(dir=str(tmp_path / "no.npz")), "no.npz does not exist"),
-            (dict(dir=str(tmp_path / "bad.npz")), "bad.npz is no .npz file"),
+            (
+                dict(dir=str(tmp_path / "bad.npz")),
+                "bad.npz is no readable file of arrays: it is damaged",
+            ),
             (dict(dir=str(tmp_path), kwargs={"x": 1}), "source 'npz' has no 'x'"),
             (dict(dir=str(tmp_path), image_size=8), "data.image_size has no use"),
         ]:
@@ -244,6 +256,50 @@ class TestFolder:
         with pytest.raises(UserError, match=r"empty/train has no folders of classes"):
             load("folder", dir=str(root / "empty"))
 
+    @pytest.mark.parametrize("length", [0, 20, -30, -5])
+    def test_an_image_that_is_cut_off_is_refused(self, root, length):
+        whole = (root / "train/dog/a.png").read_bytes()
+        (root / "train/dog/a.png").write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"dog/a.png cannot be read \(") as caught:
+            load("folder", dir=str(root))
+        assert "\n" not in str(caught.value)
+
+    def test_bombs_are_refused_by_what_they_declare(self, root):
+        path = root / "train/dog/a.png"
+        whole = path.read_bytes()
+
+        def declare(width, height):
+            size = b"IHDR" + struct.pack(">2I", width, height) + whole[24:29]
+            path.write_bytes(whole[:12] + size + struct.pack(">I", zlib.crc32(size)) + whole[33:])
+
+        for side in (10_000, 40_000):  # Pillow warns of the one, and refuses the other
+            declare(side, side)
+            with pytest.raises(UserError, match=r"a.png cannot be read \(Image size .* exceeds"):
+                load("folder", dir=str(root), image_size=4)
+        declare(9_000, 9_000)
+        tracemalloc.start()
+        with pytest.raises(UserError, match=r"3×4 pixels, .*cat/a.png 3×4|9000×9000 pixels"):
+            load("folder", dir=str(root))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+
+    def test_an_image_that_is_a_line_is_not_scaled(self, root):
+        picture(root / "train/dog/a.png", size=(1, 1000))
+        with pytest.raises(UserError, match=r"has 1000×1 pixels, which cannot be scaled"):
+            load("folder", dir=str(root), image_size=8)
+
+    def test_links_in_a_circle_and_pipes_are_named_and_never_waited_for(self, root):
+        (root / "train/dog/again").symlink_to(root / "train/dog")
+        (root / "train/around").symlink_to(root / "train/around")
+        assert load("folder", dir=str(root)).examples["train"] == 4
+        (root / "train/dog/c.png").symlink_to(root / "train/dog/c.png")
+        with pytest.raises(UserError, match=r"dog/c.png is no file, but .* a link to nowhere"):
+            load("folder", dir=str(root))
+        (root / "train/dog/c.png").unlink()
+        os.mkfifo(root / "train/dog/c.png")
+        with pytest.raises(UserError, match=r"dog/c.png is no file, but a pipe"):
+            load("folder", dir=str(root))
+
 
 class Rows:
     """A split, as Hugging Face's `datasets` has it."""
@@ -293,6 +349,24 @@ class TestHuggingFace:
             rest = {key: value for key, value in kwargs.items() if key != missing}
             with pytest.raises(UserError, match=match):
                 load("huggingface", dir="here", kwargs=rest)
+
+    @pytest.mark.parametrize(
+        ("columns", "kwargs", "match"),
+        [
+            ({"label": [[1], [1, 2]]}, {}, "here: train cannot be read"),
+            ({"image": [Image.new("L", (4, 3)), None]}, {}, "image 1 cannot be read .*but None"),
+            ({"image": [[1], [1, 2]]}, {}, "image of here: train: its rows differ in length"),
+            ({"label": ["cat", "dog"]}, {}, "are of <U3: numbers are needed"),
+            ({"label": [0, None]}, {}, "are of object: numbers are needed"),
+            ({}, {"train": ["a"]}, r"data.kwargs: train=.* must be the name of a column"),
+        ],
+    )
+    def test_damaged_columns_are_refused_in_one_line(self, saved, columns, kwargs, match):
+        rows = Rows({"image": [[1.0], [2.0]], "label": [1, 0], **columns})
+        saved({"here": {"train": rows, "test": rows}})
+        with pytest.raises(UserError, match=match) as caught:
+            load("huggingface", dir="here", kwargs=kwargs)
+        assert "\n" not in str(caught.value)
 
 
 def test_shipped_sources_take_no_arguments():

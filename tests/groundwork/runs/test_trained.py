@@ -1,5 +1,6 @@
 import json
 import re
+import tracemalloc
 
 import jax
 import numpy as np
@@ -29,6 +30,10 @@ def test_a_file_executes_nothing(tmp_path):
     [
         ({"weights": np.ones(2)}, "no arrays named params/"),
         ({"params/a": np.ones(2), "params/a/b": np.ones(2)}, "params/a/b lies inside an array"),
+        (
+            {"params/a/b": np.ones(2), "params/a": np.ones(2)},
+            "params/a is an array, and has others",
+        ),
     ],
 )
 def test_other_files_are_refused(arrays, said, tmp_path):
@@ -140,3 +145,21 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "0.cna").write_bytes(b"")
     with pytest.raises(UserError, match=r"neither the folder of a run nor an \.npz file$"):
         trained.load(tmp_path / "0.cna", "")
+
+
+def test_a_file_of_other_shapes_is_refused_before_its_arrays_are_read(tmp_path):
+    arrays = {"params/fc/kernel": np.ones((3, 2)), "params/fc/bias": np.zeros(2)}
+    path = tmp_path / "a.npz"
+    np.savez(path, **arrays)
+    jax.tree.map(np.testing.assert_array_equal, trained.load(path, "", SHAPES), TREE)
+    np.savez(path, **{name: array[None] for name, array in arrays.items()})
+    assert trained.load(path, "", SHAPES)["params"]["fc"]["kernel"].shape == (1, 3, 2)
+    np.savez(path, **{**arrays, "params/fc/bias": np.zeros(4_000_000)})
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"params/fc/bias has the shape \(4000000,\), not \(2,\)"):
+        trained.load(path, "", SHAPES)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    np.savez(path, **{f"params/{number}": np.zeros(1) for number in range(30)})
+    with pytest.raises(UserError, match=r"params/0, .*, params/17 and 22 more differ$"):
+        trained.load(path, "", SHAPES)

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from groundwork import named
 from groundwork.data import augment, own, readers, sources
 from groundwork.errors import UserError, unknown
+from groundwork.typed import Seed
 
 STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # for streams alone
 
@@ -41,7 +42,7 @@ class DataSpec:
     source: str
     dir: str = ""
     validation_examples: int = 0
-    split_seed: int = 0
+    split_seed: Seed = 0
     standardize: bool = True
     pad: int = 0
     stream: bool = False
@@ -51,7 +52,9 @@ class DataSpec:
     workers: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kwargs: Annotated[Mapping[str, Any], "arguments, such as {'size': 8}"] = dataclasses.field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         self._check_source()
@@ -66,8 +69,6 @@ class DataSpec:
             self._check_no_stream()
 
     def _check_source(self) -> None:
-        if not isinstance(self.kwargs, Mapping):
-            raise UserError(f"data.kwargs={self.kwargs!r} must be arguments, such as {{'size': 8}}")
         if named.is_own(self.source):
             return
         if self.source not in sources.names():
@@ -99,5 +100,5 @@ class DataSpec:
             value = getattr(self, key)
             if key == "image_size" and self.source in sources.SOURCES:
                 continue
-            if value != getattr(DataSpec, key) and value != []:  # JSON's form of ()
+            if value != getattr(DataSpec, key):
                 raise UserError(f"data.{key}={value!r} needs data.stream=True")

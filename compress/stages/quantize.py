@@ -50,7 +50,7 @@ class QuantizeSpec(Settings):
       gradient_bits: of the gradients of layers' outputs; 0 = float32.
     """
 
-    bits: Annotated[tuple[float, ...], "numbers, such as (4, 5)"]
+    bits: Annotated[tuple[int | float, ...], "numbers, such as (4, 5)"]
     layers: Annotated[Mapping[str, int], "patterns with their bits, such as {'conv*': 6}"]
     mixed: bool
     fine_tune: bool

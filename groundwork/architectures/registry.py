@@ -149,7 +149,7 @@ def shapes(module: Any, example: Any) -> Shapes:
     refusal = f"{type(module).__name__} cannot take examples of shape {_shown(example)}"
     try:
         variables = jax.eval_shape(module.init, jax.random.key(0), example)
-    except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
+    except (ValueError, TypeError, ArithmeticError, IndexError) as error:
         raise UserError(f"{refusal}: {error}") from error
     if not all(leaf.size for leaf in jax.tree.leaves(variables)):
         raise UserError(f"{refusal}: a layer would have no inputs")

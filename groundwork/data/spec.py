@@ -6,10 +6,13 @@ from typing import Annotated, Any
 
 from groundwork import named
 from groundwork.data import augment, own, readers, sources
+from groundwork.devices import memory
 from groundwork.errors import UserError, unknown
 from groundwork.typed import Seed
 
 STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # for streams alone
+
+MOST_WORKERS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +64,7 @@ class DataSpec:
         for key in ("split_seed", "pad", "image_size"):
             if getattr(self, key) < 0:
                 raise UserError(f"data.{key}={getattr(self, key)} must be at least 0")
+        memory.check(f"data.image_size={self.image_size}", self.image_size**2)  # of one image
         if self.augment not in augment.AUGMENTS:
             raise unknown("data.augment", self.augment, augment.AUGMENTS)
         if self.stream:
@@ -81,8 +85,10 @@ class DataSpec:
             raise UserError("data.pad is for data in memory; a stream has data.image_size")
         if self.source != "tfds":
             raise UserError(f"data.stream=True needs data.source=tfds, not {self.source}")
-        if self.workers < 0:
-            raise UserError(f"data.workers={self.workers} must be at least 0")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise UserError(
+                f"data.workers={self.workers} must be from 0 to {MOST_WORKERS} processes"
+            )
         if self.augment == "resized_crop" and not self.image_size:
             raise UserError("data.augment=resized_crop needs data.image_size, such as 224")
         if len(self.mean) != len(self.std):

@@ -141,7 +141,7 @@ class LowRankSpec:
     def __post_init__(self) -> None:
         check_counts(self)
         if len(set(self.predict)) < len(self.predict):
-            raise UserError(f"predict={self.predict} must name each layer once")
+            raise UserError(f"predict={self.predict} must name layers, each once")
 
 
 def from_config(config: Mapping[str, Any]) -> LowRankSpec:

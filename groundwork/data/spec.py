@@ -87,7 +87,7 @@ class DataSpec:
             raise UserError(f"data.stream=True needs data.source=tfds, not {self.source}")
         if not 0 <= self.workers <= MOST_WORKERS:
             raise UserError(
-                f"data.workers={self.workers} must be from 0 to {MOST_WORKERS} processes"
+                f"data.workers={self.workers} must be at least 0, and at most {MOST_WORKERS}"
             )
         if self.augment == "resized_crop" and not self.image_size:
             raise UserError("data.augment=resized_crop needs data.image_size, such as 224")

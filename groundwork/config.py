@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
-from groundwork import config_files
-from groundwork.errors import UserError
+from groundwork import config_files, overrides, typed
+from groundwork.errors import UserError, shown
 
 USAGE = """usage: {program} --config=FILE [--workdir=DIR] [--config.KEY=VALUE ...]
 
@@ -51,18 +49,18 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
         raise UserError("no config: give --config=FILE, yours or a shipped one (see --help)")
     config = load(path)
     _check_keys(argv, config)
-    holder = flags.FlagValues()
-    given = ["main", *(a for a in argv if not a.lstrip("-").startswith("config="))]
-    name = Path(path.partition(":")[0]).stem
-    flags.DEFINE_string("workdir", f"runs/{name}", "", flag_values=holder)
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=holder, sys_argv=given)
-        rest = holder(given)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read the command line: {_one_line(error)}") from error
-    if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}: keys are set as --config.KEY=VALUE")
-    return holder.config, Path(holder.workdir)
+    given: dict[str, str | None] = {}
+    for argument in argv:
+        flag, equals, text = argument.partition("=")
+        if not flag.startswith("-"):
+            raise UserError(f"unexpected argument {argument!r}: keys are set as --config.KEY=VALUE")
+        given[flag.lstrip("-")] = text if equals else None
+    workdir = given.get("workdir", f"runs/{Path(path.partition(':')[0]).stem}")
+    if not workdir:
+        raise UserError("--workdir has no value: write --workdir=DIR")
+    keys = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
+    overrides.apply(config, keys)
+    return config, Path(workdir)
 
 
 def load(path: str) -> ml_collections.ConfigDict:
@@ -93,8 +91,11 @@ def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
     """Returns the dataclass `kind` of a config's section; `name` is that section's.
 
     Raises:
-      UserError: a key is unknown, one without a default is missing, or `kind` refuses a value.
+      UserError: a key is unknown, one without a default is missing, or `kind` refuses a value,
+        which may be another than its annotation asks for (see `typed.value`).
     """
+    if not isinstance(section, Mapping):
+        raise UserError(f"{name}={shown(section)} must be a section, with keys and values")
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     known = [field.name for field in fields]
     for key in section:
@@ -108,7 +109,8 @@ def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
     missing = [key for key in needed if key not in section]
     if missing:
         raise UserError(f"config lacks the key {name}.{missing[0]}")
-    return kind(**section)
+    kinds = typed.fields(kind)
+    return kind(**{k: typed.value(f"{name}.{k}", v, kinds[k]) for k, v in section.items()})
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -123,8 +125,13 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def resolve(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the config as nested dicts for JSON, with its references resolved."""
-    return config.copy_and_resolve_references().to_dict()
+    """Returns the config as nested dicts for JSON, with its references resolved.
+
+    Raises:
+      UserError: a value is none that JSON can keep; see `typed.plain`.
+    """
+    resolved = config.copy_and_resolve_references().to_dict()
+    return {key: typed.plain(key, value) for key, value in resolved.items()}
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -151,7 +158,7 @@ def _last(argv: Sequence[str]) -> list[str]:
 
 def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
     """Refuses a `--config.KEY` or `--FLAG` that does not exist, and suggests one that does."""
-    sections = _keys(config)
+    sections = overrides.keys(config)
     for argument in argv:
         if not argument.startswith("-"):
             continue
@@ -162,15 +169,6 @@ def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
         elif name not in ("config", "workdir"):
             known = ["config", "workdir", *(f"config.{key}" for key in sections)]
             raise UserError(_unknown_key(name, known, "flag"))
-
-
-def _keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in config.items():
-        keys.append(prefix + key)
-        if isinstance(value, ml_collections.ConfigDict):
-            keys += _keys(value, f"{prefix}{key}.")
-    return keys
 
 
 def _line(error: Exception, file: Path) -> int | None:
@@ -198,10 +196,8 @@ def _describe(path: str | None) -> None:
         story = code.co_consts[0]
         where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
         print(f"{path}{where}\n\n{story if isinstance(story, str) else ''}\nkeys and defaults:")
-        for key in _keys(config):
-            value = config
-            for part in key.split("."):
-                value = value[part]
+        for key, place in overrides.keys(config).items():
+            value = overrides.get(config, place)
             if not isinstance(value, ml_collections.ConfigDict):
                 print(f"  --config.{key}={value}")
 

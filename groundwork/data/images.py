@@ -18,6 +18,7 @@ from PIL import Image
 
 from groundwork.data import augment as augment_lib
 from groundwork.data.own import Arrays, Given, check_kwargs
+from groundwork.devices import memory
 from groundwork.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -155,6 +156,7 @@ def _decoded(
     names: Sequence[Any], openers: Sequence[Callable[[], Image.Image]], image_size: int
 ) -> list[np.ndarray]:
     """Returns images uint8 [H, W, C] of one size; `names` tell them apart in errors."""
+    memory.check(f"data.image_size={image_size}", len(names) * image_size**2)
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # an error above all else
         described = list(pool.map(_described, names, openers))

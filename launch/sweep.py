@@ -3,7 +3,6 @@
 import argparse
 import csv
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,6 +56,8 @@ def main(argv: Sequence[str]) -> None:
     """Run the points that are not finished, then show all; fail if a point has failed."""
     flags, extra = cli.split(argv)
     options = _parser().parse_args(flags)
+    if options.executor == "slurm":
+        slurm.submitit_side()  # before anything is made
     work = _plan(options, extra)
     todo = {job.point.name: job.child for job in work if not job.finished}
     if options.dry_run:
@@ -108,13 +109,8 @@ def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
         except UserError as error:
             raise UserError(f"point {point.name}: {error}") from error
         command = (sys.executable, "-m", options.module, *flags)
-        work.append(Job(point, folder, Child(command, _devices()), done))
+        work.append(Job(point, folder, Child(command), done))
     return work
-
-
-def _devices() -> dict[str, str | None]:
-    """Returns the variable by which a point sees the sweep's GPUs; submitit would show it none."""
-    return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
 
 def _study(module: str) -> Study:
@@ -131,19 +127,24 @@ def _show_plan(work: Sequence[Job], options: argparse.Namespace) -> None:
         print(f"# finished: {job.folder}" if job.finished else shown)
     left = sum(not job.finished for job in work)
     if options.executor == "slurm" and left:
-        made = slurm.executor(options, _logs(options), "sweep", options.parallel)
-        print(f"# sbatch, an array with a point an element\n{slurm.script(made, left)}")
+        array = slurm.submitit_side()
+        made = array.executor(options, _logs(options), "sweep", options.parallel)
+        print(f"# sbatch, an array with a point an element\n{array.script(made, left)}")
 
 
 def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> dict[str, Outcome]:
-    """Run the children on the executor; SIGTERM is answered as Ctrl-C is."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """Run the children on the executor; SIGTERM and a lost terminal are answered as Ctrl-C is."""
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under `nohup`
+        numbers.remove(signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     try:
         if options.executor == "slurm":
-            return jobs.run_slurm(todo, _logs(options), options, say)
+            return slurm.submitit_side().run_array(todo, _logs(options), options, say)
         return jobs.run_local(todo, _logs(options), options.parallel, say)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -1,8 +1,9 @@
 """The command line: a config file, overrides of single keys, and one-line errors about both."""
 
+import ast
 import dataclasses
 import difflib
-import traceback
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,21 +12,26 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from groundwork import config_files
-from groundwork.errors import UserError
+from groundwork import config_files, meanings
+from groundwork.config_made import check_given, load, makers, value_of
+from groundwork.errors import UserError, check_text, reason, shown
 
-USAGE = """usage: {program} --config=FILE [--workdir=DIR] [--config.KEY=VALUE ...]
+USAGE = """usage: {program} --config=FILE [--workdir=DIR]
+         [--config.KEY=VALUE ...]
 
 {about}
 
-  --config=FILE        a file with get_config(): your own, or a shipped one, such as
-                       {example}
-  --config.KEY=VALUE   override one key of it, such as --config.train.steps=100; where
-                       one is given twice the last counts
-  --workdir=DIR        the run's folder (default: runs/NAME-OF-THE-CONFIG); the same
-                       command continues an unfinished run and shows a finished one
-  --help               this text and, after --config=FILE, that file's story and keys
+  --config=FILE       a file with get_config(): your own, or a shipped one, such
+                      as {example}
+  --config.KEY=VALUE  override one key of it, such as --config.train.steps=100;
+                      where one is given twice the last counts
+  --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG); the
+                      same command continues an unfinished run and shows a
+                      finished one
+  --help              this text and, after --config=FILE, that file's story and
+                      keys
 """
+WIDTH = 80  # columns of what --help prints
 T = TypeVar("T")
 
 
@@ -38,8 +44,9 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
 
     Raises:
       UserError: a config file is not given or does not exist, a key is unknown, or a value has
-        the wrong type.
+        the wrong type or is missing.
     """
+    check_text(argv)
     argv = _last(_joined(argv))
     settings = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
     path = settings.get("config")
@@ -47,7 +54,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
         print(usage)
         _describe(path)
         raise SystemExit(0)
-    if path is None:
+    if path is None or "--config" in argv:
         raise UserError("no config: give --config=FILE, yours or a shipped one (see --help)")
     config = load(path)
     _check_keys(argv, config)
@@ -58,35 +65,16 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=holder, sys_argv=given)
         rest = holder(given)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read the command line: {_one_line(error)}") from error
+    except Exception as error:  # texts that are no values fail in many ways
+        raise UserError(f"cannot read the command line: {_words(error)}") from error
     if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}: keys are set as --config.KEY=VALUE")
-    return holder.config, Path(holder.workdir)
-
-
-def load(path: str) -> ml_collections.ConfigDict:
-    """Returns what `get_config()` returns in the file at `path` (`FILE.py` or `FILE.py:variant`).
-
-    The file is the one at that path, or a shipped one of that name (see `config_files.find`).
-
-    Raises:
-      UserError: the file does not exist, fails to run, or has no `get_config`.
-    """
-    name, _, variant = path.partition(":")
-    file = config_files.find(name)
-    try:
-        with config_files.importing(file):
-            make = getattr(config_files.run(file), "get_config", lambda *_: None)
-            config = make(variant) if variant else make()
-    except Exception as error:  # a config is the user's program and may raise anything
-        reason = error.msg if isinstance(error, SyntaxError) else _one_line(error)
         raise UserError(
-            f"config file {name} fails: {reason} (line {_line(error, file)})"
-        ) from error
-    if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"config file {name} must have get_config() that returns a ConfigDict")
-    return config
+            f"unexpected argument {shown(rest[0])!r}: keys are set as --config.KEY=VALUE"
+        )
+    if not holder.workdir:
+        raise UserError("--workdir is empty: give the run's folder")
+    check_given(holder.config)
+    return holder.config, Path(holder.workdir)
 
 
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
@@ -132,7 +120,9 @@ def _joined(argv: Sequence[str]) -> list[str]:
     joined: list[str] = []
     for argument in argv:
         previous = joined[-1] if joined else ""
-        if previous.startswith("--") and "=" not in previous and not argument.startswith("--"):
+        if previous in ("--", "--help"):  # which take no value
+            joined.append(argument)
+        elif previous.startswith("--") and "=" not in previous and not argument.startswith("--"):
             joined[-1] = f"{previous}={argument}"
         else:
             joined.append(argument)
@@ -151,11 +141,11 @@ def _last(argv: Sequence[str]) -> list[str]:
 
 def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
     """Refuses a `--config.KEY` or `--FLAG` that does not exist, and suggests one that does."""
-    sections = _keys(config)
+    sections = list(_keys(config))
     for argument in argv:
-        if not argument.startswith("-"):
-            continue
         name = argument.lstrip("-").partition("=")[0]
+        if not argument.startswith("-") or not name:
+            continue
         if name.startswith("config."):
             if name.removeprefix("config.") not in sections:
                 raise UserError(_unknown_key(name, [f"config.{key}" for key in sections]))
@@ -164,21 +154,14 @@ def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
             raise UserError(_unknown_key(name, known, "flag"))
 
 
-def _keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in config.items():
-        keys.append(prefix + key)
+def _keys(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Returns key → value, of sections and of what is in them."""
+    fields = {}
+    for key, field in config.items(preserve_field_references=True):
+        fields[prefix + key] = value = value_of(field)
         if isinstance(value, ml_collections.ConfigDict):
-            keys += _keys(value, f"{prefix}{key}.")
-    return keys
-
-
-def _line(error: Exception, file: Path) -> int | None:
-    """Returns the line of a file that an error came from."""
-    if isinstance(error, SyntaxError):
-        return error.lineno
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((f.lineno for f in reversed(frames) if Path(f.filename) == file.absolute()), None)
+            fields |= _keys(value, f"{prefix}{key}.")
+    return fields
 
 
 def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> str:
@@ -187,24 +170,30 @@ def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> s
     near = [short[key] for key in near]
     leaf = [key for key in known if key.rsplit(".")[-1] == name.rsplit(".")[-1]]
     hint = (leaf or near)[:1]
-    return f"unknown {kind} {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
+    return f"unknown {kind} {shown(name)!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
 
 
 def _describe(path: str | None) -> None:
-    if path is not None:
+    if path is None:
+        return
+    file = config_files.find(path.partition(":")[0])
+    with makers(file) as files:
         config = load(path)
-        file = config_files.find(path.partition(":")[0])
-        code = compile(file.read_text(encoding="utf-8"), path, "exec", dont_inherit=True)
-        story = code.co_consts[0]
-        where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
-        print(f"{path}{where}\n\n{story if isinstance(story, str) else ''}\nkeys and defaults:")
-        for key in _keys(config):
-            value = config
-            for part in key.split("."):
-                value = value[part]
-            if not isinstance(value, ml_collections.ConfigDict):
-                print(f"  --config.{key}={value}")
+    story = ast.get_docstring(ast.parse(file.read_bytes()), clean=False)
+    where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
+    print(f"{path}{where}\n\n{story or ''}\nkeys, their defaults and what they mean:")
+    fields = _keys(config)
+    meant = meanings.of(files, fields)
+    for key, value in fields.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            if len(value):
+                continue  # its keys are shown
+            value = {}
+        print(f"  --config.{key}={'' if value is None else value}")
+        for line in textwrap.wrap(meant.get(key, ""), WIDTH - 6):
+            print(f"      {line}")
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _words(error: Exception) -> str:
+    """Returns what a library says of a text, without the name of its exception."""
+    return reason(error).removeprefix(f"{type(error).__name__}: ")

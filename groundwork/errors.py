@@ -2,11 +2,20 @@
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+LONGEST_REASON = 300  # characters
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class UserError(Exception):
     """A mistake that the user can fix; it ends in one line and exit code 2 (`entry.run_main`)."""
+
+    def __str__(self) -> str:
+        """Returns the text as one line that every terminal shows: control characters escaped."""
+        return CONTROLS.sub(lambda found: repr(found[0])[1:-1], super().__str__())
 
 
 def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> UserError:
@@ -32,3 +41,45 @@ def about(key: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
         yield
     except kind as error:
         raise UserError(f"{key}: {error}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Returns the kind and the text of an error in one line of at most 300 characters."""
+    kind = type(error).__name__
+    try:
+        text = str(error)[: 100 * LONGEST_REASON]
+    except Exception:  # a user's error may fail to say what it is
+        return f"{kind}, which cannot be shown"
+    text = " ".join(text.partition("-" * 20)[0].split())  # JAX adds words on its traceback
+    return f"{kind}: {text}"[:LONGEST_REASON] if text else kind
+
+
+def shown(text: object) -> str:
+    """Returns a text whose middle is left out if it is longer than anybody would type."""
+    whole = str(text)
+    half = LONGEST_REASON // 2
+    return whole if len(whole) <= 2 * half else f"{whole[:half]}…{whole[-half:]}"
+
+
+def missing(path: str | Path) -> str:
+    """Returns the words that a path does not exist and, if it is relative, in which folder."""
+    try:
+        here = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
+    except OSError:  # the current folder itself was removed
+        here = ": the current folder is gone"
+    return f"{shown(path)} does not exist{here}"
+
+
+def check_text(words: Iterable[str]) -> None:
+    """Checks that the words of a command line are text.
+
+    Raises:
+      UserError: one has bytes that are no UTF-8, or NUL characters.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"the argument {shown(word)} is no UTF-8 text") from error
+        if "\0" in word:
+            raise UserError(f"the argument {shown(word)} has NUL characters")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from groundwork.errors import UserError
+from groundwork.errors import UserError, check_text
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,8 +27,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns what stands before the first `--`, and what stands after it."""
+    """Returns what stands before the first `--`, and what stands after it.
+
+    Raises:
+      UserError: a word is no text.
+    """
     argv = list(argv)
+    check_text(argv)
     if "--" not in argv:
         return argv, []
     place = argv.index("--")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork.errors import UserError, unknown
+from groundwork.errors import UserError, missing, unknown
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -188,7 +188,7 @@ def _read_idx_file(name: str, folder: Path, stem: str, dimensions: int) -> np.nd
     candidates = [folder / (start + end) for start in (stem, dotted) for end in (".gz", "")]
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
-        raise UserError(f"{folder / stem} (or {stem}.gz) does not exist. {how_to_get(name)}")
+        raise UserError(f"{missing(folder / stem)}, nor does {stem}.gz. {how_to_get(name)}")
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content

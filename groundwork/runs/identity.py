@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.config import flatten
-from groundwork.errors import UserError
+from groundwork.errors import UserError, missing
 
 DISTRIBUTION = "compression-and-dynamic-networks"
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
@@ -57,9 +57,11 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
       command: the package whose run this must be; by default any.
 
     Raises:
-      UserError: the folder holds no run, or one of another command.
+      UserError: the folder does not exist, or holds no run, or one of another command.
     """
     path = folder / "config.json"
+    if not folder.exists():
+        raise UserError(f"{folder} holds no readable run: {missing(folder)}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

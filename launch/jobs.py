@@ -80,7 +80,7 @@ def _start(child: Child, logs: Path) -> _Running:
     """Start a process in a session of its own: Ctrl-C reaches only us, and it can save."""
     logs.mkdir(parents=True, exist_ok=True)
     with open(logs / "log.out", "ab") as out, open(logs / "log.err", "ab") as errors:
-        out.write(f"+ {cli.shown(child.command)}\n".encode())
+        out.write(f"+ {cli.as_typed(child.command)}\n".encode())
         out.flush()
         before = errors.tell()
         process = subprocess.Popen(

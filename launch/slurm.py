@@ -28,14 +28,22 @@ time.
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what a job takes of a cluster."""
     flags = parser.add_argument_group("on Slurm")
-    flags.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
-    flags.add_argument("--tasks-per-node", type=int, help="processes on each (one a GPU, or 1)")
-    flags.add_argument("--gpus-per-node", type=int, help="GPUs of each machine")
-    flags.add_argument("--cpus-per-task", type=int, help="cores of each process")
+    flags.add_argument("--nodes", type=cli.at_least(1), default=1, help="machines (default: 1)")
+    flags.add_argument(
+        "--tasks-per-node", type=cli.at_least(1), help="processes on each (one a GPU, or 1)"
+    )
+    flags.add_argument("--gpus-per-node", type=cli.at_least(0), help="GPUs of each machine")
+    flags.add_argument("--cpus-per-task", type=cli.at_least(1), help="cores of each process")
     flags.add_argument("--memory", help="of each machine, such as 64GB")
-    flags.add_argument("--hours", type=float, default=1.0, help="until it is queued again (1)")
-    flags.add_argument("--save-seconds", type=int, default=120, help="to save in at the end (120)")
-    flags.add_argument("--times", type=int, default=100, help="most time-outs of a job (100)")
+    flags.add_argument(
+        "--hours", type=cli.positive, default=1.0, help="until it is queued again (1)"
+    )
+    flags.add_argument(
+        "--save-seconds", type=cli.at_least(1), default=120, help="to save in at the end (120)"
+    )
+    flags.add_argument(
+        "--times", type=cli.at_least(0), default=100, help="most time-outs of a job (100)"
+    )
     flags.add_argument("--partition", help="and --account, --qos, --constraint: as for sbatch")
     for name in ("--account", "--qos", "--constraint"):
         flags.add_argument(name, help=argparse.SUPPRESS)
@@ -62,7 +70,9 @@ def submitit_side() -> ModuleType:
 def main(argv: Sequence[str]) -> None:
     """Submit the command, or with --dry-run show what would be submitted."""
     parser = cli.Parser("launch.slurm", "[FLAGS] -- COMMAND", STORY)
-    parser.add_argument("--logs", type=Path, default=Path("runs/slurm"), help="folder of the logs")
+    parser.add_argument(
+        "--logs", type=cli.path, default=Path("runs/slurm"), help="folder of the logs"
+    )
     parser.add_argument("--name", default="lottery", help="of the job (default: lottery)")
     parser.add_argument("--dry-run", action="store_true", help="print the script, submit nothing")
     add_flags(parser)
@@ -73,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
     made = array.executor(options, options.logs, options.name)
     if options.dry_run:
         print(f"# sbatch {made.folder}/JOB_submission.sh\n{array.script(made)}")
-        print(f"# each task then runs\n{cli.shown(child.command)}")
+        print(f"# each task then runs\n{cli.as_typed(child.command)}")
         return
     (job,) = array.submit(made, [child])
     print(f"job {job.job_id}: {job.paths.stdout}, and what went wrong in {job.paths.stderr.name}")

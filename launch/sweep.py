@@ -16,7 +16,7 @@ from rich.table import Table
 from groundwork import config as config_lib
 from groundwork import study as study_lib
 from groundwork.entry import run_main
-from groundwork.errors import UserError
+from groundwork.errors import UserError, reason, shown
 from groundwork.study import Study
 from launch import cli, jobs, points, slurm
 from launch.child import Child
@@ -81,11 +81,13 @@ def main(argv: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser("launch.sweep", "--config=FILE --set KEY=VALUE,… [FLAGS] [-- …]", STORY)
     parser.add_argument("--config", required=True, help="what every point starts from")
-    parser.add_argument("--workdir", type=Path, default=Path("runs/sweep"), help="(runs/sweep)")
+    parser.add_argument("--workdir", type=cli.path, default=Path("runs/sweep"), help="(runs/sweep)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=…", help="see below")
-    parser.add_argument("--points", type=Path, metavar="FILE", help="see below")
+    parser.add_argument("--points", type=cli.path, metavar="FILE", help="see below")
     parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
-    parser.add_argument("--parallel", type=int, default=1, help="points at a time (default: 1)")
+    parser.add_argument(
+        "--parallel", type=cli.at_least(1), default=1, help="points at a time (default: 1)"
+    )
     parser.add_argument("--module", default="lottery.main", help="what runs (lottery.main)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be executed")
     slurm.add_flags(parser)
@@ -94,8 +96,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
     """Returns every point with its command; all are checked before a sweep begins."""
-    if options.parallel < 1:
-        raise UserError(f"--parallel={options.parallel} must be at least 1")
     study = _study(options.module)
     work = []
     for point in points.make(options.set, options.points):
@@ -116,15 +116,18 @@ def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
 def _study(module: str) -> Study:
     """What a --module does."""
     try:
-        return importlib.import_module(module).STUDY
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"--module cannot be swept: {error} (see --help)") from error
+        study = importlib.import_module(module).STUDY
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise UserError(f"--module cannot be swept: {reason(error)} (see --help)") from error
+    if not isinstance(study, Study):
+        raise UserError(f"--module cannot be swept: {shown(module)}.STUDY is no Study (see --help)")
+    return study
 
 
 def _show_plan(work: Sequence[Job], options: argparse.Namespace) -> None:
     for job in work:
-        shown = cli.shown(job.child.command)
-        print(f"# finished: {job.folder}" if job.finished else shown)
+        typed = cli.as_typed(job.child.command)
+        print(f"# finished: {job.folder}" if job.finished else typed)
     left = sum(not job.finished for job in work)
     if options.executor == "slurm" and left:
         array = slurm.submitit_side()

@@ -1,12 +1,15 @@
 """Whatever is typed, and whatever is named as a config, ends in one line that says what to do."""
 
 import os
+import signal
 import time
 
 import pytest
 
 from groundwork import config as config_lib
+from groundwork import entry
 from groundwork.config_files import MOST_BYTES
+from groundwork.devices.interruption import PREEMPTED, Interrupted
 from groundwork.errors import UserError
 from groundwork.report import page
 
@@ -101,6 +104,17 @@ def test_a_ctrl_c_while_a_config_runs_stays_one(here):
     (here / "bad.py").write_text("raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         config_lib.parse(["--config=bad.py"], "")
+
+
+def test_a_job_that_is_told_to_stop_while_a_config_runs_is_to_start_again(here):
+    (here / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    before = signal.signal(signal.SIGTERM, entry._nothing_to_save)
+    try:
+        with pytest.raises(Interrupted) as stopped:
+            config_lib.parse(["--config=slow.py"], "")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == PREEMPTED
 
 
 def test_placeholders_frozen_and_locked_configs_take_values(here):

@@ -1,6 +1,7 @@
 """A sweep runs what is not finished, says what failed and why, and tabulates everything."""
 
 import csv
+import dataclasses
 import os
 import re
 import shlex
@@ -13,9 +14,12 @@ import time
 import numpy as np
 import pytest
 
+from groundwork import config as config_lib
+from groundwork import study
 from groundwork.errors import UserError
 from launch import array, jobs, sweep
 from launch.child import Child
+from lottery import main
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
 
@@ -163,7 +167,14 @@ REFUSED = {
     "an unknown key": (["--set", "prune.rte=0.1"], "point prune.rte=0.1: .*'config.prune.rate'"),
     "a wrong value": (["--set", "levels=1,-1"], "point levels=-1: levels=-1 must be at least 0"),
     "another workdir": (["--set", "seed=0", "--", "--workdir=x"], "the points' folders"),
-    "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel=0 must be at least 1"),
+    "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel: 0 must be at least 1"),
+    "no folder": (["--set", "seed=0", "--workdir="], "--workdir: it is empty"),
+    "a study of another kind": (["--set", "seed=0", "--module=shlex:a"], "cannot be swept"),
+    "a relative module": (["--set", "seed=0", "--module=..main"], "cannot be swept: TypeError"),
+    "too many points": (
+        ["--set", "seed=" + "1," * 10_000 + "2"],
+        "10,001 points, and may be 10,000",
+    ),
     "nothing to vary": ([], "nothing to vary"),
     "an unknown module": (["--set", "seed=0", "--module=lottery.mine"], "lottery.mine"),
     "a module of another kind": (["--set", "seed=0", "--module=pruning.masks"], "'STUDY'"),
@@ -177,6 +188,13 @@ def test_what_is_wrong_is_said_before_anything_starts(case, tmp_path):
     with pytest.raises(UserError, match=said):
         sweep.main([DIGITS, f"--workdir={tmp_path / 'sweep'}", *flags])
     assert not (tmp_path / "sweep").exists()
+
+
+def test_what_a_new_point_consists_of_is_not_listed_to_see_that_it_is_not_finished(tmp_path):
+    """It may be without end, as with levels=2147483647."""
+    endless = dataclasses.replace(main.STUDY, units=lambda spec: pytest.fail("it was listed"))
+    config = config_lib.resolve(config_lib.load("lottery/digits.py"))
+    assert not study.finished(endless, tmp_path / "new", config)
 
 
 WAITING = """

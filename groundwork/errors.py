@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 LONGEST_REASON = 300  # characters
+LONGEST_LINE = 2000
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -15,7 +16,8 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         """Returns the text as one line that every terminal shows: control characters escaped."""
-        return CONTROLS.sub(lambda found: repr(found[0])[1:-1], super().__str__())
+        line = CONTROLS.sub(lambda found: repr(found[0])[1:-1], super().__str__())
+        return shown(line, LONGEST_LINE)
 
 
 def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> UserError:
@@ -54,11 +56,11 @@ def reason(error: BaseException) -> str:
     return f"{kind}: {text}"[:LONGEST_REASON] if text else kind
 
 
-def shown(text: object) -> str:
-    """Returns a text whose middle is left out if it is longer than anybody would type."""
+def shown(text: object, most: int = LONGEST_REASON) -> str:
+    """Returns a text without its middle if it has more characters than anybody would type."""
     whole = str(text)
-    half = LONGEST_REASON // 2
-    return whole if len(whole) <= 2 * half else f"{whole[:half]}…{whole[-half:]}"
+    half = most // 2
+    return whole if len(whole) <= most else f"{whole[: half - 1]}…{whole[len(whole) - half :]}"
 
 
 def missing(path: str | Path) -> str:

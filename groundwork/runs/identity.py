@@ -60,10 +60,11 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
       UserError: the folder does not exist, or holds no run, or one of another command.
     """
     path = folder / "config.json"
-    if not folder.exists():
-        raise UserError(f"{folder} holds no readable run: {missing(folder)}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        gone = missing(path if folder.exists() else folder)
+        raise UserError(f"{folder} holds no readable run: {gone}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no readable run: {path.name}: {error}") from error
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):

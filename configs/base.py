@@ -14,43 +14,52 @@ def anything(value: Any) -> config_dict.FieldReference:
 def get_config() -> ml_collections.ConfigDict:
     """Returns the defaults, of which every other config overrides some."""
     config = ml_collections.ConfigDict()
-    config.seed = 0
+    config.seed = 0  # replicate r of a seed is the same network whatever their number
     config.replicates = 3  # networks trained at once, each with its own seed
-    config.eval_every = 100  # steps
+    config.eval_every = 100  # steps between two evaluations
     config.data = dict(
-        name="digits",
-        source="digits",  # mnist1d, idx, tfds, folder, npz, huggingface or PACKAGE:FUNCTION
+        name="digits",  # of the data set, for sources that have several; else for the reports
+        # digits, mnist1d, idx, tfds, folder, npz, huggingface or PACKAGE:FUNCTION
+        source="digits",
         dir="",  # the folder of the files, for all sources that have files
         kwargs=anything({}),  # what PACKAGE:FUNCTION is called with; for huggingface, column names
-        validation_examples=0,  # held out of the training split
-        split_seed=0,
+        validation_examples=0,  # how many are held out of the training split
+        split_seed=0,  # draws which examples are held out
         standardize=True,  # subtract the training mean and divide by the deviation
         pad=0,  # black pixels on each side of an image
-        stream=False,  # read a tfds set during training; the keys below are for streams alone
-        test_split="test",  # ImageNet has validation
-        image_size=0,  # height and width of the inputs; 0 keeps them as stored (folder, too)
+        # The keys below it are for streams alone, but for image_size of a folder.
+        stream=False,  # read a tfds set during training
+        test_split="test",  # of the tfds set; ImageNet has validation
+        image_size=0,  # height and width of the inputs in pixels; 0 keeps them as stored
         augment="none",  # none, crop_flip or resized_crop
         workers=0,  # processes that read ahead; 0 uses threads of this one
         mean=(),  # one for each channel, of images in [0, 1]; () computes them
-        std=(),
+        std=(),  # the deviations, likewise
     )
-    config.loss = "cross_entropy"  # mean_squared_error, sigmoid_cross_entropy, or PACKAGE:FUNCTION
-    config.loss_kwargs = anything({})  # such as {"label_smoothing": 0.1}
-    config.train = dict(steps=400, batch_size=100)
+    # cross_entropy, mean_squared_error, sigmoid_cross_entropy or PACKAGE:FUNCTION
+    config.loss = "cross_entropy"
+    config.loss_kwargs = anything({})  # what the loss is called with: {"label_smoothing": 0.1}
+    config.train = dict(
+        steps=400,  # updates of a network
+        batch_size=100,  # examples of a step, of each replicate
+    )
     config.optimizer = dict(
         name="adam",  # sgd, momentum, nesterov, adam or adamw
-        learning_rate=1.2e-3,
-        momentum=0.9,
-        weight_decay=0.0,
+        learning_rate=1.2e-3,  # after the warm-up
+        momentum=0.9,  # of momentum and nesterov, in [0, 1)
+        weight_decay=0.0,  # times the weights it joins the gradients; adamw's is decoupled
         schedule="constant",  # constant, step or cosine
-        drop_steps=(),
-        drop_factor=0.1,
-        warmup_steps=0,
+        drop_steps=(),  # of schedule=step: the steps at which the rate drops
+        drop_factor=0.1,  # of schedule=step: what each drop multiplies the rate by
+        warmup_steps=0,  # steps in which the rate grows from 0
     )
-    config.mesh = dict(replicate=0, data=0)  # devices along each axis; 0 chooses
+    config.mesh = dict(
+        replicate=0,  # devices over which replicates are spread; 0 chooses
+        data=0,  # devices over which each batch is spread; 0 chooses
+    )
     config.checkpoint = dict(
-        every_seconds=60.0,  # between two checkpoints inside a unit of work
-        poll_steps=50,  # between two looks whether the run is asked to stop
+        every_seconds=60.0,  # seconds between two checkpoints inside a unit of work
+        poll_steps=50,  # steps between two looks whether the run is asked to stop
     )
-    config.log = dict(tensorboard=False)
+    config.log = dict(tensorboard=False)  # also write the metrics for TensorBoard
     return config

@@ -1,29 +1,35 @@
 """The command line: a config file, overrides of single keys, and one-line errors about both."""
 
+import ast
 import dataclasses
 import difflib
-import traceback
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
-from groundwork import config_files, overrides, typed
-from groundwork.errors import UserError, shown
+from groundwork import config_files, meanings, overrides, typed
+from groundwork.config_made import check_given, load, makers
+from groundwork.errors import UserError, check_text, shown, spelt
 
-USAGE = """usage: {program} --config=FILE [--workdir=DIR] [--config.KEY=VALUE ...]
+USAGE = """usage: {program} --config=FILE [--workdir=DIR]
+         [--config.KEY=VALUE ...]
 
 {about}
 
-  --config=FILE        a file with get_config(): your own, or a shipped one, such as
-                       {example}
-  --config.KEY=VALUE   override one key of it, such as --config.train.steps=100; where
-                       one is given twice the last counts
-  --workdir=DIR        the run's folder (default: runs/NAME-OF-THE-CONFIG); the same
-                       command continues an unfinished run and shows a finished one
-  --help               this text and, after --config=FILE, that file's story and keys
+  --config=FILE       a file with get_config(): your own, or a shipped one, such
+                      as {example}
+  --config.KEY=VALUE  override one key of it, such as --config.train.steps=100;
+                      where one is given twice the last counts
+  --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG); the
+                      same command continues an unfinished run and shows a
+                      finished one
+  --help              this text and, after --config=FILE, that file's story and
+                      keys
 """
+WIDTH = 80  # columns of what --help prints
 T = TypeVar("T")
 
 
@@ -36,55 +42,28 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
 
     Raises:
       UserError: a config file is not given or does not exist, a key is unknown, or a value has
-        the wrong type.
+        the wrong type or is missing.
     """
-    argv = _last(_joined(argv))
+    check_text(argv)
+    argv = _joined(argv)
     settings = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
     path = settings.get("config")
     if not argv or "--help" in argv or "-h" in argv:
         print(usage)
         _describe(path)
         raise SystemExit(0)
-    if path is None:
+    if path is None or "--config" in argv:
         raise UserError("no config: give --config=FILE, yours or a shipped one (see --help)")
     config = load(path)
     _check_keys(argv, config)
-    given: dict[str, str | None] = {}
-    for argument in argv:
-        flag, equals, text = argument.partition("=")
-        if not flag.startswith("-"):
-            raise UserError(f"unexpected argument {argument!r}: keys are set as --config.KEY=VALUE")
-        given[flag.lstrip("-")] = text if equals else None
+    given = _flags(argv)
     workdir = given.get("workdir", f"runs/{Path(path.partition(':')[0]).stem}")
     if not workdir:
-        raise UserError("--workdir has no value: write --workdir=DIR")
+        raise UserError("--workdir is empty: give the run's folder, as --workdir=DIR")
     keys = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
     overrides.apply(config, keys)
+    check_given(config)
     return config, Path(workdir)
-
-
-def load(path: str) -> ml_collections.ConfigDict:
-    """Returns what `get_config()` returns in the file at `path` (`FILE.py` or `FILE.py:variant`).
-
-    The file is the one at that path, or a shipped one of that name (see `config_files.find`).
-
-    Raises:
-      UserError: the file does not exist, fails to run, or has no `get_config`.
-    """
-    name, _, variant = path.partition(":")
-    file = config_files.find(name)
-    try:
-        with config_files.importing(file):
-            make = getattr(config_files.run(file), "get_config", lambda *_: None)
-            config = make(variant) if variant else make()
-    except Exception as error:  # a config is the user's program and may raise anything
-        reason = error.msg if isinstance(error, SyntaxError) else _one_line(error)
-        raise UserError(
-            f"config file {name} fails: {reason} (line {_line(error, file)})"
-        ) from error
-    if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"config file {name} must have get_config() that returns a ConfigDict")
-    return config
 
 
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
@@ -95,7 +74,7 @@ def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
         which may be another than its annotation asks for (see `typed.value`).
     """
     if not isinstance(section, Mapping):
-        raise UserError(f"{name}={shown(section)} must be a section, with keys and values")
+        raise UserError(f"{name}={spelt(section)} must be a section, with keys and values")
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     known = [field.name for field in fields]
     for key in section:
@@ -139,30 +118,37 @@ def _joined(argv: Sequence[str]) -> list[str]:
     joined: list[str] = []
     for argument in argv:
         previous = joined[-1] if joined else ""
-        if previous.startswith("--") and "=" not in previous and not argument.startswith("--"):
+        if previous in ("--", "--help"):  # which take no value
+            joined.append(argument)
+        elif previous.startswith("--") and "=" not in previous and not argument.startswith("--"):
             joined[-1] = f"{previous}={argument}"
         else:
             joined.append(argument)
     return joined
 
 
-def _last(argv: Sequence[str]) -> list[str]:
-    """Drops every flag that is given again later: absl would join the two tuples."""
-    names = [argument.partition("=")[0].lstrip("-") for argument in argv]
-    return [
-        argument
-        for place, argument in enumerate(argv)
-        if "=" not in argument or names[place] not in names[place + 1 :]
-    ]
+def _flags(argv: Sequence[str]) -> dict[str, str | None]:
+    """Returns flag → text, or None without one; of a flag that is given twice the last counts."""
+    given: dict[str, str | None] = {}
+    for argument in argv:
+        flag, equals, text = argument.partition("=")
+        name = flag.lstrip("-")
+        if not name or not flag.startswith("-"):
+            raise UserError(
+                f"unexpected argument {shown(argument)!r}: keys are set as --config.KEY=VALUE"
+            )
+        given.pop(name, None)  # the order is that of the texts that count
+        given[name] = text if equals else None
+    return given
 
 
 def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
     """Refuses a `--config.KEY` or `--FLAG` that does not exist, and suggests one that does."""
     sections = overrides.keys(config)
     for argument in argv:
-        if not argument.startswith("-"):
-            continue
         name = argument.lstrip("-").partition("=")[0]
+        if not argument.startswith("-") or not name:
+            continue
         if name.startswith("config."):
             if name.removeprefix("config.") not in sections:
                 raise UserError(_unknown_key(name, [f"config.{key}" for key in sections]))
@@ -171,36 +157,32 @@ def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
             raise UserError(_unknown_key(name, known, "flag"))
 
 
-def _line(error: Exception, file: Path) -> int | None:
-    """Returns the line of a file that an error came from."""
-    if isinstance(error, SyntaxError):
-        return error.lineno
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((f.lineno for f in reversed(frames) if Path(f.filename) == file.absolute()), None)
-
-
 def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> str:
     short = {key.removeprefix("config."): key for key in known}
     near = difflib.get_close_matches(name.removeprefix("config."), short, n=1, cutoff=0.5)
     near = [short[key] for key in near]
     leaf = [key for key in known if key.rsplit(".")[-1] == name.rsplit(".")[-1]]
     hint = (leaf or near)[:1]
-    return f"unknown {kind} {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
+    return f"unknown {kind} {shown(name)!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
 
 
 def _describe(path: str | None) -> None:
-    if path is not None:
+    if path is None:
+        return
+    file = config_files.find(path.partition(":")[0])
+    with makers(file) as files:
         config = load(path)
-        file = config_files.find(path.partition(":")[0])
-        code = compile(file.read_text(encoding="utf-8"), path, "exec", dont_inherit=True)
-        story = code.co_consts[0]
-        where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
-        print(f"{path}{where}\n\n{story if isinstance(story, str) else ''}\nkeys and defaults:")
-        for key, place in overrides.keys(config).items():
-            value = overrides.get(config, place)
-            if not isinstance(value, ml_collections.ConfigDict):
-                print(f"  --config.{key}={value}")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    story = ast.get_docstring(ast.parse(file.read_bytes()), clean=False)
+    where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
+    print(f"{path}{where}\n\n{story or ''}\nkeys, their defaults and what they mean:")
+    places = overrides.keys(config)
+    meant = meanings.of(files, places)
+    for key, place in places.items():
+        value = overrides.get(config, place)
+        if isinstance(value, ml_collections.ConfigDict):
+            if len(value):
+                continue  # its keys are shown
+            value = {}
+        print(f"  --config.{key}={'' if value is None else value}")
+        for line in textwrap.wrap(meant.get(key, ""), WIDTH - 6):
+            print(f"      {line}")

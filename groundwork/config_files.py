@@ -14,9 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from groundwork.errors import UserError
+from groundwork import small_files
+from groundwork.errors import UserError, shown
 
 PACKAGE = "configs"
+KIND = "config file"
+MOST_BYTES = 2**20
 
 
 def shipped() -> Path:
@@ -32,17 +35,22 @@ def find(name: str) -> Path:
     The names of a shipped config are `lottery/digits.py` and `configs/lottery/digits.py`.
 
     Raises:
-      UserError: there is neither (the error suggests what is most like it), or the file is not a
-        Python file.
+      UserError: there is neither (the error suggests what is most like it), or it is not a Python
+        file of a config's size that can be read.
     """
-    path = Path(name)
-    if not path.is_file():
-        files = _shipped_files()
+    if not name:
+        raise UserError("--config is empty: give --config=FILE, yours or a shipped one")
+    path, files = Path(name), _shipped_files()
+    try:
+        small_files.check(path, KIND, MOST_BYTES)
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise
         if name.removeprefix(f"{PACKAGE}/") not in files:
-            raise UserError(f"config file {name} does not exist{_hint(path, list(files))}")
+            raise UserError(f"{error}{_hint(path, list(files))}") from error
         path = files[name.removeprefix(f"{PACKAGE}/")]
     if path.suffix != ".py":
-        raise UserError(f"config file {name} is not a Python file")
+        raise UserError(f"config file {shown(name)} is not a Python file")
     return path
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 from groundwork import terminal
 from groundwork.devices import processes
 from groundwork.devices.interruption import BY_HAND, PREEMPTED, Interrupted
-from groundwork.errors import UserError
+from groundwork.errors import UserError, missing, shown
 
 
 def run_main(entry: Callable[[Sequence[str]], None]) -> None:
@@ -35,8 +35,7 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         _leave(128 + signal.SIGPIPE)
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        said = f"error: {reason}. Earlier files are whole: fix this and start the run again"
+        said = f"error: {_which(error)}. Earlier files are whole: fix this and start the run again"
         _leave(2, terminal.fitting(said, sys.stderr))
     except KeyboardInterrupt:
         _leave(BY_HAND, "\ninterrupted; the same command continues")
@@ -59,6 +58,16 @@ def run_script(entry: Callable[[Sequence[str]], None]) -> None:
 def typed(command: str) -> str:
     """Returns how a command was started: as the script `lottery`, or `python -m lottery.main`."""
     return command if Path(sys.argv[0]).stem == command else f"python -m {command}.main"
+
+
+def _which(error: OSError) -> str:
+    """Returns the file and what is wrong with it, as one line."""
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    if path is None:
+        return str(UserError(error))
+    if isinstance(error, FileNotFoundError):
+        return str(UserError(missing(path)))
+    return str(UserError(f"{shown(path)}: {error.strerror}"))
 
 
 def _nothing_to_save(number: int, frame: FrameType | None) -> NoReturn:

@@ -3,17 +3,18 @@
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-LONGEST = 550  # characters of an error
+LONGEST_REASON = 300  # characters
+LONGEST_LINE = 2000
 
 
 class UserError(Exception):
     """A mistake that the user can fix; it ends in one line and exit code 2 (`entry.run_main`)."""
 
     def __str__(self) -> str:
-        text = one_line(super().__str__())
-        half = LONGEST // 2
-        return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
+        """Returns the text as one line that every terminal shows."""
+        return shown(one_line(super().__str__()), LONGEST_LINE)
 
 
 def one_line(text: str) -> str:
@@ -21,14 +22,13 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def shown(value: object, most: int = 80) -> str:
-    """Returns a value for an error: in one line, and no longer than that."""
+def spelt(value: object, most: int = 80) -> str:
+    """Returns how a value is written, for an error: in one line, and no longer than that."""
     try:
         text = repr(value)
     except Exception:  # a huge integer, or an object of the user's: both may refuse
         text = f"a {type(value).__name__}"
-    text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
+    return shown(" ".join(text.split()), most)
 
 
 def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> UserError:
@@ -40,7 +40,7 @@ def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> Us
     near = difflib.get_close_matches(name[:99] if isinstance(name, str) else "", known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = f" (known: {', '.join(known)})" if len(known) <= most else ""
-    return UserError(f"unknown {kind} {shown(name)}{hint}{listed}")
+    return UserError(f"unknown {kind} {spelt(name)}{hint}{listed}")
 
 
 @contextlib.contextmanager
@@ -54,3 +54,45 @@ def about(key: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
         yield
     except kind as error:
         raise UserError(f"{key}: {error}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Returns the kind and the text of an error in one line of at most 300 characters."""
+    kind = type(error).__name__
+    try:
+        text = str(error)[: 100 * LONGEST_REASON]
+    except Exception:  # a user's error may fail to say what it is
+        return f"{kind}, which cannot be shown"
+    text = " ".join(text.partition("-" * 20)[0].split())  # JAX adds words on its traceback
+    return f"{kind}: {text}"[:LONGEST_REASON] if text else kind
+
+
+def shown(text: object, most: int = LONGEST_REASON) -> str:
+    """Returns a text without its middle if it has more characters than anybody would type."""
+    whole = str(text)
+    half = most // 2
+    return whole if len(whole) <= most else f"{whole[: half - 1]}…{whole[len(whole) - half :]}"
+
+
+def missing(path: str | Path) -> str:
+    """Returns the words that a path does not exist and, if it is relative, in which folder."""
+    try:
+        here = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
+    except OSError:  # the current folder itself was removed
+        here = ": the current folder is gone"
+    return f"{shown(path)} does not exist{here}"
+
+
+def check_text(words: Iterable[str]) -> None:
+    """Checks that the words of a command line are text.
+
+    Raises:
+      UserError: one has bytes that are no UTF-8, or NUL characters.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"the argument {shown(word)} is no UTF-8 text") from error
+        if "\0" in word:
+            raise UserError(f"the argument {shown(word)} has NUL characters")

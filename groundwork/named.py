@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from groundwork.errors import UserError
+from groundwork.errors import UserError, reason
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -65,7 +65,7 @@ def call(key: str, function: Callable[..., Any], kwargs: Mapping[str, Any], **mo
         return function(**{k: as_tuples(value) for k, value in kwargs.items()}, **more)
     except UserError:
         raise
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise UserError(f"{key}={dict(kwargs)}: {reason(error)}") from error
 
 
@@ -90,12 +90,6 @@ def as_tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: as_tuples(inner) for key, inner in value.items()}
     return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value
-
-
-def reason(error: BaseException) -> str:
-    """Returns the kind and the text of an error in one line of at most 300 characters."""
-    text = " ".join(str(error).partition("-" * 20)[0].split())  # JAX adds words on its traceback
-    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
 
 
 def _module(about: str, name: str) -> ModuleType:

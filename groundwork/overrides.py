@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from groundwork.config_made import value_of
 from groundwork.errors import UserError
 
 Keys = dict[str, tuple[str, ...]]  # "train.steps" → ("train", "steps")
@@ -15,10 +16,10 @@ TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 def keys(config: ConfigDict, path: tuple[str, ...] = ()) -> Keys:
     """Returns all keys of a config, sections among them, in its order."""
     found: Keys = {}
-    for key, value in config.items():
+    for key, field in config.items(preserve_field_references=True):
         place = (*path, str(key))
         found[".".join(place)] = place
-        if isinstance(value, ConfigDict):
+        if isinstance(value := value_of(field), ConfigDict):
             found |= keys(value, place)
     return found
 

@@ -166,11 +166,11 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
     Raises:
       UserError: the config is wrong, or the folder holds another run.
     """
-    units = study.units(study.check(config))
+    spec = study.check(config)
     if not (workdir / "config.json").exists():
         return False
     identity.check_identity(workdir, _identity(study, config))
-    return set(units) <= set(Run(workdir).units())
+    return set(study.units(spec)) <= set(Run(workdir).units())
 
 
 def _identity(

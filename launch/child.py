@@ -1,21 +1,18 @@
-"""A command as a submitit job: run it, tell it when it must stop, have it started again.
+"""A command as a job on Slurm: run it, tell it when it must stop, have it started again.
 
-Submitit runs a `Child` in every task. The scheduler sends submitit's own signal (SIGUSR2: the job
-is almost out of time, or preempted) or a plain SIGTERM; either reaches the command as SIGTERM. A
-command that exits with 75 has saved and wants to continue: rank 0 queues the job again.
+Submitit runs a `Child` in every task, and is imported only there. The scheduler sends submitit's
+own signal (SIGUSR2: the job is almost out of time, or preempted) or a plain SIGTERM; either reaches
+the command as SIGTERM. A command that exits with 75 has saved and wants to continue: rank 0 queues
+the job again.
 """
 
 import dataclasses
-import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
-
-import submitit
-from submitit.helpers import DelayedSubmission
 
 SAVED = 75  # the exit code of a main that was told to stop and has saved
 STATE_SECONDS = 60  # how long the scheduler may take to answer
@@ -27,10 +24,9 @@ class ChildFailedError(SystemExit, Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Child:
-    """A command, and the variables to change in its environment (None removes one)."""
+    """A command."""
 
     command: tuple[str, ...]
-    environment: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     def __call__(self) -> int:
         """Run the command to its end; returns 0, or 75 if it has saved and is not to continue.
@@ -39,6 +35,8 @@ class Child:
           ChildFailedError: the command ended with another code.
           SystemExit: the command has saved, and the job is queued again.
         """
+        import submitit
+
         job = submitit.JobEnvironment()
         user_signal = getattr(signal, f"SIG{job.USR_SIG}")
         requeue: Any = signal.getsignal(user_signal)  # submitit's own way to checkpoint a job
@@ -52,8 +50,10 @@ class Child:
             raise SystemExit(0)  # without a result, since only rank 0's counts
         return code
 
-    def checkpoint(self) -> DelayedSubmission:
+    def checkpoint(self) -> Any:
         """Returns what submitit queues: the same command, which continues its run."""
+        from submitit.helpers import DelayedSubmission
+
         return DelayedSubmission(self)
 
     def _run(self, signals: tuple[signal.Signals, ...]) -> tuple[int, set[int]]:
@@ -74,7 +74,7 @@ class Child:
         before: dict[int, Callable | int | None] = {n: signal.signal(n, forward) for n in signals}
         try:
             print(f"+ {shlex.join(self.command)}", flush=True)
-            with subprocess.Popen(self.command, env=self._environment()) as child:
+            with subprocess.Popen(self.command) as child:
                 running.append(child)
                 tell()  # of signals that came before there was a child
                 code = child.wait()
@@ -83,22 +83,15 @@ class Child:
                 signal.signal(number, handler)
         return (code if code >= 0 else 128 - code), received
 
-    def _environment(self) -> dict[str, str]:
-        merged = {**os.environ, **self.environment}
-        return {key: value for key, value in merged.items() if value is not None}
 
-
-def _is_to_continue(job: submitit.JobEnvironment, received: set[int], user_signal: int) -> bool:
+def _is_to_continue(job: Any, received: set[int], user_signal: int) -> bool:
     """Is a command that has saved to be started again?
 
     Yes, unless somebody has stopped the job: then Slurm no longer counts it as running (after
-    `scancel`, or because it is in the queue again already), and a local job has received SIGTERM
-    but not submitit's own signal.
+    `scancel`, or because it is in the queue again already).
     """
     if user_signal in received:
         return True
-    if job.cluster != "slurm":
-        return signal.SIGTERM not in received
     command = ["squeue", "--noheader", "--format=%T", f"--jobs={job.raw_job_id}"]
     states = subprocess.run(command, capture_output=True, text=True, timeout=STATE_SECONDS)
     return states.returncode != 0 or "RUNNING" in states.stdout.split()  # yes if in doubt

@@ -1,12 +1,15 @@
 """What the launchers' command lines share: errors of one line, and the command after `--`."""
 
 import argparse
+import math
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from groundwork.errors import UserError
+from groundwork.errors import UserError, check_text, shown
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,12 +26,17 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error that `run_main` prints."""
-        raise UserError(f"{message} ({self.prog} --help has all flags)")
+        raise UserError(f"{shown(message)} ({self.prog} --help has all flags)")
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns what stands before the first `--`, and what stands after it."""
+    """Returns what stands before the first `--`, and what stands after it.
+
+    Raises:
+      UserError: a word is no text.
+    """
     argv = list(argv)
+    check_text(argv)
     if "--" not in argv:
         return argv, []
     place = argv.index("--")
@@ -47,6 +55,37 @@ def command(words: Sequence[str]) -> list[str]:
     return [first, *words[1:]]
 
 
-def shown(words: Sequence[str]) -> str:
+def as_typed(words: Sequence[str]) -> str:
     """Returns a command as it would be typed."""
     return shlex.join(words)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Returns what makes a whole number of a flag's text, or refuses it."""
+
+    def whole(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,9}", text):
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number below 10⁹")
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} must be at least {least}")
+        return int(text)
+
+    return whole
+
+
+def positive(text: str) -> float:
+    """Returns the number that a flag's text is, or refuses it."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return number
+
+
+def path(text: str) -> Path:
+    """Returns the file or folder that a flag names, or refuses an empty text."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: give a path")
+    return Path(text)

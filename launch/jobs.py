@@ -1,28 +1,20 @@
-"""The points of a sweep as submitit jobs: start them, wait for them, ask why they failed."""
+"""The points of a sweep as processes of this machine: start them, wait, ask why they failed."""
 
-import argparse
-import json
-import os
+import contextlib
+import dataclasses
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import submitit
-from submitit.core.utils import FailedJobError
-from submitit.local.local import LocalExecutor, LocalJob
+from launch import cli
+from launch.child import SAVED, Child
 
-from groundwork import atomic
-from launch import slurm
-from launch.child import SAVED, ChildFailedError
-
-LOCAL_MINUTES = 60 * 24 * 365  # in effect, a local point has no time limit
-LOCAL_POLL_SECONDS = 0.2
-SLURM_POLL_SECONDS = 10.0
-QUEUED = "jobs.json"  # in the folder of the logs: point → job, for all that were given to Slurm
+POLL_SECONDS = 0.2
+LONGEST_BYTES = 2**20  # of the end of a log, which is looked through for a reason
 
 
 class Outcome(NamedTuple):
@@ -32,78 +24,92 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
-Children = Mapping[str, Any]  # name of a point → its Child
 Say = Callable[[str], None]
 
 
-def run_local(children: Children, logs: Path, parallel: int, say: Say) -> dict[str, Outcome]:
+@dataclasses.dataclass(frozen=True)
+class _Running:
+    """A point's process, the log of its errors, and how long that was before it started."""
+
+    process: subprocess.Popen
+    errors: Path
+    before: int
+
+
+def run_local(
+    children: Mapping[str, Child], logs: Path, parallel: int, say: Say
+) -> dict[str, Outcome]:
     """Run the children on this machine, `parallel` at a time, and return their outcomes.
 
     Ctrl-C and SIGTERM stop those that run: they save, then KeyboardInterrupt is raised again.
+    What they say is appended to `log.out` and `log.err` in a folder of `logs` for each.
     """
     waiting = list(children)
-    running: dict[str, Any] = {}
+    running: dict[str, _Running] = {}
     outcomes: dict[str, Outcome] = {}
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
                 point = waiting.pop(0)
-                running[point] = _start_shielded(children[point], logs / point)
-                say(f"started {point}: {running[point].paths.stdout}")
-            time.sleep(LOCAL_POLL_SECONDS)
+                running[point] = _start(children[point], logs / point)
+                say(f"started {point}: {logs / point / 'log.out'}")
+            time.sleep(POLL_SECONDS)
             _collect(running, outcomes, say)
-    except KeyboardInterrupt:
-        for job in running.values():
-            job._process.terminate()  # submitit passes it to the task, and a Child to the command
-        say(f"stopping: waiting until {', '.join(running) or 'nothing'} has saved")
-        while running:
-            time.sleep(LOCAL_POLL_SECONDS)
-            _collect(running, outcomes, say)
+    except BaseException:  # Ctrl-C, SIGTERM, or nobody hears what is said: no point is left alone
+        _stop(running, outcomes, say)
         raise
     return outcomes
 
 
-def run_slurm(
-    children: Children, logs: Path, options: argparse.Namespace, say: Say
-) -> dict[str, Outcome]:
-    """Queue the children as one array, wait for all, and return their outcomes.
+def _stop(running: dict[str, _Running], outcomes: dict[str, Outcome], say: Say) -> None:
+    """Tell the running points to save, and wait for them."""
 
-    Those that are in Slurm's queue already are waited for, and not queued again.
-    """
-    waiting = {point: job for point, job in queued(logs).items() if point in children}
-    fresh = [point for point in children if point not in waiting]
-    if fresh:
-        made = slurm.executor(options, logs, "sweep", options.parallel)
-        jobs = slurm.submit(made, [children[point] for point in fresh])
-        waiting.update(zip(fresh, jobs, strict=True))
-        ids = {point: job.job_id for point, job in waiting.items()}
-        atomic.write(logs / QUEUED, json.dumps(ids, indent=1))
-    for point, job in waiting.items():
-        say(f"{'queued' if point in fresh else 'was queued'} {point}: job {job.job_id}")
-    outcomes: dict[str, Outcome] = {}
-    try:
-        while waiting:
-            _collect(waiting, outcomes, say)
-            time.sleep(SLURM_POLL_SECONDS if waiting else 0)
-    except KeyboardInterrupt:
-        array = " ".join(sorted({job.job_id.partition("_")[0] for job in waiting.values()}))
-        say(f"the points stay in Slurm's queue; scancel {array} ends them")
-        raise
-    return outcomes
+    def tell(text: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            say(text)
+
+    for job in running.values():
+        job.process.terminate()
+    tell(f"stopping: waiting until {', '.join(running) or 'nothing'} has saved")
+    while running:
+        time.sleep(POLL_SECONDS)
+        _collect(running, outcomes, tell)
 
 
-def queued(logs: Path) -> dict[str, Any]:
-    """Returns the jobs, by point, that were submitted earlier and that Slurm still has."""
-    if not (logs / QUEUED).exists():
-        return {}
-    command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
-    alive = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    ids = json.loads((logs / QUEUED).read_text(encoding="utf-8"))
-    return {
-        point: submitit.SlurmJob(folder=logs, job_id=number)
-        for point, number in ids.items()
-        if number in alive
-    }
+def _start(child: Child, logs: Path) -> _Running:
+    """Start a process in a session of its own: Ctrl-C reaches only us, and it can save."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with open(logs / "log.out", "ab") as out, open(logs / "log.err", "ab") as errors:
+        out.write(f"+ {cli.as_typed(child.command)}\n".encode())
+        out.flush()
+        before = errors.tell()
+        process = subprocess.Popen(
+            child.command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=errors,
+            start_new_session=True,
+        )
+    return _Running(process, logs / "log.err", before)
+
+
+def _collect(running: dict[str, _Running], outcomes: dict[str, Outcome], say: Say) -> None:
+    """Move the points that have ended from `running` to `outcomes`."""
+    for point in [point for point, job in running.items() if job.process.poll() is not None]:
+        outcomes[point] = outcome = _outcome(running.pop(point))
+        say(f"{outcome.state} {point}" + (f": {outcome.reason}" if outcome.reason else ""))
+
+
+def _outcome(job: _Running) -> Outcome:
+    code = job.process.returncode
+    if code == 0:
+        return Outcome("finished")
+    if code in (SAVED, -signal.SIGTERM):  # told to stop; maybe before there was anything to save
+        return Outcome("stopped")
+    with open(job.errors, "rb") as file:
+        file.seek(max(job.before, job.errors.stat().st_size - LONGEST_BYTES))
+        said = file.read().decode(errors="replace")
+    return Outcome("failed", why(said, code if code > 0 else 128 - code))
 
 
 def why(error: str, code: int | None) -> str:
@@ -114,37 +120,3 @@ def why(error: str, code: int | None) -> str:
     raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
     line = (said or raised or lines or ["it said nothing"])[-1].removeprefix("error: ")
     return line if code in (None, 2) else f"{line} (exit code {code})"
-
-
-def _start_shielded(child: Any, logs: Path) -> Any:
-    """Start a job that Ctrl-C at the terminal does not reach: it can save when we stop it."""
-    for stale in logs.glob("*_result.pkl"):  # local jobs are named by process ids, which recur
-        stale.unlink()
-    executor = LocalExecutor(folder=logs)
-    executor.update_parameters(timeout_min=LOCAL_MINUTES)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # children inherit that it is ignored
-    try:
-        return executor.submit(child)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _collect(running: dict[str, Any], outcomes: dict[str, Outcome], say: Say) -> None:
-    """Move the jobs that have ended from `running` to `outcomes`."""
-    for point in [point for point, job in running.items() if job.done()]:
-        outcomes[point] = outcome = _outcome(running.pop(point))
-        say(f"{outcome.state} {point}" + (f": {outcome.reason}" if outcome.reason else ""))
-
-
-def _outcome(job: Any) -> Outcome:
-    if isinstance(job, LocalJob) and not job.paths.result_pickle.exists():
-        return Outcome("failed", f"its process is gone without a word; see {job.paths.stderr}")
-    failure = job.exception()
-    if failure is None:
-        return Outcome("stopped" if SAVED in job.results() else "finished")
-    code = re.findall(rf"{ChildFailedError.__name__}: (\d+)", str(failure))
-    if code:
-        return Outcome("failed", why(job.stderr() or "", int(code[-1])))
-    if isinstance(failure, FailedJobError):  # the command did not even start
-        return Outcome("failed", why(str(failure).split("-" * 22)[1], None))
-    return Outcome("failed", " ".join(str(failure).split("\n")[:2]))  # as Slurm says it

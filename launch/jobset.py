@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     text = render(options, words)
     apply = ["kubectl", "apply", "--filename=-"]
     if options.dry_run:
-        print(f"# {cli.shown(apply)} < this\n{text}", end="")
+        print(f"# {cli.as_typed(apply)} < this\n{text}", end="")
         return
     if shutil.which("kubectl") is None:
         raise UserError("kubectl is not on the PATH: --dry-run prints what it would be given")
@@ -85,15 +85,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser("launch.jobset", "--name=NAME --image=IMAGE [FLAGS] -- COMMAND", STORY)
     parser.add_argument("--name", required=True, help="of the JobSet")
     parser.add_argument("--image", required=True, help="with this code in /code")
-    parser.add_argument("--nodes", type=int, default=1, help="hosts (default: 1)")
+    parser.add_argument("--nodes", type=cli.at_least(1), default=1, help="hosts (default: 1)")
     parser.add_argument("--claim", default="runs", help="PersistentVolumeClaim of runs/ (runs)")
     parser.add_argument("--namespace", default="default", help="(default)")
     resource = "what a host takes, such as nvidia.com/gpu=8; repeat for more"
     parser.add_argument("--resource", action="append", default=[], metavar="KEY=N", help=resource)
     node = "a label that a host's node must have; repeat for more"
     parser.add_argument("--node", action="append", default=[], metavar="KEY=VALUE", help=node)
-    parser.add_argument("--max-restarts", type=int, default=3, help="after failures (3)")
-    parser.add_argument("--save-seconds", type=int, default=120, help="to save in (120)")
+    parser.add_argument(
+        "--max-restarts", type=cli.at_least(0), default=3, help="after failures (3)"
+    )
+    parser.add_argument(
+        "--save-seconds", type=cli.at_least(1), default=120, help="to save in (120)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print it, apply nothing")
     return parser
 
@@ -105,8 +109,6 @@ def _check(options: argparse.Namespace, words: Sequence[str]) -> None:
             raise UserError(f"--{flag}={name} must be lower-case letters, digits and - in between")
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", options.claim):
         raise UserError(f"--claim={options.claim} must be lower-case letters, digits, - and .")
-    if options.nodes < 1:
-        raise UserError(f"--nodes={options.nodes} must be at least 1")
     host = f"{options.name}-hosts-0-{options.nodes - 1}"
     if len(host) > LONGEST_HOST:
         raise UserError(

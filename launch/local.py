@@ -19,10 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import IO
+from typing import IO, NoReturn
 
 GRACE_SECONDS = 10.0  # how long the others may take to end by themselves once one has failed
 POLL_SECONDS = 0.05
+MOST = 1000  # processes, and devices of each
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,8 +58,17 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end."""
+        _say(f"error: {message} (--help has all flags)".encode(errors="replace").decode())
+        sys.exit(2)
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="launch/local.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,9 +78,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=0, help="CPU devices each (0: JAX's own)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be started")
     parser.add_argument("command", nargs="+", help="what each of them runs")
+    if any("\udc80" <= letter <= "\udcff" for letter in "".join(argv)):
+        parser.error("an argument is no UTF-8 text")
     flags = parser.parse_args(argv)
-    if flags.processes < 1 or flags.devices < 0:
-        parser.error("--processes must be at least 1, --devices at least 0")
+    if not 1 <= flags.processes <= MOST or not 0 <= flags.devices <= MOST:
+        parser.error(f"--processes must be 1 to {MOST}, --devices 0 to {MOST}")
     if flags.command[0] in ("python", "python3"):
         flags.command[0] = sys.executable
     return flags

@@ -2,16 +2,20 @@
 
 import hashlib
 import itertools
+import math
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from groundwork.errors import UserError
+from groundwork import small_files
+from groundwork.errors import UserError, shown
 
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
+MOST_POINTS = 10_000
+MOST_BYTES = 2**24  # of a file of points
 LONGEST = 180  # the most characters of a name; file systems allow 255
 
 
@@ -30,12 +34,16 @@ def make(grid: Sequence[str], file: Path | None) -> list[Point]:
     """Returns every line of `file` with every combination of the `KEY=VALUE,VALUE…` of `grid`.
 
     Raises:
-      UserError: nothing to vary, a key twice in a point, the same point twice, unreadable text.
+      UserError: nothing to vary, a key twice in a point, the same point twice, unreadable text,
+        or more points than anybody looks at.
     """
     axes = [_axis(text) for text in grid]
     lines = _lines(file) if file else [[]]
     if not axes and not file:
         raise UserError("nothing to vary: give --set KEY=VALUE,VALUE or --points FILE")
+    count = len(lines) * math.prod(map(len, axes))
+    if count > MOST_POINTS:
+        raise UserError(f"there would be {count:,} points, and may be {MOST_POINTS:,}")
     points = [_point([*line, *chosen]) for line in lines for chosen in itertools.product(*axes)]
     seen: set[str] = set()
     for point in points:
@@ -64,7 +72,7 @@ def values(text: str) -> list[str]:
             parts.append(text[start:place])
             start = place + 1
     if quote or inside:
-        raise UserError(f"{text!r} lacks a closing {quote or inside[-1]}")
+        raise UserError(f"{shown(text)!r} lacks a closing {quote or inside[-1]}")
     return [_unquoted(part.strip()) for part in (*parts, text[start:])]
 
 
@@ -101,7 +109,8 @@ def _lines(file: Path) -> list[list[tuple[str, str]]]:
     A line has KEY=VALUE, separated by blanks, in quotes if they have blanks; # begins a comment.
     """
     lines = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    text = small_files.text(file, "file of points", MOST_BYTES)
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:
@@ -117,7 +126,7 @@ def _split(text: str, where: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     key = key.removeprefix("--").removeprefix("config.")
     if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", key):
-        raise UserError(f"{where} {text!r} must be KEY=VALUE, such as prune.rate=0.1")
+        raise UserError(f"{where} {shown(text)!r} must be KEY=VALUE, such as prune.rate=0.1")
     return key, value
 
 

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from groundwork import config as config_lib
 from groundwork import study as study_lib
 from groundwork import terminal
 from groundwork.entry import run_main
-from groundwork.errors import UserError
+from groundwork.errors import UserError, reason, shown
 from groundwork.report import tables
 from groundwork.study import Study
 from launch import cli, jobs, points, slurm
@@ -55,6 +54,8 @@ def main(argv: Sequence[str]) -> None:
     """Run the points that are not finished, then show all; fail if a point has failed."""
     flags, extra = cli.split(argv)
     options = _parser().parse_args(flags)
+    if options.executor == "slurm":
+        slurm.submitit_side()  # before anything is made
     work = _plan(options, extra)
     todo = {job.point.name: job.child for job in work if not job.finished}
     if options.dry_run:
@@ -77,11 +78,13 @@ def main(argv: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser("launch.sweep", "--config=FILE --set KEY=VALUE,… [FLAGS] [-- …]", STORY)
     parser.add_argument("--config", required=True, help="what every point starts from")
-    parser.add_argument("--workdir", type=Path, default=Path("runs/sweep"), help="(runs/sweep)")
+    parser.add_argument("--workdir", type=cli.path, default=Path("runs/sweep"), help="(runs/sweep)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=…", help="see below")
-    parser.add_argument("--points", type=Path, metavar="FILE", help="see below")
+    parser.add_argument("--points", type=cli.path, metavar="FILE", help="see below")
     parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
-    parser.add_argument("--parallel", type=int, default=1, help="points at a time (default: 1)")
+    parser.add_argument(
+        "--parallel", type=cli.at_least(1), default=1, help="points at a time (default: 1)"
+    )
     parser.add_argument("--module", default="lottery.main", help="what runs (lottery.main)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be executed")
     slurm.add_flags(parser)
@@ -90,8 +93,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
     """Returns every point with its command; all are checked before a sweep begins."""
-    if options.parallel < 1:
-        raise UserError(f"--parallel={options.parallel} must be at least 1")
     study = _study(options.module)
     work = []
     for point in points.make(options.set, options.points):
@@ -105,42 +106,45 @@ def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
         except UserError as error:
             raise UserError(f"point {point.name}: {error}") from error
         command = (sys.executable, "-m", options.module, *flags)
-        work.append(Job(point, folder, Child(command, _devices()), done))
+        work.append(Job(point, folder, Child(command), done))
     return work
-
-
-def _devices() -> dict[str, str | None]:
-    """Returns the variable by which a point sees the sweep's GPUs; submitit would show it none."""
-    return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
 
 def _study(module: str) -> Study:
     """What a --module does."""
     try:
-        return importlib.import_module(module).STUDY
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"--module cannot be swept: {error} (see --help)") from error
+        study = importlib.import_module(module).STUDY
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise UserError(f"--module cannot be swept: {reason(error)} (see --help)") from error
+    if not isinstance(study, Study):
+        raise UserError(f"--module cannot be swept: {shown(module)}.STUDY is no Study (see --help)")
+    return study
 
 
 def _show_plan(work: Sequence[Job], options: argparse.Namespace) -> None:
     for job in work:
-        shown = cli.shown(job.child.command)
-        print(f"# finished: {job.folder}" if job.finished else shown)
+        typed = cli.as_typed(job.child.command)
+        print(f"# finished: {job.folder}" if job.finished else typed)
     left = sum(not job.finished for job in work)
     if options.executor == "slurm" and left:
-        made = slurm.executor(options, _logs(options), "sweep", options.parallel)
-        print(f"# sbatch, an array with a point an element\n{slurm.script(made, left)}")
+        array = slurm.submitit_side()
+        made = array.executor(options, _logs(options), "sweep", options.parallel)
+        print(f"# sbatch, an array with a point an element\n{array.script(made, left)}")
 
 
 def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> dict[str, Outcome]:
-    """Run the children on the executor; SIGTERM is answered as Ctrl-C is."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """Run the children on the executor; SIGTERM and a lost terminal are answered as Ctrl-C is."""
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under `nohup`
+        numbers.remove(signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     try:
         if options.executor == "slurm":
-            return jobs.run_slurm(todo, _logs(options), options, say)
+            return slurm.submitit_side().run_array(todo, _logs(options), options, say)
         return jobs.run_local(todo, _logs(options), options.parallel, say)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: Any) -> NoReturn:

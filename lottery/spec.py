@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from groundwork import typed
 from groundwork.devices.mesh import MeshSpec
-from groundwork.errors import UserError, shown, unknown
+from groundwork.errors import UserError, spelt, unknown
 from groundwork.sections import (
     LOSS,
     SHARED,
@@ -126,7 +126,7 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
 def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, ...]]:
     """Returns branch → its levels, up to the last; in the config they are "all" or integers."""
     if not isinstance(section, Mapping):
-        raise UserError(f"branches={shown(section)} must be a section, with keys and values")
+        raise UserError(f"branches={spelt(section)} must be a section, with keys and values")
     branches = {}
     for name, given in section.items():
         if name not in BRANCHES:
@@ -137,7 +137,7 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
         chosen = (chosen,) if isinstance(chosen, int) else chosen
         if min(chosen, default=1) < 1:
             raise UserError(
-                f"branches.{name}={shown(given)} must be 'all' or levels from 1, such as (4, 8)"
+                f"branches.{name}={spelt(given)} must be 'all' or levels from 1, such as (4, 8)"
             )
         branches[name] = tuple(level for level in chosen if level <= levels)
     return branches

@@ -199,8 +199,8 @@ def test_an_installed_command_helps_refuses_and_takes_a_users_own_files(typed, t
     assert plain.stdout.startswith("usage: python -m lottery.main --config=FILE")
     refused = typed("msdnet", "--config=msdnet/digit.py")
     assert (refused.returncode, refused.stdout) == (2, "")
-    said = "error: config file msdnet/digit.py does not exist; did you mean msdnet/digits.py?\n"
-    assert refused.stderr == said
+    said = f"config file msdnet/digit.py does not exist in {tmp_path}"
+    assert refused.stderr == f"error: {said}; did you mean msdnet/digits.py?\n"
     build = typed("python", "-m", "groundwork.architectures.cpu.build", "--onednn=nowhere")
     assert build.returncode == 1
     assert re.fullmatch("no oneDNN 3 under .*: pip install onednn.* --onednn=DIR\n", build.stderr)

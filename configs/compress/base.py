@@ -12,9 +12,9 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns pruning and then quantisation of a network that is trained first."""
     config = base.get_config()
     config.model = dict(
-        name="lenet_300_100",  # or PACKAGE:NETWORK of your own
-        width=1.0,
-        dtype="float32",
+        name="lenet_300_100",  # a network of groundwork.architectures, or PACKAGE:NETWORK
+        width=1.0,  # times the layers' usual units or channels
+        dtype="float32",  # of what layers compute, or bfloat16; parameters stay float32
         kwargs=base.anything({}),  # what a network of your own is built with
         call=base.anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
@@ -22,36 +22,39 @@ def get_config() -> ml_collections.ConfigDict:
         path="",  # the run's folder or .npz file that has the network; "" trains it
         unit="levels/00/ticket",  # the unit of that run
     )
-    config.stages = ("prune", "quantize")  # in order: share, factorize, prune, distill, quantize
+    # Any of share, factorize, prune, distill and quantize, in this order.
+    config.stages = ("prune", "quantize")
     config.share = dict(
         groups=(),  # layers that become one: (("conv1", "conv2"),)
-        values="first",  # first or mean
+        values="first",  # with which they begin: first or mean
     )
     config.factorize = dict(  # see the configs of lowrank
-        method="any",  # svd, svd_outputs, spatial, tucker, cp or any
-        ranks="budget",  # budget, energy or vbmf
-        shares=(0.5,),  # of the dense layers' cost or of the energy; one network for each
+        method="any",  # of each layer: svd, svd_outputs, spatial, tucker, cp or any
+        ranks="budget",  # how they are chosen: budget, energy or vbmf
+        shares=(0.5,),  # kept, of the dense layers' cost or of the energy; one network for each
         measure="parameters",  # what budgets count: parameters, macs or milliseconds
         leave=(),  # patterns of layers that are left alone
         keep_slow=True,  # also factorise layers where that is not faster on this machine
     )
     config.prune = dict(  # see the configs of lottery
-        levels=(8,),  # each continues as one network; all levels before are trained
-        rate=base.anything(0.2),  # share of what remains; or {"*": 0.2, "output": 0.1}
-        scope="layerwise",  # layerwise or global
-        criterion="magnitude",  # magnitude or random
-        schedule="geometric",  # geometric or linear
-        prunable=("*kernel",),  # patterns of parameters
+        levels=(
+            8,
+        ),  # rounds of pruning; each continues as one network; all levels before are trained
+        rate=base.anything(0.2),  # pruned share of what remains; or {"*": 0.2, "output": 0.1}
+        scope="layerwise",  # where weights are ranked: layerwise or global
+        criterion="magnitude",  # what ranks weights: magnitude or random
+        schedule="geometric",  # geometric, or linear: rate is then a share of the original
+        prunable=("*kernel",),  # patterns of the paths that may be pruned
         rewind="start",  # start (initial values, trained as the original) or none (fine-tuned)
     )
     config.distill = dict(
         teachers=("before",),  # the network before the stage; or runs, as RUN or RUN:UNIT
         unit="levels/00/ticket",  # of runs that are named without one
-        temperature=4.0,
-        weight=0.9,  # of the soft part of the loss, in [0, 1]
-        mean="arithmetic",  # over teachers: arithmetic or geometric
+        temperature=4.0,  # by which the outputs of both are divided
+        weight=0.9,  # of the teachers' part of the loss, in [0, 1]
+        mean="arithmetic",  # of several teachers: arithmetic or geometric
         model=base.anything({}),  # the student's section `model`; {} keeps the architecture
-        init="fresh",  # fresh, shrink (the units that survived best) or keep
+        init="fresh",  # of the student: fresh, shrink (the units that survived best) or keep
         during=(),  # other stages that are taught too: ("prune", "quantize")
     )
     config.quantize = dict(
@@ -60,7 +63,7 @@ def get_config() -> ml_collections.ConfigDict:
         layers=base.anything({}),  # pattern → bits of these kernels, such as {"conv*": 6}
         mixed=False,  # bits are a mean, and measured losses choose those of each layer
         init="linear",  # of kmeans: linear, density or random
-        symmetric=True,  # of uniform
+        symmetric=True,  # of uniform: the range is the same on both sides of 0
         per_channel=False,  # of uniform and binary: one scale for each output
         range="minmax",  # of uniform: minmax, percentile or mse
         scales="trained",  # of ternary: trained or twn
@@ -72,7 +75,10 @@ def get_config() -> ml_collections.ConfigDict:
         activation_range="minmax",  # minmax, moving, percentile or mse
         gradient_bits=0,  # of gradients that come back to layers; 0 keeps them
     )
-    config.fine_tune = dict(steps=200, batch_size=100)
+    config.fine_tune = dict(
+        steps=200,  # updates of a network that was changed
+        batch_size=100,  # examples of a step, of each replicate
+    )
     config.fine_tune_optimizer = config.optimizer.copy_and_resolve_references()
     config.fine_tune_optimizer.update(learning_rate=3e-4, schedule="cosine")
     return config

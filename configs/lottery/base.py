@@ -14,22 +14,27 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.levels = 3  # rounds of pruning; level 0 is dense
     config.model = dict(
-        name="lenet_300_100",  # or PACKAGE:NETWORK of your own
-        width=1.0,
-        dtype="float32",  # or bfloat16, for what layers compute; parameters stay float32
+        name="lenet_300_100",  # a network of groundwork.architectures, or PACKAGE:NETWORK
+        width=1.0,  # times the layers' usual units or channels
+        dtype="float32",  # of what layers compute, or bfloat16; parameters stay float32
         kwargs=anything({}),  # what a network of your own is built with
         call=anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
     config.prune = dict(
-        rate=anything(0.2),  # share of what remains; or {"*": 0.2, "output": 0.1}
-        scope="layerwise",  # layerwise or global
-        criterion="magnitude",  # magnitude or random
+        rate=anything(0.2),  # pruned share of what remains; or {"*": 0.2, "output": 0.1}
+        scope="layerwise",  # where weights are ranked: layerwise or global
+        criterion="magnitude",  # what ranks weights: magnitude or random
         schedule="geometric",  # geometric, or linear: rate is then a share of the original
         prunable=("*kernel",),  # patterns of the paths that may be pruned
         score_step=-1,  # the step after which weights are scored for the next mask; -1: the last
     )
-    config.rewind = dict(step=0, restore="weights")  # weights or state
+    config.rewind = dict(
+        step=0,  # of the dense training, to which tickets go back
+        restore="weights",  # weights, or state: the optimiser's moments, too
+    )
     config.branches = dict(  # levels at which controls are trained: "all", or such as (4, 8)
-        random_reinit=anything(()), random_mask=anything(()), small_dense=anything(())
+        random_reinit=anything(()),  # the ticket's mask, new weights: levels, or "all"
+        random_mask=anything(()),  # as many weights, drawn at random: levels, or "all"
+        small_dense=anything(()),  # a dense network of the ticket's size: levels, or "all"
     )
     return config

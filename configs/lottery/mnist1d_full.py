@@ -26,9 +26,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.branches.random_reinit = ()
     config.branches.small_dense = ()
     config.published = ml_collections.ConfigDict()
-    config.published.source = "Greydanus & Kobak, arXiv:2011.14439, notebook"
-    config.published.level = 91
-    config.published.ticket = (0.756, 0.744)
-    config.published.random_mask = (0.606, 0.618)
-    config.published.dense = (0.606, 0.664)
+    config.published.source = "Greydanus & Kobak, arXiv:2011.14439, notebook"  # where they stand
+    config.published.level = 91  # to which the accuracies belong
+    config.published.ticket = (0.756, 0.744)  # accuracy of each trial
+    config.published.random_mask = (0.606, 0.618)  # accuracy of each trial
+    config.published.dense = (0.606, 0.664)  # accuracy of each trial
     return config

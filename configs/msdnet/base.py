@@ -12,7 +12,7 @@ from configs.base import anything
 def get_config() -> ml_collections.ConfigDict:
     """Returns the paper's CIFAR form and recipe, of which every other config overrides some."""
     config = base.get_config()
-    config.networks = anything(("msdnet",))  # and the controls resnet_exits, resnets
+    config.networks = anything(("msdnet",))  # any of msdnet and the controls resnet_exits, resnets
     config.msdnet = dict(
         blocks=7,  # the number of exits
         base=4,  # layers before the first exit
@@ -20,23 +20,32 @@ def get_config() -> ml_collections.ConfigDict:
         step_mode="even",  # even, or lin_grow: step × k + 1 layers in block k = 1, 2, …
         channels=16,  # of the finest scale after the first layer
         growth=6,  # channels that a layer adds to it
-        growth_factors=(1, 2, 4),  # of both numbers, one for each scale; finest first
-        bottleneck_factors=(1, 2, 4),  # one for each scale; 0 makes no bottleneck
+        growth_factors=(1, 2, 4),  # times channels and growth, for each scale; finest first
+        bottleneck_factors=(1, 2, 4),  # times growth, for each scale; 0 makes no bottleneck
         reduction=0.5,  # of channels, in transitions; 0 makes none
-        prune="max",  # max or min: how finer scales are dropped
-        stem="cifar",  # cifar or imagenet
+        prune="max",  # how finer scales are dropped: max or min
+        stem="cifar",  # the first layer: cifar or imagenet (which divides the size by 4)
         head=128,  # channels of the classifiers' convolutions; 0 keeps as many as come in
-        dtype="float32",  # or bfloat16, for what layers compute; parameters stay float32
+        dtype="float32",  # of what layers compute, or bfloat16; parameters stay float32
     )
-    config.resnet_exits = dict(width=1.0, blocks=3, every=1, dtype="float32")
-    config.resnets = dict(width=1.0, blocks=(1, 2, 3), dtype="float32")
+    config.resnet_exits = dict(
+        width=1.0,  # times 16, 32 and 64 channels
+        blocks=3,  # of each of the three stages
+        every=1,  # blocks between two exits
+        dtype="float32",  # of what layers compute, or bfloat16
+    )
+    config.resnets = dict(
+        width=1.0,  # times 16, 32 and 64 channels
+        blocks=(1, 2, 3),  # of each stage; one network for each
+        dtype="float32",  # of what layers compute, or bfloat16
+    )
     config.exits = dict(
         weights=(),  # of msdnet's exits in the loss; () gives each 1
         distillation=0.0,  # weight of the last exit's answers as targets of the other exits
-        distillation_temperature=3.0,
+        distillation_temperature=3.0,  # by which the outputs of both are divided
         equilibrium=False,  # whether gradients are brought into equilibrium
-        confidence="softmax",  # softmax, entropy or margin
-        calibrate=False,  # fit temperatures on the validation split
+        confidence="softmax",  # by which an exit answers: softmax, entropy or margin
+        calibrate=False,  # fit the exits' temperatures on the validation split
     )
     config.optimizer.update(
         name="nesterov", learning_rate=0.1, momentum=0.9, weight_decay=1e-4, schedule="step"

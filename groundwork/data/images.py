@@ -19,7 +19,7 @@ from PIL import Image
 from groundwork.data import augment as augment_lib
 from groundwork.data.own import Arrays, Given, check_kwargs
 from groundwork.devices import memory
-from groundwork.errors import UserError
+from groundwork.errors import UserError, missing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 GREY = ("1", "L")  # Pillow's modes of one channel, which have 8 bits or fewer
@@ -113,7 +113,7 @@ def read_huggingface(name: str, folder: str, kwargs: Mapping[str, Any], image_si
 def _files(folder: Path) -> dict[str, list[Path]]:
     """Returns class → the image files of its folder, both sorted."""
     if not folder.is_dir():
-        raise UserError(f"{folder} does not exist: folders of classes with images are needed there")
+        raise UserError(f"{missing(folder)}: folders of classes with images are needed there")
     try:
         found = {
             inner.name: sorted(

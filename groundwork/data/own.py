@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from groundwork import named
-from groundwork.errors import UserError
+from groundwork.errors import UserError, missing
 from groundwork.numerics import npz
 
 Arrays = tuple[Any, Any]  # inputs and targets: arrays [N, …], or trees of them
@@ -83,7 +83,7 @@ def read_npz(name: str, folder: str, kwargs: Mapping[str, Any], image_size: int)
         raise UserError("data.source=npz needs data.dir, an .npz file or a folder of .npy files")
     path = Path(folder)
     if not path.exists():
-        raise UserError(f"data.dir={folder} does not exist")
+        raise UserError(f"data.dir={missing(folder)}")
     arrays = _from_folder(path) if path.is_dir() else _from_file(path)
     for key in NPZ[:4]:
         if key not in arrays:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from groundwork.data import idx
-from groundwork.errors import UserError, unknown
+from groundwork.errors import UserError, missing, unknown
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -203,7 +203,7 @@ def _idx_path(name: str, folder: Path, stems: Sequence[str]) -> Path:
         found += [path for path in paths if path.exists()][:1]
     if not found:
         first = folder / stems[0]
-        raise UserError(f"{first} (or {stems[0]}.gz) does not exist. {how_to_get(name)}")
+        raise UserError(f"{missing(first)}, nor does {stems[0]}.gz. {how_to_get(name)}")
     if len(found) > 1:
         raise UserError(f"{found[0]} and {found[1]} are both there: keep the one that is meant")
     return found[0]

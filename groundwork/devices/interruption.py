@@ -19,8 +19,11 @@ PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 BY_HAND = 128 + signal.SIGINT
 
 
-class Interrupted(Exception):
-    """The run was asked to stop, and has saved its state."""
+class Interrupted(BaseException):
+    """The run was asked to stop, and has saved its state.
+
+    It is no error, so that what answers a user's code that fails does not take it for one.
+    """
 
     def __init__(self, message: str, code: int):
         super().__init__(message)

@@ -8,7 +8,7 @@ from typing import Any
 
 from groundwork import atomic
 from groundwork import config as config_lib
-from groundwork.errors import UserError
+from groundwork.errors import UserError, check_text
 from groundwork.runs.results import RunResults
 
 CSS = """
@@ -81,12 +81,15 @@ def draw_again(
     """Draws the reports of the runs that are named on the command line.
 
     Raises:
-      UserError: an argument is a flag.
+      UserError: an argument is a flag, is empty, or is no text.
     """
     if not argv or argv[0] in ("-h", "--help"):
         print(usage)
         return
+    check_text(argv)
     for folder in argv:
+        if not folder:
+            raise UserError("an argument is empty: give the folders of runs")
         if folder.startswith("-"):
             raise UserError(f"unknown flag {folder}: give the folders of runs")
     show([Path(folder) for folder in argv])

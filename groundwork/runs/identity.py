@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.config import flatten
-from groundwork.errors import UserError
+from groundwork.errors import UserError, missing
 
 DISTRIBUTION = "compression-and-dynamic-networks"
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
@@ -58,11 +58,14 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
       command: the package whose run this must be; by default any.
 
     Raises:
-      UserError: the folder holds no run, or one of another command.
+      UserError: the folder does not exist, or holds no run, or one of another command.
     """
     path = folder / "config.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        gone = missing(path if folder.exists() else folder)
+        raise UserError(f"{folder} holds no readable run: {gone}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no readable run: {path.name}: {error}") from error
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):

@@ -13,7 +13,7 @@ from groundwork import architectures, named
 from groundwork.architectures.own import Own
 from groundwork.architectures.own.network import in_training
 from groundwork.data.dataset import AnyDataset, Dataset
-from groundwork.errors import UserError
+from groundwork.errors import UserError, reason
 from groundwork.traced.digest import digest
 from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
@@ -51,8 +51,8 @@ def checked_loss(
         counts = jax.eval_shape(loss.count, outputs, targets, valid)
     except UserError as error:
         raise UserError(f"{refusal}: {error}") from error
-    except Exception as error:  # a user's loss may raise anything
-        raise UserError(f"{refusal}: {named.reason(error)}") from error
+    except (Exception, SystemExit) as error:  # a user's loss may raise anything
+        raise UserError(f"{refusal}: {reason(error)}") from error
     _check_counts(spec, loss, counts)
     digests = {}
     if isinstance(model, Own):

@@ -64,15 +64,6 @@ def test_a_job_that_runs_out_of_time_saves_and_is_finished_by_its_second_start(f
     assert "Requeued job" in job.stdout()
 
 
-def test_a_local_job_that_is_terminated_saves_and_stays_stopped(fake, tmp_path):
-    job = submit(fake, tmp_path)
-    wait_for((tmp_path / "run.ready").exists)
-    job._process.terminate()
-    assert result(job) == 75
-    assert (tmp_path / "run.saved").exists()
-    assert job.stdout().count("+ ") == 1
-
-
 def test_a_job_whose_command_fails_has_failed(tmp_path):
     command = (sys.executable, "-c", "import sys; print('oh', file=sys.stderr); sys.exit(3)")
     job = submit(Child(command), tmp_path)
@@ -80,14 +71,6 @@ def test_a_job_whose_command_fails_has_failed(tmp_path):
         result(job)
     assert "oh" in job.stderr()
     assert "Traceback" not in job.stderr()
-
-
-def test_the_environment_is_the_tasks_but_for_what_was_given(tmp_path):
-    script = "import os; print('CUDA_VISIBLE_DEVICES' in os.environ, os.environ['A'])"
-    child = Child((sys.executable, "-c", script), {"CUDA_VISIBLE_DEVICES": None, "A": "1"})
-    job = submit(child, tmp_path)
-    assert result(job) == 0
-    assert "False 1" in job.stdout()
 
 
 class Slurm:

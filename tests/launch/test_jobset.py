@@ -108,7 +108,7 @@ REFUSED = {
     "no image": (["--name=a", "--", "x"], "--image"),
     "a name": (["--name=My_run", "--image=i", "--", "x"], "--name=My_run"),
     "a long name": ([f"--name={'a' * 60}", "--image=i", "--", "x"], "too long"),
-    "no node": ([*NAMED, "--nodes=0", "--", "x"], "--nodes=0"),
+    "no node": ([*NAMED, "--nodes=0", "--", "x"], "--nodes: 0 must be at least 1"),
     "a resource": ([*NAMED, "--resource=gpu", "--", "x"], "KEY=VALUE"),
     "a run that would be lost": ([*NAMED, "--", *COMMAND, "--workdir=/tmp/x"], "/tmp/x"),
     "a run above runs": ([*NAMED, "--", *COMMAND, "--workdir", "runs/../x"], "lost with its host"),

@@ -1,5 +1,8 @@
 """Points of a sweep: values with commas, names that are safe and their own."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from groundwork.errors import UserError
@@ -84,6 +87,42 @@ REFUSED = {
     "blanks": ([], "prune.rate={'*': 0.2}\n", "line 1"),
     "an empty file": ([], "# nothing\n", "has no point"),
 }
+
+
+FILES = {
+    "not UTF-8": (b"seed=\xff", "file of points points is no UTF-8 text, at byte 5"),
+    "NUL": (b"seed=1\0", "file of points points is no text: it has NUL characters"),
+    "empty": (b"", "points has no point"),
+    "huge": (b"\n" * (points.MOST_BYTES + 1), "has 16,777,217 bytes, and may have 16,777,216"),
+    "many": (b"seed=1\n" * 10_001, "there would be 10,001 points, and may be 10,000"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_cannot_be_points_is_told_in_one_line(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content, said = FILES[case]
+    Path("points").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        points.make([], Path("points"))
+
+
+def test_what_is_no_file_of_points_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    for path, said in [
+        ("nowhere", f"file of points nowhere does not exist in {tmp_path}"),
+        (".", "file of points . is a folder: give a file"),
+        ("pipe", "file of points pipe is no ordinary file"),
+        ("/dev/zero", "file of points /dev/zero is no ordinary file"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            points.make([], Path(path))
+
+
+def test_a_grid_without_end_is_refused_before_it_is_made():
+    with pytest.raises(UserError, match="there would be 1,000,000,000,000 points"):
+        points.make([f"k{i}=" + ",".join(map(str, range(1000))) for i in range(4)], None)
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -79,7 +79,11 @@ REFUSED = {
     "no command": ([], "no command"),
     "no slurm": (COMMAND, "srun is not on the PATH"),
     "an unknown flag": (["--node=2", *COMMAND], "--node=2"),
-    "a text for a number": (["--nodes=two", *COMMAND], "invalid int value"),
+    "a text for a number": (["--nodes=two", *COMMAND], "--nodes: 'two' must be a whole number"),
+    "no hours": (["--hours=nan", *COMMAND], "--hours: 'nan' must be a number above 0"),
+    "hours without end": (["--hours=inf", *COMMAND], "'inf' must be a number above 0"),
+    "less than a node": (["--nodes=-1", *COMMAND], "--nodes: -1 must be at least 1"),
+    "no folder": (["--logs=", *COMMAND], "--logs: it is empty"),
     "no key": (["--dry-run", "--sbatch==2", *COMMAND], "KEY=VALUE"),
 }
 

@@ -1,6 +1,7 @@
 """A sweep runs what is not finished, says what failed and why, and tabulates everything."""
 
 import csv
+import dataclasses
 import os
 import re
 import shlex
@@ -13,9 +14,12 @@ import time
 import numpy as np
 import pytest
 
+from groundwork import config as config_lib
+from groundwork import study
 from groundwork.errors import UserError
-from launch import jobs, sweep
+from launch import array, jobs, sweep
 from launch.child import Child
+from lottery import main
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
 
@@ -163,7 +167,14 @@ REFUSED = {
     "an unknown key": (["--set", "prune.rte=0.1"], "point prune.rte=0.1: .*'config.prune.rate'"),
     "a wrong value": (["--set", "levels=1,-1"], "point levels=-1: levels=-1 must be at least 0"),
     "another workdir": (["--set", "seed=0", "--", "--workdir=x"], "the points' folders"),
-    "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel=0 must be at least 1"),
+    "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel: 0 must be at least 1"),
+    "no folder": (["--set", "seed=0", "--workdir="], "--workdir: it is empty"),
+    "a study of another kind": (["--set", "seed=0", "--module=shlex:a"], "cannot be swept"),
+    "a relative module": (["--set", "seed=0", "--module=..main"], "cannot be swept: TypeError"),
+    "too many points": (
+        ["--set", "seed=" + "1," * 10_000 + "2"],
+        "10,001 points, and may be 10,000",
+    ),
     "nothing to vary": ([], "nothing to vary"),
     "an unknown module": (["--set", "seed=0", "--module=lottery.mine"], "lottery.mine"),
     "a module of another kind": (["--set", "seed=0", "--module=pruning.masks"], "'STUDY'"),
@@ -177,6 +188,13 @@ def test_what_is_wrong_is_said_before_anything_starts(case, tmp_path):
     with pytest.raises(UserError, match=said):
         sweep.main([DIGITS, f"--workdir={tmp_path / 'sweep'}", *flags])
     assert not (tmp_path / "sweep").exists()
+
+
+def test_what_a_new_point_consists_of_is_not_listed_to_see_that_it_is_not_finished(tmp_path):
+    """It may be without end, as with levels=2147483647."""
+    endless = dataclasses.replace(main.STUDY, units=lambda spec: pytest.fail("it was listed"))
+    config = config_lib.resolve(config_lib.load("lottery/digits.py"))
+    assert not study.finished(endless, tmp_path / "new", config)
 
 
 WAITING = """
@@ -259,14 +277,14 @@ def test_on_slurm_points_are_an_array_that_is_waited_for_and_found_again(tmp_pat
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(jobs, "SLURM_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(array, "POLL_SECONDS", 0.1)
     options = sweep._parser().parse_args([DIGITS, "--parallel=2", "--executor=slurm"])
     said = []
 
     def run_slurm(*names):
         scripts = {"good": "print('fine')", "bad": "raise ValueError('too small')"}
         children = {n: Child((PYTHON, "-c", scripts[n])) for n in names}
-        return jobs.run_slurm(children, tmp_path / "jobs", options, said.append)
+        return array.run_array(children, tmp_path / "jobs", options, said.append)
 
     assert run_slurm("good", "bad") == {
         "good": jobs.Outcome("finished"),
@@ -277,6 +295,76 @@ def test_on_slurm_points_are_an_array_that_is_waited_for_and_found_again(tmp_pat
     queue.write_text("7_0\n6\n")  # as if it were still there
     assert run_slurm("good") == {"good": jobs.Outcome("finished")}
     assert said[-2] == "was queued good: job 7_0"
+
+
+def test_slurm_that_does_not_answer_is_said_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / array.QUEUED).write_text("{")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="cannot ask Slurm what is queued: squeue: No such file"):
+        array.queued(tmp_path)
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'no controller' >&2; exit 1\n")
+    (tmp_path / "squeue").chmod(0o755)
+    with pytest.raises(UserError, match="cannot ask Slurm what is queued: no controller"):
+        array.queued(tmp_path)
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 7_0\n")
+    for text in ("{", "[]", "5"):
+        (tmp_path / array.QUEUED).write_text(text)
+        with pytest.raises(UserError, match=r"jobs\.json is damaged: remove it"):
+            array.queued(tmp_path)
+
+
+def test_points_on_this_machine_end_in_one_of_three_ways_and_keep_their_logs(tmp_path):
+    scripts = {
+        "good": "print('fine')",
+        "bad": "raise ValueError('too small')",
+        "saved": "raise SystemExit(75)",
+        "early": "import os; os.kill(os.getpid(), 15)",
+        "killed": "import os; os.kill(os.getpid(), 9)",
+    }
+    children = {name: Child((PYTHON, "-c", script)) for name, script in scripts.items()}
+    expected = {
+        "good": jobs.Outcome("finished"),
+        "bad": jobs.Outcome("failed", "ValueError: too small (exit code 1)"),
+        "saved": jobs.Outcome("stopped"),
+        "early": jobs.Outcome("stopped"),
+        "killed": jobs.Outcome("failed", "it said nothing (exit code 137)"),
+    }
+    said = []
+    assert jobs.run_local(children, tmp_path, 5, said.append) == expected
+    assert said[0] == f"started good: {tmp_path}/good/log.out"
+    again = {"bad": children["killed"], "good": children["good"]}
+    assert jobs.run_local(again, tmp_path, 1, said.append) == {
+        "bad": expected["killed"],  # and not for what an earlier start has said
+        "good": expected["good"],
+    }
+    assert "too small" in (tmp_path / "bad/log.err").read_text()
+    assert (tmp_path / "good/log.out").read_text().count("fine\n") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_sweep_that_is_told_to_stop_stops_as_by_ctrl_c(number, monkeypatch):
+    """The terminal may be lost, too: its points are in sessions of their own."""
+    monkeypatch.setattr(jobs, "run_local", lambda *_: signal.raise_signal(number))
+    before = signal.signal(number, lambda *_: None)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sweep._run({}, sweep._parser().parse_args([DIGITS]), print)
+        signal.raise_signal(number)  # is again what it was
+    finally:
+        signal.signal(number, before)
+
+
+def test_no_point_is_left_alone_where_nobody_hears_what_is_said(tmp_path):
+    """As with `| head`: the output breaks while a point runs."""
+
+    def broken(text):
+        raise BrokenPipeError
+
+    child = Child((PYTHON, "-c", "import time; time.sleep(60)"))
+    before = time.monotonic()
+    with pytest.raises(BrokenPipeError):
+        jobs.run_local({"a": child}, tmp_path, 1, broken)
+    assert time.monotonic() - before < 20
 
 
 LOGS = {

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from groundwork import named, trees
 from groundwork.architectures.own import functions, linen
-from groundwork.errors import UserError
+from groundwork.errors import UserError, reason
 from groundwork.trees import Shapes
 
 CLASSES = ("classes", "num_classes")  # parameters of a constructor that are filled in
@@ -133,14 +133,14 @@ def shapes(network: Own, example: Any) -> Shapes:
         variables = jax.eval_shape(network.init, key, example)
         jax.eval_shape(network.apply, variables, example)
         jax.eval_shape(in_training(network), variables, example, key)
-    except Exception as error:  # a user's network may raise anything
-        raise UserError(f"{refusal}: {named.reason(error)}{_hint(network, error)}") from error
+    except (Exception, SystemExit) as error:  # a user's network may raise anything
+        raise UserError(f"{refusal}: {reason(error)}{_hint(network, error)}") from error
     if not trees.count(variables.get("params", {})):
         raise UserError(f"model.name={network.name} has no parameters")
     return variables
 
 
-def _hint(network: Own, error: Exception) -> str:
+def _hint(network: Own, error: BaseException) -> str:
     """Returns what may help against an error of a user's network."""
     if "unbound axis name" in str(error):
         return " (the axis_name of its BatchNorm must be 'data' or None)"

@@ -50,7 +50,7 @@ def show(folders: Sequence[Path]) -> None:
             terminal.print(text_table(title, tables.layers(network)))
         for line in tables.remarks(run):
             terminal.print(line, soft_wrap=True)
-        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+        page_lib.shown(terminal, functools.partial(_write_page, run))
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

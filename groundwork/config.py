@@ -11,7 +11,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from groundwork import config_files
+from groundwork import config_files, paths
 from groundwork.errors import UserError
 
 USAGE = """usage: {program} --config=FILE [--workdir=DIR] [--config.KEY=VALUE ...]
@@ -38,7 +38,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
 
     Raises:
       UserError: a config file is not given or does not exist, a key is unknown, or a value has
-        the wrong type.
+        the wrong type, or the folder is no path.
     """
     argv = _last(_joined(argv))
     settings = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
@@ -62,7 +62,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
         raise UserError(f"cannot read the command line: {_one_line(error)}") from error
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}: keys are set as --config.KEY=VALUE")
-    return holder.config, Path(holder.workdir)
+    return holder.config, paths.given(holder.workdir)
 
 
 def load(path: str) -> ml_collections.ConfigDict:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from groundwork import paths
 from groundwork.errors import UserError
 
 PACKAGE = "configs"
@@ -35,7 +36,7 @@ def find(name: str) -> Path:
       UserError: there is neither (the error suggests what is most like it), or the file is not a
         Python file.
     """
-    path = Path(name)
+    path = paths.given(name)
     if not path.is_file():
         files = _shipped_files()
         if name.removeprefix(f"{PACKAGE}/") not in files:

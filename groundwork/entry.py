@@ -27,14 +27,15 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
         entry(sys.argv[1:])
         print(end="", flush=True)  # if this failed later, at exit, Python would end with code 120
     except UserError as error:
-        _leave(2, f"error: {error}")
+        _leave(2, _one_line(f"error: {error}"))
     except Interrupted as stop:
         _leave(stop.code, str(stop))
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         _leave(128 + signal.SIGPIPE)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _leave(2, f"error: {reason}. Earlier files are whole: fix this and start the run again")
+        again = "Earlier files are whole: fix this and start the run again"
+        _leave(2, _one_line(f"error: {reason}. {again}"))
     except KeyboardInterrupt:
         _leave(BY_HAND, "\ninterrupted; the same command continues")
     except SystemExit as stop:  # from --help, or from rich when nobody reads the output
@@ -60,6 +61,11 @@ def typed(command: str) -> str:
 
 def _nothing_to_save(number: int, frame: FrameType | None) -> NoReturn:
     raise Interrupted("asked to stop before training began; the same command starts it", PREEMPTED)
+
+
+def _one_line(text: str) -> str:
+    """Returns a text without ends of lines, which names of files may have."""
+    return " ".join(text.splitlines())
 
 
 def _leave(code: int | str, message: str = "") -> NoReturn:

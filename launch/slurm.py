@@ -10,6 +10,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
+from groundwork import paths
 from groundwork.entry import run_main
 from groundwork.errors import UserError
 from launch import cli
@@ -114,7 +115,9 @@ def submit(made: Any, children: Sequence[Child]) -> list[submitit.Job]:
 def main(argv: Sequence[str]) -> None:
     """Submit the command, or with --dry-run show what would be submitted."""
     parser = cli.Parser("launch.slurm", "[FLAGS] -- COMMAND", STORY)
-    parser.add_argument("--logs", type=Path, default=Path("runs/slurm"), help="folder of the logs")
+    parser.add_argument(
+        "--logs", type=paths.given, default=Path("runs/slurm"), help="folder of the logs"
+    )
     parser.add_argument("--name", default="lottery", help="of the job (default: lottery)")
     parser.add_argument("--dry-run", action="store_true", help="print the script, submit nothing")
     add_flags(parser)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from groundwork import config as config_lib
+from groundwork import paths
 from groundwork import study as study_lib
 from groundwork.entry import run_main
 from groundwork.errors import UserError
@@ -80,9 +81,11 @@ def main(argv: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser("launch.sweep", "--config=FILE --set KEY=VALUE,… [FLAGS] [-- …]", STORY)
     parser.add_argument("--config", required=True, help="what every point starts from")
-    parser.add_argument("--workdir", type=Path, default=Path("runs/sweep"), help="(runs/sweep)")
+    parser.add_argument(
+        "--workdir", type=paths.given, default=Path("runs/sweep"), help="(runs/sweep)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=…", help="see below")
-    parser.add_argument("--points", type=Path, metavar="FILE", help="see below")
+    parser.add_argument("--points", type=paths.given, metavar="FILE", help="see below")
     parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
     parser.add_argument("--parallel", type=int, default=1, help="points at a time (default: 1)")
     parser.add_argument("--module", default="lottery.main", help="what runs (lottery.main)")

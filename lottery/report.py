@@ -15,6 +15,7 @@ from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison
 from groundwork.report.tables import Rows, averages, console, plus_minus, text_table
 from groundwork.runs.metrics import mean_and_spread
+from groundwork.runs.results import readable
 from lottery import plots, results
 from lottery.results import Point, Results
 
@@ -34,8 +35,8 @@ def compare(folders: Sequence[Path]) -> Comparison:
     return _compare(_read(folders))
 
 
-def show(folders: Sequence[Path]) -> Path:
-    """Prints the table of each run, draws the figures and writes the page; returns its path."""
+def show(folders: Sequence[Path]) -> None:
+    """Prints the table of each run, draws the figures and writes the page."""
     runs = _read(folders)
     terminal = console()
     for run in runs:
@@ -44,9 +45,9 @@ def show(folders: Sequence[Path]) -> Path:
         )
         if "published" in run.config:
             terminal.print(text_table("beside the published figures", _published(run)))
-    path = _write_page(runs[0]) if len(runs) == 1 else _compare(runs).page
-    terminal.print(f"report: {path}", soft_wrap=True)
-    return path
+    page_lib.shown(
+        terminal, lambda: _write_page(runs[0]) if len(runs) == 1 else _compare(runs).page
+    )
 
 
 def _read(folders: Sequence[Path]) -> list[Results]:
@@ -71,7 +72,8 @@ def _write_page(run: Results) -> Path:
     note = NOTE.format(averages=averages(run.config["replicates"]), metric=run.metric.words)
     sections = [("Results", page_lib.paragraph(note) + page_lib.table(*_table(run)))]
     if "published" in run.config:
-        source = page_lib.paragraph(f"Published: {run.config['published']['source']}.")
+        with readable(run.folder):
+            source = page_lib.paragraph(f"Published: {run.config['published']['source']}.")
         sections.append(("Beside the published figures", source + page_lib.table(*_published(run))))
     sections += [(title, page_lib.picture(*figure)) for title, figure in drawn]
     sections.append(("Asked and kept, by layer, at the last level", _layer_table(run)))
@@ -131,9 +133,10 @@ def _published(run: Results) -> Rows:
     published = run.config["published"]
     rows = []
     for name, level in (("ticket", None), ("random_mask", None), ("dense", 0)):
-        level = published["level"] if level is None else level
+        with readable(run.folder):  # of config.json, which people write in
+            level = published["level"] if level is None else level
+            theirs = f"{min(published[name]):.3f} to {max(published[name]):.3f}"
         point = run.points.get(("ticket" if name == "dense" else name, level))
-        theirs = f"{min(published[name]):.3f} to {max(published[name]):.3f}"
         ours = [f"{point.density:.4f}", plus_minus(point.accuracy)] if point else ["", "not yet"]
         rows.append([name, str(level), *ours, theirs])
     return ["branch", "level", "density", "ours", "published (lowest to highest)"], rows

@@ -42,7 +42,7 @@ def show(folders: Sequence[Path]) -> None:
         terminal.print(text_table(f"{run.name}: measured times", _time_table(run)))
         for line in _remarks(run):
             terminal.print(line, soft_wrap=True)
-        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+        page_lib.shown(terminal, functools.partial(_write_page, run))
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

@@ -34,7 +34,7 @@ def show(folders: Sequence[Path]) -> None:
             terminal.print(text_table(f"{run.name}: {_label(name)}", _exit_table(network)))
         terminal.print(text_table(f"{run.name}: accuracy at a mean budget", _budget_table(run)))
         terminal.print(text_table(f"{run.name}: areas", _area_table(run)))
-        terminal.print(f"report: {_write_page(run)}", soft_wrap=True)
+        page_lib.shown(terminal, functools.partial(_write_page, run))
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

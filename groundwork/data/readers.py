@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from groundwork import paths
 from groundwork.errors import UserError, unknown
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -117,8 +118,8 @@ def open_tfds(name: str, folder: str) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every optional package
     import tensorflow_datasets as tfds
 
-    data_dir = Path(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    data_dir = data_dir.expanduser()
+    usual = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    data_dir = paths.given(folder or usual)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic
+from rich.console import Console
+
+from groundwork import atomic, paths
 from groundwork import config as config_lib
 from groundwork.errors import UserError
 from groundwork.runs.results import RunResults
@@ -34,6 +36,17 @@ def write(folder: Path, title: str, sections: Sequence[tuple[str, str]]) -> Path
     path = folder / "report.html"
     atomic.write(path, render(title, sections))
     return path
+
+
+def shown(terminal: Console, write: Callable[[], Path]) -> None:
+    """Writes figures and a page, and says where; or that this is not possible on such a disk."""
+    try:
+        line = f"report: {write()}"
+    except OSError as error:
+        if error.errno not in atomic.READ_ONLY:
+            raise
+        line = f"no report.html: {error.filename} cannot be written ({error.strerror})"
+    terminal.print(line, soft_wrap=True)
 
 
 def write_run(run: RunResults, title: str, sections: Sequence[tuple[str, str]]) -> Path:
@@ -89,4 +102,4 @@ def draw_again(
     for folder in argv:
         if folder.startswith("-"):
             raise UserError(f"unknown flag {folder}: give the folders of runs")
-    show([Path(folder) for folder in argv])
+    show([paths.given(folder) for folder in argv])

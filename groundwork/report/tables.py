@@ -14,7 +14,7 @@ Rows = tuple[list[str], list[list[str]]]  # header, rows of texts
 
 def console() -> Console:
     """Returns a console on standard output; where that is no terminal, of 120 columns."""
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
 
 
 def text_table(title: str, rows: Rows) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork import named, trees
+from groundwork import named, paths, trees
 from groundwork.errors import UserError
 from groundwork.runs import identity, run
 from groundwork.trees import Shapes, Variables
@@ -33,14 +33,16 @@ def load(path: str | Path, unit: str) -> Variables:
     Raises:
       UserError: the file, run or unit does not exist, or is damaged, or holds no variables.
     """
-    path = Path(path)
+    path = paths.given(path)
     if path.suffix == ".npz":
         return _from_file(path)
     if path.is_file():
         raise UserError(f"{path} is neither the folder of a run nor an .npz file")
     identity.read_about(path)
     tree = run.result_of(path, unit)
-    variables = tree.get("variables") if isinstance(tree, dict) else tree[-1]  # of a ticket: last
+    if isinstance(tree, list | tuple):  # of a ticket: the last one is trained
+        tree = {"variables": tree[-1] if tree else None}
+    variables = tree.get("variables") if isinstance(tree, dict) else None
     if not isinstance(variables, dict) or "params" not in variables:
         raise UserError(f"{unit} of {path} holds no variables of a network")
     return variables
@@ -59,9 +61,10 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
     Raises:
       UserError: a key of the data differs, which the error names; or there is no run.
     """
-    if Path(path).suffix == ".npz":
+    path = paths.given(path)
+    if path.suffix == ".npz":
         return
-    theirs = identity.read_about(Path(path))["config"]["data"]
+    theirs = identity.section(path, identity.read_about(path), "data")
     split = HELD_OUT if apart and data["validation_examples"] else ()
     own = any(named.is_own(section.get("source")) for section in (data, theirs))
     for name in (*INPUTS, *split, *(OWN if own else ())):
@@ -76,7 +79,7 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
 
 def save(path: str | Path, variables: Variables) -> None:
     """Writes an `.npz` file that `load` reads."""
-    np.savez(path, **trees.flatten(variables))
+    np.savez(paths.given(path), **trees.flatten(variables))
 
 
 def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str) -> Variables:

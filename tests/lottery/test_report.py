@@ -77,8 +77,9 @@ def test_bands_are_one_sample_deviation_around_the_mean(folder):
 def test_several_runs_are_laid_over_one_another(folder, capsys):
     other = folder.with_name("other")
     shutil.copytree(folder, other)
-    path = report.show([folder, other])
-    assert path == folder.parent / "comparison" / "report.html"
+    report.show([folder, other])
+    path = folder.parent / "comparison" / "report.html"
+    assert f"report: {path}" in capsys.readouterr().out
     page = path.read_text()
     assert "small" in page
     assert "other" in page

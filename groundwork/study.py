@@ -184,7 +184,7 @@ def _mend(study: Study, run: Run, units: Sequence[str]) -> list[str]:
     warnings = []
     for name, reason in study.lost(run).items():
         run.unit(name).set_aside()
-        warnings.append(f"{reason}; it is set aside, and {name} is done again")
+        warnings.append(f"{reason}; {name} is done again")
     return warnings + run_lib.lost_rows(run)
 
 

@@ -15,7 +15,8 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.local.local import LocalExecutor, LocalJob
 
-from groundwork import atomic
+from groundwork import atomic, jsons
+from groundwork.errors import UserError
 from launch import slurm
 from launch.child import SAVED, ChildFailedError
 
@@ -93,12 +94,24 @@ def run_slurm(
 
 
 def queued(logs: Path) -> dict[str, Any]:
-    """Returns the jobs, by point, that were submitted earlier and that Slurm still has."""
+    """Returns the jobs, by point, that were submitted earlier and that Slurm still has.
+
+    Raises:
+      UserError: the file that lists them is damaged.
+    """
     if not (logs / QUEUED).exists():
         return {}
     command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
     alive = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    ids = json.loads((logs / QUEUED).read_text(encoding="utf-8"))
+    try:
+        ids = jsons.parse((logs / QUEUED).read_bytes())
+        if not all(isinstance(number, str) for number in ids.values()):
+            raise ValueError("a job is no text")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{logs / QUEUED} cannot be read ({error}): look with squeue which points are queued, "
+            "and remove it"
+        ) from error
     return {
         point: submitit.SlurmJob(folder=logs, job_id=number)
         for point, number in ids.items()

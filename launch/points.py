@@ -101,7 +101,11 @@ def _lines(file: Path) -> list[list[tuple[str, str]]]:
     A line has KEY=VALUE, separated by blanks, in quotes if they have blanks; # begins a comment.
     """
     lines = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--points={file} cannot be read: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:

@@ -19,6 +19,7 @@ from groundwork import paths
 from groundwork import study as study_lib
 from groundwork.entry import run_main
 from groundwork.errors import UserError
+from groundwork.runs import place
 from groundwork.study import Study
 from launch import cli, jobs, points, slurm
 from launch.child import Child
@@ -99,6 +100,7 @@ def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
     if options.parallel < 1:
         raise UserError(f"--parallel={options.parallel} must be at least 1")
     study = _study(options.module)
+    place.check(options.workdir)
     work = []
     for point in points.make(options.set, options.points):
         folder = options.workdir / point.name

@@ -12,17 +12,26 @@ from groundwork.runs import checkpoint
 LONGEST = 3500  # bytes of a path; Linux allows 4096, and files lie below the folder
 
 
-def lock(folder: Path) -> int:
-    """Makes and locks the folder; returns its descriptor.
+def check(folder: Path) -> None:
+    """Checks that a run can be in a folder, which need not exist.
 
     Raises:
-      UserError: it is in use, or no folder can be there, or Orbax cannot write there.
+      UserError: a file is there, or checkpoints cannot be.
     """
     if len(os.fsencode(folder.absolute())) > LONGEST:
         raise UserError(f"--workdir is a path of over {LONGEST} bytes: give a shorter one")
     if wrong := paths.obstacle(folder):
         raise UserError(f"{wrong}: give another --workdir")
     checkpoint.check_place(folder)
+
+
+def lock(folder: Path) -> int:
+    """Makes and locks the folder; returns its descriptor.
+
+    Raises:
+      UserError: it is in use, or `check` refuses it.
+    """
+    check(folder)
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -39,7 +39,7 @@ def test_names_that_checkpoints_cannot_have_are_refused(name, said, tmp_path):
 
 
 def test_paths_that_are_too_long_are_refused(tmp_path):
-    with pytest.raises(UserError, match="over 3500 bytes"), run.locked(tmp_path / "a/" * 1800):
+    with pytest.raises(UserError, match="over 3500 bytes"), run.locked(tmp_path / ("a/" * 1800)):
         pass
     with pytest.raises(OSError, match="too long"), run.locked(tmp_path / ("a" * 300)):
         pass

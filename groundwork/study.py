@@ -171,6 +171,7 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
         return False
     identity.check_identity(workdir, _identity(study, config))
     run = Run(workdir, id=identity.run_id(workdir))
+    run.check_places(units)
     return set(units) <= set(run_lib.whole(run)) - study.lost(run).keys()
 
 
@@ -185,7 +186,7 @@ def _mend(study: Study, run: Run, units: Sequence[str]) -> list[str]:
     for name, reason in study.lost(run).items():
         run.unit(name).set_aside()
         warnings.append(f"{reason}; {name} is done again")
-    return warnings + run_lib.lost_rows(run)
+    return warnings + run_lib.lost_rows(run, units)
 
 
 def _identity(

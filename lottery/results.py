@@ -1,6 +1,7 @@
 """The results of a run, read back from its folder for tables and figures."""
 
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def read(folder: Path) -> Results:
     """
     run, fields = open_results(folder, "lottery")
     written = metrics.read(run.metrics)
-    rows, done = metrics.by_unit(written), run.units()
+    rows, done = metrics.by_unit(written), _units(run)
     metric = RunResults(**fields).metric.name
     points = {}
     with readable(run.folder):
@@ -80,7 +81,7 @@ def read(folder: Path) -> Results:
 def lost(run: Run) -> dict[str, str]:
     """Returns the finished units whose rows are not all there → what is missing."""
     rows = metrics.by_unit(metrics.read(run.metrics))
-    reasons = {name: _lost(run.unit(name), rows) for name in run.units()}
+    reasons = {name: _lost(run.unit(name), rows) for name in _units(run)}
     return {name: f"{run.metrics}: {reason}" for name, reason in reasons.items() if reason}
 
 
@@ -98,6 +99,12 @@ def records(run: Results) -> list[dict[str, Any]]:
         }
         for point in run.points.values()
     ]
+
+
+def _units(run: Run) -> list[str]:
+    """Returns the finished units that are such a run's; people keep copies of some beside them."""
+    names = "|".join(("ticket", *BRANCHES))
+    return [name for name in run.units() if re.fullmatch(rf"start|levels/\d+/({names})", name)]
 
 
 def _lost(unit: Unit, rows: Mapping[str, Sequence[metrics.Row]]) -> str:

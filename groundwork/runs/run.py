@@ -51,12 +51,16 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def check_places(self, units: Iterable[str]) -> None:
-        """Checks that nothing else is where the run will make folders.
+        """Checks that nothing else is where the run makes folders, and where its units are.
 
         Raises:
-          UserError: a file is, or a link to nothing; the error names it.
+          UserError: a file is, or a link to nothing, or another unit; the error names it.
         """
-        place.check_inside([self.folder / "figures", *(self.unit(name).folder for name in units)])
+        every = [self.unit(name) for name in units]
+        place.check_inside([self.folder / "figures", *(unit.folder for unit in every)])
+        for unit in every:
+            if unit.done:
+                unit.check_origin(unit.folder / "final")
 
     def unit(self, name: str) -> Unit:
         """Returns the unit of work with this name, such as `levels/03/ticket`."""
@@ -132,18 +136,14 @@ def open_run(
 
 
 def whole(run: Run) -> list[str]:
-    """Returns the names of the finished units whose files are as they were written.
-
-    Raises:
-      UserError: a checkpoint is that of another unit, or of another run.
-    """
+    """Returns the names of the finished units whose files are as they were written."""
     return [name for name in run.units() if not _damage(run.unit(name))]
 
 
-def lost_rows(run: Run) -> list[str]:
-    """Returns a warning if rows of finished units are lost."""
+def lost_rows(run: Run, units: Iterable[str]) -> list[str]:
+    """Returns a warning if rows are lost of those units that are finished."""
     rows = metrics.by_unit(metrics.read(run.metrics))
-    lost = [name for name in run.units() if run.unit(name).lost_rows(rows)]
+    lost = [name for name in units if run.unit(name).done and run.unit(name).lost_rows(rows)]
     if not lost:
         return []
     names = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
@@ -204,12 +204,10 @@ def _set_damaged_aside(run: Run) -> list[str]:
 
 def _damage(unit: Unit) -> str:
     """Returns how the checkpoint of a finished unit is damaged; empty if it is not."""
-    final = unit.folder / "final"
     try:
-        checkpoint.verify(final)
+        checkpoint.verify(unit.folder / "final")
     except checkpoint.DamagedError as error:
         return str(error)
-    unit.check_origin(final)
     return ""
 
 

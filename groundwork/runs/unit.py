@@ -154,7 +154,7 @@ class Unit:
             return
         raise UserError(
             f"{folder} is {unit} of {'this' if run == self.run.id else 'another'} run: move it "
-            f"away, and the same command does {self.name} again"
+            "away, and start the run again"
         )
 
     @contextlib.contextmanager

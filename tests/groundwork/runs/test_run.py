@@ -176,8 +176,10 @@ def test_a_unit_of_elsewhere_is_refused_and_left(tmp_path):
     ):
         shutil.rmtree(final)
         shutil.copytree(source.folder / "final", final)
-        with pytest.raises(UserError, match=rf"final is {said}: move it away, and"):
-            _open(tmp_path / "a")
+        opened, warnings = _open(tmp_path / "a")
+        assert warnings == []
+        with pytest.raises(UserError, match=rf"final is {said}: move it away, and start"):
+            opened.check_places(["levels/00/ticket", "levels/01/ticket", "levels/02/ticket"])
         with pytest.raises(UserError, match=said):
             run.result_of(tmp_path / "a", "levels/00/ticket")
         assert final.exists()
@@ -234,12 +236,12 @@ def test_a_step_whose_rows_are_lost_falls_back_to_the_one_before_aloud(tmp_path)
 def test_rows_that_have_changed_are_those_of_no_unit(tmp_path):
     opened = _finished(tmp_path / "a", "start", "other")
     rows = metrics.by_unit(metrics.read(opened.metrics))
-    assert run.lost_rows(opened) == []
+    assert run.lost_rows(opened, ["other", "start", "begun"]) == []
     changed = [{**rows["start"][0], "n": 5}, rows["start"][1]]
     assert opened.unit("start").lost_rows({"start": changed}) == "rows have changed"
     assert opened.unit("start").lost_rows({}) == "0 of 2 rows are there"
     opened.metrics.unlink()
-    (said,) = run.lost_rows(opened)
+    (said,) = run.lost_rows(opened, ["other", "start", "begun"])
     assert said.endswith("no longer all rows of other, start; no result depends on them")
 
 

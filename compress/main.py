@@ -16,7 +16,7 @@ STUDY = study.Study(
     prepare=work.prepare,
     show=report.show,
     compare=report.compare,
-    mend=work.mend,
+    lost=work.lost,
 )
 main = functools.partial(study.conduct, STUDY)
 run = functools.partial(run_script, main)  # the script of that name

@@ -43,7 +43,7 @@ TIMES = (
 def show(folders: Sequence[Path]) -> None:
     """Draws the figures of each run, writes its page, and prints its tables."""
     runs = [results.read(folder) for folder in folders]
-    pages = [_write_page(run) for run in runs]
+    pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
     for run, page in zip(runs, pages, strict=True):
         show_table(f"{run.name}: networks", tables.networks(run))
         chosen = run.chosen()
@@ -54,7 +54,7 @@ def show(folders: Sequence[Path]) -> None:
             show_table(f"{run.name}: layers of {network.name}", tables.layers(network))
         for line in tables.remarks(run):
             terminal.say(line)
-        terminal.say(f"report: {page}")
+        terminal.say(page)
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

@@ -12,7 +12,7 @@ import numpy as np
 
 from groundwork import trees
 from groundwork.errors import UserError
-from groundwork.runs.results import RunResults, open_results
+from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
 from groundwork.trees import Variables
 from pruning.masks import Mask
@@ -169,7 +169,8 @@ def read(workdir: str | Path) -> Results:
         raise UserError(f"{run.folder} has no finished original network yet")
     units = (unit for unit in run.units() if unit.startswith(_UNITS))
     names = sorted((unit.removeprefix(_UNITS) for unit in units), key=_order)
-    networks = [_network(run, name) for name in names]
+    with readable(run.folder):
+        networks = [_network(run, name) for name in names]
     return Results(**fields, networks=networks)
 
 

@@ -26,7 +26,7 @@ from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import processes
 from groundwork.errors import UserError
-from groundwork.runs import checkpoint, trained
+from groundwork.runs import checkpoint, place, trained
 from groundwork.runs.run import Run
 from groundwork.study import Prepared
 from groundwork.train import latency, loss_spec, networks, own
@@ -78,20 +78,24 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
     )
 
 
-def mend(run: Run) -> list[str]:
-    """Sets aside networks whose files are lost or damaged, to make them again; returns warnings."""
-    warnings = []
+def lost(run: Run) -> dict[str, str]:
+    """Returns the units of networks whose files are lost or damaged → what is wrong with a file.
+
+    Raises:
+      UserError: something else is where a folder of files is to be.
+    """
+    found = {}
     for name in run.units():
         if not name.startswith(unit_name("")):
             continue
         sizes = checkpoint.metadata(run.unit(name).folder / "final")["bytes"]
         for r, size in enumerate(sizes):
             path = run.folder / FILES / name.removeprefix(unit_name("")) / f"{r}.cna"
+            place.check_inside([path.parent])
             if reason := _lost(path, size):
-                run.unit(name).set_aside()
-                warnings.append(f"{path}: {reason}; {name} is done again")
+                found[name] = f"{path}: {reason}"
                 break
-    return warnings
+    return found
 
 
 def make_networks(pipeline: Pipeline) -> None:

@@ -1,7 +1,10 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
+
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)  # of what can only be looked at
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import ml_collections
 
-from groundwork import config_files, meanings, overrides, typed
+from groundwork import config_files, meanings, overrides, paths, typed
 from groundwork.config_made import check_given, load, makers
 from groundwork.errors import UserError, check_text, shown, spelt
 
@@ -42,7 +42,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
 
     Raises:
       UserError: a config file is not given or does not exist, a key is unknown, or a value has
-        the wrong type or is missing.
+        the wrong type or is missing, or the folder is no path.
     """
     check_text(argv)
     argv = _joined(argv)
@@ -63,7 +63,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     keys = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
     overrides.apply(config, keys)
     check_given(config)
-    return config, Path(workdir)
+    return config, paths.given(workdir)
 
 
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from groundwork import small_files
+from groundwork import paths, small_files
 from groundwork.errors import UserError, shown
 
 PACKAGE = "configs"
@@ -40,7 +40,7 @@ def find(name: str) -> Path:
     """
     if not name:
         raise UserError("--config is empty: give --config=FILE, yours or a shipped one")
-    path, files = Path(name), _shipped_files()
+    path, files = paths.given(name), _shipped_files()
     try:
         small_files.check(path, KIND, MOST_BYTES)
     except UserError as error:

@@ -61,7 +61,8 @@ class Study:
       prepare: spec, config, data set → `Prepared`.
       show: makes the tables, figures and pages of run folders.
       compare: run folders → their comparison, for a sweep.
-      mend: sets aside the units whose files are lost; returns warnings.
+      lost: finished unit whose results are not all there any more → what is missing; such units are
+        set aside and done again.
     """
 
     command: str
@@ -73,7 +74,7 @@ class Study:
     prepare: Callable[[Any, Mapping[str, Any], AnyDataset], Prepared]
     show: Callable[[Sequence[Path]], Any]
     compare: Callable[[Sequence[Path]], Comparison]
-    mend: Callable[[Run], list[str]] = lambda run: []
+    lost: Callable[[Run], dict[str, str]] = lambda run: {}
 
     @property
     def usage(self) -> str:
@@ -118,10 +119,10 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
             facts["metric"] = prepared.metric._asdict()
         with run_lib.locked(workdir):
             run, warnings = run_lib.open_run(workdir, _identity(study, config, own), facts)
-            warnings += processes.on_first(study.mend, run)
+            units = study.units(spec)
+            warnings += processes.on_first(_mend, study, run, units)
             seen = run_lib.fingerprint(workdir)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
-            units = study.units(spec)
             done = set(units) & set(processes.on_first(run.units))
             with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
                 for warning in warnings:
@@ -161,16 +162,34 @@ def make_context(
 
 
 def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
-    """Returns whether all units of a config's run are done. It needs neither data nor devices.
+    """Returns whether all units of a config's run are done, and whole.
+
+    It needs neither data nor devices.
 
     Raises:
       UserError: the config is wrong, or the folder holds another run.
     """
-    spec = study.check(config)
+    units = study.units(study.check(config))
     if not (workdir / "config.json").exists():
         return False
     identity.check_identity(workdir, _identity(study, config))
-    return set(study.units(spec)) <= set(Run(workdir).units())
+    run = Run(workdir, id=identity.run_id(workdir))
+    run.check_places(units)
+    return set(units) <= set(run_lib.whole(run)) - study.lost(run).keys()
+
+
+def _mend(study: Study, run: Run, units: Sequence[str]) -> list[str]:
+    """Sets aside the units whose results are lost, to do them again; returns warnings.
+
+    Raises:
+      UserError: something else is where a unit's folder is to be.
+    """
+    run.check_places(units)
+    warnings = []
+    for name, reason in study.lost(run).items():
+        run.unit(name).set_aside()
+        warnings.append(f"{reason}; {name} is done again")
+    return warnings + run_lib.lost_rows(run, units)
 
 
 def _identity(

@@ -18,7 +18,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
-from groundwork import atomic
+from groundwork import atomic, jsons
 from groundwork.errors import UserError
 from launch.child import SAVED, Child, ChildFailedError
 from launch.jobs import Outcome, Say, why
@@ -136,7 +136,7 @@ def queued(logs: Path) -> dict[str, Any]:
         raise UserError(f"cannot ask Slurm what is queued: {' '.join(asked.stderr.split())}")
     alive = asked.stdout.split()
     try:
-        ids = json.loads((logs / QUEUED).read_text(encoding="utf-8"))
+        ids = jsons.parse((logs / QUEUED).read_bytes())
         numbers = {str(point): str(number) for point, number in ids.items()}
     except (ValueError, AttributeError) as error:
         raise UserError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from groundwork import paths
 from groundwork.errors import UserError, check_text, shown
 
 
@@ -88,4 +89,4 @@ def path(text: str) -> Path:
     """Returns the file or folder that a flag names, or refuses an empty text."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty: give a path")
-    return Path(text)
+    return paths.given(text)

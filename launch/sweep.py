@@ -15,6 +15,7 @@ from groundwork import terminal
 from groundwork.entry import run_main
 from groundwork.errors import UserError, reason, shown
 from groundwork.report import tables
+from groundwork.runs import place
 from groundwork.study import Study
 from launch import cli, jobs, points, slurm
 from launch.child import Child
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(options: argparse.Namespace, extra: Sequence[str]) -> list[Job]:
     """Returns every point with its command; all are checked before a sweep begins."""
     study = _study(options.module)
+    place.check(options.workdir)
     work = []
     for point in points.make(options.set, options.points):
         folder = options.workdir / point.name

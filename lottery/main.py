@@ -4,7 +4,7 @@ import functools
 
 from groundwork import study
 from groundwork.entry import run_main, run_script
-from lottery import report, spec, work
+from lottery import report, results, spec, work
 
 STUDY = study.Study(
     command="lottery",
@@ -16,6 +16,7 @@ STUDY = study.Study(
     prepare=work.prepare,
     show=report.show,
     compare=report.compare,
+    lost=results.lost,
 )
 main = functools.partial(study.conduct, STUDY)
 run = functools.partial(run_script, main)  # the script of that name

@@ -16,6 +16,7 @@ from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison
 from groundwork.report.tables import Rows, averages, plus_minus
 from groundwork.runs.metrics import mean_and_spread
+from groundwork.runs.results import readable
 from lottery import plots, results
 from lottery.results import Point, Results
 
@@ -35,17 +36,16 @@ def compare(folders: Sequence[Path]) -> Comparison:
     return _compare(_read(folders))
 
 
-def show(folders: Sequence[Path]) -> Path:
-    """Draws the figures, writes the page, and prints the table of each run; returns its path."""
+def show(folders: Sequence[Path]) -> None:
+    """Draws the figures, writes the page, and prints the table of each run."""
     runs = _read(folders)
-    path = _write_page(runs[0]) if len(runs) == 1 else _compare(runs).page
+    page = page_lib.said(lambda: _write_page(runs[0]) if len(runs) == 1 else _compare(runs).page)
     for run in runs:
         title = f"{run.name}: test {run.metric.words} at the end of training"
         tables.show(title, _table(run))
         if "published" in run.config:
             tables.show("beside the published figures", _published(run))
-    terminal.say(f"report: {path}")
-    return path
+    terminal.say(page)
 
 
 def _read(folders: Sequence[Path]) -> list[Results]:
@@ -70,7 +70,8 @@ def _write_page(run: Results) -> Path:
     note = NOTE.format(averages=averages(run.config["replicates"]), metric=run.metric.words)
     sections = [("Results", page_lib.paragraph(note) + page_lib.table(*_table(run)))]
     if "published" in run.config:
-        source = page_lib.paragraph(f"Published: {run.config['published']['source']}.")
+        with readable(run.folder):
+            source = page_lib.paragraph(f"Published: {run.config['published']['source']}.")
         sections.append(("Beside the published figures", source + page_lib.table(*_published(run))))
     sections += [(title, page_lib.picture(*figure)) for title, figure in drawn]
     sections.append(("Asked and kept, by layer, at the last level", _layer_table(run)))
@@ -130,9 +131,10 @@ def _published(run: Results) -> Rows:
     published = run.config["published"]
     rows = []
     for name, level in (("ticket", None), ("random_mask", None), ("dense", 0)):
-        level = published["level"] if level is None else level
+        with readable(run.folder):  # of config.json, which people write in
+            level = published["level"] if level is None else level
+            theirs = f"{min(published[name]):.3f} to {max(published[name]):.3f}"
         point = run.points.get(("ticket" if name == "dense" else name, level))
-        theirs = f"{min(published[name]):.3f} to {max(published[name]):.3f}"
         ours = [f"{point.density:.4f}", plus_minus(point.accuracy)] if point else ["", "not yet"]
         rows.append([name, str(level), *ours, theirs])
     return ["branch", "level", "density", "ours", "published (lowest to highest)"], rows

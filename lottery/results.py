@@ -1,8 +1,9 @@
 """The results of a run, read back from its folder for tables and figures."""
 
 import dataclasses
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from groundwork.errors import UserError
 from groundwork.report.comparison import accuracy_fields
-from groundwork.runs import checkpoint, metrics
-from groundwork.runs.results import RunResults, open_results
+from groundwork.runs import metrics
+from groundwork.runs.results import RunResults, open_results, readable
+from groundwork.runs.run import Run
+from groundwork.runs.unit import Unit
 from lottery.branches import BRANCHES
 
 Curve = dict[int, list[float]]  # step → one value per replicate
@@ -56,28 +59,30 @@ def read(folder: Path) -> Results:
       UserError: there is no run or no finished level, or a checkpoint is damaged.
     """
     run, fields = open_results(folder, "lottery")
-    rows = metrics.read(run.metrics)
+    written = metrics.read(run.metrics)
+    rows, done = metrics.by_unit(written), _units(run)
     metric = RunResults(**fields).metric.name
-    tests: dict[str, list[metrics.Row]] = defaultdict(list)
-    curves: dict[tuple[str, int, str, str], Curve] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if row["split"] == "test":
-            tests[row["unit"]].append(row)
-        else:
-            for value in dict.fromkeys(("loss", metric)):
-                key = (row["branch"], row["level"], row["split"], value)
-                curves[key][row["step"]].append(row[value])
     points = {}
-    for name in run.units():
-        if name.startswith("levels/"):
-            metadata = checkpoint.verify(run.unit(name).folder / "final")
-            if not any(row["at"] == "end" for row in tests[name]):
-                raise UserError(f"{run.metrics} lacks the test rows of {name}")
-            point = _point(tests[name], metadata, metric)
-            points[point.branch, point.level] = point
-    if not points:
-        raise UserError(f"{folder} has no finished level yet")
-    return Results(**fields, points=points, curves=dict(curves))
+    with readable(run.folder):
+        for name in done:
+            metadata = run.unit(name).verify()
+            if reason := _lost(run.unit(name), rows):
+                again = f"start the run again, and {name} is done again"
+                raise UserError(f"{run.metrics}: of {name}, {reason}: {again}")
+            if name.startswith("levels/"):
+                point = _point(rows[name], metadata, metric)
+                points[point.branch, point.level] = point
+        if not points:
+            raise UserError(f"{folder} has no finished level yet")
+        curves = _curves([row for row in written if row["unit"] in done], metric)
+    return Results(**fields, points=points, curves=curves)
+
+
+def lost(run: Run) -> dict[str, str]:
+    """Returns the finished units whose rows are not all there → what is missing."""
+    rows = metrics.by_unit(metrics.read(run.metrics))
+    reasons = {name: _lost(run.unit(name), rows) for name in _units(run)}
+    return {name: f"{run.metrics}: {reason}" for name, reason in reasons.items() if reason}
 
 
 def records(run: Results) -> list[dict[str, Any]]:
@@ -96,9 +101,33 @@ def records(run: Results) -> list[dict[str, Any]]:
     ]
 
 
+def _units(run: Run) -> list[str]:
+    """Returns the finished units that are such a run's; people keep copies of some beside them."""
+    names = "|".join(("ticket", *BRANCHES))
+    return [name for name in run.units() if re.fullmatch(rf"start|levels/\d+/({names})", name)]
+
+
+def _lost(unit: Unit, rows: Mapping[str, Sequence[metrics.Row]]) -> str:
+    """Returns what is wrong with the rows of a finished unit; empty if nothing is."""
+    ends = [row for row in rows.get(unit.name, []) if row.get("at") == "end"]
+    if unit.name.startswith("levels/") and not ends:  # older checkpoints do not know their rows
+        return "its test rows are missing"
+    return unit.lost_rows(rows)
+
+
+def _curves(rows: Sequence[metrics.Row], metric: str) -> dict[tuple[str, int, str, str], Curve]:
+    curves: dict[tuple[str, int, str, str], Curve] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["split"] != "test":
+            for value in dict.fromkeys(("loss", metric)):
+                key = (row["branch"], row["level"], row["split"], value)
+                curves[key][row["step"]].append(row[value])
+    return {key: dict(sorted(curve.items())) for key, curve in curves.items()}
+
+
 def _point(rows: Sequence[metrics.Row], metadata: dict[str, Any], metric: str) -> Point:
-    end = [row for row in rows if row["at"] == "end"]
-    stopped = [row for row in rows if row["at"] == "early_stop"]
+    end = [row for row in rows if row.get("at") == "end"]
+    stopped = [row for row in rows if row.get("at") == "early_stop"]
     return Point(
         branch=metadata["branch"],
         level=metadata["level"],

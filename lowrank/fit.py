@@ -12,7 +12,7 @@ from groundwork import architectures, trees
 from groundwork.context import Context
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
-from groundwork.runs.run import Unit
+from groundwork.runs.unit import Unit
 from groundwork.sections import TrainSpec
 from groundwork.traced.macs import multiply_adds
 from groundwork.train import latency, networks, optim, programs

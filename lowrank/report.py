@@ -30,13 +30,13 @@ NOTE = (
 def show(folders: Sequence[Path]) -> None:
     """Draws the figures of each run, writes its page, and prints its tables."""
     runs = [results.read(folder) for folder in folders]
-    pages = [_write_page(run) for run in runs]
+    pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
     for run, page in zip(runs, pages, strict=True):
         tables.show(f"{run.name}: networks", _network_table(run))
         tables.show(f"{run.name}: measured times", _time_table(run))
         for line in _remarks(run):
             terminal.say(line)
-        terminal.say(f"report: {page}")
+        terminal.say(page)
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

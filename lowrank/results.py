@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from groundwork.errors import UserError
-from groundwork.runs.results import RunResults, open_results
+from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
 from groundwork.trees import Variables
 from lowrank import factorization, spec
@@ -85,6 +85,12 @@ def read(workdir: str | Path) -> Results:
     run, fields = open_results(workdir, "lowrank")
     if not run.unit("original").done:
         raise UserError(f"{run.folder} has no finished network yet")
+    with readable(run.folder):
+        return Results(**fields, **_finished(run))
+
+
+def _finished(run: Run) -> dict[str, Any]:
+    """Returns the fields of `Results` that a run's units fill."""
     points = [spec.point_of(unit) for unit in run.units() if unit.startswith("sweep/")]
     points = [point for point in points if run.unit(spec.plan_name(point)).done]  # else made again
     order = [*METHODS["Conv"], JOINT]
@@ -95,13 +101,12 @@ def read(workdir: str | Path) -> Results:
         if unit.startswith("predict/")
     }
     tuned = _network(run, spec.FINE_TUNED) if run.unit(spec.FINE_TUNED).done else None
-    return Results(
-        **fields,
-        original=_network(run, "original"),
-        fine_tuned=tuned,
-        points=[_point(run, point) for point in points],
-        predicted=predicted,
-    )
+    return {
+        "original": _network(run, "original"),
+        "fine_tuned": tuned,
+        "points": [_point(run, point) for point in points],
+        "predicted": predicted,
+    }
 
 
 def load(workdir: str | Path, unit: str) -> Variables:

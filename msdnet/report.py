@@ -31,13 +31,13 @@ NOTE = (
 def show(folders: Sequence[Path]) -> None:
     """Draws the figures of each run, writes its page, and prints its tables."""
     runs = [results.read(folder) for folder in folders]
-    pages = [_write_page(run) for run in runs]
+    pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
     for run, page in zip(runs, pages, strict=True):
         for name, network in run.networks.items():
             tables.show(f"{run.name}: {_label(name)}", _exit_table(network))
         tables.show(f"{run.name}: accuracy at a mean budget", _budget_table(run))
         tables.show(f"{run.name}: areas", _area_table(run))
-        terminal.say(f"report: {page}")
+        terminal.say(page)
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

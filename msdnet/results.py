@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from groundwork.errors import UserError
-from groundwork.runs.results import RunResults, open_results
+from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
 from groundwork.trees import Variables
 from msdnet import calibration, exits
@@ -107,7 +107,9 @@ def read(workdir: str | Path) -> Results:
       UserError: there is no run or no finished network, or a checkpoint is damaged.
     """
     run, fields = open_results(workdir, "msdnet")
-    networks = {name: _network(run, name) for name in NETWORKS if run.unit(unit_name(name)).done}
+    done = [name for name in NETWORKS if run.unit(unit_name(name)).done]
+    with readable(run.folder):
+        networks = {name: _network(run, name) for name in done}
     if not networks:
         raise UserError(f"{run.folder} has no finished network yet")
     return Results(**fields, networks=networks)

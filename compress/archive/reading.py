@@ -8,6 +8,7 @@ import numpy as np
 
 from compress.archive import container, entries, forms, headers, plain, streams
 from compress.archive.entries import Entry
+from groundwork import paths
 from groundwork.errors import UserError
 
 # All arrays together have at most so many entries, plus so many for each byte of the file.
@@ -29,10 +30,11 @@ def read(path: str | Path) -> bytes:
     Raises:
       UserError: there is no such file, or it cannot be read.
     """
-    if not Path(path).is_file():
+    path = paths.given(path)
+    if not path.is_file():
         raise UserError("there is no such file")
     try:
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"it cannot be read: {error.strerror}") from error
 

@@ -15,7 +15,7 @@ from compress import distill
 from compress import form as form_lib
 from compress.distill import Teacher
 from compress.form import Form
-from groundwork import architectures, trees
+from groundwork import architectures, paths, trees
 from groundwork.data.dataset import AnyDataset
 from groundwork.runs import identity, trained
 from groundwork.train import replicates
@@ -117,8 +117,8 @@ def check(lessons: Lessons, config: Mapping[str, Any], dataset: AnyDataset) -> N
 def _load(lessons: Lessons, name: str, dataset: AnyDataset) -> tuple[Model, Variables]:
     """Returns the network of a run and its variables [K, …]."""
     folder, unit = _place(lessons, name)
-    config = identity.read_about(folder)["config"]
-    model = architectures.build(config, dataset.classes)
+    section = identity.section(folder, identity.read_about(folder), "model")
+    model = architectures.build(section, dataset.classes)
     variables = trained.load(folder, unit)
     shapes = architectures.shapes(model, dataset.example)
     count = trees.replicates(variables)
@@ -127,7 +127,7 @@ def _load(lessons: Lessons, name: str, dataset: AnyDataset) -> tuple[Model, Vari
 
 def _place(lessons: Lessons, name: str) -> tuple[Path, str]:
     folder, colon, unit = name.partition(":")
-    return Path(folder), unit if colon else lessons.unit
+    return paths.given(folder), unit if colon else lessons.unit
 
 
 def _together(teachers: Sequence[Teacher]) -> Teacher:

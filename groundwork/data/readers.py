@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from groundwork import paths
 from groundwork.data import idx
 from groundwork.errors import UserError, missing, unknown
 
@@ -125,8 +126,8 @@ def open_tfds(name: str, folder: str) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every optional package
     import tensorflow_datasets as tfds
 
-    data_dir = Path(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    data_dir = data_dir.expanduser()
+    usual = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    data_dir = paths.given(folder or usual)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from groundwork import named
+from groundwork import named, paths
 from groundwork.data import images, own, readers
 from groundwork.data.own import Given
 
@@ -34,6 +34,7 @@ def read(source: str, name: str, folder: str, kwargs: Mapping[str, Any], image_s
     """
     if named.is_own(source):
         return own.read_function(source, kwargs)
+    folder = str(paths.given(folder)) if folder else ""
     if source in SOURCES:
         return SOURCES[source](name, folder, kwargs, image_size)
     train, test, classes = readers.SOURCES[source](name, folder)

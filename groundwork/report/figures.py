@@ -76,11 +76,13 @@ def grid(
 
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG and frees the figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     plt = pyplot()
-    with plt.rc_context(STYLE):
-        figure.savefig(path)
-    plt.close(figure)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with plt.rc_context(STYLE):
+            figure.savefig(path)
+    finally:
+        plt.close(figure)
     return path
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic
+from groundwork import atomic, paths
 from groundwork import config as config_lib
 from groundwork.errors import UserError, check_text
 from groundwork.runs.results import RunResults
@@ -34,6 +34,16 @@ def write(folder: Path, title: str, sections: Sequence[tuple[str, str]]) -> Path
     path = folder / "report.html"
     atomic.write(path, render(title, sections))
     return path
+
+
+def said(write: Callable[[], Path]) -> str:
+    """Writes figures and a page; returns the line that says where, or that a disk forbids it."""
+    try:
+        return f"report: {write()}"
+    except OSError as error:
+        if error.errno not in atomic.READ_ONLY:
+            raise
+        return f"no report.html: {error.filename} cannot be written ({error.strerror})"
 
 
 def write_run(run: RunResults, title: str, sections: Sequence[tuple[str, str]]) -> Path:
@@ -92,4 +102,4 @@ def draw_again(
             raise UserError("an argument is empty: give the folders of runs")
         if folder.startswith("-"):
             raise UserError(f"unknown flag {folder}: give the folders of runs")
-    show([Path(folder) for folder in argv])
+    show([paths.given(folder) for folder in argv])

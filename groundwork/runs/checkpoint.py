@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,36 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from groundwork import atomic
+from groundwork import atomic, jsons
 from groundwork.devices import processes
 from groundwork.errors import UserError
 
 MANIFEST = "manifest.json"
 SPARE_BYTES = 1 << 20  # for metadata, rows and logs
+LONGEST = 3500  # bytes of a run's path; Linux allows 4096, and files lie below it
+UNUSABLE = {  # what Orbax takes for something else in the name of any folder above
+    r"gs:(/|$)": "gs: at the end of a name",
+    r"[\\*?]|\[[^/]+\]": "one of \\ * ? or […]",
+    r"[\ud800-\udfff]": "bytes that are not UTF-8",
+}
 
 
 class DamagedError(UserError):
     """The bytes of a checkpoint are not those that were written."""
 
 
-def save(folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
+def save(
+    folder: Path, tree: Any, metadata: dict[str, Any], origin: dict[str, Any] | None = None
+) -> None:
     """Writes a tree of arrays or keys, and JSON metadata; it is whole once the manifest exists.
 
     All processes write their part of the arrays; the first one writes the rest.
+
+    Args:
+      folder: of the checkpoint.
+      tree: of arrays or keys.
+      metadata: for JSON.
+      origin: what the checkpoint belongs to, for JSON; see the function `origin`.
 
     Raises:
       FileExistsError: a whole checkpoint is there, and nothing is ever overwritten.
@@ -44,7 +59,22 @@ def save(folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
-    processes.on_first(_seal, folder, metadata)
+    processes.on_first(_seal, folder, {"metadata": metadata, "origin": origin or {}})
+
+
+def check_place(folder: Path) -> None:
+    """Checks that Orbax can write and read checkpoints below a folder.
+
+    Raises:
+      UserError: it cannot; the error has the reason.
+    """
+    path = str(folder.absolute())
+    why = next((what for wrong, what in UNUSABLE.items() if re.search(wrong, path)), "")
+    if why:
+        path = path.encode(errors="backslashreplace").decode()
+        raise UserError(f"{path} has {why}, where checkpoints cannot be: take a folder without")
+    if len(os.fsencode(path)) > LONGEST:
+        raise UserError(f"{path[:60]}… is a path of over {LONGEST} bytes: take a shorter one")
 
 
 def exists(folder: Path) -> bool:
@@ -59,22 +89,28 @@ def verify(folder: Path) -> dict[str, Any]:
       DamagedError: a file is missing, was added or has changed; the error names it.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = jsons.parse((folder / MANIFEST).read_bytes())
         body, digest = manifest["body"], manifest["sha256"]
+        files, metadata = dict(body["files"]), dict(body["metadata"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"checkpoint {folder} has no readable {MANIFEST} ({error})") from error
     if _digest_of(body) != digest:
         raise DamagedError(f"checkpoint {folder} is damaged: {MANIFEST} has changed")
     digests = _digests(folder, sync=False)
-    for name in sorted(digests.keys() | body["files"].keys()):
-        if digests.get(name) != body["files"].get(name):
+    for name in sorted(digests.keys() | files.keys()):
+        if digests.get(name) != files.get(name):
             raise DamagedError(f"checkpoint {folder} is damaged: {name} is not as it was written")
-    return body["metadata"]
+    return metadata
 
 
 def metadata(folder: Path) -> dict[str, Any]:
     """Returns the metadata of a checkpoint that has been verified."""
-    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["body"]["metadata"]
+    return _body(folder)["metadata"]
+
+
+def origin(folder: Path) -> dict[str, Any]:
+    """Returns what a checkpoint that has been verified belongs to; empty if it does not tell."""
+    return _body(folder).get("origin") or {}  # older checkpoints lack it
 
 
 def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -87,8 +123,10 @@ def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
         (or keys).
 
     Raises:
-      DamagedError: see `verify`.
+      DamagedError: see `verify`; or it holds other arrays than `like`.
+      UserError: Orbax cannot read below such a folder.
     """
+    check_place(folder)
     if like is not None:
         metadata = processes.on_first(verify, folder)
         return read(folder, like), metadata
@@ -105,15 +143,26 @@ def read(folder: Path, like: Any) -> Any:
     """Returns the tree of a checkpoint that has been verified (all processes); see `restore`."""
     with ocp.StandardCheckpointer() as checkpointer:
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return checkpointer.restore(folder.absolute(), like)
+        try:
+            return checkpointer.restore(folder.absolute(), like)
+        except (ValueError, KeyError, TypeError) as error:  # Orbax's, if it is of another network
+            raise DamagedError(f"checkpoint {folder} holds other arrays than it should") from error
 
 
 def set_aside(folder: Path) -> Path:
     """Renames a damaged checkpoint, which makes room for a new one; returns the new path."""
     number = 1
-    while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+    while os.path.lexists(aside := folder.with_name(f"{folder.name}.damaged-{number}")):
         number += 1
     return folder.rename(aside)
+
+
+def remove(path: Path) -> None:
+    """Removes a checkpoint, or a file or link in its place; what a link leads to is left."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _make_room(folder: Path, tree_bytes: int) -> None:
@@ -129,18 +178,23 @@ def _make_room(folder: Path, tree_bytes: int) -> None:
         raise OSError(errno.ENOSPC, reason, str(folder))
 
 
-def _seal(folder: Path, metadata: dict[str, Any]) -> None:
+def _seal(folder: Path, about: dict[str, Any]) -> None:
     """Flushes all files to the disk and writes the manifest."""
-    body = {"metadata": metadata, "files": _digests(folder)}
+    body = {**about, "files": _digests(folder)}
     for inside in (*(path for path in folder.rglob("*") if path.is_dir()), folder, folder.parent):
         atomic.sync_folder(inside)
     atomic.write(folder / MANIFEST, json.dumps({"body": body, "sha256": _digest_of(body)}))
 
 
 def _clear(folder: Path) -> None:
-    """Removes what an interrupted save left: a folder without manifest, Orbax's temporary files."""
+    """Removes what an interrupted save left: a folder without manifest, Orbax's temporary files.
+
+    What no save leaves, a file or a link, is renamed.
+    """
     for rest in (folder, *folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*")):
-        if rest.exists():
+        if rest.is_symlink() or rest.is_file():
+            set_aside(rest)
+        elif rest.exists():
             shutil.rmtree(rest)
 
 
@@ -156,6 +210,10 @@ def _digests(folder: Path, sync: bool = True) -> dict[str, str]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         digests[path.relative_to(folder).as_posix()] = digest
     return digests
+
+
+def _body(folder: Path) -> dict[str, Any]:
+    return jsons.parse((folder / MANIFEST).read_bytes())["body"]
 
 
 def _digest_of(body: Any) -> str:

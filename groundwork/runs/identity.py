@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from groundwork import jsons, paths
 from groundwork.config import flatten
 from groundwork.errors import UserError, missing
 
 DISTRIBUTION = "compression-and-dynamic-networks"
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
+PATHS = ("source.path", "distill.teachers")  # compared as the places that they mean
 NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
 ADDED = {  # keys that older runs lack → the value that they had in effect
     "model.dtype": "float32",
@@ -62,7 +64,7 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = jsons.parse(path.read_bytes())
     except FileNotFoundError as error:
         gone = missing(path if folder.exists() else folder)
         raise UserError(f"{folder} holds no readable run: {gone}") from error
@@ -72,12 +74,37 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
         raise UserError(f"{folder} holds no readable run: {path.name} has no config")
     if not isinstance(about.get("command"), str):
         raise UserError(f"{folder} holds no readable run: {path.name} names no command")
+    for name in ("own", "versions", "metric"):
+        if not isinstance(about.get(name, {}), dict):
+            raise UserError(f"{folder} holds no readable run: its {name} in {path.name} is damaged")
     if command and about["command"] != command:
         raise UserError(
             f"{folder} holds a run of another command, {about['command']}.main: give it to "
             f"{about['command']}.report"
         )
     return about
+
+
+def section(folder: Path, about: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns a section of the config with which a run began.
+
+    Raises:
+      UserError: its config lacks it.
+    """
+    found = about["config"].get(name)
+    if not isinstance(found, dict):
+        raise UserError(f"{folder} holds no readable run: config.json lacks its {name}")
+    return found
+
+
+def run_id(folder: Path) -> str:
+    """Returns by what a run's checkpoints know it; empty if its folder does not tell.
+
+    Older runs, and folders that are no run of a command, lack it.
+    """
+    if not (folder / "config.json").exists():
+        return ""
+    return str(read_about(folder).get("id", ""))
 
 
 def check_identity(folder: Path, identity: Identity) -> None:
@@ -112,7 +139,9 @@ def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> 
         for flat in (there, here)
     )
     differing = [
-        key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)
+        key
+        for key in sorted(before.keys() | after.keys())
+        if _meant(key, before.get(key)) != _meant(key, after.get(key))
     ]
     if differing:
         keys = "; ".join(f"{k} is {before.get(k)} there, {after.get(k)} here" for k in differing)
@@ -140,6 +169,18 @@ def _refuse_other_code(
         f"{folder} holds another run: {changed} computes something else than when it began{other}. "
         "Give another --workdir, or bring its code back"
     )
+
+
+def _meant(key: str, value: Any) -> Any:
+    """Returns a value of the config as it is compared: `~/x` is the same place as `/home/me/x`."""
+    if key not in PATHS or not value:
+        return value
+    if isinstance(value, list):
+        return [_meant(key, one) for one in value]
+    try:
+        return str(paths.given(value)) if isinstance(value, str) else value
+    except UserError:  # of another machine's user
+        return value
 
 
 def _ignored(key: str, extendable: tuple[str, ...]) -> bool:

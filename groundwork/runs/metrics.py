@@ -3,6 +3,7 @@
 A row's measures, the loss and its counts, lie between its `split` and its `seconds`.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork import atomic
+from groundwork import atomic, jsons
 
 Row = dict[str, Any]
 
@@ -55,26 +56,47 @@ def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
 
 
 def read(path: Path) -> list[Row]:
-    """Returns all rows up to the first line that a crash or a power cut left unreadable."""
-    rows: list[Row] = []
-    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # no checkpoint relies on rows from here on
-            break
-    return rows
+    """Returns all rows; lines that are none, as a crash or a power cut leaves them, are left out.
+
+    Whether rows are missing that a checkpoint relies on is what `summary` tells.
+    """
+    return [row for line in _lines(path) if (row := _row(line)) is not None]
+
+
+def by_unit(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Returns the name of a unit → its rows."""
+    units: dict[str, list[Row]] = {}
+    for row in rows:
+        units.setdefault(row["unit"], []).append(row)
+    return units
+
+
+def of_unit(path: Path, unit: str) -> list[Row]:
+    """Returns the rows of one unit; other lines, of which there are many, are not parsed."""
+    name = json.dumps(unit).encode()
+    rows = (_row(line) for line in _lines(path) if name in line)
+    return [row for row in rows if row is not None and row["unit"] == unit]
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Returns the number of rows and their SHA-256, by which a checkpoint knows them again."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(json.dumps(row).encode() + b"\n")
+    return {"rows": len(rows), "rows_sha256": total.hexdigest()}
 
 
 def keep(path: Path, unit: str, rows: int) -> None:
     """Drops what `unit` wrote after its first `rows` rows, since that work will be repeated."""
     if not path.exists():
         return
+    content = path.read_bytes()
     kept, seen = [], 0
     for row in read(path):
         seen += row["unit"] == unit
         if row["unit"] != unit or seen <= rows:
             kept.append(json.dumps(row) + "\n")
-    if "".join(kept).encode() != path.read_bytes():
+    if "".join(kept).encode() != content:
         atomic.write(path, "".join(kept))
 
 
@@ -82,3 +104,17 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     """Returns the mean and the sample standard deviation (0 for one value)."""
     array = np.asarray(values, np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if array.size > 1 else 0.0
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Returns the lines of a file; what stands behind the last one was cut off."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def _row(line: bytes) -> Row | None:
+    """Returns the row of a line, or None if it is no row."""
+    try:
+        row = jsons.parse(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("unit"), str) else None

@@ -5,10 +5,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from groundwork import terminal
+from groundwork.atomic import READ_ONLY
 from groundwork.devices import processes
 
 LINE_SECONDS = 10.0  # the least time between two plain lines of progress
@@ -22,8 +24,7 @@ class Reporter:
 
     def __init__(self, log_file: Path, units: int, done: int):
         silent = not processes.first()
-        path = os.devnull if silent else log_file
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by __exit__
+        self._file = _opened(os.devnull if silent else log_file, needed=done < units)
         self._console = terminal.console(error=True)
         self._silent = silent
         self._bars: Progress | None = None
@@ -84,3 +85,13 @@ class Reporter:
         self.say(f"{self._name}  done in {seconds:.1f} s  {note}")
         if self._bars:
             self._bars.advance(self._unit_bar)
+
+
+def _opened(path: str | Path, needed: bool) -> IO[str]:
+    """Returns a file to append to; nothing is kept of what only shows a run on a read-only disk."""
+    try:
+        return open(path, "a", encoding="utf-8")
+    except OSError as error:
+        if needed or error.errno not in READ_ONLY:
+            raise
+        return open(os.devnull, "a", encoding="utf-8")

@@ -11,23 +11,23 @@ figures/*.png, report.html
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
-import shutil
+import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic
+from groundwork import atomic, paths
 from groundwork.devices import processes
 from groundwork.errors import UserError
-from groundwork.runs import checkpoint, metrics
-from groundwork.runs.identity import Identity, read_about, refuse_other, software
+from groundwork.runs import checkpoint, metrics, place
+from groundwork.runs.identity import Identity, read_about, refuse_other, run_id, software
+from groundwork.runs.unit import Unit
 
-KEPT_STEPS = 2  # checkpoints of an unfinished unit: the newest, and a spare
+DEEPEST = 16  # folders of a unit's name; links may lead in circles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Run:
 
     folder: Path
     mirror: Callable[[list[metrics.Row]], None] | None = None  # also sends rows to TensorBoard
+    id: str = ""  # as config.json has it; empty if that is not known
 
     def record(self, rows: list[metrics.Row]) -> None:
         """Appends rows to the metrics, in the first process."""
@@ -49,99 +50,27 @@ class Run:
         """The file of all rows."""
         return self.folder / "metrics.jsonl"
 
-    def unit(self, name: str) -> "Unit":
+    def check_places(self, units: Iterable[str]) -> None:
+        """Checks that nothing else is where the run makes folders, and where its units are.
+
+        Raises:
+          UserError: a file is, or a link to nothing, or another unit; the error names it.
+        """
+        every = [self.unit(name) for name in units]
+        place.check_inside([self.folder / "figures", *(unit.folder for unit in every)])
+        for unit in every:
+            if unit.done:
+                unit.check_origin(unit.folder / "final")
+
+    def unit(self, name: str) -> Unit:
         """Returns the unit of work with this name, such as `levels/03/ticket`."""
         return Unit(self, name)
 
     def units(self) -> list[str]:
-        """Returns the names of the finished units, sorted."""
+        """Returns the names of the finished units, sorted. Folders of units may be links."""
         root = self.folder / "checkpoints"
-        final = (path for path in root.rglob("final") if checkpoint.exists(path))
-        return sorted(path.parent.relative_to(root).as_posix() for path in final)
-
-
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """One unit of work of a run: done, begun, or not begun."""
-
-    run: Run
-    name: str
-
-    @property
-    def folder(self) -> Path:
-        """The folder of its checkpoints."""
-        return self.run.folder / "checkpoints" / self.name
-
-    @property
-    def done(self) -> bool:
-        """Whether it is finished."""
-        return checkpoint.exists(self.folder / "final")
-
-    def finish(self, tree: Any, metadata: dict[str, Any]) -> None:
-        """Saves the result and removes other checkpoints; the unit is then done (all processes)."""
-        processes.on_first(metrics.sync, self.run.metrics)
-        checkpoint.save(self.folder / "final", tree, metadata)
-        processes.on_first(self.tidy)
-
-    def result(self, like: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Returns the tree and metadata that `finish` saved, verified (all processes)."""
-        return checkpoint.restore(self.folder / "final", like)
-
-    def begin_again(self, rows: int) -> None:
-        """Drops the unit's rows after the first `rows`; they are written again (all processes)."""
-        processes.on_first(metrics.keep, self.run.metrics, self.name, rows)
-
-    def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
-        """Saves the state of an unfinished unit (all processes)."""
-        processes.on_first(metrics.sync, self.run.metrics)
-        checkpoint.save(self.folder / f"step-{step:08d}", tree, metadata)
-        processes.on_first(self._forget)
-
-    def latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
-        """Returns the newest whole checkpoint of an unfinished unit, or None (all processes).
-
-        Damaged ones are set aside; `warn` is told of each.
-        """
-        name, metadata, warnings = processes.on_first(self._newest)
-        for warning in warnings:
-            warn(warning)
-        return (checkpoint.read(self.folder / name, like), metadata) if name else None
-
-    def set_aside(self) -> bool:
-        """Renames its checkpoints, so that it is done again; returns whether there were any.
-
-        Only one process may call it.
-        """
-        final = self.folder / "final"
-        checkpoints = [*self._steps(), *([final] if checkpoint.exists(final) else [])]
-        for folder in checkpoints:
-            checkpoint.set_aside(folder)
-        return bool(checkpoints)
-
-    def tidy(self) -> None:
-        """Removes what a finished unit no longer needs, and what interrupted saves left."""
-        for rest in self.folder.glob("step-*"):
-            if ".damaged-" not in rest.name:
-                shutil.rmtree(rest)
-
-    def _newest(self) -> tuple[str, dict[str, Any], list[str]]:
-        """Returns name and metadata of the newest whole checkpoint, and warnings of damage."""
-        warnings: list[str] = []
-        for folder in reversed(self._steps()):
-            try:
-                return folder.name, checkpoint.verify(folder), warnings
-            except checkpoint.DamagedError as error:
-                checkpoint.set_aside(folder)
-                warnings.append(f"{error}; it is set aside, and the one before it is used")
-        return "", {}, warnings
-
-    def _forget(self) -> None:
-        for folder in self._steps()[:-KEPT_STEPS]:
-            shutil.rmtree(folder)
-
-    def _steps(self) -> list[Path]:
-        steps = (path for path in self.folder.glob("step-????????") if checkpoint.exists(path))
-        return sorted(steps)
+        finished = (unit for unit in _folders(root) if checkpoint.exists(unit / "final"))
+        return sorted(unit.relative_to(root).as_posix() for unit in finished)
 
 
 def result_of(workdir: str | Path, name: str) -> Any:
@@ -150,7 +79,8 @@ def result_of(workdir: str | Path, name: str) -> Any:
     Raises:
       UserError: the run has no such unit (the error lists its units), or the result is damaged.
     """
-    run = Run(Path(workdir))
+    folder = paths.given(workdir)
+    run = Run(folder, id=run_id(folder))
     if not run.unit(name).done:
         finished = ", ".join(run.units()) or "none"
         raise UserError(f"{workdir} has no finished {name} (finished: {finished})")
@@ -164,9 +94,9 @@ def locked(folder: Path) -> Iterator[None]:
     All processes call it; the first one holds the lock.
 
     Raises:
-      UserError: the folder is a file, or another command holds the lock.
+      UserError: no folder or no run can be there, or another command holds the lock.
     """
-    descriptor = processes.on_first(_lock, folder)
+    descriptor = processes.on_first(place.lock, folder)
     try:
         yield
     finally:
@@ -198,23 +128,41 @@ def open_run(
     """
     run = Run(folder)
     warnings = processes.on_first(_begin, run, identity, facts or {})
+    run = dataclasses.replace(run, id=processes.on_first(run_id, folder))
+    warnings += processes.on_first(_set_damaged_aside, run)
     if identity.config["log"]["tensorboard"] and processes.first():
         run = dataclasses.replace(run, mirror=metrics.tensorboard(folder / "tensorboard"))
     return run, warnings
 
 
+def whole(run: Run) -> list[str]:
+    """Returns the names of the finished units whose files are as they were written."""
+    return [name for name in run.units() if not _damage(run.unit(name))]
+
+
+def lost_rows(run: Run, units: Iterable[str]) -> list[str]:
+    """Returns a warning if rows are lost of those units that are finished."""
+    rows = metrics.by_unit(metrics.read(run.metrics))
+    lost = [name for name in units if run.unit(name).done and run.unit(name).lost_rows(rows)]
+    if not lost:
+        return []
+    names = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
+    return [f"{run.metrics} has no longer all rows of {names}; no result depends on them"]
+
+
 def fingerprint(folder: Path) -> str:
     """Returns a text that is equal in all processes which see the same run folder."""
     starts = folder / "starts.jsonl"
-    return starts.read_text(encoding="utf-8") if starts.exists() else "nothing"
+    return starts.read_text(encoding="latin-1") if starts.exists() else "nothing"  # of any bytes
 
 
 def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
-    """Writes or compares config.json, and verifies the finished units; returns warnings."""
+    """Writes or compares config.json; returns warnings."""
     folder = run.folder
     facts = {**software(), **facts}
     now: dict[str, Any] = {
         "command": identity.command,
+        "id": secrets.token_hex(8),  # by which the run's checkpoints know it
         "config": dict(identity.config),
         **({"own": dict(identity.own)} if identity.own else {}),
         **facts,
@@ -233,34 +181,43 @@ def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write(path, json.dumps(now, indent=1))
     start = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "argv": sys.argv[1:], **now}
-    metrics.append(folder / "starts.jsonl", [start])
-    return warnings + _set_damaged_aside(run)
+    try:
+        metrics.append(folder / "starts.jsonl", [start])
+    except OSError as error:
+        if error.errno not in atomic.READ_ONLY:
+            raise
+        warnings.append(f"{folder} cannot be written to ({error.strerror})")
+    return warnings
 
 
 def _set_damaged_aside(run: Run) -> list[str]:
     """Verifies every finished unit; returns a warning for each that must be done again."""
     warnings = []
     for name in run.units():
-        run.unit(name).tidy()
-        final = run.unit(name).folder / "final"
-        try:
-            checkpoint.verify(final)
-        except checkpoint.DamagedError as error:
-            checkpoint.set_aside(final)
-            warnings.append(f"{error}; it is set aside, and {name} is done again")
+        unit = run.unit(name)
+        unit.tidy()
+        if reason := _damage(unit):
+            checkpoint.set_aside(unit.folder / "final")
+            warnings.append(f"{reason}; it is set aside, and {name} is done again")
     return warnings
 
 
-def _lock(folder: Path) -> int:
-    """Makes and locks the folder; returns its descriptor."""
+def _damage(unit: Unit) -> str:
+    """Returns how the checkpoint of a finished unit is damaged; empty if it is not."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"{folder} is a file, not a folder: give another --workdir") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"{folder} is in use by another process: wait for it, or stop it") from None
-    return descriptor
+        checkpoint.verify(unit.folder / "final")
+    except checkpoint.DamagedError as error:
+        return str(error)
+    return ""
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Yields the folders below `root` that may be those of units."""
+    for folder, below, _ in os.walk(root, followlinks=True):
+        depth = len(Path(folder).relative_to(root).parts)
+        below[:] = [
+            name
+            for name in below
+            if depth < DEEPEST and name != "final" and not name.startswith("step-")
+        ]
+        yield Path(folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork import named, trees
+from groundwork import named, paths, trees
 from groundwork.errors import UserError
 from groundwork.numerics import npz
 from groundwork.runs import identity, run
@@ -36,14 +36,16 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables
       UserError: the file, run or unit does not exist, or is damaged, or holds no variables; or a
         file holds those of another network.
     """
-    path = Path(path)
+    path = paths.given(path)
     if path.suffix == ".npz":
         return _from_file(path, shapes)
     if path.is_file():
         raise UserError(f"{path} is neither the folder of a run nor an .npz file")
     identity.read_about(path)
     tree = run.result_of(path, unit)
-    variables = tree.get("variables") if isinstance(tree, dict) else tree[-1]  # of a ticket: last
+    if isinstance(tree, list | tuple):  # of a ticket: the last one is trained
+        tree = {"variables": tree[-1] if tree else None}
+    variables = tree.get("variables") if isinstance(tree, dict) else None
     if not isinstance(variables, dict) or "params" not in variables:
         raise UserError(f"{unit} of {path} holds no variables of a network")
     return variables
@@ -62,9 +64,10 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
     Raises:
       UserError: a key of the data differs, which the error names; or there is no run.
     """
-    if Path(path).suffix == ".npz":
+    path = paths.given(path)
+    if path.suffix == ".npz":
         return
-    theirs = identity.read_about(Path(path))["config"]["data"]
+    theirs = identity.section(path, identity.read_about(path), "data")
     split = HELD_OUT if apart and data["validation_examples"] else ()
     own = any(named.is_own(section.get("source")) for section in (data, theirs))
     for name in (*INPUTS, *split, *(OWN if own else ())):
@@ -79,7 +82,7 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
 
 def save(path: str | Path, variables: Variables) -> None:
     """Writes an `.npz` file that `load` reads."""
-    np.savez(path, **trees.flatten(variables))
+    np.savez(paths.given(path), **trees.flatten(variables))
 
 
 def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str) -> Variables:

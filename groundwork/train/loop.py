@@ -19,7 +19,7 @@ import numpy as np
 from groundwork.context import Context
 from groundwork.devices import mesh, processes
 from groundwork.metric import Metric
-from groundwork.runs.run import Unit
+from groundwork.runs.unit import Unit
 from groundwork.train.losses import Counts
 from groundwork.train.programs import Programs
 from groundwork.train.step import Tally, TrainState

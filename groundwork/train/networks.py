@@ -18,7 +18,7 @@ from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError
-from groundwork.runs.run import Unit
+from groundwork.runs.unit import Unit
 from groundwork.train import loop, replicates
 from groundwork.train.losses import CROSS_ENTROPY, Loss
 from groundwork.train.programs import Programs

@@ -14,7 +14,7 @@ from groundwork.devices import mesh
 from groundwork.errors import UserError
 from groundwork.runs import metrics
 from groundwork.runs.progress import Reporter
-from groundwork.runs.run import Unit
+from groundwork.runs.unit import Unit
 from groundwork.train.losses import Counts
 from groundwork.train.step import NEVER
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from groundwork import atomic, config
+from groundwork import atomic, config, jsons, paths
 from groundwork.runs import checkpoint, identity
 from groundwork.runs.run import Run, locked
 from groundwork.trees import flatten, unflatten
@@ -41,7 +41,7 @@ def opened(folder: str | Path, arguments: Mapping[str, Any]) -> Keep:
         raise ValueError(f"folder must be a path, not {folder!r}")
     if jax.process_count() > 1:
         raise ValueError("folder= is for a single process: leave it out, and save what you need")
-    folder = Path(folder)
+    folder = paths.given(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, not a folder")
     with locked(folder):
@@ -70,11 +70,12 @@ def _read(run: Run, name: str, like: Trees, made_of: str) -> Trees:
     """
     unit = run.unit(name)
     try:
-        flat, metadata = unit.result(tuple(flatten(tree) for tree in like))
+        flat_like = tuple(flatten(tree) for tree in like)
+        flat, metadata = checkpoint.restore(unit.folder / "final", flat_like)
     except checkpoint.DamagedError as error:
         remedy = f"remove {unit.folder} and call again, and it is made again"
         raise checkpoint.DamagedError(f"{error}; {remedy}") from error
-    if metadata["before"] != made_of:
+    if metadata.get("before") != made_of:
         raise ValueError(
             f"{unit.folder} was made of another level than the one before it: remove it and call "
             "again, and it is made again"
@@ -92,8 +93,8 @@ def _begin(folder: Path, arguments: Mapping[str, Any]) -> None:
         atomic.write(path, json.dumps(about, indent=1))
         return
     try:
-        there = config.flatten(json.loads(path.read_text(encoding="utf-8"))["arguments"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        there = config.flatten(jsons.parse(path.read_bytes())["arguments"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not readable: {error!r}") from error
     here = config.flatten(json.loads(json.dumps(arguments)))
     differing = [

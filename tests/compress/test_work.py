@@ -15,7 +15,8 @@ from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs import trained
-from groundwork.runs.run import Run, Unit
+from groundwork.runs.run import Run
+from groundwork.runs.unit import Unit
 from tests.compress import small
 from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree

@@ -14,7 +14,9 @@ from groundwork.errors import UserError
 from lottery import plots, report, results
 from lowrank import results as lowrank_results
 from msdnet import results as msdnet_results
+from tests import read_only
 from tests.lottery import small
+from tests.lottery.refusals import contents
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +79,9 @@ def test_bands_are_one_sample_deviation_around_the_mean(folder):
 def test_several_runs_are_laid_over_one_another(folder, capsys):
     other = folder.with_name("other")
     shutil.copytree(folder, other)
-    path = report.show([folder, other])
-    assert path == folder.parent / "comparison" / "report.html"
+    report.show([folder, other])
+    path = folder.parent / "comparison" / "report.html"
+    assert f"report: {path}" in capsys.readouterr().out
     page = path.read_text()
     assert "small" in page
     assert "other" in page
@@ -151,6 +154,29 @@ def test_published_figures_stand_beside_ours(folder):
     assert rows[2][3] == _mean(folder, "levels/00/ticket")
     report.show([copy])
     assert "a paper" in (copy / "report.html").read_text()
+
+
+class TestReadOnly:
+    """Nothing needs to be written to show a finished run."""
+
+    SAME = "--config.checkpoint.every_seconds=60"
+
+    def test_the_same_command_and_the_report_show_the_result(self, folder, monkeypatch):
+        before = contents(folder)
+        with monkeypatch.context() as patch:
+            read_only.make(patch, folder)
+            printed = small.run(folder, self.SAME)
+        assert _mean(folder, "levels/02/ticket") in printed
+        assert re.search(r"^no report.html: .* cannot be written \(Read-only file", printed, re.M)
+        assert contents(folder) == before
+
+    def test_an_unfinished_run_says_so(self, folder, tmp_path, monkeypatch):
+        copy = tmp_path / "small"
+        shutil.copytree(folder, copy)
+        (copy / "checkpoints/levels/02/ticket/final/manifest.json").unlink()
+        read_only.make(monkeypatch, copy)
+        with pytest.raises(OSError, match=r"Read-only file system: .*run\.log"):
+            small.run(copy, self.SAME)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

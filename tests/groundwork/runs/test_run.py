@@ -1,6 +1,7 @@
 """Run folders: identity, units, rows that survive any interruption."""
 
 import json
+import shutil
 import time
 
 import jax.numpy as jnp
@@ -154,6 +155,132 @@ def test_a_damaged_result_is_set_aside_when_the_run_is_opened(tmp_path):
     assert "manifest.json has changed" in warnings[0]
     assert "start is done again" in warnings[0]
     assert opened.units() == []
+
+
+def _finished(folder, *names, **changes):
+    opened, _ = _open(folder, **changes)
+    for name in names:
+        metrics.append(opened.metrics, [{"unit": name, "n": n} for n in (1, 2)])
+        opened.unit(name).finish({"w": jnp.ones(4)}, {})
+    return opened
+
+
+def test_a_unit_of_elsewhere_is_refused_and_left(tmp_path):
+    """Its bytes are whole: only what it says of its origin tells."""
+    opened = _finished(tmp_path / "a", "levels/00/ticket", "levels/01/ticket")
+    other = _finished(tmp_path / "b", "levels/00/ticket")
+    final = opened.unit("levels/00/ticket").folder / "final"
+    for source, said in (
+        (other.unit("levels/00/ticket"), "levels/00/ticket of another run"),
+        (opened.unit("levels/01/ticket"), "levels/01/ticket of this run"),
+    ):
+        shutil.rmtree(final)
+        shutil.copytree(source.folder / "final", final)
+        opened, warnings = _open(tmp_path / "a")
+        assert warnings == []
+        with pytest.raises(UserError, match=rf"final is {said}: move it away, and start"):
+            opened.check_places(["levels/00/ticket", "levels/01/ticket", "levels/02/ticket"])
+        with pytest.raises(UserError, match=said):
+            run.result_of(tmp_path / "a", "levels/00/ticket")
+        assert final.exists()
+
+
+def test_folders_of_units_may_be_links(tmp_path):
+    opened = _finished(tmp_path / "a", "levels/00/ticket", "start")
+    levels = opened.folder / "checkpoints/levels"
+    levels.rename(tmp_path / "elsewhere")
+    levels.symlink_to(tmp_path / "elsewhere")
+    assert opened.units() == ["levels/00/ticket", "start"]
+    (levels / "circle").symlink_to("..")
+    assert len(opened.units()) > 2  # and it ends
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_where_a_checkpoint_is_to_be_is_moved(tmp_path, kind):
+    opened, _ = _open(tmp_path / "a")
+    unit = opened.unit("start")
+    unit.folder.mkdir(parents=True)
+    for name in ("final", "step-00000010", "step-00000001"):
+        path = unit.folder / name
+        path.write_text("x") if kind == "file" else path.symlink_to("nowhere")
+    unit.save(10, {"w": jnp.ones(4)}, {"step": 10, "rows": 0})
+    unit.finish({"w": jnp.ones(4)}, {})
+    names = ["final", "final.damaged-1", "step-00000010.damaged-1"]
+    assert sorted(path.name for path in unit.folder.iterdir()) == names
+
+
+def test_what_is_where_a_unit_is_to_be_is_named(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    (opened.folder / "checkpoints/levels").mkdir(parents=True)
+    (opened.folder / "checkpoints/levels/01").write_text("x")
+    opened.check_places(["levels/00/ticket"])
+    with pytest.raises(UserError, match=r"levels/01 is a file, not a folder: move it away"):
+        opened.check_places(["levels/00/ticket", "levels/01/ticket"])
+
+
+def test_a_step_whose_rows_are_lost_falls_back_to_the_one_before_aloud(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    unit = opened.unit("start")
+    for step in (10, 20):
+        opened.record([{"unit": "start", "n": step}])
+        unit.save(step, {"w": jnp.full(500, step)}, {"step": step, "rows": step // 10})
+    content = opened.metrics.read_bytes()
+    for wrong, said in ((content[:-1], "1 of 2 rows are there"), (b"", "0 of 1 rows are there")):
+        opened.metrics.write_bytes(wrong)
+        warnings = []
+        unit.latest({"w": jnp.zeros(500, int)}, warnings.append)
+        assert said in warnings[0]
+        assert warnings[0].endswith("it is set aside, and the one before it is used")
+
+
+def test_rows_that_have_changed_are_those_of_no_unit(tmp_path):
+    opened = _finished(tmp_path / "a", "start", "other")
+    rows = metrics.by_unit(metrics.read(opened.metrics))
+    assert run.lost_rows(opened, ["other", "start", "begun"]) == []
+    changed = [{**rows["start"][0], "n": 5}, rows["start"][1]]
+    assert opened.unit("start").lost_rows({"start": changed}) == "rows have changed"
+    assert opened.unit("start").lost_rows({}) == "0 of 2 rows are there"
+    opened.metrics.unlink()
+    (said,) = run.lost_rows(opened, ["other", "start", "begun"])
+    assert said.endswith("no longer all rows of other, start; no result depends on them")
+
+
+@pytest.mark.parametrize("there", ["~/x", "/home/me/x", "/home/me/x/"])
+def test_a_source_is_the_same_however_it_is_typed(tmp_path, monkeypatch, there):
+    monkeypatch.setenv("HOME", "/home/me")
+    _open(tmp_path / "a", source={"path": there}, distill={"teachers": (f"{there}:u", "before")})
+    _, warnings = _open(
+        tmp_path / "a",
+        source={"path": "~/x"},
+        distill={"teachers": (f"{there}:u", "before")},
+    )
+    assert warnings == []
+    with pytest.raises(UserError, match=r"source\.path is .* there, ~/y here"):
+        _open(
+            tmp_path / "a",
+            source={"path": "~/y"},
+            distill={"teachers": (f"{there}:u", "before")},
+        )
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 99 + "1" + "}" * 99, "9" * 5000, "\xff"])
+def test_a_config_json_that_cannot_be_read_is_named(tmp_path, text):
+    _open(tmp_path / "a")
+    (tmp_path / "a/config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match="holds no readable run"):
+        _open(tmp_path / "a")
+
+
+def test_foreign_lines_are_no_rows(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics.append(path, [{"unit": "a", "n": 1}])
+    with open(path, "ab") as file:
+        file.write(b"5\n{}\n" + b"[" * 100_000 + b'\n{"unit": 5}\n\xff\n' + b"9" * 5000 + b"\n")
+    metrics.append(path, [{"unit": "a", "n": 2}])
+    rows = [{"unit": "a", "n": 1}, {"unit": "a", "n": 2}]
+    assert metrics.read(path) == metrics.of_unit(path, "a") == rows
+    metrics.keep(path, "b", 0)
+    assert path.read_bytes().count(b"\n") == 2
 
 
 def test_a_unit_that_is_set_aside_is_begun_again(tmp_path):

@@ -1,0 +1,53 @@
+"""The folder of a run before anything is in it: whether it can serve, and who holds it."""
+
+import fcntl
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from groundwork import paths
+from groundwork.errors import UserError
+from groundwork.runs import checkpoint
+
+LONGEST = 3500  # bytes of a path; Linux allows 4096, and files lie below the folder
+
+
+def check(folder: Path) -> None:
+    """Checks that a run can be in a folder, which need not exist.
+
+    Raises:
+      UserError: a file is there, or checkpoints cannot be.
+    """
+    if len(os.fsencode(folder.absolute())) > LONGEST:
+        raise UserError(f"--workdir is a path of over {LONGEST} bytes: give a shorter one")
+    if wrong := paths.obstacle(folder):
+        raise UserError(f"{wrong}: give another --workdir")
+    checkpoint.check_place(folder)
+
+
+def lock(folder: Path) -> int:
+    """Makes and locks the folder; returns its descriptor.
+
+    Raises:
+      UserError: it is in use, or `check` refuses it.
+    """
+    check(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"{folder} is in use by another process: wait for it, or stop it") from None
+    return descriptor
+
+
+def check_inside(folders: Iterable[Path]) -> None:
+    """Checks that nothing else is where folders will be made, before hours of work are done.
+
+    Raises:
+      UserError: a file or a link to nothing is there; the error names it.
+    """
+    for folder in folders:
+        if wrong := paths.obstacle(folder):
+            raise UserError(f"{wrong}: move it away, and start the run again")

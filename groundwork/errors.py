@@ -9,6 +9,10 @@ class UserError(Exception):
     """A mistake that the user can fix; it ends in one line and exit code 2 (`entry.run_main`)."""
 
 
+class ArgumentError(UserError, ValueError):
+    """A `UserError` about an argument of a function that users call, which is a `ValueError`."""
+
+
 def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> UserError:
     """Returns the error for a name that is not known.
 

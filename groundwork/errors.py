@@ -31,6 +31,10 @@ def spelt(value: object, most: int = 80) -> str:
     return shown(" ".join(text.split()), most)
 
 
+class ArgumentError(UserError, ValueError):
+    """A `UserError` about an argument of a function that users call, which is a `ValueError`."""
+
+
 def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> UserError:
     """Returns the error for a name that is not known.
 

@@ -35,7 +35,7 @@ class ExitsSpec:
       equilibrium: whether gradients are rescaled (gradient equilibrium).
       confidence: `softmax`, `entropy` or `margin`.
       calibrate: whether each exit's logits are divided by a temperature that is fitted on the
-        validation split.
+        validation split; see `calibration.fit`.
     """
 
     weights: Annotated[tuple[float, ...], "numbers from 0, such as (1.0, 2.0)"]

@@ -72,7 +72,8 @@ def train_network(context: Context, spec: MSDNetSpec, name: str, model: nn.Modul
     compiled, state = _start(context, spec, name, model, form)
     job = loop.Job(programs=compiled, unit=unit, stop=spec.train.steps, fields=fields)
     variables = loop.train(context, job, state)[0].variables
-    answers, temperatures = answer(context, spec.exits, model, variables, form)
+    answers, temperatures, found = answer(context, spec.exits, model, variables, form)
+    _say_unfound(context, name, found)
     tree, metadata = _result(context, model, variables, answers)
     tree |= {"variables": variables, "temperatures": temperatures, **answers}
     unit.finish(tree, {**fields, **metadata})
@@ -102,24 +103,25 @@ def answer(
     model: nn.Module,
     variables: Variables,
     form: replicates.Form,
-) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
+) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray, np.ndarray]:
     """Returns the answers of every exit to the validation and the test split.
 
     Returns:
       A dictionary for each split: `confidences` [R, N, K] of the config's kind, `probabilities`
-      [R, N, K] of the predicted class, `predictions` [R, N, K] int32, `labels` [N]; and the
-      temperatures [R, K] by which logits were divided.
+      [R, N, K] of the predicted class, `predictions` [R, N, K] int32, `labels` [N]; the
+      temperatures [R, K] by which logits were divided; and whether each was found, if they were to
+      be fitted, [R, K] bool.
     """
     collect = outputs.make(model, context.dataset, context.mesh, form)
     answers: dict[str, dict[str, np.ndarray]] = {}
-    temperatures = np.ones((context.replicates, model.exits))
+    shape = context.replicates, model.exits
+    temperatures, found = np.ones(shape), np.ones(shape, bool)
     for split in ("validation", "test"):
         logits, labels = collect(variables, split)
         logits = np.stack([np.asarray(leaf, np.float32) for leaf in logits], 2)
         if spec.calibrate and split == "validation":
-            temperatures = np.stack(
-                [calibration.temperatures(exit_logits, labels) for exit_logits in logits]
-            )
+            fits = [calibration.fit(of_replicate, labels) for of_replicate in logits]
+            temperatures, found = (np.stack(parts) for parts in zip(*fits, strict=True))
         scaled = logits / temperatures[:, None, :, None].astype(np.float32)
         answers[split] = {
             "confidences": _confidences(scaled, spec.confidence),
@@ -127,7 +129,16 @@ def answer(
             "predictions": scaled.argmax(-1).astype(np.int32),
             "labels": labels,
         }
-    return answers, temperatures
+    return answers, temperatures, found
+
+
+def _say_unfound(context: Context, name: str, found: np.ndarray) -> None:
+    """Warns of exits that keep the temperature 1 though one was to be fitted: found [R, K]."""
+    kept = [
+        f"exit {k + 1} of replicate {replicate}" for replicate, k in np.argwhere(~found).tolist()
+    ]
+    if kept:
+        context.reporter.say(f"warning: {name}: {', '.join(kept)}: {calibration.UNFOUND}")
 
 
 def easy_and_hard(

@@ -6,13 +6,13 @@ Section 5.2 (exit probabilities and thresholds).
 
 from msdnet.exits.budget import (
     LEAST_EXAMPLES,
-    check_thresholds,
     for_shares,
-    numbers,
     route,
     shares,
     thresholds,
 )
+from msdnet.exits.checks import numbers
+from msdnet.exits.checks import thresholds as check_thresholds
 from msdnet.exits.confidences import CONFIDENCES, confidence
 from msdnet.exits.curves import RATIOS, Outcome, anytime, area, budgeted, outcome
 

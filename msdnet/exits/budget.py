@@ -10,7 +10,8 @@ import bisect
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groundwork.errors import UserError
+from groundwork.errors import ArgumentError
+from msdnet.exits import checks
 
 LEAST_EXAMPLES = 10  # for each exit, to choose thresholds
 
@@ -34,7 +35,8 @@ def thresholds(confidences: ArrayLike, costs: ArrayLike, budget: float) -> np.nd
       leave or none.
 
     Raises:
-      UserError: the first exit alone costs more; too few examples; shapes or values that are wrong.
+      ArgumentError: the first exit alone costs more; too few examples; shapes or values that are
+        wrong.
     """
     confidences, costs = _checked(confidences, costs)
     budget = _checked_budget(budget, costs)
@@ -52,20 +54,34 @@ def shares(exits: int, ratio: float) -> np.ndarray:
 
     It is proportional to ratio ** k; if q is the paper's probability of leaving at an exit that was
     reached, ratio = 1 − q. Ratios above 1 send most examples to late exits.
+
+    Raises:
+      ArgumentError: the number of exits or the ratio is not above 0.
     """
-    logs = np.arange(exits) * np.log(ratio)
+    exits, factor = checks.count("exits", exits), checks.numbers("a ratio", ratio)
+    if factor.ndim or not 0 < factor < np.inf:
+        raise ArgumentError(f"a ratio of {ratio!r} must be one number above 0")
+    logs = np.arange(exits) * np.log(factor)
     weights = np.exp(logs - logs.max())
     return weights / weights.sum()
 
 
-def for_shares(confidences: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def for_shares(confidences: ArrayLike, shares: ArrayLike) -> np.ndarray:
     """Returns the thresholds at which these shares of a split leave: [N, K], [K] → [K − 1].
 
     At each exit the most confident of the remaining examples leave. If fewer remain than should
     leave, all do; equally confident ones leave together.
+
+    Raises:
+      ArgumentError: shapes differ, confidences are NaN, or shares do not add up to 1.
     """
+    confidences, parts = checks.rows("confidences", confidences), checks.numbers("shares", shares)
     examples, exits = confidences.shape
-    quotas = np.diff(np.round(np.cumsum(shares) * examples).astype(int), prepend=0)
+    if np.isnan(confidences).any():
+        raise ArgumentError("confidences hold NaN: the network's logits are not finite")
+    if parts.shape != (exits,) or not (parts >= 0).all() or not abs(parts.sum() - 1) < 1e-6:
+        raise ArgumentError(f"shares={parts.tolist()} must be {exits} numbers that add up to 1")
+    quotas = np.diff(np.round(np.cumsum(parts) * examples).astype(int), prepend=0)
     left, limits = np.arange(examples), np.full(exits - 1, -np.inf)
     for k in range(exits - 1):
         values = np.sort(confidences[left, k])[::-1]
@@ -74,44 +90,18 @@ def for_shares(confidences: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return limits
 
 
-def route(confidences: np.ndarray, thresholds: ArrayLike) -> np.ndarray:
+def route(confidences: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     """Returns the exit at which each example leaves: [N, K], [K − 1] → [N] int.
 
     Raises:
-      UserError: there is not one threshold fewer than exits, or one of them is NaN.
+      ArgumentError: confidences are of another shape, there is not one threshold fewer than exits,
+        or one of them is NaN.
     """
-    limits = check_thresholds(thresholds, confidences.shape[1])
+    confidences = checks.rows("confidences", confidences)
+    limits = checks.thresholds(thresholds, confidences.shape[1])
     leaves = confidences > np.append(limits, -np.inf)
     leaves[:, -1] = True
     return leaves.argmax(1)
-
-
-def check_thresholds(thresholds: ArrayLike, exits: int) -> np.ndarray:
-    """Returns thresholds as [K − 1] float64: float32 might round one of them to a confidence.
-
-    Raises:
-      UserError: there is not one threshold fewer than exits, or one of them is NaN.
-    """
-    limits = numbers("thresholds", thresholds)
-    if limits.shape != (exits - 1,):
-        raise UserError(
-            f"{exits} exits need {exits - 1} thresholds, not an array of {limits.shape}"
-        )
-    if np.isnan(limits).any():
-        raise UserError(f"thresholds={limits.tolist()} must not be NaN: no confidence is above")
-    return limits
-
-
-def numbers(what: str, given: ArrayLike) -> np.ndarray:
-    """Returns an array of float64.
-
-    Raises:
-      UserError: `given` does not hold numbers, or has rows of different lengths.
-    """
-    try:
-        return np.asarray(given, np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what} must be numbers: {' '.join(str(error).split())}") from error
 
 
 def _of_one_ratio(confidences: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarray:
@@ -156,23 +146,22 @@ def _cut(values: np.ndarray, quota: int) -> float:
         return np.inf
     if quota >= len(values):
         return -np.inf
-    values = values.astype(np.float64)  # between float32 neighbours there is no float32
     below = values[values < values[quota - 1]]
     return float((values[quota - 1] + below[0]) / 2) if len(below) else -np.inf
 
 
 def _checked(confidences: ArrayLike, costs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    confidences, costs = numbers("confidences", confidences), numbers("costs", costs)
+    confidences, costs = checks.numbers("confidences", confidences), checks.numbers("costs", costs)
     if costs.ndim != 1 or confidences.shape[1:] != costs.shape or not len(costs):
-        raise UserError(
+        raise ArgumentError(
             f"confidences {confidences.shape} and costs {costs.shape} must be [N, exits], [exits]"
         )
     if not np.isfinite(confidences).all():
-        raise UserError("confidences hold NaN or infinity: the network's logits are not finite")
+        raise ArgumentError("confidences hold NaN or infinity: the network's logits are not finite")
     if not np.isfinite(costs).all() or (np.diff(costs) < 0).any():
-        raise UserError(f"costs={costs.tolist()} must be finite and grow from exit to exit")
+        raise ArgumentError(f"costs={costs.tolist()} must be finite and grow from exit to exit")
     if len(confidences) < LEAST_EXAMPLES * len(costs):
-        raise UserError(
+        raise ArgumentError(
             f"{len(confidences)} validation examples are too few for {len(costs)} exits: at least "
             f"{LEAST_EXAMPLES} are needed for each exit (data.validation_examples)"
         )
@@ -180,11 +169,11 @@ def _checked(confidences: ArrayLike, costs: ArrayLike) -> tuple[np.ndarray, np.n
 
 
 def _checked_budget(budget: ArrayLike, costs: np.ndarray) -> float:
-    amount = numbers("a budget", budget)
+    amount = checks.numbers("a budget", budget)
     if amount.ndim:
-        raise UserError(f"a budget must be one number, not an array of {amount.shape}")
+        raise ArgumentError(f"a budget must be one number, not an array of {amount.shape}")
     if not amount >= costs[0]:
-        raise UserError(
+        raise ArgumentError(
             f"a budget of {float(amount):g} per example cannot be kept: "
             f"the first exit costs {costs[0]:g}"
         )

@@ -262,7 +262,7 @@ def with_nan():
     [
         (untied(), COSTS, 0.5, r"a budget of 0\.5 .* the first exit costs 1"),
         (untied(), COSTS, math.nan, "a budget of nan"),
-        (untied(), COSTS, "half", "a budget must be numbers: could not convert"),
+        (untied(), COSTS, "half", "a budget must be numbers, not <U4"),
         (untied(), COSTS, [4, 5], r"a budget must be one number, not an array of \(2,\)"),
         ([[0.5, 0.6], [0.7]], COSTS, 4, "confidences must be numbers"),
         (np.where(untied() > 0.9, np.inf, untied()), COSTS, 4, "confidences hold NaN or infinity"),

@@ -50,8 +50,12 @@ def console(error: bool = False, width: int | None = None) -> Console:
 
 def columns() -> int | None:
     """Returns the width of the terminal on standard output; None where that is no terminal."""
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    return shutil.get_terminal_size().columns if terminal else None
+    return shutil.get_terminal_size().columns if shows(sys.stdout) else None
+
+
+def shows(stream: Any) -> bool:
+    """Returns whether a standard stream is a terminal; one that is closed is None."""
+    return stream is not None and stream.isatty()
 
 
 def say(text: str) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     for block in range(12)
     for part in ("query", "key", "value", "output")
 ]
-ODD = ["$\\frac{", "_hidden", "a$b$c", "x\udcff\n", "<b>[/y]"]
+ODD = ["$\\frac{$", "_hidden", "a$b$c", "x\udcff\n", "<b>[/y]"]
 
 
 def test_names_are_cut_in_the_middle_and_stay_distinct():
@@ -43,7 +43,7 @@ def test_names_are_cut_in_the_middle_and_stay_distinct():
 
 
 def test_odd_names_are_shown_as_they_are():
-    shown = [r"\$\frac{", " _hidden", r"a\$b\$c", r"x\udcff\n", "<b>[/y]"]
+    shown = [r"\$\frac{\$", " _hidden", r"a\$b\$c", r"x\udcff\n", "<b>[/y]"]
     assert figures.short(ODD) == shown
 
 

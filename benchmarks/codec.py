@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/codec.py`
 
 from benchmarks import setting
 from compress.coding import huffman, sparse
+from groundwork import terminal
+from groundwork.report import tables
 
 COLUMNS = ("encode", "CPU", "× zlib 6", "decode", "CPU", "× zlib 6", "bytes", "bits/symbol")
 
@@ -94,18 +94,17 @@ def measure(symbols: np.ndarray, repeats: int, skip: set[str]) -> dict[str, list
     }
 
 
-def table(title: str, symbols: np.ndarray, medians: dict[str, list[float]]) -> Table:
-    """Returns one row per contestant, from what `measure` returns."""
+def table(title: str, symbols: np.ndarray, medians: dict[str, list[float]]) -> None:
+    """Shows one row per contestant, from what `measure` returns."""
     entropy = huffman.entropy(symbols)
-    shown = Table(title=f"{title}; entropy {entropy:.4f} bits/symbol; million symbols/s")
-    for column in ("", *COLUMNS):
-        shown.add_column(column, justify="right")
+    rows = []
     for name, (encode, encode_cpu, decode, decode_cpu, size) in medians.items():
         rates = [f"{symbols.size / s / 1e6:.1f}" for s in (encode, encode_cpu, decode, decode_cpu)]
         ratios = [f"{medians['zlib 6'][i] / s:.2f}" for i, s in ((0, encode), (2, decode))]
         cells = [*rates[:2], ratios[0], *rates[2:], ratios[1], f"{size:,.0f}"]
-        shown.add_row(name, *cells, f"{8 * size / symbols.size:.4f}")
-    return shown
+        rows.append([name, *cells, f"{8 * size / symbols.size:.4f}"])
+    title = f"{title}; entropy {entropy:.4f} bits/symbol; million symbols/s"
+    tables.show(title, (["", *COLUMNS], rows))
 
 
 def main() -> None:
@@ -120,17 +119,16 @@ def main() -> None:
     print(load, file=sys.stderr)
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setaffinity(0, {flags.core})
-    console = Console(width=None if sys.stdout.isatty() else 140)
     for count in flags.symbols:
         for title, symbols in streams(count).items():
             medians = measure(symbols, flags.repeats, set(flags.skip) - {"ours", "zlib 6"})
-            console.print(table(f"{count:,} symbols, {title}", symbols, medians))
+            table(f"{count:,} symbols, {title}", symbols, medians)
     for line in (
         f"machine: {setting.machine()}; {load}",
         f"one core; medians of {flags.repeats} interleaved turns, wall and CPU time; bytes of the "
         "whole, headers included",
     ):
-        console.print(line, soft_wrap=True, highlight=False)
+        terminal.say(line)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/…`
 
 from benchmarks import setting
+from groundwork import terminal
+from groundwork.report import tables
 
 NETWORKS = {"resnet_20": 128, "conv_4": 60, "separable": 128, "msdnet": 64}  # name → batch
 STEPS = {"train": 10, "infer": 10}  # in each turn; ours takes the ten training steps in one call
@@ -102,12 +101,11 @@ def measure(network: str, repeats: int) -> list[tuple[Contestant, float | None, 
     return list(zip(CONTESTANTS, compiled, turns, strict=True))
 
 
-def add_rows(
-    shown: Table, network: str, results: list[tuple[Contestant, float | None, Any]]
-) -> None:
-    """Adds one row per contestant; × says how many times PyTorch's median it takes."""
+def rows_of(network: str, results: list[tuple[Contestant, float | None, Any]]) -> list[list[str]]:
+    """Returns one row per contestant; × says how many times PyTorch's median it takes."""
     *_, (_, _, torch) = results
     medians = {w: statistics.median(s for s, _ in torch[w]) for w in STEPS}
+    rows = []
     for who, compiled, turns in results:
         cells = []
         for what in STEPS:
@@ -116,7 +114,8 @@ def add_rows(
             busy = statistics.median(busy for _, busy in turns[what])
             cells += [f"{1e3 * median:.0f}", f"{1e3 * min(seconds):.0f}", f"{1e3 * busy:.0f}"]
             cells.append(f"{median / medians[what]:.2f}")
-        shown.add_row(network, who.label, *cells, f"{compiled:.1f}" if compiled else "")
+        rows.append([network, who.label, *cells, f"{compiled:.1f}" if compiled else ""])
+    return rows
 
 
 def main() -> None:
@@ -129,21 +128,19 @@ def main() -> None:
         sys.exit("PyTorch is missing: pip install -r requirements-benchmarks.txt")
     load = setting.load()
     print(load, file=sys.stderr)
-    shown = Table(title="ms/step: median, lowest, CPU time; × PyTorch's median")
-    for column in ("network", "", "train", "low", "cpu", "×", "infer", "low", "cpu", "×"):
-        shown.add_column(column, justify="right" if column not in ("network", "") else "left")
-    shown.add_column("scan of 100 steps compiled, s", justify="right")
+    header = ["network", "", "train", "low", "cpu", "×", "infer", "low", "cpu", "×"]
+    header.append("scan of 100 steps compiled, s")
+    rows = []
     for network in flags.networks:
-        add_rows(shown, network, measure(network, flags.repeats))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(shown)
+        rows += rows_of(network, measure(network, flags.repeats))
+    tables.show("ms/step: median, lowest, CPU time; × PyTorch's median", (header, rows), keys=2)
     for line in (
         f"machine: {setting.machine()}; {load}",
         f"medians of {flags.repeats} interleaved turns of {STEPS} steps; CPU time counts all "
         "threads, including those that wait busily",
         f"batches: {NETWORKS}; images 32×32×3; float32",
     ):
-        console.print(line, soft_wrap=True, highlight=False)
+        terminal.say(line)
 
 
 if __name__ == "__main__":

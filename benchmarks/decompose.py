@@ -17,12 +17,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/…`
 
 from benchmarks import setting
+from groundwork import terminal
+from groundwork.report import tables
 
 SHAPE = (3, 3, 128, 256)
 SWEEPS = 100
@@ -59,8 +59,8 @@ def timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
     return time.perf_counter() - begun, time.process_time() - busy, result
 
 
-def against_tensorly(shown: Table, rank: int, repeats: int) -> None:
-    """Adds one row: medians of interleaved turns, and both errors."""
+def against_tensorly(rank: int, repeats: int) -> list[str]:
+    """Returns one row: medians of interleaved turns, and both errors."""
     from tensorly.decomposition import parafac
 
     from lowrank.decompositions import cp
@@ -88,22 +88,18 @@ def against_tensorly(shown: Table, rank: int, repeats: int) -> None:
         cells += [f"{statistics.median(t[1] for t in turn):.3f}"]
         cells += [f"{relative(tensor, turn[-1][2]):.5f}"]
     ratio = f"{medians['theirs'] / medians['ours']:.1f}"
-    shown.add_row(str(rank), *cells, ratio, f"{first - medians['ours']:.1f}")
+    return [str(rank), *cells, ratio, f"{first - medians['ours']:.1f}"]
 
 
-def tensorly_table(ranks: Sequence[int], repeats: int) -> Table:
-    """Returns one row per rank, ours and TensorLy's."""
-    shown = Table(title=f"CP of {'×'.join(map(str, SHAPE))}, {SWEEPS} sweeps; seconds")
-    for column in ("rank", *(f"{who} {w}" for who in ("ours", "TensorLy") for w in COLUMNS)):
-        shown.add_column(column, justify="right")
-    shown.add_column("× faster", justify="right")
-    shown.add_column("compiled, s", justify="right")
-    for rank in ranks:
-        against_tensorly(shown, rank, repeats)
-    return shown
+def tensorly_table(ranks: Sequence[int], repeats: int) -> None:
+    """Shows one row per rank, ours and TensorLy's."""
+    header = ["rank", *(f"{who} {w}" for who in ("ours", "TensorLy") for w in COLUMNS)]
+    header += ["× faster", "compiled, s"]
+    rows = [against_tensorly(rank, repeats) for rank in ranks]
+    tables.show(f"CP of {'×'.join(map(str, SHAPE))}, {SWEEPS} sweeps; seconds", (header, rows))
 
 
-def all_of_vgg(shown: Table) -> float:
+def all_of_vgg(rows: list[list[str]]) -> float:
     """Adds one row per convolution of VGG-16; returns the seconds of all, compilation included."""
     from groundwork import architectures
     from lowrank.choose import ranks
@@ -133,7 +129,7 @@ def all_of_vgg(shown: Table) -> float:
             cells += [f"{again:.2f}", "" if weights.shape in compiled else f"{seconds - again:.1f}"]
             cells += [f"{result.error:.3f}" if hasattr(result, "error") else str(result)]
         compiled.add(weights.shape)
-        shown.add_row(name, "×".join(map(str, weights.shape)), *cells)
+        rows.append([name, "×".join(map(str, weights.shape)), *cells])
     print(f"the whole pass, both calls of each: {time.perf_counter() - begun:.1f} s")
     return total
 
@@ -147,16 +143,14 @@ def main() -> None:
     flags = parser.parse_args()
     load = setting.load()
     print(load, file=sys.stderr)
-    console = Console(width=None if sys.stdout.isatty() else 160)
     if flags.only != "vgg_16":
-        console.print(tensorly_table(flags.ranks, flags.repeats))
+        tensorly_table(flags.ranks, flags.repeats)
     if flags.only != "tensorly":
         columns = (f"{method} {word}" for method in METHODS for word in WORDS)
-        shown = Table(title="VGG-16: seconds, seconds to compile, relative error")
-        for column in ("layer", "kernel", *columns):
-            shown.add_column(column, justify="right", no_wrap=column == "kernel")
-        total = all_of_vgg(shown)
-        console.print(shown)
+        rows: list[list[str]] = []
+        total = all_of_vgg(rows)
+        title = "VGG-16: seconds, seconds to compile, relative error"
+        tables.show(title, (["layer", "kernel", *columns], rows))
         print(f"all layers, all four, compilation included: {total:.1f} s")
     for line in (
         f"machine: {setting.machine()}; {load}",
@@ -166,7 +160,7 @@ def main() -> None:
         f"{CP_SWEEPS} sweeps; Tucker-2 and spatial at half of the channels; VBMF's column is the "
         "rank; initial weights, which no method can approximate",
     ):
-        console.print(line, soft_wrap=True, highlight=False)
+        terminal.say(line)
 
 
 if __name__ == "__main__":

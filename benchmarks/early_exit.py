@@ -18,14 +18,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 import msdnet
 from benchmarks import setting
-from groundwork import trees
+from groundwork import terminal, trees
 from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
+from groundwork.report import tables
 from groundwork.trees import Variables
 from msdnet import exits, networks, results
 
@@ -93,22 +92,22 @@ def entrants(
     return contestants
 
 
-def add_row(
-    shown: Table, name: str, turns: list[float], reference: float, result: Any, about: Measured
-) -> None:
-    """Adds one contestant: its time, what it has spent, and how often it is right."""
+def row_of(
+    name: str, turns: list[float], reference: float, result: Any, about: Measured
+) -> list[str]:
+    """Returns the row of one contestant: its time, what it has spent, and how often it is right."""
     predicted, spent = result, 1.0
     if name != WHOLE:
         predicted = result.labels
         spent = float(np.mean(np.asarray(about.macs)[result.exits]) / about.macs[-1])
     median = statistics.median(turns)
-    shown.add_row(
+    return [
         name,
         f"{1e3 * median / len(about.labels):.4f}",
         f"{median / reference:.2f}",
         f"{spent:.2f}",
         f"{float(np.mean(predicted == about.labels)):.4f}",
-    )
+    ]
 
 
 def main() -> None:
@@ -130,17 +129,17 @@ def main() -> None:
     inputs = np.asarray(data_lib.normalize(dataset, jnp.asarray(dataset.test.inputs)))
     contestants = entrants(network, model, variables, inputs)
     seconds = measure(contestants, flags.repeats)
-    shown = Table(title=f"{len(inputs)} test images of {dataset.name}, batches of {BATCH}")
-    for column in ("", "ms/image", "× all exits", "× multiply-adds", "accuracy"):
-        shown.add_column(column, justify="right")
+    header = ["", "ms/image", "× all exits", "× multiply-adds", "accuracy"]
     reference = statistics.median(seconds[WHOLE])
     about = Measured(dataset.test.labels, network.macs)
-    for name, turns in seconds.items():
-        add_row(shown, name, turns, reference, contestants[name](), about)
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(shown)
-    console.print(f"machine: {setting.machine()}; {load}", soft_wrap=True, highlight=False)
-    console.print(f"medians of {flags.repeats} interleaved turns; replicate 0 of {run.name}")
+    rows = [
+        row_of(name, turns, reference, contestants[name](), about)
+        for name, turns in seconds.items()
+    ]
+    title = f"{len(inputs)} test images of {dataset.name}, batches of {BATCH}"
+    tables.show(title, (header, rows))
+    terminal.say(f"machine: {setting.machine()}; {load}")
+    terminal.say(f"medians of {flags.repeats} interleaved turns; replicate 0 of {run.name}")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/…`
 
 from benchmarks import setting
+from groundwork import terminal
+from groundwork.report import tables
 
 EXAMPLES, BATCH = 55_000, 128
 EPOCH_STEPS = EXAMPLES // BATCH
@@ -129,25 +128,26 @@ def measure(entered: list[Contestant], folder: str, repeats: int) -> list[Measur
     ]
 
 
-def table(results: list[Measured]) -> Table:
-    """Returns one row per contestant; ratios are relative to the fastest (a) and (b)."""
+def table(results: list[Measured]) -> None:
+    """Shows one row per contestant; ratios are relative to the fastest (a) and (b)."""
     best = {g: min(r.median for r in results if r.who.group == g) for g in ("a", "b")}
     best["default"] = next(r.median for r in results if r.who.label.endswith("single"))
-    shown = Table("", title="One epoch of LeNet-300-100, batch 128, Adam, 55,000 examples")
-    columns = ("s/epoch", "lowest to highest", "s/epoch/replicate", "× (a)", "× default", "× (b)")
-    for column in (*columns, "peak GB"):
-        shown.add_column(column, justify="right", no_wrap=True)
+    header = ["", "s/epoch", "lowest to highest", "s/epoch/replicate", "× (a)", "× default"]
+    header += ["× (b)", "peak GB"]
+    rows = []
     for result in results:
         each = result.median / result.replicates
-        shown.add_row(
-            result.who.label,
-            f"{result.median:.3f}",
-            f"{min(result.seconds):.3f} to {max(result.seconds):.3f}",
-            f"{each:.3f}",
-            *(f"{best[group] / each:.2f}" for group in ("a", "default", "b")),
-            f"{result.peak_bytes / 1e9:.2f}",
+        rows.append(
+            [
+                result.who.label,
+                f"{result.median:.3f}",
+                f"{min(result.seconds):.3f} to {max(result.seconds):.3f}",
+                f"{each:.3f}",
+                *(f"{best[group] / each:.2f}" for group in ("a", "default", "b")),
+                f"{result.peak_bytes / 1e9:.2f}",
+            ]
         )
-    return shown
+    tables.show("One epoch of LeNet-300-100, batch 128, Adam, 55,000 examples", (header, rows))
 
 
 def main() -> None:
@@ -161,10 +161,9 @@ def main() -> None:
         sys.exit("PyTorch is missing: pip install -r requirements-benchmarks.txt")
     load = setting.load()
     print(f"{load}; about a minute", file=sys.stderr)
-    console = Console(width=None if sys.stdout.isatty() else 120)
     with setting.fashion_mnist(flags.data_dir) as (folder, data):
         results = measure(contestants(flags.share), folder, flags.repeats)
-    console.print(table(results))
+    table(results)
     slow = min(flags.repeats, SLOW_REPEATS)
     for line in (
         f"data: {data}",
@@ -174,7 +173,7 @@ def main() -> None:
         "× default: against (a) with torch.optim.Adam's defaults (single)",
         "ours: mask in the state, half of the weights pruned; PyTorch, (a) and (b): dense, no mask",
     ):
-        console.print(line, soft_wrap=True, highlight=False)
+        terminal.say(line)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/run_cost.py`
 
 from benchmarks import lottery_epoch as epoch
 from benchmarks import setting
+from groundwork import terminal
+from groundwork.report import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "configs/lottery/lenet_fashion_mnist.py"
@@ -75,9 +74,7 @@ def main() -> None:
         blocks += [once() for _ in range(flags.blocks)]
     step = statistics.median(seconds for seconds, _ in blocks) / epoch.EPOCH_STEPS
     bare = len(run.units) * STEPS * step
-    shown = Table("", title=f"{len(run.units)} units × {STEPS} steps, {REPLICATES} replicates")
-    for column in ("s", "× bare steps"):
-        shown.add_column(column, justify="right")
+    rows = []
     for name, seconds in (
         (f"bare steps, {step * 1e3:.3f} ms each", bare),
         ("whole run", run.whole),
@@ -85,12 +82,12 @@ def main() -> None:
         ("its units: no saving, pruning, report", sum(run.units)),
         ("its median unit, as many times", len(run.units) * statistics.median(run.units)),
     ):
-        shown.add_row(name, f"{seconds:.1f}", f"{seconds / bare:.3f}")
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(shown)
+        rows.append([name, f"{seconds:.1f}", f"{seconds / bare:.3f}"])
+    title = f"{len(run.units)} units × {STEPS} steps, {REPLICATES} replicates"
+    tables.show(title, (["", "s", "× bare steps"], rows))
     memory = f"peak memory of the run: {peak / 1e9:.2f} GB"
     for line in (f"data: {data}", f"machine: {setting.machine()}; {load}", memory):
-        console.print(line, soft_wrap=True, highlight=False)
+        terminal.say(line)
 
 
 if __name__ == "__main__":

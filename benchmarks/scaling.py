@@ -20,12 +20,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/scaling.py`
 
 from benchmarks import communication, projection, setting
+from groundwork import terminal
+from groundwork.report import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("lenet_300_100", "small_conv")
@@ -179,30 +178,28 @@ def cases(quick: bool, repeats: int) -> list[Case]:
     return [Case(model, *shape, steps[model], repeats) for model in MODELS for shape in shapes]
 
 
-def tables(measured: list[dict[str, Any]], computed: list[dict[str, Any]]) -> tuple[Table, Table]:
-    """Returns the table of what was measured, and that of what was computed."""
-    first = Table(title="Measured on simulated CPU devices, batch 128", title_justify="left")
-    for column in ("model", "devices", "processes", "ms/step", "from to", "compile s"):
-        first.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    first.add_column("bytes/step", justify="right")
-    first.add_column("all-reduces", justify="right")
+def show(measured: list[dict[str, Any]], computed: list[dict[str, Any]]) -> None:
+    """Shows the table of what was measured, and that of what was computed."""
+    header = ["model", "devices", "processes", "ms/step", "from to", "compile s", "bytes/step"]
+    header.append("all-reduces")
+    rows = []
     for row in measured:
         start = row["model"], str(row["devices"]), str(row["processes"])
         if "error" in row:
-            first.add_row(*start, "failed", "", "", "", "")
+            rows.append([*start, "failed", "", "", "", ""])
             continue
         low, high = (f"{1e3 * seconds:.2f}" for seconds in row["step_seconds_range"])
         size = sum(row["bytes_per_step"].values())
         times = f"{1e3 * row['step_seconds']:.2f}", f"{low} {high}", f"{row['compile_seconds']:.1f}"
-        first.add_row(*start, *times, f"{size:,}", str(row["collectives"]))
-    second = Table(title="Computed for chips: bytes under way in a step", title_justify="left")
-    for column in ("model", "network", "chips", "bytes", "all-reduces", "µs sent", "µs of hops"):
-        second.add_column(column, justify="left" if column in ("model", "network") else "right")
+        rows.append([*start, *times, f"{size:,}", str(row["collectives"])])
+    tables.show("Measured on simulated CPU devices, batch 128", (header, rows), keys=3)
+    header = ["model", "network", "chips", "bytes", "all-reduces", "µs sent", "µs of hops"]
+    rows = []
     for row in computed:
         names = row["model"], row["network"], str(row["chips"])
         under_way = (f"{1e6 * row[name]:.1f}" for name in ("sent_seconds", "hop_seconds"))
-        second.add_row(*names, f"{row['bytes']:,}", str(row["all_reduces"]), *under_way)
-    return first, second
+        rows.append([*names, f"{row['bytes']:,}", str(row["all_reduces"]), *under_way])
+    tables.show("Computed for chips: bytes under way in a step", (header, rows), keys=3)
 
 
 def main() -> None:
@@ -225,12 +222,10 @@ def main() -> None:
         about = {"machine": setting.machine(), "load": load, "notes": NOTES}
         print(json.dumps({**about, "measured": measured, "computed": computed}, indent=1))
         return
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for part in tables(measured, computed):
-        console.print(part)
+    show(measured, computed)
     errors = {f"failed: {row['error']}" for row in measured if "error" in row}
     for line in (*sorted(errors), f"machine: {setting.machine()}; {load}", *NOTES):
-        console.print(line, soft_wrap=True, highlight=False)
+        terminal.say(line)
 
 
 if __name__ == "__main__":

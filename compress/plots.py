@@ -39,7 +39,9 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
     figure, axes = figures.subplots(1 + close, width=3.7 if close else 5.2, height=3.8)
     for ax in axes:
         ax.axhline(mean, color="black", lw=0.8, linestyle=":")
-        for place, (label, networks) in enumerate(lines(run).items()):
+        drawn = lines(run)
+        labels = figures.short(list(drawn))
+        for place, (label, networks) in enumerate(zip(labels, drawn.values(), strict=True)):
             style = {"color": LINES[place % len(LINES)], "marker": "o", "ms": 3.5, "capsize": 2}
             style["linestyle"] = DASHES[place // len(LINES) % len(DASHES)]
             _errors(ax, networks, lw=1.2, label=label, **style)
@@ -77,7 +79,7 @@ def parts(run: Results, path: Path) -> tuple[Path, str]:
             ax.barh(places, width, left=left, color=color, label=kind, height=0.7)
         left += width
     axes[0].barh(0, run.original.float_bytes / 1e3, color="#cccccc", height=0.7)
-    names = [network.name for network in shown]
+    names = figures.short([network.name for network in shown])
     axes[0].set_yticks([0, *places], ["original as float32", *names], fontsize=8)
     axes[1].set_yticks(places, [f"{network.times_smaller:.1f} ×" for network in shown], fontsize=8)
     for ax in axes:
@@ -110,11 +112,12 @@ def centroids(run: Results, network: Network, path: Path) -> tuple[Path, str] | 
     figure, axes = figures.grid(
         len(weights), 3, width=3.6, height=2.4, labels=("weight", "weights")
     )
-    for ax, (name, (before, values)) in zip(axes, weights.items(), strict=True):
+    names = figures.short(list(weights))
+    for ax, name, (before, values) in zip(axes, names, weights.values(), strict=True):
         ax.stairs(*np.histogram(before, bins=100), fill=True, color="#9dbbe0")
         top = 1.0 if values.size <= FULL_HEIGHT else 0.06
         ax.vlines(values, 0, top, color="#d1622b", lw=0.8, transform=ax.get_xaxis_transform())
-        ax.set_title(f"{name}: {before.size:,} weights, {values.size} values", fontsize=8)
+        ax.set_title(f"{name}\n{before.size:,} weights, {values.size} values", fontsize=8)
         ax.grid(visible=False)
     caption = (
         f"Weights of replicate 0 that were not pruned, before quantisation (blue), and the values "

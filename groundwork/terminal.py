@@ -50,8 +50,12 @@ def console(error: bool = False, width: int | None = None) -> Console:
 
 def columns() -> int | None:
     """Returns the width of the terminal on standard output; None where that is no terminal."""
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    return shutil.get_terminal_size().columns if terminal else None
+    return shutil.get_terminal_size().columns if shows(sys.stdout) else None
+
+
+def shows(stream: Any) -> bool:
+    """Returns whether a standard stream is a terminal; one that is closed is None."""
+    return stream is not None and stream.isatty()
 
 
 def say(text: str) -> None:
@@ -66,8 +70,12 @@ def fitting(text: str, stream: Any = None) -> str:
     """
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     codecs.register_error(_ERRORS, _spelled)
-    line = "".join(c if c.isprintable() else _escaped(c) for c in text)
-    return line.encode(encoding, _ERRORS).decode(encoding)
+    return printable(text).encode(encoding, _ERRORS).decode(encoding)
+
+
+def printable(text: str) -> str:
+    """Returns a text with escapes in place of characters that do not print, such as newlines."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

@@ -25,6 +25,7 @@ STYLES: dict[str, Any] = {
         for name, branch in BRANCHES.items()
     },
 }
+MOST_LINES = 40  # of a column of a legend
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 
 
@@ -37,7 +38,7 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
     metric = comparison.metric_of(runs)
     stopped = all(point.stopped_accuracy for run in runs for point in run.points.values())
     whens = ("at the early-stopping step", "at the end of training")[0 if stopped else 1 :]
-    figure, axes = figures.subplots(len(whens), height=3.4 + 0.05 * len(runs))
+    figure, axes = figures.subplots(len(whens))
     colours = _run_colours(len(runs))
     for ax, when in zip(axes, whens, strict=True):
         for run, colour in zip(runs, colours, strict=True):
@@ -49,6 +50,7 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
     labels = [str(handle.get_label()) for handle in handles]
     columns = int(60 * len(axes) / (8 + max(map(len, labels))))  # in characters
     columns = max(1, min(len(labels), columns))
+    figure.set_figheight(3.2 + 0.2 * -(-len(labels) // columns))
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
     share = "the share of prunable weights that is kept"
     caption = f"Test {metric.words} against {share}. {SPREAD}"
@@ -68,7 +70,8 @@ def _legend_of_runs(runs: Sequence[Results], colours: Sequence[Any]) -> list[Lin
     """Returns a line for each run, with its colour, and for each branch, with its style."""
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=c, label=run.name) for run, c in zip(runs, colours, strict=True)]
+    names = figures.short([run.name for run in runs])
+    lines = [Line2D([], [], color=c, label=n) for n, c in zip(names, colours, strict=True)]
     branches = [b for b in STYLES if any(b in run.branches() for run in runs)]
     lines += [Line2D([], [], color="black", ms=3, label=b, **STYLES[b]) for b in branches]
     dense = any(("ticket", 0) in run.points for run in runs)
@@ -152,17 +155,22 @@ def early_stopping(run: Results, path: Path) -> tuple[Path, str]:
 
 def layer_density(run: Results, path: Path) -> tuple[Path, str]:
     """Draws the density of each layer of the ticket at each level."""
-    figure, (ax,) = figures.subplots()
     points = run.of("ticket")
-    for number, (layer, size) in enumerate(points[0].sizes.items()):
+    sizes = points[0].sizes
+    names = zip(figures.short(list(sizes)), sizes.values(), strict=True)
+    labels = [f"{name} ({size:,} weights)" for name, size in names]
+    columns = -(-len(labels) // MOST_LINES)
+    wide = 0.6 + 0.055 * max(map(len, labels))  # of a column of the legend, in inches
+    high = 0.15 * -(-len(labels) // columns)
+    figure, (ax,) = figures.subplots(width=4.4 + wide * columns, height=max(3.4, high))
+    for number, (label, (layer, size)) in enumerate(zip(labels, sizes.items(), strict=True)):
         shares = [[kept / size for kept in point.kept[layer]] for point in points]
-        label = f"{layer} ({size:,} weights)"
         style = ("-", "--", ":", "-.")[number % 4]  # lines of equal rates coincide
         figures.band(ax, [p.level for p in points], shares, linestyle=style, label=label)
     ax.set_yscale("log")
     ax.set_xlabel("level")
     ax.set_ylabel("density of the layer")
-    ax.legend()
+    figure.legend(loc="outside right upper", ncols=columns, fontsize=7, frameon=False)
     return figures.save(figure, path), f"Which layers the pruning took from. {SPREAD}"
 
 
@@ -181,7 +189,7 @@ def first_layer_mask(run: Results, path: Path) -> tuple[Path, str] | None:
     left.imshow(matrix, cmap="gray_r", aspect="auto", interpolation="nearest")
     left.set_xlabel("unit")
     left.set_ylabel("input")
-    left.set_title(f"{name}, level {level}")
+    left.set_title(f"{figures.short([name])[0]}, level {level}")
     counts = matrix.sum(1)
     side = round(len(counts) ** 0.5)
     if keep.ndim == 2 and side > 7 and side * side == len(counts):

@@ -83,7 +83,8 @@ def spectra(run: Results, path: Path) -> tuple[Path, str]:
     labels = ("singular value, the largest first", "singular value / largest")
     figure, axes = figures.grid(len(kernels), 4, width=2.9, height=2.3, labels=labels)
     chosen = [p for p in run.points if p.point.method in ("svd", "svd_outputs")] or run.points
-    for ax, (name, kernel) in zip(axes, kernels.items(), strict=True):
+    titles = figures.short(list(kernels), 28)
+    for ax, title, (name, kernel) in zip(axes, titles, kernels.items(), strict=True):
         (matrices,) = approximation.MATRICES["svd"](kernel)
         sigma = np.linalg.svd(matrices, compute_uv=False)
         sigma = sigma / np.where(sigma[:, :1] > 0, sigma[:, :1], 1)
@@ -92,7 +93,7 @@ def spectra(run: Results, path: Path) -> tuple[Path, str]:
             entry = point.plan.get(name)
             if entry and entry["method"] in ("svd", "svd_outputs"):
                 ax.axvline(entry["rank"], color="#d1622b", lw=0.9, linestyle="--")
-        ax.set_title(f"{name}  {'×'.join(map(str, kernel.shape[1:]))}", fontsize=8)
+        ax.set_title(f"{title}\n{'×'.join(map(str, kernel.shape[1:]))}", fontsize=7)
         ax.set_ylim(0, None)
     caption = (
         "Singular values of the original's kernels, as matrices [inputs and window, outputs]; "

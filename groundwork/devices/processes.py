@@ -183,11 +183,14 @@ def _described(environment: Mapping[str, str]) -> dict[str, Any] | None:
 
 def _silence_gloo() -> None:
     """Keeps Gloo's lines, which it writes to file descriptor 1, out of standard output."""
+    if sys.stdout is None:  # closed
+        return
     sys.stdout.flush()
     descriptor = os.dup(1)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    sys.stdout = os.fdopen(descriptor, "w", encoding="utf-8")
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    sys.stdout = os.fdopen(descriptor, "w", encoding=encoding, errors=errors)
 
 
 def _from_first(message: bytes) -> bytes:

@@ -78,11 +78,12 @@ def draw(
 ) -> tuple[Path, str]:
     """Draws test accuracy against a logarithmic cost, one line per curve; returns a caption."""
     figure, (ax,) = figures.subplots(width=6.4, height=3.6 + 0.12 * len(curves))
-    for curve in curves:
+    labels = figures.short([curve.label for curve in curves])
+    for curve, label in zip(curves, labels, strict=True):
         order = sorted(range(len(curve.costs)), key=curve.costs.__getitem__)
         costs = [curve.costs[i] for i in order]
         accuracies = [curve.accuracies[i] for i in order]
-        figures.band(ax, costs, accuracies, marker="o", markersize=3, label=curve.label)
+        figures.band(ax, costs, accuracies, marker="o", markersize=3, label=label)
     ax.set_xscale("log")
     ax.set_xlabel(cost)
     ax.set_ylabel(f"test {metric.words}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from groundwork import terminal
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -24,6 +26,34 @@ STYLE: Any = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
+
+
+def plain(text: str) -> str:
+    """Returns what matplotlib shows as this text: no mathematics, and no label that it hides."""
+    shown = terminal.printable(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def short(names: Sequence[str], most: int = 36) -> list[str]:
+    """Returns names for figures, as `plain` as they must be, without the middles of long ones.
+
+    `encoder/block_3/attention/query` becomes `enc…/attention/query`. Where that would make names
+    equal, another part of the middle is left out, or less of it.
+    """
+    longest = max(map(len, names), default=0)
+    cuts = ((size, head) for size in range(most, longest) for head in (3, *range(6, size - 4, 3)))
+    candidates = ([_cut(name, *cut) for name in names] for cut in cuts)
+    distinct = next((cut for cut in candidates if len(set(cut)) == len(set(names))), names)
+    return [plain(name) for name in distinct]
+
+
+def _cut(name: str, most: int, head: int) -> str:
+    """Returns the first letters and the end of a name, from the beginning of a part of its path."""
+    if len(name) <= most:
+        return name
+    end = name[head + 1 - most :]
+    place = end.find("/")
+    return f"{name[:head]}…{end[place:] if 0 <= place < len(end) / 2 else end}"
 
 
 def pyplot() -> Any:

@@ -15,8 +15,10 @@ CSS = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}
-td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #eee;white-space:nowrap}
+td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #eee;vertical-align:bottom}
+td{white-space:nowrap}
 td:first-child,th:first-child{text-align:left}
+td:first-child{white-space:normal;min-width:7rem}h1,h2,p,li{overflow-wrap:anywhere}
 img{max-width:100%}figcaption{color:#555;font-size:.9rem}figure{margin:1rem 0}
 pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem}
 """
@@ -26,7 +28,8 @@ def render(title: str, sections: Sequence[tuple[str, str]]) -> str:
     """Returns a self-contained HTML page of (heading, HTML) sections."""
     body = "".join(f"<h2>{html.escape(heading)}</h2>{text}" for heading, text in sections)
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{CSS}</style>"
-    return f"<!doctype html><html lang='en'>{head}<h1>{html.escape(title)}</h1>{body}</html>\n"
+    page = f"<!doctype html><html lang='en'>{head}<h1>{html.escape(title)}</h1>{body}</html>\n"
+    return page.encode("utf-8", "backslashreplace").decode()  # names of files may be any bytes
 
 
 def write(folder: Path, title: str, sections: Sequence[tuple[str, str]]) -> Path:
@@ -65,9 +68,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns an HTML table of texts."""
     cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     lines = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{_broken(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><tr>{cells}</tr>{lines}</table>"
+
+
+def _broken(cell: str) -> str:
+    """Returns a text as HTML; a line may end after each part of a path."""
+    return html.escape(cell).replace("/", "/<wbr>")
 
 
 def paragraph(text: str) -> str:

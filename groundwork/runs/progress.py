@@ -31,7 +31,7 @@ class Reporter:
         self._unit_bar = self._step_bar = TaskID(0)
         self._begun = self._said = time.monotonic()
         self._name, self._first = "", 0
-        if self._console.is_interactive and sys.stderr.isatty() and not silent:
+        if self._console.is_interactive and terminal.shows(sys.stderr) and not silent:
             self._bars = Progress(
                 TextColumn("{task.description:<26}", markup=False),
                 BarColumn(),

@@ -52,3 +52,11 @@ def test_elsewhere_every_line_is_one_that_the_encoding_has(reported):
 def test_colour_that_is_forced_into_a_file_brings_no_bars(reported, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "━" not in reported()[0]
+
+
+def test_a_standard_error_that_is_closed_leaves_the_log(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.stderr", None)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Reporter(tmp_path / "run.log", 1, 0) as reporter:
+        reporter.say("said")
+    assert (tmp_path / "run.log").read_text().endswith(" said\n")

@@ -22,7 +22,7 @@ from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from lottery.branches import BRANCHES
-from lottery.tickets import unit_name
+from lottery.tickets import scored_names, unit_name
 from pruning.spec import PruneSpec
 
 
@@ -44,9 +44,24 @@ class RewindSpec:
             raise unknown("rewind.restore", self.restore, ("weights", "state"))
 
 
+@dataclasses.dataclass(frozen=True)
+class TicketPruneSpec(PruneSpec):
+    """`prune`: as `PruneSpec`.
+
+    `score_step` is the step after which a ticket's weights are scored, to choose the next level's
+    mask; -1 = the last one.
+    """
+
+    score_step: int = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("prune", self, score_step=-1)
+
+
 SECTIONS: dict[str, Any] = {
     **SHARED,
-    "prune": PruneSpec,
+    "prune": TicketPruneSpec,
     "rewind": RewindSpec,
 }
 
@@ -61,7 +76,7 @@ class LotterySpec:
     eval_every: int
     train: TrainSpec
     optimizer: OptimizerSpec
-    prune: PruneSpec
+    prune: TicketPruneSpec
     rewind: RewindSpec
     branches: Mapping[str, tuple[int, ...]]
     mesh: MeshSpec
@@ -76,6 +91,17 @@ class LotterySpec:
             raise UserError(
                 f"rewind.step={self.rewind.step} must be less than train.steps={self.train.steps}"
             )
+        if not self.rewind.step < self.score_step <= self.train.steps:
+            raise UserError(
+                f"prune.score_step={self.score_step} must be a step of a level's training: beyond "
+                f"rewind.step={self.rewind.step} and at most train.steps={self.train.steps}, or -1 "
+                "for the last"
+            )
+
+    @property
+    def score_step(self) -> int:
+        """The step after which weights are scored."""
+        return self.train.steps if self.prune.score_step == -1 else self.prune.score_step
 
 
 def from_config(config: Mapping[str, Any]) -> LotterySpec:
@@ -116,6 +142,7 @@ def unit_names(spec: LotterySpec) -> list[str]:
     """Returns the names of all units of a run, in their order."""
     names = ["start"]
     for level in range(spec.levels + 1):
+        names += scored_names(spec.score_step < spec.train.steps, level)
         names.append(unit_name(level, "ticket"))
         names += [unit_name(level, b) for b, chosen in spec.branches.items() if level in chosen]
     return names

@@ -7,20 +7,20 @@ rewinding). All functions take R replicates at once: every leaf has a leading ax
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from groundwork import keys, trees
+from groundwork import keys
 from groundwork.context import Context
-from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
 from groundwork.runs.run import result_of
 from groundwork.train import loop
 from groundwork.train.programs import Programs
 from groundwork.train.step import TrainState
 from groundwork.trees import Params, Variables
+from lottery import rows
 from pruning import masks
 from pruning.masks import Mask
 from pruning.schedule import Plan
@@ -61,6 +61,8 @@ class Levels:
       prune: roots, masks, variables, counts of each group [R], level → masks.
       levels: the last level.
       steps: the step at which each level's training ends; it starts at `rewind_step`.
+      score_step: the step after which weights are scored, to choose the next level's mask; at most
+        `steps`.
       rewind_step: the step to which tickets are rewound.
       restore: `weights`, or `state` if the optimiser's moments are restored with them.
       branches: control → the levels to train it at.
@@ -73,9 +75,15 @@ class Levels:
     prune: Callable[..., Mask]
     levels: int
     steps: int
+    score_step: int
     rewind_step: int
     restore: str
     branches: Mapping[str, Sequence[int]]
+
+    @property
+    def scores_early(self) -> bool:
+        """Whether a ticket's weights are scored before its training ends."""
+        return self.score_step < self.steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,24 +115,26 @@ def find_tickets(
       levels: of the run.
       train_branch: trains a control; takes levels, branch, level, ticket and rewind point.
     """
-    run, network = levels.context.run, levels.network
+    run = levels.context.run
     done = frozenset(processes.on_first(run.units))
-    point, best = _train_to_rewind_step(levels, "start" in done)
-    dense = network.ones(point.variables["params"])
-    ticket = like = Ticket(dense, point.variables, point.variables)
+    point, best = _train_to_rewind_step(levels)
+    mask, scored = levels.network.ones(point.variables["params"]), point.variables
+    ticket = like = Ticket(mask, point.variables, point.variables)
     for level in range(levels.levels + 1):
         branches = [name for name, chosen in levels.branches.items() if level in chosen]
         branches = [name for name in branches if unit_name(level, name) not in done]
         if unit_name(level, "ticket") in done:
-            if branches or unit_name(level + 1, "ticket") not in done:
-                ticket = Ticket(*run.unit(unit_name(level, "ticket")).result(tuple(like))[0])
-        elif level == 0:
-            start = Start(network=network, mask=dense, state=point, best=best)
-            ticket = train_unit(levels, "ticket", level, start)
+            following = {unit_name(level + 1, "ticket"), *scored_names(levels.scores_early, level)}
+            if not branches and following <= done:
+                continue
+            ticket = Ticket(*run.unit(unit_name(level, "ticket")).result(tuple(like))[0])
         else:
-            mask = _prune(levels, ticket, level)
-            start = Start(network=network, mask=mask, state=rewind(levels, point, mask))
-            ticket = train_unit(levels, "ticket", level, start)
+            mask = _prune(levels, ticket.mask, scored, level) if level else ticket.mask
+            ticket = train_unit(levels, "ticket", level, _start(levels, level, mask, point, best))
+        scored = ticket.trained
+        if levels.scores_early:
+            start = _start(levels, level, ticket.mask, point, best)
+            scored = _to_score_step(levels, level, start)[0].variables
         for branch in branches:
             train_branch(levels, branch, level, ticket, point)
 
@@ -146,11 +156,18 @@ def train_unit(levels: Levels, branch: str, level: int, start: Start) -> Ticket:
     """Trains a branch at a level, and saves it."""
     context, mask, rewound = levels.context, start.mask, start.state.variables
     unit = context.run.unit(unit_name(level, branch))
-    fields = _fields(levels, branch, level, mask, rewound)
+    fields = rows.fields(levels.plan, branch, level, mask, rewound)
     job = loop.Job(programs=start.network.programs, unit=unit, stop=levels.steps, fields=fields)
-    final, _ = loop.train(context, job, start.state, start.best)
+    state, best = start.state, start.best
+    if branch == "ticket" and levels.scores_early:
+        state, best = _to_score_step(levels, level, start)
+    final, _ = loop.train(context, job, state, best)
     ticket = Ticket(mask, rewound, final.variables)
-    unit.finish(tuple(ticket), _metadata(levels, branch, level, mask))
+    metadata = rows.metadata(levels.plan, branch, level, mask)
+    for layer, kept in metadata["kept"].items():
+        if 0 in kept:
+            context.reporter.say(f"warning: level {level}, {branch}: layer {layer} is empty")
+    unit.finish(tuple(ticket), metadata)
     context.reporter.end(f"density {np.mean(fields['density']):.4f}")
     return ticket
 
@@ -171,7 +188,7 @@ def load(workdir: str | Path, level: int, branch: str = "ticket") -> Ticket:
 
 def parameters_kept(ticket: Ticket) -> int:
     """Returns how many parameters a ticket keeps, prunable or not: the least of its replicates."""
-    return int(_parameters(ticket.mask, ticket.trained).min())
+    return int(rows.parameters(ticket.mask, ticket.trained).min())
 
 
 def unit_name(level: int, branch: str) -> str:
@@ -179,67 +196,54 @@ def unit_name(level: int, branch: str) -> str:
     return f"levels/{level:02d}/{branch}"
 
 
-def _train_to_rewind_step(levels: Levels, done: bool) -> tuple[TrainState, loop.Best | None]:
+def scored_names(early: bool, level: int) -> list[str]:
+    """Returns `scored/03`, the unit of a ticket at the step that is scored, if that is early."""
+    return [f"scored/{level:02d}"] if early else []
+
+
+def _train_to_rewind_step(levels: Levels) -> tuple[TrainState, loop.Best | None]:
     """Returns the dense state at the rewind step and its early-stopping point (unit `start`)."""
     context, network, step = levels.context, levels.network, levels.rewind_step
     init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(context.roots)
     variables = network.programs.init(init_keys)
     mask = network.ones(variables["params"])
-    state = network.start(variables, mask)
-    unit = context.run.unit("start")
-    best = loop.no_best(state) if context.validates else None
-    if done:
-        return unit.result((state, best))[0]
-    context.reporter.begin(unit.name, 0, step)
-    if step:
-        fields = _fields(levels, "ticket", 0, mask, variables)
-        job = loop.Job(programs=network.programs, unit=unit, stop=step, fields=fields, test=False)
-        state, best = loop.train(context, job, state)
-    unit.finish((state, best), {"step": step})
-    context.reporter.end(f"rewind point at step {step}")
-    return state, best
+    start = Start(network=network, mask=mask, state=network.start(variables, mask))
+    return _stop_over(levels, "start", 0, start, step)
 
 
-def _prune(levels: Levels, ticket: Ticket, level: int) -> Mask:
-    """Returns the mask of a level, from the ticket of the level before."""
+def _to_score_step(levels: Levels, level: int, start: Start) -> tuple[TrainState, loop.Best | None]:
+    """Returns a ticket's state and its early-stopping point at the step that is scored."""
+    (name,) = scored_names(True, level)
+    return _stop_over(levels, name, level, start, levels.score_step)
+
+
+def _stop_over(
+    levels: Levels, name: str, level: int, start: Start, stop: int
+) -> tuple[TrainState, loop.Best | None]:
+    """Returns a ticket's state and early-stopping point at a step before its last; saves both."""
+    context, unit = levels.context, levels.context.run.unit(name)
+    best = start.best or (loop.no_best(start.state) if context.validates else None)
+    if processes.on_first(lambda: unit.done):
+        return unit.result((start.state, best))[0]
+    fields = rows.fields(levels.plan, "ticket", level, start.mask, start.state.variables)
+    job = loop.Job(programs=start.network.programs, unit=unit, stop=stop, fields=fields, test=False)
+    place = loop.train(context, job, start.state, best)
+    unit.finish(place, {"step": stop})
+    context.reporter.end(f"at step {stop}")
+    return place
+
+
+def _start(
+    levels: Levels, level: int, mask: Mask, point: TrainState, best: loop.Best | None
+) -> Start:
+    """Returns the start of a ticket; level 0 continues the dense network at the rewind step."""
+    if level:
+        point, best = rewind(levels, point, mask), None
+    return Start(network=levels.network, mask=mask, state=point, best=best)
+
+
+def _prune(levels: Levels, mask: Mask, scored: Variables, level: int) -> Mask:
+    """Returns the mask of a level, from that of the level before and the weights to score."""
     context, planned = levels.context, levels.plan.of_slices(level)
     counts = {g: np.full(context.replicates, count, np.int32) for g, count in planned.items()}
-    return levels.prune(context.roots, ticket.mask, ticket.trained, context.put(counts), level)
-
-
-def _fields(
-    levels: Levels, branch: str, level: int, mask: Mask, variables: Variables
-) -> dict[str, Any]:
-    """Returns fields for every row of a unit. Density is a share of the full network's weights."""
-    return {
-        "level": level,
-        "branch": branch,
-        "density": _kept(mask) / sum(levels.plan.sizes.values()),  # [R]
-        "parameters": _parameters(mask, variables),  # [R]
-    }
-
-
-def _kept(mask: Mask) -> np.ndarray:
-    """Returns the numbers of kept weights, [R] int."""
-    return np.sum(list(mesh_lib.fetch(jax.vmap(masks.kept)(mask)).values()), axis=0)
-
-
-def _parameters(mask: Mask, variables: Variables) -> np.ndarray:
-    """Returns the numbers of parameters that are not pruned, prunable or not, [R] int."""
-    kept = _kept(mask)
-    parameters, prunable = trees.count(variables["params"]), masks.total(mask)
-    return (parameters - prunable) // len(kept) + kept
-
-
-def _metadata(levels: Levels, branch: str, level: int, mask: Mask) -> dict[str, Any]:
-    """Returns, for the report, the weights asked and kept by layer; warns of empty layers."""
-    kept = {k: n.tolist() for k, n in mesh_lib.fetch(jax.vmap(masks.kept)(mask)).items()}
-    sizes: dict[str, int] = {}
-    for path, leaf in mask.items():
-        layer = masks.layer_of(path)
-        sizes[layer] = sizes.get(layer, 0) + leaf[0].size
-    for layer in kept:
-        if 0 in kept[layer]:
-            levels.context.reporter.say(f"warning: level {level}, {branch}: layer {layer} is empty")
-    requested = levels.plan.requested(level)
-    return {"level": level, "branch": branch, "kept": kept, "sizes": sizes, "requested": requested}
+    return levels.prune(context.roots, mask, scored, context.put(counts), level)

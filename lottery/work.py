@@ -89,6 +89,7 @@ def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context)
         prune=make_pruner(context.mesh, criterion, plan.paths, slices=plan.slices, **evidence),
         levels=spec.levels,
         steps=spec.train.steps,
+        score_step=spec.score_step,
         rewind_step=spec.rewind.step,
         restore=spec.rewind.restore,
         branches=spec.branches,

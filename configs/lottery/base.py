@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
         criterion="magnitude",  # what ranks weights: magnitude or random
         schedule="geometric",  # geometric, or linear: rate is then a share of the original
         prunable=("*kernel",),  # patterns of the paths that may be pruned
+        score_step=-1,  # the step after which weights are scored for the next mask; -1: the last
     )
     config.rewind = dict(
         step=0,  # of the dense training, to which tickets go back

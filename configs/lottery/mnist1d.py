@@ -8,8 +8,9 @@ with batch 100 for 1,501 steps per level. Kernel and bias of a layer are ranked 
 is that of the last step, and there is no validation split.
 Source: Greydanus & Kobak, arXiv:2011.14439, the lottery-ticket notebook.
 Departs: 12 levels prune 20 % of what remains, where the authors let sparsity grow linearly over 100
-levels (`mnist1d_full.py`). Batches are drawn anew in each epoch, where theirs repeat. Counts are
-rounded.
+levels (`mnist1d_full.py`). Masks are chosen by the weights of the last step, where the authors take
+those of their last checkpoint, after 1,001 steps. Batches are drawn anew in each epoch, where
+theirs repeat. Counts are rounded.
 """
 
 import ml_collections

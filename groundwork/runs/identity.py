@@ -28,6 +28,7 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "data.mean": [],
     "data.std": [],
     "loss": "cross_entropy",
+    "prune.score_step": -1,
 }
 
 

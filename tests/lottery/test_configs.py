@@ -166,6 +166,7 @@ def test_the_keys_that_users_set_can_be_set(name):
         "prune.rate": 0.3,
         "prune.scope": "global",
         "prune.criterion": "random",
+        "prune.score_step": -1,
         "rewind.step": 1,
         "data.name": "mnist",
         "data.source": "idx",

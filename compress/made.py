@@ -4,7 +4,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from compress.fit import Compiled, Recipe
 from compress.form import Form
@@ -19,6 +19,7 @@ from groundwork.train import replicates
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.trees import Params, Shapes, Variables
+from groundwork.typed import Seed
 from lowrank.spec import SourceSpec
 from pruning import masks
 from pruning.masks import Mask
@@ -35,10 +36,10 @@ class CompressSpec:
       sections: stage → its section of the config, also for stages that the run does not have.
     """
 
-    seed: int
+    seed: Seed
     replicates: int
     eval_every: int
-    stages: tuple[str, ...]
+    stages: Annotated[tuple[str, ...], "names, such as ('prune', 'quantize')"]
     sections: Mapping[str, Any]
     source: SourceSpec
     train: TrainSpec

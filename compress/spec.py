@@ -14,8 +14,8 @@ from groundwork.sections import (
     FineTuneSpec,
     check_counts,
     check_keys,
-    counts,
     sections,
+    values,
 )
 from groundwork.train import loss_spec
 from lowrank.spec import SourceSpec
@@ -39,12 +39,8 @@ def from_config(config: Mapping[str, Any]) -> CompressSpec:
         ["seed", "replicates", "eval_every", "data", "model", "stages", *SECTIONS, *STAGES],
         optional=LOSS,
     )
-    stages = config["stages"]
-    if not isinstance(stages, tuple | list):
-        raise UserError(f"stages={stages!r} must be names, such as ('prune', 'quantize')")
     spec = CompressSpec(
-        **counts(config),
-        stages=tuple(stages),
+        **values(config, CompressSpec, "stages"),
         sections=sections(config, {name: stage.section for name, stage in STAGES.items()}),
         **sections(config, SECTIONS),
         loss=loss_spec.from_config(config),

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
-from groundwork import config_files, meanings
-from groundwork.config_made import check_given, load, makers, value_of
-from groundwork.errors import UserError, check_text, reason, shown
+from groundwork import config_files, meanings, overrides, typed
+from groundwork.config_made import check_given, load, makers
+from groundwork.errors import UserError, check_text, short, shown
 
 USAGE = """usage: {program} --config=FILE [--workdir=DIR]
          [--config.KEY=VALUE ...]
@@ -58,31 +56,32 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
         raise UserError("no config: give --config=FILE, yours or a shipped one (see --help)")
     config = load(path)
     _check_keys(argv, config)
-    holder = flags.FlagValues()
-    given = ["main", *(a for a in argv if not a.lstrip("-").startswith("config="))]
-    name = Path(path.partition(":")[0]).stem
-    flags.DEFINE_string("workdir", f"runs/{name}", "", flag_values=holder)
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=holder, sys_argv=given)
-        rest = holder(given)[1:]
-    except Exception as error:  # texts that are no values fail in many ways
-        raise UserError(f"cannot read the command line: {_words(error)}") from error
-    if rest:
-        raise UserError(
-            f"unexpected argument {shown(rest[0])!r}: keys are set as --config.KEY=VALUE"
-        )
-    if not holder.workdir:
-        raise UserError("--workdir is empty: give the run's folder")
-    check_given(holder.config)
-    return holder.config, Path(holder.workdir)
+    given: dict[str, str | None] = {}
+    for argument in argv:
+        flag, equals, text = argument.partition("=")
+        if not flag.startswith("-") or not flag.lstrip("-"):
+            raise UserError(
+                f"unexpected argument {short(argument)!r}: keys are set as --config.KEY=VALUE"
+            )
+        given[flag.lstrip("-")] = text if equals else None
+    workdir = given.get("workdir", f"runs/{Path(path.partition(':')[0]).stem}")
+    if not workdir:
+        raise UserError("--workdir has no value: write --workdir=DIR")
+    keys = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
+    overrides.apply(config, keys)
+    check_given(config)
+    return config, Path(workdir)
 
 
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
     """Returns the dataclass `kind` of a config's section; `name` is that section's.
 
     Raises:
-      UserError: a key is unknown, one without a default is missing, or `kind` refuses a value.
+      UserError: a key is unknown, one without a default is missing, or `kind` refuses a value,
+        which may be another than its annotation asks for (see `typed.value`).
     """
+    if not isinstance(section, Mapping):
+        raise UserError(f"{name}={shown(section)} must be a section, with keys and values")
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     known = [field.name for field in fields]
     for key in section:
@@ -96,7 +95,8 @@ def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
     missing = [key for key in needed if key not in section]
     if missing:
         raise UserError(f"config lacks the key {name}.{missing[0]}")
-    return kind(**section)
+    kinds = typed.fields(kind)
+    return kind(**{k: typed.value(f"{name}.{k}", v, kinds[k]) for k, v in section.items()})
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -111,8 +111,13 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def resolve(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the config as nested dicts for JSON, with its references resolved."""
-    return config.copy_and_resolve_references().to_dict()
+    """Returns the config as nested dicts for JSON, with its references resolved.
+
+    Raises:
+      UserError: a value is none that JSON can keep; see `typed.plain`.
+    """
+    resolved = config.copy_and_resolve_references().to_dict()
+    return {key: typed.plain(key, value) for key, value in resolved.items()}
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -141,7 +146,7 @@ def _last(argv: Sequence[str]) -> list[str]:
 
 def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
     """Refuses a `--config.KEY` or `--FLAG` that does not exist, and suggests one that does."""
-    sections = list(_keys(config))
+    sections = overrides.keys(config)
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]
         if not argument.startswith("-") or not name:
@@ -154,23 +159,13 @@ def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
             raise UserError(_unknown_key(name, known, "flag"))
 
 
-def _keys(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Returns key → value, of sections and of what is in them."""
-    fields = {}
-    for key, field in config.items(preserve_field_references=True):
-        fields[prefix + key] = value = value_of(field)
-        if isinstance(value, ml_collections.ConfigDict):
-            fields |= _keys(value, f"{prefix}{key}.")
-    return fields
-
-
 def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> str:
-    short = {key.removeprefix("config."): key for key in known}
-    near = difflib.get_close_matches(name.removeprefix("config."), short, n=1, cutoff=0.5)
-    near = [short[key] for key in near]
+    plain = {key.removeprefix("config."): key for key in known}
+    near = difflib.get_close_matches(name.removeprefix("config.")[:99], plain, n=1, cutoff=0.5)
+    near = [plain[key] for key in near]
     leaf = [key for key in known if key.rsplit(".")[-1] == name.rsplit(".")[-1]]
     hint = (leaf or near)[:1]
-    return f"unknown {kind} {shown(name)!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
+    return f"unknown {kind} {short(name)!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
 
 
 def _describe(path: str | None) -> None:
@@ -182,9 +177,10 @@ def _describe(path: str | None) -> None:
     story = ast.get_docstring(ast.parse(file.read_bytes()), clean=False)
     where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
     print(f"{path}{where}\n\n{story or ''}\nkeys, their defaults and what they mean:")
-    fields = _keys(config)
-    meant = meanings.of(files, fields)
-    for key, value in fields.items():
+    keys = overrides.keys(config)
+    meant = meanings.of(files, keys)
+    for key, place in keys.items():
+        value = overrides.get(config, place)
         if isinstance(value, ml_collections.ConfigDict):
             if len(value):
                 continue  # its keys are shown
@@ -192,8 +188,3 @@ def _describe(path: str | None) -> None:
         print(f"  --config.{key}={'' if value is None else value}")
         for line in textwrap.wrap(meant.get(key, ""), WIDTH - 6):
             print(f"      {line}")
-
-
-def _words(error: Exception) -> str:
-    """Returns what a library says of a text, without the name of its exception."""
-    return reason(error).removeprefix(f"{type(error).__name__}: ")

@@ -2,22 +2,35 @@
 
 import contextlib
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-LONGEST_REASON = 300  # characters
-LONGEST_LINE = 2000
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+LONGEST = 550  # characters of an error
+LONGEST_REASON = 300
 
 
 class UserError(Exception):
     """A mistake that the user can fix; it ends in one line and exit code 2 (`entry.run_main`)."""
 
     def __str__(self) -> str:
-        """Returns the text as one line that every terminal shows: control characters escaped."""
-        line = CONTROLS.sub(lambda found: repr(found[0])[1:-1], super().__str__())
-        return shown(line, LONGEST_LINE)
+        text = one_line(super().__str__())
+        half = LONGEST // 2
+        return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
+
+
+def one_line(text: str) -> str:
+    """Returns a text with escapes for all that would end a line or steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Returns a value for an error: in one line, and no longer than that."""
+    try:
+        text = repr(value)
+    except Exception:  # a huge integer, or an object of the user's: both may refuse
+        text = f"a {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
 
 
 def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> UserError:
@@ -26,10 +39,10 @@ def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> Us
     It suggests the most similar known name, and lists all of them if they are at most `most`.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1)
+    near = difflib.get_close_matches(name[:99] if isinstance(name, str) else "", known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = f" (known: {', '.join(known)})" if len(known) <= most else ""
-    return UserError(f"unknown {kind} {name!r}{hint}{listed}")
+    return UserError(f"unknown {kind} {shown(name)}{hint}{listed}")
 
 
 @contextlib.contextmanager
@@ -56,7 +69,7 @@ def reason(error: BaseException) -> str:
     return f"{kind}: {text}"[:LONGEST_REASON] if text else kind
 
 
-def shown(text: object, most: int = LONGEST_REASON) -> str:
+def short(text: object, most: int = LONGEST_REASON) -> str:
     """Returns a text without its middle if it has more characters than anybody would type."""
     whole = str(text)
     half = most // 2
@@ -69,7 +82,7 @@ def missing(path: str | Path) -> str:
         here = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
     except OSError:  # the current folder itself was removed
         here = ": the current folder is gone"
-    return f"{shown(path)} does not exist{here}"
+    return f"{short(path)} does not exist{here}"
 
 
 def check_text(words: Iterable[str]) -> None:
@@ -82,6 +95,6 @@ def check_text(words: Iterable[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError as error:
-            raise UserError(f"the argument {shown(word)} is no UTF-8 text") from error
+            raise UserError(f"the argument {short(word)} is no UTF-8 text") from error
         if "\0" in word:
-            raise UserError(f"the argument {shown(word)} has NUL characters")
+            raise UserError(f"the argument {short(word)} has NUL characters")

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from groundwork import config as config_lib
+from groundwork import typed
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, unknown
 from groundwork.train.optim import OptimizerSpec
+from groundwork.typed import Unbounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +40,11 @@ class FineTuneOptimizerSpec(OptimizerSpec):
 class CheckpointSpec:
     """`checkpoint`: how often an unfinished unit is saved, and checks whether it is to stop."""
 
-    every_seconds: float
+    every_seconds: Unbounded
     poll_steps: int
 
     def __post_init__(self) -> None:
-        if not self.every_seconds >= 0:
-            raise UserError(f"checkpoint.every_seconds={self.every_seconds} must be at least 0")
-        at_least("checkpoint", self, poll_steps=1)
+        at_least("checkpoint", self, every_seconds=0, poll_steps=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +68,9 @@ def check_counts(spec: Any) -> None:
     """Checks `seed`, `replicates` and `eval_every` of an experiment.
 
     Raises:
-      UserError: one is too small, or the seed has more than 32 bits.
+      UserError: one is too small.
     """
     at_least("", spec, seed=0, replicates=1, eval_every=1)
-    if spec.seed >= 2**32:
-        raise UserError(f"seed={spec.seed} must be less than 2**32: keys have 32 bits of it")
 
 
 def check_keys(
@@ -92,17 +90,19 @@ def check_keys(
             raise UserError(f"the config lacks the key {key!r}")
 
 
-def counts(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    """Returns `seed`, `replicates`, `eval_every` and the integers named `more`, by name.
+def values(config: Mapping[str, Any], kind: Any, *more: str) -> dict[str, Any]:
+    """Returns the keys of a config that are in no section, by name.
+
+    Args:
+      config: nested dicts.
+      kind: the spec, whose annotations say what the values must be.
+      *more: the keys besides `seed`, `replicates` and `eval_every`.
 
     Raises:
-      UserError: one of them is not an integer.
+      UserError: a value is another than its annotation asks for (see `typed.value`).
     """
-    values = {name: config[name] for name in ("seed", "replicates", "eval_every", *more)}
-    for name, value in values.items():
-        if type(value) is not int:
-            raise UserError(f"{name}={value!r} must be an integer")
-    return values
+    kinds, names = typed.fields(kind), ("seed", "replicates", "eval_every", *more)
+    return {name: typed.value(name, config[name], kinds[name]) for name in names}
 
 
 def sections(config: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:

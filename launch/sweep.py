@@ -16,7 +16,7 @@ from rich.table import Table
 from groundwork import config as config_lib
 from groundwork import study as study_lib
 from groundwork.entry import run_main
-from groundwork.errors import UserError, reason, shown
+from groundwork.errors import UserError, reason, short
 from groundwork.study import Study
 from launch import cli, jobs, points, slurm
 from launch.child import Child
@@ -120,7 +120,7 @@ def _study(module: str) -> Study:
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise UserError(f"--module cannot be swept: {reason(error)} (see --help)") from error
     if not isinstance(study, Study):
-        raise UserError(f"--module cannot be swept: {shown(module)}.STUDY is no Study (see --help)")
+        raise UserError(f"--module cannot be swept: {short(module)}.STUDY is no Study (see --help)")
     return study
 
 

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from groundwork import typed
 from groundwork.devices.mesh import MeshSpec
-from groundwork.errors import UserError, unknown
+from groundwork.errors import UserError, shown, unknown
 from groundwork.sections import (
     LOSS,
     SHARED,
@@ -15,15 +16,18 @@ from groundwork.sections import (
     at_least,
     check_counts,
     check_keys,
-    counts,
     sections,
+    values,
 )
 from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
+from groundwork.typed import Levels, Seed
 from lottery.branches import BRANCHES
 from lottery.tickets import scored_names, unit_name
 from pruning.spec import PruneSpec
+
+Chosen = Annotated[Literal["all"] | int | tuple[int, ...], "'all' or levels from 1, such as (4, 8)"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +40,10 @@ class RewindSpec:
     """
 
     step: int
-    restore: str
+    restore: Literal["weights", "state"]
 
     def __post_init__(self) -> None:
         at_least("rewind", self, step=0)
-        if self.restore not in ("weights", "state"):
-            raise unknown("rewind.restore", self.restore, ("weights", "state"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +72,8 @@ SECTIONS: dict[str, Any] = {
 class LotterySpec:
     """A whole experiment; `branches` has branch → the levels to train it at."""
 
-    seed: int
-    levels: int
+    seed: Seed
+    levels: Levels
     replicates: int
     eval_every: int
     train: TrainSpec
@@ -112,27 +114,30 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     """
     keys = {field.name for field in dataclasses.fields(LotterySpec)} - {"loss"}
     check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "published"])
+    numbers = values(config, LotterySpec, "levels")
     return LotterySpec(
-        **counts(config, "levels"),
+        **numbers,
         **sections(config, SECTIONS),
-        branches=_branches(config["branches"], config["levels"]),
+        branches=_branches(config["branches"], numbers["levels"]),
         loss=loss_spec.from_config(config),
     )
 
 
 def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, ...]]:
     """Returns branch → its levels, up to the last; in the config they are "all" or integers."""
+    if not isinstance(section, Mapping):
+        raise UserError(f"branches={shown(section)} must be a section, with keys and values")
     branches = {}
-    for name, chosen in section.items():
+    for name, given in section.items():
         if name not in BRANCHES:
             raise unknown("branch", name, BRANCHES)
+        chosen = typed.value(f"branches.{name}", given, Chosen)
         if chosen == "all":
             chosen = range(1, levels + 1)
         chosen = (chosen,) if isinstance(chosen, int) else chosen
-        sequence = isinstance(chosen, tuple | list | range)
-        if not sequence or not all(isinstance(k, int) and k > 0 for k in chosen):
+        if min(chosen, default=1) < 1:
             raise UserError(
-                f"branches.{name}={chosen!r} must be 'all' or levels from 1, such as (4, 8)"
+                f"branches.{name}={shown(given)} must be 'all' or levels from 1, such as (4, 8)"
             )
         branches[name] = tuple(level for level in chosen if level <= levels)
     return branches

@@ -12,7 +12,7 @@ from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError
 from groundwork.study import Prepared
-from groundwork.train import loss_spec, networks, optim, own, programs, replicates
+from groundwork.train import loss_spec, networks, optim, own, programs, replicates, sizes
 from lottery import branches, tickets
 from lottery.spec import LotterySpec
 from pruning import enforce, masks, patterns
@@ -27,10 +27,11 @@ def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
     """Returns the counts of all levels, from the network's shapes alone.
 
     Raises:
-      UserError: nothing is prunable, or the levels cannot be reached.
+      UserError: nothing is prunable, the levels cannot be reached, or the network is too large.
     """
     module = architectures.build(config, dataset.classes)
     shapes = architectures.shapes(module, dataset.example)
+    sizes.check("this model", shapes, spec.optimizer, spec.replicates)
     leaves = spec.prune.leaves(shapes["params"])
     stacked = patterns.stacks(module, shapes, trees.example(dataset.example), leaves)
     instead = "levels=0 for the dense network alone"

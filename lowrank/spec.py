@@ -2,9 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Annotated, Any, NamedTuple
 
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, about
@@ -18,12 +16,13 @@ from groundwork.sections import (
     TrainSpec,
     check_counts,
     check_keys,
-    counts,
     sections,
+    values,
 )
 from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
+from groundwork.typed import Seed
 from lowrank.choose.rules import (
     Rules,
     check_leave,
@@ -77,7 +76,7 @@ class DecomposeSpec(Rules):
 
     def __post_init__(self) -> None:
         check_rules(self, "decompose")
-        if not 0 <= self.frobenius_decay < np.inf:
+        if self.frobenius_decay < 0:
             raise UserError(f"decompose.frobenius_decay={self.frobenius_decay} must be at least 0")
 
     @property
@@ -122,10 +121,12 @@ SECTIONS: dict[str, Any] = {
 class LowRankSpec:
     """A whole experiment."""
 
-    seed: int
+    seed: Seed
     replicates: int
     eval_every: int
-    predict: tuple[str, ...]  # layers of which a few weights are used to predict the rest
+    predict: Annotated[
+        tuple[str, ...], "paths of layers, such as ('fc1',)"
+    ]  # layers of which a few weights are used to predict the rest
     source: SourceSpec
     train: TrainSpec
     optimizer: OptimizerSpec
@@ -139,12 +140,8 @@ class LowRankSpec:
 
     def __post_init__(self) -> None:
         check_counts(self)
-        paths = self.predict
-        listed = isinstance(paths, tuple | list) and all(isinstance(path, str) for path in paths)
-        if not listed or len(set(paths)) < len(paths):
-            raise UserError(
-                f"predict={paths!r} must be paths of layers, each once, such as ('fc1',)"
-            )
+        if len(set(self.predict)) < len(self.predict):
+            raise UserError(f"predict={self.predict} must name layers, each once")
 
 
 def from_config(config: Mapping[str, Any]) -> LowRankSpec:
@@ -156,8 +153,7 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
     keys = {field.name for field in dataclasses.fields(LowRankSpec)} - {"loss"}
     check_keys(config, [*keys, "data", "model"], optional=LOSS)
     return LowRankSpec(
-        **counts(config),
-        predict=config["predict"],
+        **values(config, LowRankSpec, "predict"),
         **sections(config, SECTIONS),
         loss=loss_spec.from_config(config),
     )

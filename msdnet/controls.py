@@ -19,6 +19,7 @@ from groundwork.architectures.resnet import CHANNELS, ResNet
 from groundwork.architectures.resnet import Block as Residual
 from groundwork.errors import UserError
 from msdnet.exit_network import ExitNetwork, Features
+from msdnet.plan import MOST_LAYERS
 
 
 class Segment(nn.Module):
@@ -84,8 +85,10 @@ class ResNetExits(ExitNetwork):
         _check_width("resnet_exits", self.width)
         for key in ("blocks", "every"):
             value = getattr(self, key)
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"resnet_exits.{key}={value} must be an integer, at least 1")
+            if not isinstance(value, int) or not 1 <= value <= MOST_LAYERS:
+                raise UserError(
+                    f"resnet_exits.{key}={value} must be an integer from 1 to {MOST_LAYERS}"
+                )
         if 3 * self.blocks % self.every:
             raise UserError(
                 f"resnet_exits.every={self.every} must divide the {3 * self.blocks} residual blocks"
@@ -136,9 +139,10 @@ class ResNets(ExitNetwork):
         """Check the attributes, and make one network per exit."""
         _check_width("resnets", self.width)
         given = self.blocks if isinstance(self.blocks, Sequence) else ()
-        if not given or not all(isinstance(blocks, int) and blocks >= 1 for blocks in given):
+        if not given or not all(isinstance(b, int) and 1 <= b <= MOST_LAYERS for b in given):
             raise UserError(
-                f"resnets.blocks={self.blocks} must be integers from 1, one per network"
+                f"resnets.blocks={self.blocks} must be integers from 1 to {MOST_LAYERS}, one per "
+                "network"
             )
         make = functools.partial(ResNet, self.classes, self.width, self.dtype)
         self.classifier = [make(blocks) for blocks in self.blocks]

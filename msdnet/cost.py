@@ -42,7 +42,7 @@ def costs(model: nn.Module, image_shape: Sequence[int]) -> list[Cost]:
 
 @functools.lru_cache(maxsize=64)
 def _costs(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[Cost, ...]:
-    variables = _shapes(model, image_shape)
+    variables = shapes(model, image_shape)
     features: Features = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     exit_costs, params, macs, heads = [], 0, 0, 0
     for k in range(model.exits):
@@ -55,11 +55,16 @@ def _costs(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[Cost, ...]:
 
 def parameters(model: nn.Module, image_shape: tuple[int, ...]) -> int:
     """Returns the number of parameters of the whole network, all classifiers included."""
-    return count(_shapes(model, tuple(image_shape))["params"])
+    return count(shapes(model, tuple(image_shape))["params"])
 
 
 @functools.lru_cache(maxsize=64)
-def _shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Shapes:
+def shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Shapes:
+    """Returns the shapes of a network's variables.
+
+    Raises:
+      UserError: the network cannot take such images.
+    """
     return architectures.shapes(model, image_shape)
 
 

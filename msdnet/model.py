@@ -102,6 +102,13 @@ class MSDNet(ExitNetwork):
                 raise UserError(
                     f"msdnet.{name}={getattr(self, name)} must be an integer, at least {least}"
                 )
+        later = self.blocks - 1
+        steps = later if self.step_mode == "even" else later * self.blocks // 2
+        if self.base + self.step * steps + later > plan.MOST_LAYERS:
+            raise UserError(
+                f"msdnet.blocks={self.blocks}, base={self.base} and step={self.step} make more "
+                f"than {plan.MOST_LAYERS} layers, which nothing compiles"
+            )
         if not isinstance(self.reduction, float | int) or not 0 <= self.reduction < 1:
             raise UserError(f"msdnet.reduction={self.reduction} must be in [0, 1)")
         self._check_factors()

@@ -1,13 +1,13 @@
 """The networks with exits that a config can name."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 
+from groundwork import typed
 from groundwork.architectures import DTYPES
-from groundwork.errors import UserError, unknown
+from groundwork.errors import UserError, shown, unknown
 from msdnet.controls import ResNetExits, ResNets
 from msdnet.model import MSDNet
 
@@ -26,16 +26,25 @@ def build(name: str, section: Mapping[str, Any], classes: int) -> nn.Module:
     """
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
-    kind = NETWORKS[name]
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
-    known = {field.name for field in dataclasses.fields(kind)} - {"classes", "parent", "name"}  # type: ignore[arg-type]
-    for key in given:
+    given = attributes(name, section)
+    dtype = DTYPES[given.pop("dtype", "float32")]
+    return NETWORKS[name](classes=classes, dtype=dtype, **given)
+
+
+def attributes(name: str, section: Any) -> dict[str, Any]:
+    """Returns the attributes of a network that a config's section gives, of their types.
+
+    Raises:
+      UserError: an unknown key or dtype, or a value of another type than the attribute's.
+    """
+    if not isinstance(section, Mapping):
+        raise UserError(f"{name}={shown(section)} must be a section, with keys and values")
+    kinds = {**typed.fields(NETWORKS[name]), "dtype": str}
+    known = set(kinds) - {"classes", "parent", "name"}
+    for key in section:
         if key not in known:
             raise unknown(f"config key of {name}", key, known)
-    dtype = given.pop("dtype", "float32")
-    if dtype not in DTYPES:
-        raise unknown(f"{name}.dtype", dtype, DTYPES)
-    try:
-        return kind(classes=classes, dtype=DTYPES[dtype], **given)
-    except TypeError as error:
-        raise UserError(f"{name}: {error}") from error
+    given = {key: typed.value(f"{name}.{key}", v, kinds[key]) for key, v in section.items()}
+    if given.get("dtype", "float32") not in DTYPES:
+        raise unknown(f"{name}.dtype", given["dtype"], DTYPES)
+    return given

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 STEP_MODES = ("even", "lin_grow")
 PRUNE = ("max", "min")
+MOST_LAYERS = 10_000
 
 
 class Layer(NamedTuple):

@@ -1,9 +1,8 @@
 """The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, unknown
@@ -15,13 +14,14 @@ from groundwork.sections import (
     TrainSpec,
     check_counts,
     check_keys,
-    counts,
     sections,
+    values,
 )
 from groundwork.train import loss_spec
 from groundwork.train.optim import OptimizerSpec
+from groundwork.typed import Seed
 from msdnet.exits import CONFIDENCES
-from msdnet.networks import NETWORKS
+from msdnet.networks import NETWORKS, attributes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ExitsSpec:
         validation split.
     """
 
-    weights: tuple[float, ...]
+    weights: Annotated[tuple[float, ...], "numbers from 0, such as (1.0, 2.0)"]
     distillation: float
     distillation_temperature: float
     equilibrium: bool
@@ -48,12 +48,11 @@ class ExitsSpec:
     def __post_init__(self) -> None:
         if self.confidence not in CONFIDENCES:
             raise unknown("exits.confidence", self.confidence, CONFIDENCES)
-        numbers = all(isinstance(w, int | float) and 0 <= w < math.inf for w in self.weights)
-        if not numbers or (self.weights and not sum(self.weights)):
+        if min(self.weights, default=0) < 0 or (self.weights and not sum(self.weights)):
             raise UserError(f"exits.weights={self.weights} must be numbers from 0, not all 0")
-        if not 0 <= self.distillation < math.inf:
+        if self.distillation < 0:
             raise UserError(f"exits.distillation={self.distillation} must be at least 0")
-        if not 0 < self.distillation_temperature < math.inf:
+        if self.distillation_temperature <= 0:
             raise UserError(
                 f"exits.distillation_temperature={self.distillation_temperature} must be positive"
             )
@@ -63,10 +62,10 @@ class ExitsSpec:
 class MSDNetSpec:
     """A whole experiment; `sections` has network → its attributes."""
 
-    seed: int
+    seed: Seed
     replicates: int
     eval_every: int
-    networks: tuple[str, ...]
+    networks: Annotated[tuple[str, ...], "names, such as ('msdnet', 'resnets')"]
     sections: Mapping[str, Mapping[str, Any]]
     train: TrainSpec
     optimizer: OptimizerSpec
@@ -99,13 +98,11 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
             "loss=cross_entropy and loss_kwargs={}"
         )
     names = config["networks"]
-    if not isinstance(names, str | tuple | list):
-        raise UserError(f"networks={names!r} must be names, such as ('msdnet', 'resnets')")
+    several = {**config, "networks": (names,) if isinstance(names, str) else names}
     return MSDNetSpec(
-        **counts(config),
+        **values(several, MSDNetSpec, "networks"),
         **sections(config, {**SHARED, "exits": ExitsSpec}),
-        networks=(names,) if isinstance(names, str) else tuple(names),
-        sections={name: config[name] for name in NETWORKS},
+        sections={name: attributes(name, config[name]) for name in NETWORKS},
     )
 
 

@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any
 
 from groundwork.errors import UserError, unknown
 from groundwork.trees import Params, Shapes
 from pruning import masks, schedule
 from pruning.criteria import CRITERIA
 from pruning.schedule import SCHEDULES, Plan
-from pruning.select import SCOPES, Rate, Scope
+from pruning.select import Rate, Scope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,27 +20,19 @@ class PruneSpec:
     `prunable` has patterns (fnmatch) for the paths of the leaves that may be pruned.
     """
 
-    rate: Rate
+    rate: Annotated[Rate, "a number in [0, 1), a share of 1, or patterns with such numbers"]
     scope: Scope
     criterion: str
     schedule: str
-    prunable: tuple[str, ...]
+    prunable: Annotated[tuple[str, ...], "texts, such as ('*kernel',)"]
 
     def __post_init__(self) -> None:
-        for key, known in (("scope", SCOPES), ("criterion", CRITERIA), ("schedule", SCHEDULES)):
+        for key, known in (("criterion", CRITERIA), ("schedule", SCHEDULES)):
             if getattr(self, key) not in known:
                 raise unknown(f"prune.{key}", getattr(self, key), known)
-        if isinstance(self.prunable, str):
-            raise UserError(
-                f"prune.prunable={self.prunable!r} must be patterns, such as ('*kernel',)"
-            )
         rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
         for pattern, rate in rates.items():
-            if not isinstance(pattern, str):
-                raise UserError(
-                    f"prune.rate: the pattern {pattern!r} must be a text, such as 'fc1'"
-                )
-            if not isinstance(rate, int | float) or not 0 <= rate < 1:
+            if not 0 <= rate < 1:
                 of = f" of {pattern!r}" if pattern else ""
                 raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
 

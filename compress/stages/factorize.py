@@ -19,7 +19,7 @@ from groundwork.trees import Params, Variables
 from lowrank import factorization, work
 from lowrank.choose import plans
 from lowrank.choose.planner import SEEN, Planner
-from lowrank.choose.rules import Rules
+from lowrank.choose.rules import Patterns, Rules, Shares
 from lowrank.factorization import Plan
 from lowrank.spec import check_rules
 from pruning import masks
@@ -31,9 +31,9 @@ class FactorizeSpec:
 
     method: str
     ranks: str
-    shares: tuple[float, ...]
+    shares: Shares
     measure: str
-    leave: tuple[str, ...]
+    leave: Patterns
     keep_slow: bool
 
     def __post_init__(self) -> None:

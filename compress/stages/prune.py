@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import glob
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError, unknown
 from groundwork.train import loss_spec, networks
+from groundwork.typed import Levels
 from pruning import masks, patterns
 from pruning import spec as pruning_spec
 from pruning.criteria import CRITERIA
@@ -39,14 +40,13 @@ class PruneSpec(pruning_spec.PruneSpec):
         `none` continues from the current values, for the steps of fine-tuning.
     """
 
-    levels: tuple[int, ...]
+    levels: Annotated[tuple[Levels, ...], "integers from 1, such as (8, 12)"]
     rewind: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
         levels = self.levels
-        whole = isinstance(levels, tuple | list) and all(type(level) is int for level in levels)
-        if not whole or not levels or min(levels) < 1 or len(set(levels)) < len(levels):
+        if not levels or min(levels) < 1 or len(set(levels)) < len(levels):
             raise UserError(f"prune.levels={levels!r} must be integers from 1, such as (8, 12)")
         if self.rewind not in ("start", "none"):
             raise unknown("prune.rewind", self.rewind, ("start", "none"))

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -50,8 +50,8 @@ class QuantizeSpec(Settings):
       gradient_bits: of the gradients of layers' outputs; 0 = float32.
     """
 
-    bits: tuple[float, ...]
-    layers: Mapping[str, int]
+    bits: Annotated[tuple[int | float, ...], "numbers, such as (4, 5)"]
+    layers: Annotated[Mapping[str, int], "patterns with their bits, such as {'conv*': 6}"]
     mixed: bool
     fine_tune: bool
     activation_bits: int
@@ -78,8 +78,7 @@ class QuantizeSpec(Settings):
 
     def _check_bits(self) -> None:
         least = LEAST_BITS[self.method]
-        listed = isinstance(self.bits, tuple | list) and self.bits
-        if not listed or not all(type(bits) in (int, float) for bits in self.bits):
+        if not self.bits:
             raise UserError(f"quantize.bits={self.bits!r} must be numbers, such as (4, 5)")
         if len({f"{bits:g}" for bits in self.bits}) < len(self.bits):
             raise UserError(f"quantize.bits={self.bits} must name each number once")
@@ -89,8 +88,6 @@ class QuantizeSpec(Settings):
                     raise UserError(f"quantize.bits: a mean of {bits} is outside {least}…8")
             else:
                 _check_width("quantize.bits", bits, least)
-        if not isinstance(self.layers, Mapping):
-            raise UserError(f"quantize.layers={self.layers!r} must say pattern: bits")
         for pattern, bits in self.layers.items():
             _check_width(f"quantize.layers of {pattern!r}", bits, least)
 

@@ -1,7 +1,7 @@
 """The stage `share`: groups of layers become one layer, and are trained."""
 
 import dataclasses
-from typing import get_args
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from compress import made as made_lib
 from compress import share
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages.stage import Stage, one_each, train
-from groundwork.errors import UserError, about, unknown
+from groundwork.errors import UserError, about
 from groundwork.trees import Shapes
 
 
@@ -18,22 +18,8 @@ from groundwork.trees import Shapes
 class ShareSpec:
     """`share`: groups of layers that become one; see `compress.share`."""
 
-    groups: tuple[tuple[str, ...], ...]
+    groups: Annotated[tuple[tuple[str, ...], ...], "groups of paths, such as (('a', 'b'),)"]
     values: share.Values
-
-    def __post_init__(self) -> None:
-        groups = self.groups
-        listed = isinstance(groups, tuple | list) and all(
-            isinstance(group, tuple | list) and all(isinstance(path, str) for path in group)
-            for group in groups
-        )
-        if not listed:
-            raise UserError(
-                f"share.groups={groups!r} must be groups of paths, such as (('a', 'b'),)"
-            )
-        object.__setattr__(self, "groups", tuple(map(tuple, groups)))
-        if self.values not in get_args(share.Values):
-            raise unknown("share.values", self.values, get_args(share.Values))
 
 
 def place(spec: CompressSpec) -> None:

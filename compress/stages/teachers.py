@@ -5,7 +5,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class Lessons:
       mean: likewise.
     """
 
-    teachers: tuple[str, ...]
+    teachers: Annotated[tuple[str, ...], "names, such as ('before',)"]
     unit: str
     temperature: float
     weight: float

@@ -1,9 +1,8 @@
 """The architectures that a config can name: built, described, counted and narrowed."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -57,7 +56,9 @@ class ModelSpec:
     name: str
     width: float = 1.0
     dtype: str = "float32"
-    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kwargs: Annotated[Mapping[str, Any], "arguments, such as {'width': 64}"] = dataclasses.field(
+        default_factory=dict
+    )
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,14 +72,10 @@ class ModelSpec:
             raise UserError(
                 f"model.kwargs and model.call are for networks of your own, not for {self.name}"
             )
-        if not 0 < self.width < math.inf:
+        if self.width <= 0:
             raise UserError(f"model.width={self.width} must be positive (1.0 = the paper's)")
 
     def _check_own(self) -> None:
-        if not isinstance(self.kwargs, Mapping):
-            raise UserError(
-                f"model.kwargs={self.kwargs!r} must be arguments, such as {{'width': 64}}"
-            )
         own.calls.check(self.call)
         for key, default in (("width", 1.0), ("dtype", "float32")):
             if getattr(self, key) != default:
@@ -152,7 +149,7 @@ def shapes(module: Any, example: Any) -> Shapes:
     refusal = f"{type(module).__name__} cannot take examples of shape {_shown(example)}"
     try:
         variables = jax.eval_shape(module.init, jax.random.key(0), example)
-    except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
+    except (ValueError, TypeError, ArithmeticError, IndexError) as error:
         raise UserError(f"{refusal}: {error}") from error
     if not all(leaf.size for leaf in jax.tree.leaves(variables)):
         raise UserError(f"{refusal}: a layer would have no inputs")

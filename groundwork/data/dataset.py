@@ -21,6 +21,7 @@ from groundwork import keys, named
 from groundwork.data import checks, readers, sources
 from groundwork.data.file_dataset import FileDataset, open_files
 from groundwork.data.spec import DataSpec
+from groundwork.devices import memory
 from groundwork.errors import UserError
 
 
@@ -169,6 +170,9 @@ def _padded(split: Split, spec: DataSpec) -> Split:
         return split
     if getattr(split.inputs, "ndim", 0) != 4:
         raise UserError(f"data.pad={spec.pad}: {spec.name} has no images")
+    examples, height, width, channels = split.inputs.shape
+    pixels = (height + 2 * spec.pad) * (width + 2 * spec.pad)
+    memory.check(f"data.pad={spec.pad}", examples * pixels * channels)
     sides = [(0, 0), (spec.pad, spec.pad), (spec.pad, spec.pad), (0, 0)]
     return split._replace(inputs=np.pad(split.inputs, sides))
 

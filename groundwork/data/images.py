@@ -16,6 +16,7 @@ from PIL import Image
 
 from groundwork.data import augment as augment_lib
 from groundwork.data.own import Arrays, Given, check_kwargs
+from groundwork.devices import memory
 from groundwork.errors import UserError, missing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -143,6 +144,7 @@ def _decoded(
     names: Sequence[Any], openers: Sequence[Callable[[], Image.Image]], image_size: int
 ) -> list[np.ndarray]:
     """Returns images uint8 [H, W, C] of one size; `names` tell them apart in errors."""
+    memory.check(f"data.image_size={image_size}", len(names) * image_size**2)
     with ThreadPoolExecutor(THREADS) as pool:
         grey = all(pool.map(_is_grey, names, openers))
         mode = augment_lib.MODES[1 if grey else 3]

@@ -2,13 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from groundwork import named
 from groundwork.data import augment, own, readers, sources
+from groundwork.devices import memory
 from groundwork.errors import UserError, unknown
+from groundwork.typed import Seed
 
 STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # for streams alone
+
+MOST_WORKERS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,7 @@ class DataSpec:
     source: str
     dir: str = ""
     validation_examples: int = 0
-    split_seed: int = 0
+    split_seed: Seed = 0
     standardize: bool = True
     pad: int = 0
     stream: bool = False
@@ -51,13 +55,16 @@ class DataSpec:
     workers: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kwargs: Annotated[Mapping[str, Any], "arguments, such as {'size': 8}"] = dataclasses.field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         self._check_source()
         for key in ("split_seed", "pad", "image_size"):
             if getattr(self, key) < 0:
                 raise UserError(f"data.{key}={getattr(self, key)} must be at least 0")
+        memory.check(f"data.image_size={self.image_size}", self.image_size**2)  # of one image
         if self.augment not in augment.AUGMENTS:
             raise unknown("data.augment", self.augment, augment.AUGMENTS)
         if self.stream:
@@ -66,8 +73,6 @@ class DataSpec:
             self._check_no_stream()
 
     def _check_source(self) -> None:
-        if not isinstance(self.kwargs, Mapping):
-            raise UserError(f"data.kwargs={self.kwargs!r} must be arguments, such as {{'size': 8}}")
         if named.is_own(self.source):
             return
         if self.source not in sources.names():
@@ -80,8 +85,10 @@ class DataSpec:
             raise UserError("data.pad is for data in memory; a stream has data.image_size")
         if self.source != "tfds":
             raise UserError(f"data.stream=True needs data.source=tfds, not {self.source}")
-        if self.workers < 0:
-            raise UserError(f"data.workers={self.workers} must be at least 0")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise UserError(
+                f"data.workers={self.workers} must be at least 0, and at most {MOST_WORKERS}"
+            )
         if self.augment == "resized_crop" and not self.image_size:
             raise UserError("data.augment=resized_crop needs data.image_size, such as 224")
         if len(self.mean) != len(self.std):
@@ -99,5 +106,5 @@ class DataSpec:
             value = getattr(self, key)
             if key == "image_size" and self.source in sources.SOURCES:
                 continue
-            if value != getattr(DataSpec, key) and value != []:  # JSON's form of ()
+            if value != getattr(DataSpec, key):
                 raise UserError(f"data.{key}={value!r} needs data.stream=True")

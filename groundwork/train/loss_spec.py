@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from groundwork import named
+from groundwork import named, typed
 from groundwork.errors import UserError, unknown
 from groundwork.train.losses import LOSSES, Loss, of_examples
 
@@ -19,24 +19,26 @@ class LossSpec:
     """
 
     name: str = "cross_entropy"
-    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kwargs: Annotated[Mapping[str, Any], "settings, such as {'label_smoothing': 0.1}"] = (
+        dataclasses.field(default_factory=dict)
+    )
 
     def __post_init__(self) -> None:
         if not named.is_own(self.name) and self.name not in LOSSES:
             raise unknown("loss", self.name, LOSSES)
-        if not isinstance(self.kwargs, Mapping):
-            raise UserError(
-                f"loss_kwargs={self.kwargs!r} must be settings, such as {{'label_smoothing': 0.1}}"
-            )
 
 
 def from_config(config: Mapping[str, Any]) -> LossSpec:
     """Returns the loss that a config names; one without the keys has the cross-entropy.
 
     Raises:
-      UserError: there is no such loss.
+      UserError: there is no such loss, or its settings are no mapping.
     """
-    return LossSpec(config.get("loss", "cross_entropy"), config.get("loss_kwargs", {}))
+    kinds = typed.fields(LossSpec)
+    name = typed.value("loss", config.get("loss", "cross_entropy"), kinds["name"])
+    return LossSpec(
+        name, typed.value("loss_kwargs", config.get("loss_kwargs", {}), kinds["kwargs"])
+    )
 
 
 def build(spec: LossSpec, targets: Any) -> Loss:

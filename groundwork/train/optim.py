@@ -52,16 +52,13 @@ class OptimizerSpec:
             raise unknown(f"{section}.name", self.name, OPTIMIZERS)
         if self.schedule not in SCHEDULES:
             raise unknown(f"{section}.schedule", self.schedule, SCHEDULES)
-        if not 0 < self.learning_rate < math.inf:
+        if self.learning_rate <= 0:
             raise UserError(f"{section}.learning_rate={self.learning_rate} must be positive")
         if not 0 < self.drop_factor <= 1:
             raise UserError(f"{section}.drop_factor={self.drop_factor} must be in (0, 1]")
-        drops = self.drop_steps
-        if not isinstance(drops, tuple | list) or not all(
-            isinstance(s, int) and s > 0 for s in drops
-        ):
+        if min(self.drop_steps, default=1) < 1:
             raise UserError(
-                f"{section}.drop_steps={drops} must be steps from 1, such as (20000, 25000)"
+                f"{section}.drop_steps={self.drop_steps} must be steps from 1, such as (2000, 2500)"
             )
         for key, end in (("momentum", 1), ("weight_decay", math.inf)):
             if not 0 <= getattr(self, key) < end:

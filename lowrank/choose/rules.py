@@ -7,7 +7,7 @@ The checks raise `ValueError` about their arguments; a command adds the key of i
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from lowrank.choose.approximation import MATRICES
 from lowrank.factorization.methods import METHODS
 
 RULES = ("budget", "energy", "vbmf")
+Shares = Annotated[tuple[float, ...], "numbers in (0, 1], such as (0.5, 0.25)"]
+Patterns = Annotated[tuple[str, ...], "patterns, such as ('conv1',)"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,9 @@ class Rules:
 
     methods: tuple[str, ...]
     ranks: str
-    shares: tuple[float, ...]
+    shares: Shares
     measure: str
-    leave: tuple[str, ...]
+    leave: Patterns
     keep_slow: bool
 
     @property

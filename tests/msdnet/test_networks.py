@@ -26,7 +26,7 @@ def test_a_section_s_keys_become_attributes():
         ("resnet_exits", {"growth": 1}, "unknown config key of resnet_exits 'growth'"),
         ("resnets", {"every": 1}, "unknown config key of resnets 'every'"),
         ("msdnet", {"dtype": "float16"}, "unknown msdnet.dtype 'float16'"),
-        ("resnets", {"dtype": None}, "unknown resnets.dtype None"),
+        ("resnets", {"dtype": None}, "resnets.dtype=None must be a text"),
     ],
 )
 def test_unknown_names_are_refused_in_one_line(name, section, message):

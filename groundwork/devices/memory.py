@@ -1,0 +1,40 @@
+"""The memory of this machine, for refusals of what certainly cannot fit. It does without JAX."""
+
+import os
+
+from groundwork.errors import UserError
+
+
+def of_machine() -> int:
+    """Returns the bytes of this machine's physical memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check(
+    what: str, needed: int, there: int | None = None, where: str = "this machine has"
+) -> None:
+    """Refuses what needs more memory than there is at all.
+
+    Args:
+      what: the keys of the config that ask for it, such as `data.pad=8`.
+      needed: bytes, at least.
+      there: bytes; by default those of the machine.
+      where: whose memory that is, with its verb.
+
+    Raises:
+      UserError: it cannot fit.
+    """
+    there = of_machine() if there is None else there
+    if needed > there:
+        raise UserError(
+            f"{what} needs {shown(needed)} of memory or more, but {where} {shown(there)}: choose "
+            "less"
+        )
+
+
+def shown(count: int) -> str:
+    """Returns a number of bytes with a unit, such as `1.5 GiB`."""
+    units = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    place = min(max(0, (count.bit_length() - 1) // 10 - 1), len(units) - 1)
+    number = count / 1024 ** (place + 1)
+    return f"{number:.1f} {units[place]}" if number < 1e4 else f"{number:.0e} {units[place]}"

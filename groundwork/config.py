@@ -73,6 +73,13 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     return config, Path(workdir)
 
 
+def typed_keys(argv: Sequence[str]) -> list[str]:
+    """Returns the keys of a config that a command line sets, each once, such as `train.steps`."""
+    names = [argument.partition("=")[0].lstrip("-") for argument in _joined(argv)]
+    keys = [name.removeprefix("config.") for name in names if name.startswith("config.")]
+    return list(dict.fromkeys(keys))
+
+
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
     """Returns the dataclass `kind` of a config's section; `name` is that section's.
 

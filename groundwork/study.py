@@ -61,6 +61,7 @@ class Study:
       prepare: spec, config, data set → `Prepared`.
       show: makes the tables, figures and pages of run folders.
       compare: run folders → their comparison, for a sweep.
+      warn: spec, config, keys that were typed → lines about settings without effect.
       mend: sets aside the units whose files are lost; returns warnings.
     """
 
@@ -73,6 +74,7 @@ class Study:
     prepare: Callable[[Any, Mapping[str, Any], AnyDataset], Prepared]
     show: Callable[[Sequence[Path]], Any]
     compare: Callable[[Sequence[Path]], Comparison]
+    warn: Callable[[Any, Mapping[str, Any], Sequence[str]], list[str]] = lambda *_: []
     mend: Callable[[Run], list[str]] = lambda run: []
 
     @property
@@ -118,6 +120,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         with run_lib.locked(workdir):
             run, warnings = run_lib.open_run(workdir, _identity(study, config, own), facts)
             warnings += processes.on_first(study.mend, run)
+            warnings += study.warn(spec, config, config_lib.typed_keys(argv))
             seen = run_lib.fingerprint(workdir)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             units = study.units(spec)

@@ -1,11 +1,12 @@
 """The config's sections as dataclasses that check themselves, and the networks of a run."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.made import ORIGINAL, CompressSpec, Node
 from compress.stages.all_stages import STAGES
+from groundwork import idle
 from groundwork.errors import UserError, unknown
 from groundwork.sections import (
     LOSS,
@@ -56,6 +57,27 @@ def from_config(config: Mapping[str, Any]) -> CompressSpec:
         if stage not in spec.stages:
             raise UserError(f"distill.during: {stage} is none of stages={spec.stages}: add it")
     return spec
+
+
+def without_effect(
+    spec: CompressSpec, config: Mapping[str, Any], typed: Sequence[str]
+) -> list[str]:
+    """Returns one line for each setting that changes nothing; see `idle.warnings`."""
+    optimizers = [spec.optimizer, spec.fine_tune_optimizer]
+    trained = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
+    if not spec.stages:
+        del trained["fine_tune"]
+    keys = {**idle.of_optimizers(optimizers), **idle.of_data(config["data"])}
+    if not spec.source.path:
+        keys["source.unit"] = "source.path is empty"
+    for name, stage in STAGES.items():
+        keys |= {f"{name}.{key}": reason for key, reason in stage.idle(spec.sections[name]).items()}
+        if name not in spec.stages:
+            keys = {key: r for key, r in keys.items() if not key.startswith(f"{name}.")}
+            keys[name] = f"stages={spec.stages} has no {name}"
+    if spec.sections["distill"].during:
+        keys.pop("distill", None)
+    return idle.warnings(idle.beyond_steps(spec, trained), keys, typed)
 
 
 def nodes(spec: CompressSpec) -> list[Node]:

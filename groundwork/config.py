@@ -12,7 +12,7 @@ import ml_collections
 
 from groundwork import config_files, meanings, overrides, paths, typed
 from groundwork.config_made import check_given, load, makers
-from groundwork.errors import UserError, check_text, shown, spelt
+from groundwork.errors import UserError, check_text, short, shown
 
 USAGE = """usage: {program} --config=FILE [--workdir=DIR]
          [--config.KEY=VALUE ...]
@@ -66,6 +66,13 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     return config, paths.given(workdir)
 
 
+def typed_keys(argv: Sequence[str]) -> list[str]:
+    """Returns the keys of a config that a command line sets, each once, such as `train.steps`."""
+    names = [argument.partition("=")[0].lstrip("-") for argument in _joined(argv)]
+    keys = [name.removeprefix("config.") for name in names if name.startswith("config.")]
+    return list(dict.fromkeys(keys))
+
+
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
     """Returns the dataclass `kind` of a config's section; `name` is that section's.
 
@@ -74,7 +81,7 @@ def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
         which may be another than its annotation asks for (see `typed.value`).
     """
     if not isinstance(section, Mapping):
-        raise UserError(f"{name}={spelt(section)} must be a section, with keys and values")
+        raise UserError(f"{name}={shown(section)} must be a section, with keys and values")
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     known = [field.name for field in fields]
     for key in section:
@@ -135,7 +142,7 @@ def _flags(argv: Sequence[str]) -> dict[str, str | None]:
         name = flag.lstrip("-")
         if not name or not flag.startswith("-"):
             raise UserError(
-                f"unexpected argument {shown(argument)!r}: keys are set as --config.KEY=VALUE"
+                f"unexpected argument {short(argument)!r}: keys are set as --config.KEY=VALUE"
             )
         given.pop(name, None)  # the order is that of the texts that count
         given[name] = text if equals else None
@@ -158,12 +165,12 @@ def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
 
 
 def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> str:
-    short = {key.removeprefix("config."): key for key in known}
-    near = difflib.get_close_matches(name.removeprefix("config."), short, n=1, cutoff=0.5)
-    near = [short[key] for key in near]
+    plain = {key.removeprefix("config."): key for key in known}
+    near = difflib.get_close_matches(name.removeprefix("config.")[:99], plain, n=1, cutoff=0.5)
+    near = [plain[key] for key in near]
     leaf = [key for key in known if key.rsplit(".")[-1] == name.rsplit(".")[-1]]
     hint = (leaf or near)[:1]
-    return f"unknown {kind} {shown(name)!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
+    return f"unknown {kind} {short(name)!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
 
 
 def _describe(path: str | None) -> None:
@@ -175,9 +182,9 @@ def _describe(path: str | None) -> None:
     story = ast.get_docstring(ast.parse(file.read_bytes()), clean=False)
     where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
     print(f"{path}{where}\n\n{story or ''}\nkeys, their defaults and what they mean:")
-    places = overrides.keys(config)
-    meant = meanings.of(files, places)
-    for key, place in places.items():
+    keys = overrides.keys(config)
+    meant = meanings.of(files, keys)
+    for key, place in keys.items():
         value = overrides.get(config, place)
         if isinstance(value, ml_collections.ConfigDict):
             if len(value):

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import cast
 
 from groundwork import paths, small_files
-from groundwork.errors import UserError, shown
+from groundwork.errors import UserError, short
 
 PACKAGE = "configs"
 KIND = "config file"
@@ -50,7 +50,7 @@ def find(name: str) -> Path:
             raise UserError(f"{error}{_hint(path, list(files))}") from error
         path = files[name.removeprefix(f"{PACKAGE}/")]
     if path.suffix != ".py":
-        raise UserError(f"config file {shown(name)} is not a Python file")
+        raise UserError(f"config file {short(name)} is not a Python file")
     return path
 
 

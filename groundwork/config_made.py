@@ -13,7 +13,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from groundwork import config_files
-from groundwork.errors import UserError, reason, shown
+from groundwork.errors import UserError, reason, short
 
 
 def load(path: str) -> ml_collections.ConfigDict:
@@ -26,7 +26,7 @@ def load(path: str) -> ml_collections.ConfigDict:
     """
     name, _, variant = path.partition(":")
     file = config_files.find(name)
-    about = f"config file {shown(name)}"
+    about = f"config file {short(name)}"
     try:
         with config_files.importing(file):
             make = getattr(config_files.run(file), "get_config", lambda *_: None)
@@ -42,7 +42,7 @@ def load(path: str) -> ml_collections.ConfigDict:
         raise UserError(f"{about} ends the program{_line(error, file)}") from error
     except Exception as error:  # a config is the user's program and may raise anything
         why = error.msg if isinstance(error, SyntaxError) else reason(error)
-        raise UserError(f"{about} fails: {shown(why)}{_line(error, file)}") from error
+        raise UserError(f"{about} fails: {short(why)}{_line(error, file)}") from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"{about} must have get_config() that returns a ConfigDict")
     return config
@@ -106,11 +106,11 @@ def _check_variant(about: str, make: Any, variant: str) -> None:
     except TypeError as error:
         if variant:
             raise UserError(
-                f"{about} has no variants: give it without :{shown(variant)}"
+                f"{about} has no variants: give it without :{short(variant)}"
             ) from error
         raise UserError(
             f"{about} needs a variant, as in FILE.py:VARIANT: its get_config takes "
-            f"{shown(signature)}"
+            f"{short(signature)}"
         ) from error
 
 
@@ -119,7 +119,7 @@ def _check_sections(
 ) -> None:
     """Refuses keys that are no texts, values that cannot be set, and sections in themselves."""
     for key, field in config.items(preserve_field_references=True):
-        name = shown(f"{prefix}{key}")
+        name = short(f"{prefix}{key}")
         if not isinstance(key, str):
             raise UserError(f"{about} has the key {name}, which is no text")
         try:

@@ -13,7 +13,7 @@ from typing import NoReturn
 from groundwork import terminal
 from groundwork.devices import processes
 from groundwork.devices.interruption import BY_HAND, PREEMPTED, Interrupted
-from groundwork.errors import UserError, missing, shown
+from groundwork.errors import UserError, missing, short
 
 
 def run_main(entry: Callable[[Sequence[str]], None]) -> None:
@@ -67,7 +67,7 @@ def _which(error: OSError) -> str:
         return str(UserError(error))
     if isinstance(error, FileNotFoundError):
         return str(UserError(missing(path)))
-    return str(UserError(f"{shown(path)}: {error.strerror}"))
+    return str(UserError(f"{short(path)}: {error.strerror}"))
 
 
 def _nothing_to_save(number: int, frame: FrameType | None) -> NoReturn:

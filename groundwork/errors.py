@@ -5,8 +5,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-LONGEST_REASON = 300  # characters
-LONGEST_LINE = 2000
+LONGEST = 1000  # characters of an error
+LONGEST_REASON = 300
 
 
 class UserError(Exception):
@@ -14,7 +14,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         """Returns the text as one line that every terminal shows."""
-        return shown(one_line(super().__str__()), LONGEST_LINE)
+        return short(one_line(super().__str__()), LONGEST)
 
 
 def one_line(text: str) -> str:
@@ -22,13 +22,13 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def spelt(value: object, most: int = 80) -> str:
+def shown(value: object, most: int = 80) -> str:
     """Returns how a value is written, for an error: in one line, and no longer than that."""
     try:
         text = repr(value)
     except Exception:  # a huge integer, or an object of the user's: both may refuse
         text = f"a {type(value).__name__}"
-    return shown(" ".join(text.split()), most)
+    return short(" ".join(text.split()), most)
 
 
 class ArgumentError(UserError, ValueError):
@@ -44,7 +44,7 @@ def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> Us
     near = difflib.get_close_matches(name[:99] if isinstance(name, str) else "", known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = f" (known: {', '.join(known)})" if len(known) <= most else ""
-    return UserError(f"unknown {kind} {spelt(name)}{hint}{listed}")
+    return UserError(f"unknown {kind} {shown(name)}{hint}{listed}")
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def reason(error: BaseException) -> str:
     return f"{kind}: {text}"[:LONGEST_REASON] if text else kind
 
 
-def shown(text: object, most: int = LONGEST_REASON) -> str:
+def short(text: object, most: int = LONGEST_REASON) -> str:
     """Returns a text without its middle if it has more characters than anybody would type."""
     whole = str(text)
     half = most // 2
@@ -84,7 +84,7 @@ def missing(path: str | Path) -> str:
         here = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
     except OSError:  # the current folder itself was removed
         here = ": the current folder is gone"
-    return f"{shown(path)} does not exist{here}"
+    return f"{short(path)} does not exist{here}"
 
 
 def check_text(words: Iterable[str]) -> None:
@@ -97,6 +97,6 @@ def check_text(words: Iterable[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError as error:
-            raise UserError(f"the argument {shown(word)} is no UTF-8 text") from error
+            raise UserError(f"the argument {short(word)} is no UTF-8 text") from error
         if "\0" in word:
-            raise UserError(f"the argument {shown(word)} has NUL characters")
+            raise UserError(f"the argument {short(word)} has NUL characters")

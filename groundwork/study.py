@@ -61,6 +61,7 @@ class Study:
       prepare: spec, config, data set → `Prepared`.
       show: makes the tables, figures and pages of run folders.
       compare: run folders → their comparison, for a sweep.
+      warn: spec, config, keys that were typed → lines about settings without effect.
       lost: finished unit whose results are not all there any more → what is missing; such units are
         set aside and done again.
     """
@@ -74,6 +75,7 @@ class Study:
     prepare: Callable[[Any, Mapping[str, Any], AnyDataset], Prepared]
     show: Callable[[Sequence[Path]], Any]
     compare: Callable[[Sequence[Path]], Comparison]
+    warn: Callable[[Any, Mapping[str, Any], Sequence[str]], list[str]] = lambda *_: []
     lost: Callable[[Run], dict[str, str]] = lambda run: {}
 
     @property
@@ -121,6 +123,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
             run, warnings = run_lib.open_run(workdir, _identity(study, config, own), facts)
             units = study.units(spec)
             warnings += processes.on_first(_mend, study, run, units)
+            warnings += study.warn(spec, config, config_lib.typed_keys(argv))
             seen = run_lib.fingerprint(workdir)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             done = set(units) & set(processes.on_first(run.units))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import numpy as np
 
-from groundwork.errors import UserError, spelt, unknown
+from groundwork.errors import UserError, shown, unknown
 
 BELOW = 2**31  # integers: steps, sizes and counts end as 32 bits on the device
 Seed = Annotated[int, 2**32]
@@ -59,7 +59,7 @@ def plain(key: str, given: Any) -> Any:
     if isinstance(given, Mapping):
         for name in given:
             if not isinstance(name, str):
-                raise UserError(f"{key}: its key {spelt(name)} must be a text, such as 'fc1'")
+                raise UserError(f"{key}: its key {shown(name)} must be a text, such as 'fc1'")
         return {_text(key, k): plain(f"{key}.{k}", inner) for k, inner in given.items()}
     if isinstance(given, list | tuple):
         parts = [plain(key, inner) for inner in given]
@@ -69,7 +69,7 @@ def plain(key: str, given: Any) -> Any:
     if given is None or type(given) in (bool, int, float):
         return given
     raise UserError(
-        f"{key}={spelt(given)} must be a number, a text, a truth, or a list or mapping of such: it "
+        f"{key}={shown(given)} must be a number, a text, a truth, or a list or mapping of such: it "
         f"is a {type(given).__name__}"
     )
 
@@ -101,7 +101,7 @@ def _checked(key: str, given: Any, kind: Any, words: str | None) -> Any:
         inner = get_args(kind)[1]
         return {k: _checked(f"{key}[{k!r}]", v, inner, words) for k, v in given.items()}
     if _has_nan(given):
-        raise UserError(f"{key}={spelt(given)} has a NaN, which equals nothing: give a number")
+        raise UserError(f"{key}={shown(given)} has a NaN, which equals nothing: give a number")
     return given  # anything
 
 
@@ -120,10 +120,10 @@ def _number(key: str, given: Any, kind: Any, limit: Any, words: str | None) -> A
     if kind is int:
         if limit is not None and not -limit < given < limit:
             power = {BELOW: "2**31", 2**32: "2**32"}.get(limit, limit)
-            raise UserError(f"{key}={spelt(given)} must be less than {power}")
+            raise UserError(f"{key}={shown(given)} must be less than {power}")
         return given
     if isinstance(given, int) and abs(given) >= 2**1023:
-        raise UserError(f"{key}={spelt(given)} must be {words or 'a number below 1e308'}")
+        raise UserError(f"{key}={shown(given)} must be {words or 'a number below 1e308'}")
     if math.isnan(given) or (math.isinf(given) and limit != math.inf):
         raise UserError(f"{key}={given} must be {words or 'a finite number'}")
     return float(given)
@@ -138,7 +138,7 @@ def _each(key: str, given: Any, kind: Any, words: str) -> tuple[Any, ...]:
         except UserError as error:
             if _fits_loosely(part, inner):  # a number, say, that is too large
                 raise
-            raise UserError(f"{key}={spelt(given)} must be {words}") from error
+            raise UserError(f"{key}={shown(given)} must be {words}") from error
     return tuple(parts)
 
 
@@ -159,7 +159,7 @@ def _one_of(key: str, given: Any, kind: Any, words: str | None) -> Any:
 
 
 def _refuse(key: str, given: Any, kind: Any, words: str | None) -> Any:
-    raise UserError(f"{key}={spelt(given)} must be {words or _words(kind)}")
+    raise UserError(f"{key}={shown(given)} must be {words or _words(kind)}")
 
 
 def _words(kind: Any) -> str:
@@ -183,5 +183,5 @@ def _words(kind: Any) -> str:
 def _text(key: str, given: str) -> str:
     """Returns a text that files can keep."""
     if "\0" in given or any("\ud800" <= c <= "\udfff" for c in given):
-        raise UserError(f"{key}={spelt(given)} must be a text without NUL and lone surrogates")
+        raise UserError(f"{key}={shown(given)} must be a text without NUL and lone surrogates")
     return str(given)

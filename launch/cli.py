@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from groundwork import paths
-from groundwork.errors import UserError, check_text, shown
+from groundwork.errors import UserError, check_text, short
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,20 +27,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error that `run_main` prints."""
-        raise UserError(f"{shown(message)} ({self.prog} --help has all flags)")
+        raise UserError(f"{short(message)} ({self.prog} --help has all flags)")
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns what stands before the first `--`, and what stands after it.
 
     Raises:
-      UserError: a word is no text.
+      UserError: a word is no text, or the value of a flag is `--`.
     """
     argv = list(argv)
     check_text(argv)
-    if "--" not in argv:
-        return argv, []
-    place = argv.index("--")
+    place = argv.index("--") if "--" in argv else len(argv)
+    for flag in argv[:place]:
+        if flag.endswith("=--"):  # of which argparse would make an empty list
+            raise UserError(f"{short(flag)}: the value -- has a meaning of its own; give another")
     return argv[:place], argv[place + 1 :]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groundwork import small_files
-from groundwork.errors import UserError, shown
+from groundwork.errors import UserError, short
 
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
@@ -72,7 +72,7 @@ def values(text: str) -> list[str]:
             parts.append(text[start:place])
             start = place + 1
     if quote or inside:
-        raise UserError(f"{shown(text)!r} lacks a closing {quote or inside[-1]}")
+        raise UserError(f"{short(text)!r} lacks a closing {quote or inside[-1]}")
     return [_unquoted(part.strip()) for part in (*parts, text[start:])]
 
 
@@ -126,7 +126,7 @@ def _split(text: str, where: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     key = key.removeprefix("--").removeprefix("config.")
     if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", key):
-        raise UserError(f"{where} {shown(text)!r} must be KEY=VALUE, such as prune.rate=0.1")
+        raise UserError(f"{where} {short(text)!r} must be KEY=VALUE, such as prune.rate=0.1")
     return key, value
 
 

@@ -13,7 +13,7 @@ from groundwork import config as config_lib
 from groundwork import study as study_lib
 from groundwork import terminal
 from groundwork.entry import run_main
-from groundwork.errors import UserError, reason, shown
+from groundwork.errors import UserError, reason, short
 from groundwork.report import tables
 from groundwork.runs import place
 from groundwork.study import Study
@@ -119,7 +119,7 @@ def _study(module: str) -> Study:
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise UserError(f"--module cannot be swept: {reason(error)} (see --help)") from error
     if not isinstance(study, Study):
-        raise UserError(f"--module cannot be swept: {shown(module)}.STUDY is no Study (see --help)")
+        raise UserError(f"--module cannot be swept: {short(module)}.STUDY is no Study (see --help)")
     return study
 
 

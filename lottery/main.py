@@ -16,6 +16,7 @@ STUDY = study.Study(
     prepare=work.prepare,
     show=report.show,
     compare=report.compare,
+    warn=spec.without_effect,
     lost=results.lost,
 )
 main = functools.partial(study.conduct, STUDY)

@@ -1,12 +1,13 @@
 """The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from groundwork import typed
+from groundwork import idle
+from groundwork import typed as typed_lib
 from groundwork.devices.mesh import MeshSpec
-from groundwork.errors import UserError, spelt, unknown
+from groundwork.errors import UserError, shown, unknown
 from groundwork.sections import (
     LOSS,
     SHARED,
@@ -126,21 +127,36 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
 def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, ...]]:
     """Returns branch → its levels, up to the last; in the config they are "all" or integers."""
     if not isinstance(section, Mapping):
-        raise UserError(f"branches={spelt(section)} must be a section, with keys and values")
+        raise UserError(f"branches={shown(section)} must be a section, with keys and values")
     branches = {}
     for name, given in section.items():
         if name not in BRANCHES:
             raise unknown("branch", name, BRANCHES)
-        chosen = typed.value(f"branches.{name}", given, Chosen)
+        chosen = typed_lib.value(f"branches.{name}", given, Chosen)
         if chosen == "all":
             chosen = range(1, levels + 1)
         chosen = (chosen,) if isinstance(chosen, int) else chosen
         if min(chosen, default=1) < 1:
             raise UserError(
-                f"branches.{name}={spelt(given)} must be 'all' or levels from 1, such as (4, 8)"
+                f"branches.{name}={shown(given)} must be 'all' or levels from 1, such as (4, 8)"
             )
         branches[name] = tuple(level for level in chosen if level <= levels)
     return branches
+
+
+def without_effect(spec: LotterySpec, config: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+    """Returns one line for each setting that changes nothing; see `idle.warnings`."""
+    beyond = idle.beyond_steps(spec, {"train": spec.optimizer})
+    for name, chosen in config["branches"].items():
+        given = chosen if isinstance(chosen, list | tuple) else (chosen,)
+        if late := [level for level in given if level != "all" and level > spec.levels]:
+            beyond.append(f"branches.{name}: {late} are not trained, since levels={spec.levels}")
+    keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
+    if not spec.levels:
+        keys["prune"] = "levels=0 prunes nothing"
+    if not spec.rewind.step:
+        keys["rewind.restore"] = "at rewind.step=0 there are no moments to restore"
+    return idle.warnings(beyond, keys, typed)
 
 
 def unit_names(spec: LotterySpec) -> list[str]:

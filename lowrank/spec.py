@@ -1,9 +1,10 @@
 """The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
+from groundwork import idle
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, about
 from groundwork.sections import (
@@ -108,6 +109,14 @@ def check_rules(rules: Rules, section: str, methods: str = "methods") -> None:
         check_leave(rules.leave)
 
 
+def idle_rules(rules: Rules) -> dict[str, str]:
+    """Returns the keys that change nothing, and why; see `groundwork.idle`."""
+    keys = {"shares": "ranks=vbmf needs none"} if rules.ranks == "vbmf" else {}
+    if rules.ranks != "budget":
+        keys["measure"] = f"ranks={rules.ranks} has no budget"
+    return keys
+
+
 SECTIONS: dict[str, Any] = {
     **SHARED,
     "source": SourceSpec,
@@ -157,6 +166,21 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
         **sections(config, SECTIONS),
         loss=loss_spec.from_config(config),
     )
+
+
+def without_effect(spec: LowRankSpec, config: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+    """Returns one line for each setting that changes nothing; see `idle.warnings`."""
+    optimizers = [spec.optimizer, spec.fine_tune_optimizer]
+    trained = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
+    keys = {**idle.of_optimizers(optimizers), **idle.of_data(config["data"])}
+    if not spec.source.path:
+        keys["source.unit"] = "source.path is empty"
+    elif not spec.decompose.scratch:
+        del trained["train"]
+        for key in ("train.steps", "optimizer"):
+            keys[key] = "source.path has the network, which is not trained"
+    keys |= {f"decompose.{key}": reason for key, reason in idle_rules(spec.decompose).items()}
+    return idle.warnings(idle.beyond_steps(spec, trained), keys, typed)
 
 
 def predict_name(path: str) -> str:

@@ -16,6 +16,7 @@ STUDY = study.Study(
     prepare=work.prepare,
     show=report.show,
     compare=report.compare,
+    warn=spec.without_effect,
 )
 main = functools.partial(study.conduct, STUDY)
 run = functools.partial(run_script, main)  # the script of that name

@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from groundwork import typed
 from groundwork.architectures import DTYPES
-from groundwork.errors import UserError, spelt, unknown
+from groundwork.errors import UserError, shown, unknown
 from msdnet.controls import ResNetExits, ResNets
 from msdnet.model import MSDNet
 
@@ -38,7 +38,7 @@ def attributes(name: str, section: Any) -> dict[str, Any]:
       UserError: an unknown key or dtype, or a value of another type than the attribute's.
     """
     if not isinstance(section, Mapping):
-        raise UserError(f"{name}={spelt(section)} must be a section, with keys and values")
+        raise UserError(f"{name}={shown(section)} must be a section, with keys and values")
     kinds = {**typed.fields(NETWORKS[name]), "dtype": str}
     known = set(kinds) - {"classes", "parent", "name"}
     for key in section:

@@ -1,9 +1,10 @@
 """The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+from groundwork import idle
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, unknown
 from groundwork.sections import (
@@ -104,6 +105,20 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
         **sections(config, {**SHARED, "exits": ExitsSpec}),
         sections={name: attributes(name, config[name]) for name in NETWORKS},
     )
+
+
+def without_effect(spec: MSDNetSpec, config: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+    """Returns one line for each setting that changes nothing; see `idle.warnings`."""
+    keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
+    for name in NETWORKS:
+        if name not in spec.networks:
+            keys[name] = f"networks={spec.networks} has no {name}"
+    if "msdnet" not in spec.networks:
+        keys["exits.weights"] = "they are those of msdnet's exits alone"
+    if not spec.exits.distillation:
+        keys["exits.distillation_temperature"] = "exits.distillation=0 is off"
+    beyond = idle.beyond_steps(spec, {"train": spec.optimizer})
+    return idle.warnings(beyond, keys, typed)
 
 
 def unit_name(network: str) -> str:

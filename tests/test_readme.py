@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from compress import form, quantize
-from groundwork import architectures, config
+from groundwork import architectures, config, overrides
 from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from pruning import masks
@@ -228,7 +228,7 @@ def sections(page: Path) -> dict[str, str]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_flag_and_config_that_a_page_names_exists(page):
     for command, text in sections(page).items():
-        keys = set(config._keys(config.load(f"configs/{command}/base.py")))
+        keys = set(overrides.keys(config.load(f"configs/{command}/base.py")))
         assert set(re.findall(r"--config\.([a-z_.0-9]+)=", text)) <= keys
     for path in re.findall(r"configs/[a-z_/0-9]+\.py", page.read_text()):
         assert (ROOT / path).is_file(), path

@@ -21,7 +21,7 @@ from lowrank.choose import plans
 from lowrank.choose.planner import SEEN, Planner
 from lowrank.choose.rules import Patterns, Rules, Shares
 from lowrank.factorization import Plan
-from lowrank.spec import check_rules
+from lowrank.spec import check_rules, idle_rules
 from pruning import masks
 
 
@@ -138,5 +138,6 @@ STAGE = Stage(
     run=run,
     steps=steps,
     check=check,
+    idle=lambda section: idle_rules(section.rules),
     first="factors of pruned kernels are dense",
 )

@@ -32,6 +32,14 @@ from groundwork.trees import Variables
 
 MOST_BITS = 16
 SEEN = 256  # training images with which grids of activations are calibrated
+OF_METHODS = {  # keys that some methods alone use
+    **dict.fromkeys(("bits", "layers", "mixed"), tuple(LEAST_BITS)),
+    "init": ("kmeans",),
+    **dict.fromkeys(("symmetric", "range"), ("uniform",)),
+    "per_channel": ("uniform", "binary"),
+    "scales": ("ternary",),
+    **dict.fromkeys(("stochastic", "scaled"), ("binary",)),
+}
 NO_ZERO = "quantize.method='binary' has no zero for pruned weights: try ternary"
 
 
@@ -245,11 +253,26 @@ def _check_width(name: str, bits: Any, least: int, none: bool = False) -> None:
         raise UserError(f"{name}: {error}" + (" (0 = none)" if none else "")) from error
 
 
+def idle(section: QuantizeSpec) -> dict[str, str]:
+    """Returns the keys that are for other methods, or that other keys turn off."""
+    keys = {
+        key: f"quantize.method={section.method} does not use it"
+        for key, methods in OF_METHODS.items()
+        if section.method not in methods
+    }
+    if not section.activation_bits:
+        keys["activation_range"] = "quantize.activation_bits=0 keeps float32"
+    if not section.fine_tune and section.gradient_bits:
+        keys["gradient_bits"] = "quantize.fine_tune=False has no gradients"
+    return keys
+
+
 STAGE = Stage(
     section=QuantizeSpec,
     run=run,
     steps=steps,
     check=check,
     begin=begin,
+    idle=idle,
     first="nothing changes quantised weights",
 )

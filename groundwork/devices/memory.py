@@ -36,5 +36,6 @@ def shown(count: int) -> str:
     """Returns a number of bytes with a unit, such as `1.5 GiB`."""
     units = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
     place = min(max(0, (count.bit_length() - 1) // 10 - 1), len(units) - 1)
-    number = count / 1024 ** (place + 1)
-    return f"{number:.1f} {units[place]}" if number < 1e4 else f"{number:.0e} {units[place]}"
+    if count >= 1024 ** (len(units) + 1):
+        return f"2**{count.bit_length() - 1} bytes"
+    return f"{count / 1024 ** (place + 1):.1f} {units[place]}"

@@ -168,6 +168,7 @@ REFUSED = {
     "a wrong value": (["--set", "levels=1,-1"], "point levels=-1: levels=-1 must be at least 0"),
     "another workdir": (["--set", "seed=0", "--", "--workdir=x"], "the points' folders"),
     "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel: 0 must be at least 1"),
+    "the end of flags for a value": (["--set=--"], "--set=--: the value -- has a meaning"),
     "no folder": (["--set", "seed=0", "--workdir="], "--workdir: it is empty"),
     "a study of another kind": (["--set", "seed=0", "--module=shlex:a"], "cannot be swept"),
     "a relative module": (["--set", "seed=0", "--module=..main"], "cannot be swept: TypeError"),

@@ -13,6 +13,14 @@ def test_the_command_that_the_others_here_change_is_itself_accepted(typed, tmp_p
     assert (tmp_path / "run/config.json").is_file()
 
 
+def test_a_setting_without_effect_is_a_warning_of_the_run(typed, tmp_path, capsys):
+    with pytest.raises(TrainingBeganError):
+        typed("branches.random_mask=(1, 99)")
+    line = "warning: branches.random_mask: [99] are not trained, since levels="
+    assert (tmp_path / "run/run.log").read_text().count(line) == 1
+    assert capsys.readouterr().err.count(line) == 1
+
+
 CASES = {
     # keys
     "a misspelt key": ("prune.rte=0.3", ["config.prune.rte", "config.prune.rate"]),
@@ -74,6 +82,33 @@ CASES = {
     "a negative checkpoint interval": (
         "checkpoint.every_seconds=-1",
         ["checkpoint.every_seconds=-1", "at least 0"],
+    ),
+    # types and sizes
+    "patterns that are numbers": (
+        "prune.prunable=(1, 2)",
+        ["prune.prunable=(1, 2) must be texts, such as ('*kernel',)"],
+    ),
+    "no pattern": ("prune.prunable=(None,)", ["prune.prunable=(None,) must be texts"]),
+    "steps beyond 32 bits": (
+        "train.steps=99999999999999999999",
+        ["train.steps=99999999999999999999 must be less than 2**31"],
+    ),
+    "a section that is a number": ("model={}", ["config lacks the key model.name"]),
+    "a billion levels": ("levels=1000000000", ["levels=1000000000 must be less than 1000000"]),
+    "two billion replicates": (
+        "replicates=2000000000",
+        ["replicates=2000000000 of this model needs 1.1 PiB of memory or more, but this machine"],
+    ),
+    "a width of a million": ("model.width=1e6", ["this model needs", "of memory or more"]),
+    "a width of 1e300": ("model.width=1e300", ["cannot take examples of shape"]),
+    "a border of 100000 pixels": (
+        "data.pad=100000",
+        ["data.pad=100000 needs", "TiB of memory or more, but this machine has"],
+    ),
+    "images of a million pixels": ("data.image_size=1000000", ["data.image_size=1000000"]),
+    "a batch of a billion": (
+        "train.batch_size=1000000000",
+        ["train.batch_size=1000000000 is more than the"],
     ),
     # names
     "an unknown source": (

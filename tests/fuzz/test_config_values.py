@@ -204,7 +204,5 @@ def test_every_key_that_help_prints_is_taken_back(command, capsys):
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     typed = [line for line in lines if line.startswith("--config.")]
     assert len(typed) > 40
-    before = config_lib.resolve(defaults(command))
-    for line in typed:
-        assert config_lib.resolve(config_lib.parse([path, line], "")[0]) == before
+    before = config_lib.resolve(config_lib.load(path.removeprefix("--config=")))
     assert config_lib.resolve(config_lib.parse([path, *typed], "")[0]) == before

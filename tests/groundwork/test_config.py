@@ -102,6 +102,31 @@ def test_a_mapping_replaces_a_number(file, tmp_path):
     assert "prune.rate" not in after
 
 
+METHODS = ["values", "keys", "items", "get", "copy", "update", "lock", "to_dict", "type"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_key_may_have_the_name_of_a_method(tmp_path, name):
+    text = FILE.replace("return config", f"config.share = dict({name}='first')\n    return config")
+    (tmp_path / "named.py").write_text(text)
+    typed = [f"--config={tmp_path / 'named.py'}", f"--config.share.{name}=mean"]
+    assert parsed(*typed)[f"share.{name}"] == "mean"
+    assert parsed(typed[0])[f"share.{name}"] == "first"
+
+
+def test_keys_may_have_dots_and_stars(tmp_path):
+    text = FILE.replace("return config", "config.rates = {'*': 0.2, 'a.b': 0.1}\n    return config")
+    (tmp_path / "dots.py").write_text(text)
+    typed = ["--config.rates.a.b=0.3", "--config.rates.*=0.4"]
+    config, _ = config_lib.parse([f"--config={tmp_path / 'dots.py'}", *typed], "")
+    assert config_lib.resolve(config)["rates"] == {"*": 0.4, "a.b": 0.3}
+
+
+def test_a_key_of_a_section_that_was_replaced_before_is_refused(file):
+    said = refused(f"--config={file}", "--config.data={'dir': ''}", "--config.data.name=x")
+    assert "--config.data.name is no key of what --config.data was set to" in said
+
+
 def test_a_space_does_for_an_equals_sign(file):
     config, workdir = config_lib.parse(
         ["--config", file, "--config.levels", "7", "--workdir", "some where"], ""

@@ -59,10 +59,10 @@ def apply(config: ConfigDict, given: Mapping[str, str | None]) -> None:
         shown_as = f"--config.{name}" + ("" if text is None else f"={_short(text)}")
         try:
             value = _read(text, kind)
-        except ValueError as error:
+            with config.ignore_type():  # `typed` refuses what is still wrong
+                holder[key] = value
+        except ValueError as error:  # a ConfigDict takes no dots in the keys of a mapping
             raise UserError(f"cannot read the command line: {shown_as} {error}") from error
-        with config.ignore_type():  # `typed` refuses what is still wrong
-            holder[key] = value
 
 
 def _read(text: str | None, kind: type) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import RequiredValueError
 
 from groundwork.errors import UserError
 
@@ -15,18 +16,25 @@ TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 def keys(config: ConfigDict, path: tuple[str, ...] = ()) -> Keys:
     """Returns all keys of a config, sections among them, in its order."""
     found: Keys = {}
-    for key, value in config.items():
+    for key in config.keys():  # noqa: SIM118 it iterates over no values, which may be open
         place = (*path, str(key))
         found[".".join(place)] = place
+        value = get(config, [key])
         if isinstance(value, ConfigDict):
             found |= keys(value, place)
     return found
 
 
 def get(config: ConfigDict, path: Sequence[str]) -> Any:
-    """Returns the value at a path. A key may have the name of a method, such as `values`."""
-    for part in path:
-        config = config[part]
+    """Returns the value at a path; None if the config requires one that is not given yet.
+
+    A key may have the name of a method, such as `values`.
+    """
+    try:
+        for part in path:
+            config = config[part]
+    except RequiredValueError:
+        return None
     return config
 
 
@@ -46,7 +54,7 @@ def apply(config: ConfigDict, given: Mapping[str, str | None]) -> None:
         *section, key = paths[name]
         try:
             holder = get(config, section)
-            kind = holder.get_type(key)
+            kind = _kind(holder, key)
         except (
             AttributeError,
             KeyError,
@@ -63,6 +71,13 @@ def apply(config: ConfigDict, given: Mapping[str, str | None]) -> None:
                 holder[key] = value
         except ValueError as error:  # a ConfigDict takes no dots in the keys of a mapping
             raise UserError(f"cannot read the command line: {shown_as} {error}") from error
+
+
+def _kind(holder: ConfigDict, key: str) -> type:
+    try:
+        return holder.get_type(key)
+    except RequiredValueError:
+        return holder.get_ref(key).get_type()
 
 
 def _read(text: str | None, kind: type) -> Any:

@@ -2,9 +2,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import ml_collections
 import pytest
+from ml_collections import config_dict
 
 from groundwork import config as config_lib
+from groundwork import overrides
 from groundwork.errors import UserError
 
 FILE = """
@@ -199,7 +202,6 @@ def test_a_key_that_is_like_nothing_is_named_without_a_suggestion(file):
         ("prune", "3"),
         ("train", "fast"),
         ("train", "{'a.b': 1}"),
-        ("prune.rate", "{'fc1.kernel': 0.1}"),
         ("optimizer.drop_steps", "{'a': 1}"),
         ("optimizer.drop_steps", "1, a"),
     ],
@@ -338,6 +340,19 @@ def test_a_section_becomes_its_dataclass():
 def test_a_section_that_does_not_fit_is_refused(section, said):
     with pytest.raises(UserError, match=said):
         config_lib.build(Spec, section, "train")
+
+
+def test_a_config_that_cannot_be_resolved_is_refused():
+    config = ml_collections.ConfigDict({"levels": 3, "names": []})
+    config.names.append(config.names)
+    with pytest.raises(UserError, match="contains itself"):
+        config_lib.resolve(config)
+    config = ml_collections.ConfigDict({"train": {"steps": 3}})
+    config.train.batch_size = config_dict.required_placeholder(int)
+    with pytest.raises(UserError, match=r"leaves train\.batch_size open: give a value"):
+        config_lib.resolve(config)
+    overrides.apply(config, {"train.batch_size": "8"})
+    assert config_lib.resolve(config)["train"] == {"steps": 3, "batch_size": 8}
 
 
 def test_a_flat_config_has_dotted_keys_and_what_json_gives_back(file):

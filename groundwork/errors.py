@@ -4,7 +4,7 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 
-LONGEST = 550  # characters of an error
+LONGEST = 400  # characters of an error
 
 
 class UserError(Exception):
@@ -12,7 +12,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         text = one_line(super().__str__())
-        half = LONGEST // 2
+        half = LONGEST // 2 - 2
         return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
 
 

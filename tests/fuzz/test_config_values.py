@@ -139,7 +139,9 @@ def same(given: Any, taken: Any) -> bool:
         given = given.tolist()
     if isinstance(given, list | tuple):
         return len(given) == len(taken) and all(map(same, given, taken))
-    if isinstance(given, dict | ConfigDict):
+    if isinstance(given, ConfigDict):
+        given = given.to_dict()
+    if isinstance(given, dict):
         taken = dataclasses.asdict(taken) if dataclasses.is_dataclass(taken) else taken
         return given.keys() == taken.keys() and all(same(given[k], taken[k]) for k in given)
     return isinstance(given, bool) == isinstance(taken, bool) and given == taken

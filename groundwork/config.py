@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
+from ml_collections import config_dict
 
 from groundwork import config_files, meanings, overrides, paths, typed
 from groundwork.config_made import check_given, load, makers
@@ -116,8 +117,15 @@ def resolve(config: ml_collections.ConfigDict) -> dict[str, Any]:
     Raises:
       UserError: a value is none that JSON can keep; see `typed.plain`.
     """
-    resolved = config.copy_and_resolve_references().to_dict()
-    return {key: typed.plain(key, value) for key, value in resolved.items()}
+    try:
+        resolved = config.copy_and_resolve_references().to_dict()
+        return {key: typed.plain(key, value) for key, value in resolved.items()}
+    except RecursionError as error:
+        raise UserError("the config has a list or mapping that contains itself") from error
+    except config_dict.RequiredValueError as error:
+        keys = overrides.keys(config).items()
+        names = [name for name, place in keys if overrides.get(config, place) is None]
+        raise UserError(f"the config leaves {', '.join(names)} open: give a value") from error
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

@@ -84,13 +84,13 @@ def check_given(config: ml_collections.ConfigDict, prefix: str = "") -> None:
     for key, field in config.items(preserve_field_references=True):
         try:
             value = value_of(field)
+        except config_dict.RequiredValueError as error:
+            raise UserError(_open(f"{prefix}{key}", field.get_type())) from error
         except Exception as error:  # the user's functions compute it
             raise UserError(f"{prefix}{key} cannot be computed: {reason(error)}") from error
         kind = field.get_type() if isinstance(field, config_dict.FieldReference) else object
         if value is None and kind not in (object, type(None)):
-            raise UserError(
-                f"{prefix}{key} has no value: give --config.{prefix}{key}={kind.__name__}"
-            )
+            raise UserError(_open(f"{prefix}{key}", kind))
         if isinstance(value, ml_collections.ConfigDict):
             check_given(value, f"{prefix}{key}.")
 
@@ -124,14 +124,16 @@ def _check_sections(
             raise UserError(f"{about} has the key {name}, which is no text")
         try:
             value = value_of(field)
-        except config_dict.RequiredValueError as error:
-            raise UserError(
-                f"{about}: no flag can set the required_placeholder {name}: make it a placeholder"
-            ) from error
+        except config_dict.RequiredValueError:
+            continue  # the command line may give it
         if isinstance(value, ml_collections.ConfigDict):
             if any(value is each for each in (*above, config)):
                 raise UserError(f"{about}: the section {name} contains itself")
             _check_sections(about, value, f"{prefix}{key}.", (*above, config))
+
+
+def _open(key: str, kind: type) -> str:
+    return f"{key} has no value: give --config.{key}={kind.__name__}"
 
 
 def _line(error: BaseException, file: Path) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import RequiredValueError
 
-from groundwork.config_made import value_of
 from groundwork.errors import UserError
 
 Keys = dict[str, tuple[str, ...]]  # "train.steps" → ("train", "steps")
@@ -16,18 +16,25 @@ TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 def keys(config: ConfigDict, path: tuple[str, ...] = ()) -> Keys:
     """Returns all keys of a config, sections among them, in its order."""
     found: Keys = {}
-    for key, field in config.items(preserve_field_references=True):
+    for key in config.keys():  # noqa: SIM118 it iterates over no values, which may be open
         place = (*path, str(key))
         found[".".join(place)] = place
-        if isinstance(value := value_of(field), ConfigDict):
+        value = get(config, [key])
+        if isinstance(value, ConfigDict):
             found |= keys(value, place)
     return found
 
 
 def get(config: ConfigDict, path: Sequence[str]) -> Any:
-    """Returns the value at a path. A key may have the name of a method, such as `values`."""
-    for part in path:
-        config = config[part]
+    """Returns the value at a path; None if the config requires one that is not given yet.
+
+    A key may have the name of a method, such as `values`.
+    """
+    try:
+        for part in path:
+            config = config[part]
+    except RequiredValueError:
+        return None
     return config
 
 
@@ -47,7 +54,7 @@ def apply(config: ConfigDict, given: Mapping[str, str | None]) -> None:
         *section, key = paths[name]
         try:
             holder = get(config, section)
-            kind = holder.get_type(key)
+            kind = _kind(holder, key)
         except (
             AttributeError,
             KeyError,
@@ -60,10 +67,17 @@ def apply(config: ConfigDict, given: Mapping[str, str | None]) -> None:
         shown_as = f"--config.{name}" + ("" if text is None else f"={_short(text)}")
         try:
             value = _read(text, kind)
-        except ValueError as error:
+            with config.ignore_type():  # `typed` refuses what is still wrong
+                holder[key] = value
+        except ValueError as error:  # a ConfigDict takes no dots in the keys of a mapping
             raise UserError(f"cannot read the command line: {shown_as} {error}") from error
-        with config.ignore_type():  # `typed` refuses what is still wrong
-            holder[key] = value
+
+
+def _kind(holder: ConfigDict, key: str) -> type:
+    try:
+        return holder.get_type(key)
+    except RequiredValueError:
+        return holder.get_ref(key).get_type()
 
 
 def _read(text: str | None, kind: type) -> Any:

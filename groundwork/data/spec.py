@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from groundwork import named
 from groundwork.data import augment, own, readers, sources
 from groundwork.devices import memory
-from groundwork.errors import UserError, unknown
+from groundwork.errors import UserError, shown, unknown
 from groundwork.typed import Seed
 
 STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # for streams alone
@@ -107,4 +107,4 @@ class DataSpec:
             if key == "image_size" and self.source in sources.SOURCES:
                 continue
             if value != getattr(DataSpec, key):
-                raise UserError(f"data.{key}={value!r} needs data.stream=True")
+                raise UserError(f"data.{key}={shown(value)} needs data.stream=True")

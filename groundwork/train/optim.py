@@ -52,7 +52,7 @@ class OptimizerSpec:
             raise unknown(f"{section}.name", self.name, OPTIMIZERS)
         if self.schedule not in SCHEDULES:
             raise unknown(f"{section}.schedule", self.schedule, SCHEDULES)
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise UserError(f"{section}.learning_rate={self.learning_rate} must be positive")
         if not 0 < self.drop_factor <= 1:
             raise UserError(f"{section}.drop_factor={self.drop_factor} must be in (0, 1]")

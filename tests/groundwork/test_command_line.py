@@ -84,7 +84,7 @@ PROGRAMS = {
     ),
     "a required placeholder": (
         made("config.rate = config_dict.required_placeholder(float)"),
-        "no flag can set the required_placeholder rate: make it a placeholder",
+        "rate has no value: give --config.rate=float",
     ),
 }
 

@@ -2,9 +2,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import ml_collections
 import pytest
+from ml_collections import config_dict
 
 from groundwork import config as config_lib
+from groundwork import overrides
 from groundwork.errors import UserError
 
 FILE = """
@@ -102,6 +105,30 @@ def test_a_mapping_replaces_a_number(file, tmp_path):
     assert "prune.rate" not in after
 
 
+METHODS = ["values", "keys", "items", "get", "copy", "update", "lock", "to_dict", "type"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_key_may_have_the_name_of_a_method(tmp_path, name):
+    text = FILE.replace("return config", f"config.share = dict({name}='first')\n    return config")
+    (tmp_path / "named.py").write_text(text)
+    typed = [f"--config={tmp_path / 'named.py'}", f"--config.share.{name}=mean"]
+    assert parsed(*typed)[f"share.{name}"] == "mean"
+    assert parsed(typed[0])[f"share.{name}"] == "first"
+
+
+def test_keys_may_be_patterns(tmp_path):
+    text = FILE.replace("return config", "config.rates = {'*': 0.2, 'fc1': 0.1}\n    return config")
+    (tmp_path / "rates.py").write_text(text)
+    config, _ = config_lib.parse([f"--config={tmp_path / 'rates.py'}", "--config.rates.*=0.4"], "")
+    assert config_lib.resolve(config)["rates"] == {"*": 0.4, "fc1": 0.1}
+
+
+def test_a_key_of_a_section_that_was_replaced_before_is_refused(file):
+    said = refused(f"--config={file}", "--config.data={'dir': ''}", "--config.data.name=x")
+    assert "--config.data.name is no key of what --config.data was set to" in said
+
+
 def test_a_space_does_for_an_equals_sign(file):
     config, workdir = config_lib.parse(
         ["--config", file, "--config.levels", "7", "--workdir", "some where"], ""
@@ -174,6 +201,9 @@ def test_a_key_that_is_like_nothing_is_named_without_a_suggestion(file):
         ("data.standardize", "maybe"),
         ("prune", "3"),
         ("train", "fast"),
+        ("train", "{'a.b': 1}"),
+        ("optimizer.drop_steps", "{'a': 1}"),
+        ("optimizer.drop_steps", "1, a"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_with_its_key(file, key, text):
@@ -310,6 +340,19 @@ def test_a_section_becomes_its_dataclass():
 def test_a_section_that_does_not_fit_is_refused(section, said):
     with pytest.raises(UserError, match=said):
         config_lib.build(Spec, section, "train")
+
+
+def test_a_config_that_cannot_be_resolved_is_refused():
+    config = ml_collections.ConfigDict({"levels": 3, "names": []})
+    config.names.append(config.names)
+    with pytest.raises(UserError, match="contains itself"):
+        config_lib.resolve(config)
+    config = ml_collections.ConfigDict({"train": {"steps": 3}})
+    config.train.batch_size = config_dict.required_placeholder(int)
+    with pytest.raises(UserError, match=r"leaves train\.batch_size open: give a value"):
+        config_lib.resolve(config)
+    overrides.apply(config, {"train.batch_size": "8"})
+    assert config_lib.resolve(config)["train"] == {"steps": 3, "batch_size": 8}
 
 
 def test_a_flat_config_has_dotted_keys_and_what_json_gives_back(file):

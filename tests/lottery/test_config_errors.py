@@ -100,7 +100,7 @@ CASES = {
         ["replicates=2000000000 of this model needs 1.1 PiB of memory or more, but this machine"],
     ),
     "a width of a million": ("model.width=1e6", ["this model needs", "of memory or more"]),
-    "a width of 1e300": ("model.width=1e300", ["cannot take examples of shape"]),
+    "a width of 1e300": ("model.width=1e300", ["of this model needs 2**20"]),
     "a border of 100000 pixels": (
         "data.pad=100000",
         ["data.pad=100000 needs", "TiB of memory or more, but this machine has"],

@@ -41,6 +41,8 @@ COMPRESS = (
     "--config.train.steps=10",
     "--config.fine_tune.steps=5",
     "--config.eval_every=5",
+    "--config.stages=('prune',)",
+    "--config.prune.levels=(1,)",
 )
 WRONG_KINDS = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOENT, errno.EEXIST)
 COMMANDS = {

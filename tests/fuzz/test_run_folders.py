@@ -181,7 +181,7 @@ def _opened_and_shown(honest, folder):
 
 def test_damaged_folders(runs, tmp_path, capsys):
     ends = []
-    for number, rng in enumerate(generators(150)):
+    for number, rng in enumerate(generators(100)):
         honest = runs["compress" if number % 10 == 9 else ("lottery", "unfinished")[number % 2]]
         folder = damage.copied(honest.folder, tmp_path / str(number) / "run")
         how = damage.one(rng, folder, honest.other)

@@ -47,6 +47,10 @@ def one(rng: np.random.Generator, folder: Path, other: Path) -> str:
         path = known[rng.integers(len(known))]
     ways = FOLDERS if path.is_dir() else FILES
     way = ways[rng.integers(len(ways))]
+    if rng.random() < 0.1:  # what is whole, but not this unit's, is the hardest to tell
+        units = [unit for unit in inside if unit.name == "final"]
+        way, path = foreign, units[rng.integers(len(units))]
+        inside = units
     there = other / path.relative_to(folder)
     pool = [there] if there.exists() and rng.random() < 0.7 else inside
     way(rng, path, pool[rng.integers(len(pool))])

@@ -41,6 +41,8 @@ COMPRESS = (
     "--config.train.steps=10",
     "--config.fine_tune.steps=5",
     "--config.eval_every=5",
+    "--config.stages=('prune',)",
+    "--config.prune.levels=(1,)",
 )
 WRONG_KINDS = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOENT, errno.EEXIST)
 COMMANDS = {
@@ -179,7 +181,7 @@ def _opened_and_shown(honest, folder):
 
 def test_damaged_folders(runs, tmp_path, capsys):
     ends = []
-    for number, rng in enumerate(generators(150)):
+    for number, rng in enumerate(generators(100)):
         honest = runs["compress" if number % 10 == 9 else ("lottery", "unfinished")[number % 2]]
         folder = damage.copied(honest.folder, tmp_path / str(number) / "run")
         how = damage.one(rng, folder, honest.other)

@@ -122,6 +122,8 @@ def resolve(config: ml_collections.ConfigDict) -> dict[str, Any]:
         return {key: typed.plain(key, value) for key, value in resolved.items()}
     except RecursionError as error:
         raise UserError("the config has a list or mapping that contains itself") from error
+    except ValueError as error:  # it takes no dots in the keys of a mapping
+        raise UserError(f"the config cannot be resolved: {_one_line(error)}") from error
     except config_dict.RequiredValueError as error:
         keys = overrides.keys(config).items()
         names = [name for name, place in keys if overrides.get(config, place) is None]

@@ -347,6 +347,10 @@ def test_a_config_that_cannot_be_resolved_is_refused():
     config.names.append(config.names)
     with pytest.raises(UserError, match="contains itself"):
         config_lib.resolve(config)
+    config = ml_collections.ConfigDict({"kwargs": config_dict.FieldReference({}, object)})
+    overrides.apply(config, {"kwargs": "{'a': {'b.c': 1}}"})
+    with pytest.raises(UserError, match=r"does not accept dots"):
+        config_lib.resolve(config)
     config = ml_collections.ConfigDict({"train": {"steps": 3}})
     config.train.batch_size = config_dict.required_placeholder(int)
     with pytest.raises(UserError, match=r"leaves train\.batch_size open: give a value"):

@@ -220,7 +220,7 @@ TYPED = {
     ("--config=a\0b",): r"the argument --config=a\x00b has NUL characters",
     ("--config=\udcff.py",): r"the argument --config=\udcff.py is no UTF-8 text",
     ("M", "--workdir"): "workdir",
-    ("M", "--workdir="): "--workdir has no value: write --workdir=DIR",
+    ("M", "--workdir="): "--workdir is empty: give the run's folder, as --workdir=DIR",
     ("M", "--workdir=\udcff"): r"the argument --workdir=\udcff is no UTF-8 text",
     ("M", "--config.train=5"): "--config.train=5",
     ("M", "--config.train.steps"): "--config.train.steps",

@@ -123,7 +123,7 @@ def resolve(config: ml_collections.ConfigDict) -> dict[str, Any]:
     except RecursionError as error:
         raise UserError("the config has a list or mapping that contains itself") from error
     except ValueError as error:  # it takes no dots in the keys of a mapping
-        raise UserError(f"the config cannot be resolved: {_one_line(error)}") from error
+        raise UserError(f"the config cannot be resolved: {error}") from error
     except config_dict.RequiredValueError as error:
         keys = overrides.keys(config).items()
         names = [name for name, place in keys if overrides.get(config, place) is None]

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from groundwork.devices import memory
+from groundwork.devices import memory, processes
 from groundwork.train import optim
 from groundwork.train.optim import OptimizerSpec
 from groundwork.trees import Shapes
@@ -26,8 +26,12 @@ def check(what: str, shapes: Shapes, optimizer: OptimizerSpec, replicates: int) 
     begin = optim.make(optimizer, 1).init
     moments = jax.eval_shape(begin, shapes["params"])
     needed = replicates * (in_bytes(shapes) + in_bytes(moments))
-    where = "the devices have" if of_devices() else "this machine has"
-    memory.check(f"replicates={replicates} of {what}", needed, of_devices(), where)
+    there, where = of_devices(), "the devices have"
+    if there is None:
+        machines = processes.count()  # at most, since one may run several of them
+        there = memory.of_machine() * machines
+        where = "this machine has" if machines == 1 else f"{machines} machines like this have"
+    memory.check(f"replicates={replicates} of {what}", needed, there, where)
 
 
 def in_bytes(tree: Any) -> int:

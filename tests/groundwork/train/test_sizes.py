@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from groundwork.devices import memory
+from groundwork.devices import memory, processes
 from groundwork.errors import UserError
 from groundwork.train import sizes
 from tests.groundwork.train.test_optim import SPEC
@@ -42,3 +42,13 @@ def test_memory_of_devices_counts_where_they_have_their_own(monkeypatch):
 def test_keys_of_random_numbers_have_a_size():
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 5))
     assert sizes.in_bytes({"rng": keys}) == 5
+
+
+def test_each_process_may_have_a_machine_of_its_own(monkeypatch):
+    needed = WEIGHTS + STATISTICS + MOMENTS["sgd"]
+    optimizer = dataclasses.replace(SPEC, name="sgd")
+    monkeypatch.setattr(memory, "of_machine", lambda: needed // 2)
+    with pytest.raises(UserError, match="this machine has"):
+        sizes.check("this model", SHAPES, optimizer, 1)
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    sizes.check("this model", SHAPES, optimizer, 1)

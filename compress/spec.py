@@ -60,14 +60,16 @@ def from_config(config: Mapping[str, Any]) -> CompressSpec:
 
 
 def without_effect(
-    spec: CompressSpec, config: Mapping[str, Any], typed: Sequence[str]
+    spec: CompressSpec, config: Mapping[str, Any], given: Sequence[str]
 ) -> list[str]:
     """Returns one line for each setting that changes nothing; see `idle.warnings`."""
-    optimizers = [spec.optimizer, spec.fine_tune_optimizer]
-    trained = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
-    if not spec.stages:
-        del trained["fine_tune"]
-    keys = {**idle.of_optimizers(optimizers), **idle.of_data(config["data"])}
+    optimizers = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
+    used = {n for stage in spec.stages for n in STAGES[stage].trains(spec.sections[stage])}
+    used |= set() if spec.source.path else {"train"}
+    keys = {**idle.of_optimizers(list(optimizers.values())), **idle.of_data(config["data"])}
+    for unused in optimizers.keys() - used:
+        reason = f"no network of this run is trained by the section {unused}"
+        keys |= {f"{unused}.steps": reason, optimizers[unused].SECTION: reason}
     if not spec.source.path:
         keys["source.unit"] = "source.path is empty"
     for name, stage in STAGES.items():
@@ -77,7 +79,8 @@ def without_effect(
             keys[name] = f"stages={spec.stages} has no {name}"
     if spec.sections["distill"].during:
         keys.pop("distill", None)
-    return idle.warnings(idle.beyond_steps(spec, trained), keys, typed)
+    trained = {name: optimizers[name] for name in sorted(used)}
+    return idle.warnings(idle.beyond_steps(spec, trained), keys, given)
 
 
 def nodes(spec: CompressSpec) -> list[Node]:

@@ -29,8 +29,7 @@ from groundwork.errors import UserError
 from groundwork.runs import checkpoint, place, trained
 from groundwork.runs.run import Run
 from groundwork.study import Prepared
-from groundwork.train import latency, loss_spec, networks, own
-from groundwork.train import sizes as memory
+from groundwork.train import footprint, latency, loss_spec, networks, own
 from groundwork.trees import Variables
 
 FILES = "files"  # folder of a run: NETWORK/REPLICATE.cna
@@ -45,7 +44,7 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
     """
     model = architectures.build(config, dataset.classes)
     shapes = architectures.shapes(model, dataset.example)
-    memory.check("this model", shapes, spec.optimizer, spec.replicates)
+    footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     shaped = Shaped(form=Form(model), shapes=shapes, dataset=dataset)
     for stage in spec.stages:

@@ -123,7 +123,8 @@ def resolve(config: ml_collections.ConfigDict) -> dict[str, Any]:
     except RecursionError as error:
         raise UserError("the config has a list or mapping that contains itself") from error
     except ValueError as error:  # it takes no dots in the keys of a mapping
-        raise UserError(f"the config cannot be resolved: {error}") from error
+        advice = "in a pattern ? is any character" if "dots" in str(error) else "mend it"
+        raise UserError(f"the config cannot be resolved: {error} ({advice})") from error
     except config_dict.RequiredValueError as error:
         keys = overrides.keys(config).items()
         names = [name for name, place in keys if overrides.get(config, place) is None]
@@ -179,7 +180,10 @@ def _unknown_key(name: str, known: Sequence[str], kind: str = "config key") -> s
     near = difflib.get_close_matches(name.removeprefix("config.")[:99], plain, n=1, cutoff=0.5)
     near = [plain[key] for key in near]
     leaf = [key for key in known if key.rsplit(".")[-1] == name.rsplit(".")[-1]]
-    hint = (leaf or near)[:1]
+    section, _, own = name.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+    close = difflib.get_close_matches(own[:99], siblings, n=1, cutoff=0.8)
+    hint = ([siblings[key] for key in close] or leaf or near)[:1]
     return f"unknown {kind} {short(name)!r}" + (f"; did you mean {hint[0]!r}?" if hint else "")
 
 

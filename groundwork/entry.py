@@ -55,7 +55,7 @@ def run_script(entry: Callable[[Sequence[str]], None]) -> None:
     run_main(entry)
 
 
-def typed(command: str) -> str:
+def as_typed(command: str) -> str:
     """Returns how a command was started: as the script `lottery`, or `python -m lottery.main`."""
     return command if Path(sys.argv[0]).stem == command else f"python -m {command}.main"
 

@@ -14,11 +14,11 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         """Returns the text as one line that every terminal shows."""
-        return short(one_line(super().__str__()), LONGEST)
+        return short(printable(super().__str__()), LONGEST)
 
 
-def one_line(text: str) -> str:
-    """Returns a text with escapes for all that would end a line or steer a terminal."""
+def printable(text: str) -> str:
+    """Returns a text with escapes in place of characters that do not print, such as newlines."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -16,16 +16,16 @@ Trained = Mapping[str, OptimizerSpec]  # section of steps, such as `train` → i
 WITHOUT_FILES = ("digits", "mnist1d")
 
 
-def warnings(beyond: Iterable[str], idle: Idle, typed: Iterable[str]) -> list[str]:
+def warnings(beyond: Iterable[str], idle: Idle, given: Iterable[str]) -> list[str]:
     """Returns one line for each setting without effect.
 
     Args:
       beyond: lines about values.
       idle: keys and sections.
-      typed: the keys that the command line sets.
+      given: the keys that the command line sets.
     """
     said = []
-    for key in typed:
+    for key in given:
         reason = idle.get(key) or idle.get(key.partition(".")[0])
         if reason:
             said.append(f"{key} has no effect: {reason}")

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -90,6 +91,13 @@ def as_tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: as_tuples(inner) for key, inner in value.items()}
     return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def place(error: BaseException) -> str:
+    """Returns ` (FILE, line N)`: where in a user's own code an error came from, if in any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not {"site-packages", "groundwork"} & set(Path(f.filename).parts)]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def _module(about: str, name: str) -> ModuleType:

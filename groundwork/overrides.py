@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import RequiredValueError
 
-from groundwork.errors import UserError
+from groundwork.errors import UserError, short
 
 Keys = dict[str, tuple[str, ...]]  # "train.steps" → ("train", "steps")
 TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
@@ -64,7 +64,7 @@ def apply(config: ConfigDict, given: Mapping[str, str | None]) -> None:
                 f"cannot read the command line: --config.{name} is no key of what "
                 f"--config.{'.'.join(section)} was set to"
             ) from error
-        shown_as = f"--config.{name}" + ("" if text is None else f"={_short(text)}")
+        shown_as = f"--config.{name}" + ("" if text is None else f"={short(text, 80)}")
         try:
             value = _read(text, kind)
             with config.ignore_type():  # `typed` refuses what is still wrong
@@ -120,6 +120,8 @@ def _number(text: str, kind: type) -> Any:
 def _sequence(text: str) -> Any:
     """Returns a tuple: of what is a tuple or list, or of one part, which needs no quotes."""
     value = _literal(text)
+    if isinstance(value, str) and value == text and text[:1] in ("(", "["):
+        raise ValueError("must be a sequence, such as (1, 2): is a bracket or a quote missing?")
     if isinstance(value, str) and value == text and ("," in text or " " in text):
         raise ValueError("must be a sequence with quotes around texts, such as ('a', 'b')")
     if isinstance(value, dict | set):
@@ -146,7 +148,3 @@ def _check_order(names: Sequence[str]) -> None:
                     f"cannot read the command line: --config.{later} is provided after "
                     f"--config.{name}, whose value it would replace: give it first"
                 )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:50]}…{text[-20:]}"

@@ -16,7 +16,7 @@ from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import interruption, processes
 from groundwork.devices import mesh as mesh_lib
-from groundwork.entry import typed
+from groundwork.entry import as_typed
 from groundwork.metric import ACCURACY, Metric
 from groundwork.report.comparison import Comparison
 from groundwork.runs import identity
@@ -82,7 +82,7 @@ class Study:
     def usage(self) -> str:
         """The text of `--help`."""
         return config_lib.USAGE.format(
-            program=typed(self.command), about=self.about, example=self.example
+            program=as_typed(self.command), about=self.about, example=self.example
         )
 
 
@@ -105,7 +105,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         digest = data_lib.digest(dataset)
         processes.same("data set", digest, "give all the same files")
         prepared = study.prepare(spec, config, dataset)
-        unseen = data_lib.warning(dataset) if prepared.metric == ACCURACY else ""
+        of_data = data_lib.warnings(dataset, classifies=prepared.metric == ACCURACY)
         built = str(prepared.convolutions)
         processes.same("library of convolutions", built, "build oneDNN's everywhere or nowhere")
         own = _own(config, prepared, digest)
@@ -132,8 +132,8 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
                     reporter.say(f"warning: {warning}")
                 if len(done) < len(units):
                     _say_mesh(reporter, prepared.mesh)
-                    if unseen:
-                        reporter.say(f"warning: {unseen}")
+                    for warning in of_data:
+                        reporter.say(f"warning: {warning}")
                     prepared.work(make_context(spec, dataset, prepared.mesh, run, reporter, asked))
             if processes.first():
                 study.show([workdir])

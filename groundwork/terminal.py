@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from groundwork.errors import printable
+
 SPELLED = {
     "±": "+-", "×": "x", "…": "...", "→": "->", "−": "-", "–": "-", "“": '"', "”": '"', "’": "'",
 }  # fmt: skip
@@ -71,11 +73,6 @@ def fitting(text: str, stream: Any = None) -> str:
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     codecs.register_error(_ERRORS, _spelled)
     return printable(text).encode(encoding, _ERRORS).decode(encoding)
-
-
-def printable(text: str) -> str:
-    """Returns a text with escapes in place of characters that do not print, such as newlines."""
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

@@ -10,6 +10,8 @@ import numpy as np
 
 from groundwork.errors import UserError, shown, unknown
 
+DEEPEST = 32  # levels of a value; `jsons` reads twice as many
+MOST = 10**300  # integers of a key that takes anything, as JSON is read everywhere
 BELOW = 2**31  # integers: steps, sizes and counts end as 32 bits on the device
 Seed = Annotated[int, 2**32]
 Levels = Annotated[int, 10**6]  # each is a folder of the run
@@ -48,24 +50,29 @@ def value(key: str, given: Any, kind: Any) -> Any:
     return _checked(key, plain(key, given), kind, None)
 
 
-def plain(key: str, given: Any) -> Any:
+def plain(key: str, given: Any, levels: int = DEEPEST) -> Any:
     """Returns a value in Python's own types, as JSON can keep it; NumPy's become such.
 
     Raises:
-      UserError: it has something else in it, such as an object, or a number that is not one.
+      UserError: it has something else in it, such as an object, or a number that is not one; or it
+        is nested in more than so many `levels`.
     """
+    if not levels:
+        raise UserError(f"{key[:80]} is nested in more than {DEEPEST} levels: make it flatter")
     if isinstance(given, np.ndarray | np.generic) and given.dtype.kind in "biufU":
         given = given.tolist()
     if isinstance(given, Mapping):
         for name in given:
             if not isinstance(name, str):
                 raise UserError(f"{key}: its key {shown(name)} must be a text, such as 'fc1'")
-        return {_text(key, k): plain(f"{key}.{k}", inner) for k, inner in given.items()}
+        return {_text(key, k): plain(f"{key}.{k}", inner, levels - 1) for k, inner in given.items()}
     if isinstance(given, list | tuple):
-        parts = [plain(key, inner) for inner in given]
+        parts = [plain(key, inner, levels - 1) for inner in given]
         return tuple(parts) if isinstance(given, tuple) else parts
     if isinstance(given, str):
         return _text(key, given)
+    if type(given) is int and abs(given) >= MOST:
+        raise UserError(f"{key}={shown(given)} must be less than 1e300")
     if given is None or type(given) in (bool, int, float):
         return given
     raise UserError(
@@ -120,7 +127,8 @@ def _number(key: str, given: Any, kind: Any, limit: Any, words: str | None) -> A
     if kind is int:
         if limit is not None and not -limit < given < limit:
             power = {BELOW: "2**31", 2**32: "2**32"}.get(limit, limit)
-            raise UserError(f"{key}={shown(given)} must be less than {power}")
+            bound = f"less than {power}" if given > 0 else f"more than -{power}"
+            raise UserError(f"{key}={shown(given)} must be {bound}")
         return given
     if isinstance(given, int) and abs(given) >= 2**1023:
         raise UserError(f"{key}={shown(given)} must be {words or 'a number below 1e308'}")
@@ -172,7 +180,9 @@ def _words(kind: Any) -> str:
         inner = get_args(kind)[0]
         if inner in MANY:
             return f"{MANY[inner]}, such as {EXAMPLES[inner]}"
-        return "a sequence of sequences, such as (('a', 'b'),)"
+        if get_origin(inner) is tuple:
+            return "a sequence of sequences, such as (('a', 'b'),)"
+        return f"a sequence, each of it {_words(inner)}"
     if origin in (Union, types.UnionType):
         return " or ".join(_words(member) for member in get_args(kind))
     if isinstance(origin, type) and issubclass(origin, Mapping):

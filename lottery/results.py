@@ -12,6 +12,7 @@ import numpy as np
 from groundwork.errors import UserError
 from groundwork.report.comparison import accuracy_fields
 from groundwork.runs import metrics
+from groundwork.runs.identity import read_about
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run
 from groundwork.runs.unit import Unit
@@ -61,12 +62,12 @@ def read(folder: Path) -> Results:
     run, fields = open_results(folder, "lottery")
     written = metrics.read(run.metrics)
     rows, done = metrics.by_unit(written), _units(run)
-    metric = RunResults(**fields).metric.name
+    metric, replicates = RunResults(**fields).metric.name, fields["config"]["replicates"]
     points = {}
     with readable(run.folder):
         for name in done:
             metadata = run.unit(name).verify()
-            if reason := _lost(run.unit(name), rows):
+            if reason := _lost(run.unit(name), rows, replicates):
                 again = f"start the run again, and {name} is done again"
                 raise UserError(f"{run.metrics}: of {name}, {reason}: {again}")
             if name.startswith("levels/"):
@@ -74,14 +75,16 @@ def read(folder: Path) -> Results:
                 points[point.branch, point.level] = point
         if not points:
             raise UserError(f"{folder} has no finished level yet")
-        curves = _curves([row for row in written if row["unit"] in done], metric)
+        units = {name for name in done if name.startswith("levels/") or _shown(name, points)}
+        curves = _curves([row for row in written if row["unit"] in units], metric)
     return Results(**fields, points=points, curves=curves)
 
 
 def lost(run: Run) -> dict[str, str]:
     """Returns the finished units whose rows are not all there → what is missing."""
     rows = metrics.by_unit(metrics.read(run.metrics))
-    reasons = {name: _lost(run.unit(name), rows) for name in _units(run)}
+    replicates = read_about(run.folder)["config"]["replicates"]
+    reasons = {name: _lost(run.unit(name), rows, replicates) for name in _units(run)}
     return {name: f"{run.metrics}: {reason}" for name, reason in reasons.items() if reason}
 
 
@@ -103,16 +106,22 @@ def records(run: Results) -> list[dict[str, Any]]:
 
 def _units(run: Run) -> list[str]:
     """Returns the finished units that are such a run's; people keep copies of some beside them."""
-    names = "|".join(("ticket", *BRANCHES))
-    return [name for name in run.units() if re.fullmatch(rf"start|levels/\d+/({names})", name)]
+    names = rf"start|scored/\d+|levels/\d+/({'|'.join(('ticket', *BRANCHES))})"
+    return [name for name in run.units() if re.fullmatch(names, name)]
 
 
-def _lost(unit: Unit, rows: Mapping[str, Sequence[metrics.Row]]) -> str:
+def _lost(unit: Unit, rows: Mapping[str, Sequence[metrics.Row]], replicates: int) -> str:
     """Returns what is wrong with the rows of a finished unit; empty if nothing is."""
-    ends = [row for row in rows.get(unit.name, []) if row.get("at") == "end"]
-    if unit.name.startswith("levels/") and not ends:  # older checkpoints do not know their rows
-        return "its test rows are missing"
+    ends = [row.get("replicate") for row in rows.get(unit.name, []) if row.get("at") == "end"]
+    if unit.name.startswith("levels/") and ends != list(range(replicates)):
+        return "its test rows are missing"  # older checkpoints do not know their rows
     return unit.lost_rows(rows)
+
+
+def _shown(unit: str, points: Mapping[tuple[str, int], Point]) -> bool:
+    """Returns whether a ticket's beginning, in a unit of its own, belongs to one that is done."""
+    level = 0 if unit == "start" else int(unit.rpartition("/")[2])
+    return ("ticket", level) in points
 
 
 def _curves(rows: Sequence[metrics.Row], metric: str) -> dict[tuple[str, int, str, str], Curve]:

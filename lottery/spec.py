@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from groundwork import idle
-from groundwork import typed as typed_lib
+from groundwork import idle, typed
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, shown, unknown
 from groundwork.sections import (
@@ -62,6 +61,31 @@ class TicketPruneSpec(PruneSpec):
         at_least("prune", self, score_step=-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class PublishedSpec:
+    """`published`: figures that the report shows beside a run's own; a config may lack it.
+
+    Attributes:
+      source: where they stand.
+      level: of the ticket and the random mask.
+      ticket: test accuracies, of which the report shows the lowest and the highest.
+      random_mask: likewise.
+      dense: likewise, of level 0.
+    """
+
+    source: str
+    level: int
+    ticket: tuple[float, ...]
+    random_mask: tuple[float, ...]
+    dense: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        at_least("published", self, level=0)
+        for key in ("ticket", "random_mask", "dense"):
+            if not getattr(self, key):
+                raise UserError(f"published.{key} is empty: give accuracies, such as (0.9, 0.91)")
+
+
 SECTIONS: dict[str, Any] = {
     **SHARED,
     "prune": TicketPruneSpec,
@@ -116,6 +140,8 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     keys = {field.name for field in dataclasses.fields(LotterySpec)} - {"loss"}
     check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "published"])
     numbers = values(config, LotterySpec, "levels")
+    if "published" in config:
+        sections(config, {"published": PublishedSpec})
     return LotterySpec(
         **numbers,
         **sections(config, SECTIONS),
@@ -132,7 +158,7 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
     for name, given in section.items():
         if name not in BRANCHES:
             raise unknown("branch", name, BRANCHES)
-        chosen = typed_lib.value(f"branches.{name}", given, Chosen)
+        chosen = typed.value(f"branches.{name}", given, Chosen)
         if chosen == "all":
             chosen = range(1, levels + 1)
         chosen = (chosen,) if isinstance(chosen, int) else chosen
@@ -144,19 +170,21 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
     return branches
 
 
-def without_effect(spec: LotterySpec, config: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence[str]) -> list[str]:
     """Returns one line for each setting that changes nothing; see `idle.warnings`."""
     beyond = idle.beyond_steps(spec, {"train": spec.optimizer})
     for name, chosen in config["branches"].items():
-        given = chosen if isinstance(chosen, list | tuple) else (chosen,)
-        if late := [level for level in given if level != "all" and level > spec.levels]:
+        if "levels" in given and f"branches.{name}" not in given:
+            continue  # a short run of a config that has more levels
+        asked = chosen if isinstance(chosen, list | tuple) else (chosen,)
+        if late := [level for level in asked if level != "all" and level > spec.levels]:
             beyond.append(f"branches.{name}: {late} are not trained, since levels={spec.levels}")
     keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
     if not spec.levels:
         keys["prune"] = "levels=0 prunes nothing"
     if not spec.rewind.step:
         keys["rewind.restore"] = "at rewind.step=0 there are no moments to restore"
-    return idle.warnings(beyond, keys, typed)
+    return idle.warnings(beyond, keys, given)
 
 
 def unit_names(spec: LotterySpec) -> list[str]:

@@ -12,7 +12,7 @@ from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError
 from groundwork.study import Prepared
-from groundwork.train import loss_spec, networks, optim, own, programs, replicates, sizes
+from groundwork.train import footprint, loss_spec, networks, optim, own, programs, replicates
 from lottery import branches, tickets
 from lottery.spec import LotterySpec
 from pruning import enforce, masks, patterns
@@ -31,7 +31,7 @@ def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
     """
     module = architectures.build(config, dataset.classes)
     shapes = architectures.shapes(module, dataset.example)
-    sizes.check("this model", shapes, spec.optimizer, spec.replicates)
+    footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     leaves = spec.prune.leaves(shapes["params"])
     stacked = patterns.stacks(module, shapes, trees.example(dataset.example), leaves)
     instead = "levels=0 for the dense network alone"

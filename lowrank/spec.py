@@ -168,7 +168,7 @@ def from_config(config: Mapping[str, Any]) -> LowRankSpec:
     )
 
 
-def without_effect(spec: LowRankSpec, config: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+def without_effect(spec: LowRankSpec, config: Mapping[str, Any], given: Sequence[str]) -> list[str]:
     """Returns one line for each setting that changes nothing; see `idle.warnings`."""
     optimizers = [spec.optimizer, spec.fine_tune_optimizer]
     trained = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
@@ -180,7 +180,7 @@ def without_effect(spec: LowRankSpec, config: Mapping[str, Any], typed: Sequence
         for key in ("train.steps", "optimizer"):
             keys[key] = "source.path has the network, which is not trained"
     keys |= {f"decompose.{key}": reason for key, reason in idle_rules(spec.decompose).items()}
-    return idle.warnings(idle.beyond_steps(spec, trained), keys, typed)
+    return idle.warnings(idle.beyond_steps(spec, trained), keys, given)
 
 
 def predict_name(path: str) -> str:

@@ -22,8 +22,7 @@ from groundwork.errors import UserError, about
 from groundwork.runs import trained
 from groundwork.study import Prepared
 from groundwork.traced.network import Network
-from groundwork.train import networks, own
-from groundwork.train import sizes as memory
+from groundwork.train import footprint, networks, own
 from groundwork.trees import Shapes, Variables
 from lowrank import analysis, factorization, fit
 from lowrank.choose import plans
@@ -51,7 +50,7 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     model = architectures.build(config, dataset.classes)
     example = dataset.example
     shapes = architectures.shapes(model, example)
-    memory.check("this model", shapes, spec.optimizer, spec.replicates)
+    footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     with about("decompose.leave"):
         layers, _ = factorization.decomposable(model, shapes, example, spec.decompose.leave)

@@ -107,7 +107,7 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
     )
 
 
-def without_effect(spec: MSDNetSpec, config: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+def without_effect(spec: MSDNetSpec, config: Mapping[str, Any], given: Sequence[str]) -> list[str]:
     """Returns one line for each setting that changes nothing; see `idle.warnings`."""
     keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
     for name in NETWORKS:
@@ -118,7 +118,7 @@ def without_effect(spec: MSDNetSpec, config: Mapping[str, Any], typed: Sequence[
     if not spec.exits.distillation:
         keys["exits.distillation_temperature"] = "exits.distillation=0 is off"
     beyond = idle.beyond_steps(spec, {"train": spec.optimizer})
-    return idle.warnings(beyond, keys, typed)
+    return idle.warnings(beyond, keys, given)
 
 
 def unit_name(network: str) -> str:

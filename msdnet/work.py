@@ -20,7 +20,7 @@ from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError
 from groundwork.study import Prepared
-from groundwork.train import loop, optim, outputs, programs, replicates, sizes
+from groundwork.train import footprint, loop, optim, outputs, programs, replicates
 from groundwork.train import networks as networks_lib
 from groundwork.train.step import TrainState
 from groundwork.trees import Variables
@@ -44,7 +44,9 @@ def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
         raise UserError(f"networks with exits classify images [H, W, C]: {dataset.name} has none")
     models = {name: build(spec, name, dataset) for name in spec.networks}
     for name, model in models.items():
-        sizes.check(f"this {name}", shapes(model, dataset.shape), spec.optimizer, spec.replicates)
+        footprint.check(
+            f"this {name}", shapes(model, dataset.shape), spec.optimizer, spec.replicates
+        )
         costs(model, dataset.shape)
         _check_exits(spec, name, model.exits, dataset.examples["validation"])
     mesh = mesh_lib.for_run(spec.mesh, spec.replicates, spec.train.batch_size, dataset.examples)

@@ -138,4 +138,5 @@ STAGE = Stage(
     place=place,
     check=check,
     begin=begin,
+    trains=lambda section: ("train",),
 )

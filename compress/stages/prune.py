@@ -188,5 +188,6 @@ STAGE = Stage(
     steps=steps,
     place=place,
     check=check,
+    trains=lambda section: ("fine_tune",) if section.rewind == "none" else ("train",),
     first="quantised weights are not pruned",
 )

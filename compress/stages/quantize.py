@@ -273,6 +273,7 @@ STAGE = Stage(
     steps=steps,
     check=check,
     begin=begin,
+    trains=lambda section: ("fine_tune",) if section.fine_tune else (),
     idle=idle,
     first="nothing changes quantised weights",
 )

@@ -49,6 +49,7 @@ class Stage:
       place: refuses other stages, or orders of them, that do not fit.
       check: refuses what must fail, by shapes alone; returns the shapes after the stage.
       begin: checks what only a new run needs; it is called for stages that the run lacks, too.
+      trains: section → the sections by whose steps it trains: `train`, `fine_tune`, or none.
       idle: section → its keys that change nothing, and why; see `groundwork.idle`.
       first: the reason why it must precede the stages below it in `STAGES`; empty = it may have any
         place before the last stage.
@@ -60,6 +61,7 @@ class Stage:
     place: Callable[[CompressSpec], None] = lambda spec: None
     check: Callable[[CompressSpec, Shaped], Shaped] = lambda spec, shaped: shaped
     begin: Callable[[CompressSpec, Mapping[str, Any], AnyDataset], None] = lambda *_: None
+    trains: Callable[[Any], tuple[str, ...]] = lambda section: ("fine_tune",)
     idle: Callable[[Any], Mapping[str, str]] = lambda section: {}
     first: str = ""
 

@@ -93,11 +93,15 @@ def build(config: Mapping[str, Any], classes: int) -> Any:
       classes: number of outputs.
 
     Raises:
-      UserError: an unknown name or dtype, or a width that is not positive.
+      UserError: an unknown name or dtype, a width that is not positive, or no classes.
     """
     spec = config_lib.build(ModelSpec, config.get("model", config), "model")
     if named.is_own(spec.name):
         return own.build(spec.name, spec.kwargs, spec.call, classes)
+    if not classes:
+        raise UserError(
+            f"model.name={spec.name} needs classes as targets: one integer for each example, [N]"
+        )
     return MODELS[spec.name](classes=classes, width=spec.width, dtype=DTYPES[spec.dtype])
 
 

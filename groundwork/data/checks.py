@@ -29,7 +29,9 @@ def checked(name: str, given: Given) -> Given:
         classes = int(np.max(labels, initial=0)) + 1 if _are_classes(labels) else 0
     splits = {"train": given.train, "test": given.test, "validation": given.validation}
     ready = {
-        split: _checked(name, *pair, classes) for split, pair in splits.items() if pair is not None
+        split: _checked(f"{split} of {name}", *pair, classes)
+        for split, pair in splits.items()
+        if pair is not None
     }
     for split, pair in ready.items():
         _check_alike(name, ready["train"], split, pair)
@@ -76,7 +78,7 @@ def _checked(name: str, inputs: Any, labels: Any, classes: int) -> Arrays:
         listed = ", ".join(f"{path} has {length}" for path, length in lengths.items())
         raise UserError(f"the arrays of {name} differ in their number of examples: {listed}")
     if not count(labels):
-        raise UserError(f"{name} has a split without examples")
+        raise UserError(f"{name}: there are no examples")
     if classes:
         for leaf in jax.tree.leaves(labels):
             _check_range(name, leaf, classes)

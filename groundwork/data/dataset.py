@@ -89,10 +89,11 @@ def load(config: Mapping[str, Any]) -> AnyDataset:
         return open_files(spec)
     name = spec.source if named.is_own(spec.source) else spec.name
     given = sources.read(spec.source, name, spec.dir, spec.kwargs, spec.image_size)
-    given = checks.checked(name, given)
+    about = f"{name} in {spec.dir}" if spec.dir else name
+    given = checks.checked(about, given)
     train, test = (_padded(Split(*pair), spec) for pair in (given.train, given.test))
     if given.validation is None:
-        train, validation = _held_out(name, train, spec)
+        train, validation = _held_out(about, train, spec)
     elif spec.validation_examples:
         raise UserError(f"{name} has a validation split of its own: set data.validation_examples=0")
     else:
@@ -117,22 +118,33 @@ def digest(dataset: AnyDataset) -> str:
     return total.hexdigest()
 
 
-def warning(dataset: AnyDataset) -> str:
-    """Returns what a run that classifies should say of its labels; "" if nothing.
+def warnings(dataset: AnyDataset, classifies: bool) -> list[str]:
+    """Returns what a run should say of its data.
+
+    Args:
+      dataset: of the run.
+      classifies: whether its targets are classes.
 
     Raises:
       UserError: far more classes have no training example than have one.
     """
     if isinstance(dataset, FileDataset):  # which counts its classes, and whose labels are not read
-        return ""
-    unseen = checks.unseen(dataset.train.labels, dataset.classes)
+        return []
+    said = []
+    for leaf in jax.tree.leaves(dataset.train.inputs):
+        if leaf.ndim >= 3 and leaf.dtype.kind in "iu" and leaf.dtype != np.uint8:
+            said.append(
+                f"inputs of {leaf.dtype} are taken as they are, as tokens would be: images are of "
+                "uint8, or floats"
+            )
+    unseen = checks.unseen(dataset.train.labels, dataset.classes) if classifies else []
     more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
-    if not unseen:
-        return ""
-    return (
-        f"no training example has the label {', '.join(map(str, unseen[:10]))}{more}: the network "
-        f"has {dataset.classes} outputs all the same"
-    )
+    if unseen:
+        said.append(
+            f"no training example has the label {', '.join(map(str, unseen[:10]))}{more}: the "
+            f"network has {dataset.classes} outputs all the same"
+        )
+    return said
 
 
 def normalize(dataset: AnyDataset, inputs: Any) -> Any:

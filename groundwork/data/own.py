@@ -5,6 +5,7 @@ Read `Given` and `read_function` first. Worker processes import this module: it 
 
 # N examples
 
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,8 +88,8 @@ def read_npz(name: str, folder: str, kwargs: Mapping[str, Any], image_size: int)
     arrays = _from_folder(path) if path.is_dir() else _from_file(path)
     for key in NPZ[:4]:
         if key not in arrays:
-            there = ", ".join(sorted(arrays)) or "nothing"
-            raise UserError(f"{path} has no array {key}: {', '.join(NPZ[:4])} are needed ({there})")
+            needed, there = ", ".join(NPZ[:4]), _names(path)
+            raise UserError(f"{path} has no array {key}: {needed} are needed, and it has {there}")
     if ("x_validation" in arrays) != ("y_validation" in arrays):
         raise UserError(f"{path} has one of x_validation and y_validation without the other")
     pairs = {x: (arrays[x], arrays[y]) for x, y in PAIRS if x in arrays}
@@ -111,6 +112,17 @@ def _pair(name: str, split: str, pair: Any) -> Arrays:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise UserError(f"data.source={name}: {split} must be (inputs, targets), not {type(pair)}")
     return pair[0], pair[1]
+
+
+def _names(path: Path) -> str:
+    """Returns what is in a folder or in a file of arrays, which has been read."""
+    if path.is_dir():
+        found = sorted(inner.name for inner in path.iterdir())
+    else:
+        with zipfile.ZipFile(path) as file:
+            found = [name.removesuffix(".npy") for name in file.namelist()]
+    more = ", …" if len(found) > 9 else ""
+    return ", ".join(found[:9]) + more or "nothing"
 
 
 def _from_folder(folder: Path) -> dict[str, np.ndarray]:

@@ -84,10 +84,11 @@ def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int | None]:
     largest training label says, counted from 0.
     """
     if name not in IDX_NAMES:
-        raise unknown("data set of source 'idx'", name, IDX_NAMES)
+        refusal = unknown("data.name of data.source=idx", name, IDX_NAMES)
+        raise UserError(f"{refusal}: custom is for files of your own")
     if not folder:
         needs = f"data.source=idx needs data.dir, the folder of {name}'s files"
-        raise UserError(f"{needs}. {how_to_get(name)}")
+        raise UserError(f"{needs}. {how_to_get(name)}".removesuffix(". "))
     paths = {part: _idx_path(name, Path(folder), stems) for part, stems in IDX_FILES.items()}
     headers = {
         part: (idx.images if "images" in part else idx.labels)(path) for part, path in paths.items()
@@ -204,7 +205,8 @@ def _idx_path(name: str, folder: Path, stems: Sequence[str]) -> Path:
         found += [path for path in paths if path.exists()][:1]
     if not found:
         first = folder / stems[0]
-        raise UserError(f"{missing(first)}, nor does {stems[0]}.gz. {how_to_get(name)}")
+        gone = f"{missing(first)}, nor does {stems[0]}.gz. {how_to_get(name)}"
+        raise UserError(gone.removesuffix(". "))
     if len(found) > 1:
         raise UserError(f"{found[0]} and {found[1]} are both there: keep the one that is meant")
     return found[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groundwork import terminal
+from groundwork.errors import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ STYLE: Any = {
 
 def plain(text: str) -> str:
     """Returns what matplotlib shows as this text: no mathematics, and no label that it hides."""
-    shown = terminal.printable(text).replace("$", r"\$")
+    shown = printable(text).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 

@@ -25,7 +25,7 @@ SPARE_BYTES = 1 << 20  # for metadata, rows and logs
 LONGEST = 3500  # bytes of a run's path; Linux allows 4096, and files lie below it
 UNUSABLE = {  # what Orbax takes for something else in the name of any folder above
     r"gs:(/|$)": "gs: at the end of a name",
-    r"[\\*?]|\[[^/]+\]": "one of \\ * ? or […]",
+    r"\\|\[[^/]+\]": "\\ or […]",
     r"[\ud800-\udfff]": "bytes that are not UTF-8",
 }
 

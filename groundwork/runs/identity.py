@@ -144,11 +144,20 @@ def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> 
         if _meant(key, before.get(key)) != _meant(key, after.get(key))
     ]
     if differing:
-        keys = "; ".join(f"{k} is {before.get(k)} there, {after.get(k)} here" for k in differing)
+        whole = [key for key in differing if not any(key.startswith(f"{k}.") for k in differing)]
+        keys = "; ".join(
+            f"{key} is {_side(before, key)} there, {_side(after, key)} here" for key in whole
+        )
         raise UserError(
             f"{folder} holds another run: {keys}. Give another --workdir, or its config"
         )
     _refuse_other_code(folder, began, identity, here)
+
+
+def _side(flat: Mapping[str, Any], key: str) -> Any:
+    """Returns the value of a key, or the mapping that a run has in its place."""
+    inner = {k.removeprefix(f"{key}."): v for k, v in flat.items() if k.startswith(f"{key}.")}
+    return flat.get(key, inner or "not set")
 
 
 def _refuse_other_code(

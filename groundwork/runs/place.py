@@ -9,8 +9,6 @@ from groundwork import paths
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint
 
-LONGEST = 3500  # bytes of a path; Linux allows 4096, and files lie below the folder
-
 
 def check(folder: Path) -> None:
     """Checks that a run can be in a folder, which need not exist.
@@ -18,11 +16,9 @@ def check(folder: Path) -> None:
     Raises:
       UserError: a file is there, or checkpoints cannot be.
     """
-    if len(os.fsencode(folder.absolute())) > LONGEST:
-        raise UserError(f"--workdir is a path of over {LONGEST} bytes: give a shorter one")
+    checkpoint.check_place(folder)
     if wrong := paths.obstacle(folder):
         raise UserError(f"{wrong}: give another --workdir")
-    checkpoint.check_place(folder)
 
 
 def lock(folder: Path) -> int:
@@ -32,7 +28,12 @@ def lock(folder: Path) -> int:
       UserError: it is in use, or `check` refuses it.
     """
     check(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be made ({error.strerror}): give another --workdir"
+        ) from error
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -176,6 +176,11 @@ def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
             if began.get(name) != fact:
                 warnings.append(f"this run began with {name} {began.get(name)}, now {fact}")
     elif folder.is_dir() and any(p.name != f"{path.name}.part" for p in folder.iterdir()):
+        if (folder / "checkpoints").is_dir():
+            raise UserError(
+                f"{folder} has checkpoints, but no config.json, which says of what run they are: "
+                "bring it back, or give another --workdir"
+            )
         raise UserError(f"{folder} is not empty and holds no run: give another --workdir")
     else:
         folder.mkdir(parents=True, exist_ok=True)

@@ -69,6 +69,15 @@ CASES = {
     "a score at the rewind step": ("prune.score_step=0", ["prune.score_step=0", "rewind.step=0"]),
     "a score past the end": ("prune.score_step=201", ["prune.score_step=201", "train.steps=200"]),
     "a score of no step": ("prune.score_step=-2", ["prune.score_step=-2", "at least -1"]),
+    "the key beside, not that of another section": (
+        "train.step=5",
+        ["'config.train.step'", "did you mean 'config.train.steps'"],
+    ),
+    "an open bracket": ("data.mean=(0.1,0.2", ["data.mean=(0.1,0.2", "bracket"]),
+    "a dot in a pattern": (
+        "prune.rate={'fc.1': 0.5}",
+        ["the key fc.1 contains", "? is any character"],
+    ),
     "a rewind past the end": ("rewind.step=999", ["rewind.step=999", "train.steps=200"]),
     "a negative seed": ("seed=-1", ["seed=-1", "at least 0"]),
     "a seed of more than 64 bits": (f"seed={2**70}", [f"seed={2**70}"]),

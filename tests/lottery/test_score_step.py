@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from groundwork.runs.run import result_of
-from lottery import tickets
+from groundwork.errors import UserError
+from groundwork.runs.run import Run, result_of
+from lottery import results, tickets
 from tests.lottery import small
 
 SCORE_STEP = 15
@@ -47,6 +48,24 @@ def test_the_weights_of_that_step_choose_the_next_mask(early, level):
                 else:
                     chosen_by_the_last.append((kept == same).all())
     assert not all(chosen_by_the_last)
+
+
+def test_learning_curves_begin_at_the_first_evaluation(early):
+    curves = results.read(early).curves
+    for level, first in ((0, 5), (1, 10), (2, 10)):  # level 0 has the rewind step, too
+        steps = list(curves["ticket", level, "train", "loss"])
+        assert (steps[0], steps[-1]) == (first, 30)
+        assert SCORE_STEP in steps
+
+
+def test_lost_rows_of_the_beginning_are_noticed(early, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(early, folder)
+    rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(r for r in rows if '"scored/01"' not in r))
+    assert list(results.lost(Run(folder))) == ["scored/01"]
+    with pytest.raises(UserError, match="scored/01"):
+        results.read(folder)
 
 
 def test_what_is_lost_is_done_again_bit_for_bit(early, tmp_path):

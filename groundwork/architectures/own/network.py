@@ -134,7 +134,9 @@ def shapes(network: Own, example: Any) -> Shapes:
         jax.eval_shape(network.apply, variables, example)
         jax.eval_shape(in_training(network), variables, example, key)
     except (Exception, SystemExit) as error:  # a user's network may raise anything
-        raise UserError(f"{refusal}: {reason(error)}{_hint(network, error)}") from error
+        raise UserError(
+            f"{refusal}: {reason(error)}{named.place(error)}{_hint(network, error)}"
+        ) from error
     if not trees.count(variables.get("params", {})):
         raise UserError(f"model.name={network.name} has no parameters")
     return variables

@@ -93,17 +93,30 @@ def test_labels_up_to_the_last_class_are_fine(serve):
 
 def test_labels_that_no_training_example_has_are_said(serve):
     images, labels = numbered(26)
-    assert data_lib.warning(serve((images, labels), (images, labels))) == ""
+    assert data_lib.warnings(serve((images, labels), (images, labels)), True) == []
     from_one = (images, np.arange(26) % 26 + 1)  # as EMNIST's letters
-    assert data_lib.warning(serve(from_one, from_one, classes=None)) == (
+    letters = serve(from_one, from_one, classes=None)
+    assert data_lib.warnings(letters, False) == []
+    assert data_lib.warnings(letters, True) == [
         "no training example has the label 0: the network has 27 outputs all the same"
-    )
-    said = data_lib.warning(serve((images, 4 * from_one[1]), from_one, classes=None))
+    ]
+    (said,) = data_lib.warnings(serve((images, 4 * from_one[1]), from_one, classes=None), True)
     assert "the label 0, 1, 2, 3, 5, 6, 7, 9, 10, 11 and 69 more: the network has 105" in said
     with pytest.raises(UserError, match=r"there are 2600001 classes, .* of 26 alone: number the"):
-        data_lib.warning(serve((images, 100_000 * from_one[1]), from_one, classes=None))
+        data_lib.warnings(serve((images, 100_000 * from_one[1]), from_one, classes=None), True)
     scores = (images, np.ones((26, 3), np.int32))
-    assert data_lib.warning(serve(scores, scores, classes=9)) == ""
+    assert data_lib.warnings(serve(scores, scores, classes=9), True) == []
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.uint8, np.float32])
+def test_images_that_are_taken_for_tokens_are_said(serve, dtype):
+    images, labels = numbered(20)
+    given = (images.astype(dtype), labels)
+    said = data_lib.warnings(serve(given, given), False)
+    if np.dtype(dtype) in (np.uint8, np.float32):
+        assert not said
+    else:
+        assert "as tokens would be: images are of uint8" in said[0]
 
 
 def test_a_run_says_which_labels_nothing_has_where_it_learns_classes(serve, tmp_path, capfd):

@@ -216,7 +216,9 @@ def test_labels_are_integers_of_any_size(folder, arrays, kind):
     if kind != "u1":
         labels[3] = -1
         (folder / LABELS).write_bytes(idx_bytes(labels))
-        with pytest.raises(UserError, match="label -1 of example 3 of custom is out of range"):
+        with pytest.raises(
+            UserError, match=r"label -1 of example 3 of train of custom in .* is out of range"
+        ):
             data_lib.load({**SECTION, "name": "custom", "dir": str(folder)})
 
 

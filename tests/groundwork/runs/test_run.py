@@ -52,7 +52,7 @@ def test_a_run_is_opened_again_by_the_same_identity(tmp_path):
         ({"seed": 2}, "seed is 1 there, 2 here"),
         ({"prune": {"rate": 0.3}}, "prune.rate is 0.2 there, 0.3 here"),
         ({"data": {"name": "mnist", "dir": ""}}, "data.name is digits there, mnist here"),
-        ({"prune": {"rate": 0.2, "new": 1}}, "prune.new is None there, 1 here"),
+        ({"prune": {"rate": 0.2, "new": 1}}, "prune.new is not set there, 1 here"),
     ],
 )
 def test_another_identity_is_refused_with_the_difference(tmp_path, change, said):

@@ -8,7 +8,7 @@ import pytest
 
 from groundwork.devices import memory, processes
 from groundwork.errors import UserError
-from groundwork.train import sizes
+from groundwork.train import footprint
 from tests.groundwork.train.test_optim import SPEC
 
 SHAPES = {
@@ -27,21 +27,21 @@ def test_weights_statistics_and_moments_of_all_replicates_are_counted(
     optimizer = dataclasses.replace(SPEC, name=name)
     needed = replicates * (WEIGHTS + STATISTICS + MOMENTS[name])
     monkeypatch.setattr(memory, "of_machine", lambda: needed)
-    sizes.check("this model", SHAPES, optimizer, replicates)
+    footprint.check("this model", SHAPES, optimizer, replicates)
     monkeypatch.setattr(memory, "of_machine", lambda: needed - 1)
     with pytest.raises(UserError, match=f"replicates={replicates} of this model needs"):
-        sizes.check("this model", SHAPES, optimizer, replicates)
+        footprint.check("this model", SHAPES, optimizer, replicates)
 
 
 def test_memory_of_devices_counts_where_they_have_their_own(monkeypatch):
-    monkeypatch.setattr(sizes, "of_devices", lambda: 100)
+    monkeypatch.setattr(footprint, "of_devices", lambda: 100)
     with pytest.raises(UserError, match="but the devices have"):
-        sizes.check("this model", SHAPES, SPEC, 1)
+        footprint.check("this model", SHAPES, SPEC, 1)
 
 
 def test_keys_of_random_numbers_have_a_size():
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 5))
-    assert sizes.in_bytes({"rng": keys}) == 5
+    assert footprint.in_bytes({"rng": keys}) == 5
 
 
 def test_each_process_may_have_a_machine_of_its_own(monkeypatch):
@@ -49,6 +49,6 @@ def test_each_process_may_have_a_machine_of_its_own(monkeypatch):
     optimizer = dataclasses.replace(SPEC, name="sgd")
     monkeypatch.setattr(memory, "of_machine", lambda: needed // 2)
     with pytest.raises(UserError, match="this machine has"):
-        sizes.check("this model", SHAPES, optimizer, 1)
+        footprint.check("this model", SHAPES, optimizer, 1)
     monkeypatch.setattr(processes, "count", lambda: 2)
-    sizes.check("this model", SHAPES, optimizer, 1)
+    footprint.check("this model", SHAPES, optimizer, 1)

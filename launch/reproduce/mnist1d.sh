@@ -13,7 +13,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 toy=(--config.model.width=0.1 --config.levels=1 --config.replicates=2 --config.train.steps=40
-  --config.eval_every=20 --config.branches.small_dense=all)
+  --config.eval_every=20 --config.prune.score_step=20 --config.branches.small_dense=all)
 experiment mnist1d configs/lottery/mnist1d.py
 experiment mnist1d_full configs/lottery/mnist1d_full.py
 report

@@ -59,6 +59,21 @@ IDLE = [
     ("lowrank", ("source.path=x.npz", "optimizer.learning_rate=1"), "which is not trained"),
     ("compress", ("quantize.scales=twn",), "quantize.method=kmeans does not use it"),
     ("compress", ("share.values=mean",), "has no share"),
+    (
+        "compress",
+        ("stages=('prune',)", "prune.rewind=start", "fine_tune.steps=3"),
+        "fine_tune.steps has no effect: no network of this run is trained",
+    ),
+    (
+        "compress",
+        ("stages=('quantize',)", "quantize.fine_tune=false", "fine_tune.steps=3"),
+        "fine_tune.steps has no effect",
+    ),
+    (
+        "compress",
+        ("stages=('quantize',)", "source.path=x.npz", "optimizer.learning_rate=1"),
+        "optimizer.learning_rate has no effect",
+    ),
     ("compress", ("quantize.activation_range=mse",), "quantize.activation_bits=0 keeps float32"),
 ]
 
@@ -77,7 +92,13 @@ USED = [
         "lottery",
         ("optimizer.schedule=step", "optimizer.drop_steps=(5,)", "optimizer.drop_factor=1"),
     ),
+    ("lottery", ("levels=1",)),  # of a config whose branches go further
     ("msdnet", ("networks=resnets", "resnets.width=0.5")),
+    (
+        "compress",
+        ("stages=('prune',)", "prune.rewind=none", "fine_tune.steps=3"),
+    ),
+    ("compress", ("stages=('distill',)", "source.path=x.npz", "train.steps=300")),
     ("compress", ("quantize.bits=(3,)", "quantize.init=density", "prune.levels=(1,)")),
 ]
 

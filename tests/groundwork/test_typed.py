@@ -126,6 +126,16 @@ def test_a_shown_value_is_one_short_line():
         assert shown(value).isprintable()
 
 
+def test_what_json_cannot_keep_is_refused_wherever_it_stands():
+    deep: Any = 1
+    for _ in range(40):
+        deep = {"a": [deep]}
+    with pytest.raises(UserError, match="is nested in more than 32 levels"):
+        typed.plain("key", deep)
+    with pytest.raises(UserError, match=r"key\.a=.* must be less than 1e300"):
+        typed.plain("key", {"a": [10**5000]})
+
+
 def test_an_error_is_one_line_of_some_hundred_characters():
     error = UserError("a\nb\x1b[31m " + "x" * 10**5 + " end")
     assert str(error).isprintable()

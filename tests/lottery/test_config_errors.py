@@ -2,8 +2,12 @@
 
 import pytest
 
+from groundwork import config as config_lib
+from groundwork.errors import UserError
+from lottery import spec
 from tests.lottery.refusals import TrainingBeganError
 
+PUBLISHED = {"source": "a paper", "level": 1, "ticket": [1], "random_mask": [1], "dense": [1]}
 SIZES = {"fc1": 64 * 300, "fc2": 300 * 100, "output": 100 * 10}
 
 
@@ -187,6 +191,22 @@ def test_bad_input_is_refused(refused, case):
     said = refused(override)
     for part in expected:
         assert part in said
+
+
+@pytest.mark.parametrize(
+    ("published", "said"),
+    [
+        (3, "published=3 must be a section"),
+        ({"ticket": "abc"}, "config lacks the key published.source"),
+        ({**PUBLISHED, "dense": "abc"}, "published.dense='abc' must be numbers"),
+        ({**PUBLISHED, "dense": []}, "published.dense is empty"),
+    ],
+)
+def test_published_figures_are_checked_before_anything_is_trained(published, said):
+    config = config_lib.resolve(config_lib.load("configs/lottery/digits.py"))
+    spec.from_config({**config, "published": PUBLISHED})
+    with pytest.raises(UserError, match=said):
+        spec.from_config({**config, "published": published})
 
 
 def first_bad_level(rates, sizes, schedule="geometric"):

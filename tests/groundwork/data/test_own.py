@@ -192,6 +192,7 @@ class TestNpz:
             ),
             (dict(dir=str(tmp_path), kwargs={"x": 1}), "source 'npz' has no 'x'"),
             (dict(dir=str(tmp_path), image_size=8), "data.image_size has no use"),
+            (dict(dir=str(tmp_path)), r"no array x_train: .* are needed, and it has bad\.npz"),
         ]:
             with pytest.raises(UserError, match=match):
                 load("npz", **section)

@@ -53,6 +53,7 @@ def test_a_run_is_opened_again_by_the_same_identity(tmp_path):
         ({"prune": {"rate": 0.3}}, "prune.rate is 0.2 there, 0.3 here"),
         ({"data": {"name": "mnist", "dir": ""}}, "data.name is digits there, mnist here"),
         ({"prune": {"rate": 0.2, "new": 1}}, "prune.new is not set there, 1 here"),
+        ({"prune": {"rate": {"*": 0.3}}}, r"run: prune.rate is 0.2 there, {'\*': 0.3} here\. Give"),
     ],
 )
 def test_another_identity_is_refused_with_the_difference(tmp_path, change, said):
@@ -98,6 +99,14 @@ def test_a_foreign_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         _open(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_without_its_config_is_not_taken_for_a_foreign_folder(tmp_path):
+    opened, _ = _open(tmp_path / "a")
+    opened.unit("levels/00/ticket").finish({"w": np.ones(2)}, {})
+    (tmp_path / "a/config.json").unlink()
+    with pytest.raises(UserError, match=r"has checkpoints, but no config\.json"):
+        _open(tmp_path / "a")
 
 
 def test_other_versions_or_another_commit_are_warned_of(tmp_path):

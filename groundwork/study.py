@@ -172,10 +172,11 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
     Raises:
       UserError: the config is wrong, or the folder holds another run.
     """
-    units = study.units(study.check(config))
+    spec = study.check(config)
     if not (workdir / "config.json").exists():
         return False
     identity.check_identity(workdir, _identity(study, config))
+    units = study.units(spec)
     run = Run(workdir, id=identity.run_id(workdir))
     run.check_places(units)
     return set(units) <= set(run_lib.whole(run)) - study.lost(run).keys()

@@ -53,13 +53,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def submitit_side() -> ModuleType:
-    """Returns `launch.array`, which needs submitit.
+    """Returns `launch.slurm_array`, which needs submitit.
 
     Raises:
       UserError: submitit cannot be imported.
     """
     try:
-        return importlib.import_module("launch.array")
+        return importlib.import_module("launch.slurm_array")
     except ImportError as error:
         raise UserError(
             f"Slurm needs submitit ({error}): pip install -r requirements-launch.txt, or the "
@@ -79,13 +79,13 @@ def main(argv: Sequence[str]) -> None:
     flags, words = cli.split(argv)
     options = parser.parse_args(flags)
     child = Child(tuple(cli.command(words)))
-    array = submitit_side()
-    made = array.executor(options, options.logs, options.name)
+    slurm_array = submitit_side()
+    made = slurm_array.executor(options, options.logs, options.name)
     if options.dry_run:
-        print(f"# sbatch {made.folder}/JOB_submission.sh\n{array.script(made)}")
+        print(f"# sbatch {made.folder}/JOB_submission.sh\n{slurm_array.script(made)}")
         print(f"# each task then runs\n{cli.as_typed(child.command)}")
         return
-    (job,) = array.submit(made, [child])
+    (job,) = slurm_array.submit(made, [child])
     print(f"job {job.job_id}: {job.paths.stdout}, and what went wrong in {job.paths.stderr.name}")
     print(f"scancel {job.job_id} ends it; the same command then continues the run")
 

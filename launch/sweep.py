@@ -129,9 +129,9 @@ def _show_plan(work: Sequence[Job], options: argparse.Namespace) -> None:
         print(f"# finished: {job.folder}" if job.finished else typed)
     left = sum(not job.finished for job in work)
     if options.executor == "slurm" and left:
-        array = slurm.submitit_side()
-        made = array.executor(options, _logs(options), "sweep", options.parallel)
-        print(f"# sbatch, an array with a point an element\n{array.script(made, left)}")
+        slurm_array = slurm.submitit_side()
+        made = slurm_array.executor(options, _logs(options), "sweep", options.parallel)
+        print(f"# sbatch, an array with a point an element\n{slurm_array.script(made, left)}")
 
 
 def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> dict[str, Outcome]:

@@ -17,7 +17,7 @@ import pytest
 from groundwork import config as config_lib
 from groundwork import study
 from groundwork.errors import UserError
-from launch import array, jobs, sweep
+from launch import jobs, slurm_array, sweep
 from launch.child import Child
 from lottery import main
 from tests.conftest import CACHE, ROOT
@@ -278,14 +278,14 @@ def test_on_slurm_points_are_an_array_that_is_waited_for_and_found_again(tmp_pat
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(array, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(slurm_array, "POLL_SECONDS", 0.1)
     options = sweep._parser().parse_args([DIGITS, "--parallel=2", "--executor=slurm"])
     said = []
 
     def run_slurm(*names):
         scripts = {"good": "print('fine')", "bad": "raise ValueError('too small')"}
         children = {n: Child((PYTHON, "-c", scripts[n])) for n in names}
-        return array.run_array(children, tmp_path / "jobs", options, said.append)
+        return slurm_array.run_array(children, tmp_path / "jobs", options, said.append)
 
     assert run_slurm("good", "bad") == {
         "good": jobs.Outcome("finished"),
@@ -299,19 +299,19 @@ def test_on_slurm_points_are_an_array_that_is_waited_for_and_found_again(tmp_pat
 
 
 def test_slurm_that_does_not_answer_is_said_in_one_line(tmp_path, monkeypatch):
-    (tmp_path / array.QUEUED).write_text("{")
+    (tmp_path / slurm_array.QUEUED).write_text("{")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="cannot ask Slurm what is queued: squeue: No such file"):
-        array.queued(tmp_path)
+        slurm_array.queued(tmp_path)
     (tmp_path / "squeue").write_text("#!/bin/sh\necho 'no controller' >&2; exit 1\n")
     (tmp_path / "squeue").chmod(0o755)
     with pytest.raises(UserError, match="cannot ask Slurm what is queued: no controller"):
-        array.queued(tmp_path)
+        slurm_array.queued(tmp_path)
     (tmp_path / "squeue").write_text("#!/bin/sh\necho 7_0\n")
     for text in ("{", "[]", "5"):
-        (tmp_path / array.QUEUED).write_text(text)
+        (tmp_path / slurm_array.QUEUED).write_text(text)
         with pytest.raises(UserError, match=r"jobs\.json is damaged: remove it"):
-            array.queued(tmp_path)
+            slurm_array.queued(tmp_path)
 
 
 def test_points_on_this_machine_end_in_one_of_three_ways_and_keep_their_logs(tmp_path):

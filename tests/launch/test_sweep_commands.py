@@ -83,13 +83,13 @@ def test_the_table_has_a_row_a_point_under_the_commands_columns(swept):
     _, case, _, printed = swept
     lines = printed.splitlines()
     (place,) = (
-        i for i, line in enumerate(lines) if re.match(rf" +{re.escape(case.key)} +\S", line)
+        i for i, line in enumerate(lines) if re.match(rf" *{re.escape(case.key)} +\S", line)
     )
     assert case.header in lines[place]
     table = lines[place:]
     assert max(map(len, lines[place:-2])) <= 80  # all but the places of files
     for value in case.values:
-        (row,) = (line for line in table if re.match(rf" +{re.escape(value)} +\S", line))
+        (row,) = (line for line in table if re.match(rf" *{re.escape(value)} +\S", line))
         assert "±" in row  # two replicates
 
 

@@ -41,7 +41,8 @@ def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> Us
     It suggests the most similar known name, and lists all of them if they are at most `most`.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name[:99] if isinstance(name, str) else "", known, n=1)
+    given = name if isinstance(name, str) else shown(name)
+    near = difflib.get_close_matches(given[:99], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = f" (known: {', '.join(known)})" if len(known) <= most else ""
     return UserError(f"unknown {kind} {shown(name)}{hint}{listed}")

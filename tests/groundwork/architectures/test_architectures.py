@@ -248,7 +248,7 @@ def test_build_takes_the_whole_config_and_the_section(name):
 
 @pytest.mark.parametrize("width", [0, 0.0, -1, -0.5, math.nan, math.inf])
 def test_a_width_that_is_not_positive_and_finite_is_refused(width):
-    with pytest.raises(UserError, match=rf"model\.width={width} must be"):
+    with pytest.raises(UserError, match=rf"model\.width={float(width)} must be"):
         build(section("lenet_5", width), 10)
 
 

@@ -52,14 +52,10 @@ def apply(config: ConfigDict, given: Mapping[str, str | None]) -> None:
     _check_order(list(given))
     for name, text in given.items():
         *section, key = paths[name]
-        try:
+        try:  # an earlier text may have replaced the section
             holder = get(config, section)
             kind = _kind(holder, key)
-        except (
-            AttributeError,
-            KeyError,
-            TypeError,
-        ) as error:  # an earlier text replaced its section
+        except (AttributeError, KeyError, TypeError) as error:
             raise UserError(
                 f"cannot read the command line: --config.{name} is no key of what "
                 f"--config.{'.'.join(section)} was set to"
@@ -111,10 +107,9 @@ def _read(text: str | None, kind: type) -> Any:
 def _number(text: str, kind: type) -> Any:
     try:
         return kind(text)
-    except (ValueError, OverflowError):
-        pass
-    words = "an integer" if kind is int else "a number"
-    raise ValueError(f"must be {words}")
+    except (ValueError, OverflowError) as error:
+        words = "an integer" if kind is int else "a number"
+        raise ValueError(f"must be {words}") from error
 
 
 def _sequence(text: str) -> Any:

@@ -1,5 +1,6 @@
 """Texts on a real terminal, on streams that are closed, and in encodings that lack characters."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -50,11 +51,9 @@ def typed(body, columns, **env):
     read = []
 
     def listen():
-        try:
+        with contextlib.suppress(OSError):  # which Linux raises where the other end is closed
             while data := os.read(ours, 1 << 16):
                 read.append(data)
-        except OSError:  # Linux says so where the other end is closed
-            pass
 
     listener = threading.Thread(target=listen)
     with start(body, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:

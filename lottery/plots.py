@@ -46,7 +46,8 @@ def accuracy(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
         ax.set_ylabel(f"test {metric.words}")
         ax.set_title(when)
         figures.density_axis(ax)
-    handles = _legend_of_runs(runs, colours) if len(runs) > 1 else axes[0].lines
+    branches, _ = axes[0].get_legend_handles_labels()  # without the caps of error bars
+    handles = _legend_of_runs(runs, colours) if len(runs) > 1 else branches
     labels = [str(handle.get_label()) for handle in handles]
     columns = int(60 * len(axes) / (8 + max(map(len, labels))))  # in characters
     columns = max(1, min(len(labels), columns))

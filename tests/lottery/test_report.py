@@ -100,6 +100,16 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(folder, tmp_path):
         report._read([folder, folder.parent / "." / "small"])
 
 
+def test_the_legend_of_one_run_has_its_branches_alone(folder, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots.figures, "save", lambda figure, path: drawn.append(figure) or path)
+    plots.accuracy([results.read(folder)], tmp_path / "accuracy.png")
+    (legend,) = drawn[0].legends
+    branches = {"ticket", "random_reinit", "random_mask", "small_dense", "dense"}
+    assert {text.get_text() for text in legend.get_texts()} == branches
+    assert len(legend.get_texts()) == len(branches)
+
+
 def test_the_legend_of_several_runs_has_every_run_and_every_branch(folder):
     run = results.read(folder)
     runs = [dataclasses.replace(run, name=f"run-{number}") for number in range(12)]

@@ -2,6 +2,7 @@
 
 # N weights in a group, K of them kept; S slices of a stack
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -53,9 +54,8 @@ def prune(
     check_same(mask, scores)
     counts, paths, slices = {}, {}, {}
     for name, group in groups(mask, rate, scope, stacked).items():
-        leaves = [mask[path].reshape(group.slices, -1) for path in group.paths]
-        remaining = sum(jnp.sum(leaf, axis=1, dtype=jnp.int32) for leaf in leaves)
-        counts[name] = _remaining(remaining, group.rate)  # [S]
+        left = _kept([mask[path] for path in group.paths], group.slices)
+        counts[name] = _remaining(left, group.rate)
         paths[name], slices[name] = group.paths, group.slices
     return prune_to(mask, scores, counts, paths, slices)
 
@@ -81,20 +81,35 @@ def prune_to(
     """
     new = dict(mask)
     for name, group in paths.items():
-        rows = (slices or {}).get(name, 1)
-        keep = jnp.concatenate([mask[path].reshape(rows, -1) for path in group], axis=1)
-        score = jnp.concatenate(
-            [jnp.asarray(scores[path]).reshape(rows, -1) for path in group], axis=1
-        )
-        count = jnp.broadcast_to(jnp.asarray(counts[name]), (rows,))
-        if rows == 1:
-            chosen = _best(keep[0], score[0], count[0])[None]
-        else:
-            chosen = jax.vmap(_best)(keep, score, count)
-        sizes = np.cumsum([mask[path].size // rows for path in group])[:-1]
-        for path, part in zip(group, jnp.split(chosen, sizes, axis=1), strict=True):
-            new[path] = part.reshape(mask[path].shape)
+        leaves = [mask[path] for path in group], [jnp.asarray(scores[path]) for path in group]
+        chosen = _chosen(*leaves, jnp.asarray(counts[name]), (slices or {}).get(name, 1))
+        new |= zip(group, chosen, strict=True)
     return new
+
+
+@functools.partial(jax.jit, static_argnames="rows")
+def _kept(leaves: list[jax.Array], rows: int) -> jax.Array:
+    """Returns how many weights a group keeps in each of its slices, [S] int32."""
+    return sum(jnp.sum(leaf.reshape(rows, -1), axis=1, dtype=jnp.int32) for leaf in leaves)
+
+
+@functools.partial(jax.jit, static_argnames="rows")
+def _chosen(
+    keeps: list[jax.Array], scores: list[jax.Array], count: jax.Array, rows: int
+) -> list[jax.Array]:
+    """Returns the masks of leaves that are ranked together, of which each stacks so many rows."""
+    keep, score = (
+        jnp.concatenate([leaf.reshape(rows, -1) for leaf in leaves], axis=1)
+        for leaves in (keeps, scores)
+    )
+    count = jnp.broadcast_to(count, (rows,))
+    if rows == 1:
+        chosen = _best(keep[0], score[0], count[0])[None]
+    else:
+        chosen = jax.vmap(_best)(keep, score, count)
+    sizes = np.cumsum([leaf.size // rows for leaf in keeps])[:-1]
+    parts = jnp.split(chosen, sizes, axis=1)
+    return [part.reshape(leaf.shape) for part, leaf in zip(parts, keeps, strict=True)]
 
 
 def _best(keep: jax.Array, score: jax.Array, count: jax.Array) -> jax.Array:

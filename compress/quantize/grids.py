@@ -112,11 +112,13 @@ def integers(bits: int, symmetric: bool) -> jnp.dtype:
     return jnp.dtype(f"{'' if symmetric else 'u'}int{8 if bits <= 8 else 16}")
 
 
+@jax.jit
 def on_grid(values: jax.Array, grid: Grid) -> jax.Array:
     """Returns the integers of values as floats: rounded half to even, then clipped."""
     return jnp.clip(_rounded(values, grid), grid.lowest, grid.highest)
 
 
+@jax.jit
 def dequantize(stored: Uniform) -> jax.Array:
     """Returns the weights in the scale's dtype. Zero is exact, and the scale has a gradient."""
     ndim = stored.values.ndim

@@ -157,7 +157,7 @@ def test_distillation_weighs_what_teachers_say_of_each_example(name):
     is_module = isinstance(one.model, nn.Module)
     variables = one.variables if is_module else {"params": one.variables}
     student = own.of(one.model, one.flags if one.flags["train"] else None)
-    teachers = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf]), variables)
+    teachers = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf]), variables)
     loss = distill.make_loss(
         student, distill.fixed((student, teachers)), temperature=2.0, weight=0.3
     )

@@ -4,8 +4,8 @@
 #
 #   launch/reproduce/mnist1d.sh
 #
-# No files are needed. Three replicates take 3 minutes on two cores in the short form and 46 minutes
-# in the long one (both measured, beside other work).
+# No files are needed. Three replicates take 3 minutes on two cores in the short form and 2 h 16 min
+# in the long one (both measured, the long one beside much other work).
 #
 # Expect: at sparsity 0.92 the ticket near 0.74 and the random mask near 0.61 (published: 0.744 to
 # 0.756, and 0.606 to 0.618), the dense network near 0.66; the report prints ours beside theirs.

@@ -157,7 +157,7 @@ def test_every_process_gives_as_many_devices_side_by_side(monkeypatch):
     mesh.make(3, 60, devices=stand_ins(2, 4))
     mesh.make(4, 10, devices=stand_ins(2, 4))
     mesh.make(2, 7, devices=stand_ins(2, 4))
-    assert [grid.shape for grid in taken] == [(1, 6), (4, 2), (2, 1)]
+    assert [grid.shape for grid in taken] == [(3, 2), (4, 2), (2, 1)]
     chosen = [[device.id for device in grid.flat] for grid in taken]
     assert chosen == [[0, 1, 2, 4, 5, 6], list(range(8)), [0, 4]]
 

@@ -189,8 +189,8 @@ def _evenly(devices: Sequence[jax.Device], each: int) -> list[jax.Device]:
     """Returns the first `each` devices of every process, slice by slice, process by process."""
     by_process = collections.defaultdict(list)
     for device in devices:
-        # only TPUs know slices
-        by_process[getattr(device, "slice_index", 0), device.process_index].append(device)
+        slice_index = getattr(device, "slice_index", 0)  # which TPUs alone have
+        by_process[slice_index, device.process_index].append(device)
     return [device for process in sorted(by_process) for device in by_process[process][:each]]
 
 

@@ -237,7 +237,9 @@ def double_precision(name: str, steps: int = 50) -> dict[str, float]:
 if __name__ == "__main__":
     measured = {key: v for name in MODELS for key, v in single_precision(name).items()}
     measured["three"] = three_by_default()
-    measured["slices"] = {f"{name} {r}": between_two_slices(name, r) for name in MODELS for r in (1, 2)}
+    measured["slices"] = {
+        f"{name} {r}": between_two_slices(name, r) for name in MODELS for r in (1, 2)
+    }
     jax.config.update("jax_enable_x64", True)
     measured |= {key: v for name in MODELS for key, v in double_precision(name).items()}
     print(json.dumps(measured))

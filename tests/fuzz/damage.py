@@ -139,12 +139,12 @@ def _changed(rng: np.random.Generator, value: Any) -> Any:
 
 def foreign(rng: np.random.Generator, path: Path, other: Path) -> None:
     """Puts a copy of something else in its place: of another run, or of elsewhere in this one."""
-    with tempfile.TemporaryDirectory(dir=path.parents[-3]) as apart:  # `other` may be above `path`
+    with tempfile.TemporaryDirectory() as apart:  # `other` may be above `path`
         aside = Path(apart) / "aside"
         (shutil.copytree if other.is_dir() else shutil.copy)(other, aside)
         _gone(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.rename(path)
+        shutil.move(aside, path)
 
 
 def as_folder(rng: np.random.Generator, path: Path, other: Path) -> None:

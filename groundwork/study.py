@@ -11,9 +11,11 @@ from jax.sharding import Mesh
 
 from groundwork import config as config_lib
 from groundwork import keys, named
+from groundwork.architectures import ModelSpec
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
+from groundwork.data.spec import DataSpec
 from groundwork.devices import interruption, processes
 from groundwork.devices import mesh as mesh_lib
 from groundwork.entry import as_typed
@@ -95,7 +97,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
     """
     parsed, workdir = config_lib.parse(argv, study.usage)
     config = config_lib.resolve(parsed)
-    spec = study.check(config)
+    spec = checked(study, config)
     processes.start()
     with interruption.watched() as asked:
         processes.same("config", json.dumps(config), "start the same command everywhere")
@@ -140,6 +142,19 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
             processes.wait_for_all("the report")
 
 
+def checked(study: Study, config: Mapping[str, Any]) -> Any:
+    """Returns the spec of a config: whatever can be checked without data and devices is.
+
+    Raises:
+      UserError: a value is wrong; the error names its key.
+    """
+    spec = study.check(config)
+    for section, kind in (("data", DataSpec), ("model", ModelSpec)):
+        if section in config:
+            config_lib.build(kind, config[section], section)
+    return spec
+
+
 def make_context(
     spec: Any,
     dataset: AnyDataset,
@@ -172,7 +187,7 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
     Raises:
       UserError: the config is wrong, or the folder holds another run.
     """
-    spec = study.check(config)
+    spec = checked(study, config)
     if not (workdir / "config.json").exists():
         return False
     identity.check_identity(workdir, _identity(study, config))

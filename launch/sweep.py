@@ -66,7 +66,8 @@ def main(argv: Sequence[str]) -> None:
     terminal.say(f"{len(work)} points, {len(work) - len(todo)} finished already")
     outcomes = {job.point.name: Outcome("finished") for job in work if job.finished}
     if todo:
-        outcomes.update(_run(todo, options, terminal.say))
+        folders = {job.point.name: job.folder for job in work}
+        outcomes.update(_run(todo, options, terminal.say, folders))
     _report(work, outcomes, options)
     failed = {name: outcome for name, outcome in outcomes.items() if outcome.state != "finished"}
     for name, outcome in failed.items():
@@ -134,7 +135,12 @@ def _show_plan(work: Sequence[Job], options: argparse.Namespace) -> None:
         print(f"# sbatch, an array with a point an element\n{slurm_array.script(made, left)}")
 
 
-def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> dict[str, Outcome]:
+def _run(
+    todo: Mapping[str, Child],
+    options: argparse.Namespace,
+    say: Any,
+    folders: Mapping[str, Path] | None = None,
+) -> dict[str, Outcome]:
     """Run the children on the executor; SIGTERM and a lost terminal are answered as Ctrl-C is."""
     numbers = [signal.SIGTERM, signal.SIGHUP]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under `nohup`
@@ -143,7 +149,7 @@ def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> di
     try:
         if options.executor == "slurm":
             return slurm.submitit_side().run_array(todo, _logs(options), options, say)
-        return jobs.run_local(todo, _logs(options), options.parallel, say)
+        return jobs.run_local(todo, _logs(options), options.parallel, say, folders)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

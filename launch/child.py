@@ -7,14 +7,16 @@ the job again.
 """
 
 import dataclasses
+import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
 SAVED = 75  # the exit code of a main that was told to stop and has saved
+DEVICES = "JAX_LOCAL_DEVICE_IDS"  # without it, JAX takes one GPU in each task of a Slurm step
 STATE_SECONDS = 60  # how long the scheduler may take to answer
 
 
@@ -24,9 +26,10 @@ class ChildFailedError(SystemExit, Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Child:
-    """A command."""
+    """A command; with `devices`, a task takes those of its number on the node."""
 
     command: tuple[str, ...]
+    devices: tuple[str, ...] = ()  # GPUs as DEVICES has them
 
     def __call__(self) -> int:
         """Run the command to its end; returns 0, or 75 if it has saved and is not to continue.
@@ -40,7 +43,8 @@ class Child:
         job = submitit.JobEnvironment()
         user_signal = getattr(signal, f"SIG{job.USR_SIG}")
         requeue: Any = signal.getsignal(user_signal)  # submitit's own way to checkpoint a job
-        code, received = self._run((signal.SIGTERM, user_signal))
+        own = {DEVICES: self.devices[job.local_rank]} if self.devices else {}
+        code, received = self._run((signal.SIGTERM, user_signal), own)
         if code == 128 + signal.SIGTERM and received:
             code = SAVED  # it was told to stop before it could listen: there is nothing to save yet
         if code not in (0, SAVED):
@@ -56,8 +60,13 @@ class Child:
 
         return DelayedSubmission(self)
 
-    def _run(self, signals: tuple[signal.Signals, ...]) -> tuple[int, set[int]]:
-        """Run the command and pass on `signals`; returns its exit code and those that came."""
+    def _run(
+        self, signals: tuple[signal.Signals, ...], own: Mapping[str, str]
+    ) -> tuple[int, set[int]]:
+        """Run the command with variables of its `own`, and pass on `signals`.
+
+        Returns its exit code and the signals that came.
+        """
         received: set[int] = set()
         running: list[subprocess.Popen] = []
         told: list[bool] = []
@@ -74,7 +83,7 @@ class Child:
         before: dict[int, Callable | int | None] = {n: signal.signal(n, forward) for n in signals}
         try:
             print(f"+ {shlex.join(self.command)}", flush=True)
-            with subprocess.Popen(self.command) as child:
+            with subprocess.Popen(self.command, env={**os.environ, **own}) as child:
                 running.append(child)
                 tell()  # of signals that came before there was a child
                 code = child.wait()

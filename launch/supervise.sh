@@ -11,7 +11,7 @@ if [[ $1 != --loop ]]; then
     echo "error: $(hostname) still runs an earlier command; --stop it first" >&2
     exit 2
   fi
-  rm -f exit-code
+  rm -f exit-code stopped
   nohup setsid "$0" --loop "$@" >run.log 2>&1 </dev/null &
   echo $! >run.pid
   exit

@@ -26,6 +26,7 @@ from groundwork.errors import UserError
 HEARTBEAT_SECONDS = 30  # if a process is silent for so long, JAX ends the others
 LEAVE_SECONDS = 5.0  # a process that fails waits so long for the others to fail too
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+LAUNCHER = "LOCAL_LAUNCHER_SECONDS"  # set by launch/local.py: it names the dead, then ends the rest
 TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # set by srun and mpirun
 LOST = re.compile("gloo|nccl|closed by peer|unavailable", re.IGNORECASE)  # in JAX's errors
 T = TypeVar("T")
@@ -128,22 +129,25 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def lost(error: Exception) -> str:
+def lost(error: Exception, environment: Mapping[str, str] = os.environ) -> str:
     """Returns the reason of a failure if it is that another process has ended, and else "".
 
-    It waits for JAX, which usually names the dead process and ends this one meanwhile.
+    It waits for JAX, or for the launcher, which name the dead process and end this one meanwhile.
+    The traceback of what failed here is shown only if neither does.
     """
     reason = str(error).strip().partition("\n")[0]
     if not LOST.search(reason):
         return ""
-    traceback.print_exc()
-    print(
-        f"error: another of the {count()} processes has ended ({reason}): JAX names it within "
-        f"{HEARTBEAT_SECONDS} s. The same command continues",
-        file=sys.stderr,
-        flush=True,
-    )
-    time.sleep(HEARTBEAT_SECONDS + LEAVE_SECONDS)
+    seconds = float(environment.get(LAUNCHER, HEARTBEAT_SECONDS)) + LEAVE_SECONDS
+    if LAUNCHER not in environment:
+        print(
+            f"error: another of the {count()} processes has ended ({reason}): JAX names it within "
+            f"{seconds:g} s. The same command continues",
+            file=sys.stderr,
+            flush=True,
+        )
+    time.sleep(seconds)
+    traceback.print_exception(error)
     return "error: could not find out which process has ended"
 
 

@@ -158,10 +158,14 @@ def test_a_damaged_or_missing_unit_is_not_finished(swept, tmp_path, capsys):
 
 def test_as_an_array_of_slurm(swept, capsys):
     folder, *_ = swept
-    flags = ["--set", "prune.rate=0.5,0.3,0.1", "--executor=slurm", "--parallel=4", "--dry-run"]
-    sweep.main([DIGITS, f"--workdir={folder}", *flags, "--partition=gpu", "--", *SMALL, *FEW])
+    flags = ["--set", "prune.rate=0.5,0.3,0.1", "--executor=slurm", "--dry-run", "--partition=gpu"]
+    flags += ["--gpus-per-node=2", "--tasks-per-node=1"]
+    sweep.main([DIGITS, f"--workdir={folder}", *flags, "--parallel=1", "--", *SMALL, *FEW])
+    assert "#SBATCH --array=0-1%1\n" in capsys.readouterr().out
+    sweep.main([DIGITS, f"--workdir={folder}", *flags, "--", *SMALL, *FEW])
     out = capsys.readouterr().out
-    assert "#SBATCH --array=0-1%2\n" in out
+    assert "#SBATCH --array=0-1%2\n" in out  # all at once
+    assert out.endswith("\n# with JAX_LOCAL_DEVICE_IDS by its number on the node: 0,1\n")
     assert "#SBATCH --partition=gpu\n" in out
     assert f"#SBATCH --output={folder}/jobs/%A_%a_0_log.out\n" in out
 
@@ -176,6 +180,10 @@ REFUSED = {
     "a wrong width": (["--set", "model.width=1.0,-1.0"], "point model.width=-1.0: model.width=-1"),
     "wrong data": (["--set", "data.pad=0,-1"], "point data.pad=-1: data.pad=-1 must be"),
     "another workdir": (["--set", "seed=0", "--", "--workdir=x"], "the points' folders"),
+    "GPUs without a task": (
+        ["--set", "seed=0", "--executor=slurm", "--gpus-per-node=8", "--tasks-per-node=3"],
+        "must divide 8",
+    ),
     "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel: 0 must be at least 1"),
     "the end of flags for a value": (["--set=--"], "--set=--: the value -- has a meaning"),
     "no folder": (["--set", "seed=0", "--workdir="], "--workdir: it is empty"),
@@ -288,11 +296,15 @@ def test_on_slurm_points_are_an_array_that_is_waited_for_and_found_again(tmp_pat
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(slurm_array, "POLL_SECONDS", 0.1)
-    options = sweep._parser().parse_args([DIGITS, "--parallel=2", "--executor=slurm"])
+    flags = ["--executor=slurm", "--gpus-per-node=2", "--tasks-per-node=1"]
+    options = sweep._parser().parse_args([DIGITS, *flags])
     said = []
 
     def run_slurm(*names):
-        scripts = {"good": "print('fine')", "bad": "raise ValueError('too small')"}
+        scripts = {
+            "good": "import os; os.environ['JAX_LOCAL_DEVICE_IDS'] == '0,1' or 1/0",
+            "bad": "raise ValueError('too small')",
+        }
         children = {n: Child((PYTHON, "-c", scripts[n])) for n in names}
         return slurm_array.run_array(children, tmp_path / "jobs", options, said.append)
 

@@ -122,6 +122,22 @@ def broadcast(value: float) -> jax.Array | np.ndarray:
     return take(jax.make_array_from_callback(local.shape, split, lambda at: local[at]))
 
 
+def gather(values: np.ndarray) -> jax.Array | np.ndarray:
+    """Sends float64 values [K] of every process to all. It does not wait; `fetched` does."""
+    words = np.ascontiguousarray(values, np.float64).view(np.uint32)  # JAX would round them
+    if count() == 1:
+        return words[None]
+    mesh, _ = _one_device_each()
+    split = NamedSharding(mesh, PartitionSpec("process"))
+    shape = (count(), len(words))
+    return _to_all(mesh)(jax.make_array_from_callback(shape, split, lambda at: words[None]))
+
+
+def fetched(gathered: jax.Array | np.ndarray) -> np.ndarray:
+    """Returns the values of all processes, [processes, K], once they have arrived."""
+    return np.ascontiguousarray(gathered).view(np.float64)
+
+
 def wait_for_all(name: str) -> None:
     """Waits until every process has called this with the same name."""
     if count() > 1:
@@ -209,3 +225,9 @@ def _one_device_each() -> tuple[Mesh, Callable[[jax.Array], jax.Array]]:
     devices = [next(d for d in jax.devices() if d.process_index == i) for i in range(count())]
     mesh = Mesh(np.asarray(devices), ("process",))
     return mesh, jax.jit(lambda x: x[0], out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+@functools.cache
+def _to_all(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """Returns a function that sends what is split over the mesh to all its processes."""
+    return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))

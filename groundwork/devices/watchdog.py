@@ -61,7 +61,7 @@ class Watchdog:
             if self._moves != moves:
                 quiet, moves = 0.0, self._moves
             if quiet >= self._seconds:
-                self._end(name)
+                return self._end(name)
 
     def _end(self, name: str) -> None:
         """Writes the stacks of all threads, and ends the process."""

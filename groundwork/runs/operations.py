@@ -110,7 +110,8 @@ def note_restart(path: Path, unit: str, begins: int, continues: int) -> None:
     if not reached:
         return
     told = [row for row in read(path) if row["unit"] == unit]
-    first: int = told[-1].get("continues_at", told[-1]["step"]) if told else begins
+    last = told[-1] if told else {"step": begins}
+    first: int = last["continues_at"] if "continues_at" in last else last["step"]
     row = {"unit": unit, "kind": KIND, "process": 0, "first_step": first}
     row |= {"step": max(first, *reached), "continues_at": continues, "time": round(time.time(), 3)}
     metrics.append(path, [row])

@@ -25,6 +25,7 @@ from groundwork.runs import identity, operations
 from groundwork.runs import run as run_lib
 from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Run
+from groundwork.train import meter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,8 +226,11 @@ def _say_operation(reporter: Reporter, run: Run, profile: Profile) -> None:
     """Reports which share of the computed steps counts, and a profile that was not made."""
     if profile.missed:
         reporter.say(f"warning: {profile.missed}")
-    if processes.first() and (line := operations.summary(run.folder, run.metrics)):
-        reporter.say(line)
+    processes.wait_for_all("the work")
+    if processes.first():
+        meter.write(run, [])
+        if line := operations.summary(run.folder, run.metrics):
+            reporter.say(line)
 
 
 def _say_mesh(reporter: Reporter, mesh: Mesh) -> None:

@@ -61,7 +61,8 @@ class Watchdog:
             if self._moves != moves:
                 quiet, moves = 0.0, self._moves
             if quiet >= self._seconds:
-                return self._end(name)
+                self._end(name)
+                return
 
     def _end(self, name: str) -> None:
         """Writes the stacks of all threads, and ends the process."""

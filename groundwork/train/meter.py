@@ -1,24 +1,22 @@
-"""What an operator watches of a unit while it trains, without waiting for the device.
+"""What an operator watches of a unit while it trains, without waiting for any device.
 
-Every process counts its own seconds and bytes. At an evaluation the counts start on their way to
-the first process, which reads them one evaluation late, and writes one row for each process into
-metrics.jsonl: at most one in ten seconds, and one at the unit's end.
+Every process counts its own seconds and bytes, and looks at them at evaluations. Its rows go to
+metrics.jsonl through the first process: at most one in ten seconds, and one at the unit's end.
 """
 
-# P processes
-
 import contextlib
+import json
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 from jax import monitoring
 
 from groundwork.context import Context
 from groundwork.devices import memory, processes
 from groundwork.runs import operations
+from groundwork.runs.run import Run
 
 ROW_SECONDS = 10.0  # the least time between two rows of a process
 COMPILING = "/jax/core/compile/backend_compile_duration"  # JAX's name of this event
@@ -46,32 +44,15 @@ class Timed:
         self._iterator.close()
 
 
-class _Counts(NamedTuple):
-    """What a process has counted since the unit began, and what it holds now; each is [P]."""
-
-    seconds: Any
-    waited: Any  # seconds for data
-    saving: Any  # seconds for checkpoints
-    compiling: Any  # seconds
-    resident: Any  # bytes of the process
-    device: Any  # bytes of its fullest device; NaN if the backend does not tell
-    device_peak: Any  # likewise, the most since the process began
-
-
 class Meter:
-    """Measures the training of one unit. All processes call its methods at the same steps."""
+    """Measures the training of one unit in this process."""
 
     def __init__(self, context: Context, unit: str, step: int, batch_size: int) -> None:
-        self._run, self._unit = context.run, unit
+        self._run, self._unit, self._step = context.run, unit, step
         self._examples = batch_size * context.replicates  # of a step
-        self._devices = [
-            d for d in context.mesh.devices.flat if d.process_index == jax.process_index()
-        ]
-        self._begun = time.monotonic()
+        self._devices = context.mesh.local_devices
+        self._before = {"seconds": time.monotonic(), "waited": 0.0, "saving": 0.0, "compiling": 0.0}
         self._saving = self._compiling = 0.0
-        self._pending: tuple[int, Any] | None = None
-        self._rows: list[Any] | None = None  # of the first process, of the whole run
-        self._step, self._last = step, _Counts(*np.zeros((len(_Counts._fields), processes.count())))
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
@@ -90,80 +71,72 @@ class Meter:
         self._saving += time.monotonic() - begun
 
     def reach(self, step: int, waited: float, end: bool = False) -> None:
-        """Counts up to a step: that of an evaluation, or at the `end` the last one.
+        """Writes a row of the steps since the last one, if it is due.
 
         Args:
           step: which the unit has reached.
           waited: seconds for which this process has waited for data since the unit began.
-          end: whether the counts are written at once, for which the first process waits.
+          end: whether the unit ends here, so that what there is is due.
         """
-        if self._pending:
-            self._write(*self._pending, due=False)
-        now = time.monotonic() - self._begun
-        used, peak = _on_devices(self._devices)
-        counts = _Counts(
-            now, waited, self._saving, self._compiling, memory.of_process(), used, peak
-        )
-        self._pending = step, processes.gather(np.asarray(counts, np.float64))
-        if end:
-            self._write(*self._pending, due=True)
+        now = {"seconds": time.monotonic(), "waited": waited}
+        now |= {"saving": self._saving, "compiling": self._compiling}
+        passed = now["seconds"] - self._before["seconds"]
+        if step == self._step or (passed < ROW_SECONDS and not end):
+            return
+        row = self._row(step, {name: now[name] - self._before[name] for name in now})
+        self._step, self._before = step, now
+        if processes.first():
+            write(self._run, [row])
+        else:
+            processes.send(operations.KIND, json.dumps(row))
 
     def _hear(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         self._compiling += duration_secs if event == COMPILING else 0.0
 
-    def _write(self, step: int, gathered: Any, due: bool) -> None:
-        """Writes rows of the steps since the last ones, if they are due, in the first process."""
-        self._pending = None
-        if not processes.first():
-            return
-        counts = _Counts(*processes.fetched(gathered).T)
-        passed = counts.seconds[0] - self._last.seconds[0]
-        if step == self._step or (passed < ROW_SECONDS and not due):
-            return
-        rows = [self._row(step, counts, process) for process in range(len(counts.seconds))]
-        if self._rows is None:
-            self._rows = operations.read(self._run.metrics)
-        self._rows.append(rows[0])
-        found = operations.goodput(self._rows, operations.first_start(self._run.folder))
-        shared = {"goodput_steps": found.steps, "goodput_time": found.time}
-        shared = {name: round(share, 4) for name, share in shared.items() if share is not None}
-        self._run.record([row | shared for row in rows])
-        self._step, self._last = step, counts
-
-    def _row(self, step: int, counts: _Counts, process: int) -> dict[str, Any]:
-        """Returns what one process did since the last row."""
-        values = {name: float(value[process]) for name, value in counts._asdict().items()}
-        before = {name: float(value[process]) for name, value in self._last._asdict().items()}
-        spent = {
-            name: values[name] - before[name]
-            for name in ("seconds", "waited", "saving", "compiling")
-        }
+    def _row(self, step: int, spent: dict[str, float]) -> dict[str, Any]:
+        """Returns the row of the steps in which these seconds were spent."""
         steps = step - self._step
         in_steps = max(spent["seconds"] - spent["saving"] - spent["compiling"], 1e-9)
-        row: dict[str, Any] = {"unit": self._unit, "kind": operations.KIND, "process": process}
-        row |= {"first_step": self._step, "step": step, "time": round(time.time(), 3)}
-        row |= {
-            "step_seconds": in_steps / steps,
-            "examples_per_second": steps * self._examples / in_steps,
-            "data_wait": min(1.0, spent["waited"] / in_steps),
+        measured = {
+            "step_seconds": in_steps / steps,  # with its share of the evaluations
+            "examples_per_second": steps * self._examples / in_steps,  # of all processes together
+            "data_wait": min(1.0, spent["waited"] / in_steps),  # share of the time in steps
             "saving_seconds": spent["saving"],
             "compile_seconds": spent["compiling"],
         }
-        row = {
-            k: float(f"{v:.6g}") if isinstance(v, float) and k != "time" else v
-            for k, v in row.items()
+        return {
+            "unit": self._unit,
+            "kind": operations.KIND,
+            "process": processes.index(),
+            "first_step": self._step,
+            "step": step,
+            "time": round(time.time(), 3),
+            **{name: float(f"{value:.6g}") for name, value in measured.items()},
+            "resident_bytes": memory.of_process(),
+            **_on_devices(self._devices),
         }
-        for name in ("resident", "device", "device_peak"):
-            if not np.isnan(values[name]):
-                row[f"{name}_bytes"] = int(values[name])
-        return row
 
 
-def _on_devices(devices: Iterable[jax.Device]) -> tuple[float, float]:
-    """Returns bytes in use, and the most so far, of the fullest device; NaN if it is unknown."""
+def write(run: Run, rows: list[dict[str, Any]]) -> None:
+    """Writes rows of the first process, and those of others that have arrived; it alone calls it.
+
+    The rows of the first process get the goodput of the run so far.
+    """
+    before = operations.read(run.metrics) if rows else []
+    found = operations.goodput([*before, *rows], operations.first_start(run.folder))
+    shared = {"goodput_steps": found.steps, "goodput_time": found.time}
+    shared = {name: round(share, 4) for name, share in shared.items() if share is not None}
+    others = [json.loads(text) for text in processes.received(operations.KIND)]
+    if rows or others:
+        run.record([*(row | shared for row in rows), *others])
+
+
+def _on_devices(devices: Iterable[jax.Device]) -> dict[str, int]:
+    """Returns bytes in use, and the most so far, of the fullest device, if the backend tells."""
     told = [stats for device in devices if (stats := device.memory_stats())]
-    used, peak = (
-        max((float(stats[key]) for stats in told if key in stats), default=np.nan)
-        for key in ("bytes_in_use", "peak_bytes_in_use")
-    )
-    return used, peak
+    names = {"device_bytes": "bytes_in_use", "device_peak_bytes": "peak_bytes_in_use"}
+    return {
+        name: max(stats[key] for stats in told)
+        for name, key in names.items()
+        if told and all(key in stats for stats in told)
+    }

@@ -47,12 +47,18 @@ class Profile:
         ends = () if self._traced and not self._running else (self._first, self._stop)
         return min([following, *(end for end in ends if end > step)])
 
-    def reach(self, step: int, tree: Any) -> None:
-        """Begins or ends the trace at its steps, once the arrays of `tree` are computed."""
+    def reach(self, step: int, tree: Any, end: bool = False) -> None:
+        """Begins or ends the trace at its steps, once the arrays of `tree` are computed.
+
+        Args:
+          step: which the unit has reached.
+          tree: what depends on all steps before.
+          end: whether no steps of the unit follow.
+        """
         if self._running and step >= self._stop:
             jax.block_until_ready(tree)
             self._end()
-        elif not self._traced and step == self._first:
+        elif not self._traced and step == self._first and not end:
             jax.block_until_ready(tree)
             self._traced = self._running = True
             jax.profiler.start_trace(str(self._folder))

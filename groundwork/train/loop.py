@@ -128,7 +128,7 @@ def _steps(context: Context, job: Job, place: _Place, step: int, writer: Writer)
                     with meter.saving():
                         _save(job, place, step, writer)
                     saved = step
-        context.profile.reach(step, place.state)
+        context.profile.reach(step, place.state, end=True)
         writer.flush()
         meter.reach(step, feed.waited_seconds, end=True)
     return place

@@ -177,7 +177,12 @@ def test_a_misspelt_key_suggests_the_near_one(file, wrong, near):
 
 @pytest.mark.parametrize(
     ("wrong", "near"),
-    [("--workdr=x", "workdir"), ("--levels=2", "config.levels"), ("--work-dir=x", "workdir")],
+    [
+        ("--profil=1:2", "profile"),
+        ("--workdr=x", "workdir"),
+        ("--levels=2", "config.levels"),
+        ("--work-dir=x", "workdir"),
+    ],
 )
 def test_an_unknown_flag_suggests_the_near_one(file, wrong, near):
     said = refused(f"--config={file}", wrong)

@@ -154,6 +154,16 @@ def test_a_task_of_slurm_ends_with_the_commands_own_code(tmp_path):
     assert slurm.result().exists()
 
 
+@pytest.mark.parametrize(("hangs", "again"), [(0, True), (2, True), (3, False)])
+def test_a_command_that_hung_is_queued_again_three_times(tmp_path, hangs, again):
+    slurm = Slurm(tmp_path)
+    with slurm.start(Child((sys.executable, "-c", "raise SystemExit(76)"), hangs)) as task:
+        assert (task.wait(20) == 76) != again
+    assert slurm.told() == ([ASKED, REQUEUED] if again else [])
+    queued = DelayedSubmission.load(tmp_path / "logs/7_submitted.pkl").function
+    assert queued.hangs == hangs + again
+
+
 def test_a_signal_that_comes_before_the_command_is_not_lost(fake, tmp_path, monkeypatch):
     """It is passed on as soon as there is somebody to tell."""
     popen = subprocess.Popen

@@ -157,7 +157,7 @@ def test_a_task_of_slurm_ends_with_the_commands_own_code(tmp_path):
 @pytest.mark.parametrize(("hangs", "again"), [(0, True), (2, True), (3, False)])
 def test_a_command_that_hung_is_queued_again_three_times(tmp_path, hangs, again):
     slurm = Slurm(tmp_path)
-    with slurm.start(Child((sys.executable, "-c", "raise SystemExit(76)"), hangs)) as task:
+    with slurm.start(Child((sys.executable, "-c", "raise SystemExit(76)"), hangs=hangs)) as task:
         assert (task.wait(20) == 76) != again
     assert slurm.told() == ([ASKED, REQUEUED] if again else [])
     queued = DelayedSubmission.load(tmp_path / "logs/7_submitted.pkl").function

@@ -23,7 +23,8 @@ open(sys.argv[1] + ".ready", "w").close()
 if os.path.exists(sys.argv[1] + ".saved"):
     print("continued")
     sys.exit(0)
-time.sleep(60)
+for _ in range(600):
+    time.sleep(0.1)  # a signal that comes just before a sleep is heard after it
 """
 
 

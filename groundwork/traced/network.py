@@ -83,7 +83,7 @@ def evaluate(
             whole[place] = array
         return apply_of(model)(jax.tree.unflatten(structure, whole), *args, **kwargs)
 
-    closed, outputs = jax.make_jaxpr(apply, return_shape=True)([_shape(leaves[i]) for i in places])
+    closed, outputs = jax.make_jaxpr(apply, return_shape=True)([shape(leaves[i]) for i in places])
     paths = [marks.get(place) for place in places]
     values = [
         leaves[i] if path is None else stored.get(path, leaves[i])
@@ -130,20 +130,26 @@ def _indices(variables: Variables) -> list[int]:
 
 def shape_like(leaf: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     """Returns a shape that has an array's dtype, and varies over devices as the array does."""
-    kind = jax.typeof(leaf)
+    return shape_of(jax.typeof(leaf), shape)
+
+
+def shape_of(kind: Any, shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
+    """Returns an abstract value as a shape, or another shape that is like it otherwise."""
+    shape = kind.shape if shape is None else shape
     mesh = kind.sharding.mesh
     spec = kind.sharding.spec if shape == kind.shape else jax.P(*(None,) * len(shape))
     sharding = None if mesh.empty else jax.NamedSharding(mesh, spec)
     return jax.ShapeDtypeStruct(
         shape,
-        leaf.dtype,
+        kind.dtype,
         sharding=sharding,
         weak_type=kind.weak_type,
         manual_axis_type=kind.manual_axis_type,
     )
 
 
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Returns the shape of an array, or a shape as it is."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
     return shape_like(leaf, jnp.shape(leaf))

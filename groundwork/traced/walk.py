@@ -112,9 +112,9 @@ def _equation(
     """Returns the outputs of an equation, each with its mark."""
     name, followed = equation.primitive.name, [mark for mark in marks if mark]
     if not followed:
-        return [(output, None) for output in _bind(equation, given)]
+        return [(output, None) for output in bind(equation, given)]
     if name in SAME:
-        bound = jax.tree.map(lambda leaf: _bind(equation, [leaf])[0], given[0])
+        bound = jax.tree.map(lambda leaf: bind(equation, [leaf])[0], given[0])
         return [(bound, marks[0])]
     if name in CALLS:
         inner = equation.params["jaxpr"]
@@ -131,7 +131,7 @@ def _equation(
         for mark in followed:
             visitor.other(mark, _described(name, len(followed)))
     _refuse_trees(name, given, marks)
-    return [(output, None) for output in _bind(equation, given)]
+    return [(output, None) for output in bind(equation, given)]
 
 
 def _product(
@@ -146,7 +146,7 @@ def _product(
     if replaced is not None:
         return replaced
     _refuse_trees(equation.primitive.name, given, marks)
-    return _bind(equation, given)[0]
+    return bind(equation, given)[0]
 
 
 def _remat(
@@ -168,7 +168,7 @@ def _scan(
 ) -> list[Any]:
     """Returns the outputs of a scan whose constants or slices are marked."""
     options, inner = equation.params, equation.params["jaxpr"]
-    first, carried = _parts(options)
+    first, carried = parts(options)
     last = first + carried
     for mark in filter(None, marks[first:last]):
         visitor.other(mark, "it is changed by a scan")
@@ -203,7 +203,7 @@ def _ended(visitor: Visitor, outputs: list[Any], ends: Sequence[Mark | None]) ->
     return outputs
 
 
-def _parts(options: Any) -> tuple[int, int]:
+def parts(options: Any) -> tuple[int, int]:
     """Returns how many constants a scan has, and how many values it carries."""
     if "num_consts" in options:
         return options["num_consts"], options["num_carry"]
@@ -211,7 +211,7 @@ def _parts(options: Any) -> tuple[int, int]:
     return len(constants), len(carried)
 
 
-def _bind(equation: Any, given: Sequence[Any]) -> list[Any]:
+def bind(equation: Any, given: Sequence[Any]) -> list[Any]:
     """Returns what the equation itself makes of these values."""
     params = equation.primitive.get_bind_params(equation.params)
     with equation.ctx.manager:

@@ -1,0 +1,58 @@
+"""A network's call as a jaxpr of all arrays in its variables and arguments."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from groundwork import trees
+from groundwork.traced import network
+from groundwork.trees import Variables
+
+
+class Program(NamedTuple):
+    """A call that was traced.
+
+    Attributes:
+      closed: its jaxpr.
+      outputs: a tree of the shapes of what it returns.
+      paths: of each argument, the path of the variable that it is, or None.
+    """
+
+    closed: Any
+    outputs: Any
+    paths: tuple[str | None, ...]
+
+
+def trace(function: Callable[..., Any], variables: Variables, args: Any) -> Program:
+    """Returns a call `function(variables, args)` as a jaxpr; nothing is computed.
+
+    Args:
+      function: of a network.
+      variables: arrays or shapes; other leaves are left as they are.
+      args: likewise.
+    """
+    leaves, structure = jax.tree.flatten((variables, args))
+    places = [n for n, leaf in enumerate(leaves) if is_array(leaf)]
+    names = list(trees.flatten(variables))
+
+    def call(arrays: Sequence[Any]) -> Any:
+        whole = list(leaves)
+        for place, array in zip(places, arrays, strict=True):
+            whole[place] = array
+        return function(*jax.tree.unflatten(structure, whole))
+
+    given = [network.shape(leaves[n]) for n in places]
+    closed, outputs = jax.make_jaxpr(call, return_shape=True)(given)
+    paths = tuple(names[n] if n < len(names) else None for n in places)
+    return Program(closed, outputs, paths)
+
+
+def arrays(tree: Any) -> list[Any]:
+    """Returns the leaves of a tree that are arrays or shapes."""
+    return [leaf for leaf in jax.tree.leaves(tree) if is_array(leaf)]
+
+
+def is_array(leaf: Any) -> bool:
+    """Returns whether a leaf is an array or a shape."""
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")

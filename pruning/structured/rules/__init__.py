@@ -1,0 +1,22 @@
+"""What is known of each primitive; a file for each kind."""
+
+from pruning.structured.rules import (
+    control,
+    elementwise,
+    indexing,
+    products,
+    reductions,
+    reshapes,
+    shapes,
+)
+from pruning.structured.walk import Rule
+
+RULES: dict[str, Rule] = {
+    **control.RULES,
+    **elementwise.RULES,
+    **indexing.RULES,
+    **products.RULES,
+    **reductions.RULES,
+    **reshapes.RULES,
+    **shapes.RULES,
+}

@@ -1,0 +1,91 @@
+"""Operations that compute each entry of the output from the entries at the same place."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+from groundwork.traced.walk import bind
+from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
+
+ALIKE = """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
+bitcast_convert_type cbrt ceil clamp clz conj convert_element_type copy copy_p cos cosh digamma div
+eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag integer_pow is_finite le lgamma
+log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or polygamma
+population_count pow random_gamma_grad real reduce_precision rem round rsqrt select_n shift_left
+shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh tie
+xor""".split()
+OVER_DEVICES = "psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute all_gather_invariant".split()
+OF_DEVICES = "sharding_constraint mesh_cast reshard".split()
+
+
+def label(walk: Walk, step: Step) -> list[Axes]:
+    """Joins the axes of all operands, but those of numbers and of single entries for many."""
+    outputs = [v.aval.shape for v in step.equation.outvars]
+    if len(outputs) > 1:  # several operands that pass side by side
+        return step.axes
+    (shape,) = outputs
+    if any(len(axes) not in (0, len(shape)) for axes in step.axes):
+        return walk.freeze(step, f"{step.equation.primitive.name} broadcasts it")
+    columns = [
+        [axes[n] if axes and len(axes[n]) == count else None for axes in step.axes]
+        for n, count in enumerate(shape)
+    ]
+    joined = [walk.join(*(axis for axis in column if axis is not None)) for column in columns]
+    if walk.judges:
+        joined = [_with_zeros(step, *pair) for pair in zip(joined, columns, strict=True)]
+    return [joined]
+
+
+def over_devices(walk: Walk, step: Step) -> list[Axes]:
+    """Passes what is summed over named axes; sums over positional ones take these off."""
+    axes = step.equation.params.get("axes", ())
+    off = [axis for axis in axes if isinstance(axis, int)]
+    return [[a for n, a in enumerate(given) if n not in off] for given in step.axes]
+
+
+def _with_zeros(step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis:
+    """Returns an axis of the output, zero where the operation makes zeros of its operands'."""
+    name, first = step.equation.primitive.name, 0
+    if name in ("div", "rem"):
+        return zeros(joined, False if column[0] is None else column[0]["zero"])
+    if name in ("mul", "and"):
+        return zeros(joined, np.logical_or.reduce([a["zero"] for a in column if a is not None]))
+    if name == "select_n":
+        first = 1  # what chooses need not be zero
+    cases = list(zip(column[first:], step.equation.invars[first:], strict=True))
+    if any(axis is None and not _is_number(variable) for axis, variable in cases):
+        return zeros(joined, False)
+    known = [axis["zero"] for axis, _ in cases if axis is not None]
+    return zeros(joined, np.logical_and.reduce(known) & _at_zero(step.equation) if known else False)
+
+
+def _is_number(variable: Any) -> bool:
+    return isinstance(variable, Literal) and variable.aval.shape == ()
+
+
+def _at_zero(equation: Any) -> bool:
+    """Returns whether an operation makes 0 of arrays of 0 and its own numbers."""
+    values: list[Any] = []
+    for variable in equation.invars:
+        if _is_number(variable):
+            values.append(variable.val)
+        elif jax.numpy.issubdtype(variable.aval.dtype, jax.dtypes.extended):
+            return False
+        else:
+            values.append(np.zeros((), variable.aval.dtype))
+    if equation.primitive.name == "select_n":
+        values = values[1:]
+        return all(value == 0 for value in values)
+    with jax.ensure_compile_time_eval():
+        (output,) = bind(equation, [jax.numpy.asarray(value) for value in values])
+        return bool(output == 0)
+
+
+RULES = {
+    **dict.fromkeys(ALIKE, Rule(label)),
+    **dict.fromkeys(OF_DEVICES, Rule(label)),
+    **dict.fromkeys(OVER_DEVICES, Rule(over_devices)),
+}

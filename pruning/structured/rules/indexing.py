@@ -1,0 +1,93 @@
+"""Taking and putting entries at places that are computed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pruning.structured.rules.shapes import POSITIONS
+from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
+
+TAKEN = "entries of it are taken by their places"
+
+
+def gather(walk: Walk, step: Step) -> list[Axes]:
+    """Axes that are taken whole pass; along the others, and of the places, all stays."""
+    options, (operand, places) = step.equation.params, step.axes
+    numbers, sizes = options["dimension_numbers"], options["slice_sizes"]
+    for axis in places:
+        walk.fix(axis, POSITIONS)
+    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+    for n, axis in enumerate(operand):
+        if n in gone or sizes[n] != len(axis):
+            walk.fix(axis, TAKEN)
+    out = walk.fixed_axes(step.equation.outvars[0].aval.shape, TAKEN)
+    taken = [n for n in range(len(operand)) if n not in gone]
+    fills = "FILL" in str(options["mode"]) and options["fill_value"] not in (None, 0)
+    for into, n in zip(numbers.offset_dims, taken, strict=True):
+        if sizes[n] == len(operand[n]):
+            out[into] = zeros(operand[n], operand[n]["zero"] & (not fills))
+    return [out]
+
+
+def gathered(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+    equation, (operand, _) = step.equation, step.axes
+    sizes = equation.params["slice_sizes"]
+    kept = tuple(
+        walk.size([axis])[0] if size == len(axis) else size
+        for size, axis in zip(sizes, operand, strict=True)
+    )
+    return [equation.primitive.bind(*operands, **{**equation.params, "slice_sizes": kept})]
+
+
+def scatter(walk: Walk, step: Step) -> list[Axes]:
+    """Axes that are put whole pass, joined with those of what is put."""
+    operand, places, updates = step.axes
+    numbers = step.equation.params["dimension_numbers"]
+    for axis in places:
+        walk.fix(axis, POSITIONS)
+    gone = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    windows = dict(
+        zip((n for n in range(len(operand)) if n not in gone), numbers.update_window_dims, strict=True)
+    )
+    for n, axis in enumerate(updates):
+        if n not in windows.values():
+            walk.fix(axis, POSITIONS)
+    return [[_put(walk, axis, updates, windows.get(n)) for n, axis in enumerate(operand)]]
+
+
+def dynamic_slice(walk: Walk, step: Step) -> list[Axes]:
+    out = []
+    for axis, size in zip(step.axes[0], step.equation.params["slice_sizes"], strict=True):
+        if size != len(axis):
+            walk.fix(axis, TAKEN)
+            axis = walk.fixed(size, TAKEN)
+        out.append(axis)
+    return [out]
+
+
+def sliced(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+    options = {**step.equation.params, "slice_sizes": walk.size(outputs[0])}
+    return [step.equation.primitive.bind(*operands, **options)]
+
+
+def dynamic_update_slice(walk: Walk, step: Step) -> list[Axes]:
+    operand, updates, *_ = step.axes
+    return [[_put(walk, axis, updates, n) for n, axis in enumerate(operand)]]
+
+
+def _put(walk: Walk, axis: Axis, updates: Axes, n: int | None) -> Axis:
+    """Returns an axis of an array into which others are put, along their axis n."""
+    if n is not None and len(updates[n]) == len(axis):
+        return walk.join(axis, updates[n])
+    walk.fix(axis, TAKEN)
+    if n is not None:
+        walk.fix(updates[n], TAKEN)
+    return axis
+
+
+SCATTERS = "scatter scatter-add scatter_add scatter-sub scatter_sub scatter_mul scatter-mul scatter_min scatter_max".split()
+RULES = {
+    "gather": Rule(gather, gathered),
+    "dynamic_slice": Rule(dynamic_slice, sliced),
+    "dynamic_update_slice": Rule(dynamic_update_slice),
+    **dict.fromkeys(SCATTERS, Rule(scatter)),
+}

@@ -1,0 +1,290 @@
+"""A walk over a network's jaxpr that tells which entries of its arrays belong to which unit.
+
+Every value has, along each of its axes, an id for each entry. Equations join ids: what is added
+must be removed together, and so must an output of one layer and the input of the next one that it
+meets. Read `Walk.run` first. The same walk computes the network on arrays without some units.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from groundwork.traced.walk import bind
+from pruning.structured.forest import FIXED, Forest
+
+ENTRY = np.dtype([("id", np.int64), ("zero", np.bool_)])
+Axis = np.ndarray
+"""[n] of `ENTRY`: the unit of each entry, and whether it is zero where its parameters are zero."""
+
+Axes = list[Axis]
+Place = tuple[int | str, ...]
+
+SINGLE = "it has a single entry"
+TURNS = 1000  # more than any network needs: each turn joins at least one pair, or ends
+
+
+class Step(NamedTuple):
+    """An equation, what is known of its operands, and where in the program it stands."""
+
+    equation: Any
+    axes: list[Axes]
+    place: Place
+
+
+class Rule(NamedTuple):
+    """What is known of a primitive.
+
+    Attributes:
+      label: (walk, step) → the axes of the outputs; it joins what belongs together.
+      compute: (walk, step, axes of the outputs, operands) → outputs, where units are missing from
+        the operands; None where the primitive itself does it.
+    """
+
+    label: Callable[["Walk", Step], list[Axes]]
+    compute: Callable[["Walk", Step, list[Axes], Sequence[Any]], list[Any]] | None = None
+
+
+@dataclasses.dataclass(kw_only=True)
+class Walk:
+    """The state of walks over one jaxpr.
+
+    Attributes:
+      rules: of each primitive; one without a rule lets all that enters it stay.
+      split: which units a reshape keeps where equations leave it open: those of the `outer` axis,
+        such as whole heads, or of the `inner` one, such as dimensions of all heads.
+      forest: of all ids.
+      judges: whether zeros are followed, to find `inexact`.
+      inexact: id → why an output may depend on what stands in the place of the unit.
+      first: of each parameter's entry, by id, the number of the equation that is the first to use it.
+      removed: ids of the units that are missing; None while units are still being found.
+    """
+
+    rules: Mapping[str, Rule]
+    split: str
+    forest: Forest
+    judges: bool = False
+    inexact: dict[int, str] = dataclasses.field(default_factory=dict)
+    first: np.ndarray | None = None
+    removed: np.ndarray | None = None
+    _equations: int = 0
+    _held: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    _open: bool = False  # whether this turn may settle one question that the equations leave open
+
+    def settle(self, closed: Any, axes: Sequence[Axes], end: Callable[[list[Axes]], None]) -> None:
+        """Walks over a jaxpr until nothing changes any more.
+
+        Args:
+          closed: the jaxpr.
+          axes: of its arguments.
+          end: told the axes of the outputs in each turn; it may join some.
+        """
+        self._open = False
+        for _ in range(TURNS):
+            before = self.forest.changes
+            self.inexact.clear()
+            self._equations = 0
+            end(self.run(closed, axes)[0])
+            unchanged = self.forest.changes == before
+            if unchanged and self._open:
+                return
+            self._open = unchanged
+        raise AssertionError("units are joined without an end")
+
+    def run(
+        self,
+        closed: Any,
+        axes: Sequence[Axes],
+        values: Sequence[Any] | None = None,
+        place: Place = (),
+    ) -> tuple[list[Axes], list[Any]]:
+        """Returns the axes of a jaxpr's outputs, and their values where it is computed.
+
+        Args:
+          closed: a jaxpr, and the constants that it may have.
+          axes: of its arguments.
+          values: of its arguments, without the units that are `removed`.
+          place: where in the program it stands.
+        """
+        jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
+        known: dict[Any, Axes] = dict(zip(jaxpr.invars, axes, strict=True))
+        have: dict[Any, Any] = {}
+        for number, (variable, const) in enumerate(zip(jaxpr.constvars, consts, strict=True)):
+            known[variable] = self._constant(const, (*place, "const", number))
+        if values is not None:
+            have.update(zip(jaxpr.invars, values, strict=True))
+            for variable, const in zip(jaxpr.constvars, consts, strict=True):
+                have[variable] = self.cut(const, known[variable])
+
+        def axes_of(variable: Any) -> Axes:
+            if isinstance(variable, Literal):
+                return self._constant(variable.val, (*place, "literal", id(variable)))
+            return known[variable]
+
+        def value_of(variable: Any) -> Any:
+            if isinstance(variable, Literal):
+                return self.cut(variable.val, axes_of(variable))
+            return have[variable]
+
+        for number, equation in enumerate(jaxpr.eqns):
+            step = Step(equation, [axes_of(v) for v in equation.invars], (*place, number))
+            outputs = self._labelled(step)
+            known.update(zip(equation.outvars, outputs, strict=True))
+            if values is not None:
+                operands = [value_of(v) for v in equation.invars]
+                computed = self._computed(step, outputs, operands)
+                have.update(zip(equation.outvars, computed, strict=True))
+        ends = [value_of(v) for v in jaxpr.outvars] if values is not None else []
+        return [axes_of(v) for v in jaxpr.outvars], ends
+
+    def _labelled(self, step: Step) -> list[Axes]:
+        self._equations += 1
+        if self.first is not None:
+            for axis in (axis for axes in step.axes for axis in axes):
+                ids = axis["id"][axis["id"] < len(self.first)]
+                self.first[ids] = np.minimum(self.first[ids], self._equations)
+        rule = self.rules.get(step.equation.primitive.name)
+        if rule is not None:
+            return rule.label(self, step)
+        name = step.equation.primitive.name
+        return self.freeze(step, f"it enters {name}, of which nothing is known")
+
+    def _computed(self, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+        whole = all(self.kept(axis).all() for axes in (*step.axes, *outputs) for axis in axes)
+        rule = self.rules.get(step.equation.primitive.name)
+        if whole or rule is None or rule.compute is None:
+            return bind(step.equation, operands)
+        return rule.compute(self, step, outputs, operands)
+
+    # ids
+
+    def new(self, count: int, key: Any) -> Axis:
+        """Returns an axis that belongs to nothing yet; the same one for the same key."""
+        if count == 1:
+            return self.fixed(1, SINGLE)
+        if key not in self._held:
+            self._held[key] = _axis(self.forest.new(count))
+        return self._held[key]
+
+    def held(self, key: Any) -> bool:
+        """Returns whether `new` has been asked for this key."""
+        return key in self._held
+
+    def fixed(self, count: int, reason: str) -> Axis:
+        """Returns an axis that stays."""
+        return _axis(self.forest.fixed(count, reason))
+
+    def fixed_axes(self, shape: Sequence[int], reason: str) -> Axes:
+        """Returns the axes of an array that stays as it is."""
+        return [self.fixed(count, reason) for count in shape]
+
+    def freeze(self, step: Step, reason: str) -> list[Axes]:
+        """Lets all that enters an equation stay; returns the axes of its outputs."""
+        for axes in step.axes:
+            for axis in axes:
+                self.fix(axis, reason)
+        return [self.fixed_axes(v.aval.shape, reason) for v in step.equation.outvars]
+
+    def fix(self, axis: Axis, reason: str) -> None:
+        """Lets an axis stay."""
+        self.forest.fix(axis["id"], reason)
+
+    def join(self, *axes: Axis) -> Axis:
+        """Joins axes entry by entry; an entry of the result is zero if it is in all of them."""
+        first, *others = axes
+        for other in others:
+            if other is not first:
+                self.forest.join(first["id"], other["id"])
+        return _axis(first["id"], np.logical_and.reduce([axis["zero"] for axis in axes]))
+
+    def free(self, axis: Axis) -> np.ndarray:
+        """Returns of each entry whether its unit may be removed."""
+        return self.forest.free(axis["id"])
+
+    def classes(self, axis: Axis) -> np.ndarray:
+        """Returns the unit of each entry, `FIXED` for all that stay."""
+        return self.forest.classes(axis["id"])
+
+    def doubt(self, axis: Axis, reason: str) -> None:
+        """Notes that an output depends on the entries of an axis that are not zero."""
+        if self.judges:
+            for number in np.unique(self.classes(axis[~axis["zero"]])):
+                if number != FIXED:
+                    self.inexact.setdefault(int(number), reason)
+
+    def decides(self) -> bool:
+        """Returns whether an open question may be settled now: one, where all else is settled."""
+        if self._open:
+            self._open = False
+            self.forest.changes += 1
+            return True
+        return False
+
+    # entries that are kept
+
+    def kept(self, axis: Axis) -> np.ndarray:
+        """Returns of each entry whether it is there."""
+        assert self.removed is not None
+        return ~np.isin(self.forest.roots(axis["id"]), self.forest.roots(self.removed))
+
+    def size(self, axes: Axes) -> tuple[int, ...]:
+        """Returns the shape of an array without the units that are removed."""
+        return tuple(int(self.kept(axis).sum()) for axis in axes)
+
+    def cut(self, value: Any, axes: Axes) -> Any:
+        """Returns an array without the units that are removed."""
+        for place, axis in enumerate(axes):
+            kept = self.kept(axis)
+            if not kept.all():
+                value = jnp.take(value, np.flatnonzero(kept), axis=place)
+        return value
+
+    def _constant(self, const: Any, place: Place) -> Axes:
+        """Returns the axes of a constant: entries along which it does not vary can be removed."""
+        if isinstance(const, jax.core.Tracer) or not _is_numeric(const):
+            return self.fixed_axes(np.shape(const), "it meets an array from outside")
+        if place not in self._held:
+            self._held[place] = _uniform(np.asarray(const))
+        axes = []
+        for axis, (count, uniform, zero) in enumerate(self._held[place]):
+            if uniform:
+                ids = self.new(count, (place, axis))["id"]
+                axes.append(_axis(ids, np.full(count, zero)))
+            else:
+                axes.append(self.fixed(count, "it meets a constant that varies along it"))
+        return axes
+
+
+def _axis(ids: np.ndarray, zero: np.ndarray | None = None) -> Axis:
+    axis = np.zeros(len(ids), ENTRY)
+    axis["id"] = ids
+    if zero is not None:
+        axis["zero"] = zero
+    return axis
+
+
+def parameter(ids: np.ndarray) -> Axis:
+    """Returns an axis of a parameter, whose entries are zero where their unit is removed."""
+    return _axis(ids, np.ones(len(ids), bool))
+
+
+def zeros(axis: Axis, zero: Any) -> Axis:
+    """Returns an axis with other zeros."""
+    return _axis(axis["id"], np.broadcast_to(zero, axis.shape))
+
+
+def _is_numeric(const: Any) -> bool:
+    return not jnp.issubdtype(jnp.result_type(const), jax.dtypes.extended)
+
+
+def _uniform(const: np.ndarray) -> list[tuple[int, bool, bool]]:
+    """Returns of each axis its length, whether all its entries are alike, and whether all are 0."""
+    zero = not const.any()
+    return [
+        (count, bool(count) and bool(np.all(const == np.take(const, [0], axis))), zero)
+        for axis, count in enumerate(const.shape)
+    ]

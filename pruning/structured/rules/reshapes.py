@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.structured.forest import FIXED
-from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
+from pruning.structured.walk import SINGLE, Axes, Axis, Rule, Step, Walk, zeros
 
 MIXED = "a reshape mixes it with another axis"
 
@@ -49,13 +49,17 @@ def _run(
     walk: Walk, before: Sequence[int], after: Sequence[int], axes: Axes, key: Any
 ) -> list[Axis]:
     """Returns axes of the sizes `after` for axes of the sizes `before`, of the same product."""
+    for count, axis in zip(before, axes, strict=True):
+        if count == 1:
+            walk.fix(axis, SINGLE)
     large = [n for n, count in enumerate(before) if count > 1]
     into = [n for n, count in enumerate(after) if count > 1]
     if len(large) == len(into) == 1:
         return _only(walk, after, into[0], axes[large[0]])
     live = [n for n in large if walk.free(axes[n]).any()]
     if not live:
-        return walk.fixed_axes(after, MIXED)
+        ids = [axes[n]["id"][0] for n in large]
+        return walk.fixed_axes(after, walk.forest.reason(int(ids[0])) if ids else MIXED)
     if len(live) > 1:
         chosen = _of_several(walk, before, after, live, key)
         if chosen is None:  # wait for what later equations say

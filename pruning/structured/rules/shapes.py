@@ -9,7 +9,7 @@ from jax import lax
 from jax.extend.core import Literal
 
 from groundwork.traced.walk import bind
-from pruning.structured.walk import Axes, Rule, Step, Walk, zeros
+from pruning.structured.walk import SINGLE, Axes, Rule, Step, Walk, zeros
 
 POSITIONS = "its places are counted"
 
@@ -36,6 +36,8 @@ def transpose(walk: Walk, step: Step) -> list[Axes]:
 
 def squeeze(walk: Walk, step: Step) -> list[Axes]:
     gone = step.equation.params["dimensions"]
+    for n in gone:
+        walk.fix(step.axes[0][n], SINGLE)
     return [[axis for n, axis in enumerate(step.axes[0]) if n not in gone]]
 
 

@@ -61,7 +61,8 @@ class Walk:
       judges: whether zeros are followed, to find `inexact`.
       inexact: id → why an output may depend on what stands in the place of the unit.
       first: of each parameter's entry, by id, the number of the equation that is the first to use it.
-      removed: ids of the units that are missing; None while units are still being found.
+      removed: of each replicate, the ids of the units that are missing.
+      listener: is told of every equation, and of its operands where it is computed.
     """
 
     rules: Mapping[str, Rule]
@@ -70,7 +71,8 @@ class Walk:
     judges: bool = False
     inexact: dict[int, str] = dataclasses.field(default_factory=dict)
     first: np.ndarray | None = None
-    removed: np.ndarray | None = None
+    removed: Sequence[np.ndarray] = ()
+    listener: Callable[[Step, Sequence[Any] | None], None] | None = None
     _equations: int = 0
     _held: dict[Any, Any] = dataclasses.field(default_factory=dict)
     _open: bool = False  # whether this turn may settle one question that the equations leave open
@@ -133,9 +135,13 @@ class Walk:
         for number, equation in enumerate(jaxpr.eqns):
             step = Step(equation, [axes_of(v) for v in equation.invars], (*place, number))
             outputs = self._labelled(step)
+            if self.listener is not None and values is None:
+                self.listener(step, None)
             known.update(zip(equation.outvars, outputs, strict=True))
             if values is not None:
                 operands = [value_of(v) for v in equation.invars]
+                if self.listener is not None:
+                    self.listener(step, operands)
                 computed = self._computed(step, outputs, operands)
                 have.update(zip(equation.outvars, computed, strict=True))
         ends = [value_of(v) for v in jaxpr.outvars] if values is not None else []
@@ -226,14 +232,31 @@ class Walk:
 
     # entries that are kept
 
-    def kept(self, axis: Axis) -> np.ndarray:
+    def kept(self, axis: Axis, replicate: int = 0) -> np.ndarray:
         """Returns of each entry whether it is there."""
-        assert self.removed is not None
-        return ~np.isin(self.forest.roots(axis["id"]), self.forest.roots(self.removed))
+        if not self.removed:
+            return np.ones(len(axis), bool)
+        gone = self.forest.roots(self.removed[replicate])
+        return ~np.isin(self.forest.roots(axis["id"]), gone)
+
+    def alike(self, computed: Callable[[int], Any]) -> Any:
+        """Returns what is computed of a replicate's entries, if it is the same for all.
+
+        Raises:
+          ValueError: replicates differ, so that no one program serves all of them.
+        """
+        first = computed(0)
+        for replicate in range(1, len(self.removed)):
+            if computed(replicate) != first:
+                raise ValueError(
+                    "replicates keep units of one group at places that the network treats "
+                    "differently: let all keep the same ones"
+                )
+        return first
 
     def size(self, axes: Axes) -> tuple[int, ...]:
         """Returns the shape of an array without the units that are removed."""
-        return tuple(int(self.kept(axis).sum()) for axis in axes)
+        return self.alike(lambda r: tuple(int(self.kept(axis, r).sum()) for axis in axes))
 
     def cut(self, value: Any, axes: Axes) -> Any:
         """Returns an array without the units that are removed."""

@@ -105,7 +105,10 @@ def cond(walk: Walk, step: Step) -> list[Axes]:
         walk.run(branch, step.axes[1:], place=(*step.place, n))[0]
         for n, branch in enumerate(step.equation.params["branches"])
     ]
-    return [[walk.join(*column) for column in zip(*axes, strict=True)] for axes in zip(*outs, strict=True)]
+    return [
+        [walk.join(*column) for column in zip(*axes, strict=True)]
+        for axes in zip(*outs, strict=True)
+    ]
 
 
 def branched(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
@@ -138,7 +141,9 @@ def own_jvp(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]
     def _(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         out = called(walk, step, outputs, primals)
         some = [tangents[n] for n in floats]
-        along = dict(zip(results, _settled(walk, step, closed, axes, [*primals, *some]), strict=True))
+        along = dict(
+            zip(results, _settled(walk, step, closed, axes, [*primals, *some]), strict=True)
+        )
         none = [np.zeros(np.shape(value), jax.dtypes.float0) for value in out]
         return out, [along.get(n, zero) for n, zero in enumerate(none)]
 

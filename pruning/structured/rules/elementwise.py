@@ -17,7 +17,9 @@ log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or p
 population_count pow random_gamma_grad real reduce_precision rem round rsqrt select_n shift_left
 shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh tie
 xor""".split()
-OVER_DEVICES = "psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute all_gather_invariant".split()
+OVER_DEVICES = (
+    "psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute all_gather_invariant".split()
+)
 OF_DEVICES = "sharding_constraint mesh_cast reshard".split()
 
 

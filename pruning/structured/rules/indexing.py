@@ -46,7 +46,11 @@ def scatter(walk: Walk, step: Step) -> list[Axes]:
         walk.fix(axis, POSITIONS)
     gone = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
     windows = dict(
-        zip((n for n in range(len(operand)) if n not in gone), numbers.update_window_dims, strict=True)
+        zip(
+            (n for n in range(len(operand)) if n not in gone),
+            numbers.update_window_dims,
+            strict=True,
+        )
     )
     for n, axis in enumerate(updates):
         if n not in windows.values():

@@ -45,7 +45,9 @@ def convolved(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[An
     equation = step.equation
     channels = equation.params["dimension_numbers"].lhs_spec[1]
     groups = _groups(walk, step.axes[0][channels], equation.params["feature_group_count"])
-    return [equation.primitive.bind(*operands, **{**equation.params, "feature_group_count": groups})]
+    return [
+        equation.primitive.bind(*operands, **{**equation.params, "feature_group_count": groups})
+    ]
 
 
 SPECS = (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)  # NHWC, HWIO, NHWC as `lax` writes them
@@ -76,7 +78,7 @@ def own_convolved(
 
 def _groups(walk: Walk, channels: Axis, groups: int) -> int:
     """Returns the number of groups that are left: of depthwise ones, that of the channels."""
-    return int(walk.kept(channels).sum()) if groups == len(channels) else groups
+    return walk.size([channels])[0] if groups == len(channels) else groups
 
 
 def _convolution(walk: Walk, step: Step, specs: Sequence[Sequence[int]], groups: int) -> Axes:
@@ -106,6 +108,16 @@ def _depthwise(walk: Walk, channels: Axis, units: Axis) -> Axis:
     """Returns the outputs of a convolution that treats each channel by itself."""
     repeated = np.repeat(channels, len(units) // len(channels))
     return zeros(walk.join(units, repeated), units["zero"] | repeated["zero"])
+
+
+def contracted(equation: Any) -> list[tuple[int, int]]:
+    """Returns the pairs of axes of the two operands over which a product sums, windows apart."""
+    if "geometry" in equation.params:
+        return [(SPECS[0][1], SPECS[1][1])]
+    numbers = equation.params["dimension_numbers"]
+    if equation.primitive.name == "dot_general":
+        return list(zip(*numbers[0], strict=True))
+    return [(numbers.lhs_spec[1], numbers.rhs_spec[1])]
 
 
 RULES = {

@@ -1,5 +1,6 @@
 """Operations that move, repeat, cut and put together axes and entries."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from jax import lax
 from jax.extend.core import Literal
 
 from groundwork.traced.walk import bind
-from pruning.structured.walk import SINGLE, Axes, Rule, Step, Walk, zeros
+from pruning.structured.walk import SINGLE, Axes, Axis, Rule, Step, Walk, zeros
 
 POSITIONS = "its places are counted"
 
@@ -99,17 +100,23 @@ def cut(walk: Walk, step: Step) -> list[Axes]:
 def cut_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     value = operands[0]
     for n, (axis, taken) in enumerate(zip(step.axes[0], _ranges(step.equation), strict=True)):
-        kept = walk.kept(axis)
-        places = (np.cumsum(kept) - 1)[taken][kept[taken]]
-        if len(places) == value.shape[n]:
-            continue
-        steps = set(np.diff(places).tolist())
-        if len(steps) <= 1 and len(places):
-            (stride,) = steps or {1}
-            value = lax.slice_in_dim(value, places[0], places[-1] + 1, stride, axis=n)
-        else:
-            value = jnp.take(value, places, axis=n)
+        places = walk.alike(functools.partial(_places, walk, axis, taken))
+        if len(places) != value.shape[n]:
+            value = _take(value, places, n)
     return [value]
+
+
+def _places(walk: Walk, axis: Axis, taken: slice, replicate: int) -> list[int]:
+    """Returns which of the entries that are kept a slice takes."""
+    kept = walk.kept(axis, replicate)
+    return (np.cumsum(kept) - 1)[taken][kept[taken]].tolist()
+
+
+def _take(value: Any, places: Sequence[int], axis: int) -> Any:
+    steps = set(np.diff(places).tolist()) or {1}
+    if len(steps) == 1 and places and min(steps) > 0:
+        return lax.slice_in_dim(value, places[0], places[-1] + 1, min(steps), axis=axis)
+    return jnp.take(value, np.array(places, np.int32), axis=axis)
 
 
 def pad(walk: Walk, step: Step) -> list[Axes]:
@@ -122,7 +129,9 @@ def pad(walk: Walk, step: Step) -> list[Axes]:
             walk.fix(axis, "pad cuts it, or puts entries between")
             out.append(walk.fixed(step.equation.outvars[0].aval.shape[n], POSITIONS))
             continue
-        parts = [_edge(walk, count, (step.place, n, side)) for side, count in enumerate((low, high))]
+        parts = [
+            _edge(walk, count, (step.place, n, side)) for side, count in enumerate((low, high))
+        ]
         if not walk.free(axis).any():
             for part in parts:
                 walk.fix(part, "it is padding beside what stays")
@@ -142,10 +151,10 @@ def _edge(walk: Walk, count: int, key: Any) -> np.ndarray:
 
 def pad_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     edges = []
-    for axis, (low, high, between) in zip(outputs[0], step.equation.params["padding_config"]):
-        kept = walk.kept(axis)
+    config = step.equation.params["padding_config"]
+    for axis, (low, high, between) in zip(outputs[0], config, strict=True):
         if low > 0 or high > 0:
-            low, high = int(kept[:low].sum()), int(kept[len(kept) - high :].sum()) if high else 0
+            low, high = walk.size([axis[:low], axis[len(axis) - high :]])
         edges.append((low, high, between))
     return [lax.pad(*operands, edges)]
 
@@ -188,5 +197,7 @@ RULES = {
     "pad": Rule(pad, pad_kept),
     "iota": Rule(iota, made_kept),
     "random_bits": Rule(made, made_kept),
-    **dict.fromkeys("random_seed random_split random_fold_in random_wrap random_unwrap".split(), Rule(stays)),
+    **dict.fromkeys(
+        "random_seed random_split random_fold_in random_wrap random_unwrap".split(), Rule(stays)
+    ),
 }

@@ -15,7 +15,7 @@ from groundwork.errors import unknown
 from groundwork.traced import network
 from groundwork.trees import Variables
 from pruning.structured import program
-from pruning.structured.groups import Graph, arguments
+from pruning.structured.graph import Graph, arguments
 from pruning.structured.rules import RULES
 from pruning.structured.walk import Walk
 
@@ -29,7 +29,7 @@ class Narrowed:
 
     Attributes:
       graph: of that network.
-      keep: group → [U] bool.
+      keep: group → [U] or [R, U] bool.
     """
 
     graph: Graph
@@ -67,10 +67,29 @@ class Narrowed:
     def init(self, key: jax.Array, *args: Any, **kwargs: Any) -> Variables:
         """Returns new variables of the narrow network.
 
-        The network's own are made at full size and cut. What is multiplied by inputs is scaled up
-        as if the network had been made narrow: by the root of the inputs before over those after.
+        They are those of the whole network, cut. The parameters of products are scaled by the root
+        of the number of inputs before over the number after, which the usual initialisers give a
+        network that is built as narrow as this one; biases and all else are as they were made.
+
+        Args:
+          key: for random numbers.
+          *args: as the network's own `init` takes them.
+          **kwargs: likewise.
         """
-        raise NotImplementedError
+        graph = self.graph
+        keep = {
+            name: np.reshape(units, (-1, np.shape(units)[-1]))[0]
+            for name, units in self.keep.items()
+        }
+        variables = graph.model.init(key, *args, **kwargs)
+        small = cut(graph, variables, keep)
+
+        def one(path: str, leaf: Any) -> Any:
+            before = [len(graph.axes[path][axis]) for axis in graph.summed.get(path, ())]
+            after = [leaf.shape[axis] for axis in graph.summed.get(path, ())]
+            return leaf * float(np.sqrt(np.prod(before) / np.prod(after)))
+
+        return trees.map_with_path(one, small)
 
 
 def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Variables]:
@@ -84,75 +103,115 @@ def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Va
     Raises:
       ValueError: a group is unknown, has another number of units, or would lose all of them.
     """
-    _check(graph, keep)
+    check(graph, keep)
     return Narrowed(graph=graph, keep=dict(keep)), cut(graph, variables, keep)
 
 
 def cut(graph: Graph, variables: Variables, keep: Keep) -> Variables:
-    """Returns the variables without the units that are not kept."""
+    """Returns the variables, or gradients of them, without the units that are not kept."""
     kept = _entries(graph, keep)
 
     def one(path: str, leaf: Any) -> Any:
         for axis, entries in kept.get(path, {}).items():
-            if not entries.all():
-                leaf = jnp.take(leaf, np.flatnonzero(entries), axis=axis)
+            leaf = _taken(leaf, entries, axis)
         return leaf
 
     return trees.map_with_path(one, variables)
 
 
 def mask(graph: Graph, variables: Variables, keep: Keep) -> Variables:
-    """Returns the variables with zeros in place of the units that are not kept."""
-    _check(graph, keep)
+    """Returns the variables with zeros in place of the units that are not kept.
+
+    Raises:
+      ValueError: see `narrow`.
+    """
+    check(graph, keep)
     kept = _entries(graph, keep)
 
     def one(path: str, leaf: Any) -> Any:
         for axis, entries in kept.get(path, {}).items():
-            shape = [-1 if n == axis else 1 for n in range(leaf.ndim)]
-            leaf = jnp.where(entries.reshape(shape), leaf, jnp.zeros((), leaf.dtype))
+            ranks = len(graph.axes[path])
+            shape = [-1 if n == axis else 1 for n in range(ranks)]
+            leaf = jnp.where(
+                entries.reshape(*entries.shape[:-1], *shape), leaf, jnp.zeros((), leaf.dtype)
+            )
         return leaf
 
     return trees.map_with_path(one, variables)
 
 
+def _taken(leaf: Any, entries: np.ndarray, axis: int) -> Any:
+    """Returns the entries of a leaf that are kept along an axis, of each replicate its own."""
+    if entries.all():
+        return leaf
+    if entries.ndim == 1:
+        return jnp.take(leaf, np.flatnonzero(entries), axis=axis)
+    chosen = np.stack([np.flatnonzero(one) for one in entries])
+    return jax.vmap(lambda leaf, chosen: jnp.take(leaf, chosen, axis=axis))(leaf, chosen)
+
+
 def _entries(graph: Graph, keep: Keep) -> dict[str, dict[int, np.ndarray]]:
-    """Returns path → axis → of each entry whether it is kept."""
+    """Returns path → axis → of each entry, or [R, …] of each replicate's, whether it is kept."""
     kept: dict[str, dict[int, np.ndarray]] = {}
+    several = np.broadcast_shapes(*(np.shape(units)[:-1] for units in keep.values()))
     for group in graph.groups:
-        gone = ~np.asarray(keep.get(group.name, np.ones(group.units, bool)))
+        units = np.asarray(keep.get(group.name, np.ones(group.units, bool)))
+        units = np.broadcast_to(units, (*several, group.units))
         for member in group.members:
+            count = len(graph.axes[member.path][member.axis])
             axes = kept.setdefault(member.path, {})
-            entries = axes.setdefault(
-                member.axis, np.ones(len(graph.axes[member.path][member.axis]), bool)
-            )
-            entries[member.positions[gone].reshape(-1)] = False
+            entries = axes.setdefault(member.axis, np.ones((*several, count), bool))
+            entries[..., member.positions] &= units[..., None]
     return kept
 
 
-def _check(graph: Graph, keep: Keep) -> None:
+def check(graph: Graph, keep: Keep) -> None:
+    """Refuses what cannot be kept.
+
+    Raises:
+      ValueError: a group is unknown, has another number of units, loses all of them, or keeps
+        another number in one replicate than in another.
+    """
     known = {group.name: group for group in graph.groups}
     for name, units in keep.items():
         if name not in known:
             raise ValueError(str(unknown("group", name, known)))
-        if np.shape(units)[-1:] != (known[name].units,):
-            raise ValueError(f"group {name} has {known[name].units} units, not {np.shape(units)}")
-        if not np.asarray(units).any(-1).all():
+        units = np.asarray(units)
+        if units.dtype != bool or units.ndim not in (1, 2) or units.shape[-1] != known[name].units:
+            found = f"{units.dtype}{list(units.shape)}"
+            raise ValueError(f"group {name} needs {known[name].units} truths, not {found}")
+        counts = np.unique(units.sum(-1))
+        if not counts.all():
             raise ValueError(f"group {name} would lose all of its units: keep one at least")
+        if len(counts) > 1:
+            raise ValueError(
+                f"group {name} keeps {counts.min()} to {counts.max()} units: all "
+                "replicates must keep as many"
+            )
 
 
-def _checked(walk: Walk, graph: Graph, keep: Keep) -> np.ndarray:
-    """Returns the ids of the units that are gone, if this call treats none of them otherwise."""
-    gone, left = [], []
+def _checked(walk: Walk, graph: Graph, keep: Keep) -> list[np.ndarray]:
+    """Returns the ids of the units that are gone, of each replicate, if this call allows it.
+
+    Raises:
+      ValueError: see `Narrowed.apply`.
+    """
+    replicates = max((len(np.atleast_2d(units)) for units in keep.values()), default=1)
+    return [_gone(walk, graph, keep, replicate) for replicate in range(replicates)]
+
+
+def _gone(walk: Walk, graph: Graph, keep: Keep, replicate: int) -> np.ndarray:
+    gone, left = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for group in graph.groups:
-        kept = np.asarray(keep.get(group.name, np.ones(group.units, bool)))
+        units = np.atleast_2d(keep.get(group.name, np.ones(group.units, bool)))
+        kept = units[min(replicate, len(units) - 1)]
         gone.append(group.ids[~kept])
         left.append(group.ids[kept])
         stays = ~walk.forest.free(group.ids[~kept])
         if stays.any():
             why = walk.forest.reason(int(group.ids[~kept][stays][0]))
-            raise ValueError(f"units of {group.name} are gone, but here one stays: {why}")
+            raise ValueError(f"units of {group.name} are gone, but in this call they stay: {why}")
     removed, rest = np.concatenate(gone), np.concatenate(left)
-    mixed = np.isin(walk.forest.roots(removed), walk.forest.roots(rest))
-    if mixed.any():
+    if np.isin(walk.forest.roots(removed), walk.forest.roots(rest)).any():
         raise ValueError("this call joins units that are gone with others that are left")
     return removed

@@ -19,11 +19,11 @@ from groundwork.architectures.own.network import in_training
 from groundwork.errors import reason
 from groundwork.traced import network
 from groundwork.trees import Shapes, Variables
-from pruning.structured import program
+from pruning.structured import meetings, program
 from pruning.structured.forest import FIXED, Forest
 from pruning.structured.program import Program
 from pruning.structured.rules import RULES
-from pruning.structured.walk import Axes, Walk, parameter
+from pruning.structured.walk import Axes, Step, Walk, parameter
 
 SPLITS = ("outer", "inner")
 UNUSED = "nothing uses it"
@@ -79,6 +79,7 @@ class Graph:
       model: the network.
       shapes: of its variables.
       axes: path of a variable → of each axis the ids of its entries.
+      summed: path of a parameter → its axes over which products sum.
       forest: which ids belong together.
       split: as `groups` was told.
     """
@@ -88,6 +89,7 @@ class Graph:
     model: Any
     shapes: Shapes
     axes: Mapping[str, list[np.ndarray]]
+    summed: Mapping[str, tuple[int, ...]]
     forest: Forest
     split: str
 
@@ -121,13 +123,16 @@ def groups(
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r} must be one of {', '.join(SPLITS)}")
-    shapes = jax.tree.map(lambda leaf: network.shape(leaf) if program.is_array(leaf) else leaf, variables)
+    shapes = jax.tree.map(
+        lambda leaf: network.shape(leaf) if program.is_array(leaf) else leaf, variables
+    )
     traced = _calls(model, shapes, trees.example(example))
     walk = Walk(rules=RULES, split=split, forest=Forest(), judges=True)
     axes = _new_axes(walk, shapes)
     walk.first = np.full(walk.forest.size, np.iinfo(np.int64).max)
     _ignore(walk.forest, axes, ignored)
-    walk.settle(traced.closed, arguments(walk, traced, axes), _end(walk, traced, axes))
+    given = arguments(walk, traced, axes)
+    walk.settle(traced.closed, given, _end(walk, traced, axes))
     found, frozen = _collect(walk, traced, axes)
     if not found:
         raise ValueError(f"nothing of this network can be removed: {_most(frozen)}")
@@ -137,6 +142,7 @@ def groups(
         model=model,
         shapes=shapes,
         axes=axes,
+        summed=_summed(walk, traced.closed, given, axes),
         forest=walk.forest,
         split=split,
     )
@@ -170,7 +176,9 @@ def _calls(model: Any, shapes: Shapes, example: Any) -> Program:
     try:
         return program.trace(function, shapes, args)
     except Exception as error:  # a user's network may raise anything
-        raise ValueError(f"the network cannot be called with this example: {reason(error)}") from error
+        raise ValueError(
+            f"the network cannot be called with this example: {reason(error)}"
+        ) from error
 
 
 def _new_axes(walk: Walk, shapes: Shapes) -> dict[str, list[np.ndarray]]:
@@ -181,9 +189,7 @@ def _new_axes(walk: Walk, shapes: Shapes) -> dict[str, list[np.ndarray]]:
     }
 
 
-def _ignore(
-    forest: Forest, axes: Mapping[str, list[np.ndarray]], patterns: Sequence[str]
-) -> None:
+def _ignore(forest: Forest, axes: Mapping[str, list[np.ndarray]], patterns: Sequence[str]) -> None:
     for pattern in patterns:
         matched = [path for path in axes if fnmatchcase(path, pattern)]
         if not matched:
@@ -238,6 +244,21 @@ def _collect(
     return tuple(_renamed([group for _, group in made])), frozen
 
 
+def _summed(
+    walk: Walk, closed: Any, given: list[Axes], axes: Mapping[str, list[np.ndarray]]
+) -> dict[str, tuple[int, ...]]:
+    owners, summed = meetings.Owners(axes), {}
+
+    def listen(step: Step, operands: Any) -> None:
+        met = meetings.meeting(owners, step)
+        if met is not None:
+            summed[met.path] = met.axes
+
+    walk.listener = listen
+    walk.run(closed, given)
+    return summed
+
+
 def _group(
     walk: Walk, axes: Mapping[str, list[np.ndarray]], units: list[int], entries: Mapping[int, Any]
 ) -> tuple[int, Group]:
@@ -247,7 +268,11 @@ def _group(
         Member(path, axis, np.array([entries[unit][path, axis] for unit in units]))
         for path, axis in entries[units[0]]
     )
-    doubts = {int(root): why for n, why in walk.inexact.items() for root in walk.forest.roots(np.array([n]))}
+    doubts = {
+        int(root): why
+        for n, why in walk.inexact.items()
+        for root in walk.forest.roots(np.array([n]))
+    }
     uses = [int(walk.first[axes[m.path][m.axis][m.positions[0]]].min()) for m in members]
     group = Group(
         name=_layer(members[uses.index(min(uses))].path),

@@ -1,0 +1,69 @@
+"""Where units meet the weights of the next layer: the products of a network with its parameters."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from groundwork.traced.walk import PRODUCTS
+from pruning.structured.rules.products import contracted
+from pruning.structured.walk import Axes, Axis, Step
+
+
+class Meeting(NamedTuple):
+    """A product with a parameter.
+
+    Attributes:
+      path: of the parameter.
+      side: which of the product's operands it is.
+      axes: of the parameter, over which the product sums.
+      inputs: of the other operand: (number of the axis, its entries) for each of these.
+    """
+
+    path: str
+    side: int
+    axes: tuple[int, ...]
+    inputs: tuple[tuple[int, Axis], ...]
+
+
+class Owners:
+    """Which variable, and which of its axes, an id was made for."""
+
+    def __init__(self, axes: Mapping[str, list[np.ndarray]]) -> None:
+        self._names = [(path, axis) for path, ids in axes.items() for axis in range(len(ids))]
+        size = 1 + max((int(ids.max(initial=0)) for of in axes.values() for ids in of), default=0)
+        self._of = np.full(size, -1)
+        number = 0
+        for given in axes.values():
+            for ids in given:
+                if len(ids) > 1:
+                    self._of[ids] = number
+                number += 1
+
+    def axis(self, axis: Axis) -> tuple[str, int] | None:
+        """Returns the variable and its axis that all entries of an axis were made for."""
+        ids = axis["id"]
+        if len(ids) < 2 or ids.max() >= len(self._of):
+            return None
+        numbers = np.unique(self._of[ids])
+        return self._names[numbers[0]] if len(numbers) == 1 and numbers[0] >= 0 else None
+
+    def variable(self, axes: Axes) -> str | None:
+        """Returns the variable that all axes of an operand were made for, but single entries."""
+        names = {self.axis(axis) for axis in axes if len(axis) > 1}
+        paths = {name[0] for name in names if name}
+        return next(iter(paths)) if len(paths) == 1 and None not in names else None
+
+
+def meeting(owners: Owners, step: Step) -> Meeting | None:
+    """Returns the product that an equation is, if it is one of a parameter and something else."""
+    if step.equation.primitive.name not in PRODUCTS:
+        return None
+    paths = [owners.variable(axes) for axes in step.axes[:2]]
+    if (paths[0] is None) == (paths[1] is None):
+        return None
+    side = 0 if paths[1] is None else 1
+    over = contracted(step.equation)
+    known = [owners.axis(step.axes[side][pair[side]]) for pair in over]
+    inputs = tuple((pair[1 - side], step.axes[1 - side][pair[1 - side]]) for pair in over)
+    return Meeting(paths[side] or "", side, tuple(k[1] for k in known if k), inputs)

@@ -8,13 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from groundwork import trees
-from groundwork.architectures import own
-from groundwork.architectures.own import Own
 from groundwork.architectures.own.network import in_training
 from groundwork.errors import reason
 from groundwork.traced import network
@@ -160,21 +157,17 @@ def arguments(walk: Walk, traced: Program, axes: Mapping[str, list[np.ndarray]])
 
 def _calls(model: Any, shapes: Shapes, example: Any) -> Program:
     """Returns the calls of a network: {"eval": …, "train": (outputs, changed variables)}."""
-    if isinstance(model, nn.Module | Own):
-        made = model if isinstance(model, Own) else own.of(model)
-        key = jax.eval_shape(lambda: jax.random.key(0))
+    key = jax.eval_shape(lambda: jax.random.key(0))
 
-        def both(variables: Variables, args: tuple[Any, Any]) -> Any:
-            inputs, key = args
-            outputs = made.apply(variables, inputs, train=False)
-            return {"eval": outputs, "train": in_training(made)(variables, inputs, key)}
+    def function(variables: Variables, args: tuple[Any, Any]) -> Any:
+        inputs, key = args
+        outputs = {"eval": program.evaluation(model)(variables, inputs)}
+        if program.has_modes(model):
+            outputs["train"] = in_training(program.own(model))(variables, inputs, key)
+        return outputs
 
-        function, args = both, (example, key)
-    else:
-        apply = network.apply_of(model)
-        function, args = (lambda variables, args: {"eval": apply(variables, *args)}), (example,)
     try:
-        return program.trace(function, shapes, args)
+        return program.trace(function, shapes, (example, key))
     except Exception as error:  # a user's network may raise anything
         raise ValueError(
             f"the network cannot be called with this example: {reason(error)}"
@@ -247,12 +240,11 @@ def _collect(
 def _summed(
     walk: Walk, closed: Any, given: list[Axes], axes: Mapping[str, list[np.ndarray]]
 ) -> dict[str, tuple[int, ...]]:
-    owners, summed = meetings.Owners(axes), {}
+    owners = meetings.Owners(axes)
+    summed: dict[str, tuple[int, ...]] = {}
 
-    def listen(step: Step, operands: Any) -> None:
-        met = meetings.meeting(owners, step)
-        if met is not None:
-            summed[met.path] = met.axes
+    def listen(step: Step) -> None:
+        summed.update([found] if (found := meetings.summed(owners, step)) else [])
 
     walk.listener = listen
     walk.run(closed, given)

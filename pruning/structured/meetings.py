@@ -1,29 +1,11 @@
-"""Where units meet the weights of the next layer: the products of a network with its parameters."""
+"""Which axes of a network's parameters are summed over in products."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
-
 import numpy as np
 
 from groundwork.traced.walk import PRODUCTS
 from pruning.structured.rules.products import contracted
 from pruning.structured.walk import Axes, Axis, Step
-
-
-class Meeting(NamedTuple):
-    """A product with a parameter.
-
-    Attributes:
-      path: of the parameter.
-      side: which of the product's operands it is.
-      axes: of the parameter, over which the product sums.
-      inputs: of the other operand: (number of the axis, its entries) for each of these.
-    """
-
-    path: str
-    side: int
-    axes: tuple[int, ...]
-    inputs: tuple[tuple[int, Axis], ...]
 
 
 class Owners:
@@ -55,15 +37,13 @@ class Owners:
         return next(iter(paths)) if len(paths) == 1 and None not in names else None
 
 
-def meeting(owners: Owners, step: Step) -> Meeting | None:
-    """Returns the product that an equation is, if it is one of a parameter and something else."""
+def summed(owners: Owners, step: Step) -> tuple[str, tuple[int, ...]] | None:
+    """Returns of a product with a parameter its path, and those of its axes that are summed over."""
     if step.equation.primitive.name not in PRODUCTS:
         return None
     paths = [owners.variable(axes) for axes in step.axes[:2]]
     if (paths[0] is None) == (paths[1] is None):
         return None
     side = 0 if paths[1] is None else 1
-    over = contracted(step.equation)
-    known = [owners.axis(step.axes[side][pair[side]]) for pair in over]
-    inputs = tuple((pair[1 - side], step.axes[1 - side][pair[1 - side]]) for pair in over)
-    return Meeting(paths[side] or "", side, tuple(k[1] for k in known if k), inputs)
+    known = [owners.axis(step.axes[side][pair[side]]) for pair in contracted(step.equation)]
+    return paths[side] or "", tuple(pair[1] for pair in known if pair)

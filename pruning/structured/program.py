@@ -1,13 +1,33 @@
-"""A network's call as a jaxpr of all arrays in its variables and arguments."""
+"""A network's calls, and a call as a jaxpr of all arrays in its variables and arguments."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 
 from groundwork import trees
+from groundwork.architectures.own import Own, of
 from groundwork.traced import network
 from groundwork.trees import Variables
+
+
+def has_modes(model: Any) -> bool:
+    """Returns whether it is known how a network is called in training and in evaluation."""
+    return isinstance(model, nn.Module | Own)
+
+
+def own(model: Any) -> Own:
+    """Returns a network that `has_modes` as the training loop calls it."""
+    return model if isinstance(model, Own) else of(model)
+
+
+def evaluation(model: Any) -> Callable[..., Any]:
+    """Returns (variables, inputs) → outputs in evaluation."""
+    if has_modes(model):
+        return functools.partial(own(model).apply, train=False)
+    return network.apply_of(model)
 
 
 class Program(NamedTuple):

@@ -60,9 +60,9 @@ class Walk:
       forest: of all ids.
       judges: whether zeros are followed, to find `inexact`.
       inexact: id → why an output may depend on what stands in the place of the unit.
-      first: of each parameter's entry, by id, the number of the equation that is the first to use it.
+      first: of each parameter's entry, by id, the number of the equation that uses it first.
       removed: of each replicate, the ids of the units that are missing.
-      listener: is told of every equation, and of its operands where it is computed.
+      listener: is told of every equation.
     """
 
     rules: Mapping[str, Rule]
@@ -72,7 +72,7 @@ class Walk:
     inexact: dict[int, str] = dataclasses.field(default_factory=dict)
     first: np.ndarray | None = None
     removed: Sequence[np.ndarray] = ()
-    listener: Callable[[Step, Sequence[Any] | None], None] | None = None
+    listener: Callable[[Step], None] | None = None
     _equations: int = 0
     _held: dict[Any, Any] = dataclasses.field(default_factory=dict)
     _open: bool = False  # whether this turn may settle one question that the equations leave open
@@ -135,13 +135,11 @@ class Walk:
         for number, equation in enumerate(jaxpr.eqns):
             step = Step(equation, [axes_of(v) for v in equation.invars], (*place, number))
             outputs = self._labelled(step)
-            if self.listener is not None and values is None:
-                self.listener(step, None)
+            if self.listener is not None:
+                self.listener(step)
             known.update(zip(equation.outvars, outputs, strict=True))
             if values is not None:
                 operands = [value_of(v) for v in equation.invars]
-                if self.listener is not None:
-                    self.listener(step, operands)
                 computed = self._computed(step, outputs, operands)
                 have.update(zip(equation.outvars, computed, strict=True))
         ends = [value_of(v) for v in jaxpr.outvars] if values is not None else []

@@ -1,0 +1,111 @@
+"""What is left makes up for what goes: the next layer's weights are solved for anew."""
+
+# N inputs of a layer, M outputs, C channels
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from groundwork import trees
+from groundwork.traced.products import Layer, as_kernel, from_kernel
+from groundwork.trees import Variables
+from pruning.structured import layers
+from pruning.structured.graph import Graph
+from pruning.structured.narrowed import Keep, mask
+
+LARGEST = 4096  # rows of a convolution's patches, beyond which its channels stand for them
+RIDGE = 1e-4  # of the mean square of the inputs
+
+
+def least_squares(
+    graph: Graph, variables: Variables, keep: Keep, inputs: Any, *, ridge: float = RIDGE
+) -> tuple[Variables, dict[str, str]]:
+    """Returns variables in which each layer makes up for the inputs that it loses.
+
+    A layer's kernel K of [N, M] becomes, on the inputs k that it keeps, the one whose outputs are
+    nearest to the whole layer's: K_k + (X_kᵀ X_k)⁻¹ X_kᵀ X_r K_r, for what the whole network gives
+    it on `inputs`. A convolution's X are its patches. Sources: He et al., arXiv:1707.06168 (channel
+    pruning), equation 1; Luo et al., arXiv:1707.06342 (ThiNet), equation 7; both solve one layer
+    after the other on what the pruned network gives it, and this one all on the whole network's.
+
+    Args:
+      graph: see `graph.groups`.
+      variables: of one replicate, at full size.
+      keep: group → [U] bool.
+      inputs: [B, …] of the network.
+      ridge: how much is added to the diagonal of X_kᵀ X_k, as a share of its mean.
+
+    Returns:
+      `(variables, missed)`: at full size, zero where units go; and path → why a kernel that loses
+      inputs stays as it is.
+    """
+    ones = mask(graph, jax.tree.map(jnp.ones_like, variables), keep)
+    left, whole = trees.flatten(ones), trees.flatten(variables)
+    solved, missed = trees.flatten(mask(graph, variables, keep)), {}
+    found, refused = layers.reached(graph, inputs)
+    by_variable = {layers.variable(graph, one.parameter): one for one in found.values()}
+    given = layers.given(graph, variables, inputs, tuple(found))
+    for path in graph.summed:
+        layer = by_variable.get(path)
+        if layer is None or layer.stack or layer.layer.groups > 1:
+            if not np.all(left[path]):
+                missed[path] = refused.get(path.removeprefix("params/"), "it has groups of channels")
+            continue
+        kernel, kept = (as_kernel(layer.layer, jnp.asarray(tree[path])) for tree in (whole, left))
+        if not _inputs_kept(kept).all():
+            new = _made_up(layer.layer, kernel, kept, given[layer.layer.path], ridge)
+            solved[path] = from_kernel(layer.layer, new * kept)
+    return trees.unflatten(solved, variables), missed
+
+
+def _inputs_kept(kept: jax.Array) -> np.ndarray:
+    """Returns of each input whether it is kept: [N], or [C] of a convolution's kernel of 0 and 1."""
+    return np.asarray(kept, bool).reshape(-1, *kept.shape[-2:]).any((0, 2))
+
+
+def _made_up(
+    layer: Layer, kernel: jax.Array, kept: jax.Array, inputs: jax.Array, ridge: float
+) -> jax.Array:
+    """Returns a kernel whose inputs that are kept make up for the others."""
+    rows = _inputs_kept(kept)
+    if kernel.ndim == 2:
+        return _solve(kernel, rows, _gram(inputs), ridge)
+    moved = kernel.transpose(2, 0, 1, 3)  # C outermost, as patches have it
+    if (size := kernel[..., 0].size) <= LARGEST:
+        gram = _gram(_patches(layer, inputs, kernel.shape[:2]))
+        rows = np.repeat(rows, size // len(rows))
+    else:
+        gram = _gram(inputs)
+    solved = _solve(moved.reshape(len(gram), -1), rows, gram, ridge)
+    return solved.reshape(moved.shape).transpose(1, 2, 0, 3)
+
+
+def _gram(inputs: jax.Array) -> np.ndarray:
+    """Returns Xᵀ X [N, N] of all rows of [..., N]."""
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    return np.asarray(jnp.matmul(rows.T, rows, precision=lax.Precision.HIGHEST), np.float64)
+
+
+def _patches(layer: Layer, inputs: jax.Array, window: tuple[int, ...]) -> jax.Array:
+    return lax.conv_general_dilated_patches(
+        inputs,
+        window,
+        layer.strides,
+        layer.padding,
+        rhs_dilation=layer.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=lax.Precision.HIGHEST,
+    )
+
+
+def _solve(kernel: jax.Array, rows: np.ndarray, gram: np.ndarray, ridge: float) -> jax.Array:
+    """Returns [N, M] with other rows where they are kept."""
+    weights = np.array(kernel, np.float64)
+    square = gram[np.ix_(rows, rows)]
+    added = ridge * np.trace(square) / len(square) + np.finfo(np.float32).tiny
+    lost = gram[np.ix_(rows, ~rows)] @ weights[~rows]
+    weights[rows] += np.linalg.solve(square + added * np.eye(len(square)), lost)
+    return jnp.asarray(weights, kernel.dtype)

@@ -55,7 +55,9 @@ def choose(
             raise ValueError(f"scope={scope!r} ranks groups together: give one ratio for all")
         counts = _together(graph, scores, scope, next(iter(ratios.values())))
     return {
-        group.name: _lowest(scores[group.name], _allowed(group, counts[group.name], round_to, limit))
+        group.name: _lowest(
+            scores[group.name], _allowed(group, counts[group.name], round_to, limit)
+        )
         for group in graph.groups
     }
 
@@ -146,7 +148,9 @@ def _ranked_together(graph: Graph, scope: str) -> list[list[Group]]:
         return [list(graph.groups)]
     alike: dict[tuple[object, ...], list[Group]] = {}
     for group in graph.groups:
-        kinds = [(m.axis, len(graph.axes[m.path]), m.path.rpartition("/")[2]) for m in group.members]
+        kinds = [
+            (m.axis, len(graph.axes[m.path]), m.path.rpartition("/")[2]) for m in group.members
+        ]
         alike.setdefault(tuple(sorted(kinds)), []).append(group)
     return list(alike.values())
 

@@ -52,7 +52,9 @@ def least_squares(
         layer = by_variable.get(path)
         if layer is None or layer.stack or layer.layer.groups > 1:
             if not np.all(left[path]):
-                missed[path] = refused.get(path.removeprefix("params/"), "it has groups of channels")
+                missed[path] = refused.get(
+                    path.removeprefix("params/"), "it has groups of channels"
+                )
             continue
         kernel, kept = (as_kernel(layer.layer, jnp.asarray(tree[path])) for tree in (whole, left))
         if not _inputs_kept(kept).all():

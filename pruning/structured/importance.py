@@ -168,9 +168,7 @@ def taylor(evidence: Evidence, group: Group) -> np.ndarray:
     Raises:
       ValueError: no loss was given.
     """
-    pairs = zip(
-        evidence.entries(group), evidence.entries(group, evidence.gradients), strict=True
-    )
+    pairs = zip(evidence.entries(group), evidence.entries(group, evidence.gradients), strict=True)
     return np.abs(sum((w * g).sum(1) for w, g in pairs))
 
 

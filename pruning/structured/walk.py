@@ -113,37 +113,37 @@ class Walk:
           place: where in the program it stands.
         """
         jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
+        numbers = dict(zip(jaxpr.constvars, consts, strict=True))
         known: dict[Any, Axes] = dict(zip(jaxpr.invars, axes, strict=True))
-        have: dict[Any, Any] = {}
-        for number, (variable, const) in enumerate(zip(jaxpr.constvars, consts, strict=True)):
-            known[variable] = self._constant(const, (*place, "const", number))
-        if values is not None:
-            have.update(zip(jaxpr.invars, values, strict=True))
-            for variable, const in zip(jaxpr.constvars, consts, strict=True):
-                have[variable] = self.cut(const, known[variable])
+        have: dict[Any, Any] = dict(zip(jaxpr.invars, values or (), strict=values is not None))
 
-        def axes_of(variable: Any) -> Axes:
+        def axes_of(variable: Any, use: Place) -> Axes:
             if isinstance(variable, Literal):
-                return self._constant(variable.val, (*place, "literal", id(variable)))
+                return self._constant(variable.val, (*place, *use))
+            if variable in numbers:
+                return self._constant(numbers[variable], (*place, *use))
             return known[variable]
 
-        def value_of(variable: Any) -> Any:
+        def value_of(variable: Any, axes: Axes) -> Any:
             if isinstance(variable, Literal):
-                return self.cut(variable.val, axes_of(variable))
-            return have[variable]
+                return self.cut(variable.val, axes)
+            return self.cut(numbers[variable], axes) if variable in numbers else have[variable]
 
         for number, equation in enumerate(jaxpr.eqns):
-            step = Step(equation, [axes_of(v) for v in equation.invars], (*place, number))
+            given = [axes_of(v, (number, "use", n)) for n, v in enumerate(equation.invars)]
+            step = Step(equation, given, (*place, number))
             outputs = self._labelled(step)
             if self.listener is not None:
                 self.listener(step)
             known.update(zip(equation.outvars, outputs, strict=True))
             if values is not None:
-                operands = [value_of(v) for v in equation.invars]
+                operands = [value_of(*pair) for pair in zip(equation.invars, given, strict=True)]
                 computed = self._computed(step, outputs, operands)
                 have.update(zip(equation.outvars, computed, strict=True))
-        ends = [value_of(v) for v in jaxpr.outvars] if values is not None else []
-        return [axes_of(v) for v in jaxpr.outvars], ends
+        ends = [axes_of(v, ("out", n)) for n, v in enumerate(jaxpr.outvars)]
+        if values is None:
+            return ends, []
+        return ends, [value_of(*pair) for pair in zip(jaxpr.outvars, ends, strict=True)]
 
     def _labelled(self, step: Step) -> list[Axes]:
         self._equations += 1
@@ -257,27 +257,22 @@ class Walk:
         return self.alike(lambda r: tuple(int(self.kept(axis, r).sum()) for axis in axes))
 
     def cut(self, value: Any, axes: Axes) -> Any:
-        """Returns an array without the units that are removed."""
-        for place, axis in enumerate(axes):
-            kept = self.kept(axis)
-            if not kept.all():
-                value = jnp.take(value, np.flatnonzero(kept), axis=place)
+        """Returns a constant without the units that are removed."""
+        for n, axis in enumerate(axes):
+            places = self.alike(lambda r, axis=axis: np.flatnonzero(self.kept(axis, r)).tolist())
+            if len(places) < len(axis):
+                value = jnp.take(value, np.array(places, np.int32), axis=n)
         return value
 
-    def _constant(self, const: Any, place: Place) -> Axes:
-        """Returns the axes of a constant: entries along which it does not vary can be removed."""
-        if isinstance(const, jax.core.Tracer) or not _is_numeric(const):
-            return self.fixed_axes(np.shape(const), "it meets an array from outside")
-        if place not in self._held:
-            self._held[place] = _uniform(np.asarray(const))
-        axes = []
-        for axis, (count, uniform, zero) in enumerate(self._held[place]):
-            if uniform:
-                ids = self.new(count, (place, axis))["id"]
-                axes.append(_axis(ids, np.full(count, zero)))
-            else:
-                axes.append(self.fixed(count, "it meets a constant that varies along it"))
-        return axes
+    def _constant(self, const: Any, key: Place) -> Axes:
+        """Returns the axes of a constant in one use; its entries go with whatever they meet."""
+        shape = np.shape(const)
+        if not shape:
+            return []
+        if key not in self._held:
+            is_known = not isinstance(const, jax.core.Tracer) and _is_numeric(const)
+            self._held[key] = is_known and not np.asarray(const).any()
+        return [zeros(self.new(count, (key, n)), self._held[key]) for n, count in enumerate(shape)]
 
 
 def _axis(ids: np.ndarray, zero: np.ndarray | None = None) -> Axis:
@@ -300,12 +295,3 @@ def zeros(axis: Axis, zero: Any) -> Axis:
 
 def _is_numeric(const: Any) -> bool:
     return not jnp.issubdtype(jnp.result_type(const), jax.dtypes.extended)
-
-
-def _uniform(const: np.ndarray) -> list[tuple[int, bool, bool]]:
-    """Returns of each axis its length, whether all its entries are alike, and whether all are 0."""
-    zero = not const.any()
-    return [
-        (count, bool(count) and bool(np.all(const == np.take(const, [0], axis))), zero)
-        for axis, count in enumerate(const.shape)
-    ]

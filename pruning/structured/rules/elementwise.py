@@ -11,12 +11,12 @@ from groundwork.traced.walk import bind
 from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
 
 ALIKE = """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
-bitcast_convert_type cbrt ceil clamp clz conj convert_element_type copy copy_p cos cosh digamma div
-eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag integer_pow is_finite le lgamma
-log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or polygamma
+bitcast_convert_type cbrt ceil clamp clz conj convert_element_type copy copy_p cos cosh device_put digamma div
+eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag integer_pow is_finite le le_to lgamma
+log log1p logistic lt lt_to max min mul name ne neg nextafter not optimization_barrier or polygamma
 population_count pow random_gamma_grad real reduce_precision rem round rsqrt select_n shift_left
 shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh tie
-xor""".split()
+xor zeros_like""".split()
 OVER_DEVICES = (
     "psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute all_gather_invariant".split()
 )

@@ -88,7 +88,10 @@ def _put(walk: Walk, axis: Axis, updates: Axes, n: int | None) -> Axis:
     return axis
 
 
-SCATTERS = "scatter scatter-add scatter_add scatter-sub scatter_sub scatter_mul scatter-mul scatter_min scatter_max".split()
+SCATTERS = (
+    "scatter",
+    *(f"scatter{j}{o}" for j in "-_" for o in ("add", "sub", "mul", "min", "max")),
+)
 RULES = {
     "gather": Rule(gather, gathered),
     "dynamic_slice": Rule(dynamic_slice, sliced),

@@ -60,6 +60,11 @@ def concatenate(walk: Walk, step: Step) -> list[Axes]:
     return [[np.concatenate(c) if n == along else walk.join(*c) for n, c in columns]]
 
 
+def tile(walk: Walk, step: Step) -> list[Axes]:
+    repeats = step.equation.params["reps"]
+    return [[np.tile(axis, count) for axis, count in zip(step.axes[0], repeats, strict=True)]]
+
+
 def stack(walk: Walk, step: Step) -> list[Axes]:
     out = [walk.join(*column) for column in zip(*step.axes, strict=True)]
     along = step.equation.params["axis"] % (len(out) + 1)
@@ -191,6 +196,7 @@ RULES = {
     "rev": Rule(rev),
     "concatenate": Rule(concatenate),
     "stack": Rule(stack),
+    "tile": Rule(tile),
     "unstack": Rule(unstack),
     "split": Rule(split, split_kept),
     "slice": Rule(cut, cut_kept),

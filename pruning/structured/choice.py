@@ -105,7 +105,7 @@ def _check(graph: Graph, scores: Scores, scope: str, round_to: int, limit: float
     if not 0 < limit <= 1:
         raise ValueError(f"limit={limit} must be in (0, 1]")
     for group in graph.groups:
-        if np.shape(scores.get(group.name)) != (group.units,):
+        if np.shape(scores.get(group.name, ())) != (group.units,):
             raise ValueError(f"scores need {group.units} numbers for group {group.name}")
 
 
@@ -128,7 +128,7 @@ def _gone(units: int, ratio: float) -> int:
 
 def _together(graph: Graph, scores: Scores, scope: str, ratio: float) -> dict[str, int]:
     """Returns group → how many of its units are among the lowest of all that are ranked with it."""
-    counts = {}
+    counts: dict[str, int] = {}
     for groups in _ranked_together(graph, scope):
         ranked = [(s, n, g.name) for g in groups for n, s in enumerate(_relative(scores[g.name]))]
         gone = sorted(ranked, key=lambda one: (one[0], -one[1]))[: _gone(len(ranked), ratio)]

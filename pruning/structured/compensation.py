@@ -64,8 +64,8 @@ def least_squares(
 
 
 def _inputs_kept(kept: jax.Array) -> np.ndarray:
-    """Returns of each input whether it is kept: [N], or [C] of a convolution's kernel of 0 and 1."""
-    return np.asarray(kept, bool).reshape(-1, *kept.shape[-2:]).any((0, 2))
+    """Returns whether each input is kept, [N], or [C] of a convolution: of a kernel of 0 and 1."""
+    return np.any(np.asarray(kept, bool).reshape(-1, *kept.shape[-2:]), axis=(0, 2))
 
 
 def _made_up(

@@ -1,6 +1,7 @@
 """Which axes of a network's parameters are summed over in products."""
 
 from collections.abc import Mapping
+
 import numpy as np
 
 from groundwork.traced.walk import PRODUCTS
@@ -38,7 +39,7 @@ class Owners:
 
 
 def summed(owners: Owners, step: Step) -> tuple[str, tuple[int, ...]] | None:
-    """Returns of a product with a parameter its path, and those of its axes that are summed over."""
+    """Returns the path of a product's parameter, and those of its axes that are summed over."""
     if step.equation.primitive.name not in PRODUCTS:
         return None
     paths = [owners.variable(axes) for axes in step.axes[:2]]

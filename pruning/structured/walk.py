@@ -6,6 +6,7 @@ meets. Read `Walk.run` first. The same walk computes the network on arrays witho
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -256,10 +257,13 @@ class Walk:
         """Returns the shape of an array without the units that are removed."""
         return self.alike(lambda r: tuple(int(self.kept(axis, r).sum()) for axis in axes))
 
+    def _places(self, axis: Axis, replicate: int) -> list[int]:
+        return np.flatnonzero(self.kept(axis, replicate)).tolist()
+
     def cut(self, value: Any, axes: Axes) -> Any:
         """Returns a constant without the units that are removed."""
         for n, axis in enumerate(axes):
-            places = self.alike(lambda r, axis=axis: np.flatnonzero(self.kept(axis, r)).tolist())
+            places = self.alike(functools.partial(self._places, axis))
             if len(places) < len(axis):
                 value = jnp.take(value, np.array(places, np.int32), axis=n)
         return value

@@ -19,23 +19,23 @@ def _inner(step: Step) -> Any:
     return next(step.equation.params[name] for name in JAXPRS if name in step.equation.params)
 
 
-def call(walk: Walk, step: Step) -> list[Axes]:
+def _call(walk: Walk, step: Step) -> list[Axes]:
     return walk.run(_inner(step), step.axes, place=step.place)[0]
 
 
-def called(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _called(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     return walk.run(_inner(step), step.axes, operands, step.place)[1]
 
 
-def rematerialised(
+def _rematerialised(
     walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]
 ) -> list[Any]:
     options = {key: step.equation.params[key] for key in ("policy", "prevent_cse")}
-    part = jax.checkpoint(lambda *given: called(walk, step, outputs, given), **options)
+    part = jax.checkpoint(lambda *given: _called(walk, step, outputs, given), **options)
     return part(*operands)
 
 
-def scan(walk: Walk, step: Step) -> list[Axes]:
+def _scan(walk: Walk, step: Step) -> list[Axes]:
     """What is carried has the same units before and after each turn."""
     options = step.equation.params
     first, carried = traced.parts(options)
@@ -58,7 +58,7 @@ def _around(walk: Walk, before: Sequence[Axes], after: Sequence[Axes]) -> list[A
     ]
 
 
-def scanned(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _scanned(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     options = step.equation.params
     first, carried = traced.parts(options)
     last = first + carried
@@ -74,7 +74,7 @@ def scanned(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]
     return [*carry, *stacked]
 
 
-def while_loop(walk: Walk, step: Step) -> list[Axes]:
+def _while_loop(walk: Walk, step: Step) -> list[Axes]:
     options = step.equation.params
     tests, bodies = options["cond_nconsts"], options["body_nconsts"]
     carried = [[zeros(a, False) for a in axes] for axes in step.axes[tests + bodies :]]
@@ -84,23 +84,23 @@ def while_loop(walk: Walk, step: Step) -> list[Axes]:
     return _around(walk, carried, out)
 
 
-def looped(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _looped(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     options = step.equation.params
     tests, bodies = options["cond_nconsts"], options["body_nconsts"]
     axes, last = step.axes, tests + bodies
 
-    def test(carry: list[Any]) -> Any:
+    def test(carry: Any) -> Any:
         given, known = [*operands[:tests], *carry], [*axes[:tests], *axes[last:]]
         return walk.run(options["cond_jaxpr"], known, given, (*step.place, "test"))[1][0]
 
-    def body(carry: list[Any]) -> list[Any]:
+    def body(carry: Any) -> Any:
         given = [*operands[tests:last], *carry]
         return walk.run(options["body_jaxpr"], axes[tests:], given, (*step.place, "body"))[1]
 
     return list(lax.while_loop(test, body, list(operands[last:])))
 
 
-def cond(walk: Walk, step: Step) -> list[Axes]:
+def _cond(walk: Walk, step: Step) -> list[Axes]:
     outs = [
         walk.run(branch, step.axes[1:], place=(*step.place, n))[0]
         for n, branch in enumerate(step.equation.params["branches"])
@@ -111,7 +111,7 @@ def cond(walk: Walk, step: Step) -> list[Axes]:
     ]
 
 
-def branched(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _branched(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     def branch(n: int, jaxpr: Any) -> Any:
         return lambda *given: walk.run(jaxpr, step.axes[1:], given, (*step.place, n))[1]
 
@@ -119,7 +119,7 @@ def branched(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any
     return list(lax.switch(operands[0], made, *operands[1:]))
 
 
-def own_jvp(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _own_jvp(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     """Builds the function anew, with its own derivative on what is left of its operands."""
     floats = [n for n, v in enumerate(step.equation.invars) if _is_float(v.aval)]
     results = [n for n, v in enumerate(step.equation.outvars) if _is_float(v.aval)]
@@ -135,11 +135,11 @@ def own_jvp(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]
 
     @jax.custom_jvp
     def function(*given: Any) -> list[Any]:
-        return called(walk, step, outputs, given)
+        return _called(walk, step, outputs, given)
 
     @function.defjvp
     def _(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        out = called(walk, step, outputs, primals)
+        out = _called(walk, step, outputs, primals)
         some = [tangents[n] for n in floats]
         along = dict(
             zip(results, _settled(walk, step, closed, axes, [*primals, *some]), strict=True)
@@ -150,7 +150,7 @@ def own_jvp(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]
     return list(function(*operands))
 
 
-def own_vjp(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _own_vjp(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     """Likewise; the gradient computes the function again, and keeps its operands alone."""
     floats = [n for n, v in enumerate(step.equation.invars) if _is_float(v.aval)]
 
@@ -163,7 +163,7 @@ def own_vjp(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]
 
     @jax.custom_vjp
     def function(*given: Any) -> list[Any]:
-        return called(walk, step, outputs, given)
+        return _called(walk, step, outputs, given)
 
     def forward(*given: Any) -> tuple[list[Any], Any]:
         return function(*given), given
@@ -212,14 +212,14 @@ def _settled(
     return walk.run(closed, axes, values, place)[1]
 
 
-CALLS = "jit pjit closed_call core_call custom_lin xla_call core_closed_call".split()
+CALLS = ["jit", "pjit", "closed_call", "core_call", "custom_lin", "xla_call", "core_closed_call"]
 RULES = {
-    **dict.fromkeys(CALLS, Rule(call, called)),
-    **dict.fromkeys(("remat", "remat2", "checkpoint"), Rule(call, rematerialised)),
-    "scan": Rule(scan, scanned),
-    "while": Rule(while_loop, looped),
-    "cond": Rule(cond, branched),
-    "custom_jvp_call": Rule(call, own_jvp),
-    "custom_vjp_call": Rule(call, own_vjp),
-    "custom_vjp_call_jaxpr": Rule(call, own_vjp),
+    **dict.fromkeys(CALLS, Rule(_call, _called)),
+    **dict.fromkeys(("remat", "remat2", "checkpoint"), Rule(_call, _rematerialised)),
+    "scan": Rule(_scan, _scanned),
+    "while": Rule(_while_loop, _looped),
+    "cond": Rule(_cond, _branched),
+    "custom_jvp_call": Rule(_call, _own_jvp),
+    "custom_vjp_call": Rule(_call, _own_vjp),
+    "custom_vjp_call_jaxpr": Rule(_call, _own_vjp),
 }

@@ -10,20 +10,22 @@ from jax.extend.core import Literal
 from groundwork.traced.walk import bind
 from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
 
-ALIKE = """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
-bitcast_convert_type cbrt ceil clamp clz conj convert_element_type copy copy_p cos cosh device_put digamma div
-eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag integer_pow is_finite le le_to lgamma
-log log1p logistic lt lt_to max min mul name ne neg nextafter not optimization_barrier or polygamma
-population_count pow random_gamma_grad real reduce_precision rem round rsqrt select_n shift_left
-shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh tie
-xor zeros_like""".split()
-OVER_DEVICES = (
-    "psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute all_gather_invariant".split()
-)
-OF_DEVICES = "sharding_constraint mesh_cast reshard".split()
+ALIKE = """
+abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
+bitcast_convert_type cbrt ceil clamp clz conj convert_element_type copy copy_p cos cosh device_put
+digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag integer_pow
+is_finite le le_to lgamma log log1p logistic lt lt_to max min mul name ne neg nextafter not
+optimization_barrier or polygamma population_count pow random_gamma_grad real reduce_precision rem
+round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt
+square stop_gradient sub tan tanh tie xor zeros_like
+"""
+OVER_DEVICES = """
+psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute all_gather_invariant
+"""
+OF_DEVICES = ("sharding_constraint", "mesh_cast", "reshard")
 
 
-def label(walk: Walk, step: Step) -> list[Axes]:
+def _label(walk: Walk, step: Step) -> list[Axes]:
     """Joins the axes of all operands, but those of numbers and of single entries for many."""
     outputs = [v.aval.shape for v in step.equation.outvars]
     if len(outputs) > 1:  # several operands that pass side by side
@@ -41,7 +43,7 @@ def label(walk: Walk, step: Step) -> list[Axes]:
     return [joined]
 
 
-def over_devices(walk: Walk, step: Step) -> list[Axes]:
+def _over_devices(walk: Walk, step: Step) -> list[Axes]:
     """Passes what is summed over named axes; sums over positional ones take these off."""
     axes = step.equation.params.get("axes", ())
     off = [axis for axis in axes if isinstance(axis, int)]
@@ -65,7 +67,7 @@ def _with_zeros(step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis
 
 
 def _is_number(variable: Any) -> bool:
-    return isinstance(variable, Literal) and variable.aval.shape == ()
+    return isinstance(variable, Literal) and np.shape(variable.val) == ()
 
 
 def _at_zero(equation: Any) -> bool:
@@ -87,7 +89,7 @@ def _at_zero(equation: Any) -> bool:
 
 
 RULES = {
-    **dict.fromkeys(ALIKE, Rule(label)),
-    **dict.fromkeys(OF_DEVICES, Rule(label)),
-    **dict.fromkeys(OVER_DEVICES, Rule(over_devices)),
+    **dict.fromkeys(ALIKE.split(), Rule(_label)),
+    **dict.fromkeys(OF_DEVICES, Rule(_label)),
+    **dict.fromkeys(OVER_DEVICES.split(), Rule(_over_devices)),
 }

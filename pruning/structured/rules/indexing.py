@@ -9,7 +9,7 @@ from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
 TAKEN = "entries of it are taken by their places"
 
 
-def gather(walk: Walk, step: Step) -> list[Axes]:
+def _gather(walk: Walk, step: Step) -> list[Axes]:
     """Axes that are taken whole pass; along the others, and of the places, all stays."""
     options, (operand, places) = step.equation.params, step.axes
     numbers, sizes = options["dimension_numbers"], options["slice_sizes"]
@@ -28,7 +28,7 @@ def gather(walk: Walk, step: Step) -> list[Axes]:
     return [out]
 
 
-def gathered(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _gathered(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     equation, (operand, _) = step.equation, step.axes
     sizes = equation.params["slice_sizes"]
     kept = tuple(
@@ -38,7 +38,7 @@ def gathered(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any
     return [equation.primitive.bind(*operands, **{**equation.params, "slice_sizes": kept})]
 
 
-def scatter(walk: Walk, step: Step) -> list[Axes]:
+def _scatter(walk: Walk, step: Step) -> list[Axes]:
     """Axes that are put whole pass, joined with those of what is put."""
     operand, places, updates = step.axes
     numbers = step.equation.params["dimension_numbers"]
@@ -58,7 +58,7 @@ def scatter(walk: Walk, step: Step) -> list[Axes]:
     return [[_put(walk, axis, updates, windows.get(n)) for n, axis in enumerate(operand)]]
 
 
-def dynamic_slice(walk: Walk, step: Step) -> list[Axes]:
+def _dynamic_slice(walk: Walk, step: Step) -> list[Axes]:
     out = []
     for axis, size in zip(step.axes[0], step.equation.params["slice_sizes"], strict=True):
         if size != len(axis):
@@ -68,12 +68,12 @@ def dynamic_slice(walk: Walk, step: Step) -> list[Axes]:
     return [out]
 
 
-def sliced(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _sliced(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     options = {**step.equation.params, "slice_sizes": walk.size(outputs[0])}
     return [step.equation.primitive.bind(*operands, **options)]
 
 
-def dynamic_update_slice(walk: Walk, step: Step) -> list[Axes]:
+def _dynamic_update_slice(walk: Walk, step: Step) -> list[Axes]:
     operand, updates, *_ = step.axes
     return [[_put(walk, axis, updates, n) for n, axis in enumerate(operand)]]
 
@@ -93,8 +93,8 @@ SCATTERS = (
     *(f"scatter{j}{o}" for j in "-_" for o in ("add", "sub", "mul", "min", "max")),
 )
 RULES = {
-    "gather": Rule(gather, gathered),
-    "dynamic_slice": Rule(dynamic_slice, sliced),
-    "dynamic_update_slice": Rule(dynamic_update_slice),
-    **dict.fromkeys(SCATTERS, Rule(scatter)),
+    "gather": Rule(_gather, _gathered),
+    "dynamic_slice": Rule(_dynamic_slice, _sliced),
+    "dynamic_update_slice": Rule(_dynamic_update_slice),
+    **dict.fromkeys(SCATTERS, Rule(_scatter)),
 }

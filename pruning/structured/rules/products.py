@@ -13,7 +13,7 @@ WINDOW = "a window moves over it"
 CONTRACTED = "a product adds up entries that need not be zero"
 
 
-def dot_general(walk: Walk, step: Step) -> list[Axes]:
+def _dot_general(walk: Walk, step: Step) -> list[Axes]:
     left, right = step.axes
     (over_left, over_right), (batch_left, batch_right) = step.equation.params["dimension_numbers"]
     for i, j in zip(over_left, over_right, strict=True):
@@ -32,7 +32,7 @@ def _contract(walk: Walk, one: Axis, other: Axis) -> None:
     walk.doubt(zeros(joined, one["zero"] | other["zero"]), CONTRACTED)
 
 
-def conv_general_dilated(walk: Walk, step: Step) -> list[Axes]:
+def _conv_general_dilated(walk: Walk, step: Step) -> list[Axes]:
     options = step.equation.params
     if options["batch_group_count"] != 1:
         return walk.freeze(step, "it enters a convolution with groups of examples")
@@ -41,7 +41,7 @@ def conv_general_dilated(walk: Walk, step: Step) -> list[Axes]:
     return [_convolution(walk, step, specs, options["feature_group_count"])]
 
 
-def convolved(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _convolved(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     equation = step.equation
     channels = equation.params["dimension_numbers"].lhs_spec[1]
     groups = _groups(walk, step.axes[0][channels], equation.params["feature_group_count"])
@@ -53,19 +53,20 @@ def convolved(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[An
 SPECS = (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)  # NHWC, HWIO, NHWC as `lax` writes them
 
 
-def own_convolution(walk: Walk, step: Step) -> list[Axes]:
+def _own_convolution(walk: Walk, step: Step) -> list[Axes]:
     if step.equation.params["role"] != "output" or step.equation.params["replicates"] != 1:
         return walk.freeze(step, "it enters the gradient of a convolution")
     return [_convolution(walk, step, SPECS, step.equation.params["geometry"].groups)]
 
 
-def own_convolved(
+def _own_convolved(
     walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]
 ) -> list[Any]:
-    geometry = step.equation.params["geometry"]
+    geometry, (images, kernel) = step.equation.params["geometry"], operands
     return [
         convolution.conv_general_dilated(
-            *operands,
+            images,
+            kernel,
             geometry.strides,
             geometry.padding,
             rhs_dilation=geometry.dilation,
@@ -121,7 +122,7 @@ def contracted(equation: Any) -> list[tuple[int, int]]:
 
 
 RULES = {
-    "dot_general": Rule(dot_general),
-    "conv_general_dilated": Rule(conv_general_dilated, convolved),
-    convolution_p.name: Rule(own_convolution, own_convolved),
+    "dot_general": Rule(_dot_general),
+    "conv_general_dilated": Rule(_conv_general_dilated, _convolved),
+    convolution_p.name: Rule(_own_convolution, _own_convolved),
 }

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-
 from pruning.structured.rules.shapes import POSITIONS
 from pruning.structured.walk import Axes, Rule, Step, Walk, zeros
 
-REDUCTIONS = "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor".split()
+REDUCTIONS = [f"reduce_{n}" for n in ("sum", "max", "min", "prod", "and", "or", "xor")]
 PLACES = ("argmax", "argmin")
-ALONG = "cumsum cumprod cummax cummin cumlogsumexp".split()
-WINDOWS = "reduce_window reduce_window_sum reduce_window_max reduce_window_min".split()
+ALONG = ["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"]
+WINDOWS = ["reduce_window", "reduce_window_sum", "reduce_window_max", "reduce_window_min"]
 KEEP_ZEROS = ("reduce_window_sum", "reduce_window_max", "reduce_window_min")
 
 
-def reduce(walk: Walk, step: Step) -> list[Axes]:
+def _reduce(walk: Walk, step: Step) -> list[Axes]:
     """An output stays exact where a sum loses zeros; a maximum may have been one of them."""
     (given,), name = step.axes, step.equation.primitive.name
     over = step.equation.params["axes"]
@@ -24,14 +23,14 @@ def reduce(walk: Walk, step: Step) -> list[Axes]:
     return [[axis for n, axis in enumerate(given) if n not in over]]
 
 
-def reduced(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _reduced(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     options = dict(step.equation.params)
     if "out_sharding" in options:
         options["out_sharding"] = None  # of the full shape
     return [step.equation.primitive.bind(*operands, **options)]
 
 
-def place(walk: Walk, step: Step) -> list[Axes]:
+def _place(walk: Walk, step: Step) -> list[Axes]:
     (given,) = step.axes
     over = step.equation.params["axes"]
     for n in over:
@@ -39,13 +38,13 @@ def place(walk: Walk, step: Step) -> list[Axes]:
     return [[zeros(axis, False) for n, axis in enumerate(given) if n not in over]]
 
 
-def along(walk: Walk, step: Step) -> list[Axes]:
+def _along(walk: Walk, step: Step) -> list[Axes]:
     (given,), n = step.axes, step.equation.params["axis"]
     walk.fix(given[n], "sums run along it")
     return [[zeros(a, a["zero"] & (step.equation.primitive.name == "cumsum")) for a in given]]
 
 
-def window(walk: Walk, step: Step) -> list[Axes]:
+def _window(walk: Walk, step: Step) -> list[Axes]:
     sizes, (given, *rest) = step.equation.params["window_dimensions"], step.axes
     if len(step.equation.outvars) > 1 or any(axes for axes in rest):
         return walk.freeze(step, "a window moves over it")
@@ -59,7 +58,7 @@ def window(walk: Walk, step: Step) -> list[Axes]:
     return [out]
 
 
-def sort(walk: Walk, step: Step) -> list[Axes]:
+def _sort(walk: Walk, step: Step) -> list[Axes]:
     """What is sorted stays along the order; other axes pass, joined over all operands."""
     dimension = step.equation.params["dimension"]
     columns = list(zip(*step.axes, strict=True))
@@ -69,7 +68,7 @@ def sort(walk: Walk, step: Step) -> list[Axes]:
     return [joined for _ in step.equation.outvars]
 
 
-def top_k(walk: Walk, step: Step) -> list[Axes]:
+def _top_k(walk: Walk, step: Step) -> list[Axes]:
     (given,), axis = step.axes, step.equation.params.get("axis", -1) % len(step.axes[0])
     walk.fix(given[axis], "it is sorted along it")
     chosen = walk.fixed(step.equation.outvars[0].aval.shape[axis], POSITIONS)
@@ -78,10 +77,10 @@ def top_k(walk: Walk, step: Step) -> list[Axes]:
 
 
 RULES = {
-    **dict.fromkeys(REDUCTIONS, Rule(reduce, reduced)),
-    **dict.fromkeys(PLACES, Rule(place, reduced)),
-    **dict.fromkeys(ALONG, Rule(along)),
-    **dict.fromkeys(WINDOWS, Rule(window)),
-    "sort": Rule(sort),
-    "top_k": Rule(top_k),
+    **dict.fromkeys(REDUCTIONS, Rule(_reduce, _reduced)),
+    **dict.fromkeys(PLACES, Rule(_place, _reduced)),
+    **dict.fromkeys(ALONG, Rule(_along)),
+    **dict.fromkeys(WINDOWS, Rule(_window)),
+    "sort": Rule(_sort),
+    "top_k": Rule(_top_k),
 }

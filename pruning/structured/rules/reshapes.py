@@ -13,7 +13,7 @@ from pruning.structured.walk import SINGLE, Axes, Axis, Rule, Step, Walk, zeros
 MIXED = "a reshape mixes it with another axis"
 
 
-def label(walk: Walk, step: Step) -> list[Axes]:
+def _label(walk: Walk, step: Step) -> list[Axes]:
     """Handles each smallest run of axes that become a run of as many entries by itself."""
     given, wanted = step.equation.invars[0].aval.shape, step.equation.outvars[0].aval.shape
     out: Axes = []
@@ -25,7 +25,7 @@ def label(walk: Walk, step: Step) -> list[Axes]:
     return [out]
 
 
-def compute(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _compute(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     return [jnp.reshape(operands[0], walk.size(outputs[0]))]
 
 
@@ -144,4 +144,4 @@ def _joined(walk: Walk, tiled: np.ndarray, place: int) -> Axis:
     return zeros(np.ascontiguousarray(rows[:, 0]), rows["zero"].all(1))
 
 
-RULES = {"reshape": Rule(label, compute)}
+RULES = {"reshape": Rule(_label, _compute)}

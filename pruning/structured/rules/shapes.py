@@ -9,13 +9,13 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Literal
 
-from groundwork.traced.walk import bind
 from pruning.structured.walk import SINGLE, Axes, Axis, Rule, Step, Walk, zeros
 
 POSITIONS = "its places are counted"
+KEYS = [f"random_{name}" for name in ("seed", "split", "fold_in", "wrap", "unwrap")]
 
 
-def broadcast_in_dim(walk: Walk, step: Step) -> list[Axes]:
+def _broadcast_in_dim(walk: Walk, step: Step) -> list[Axes]:
     shape, places = (step.equation.params[k] for k in ("shape", "broadcast_dimensions"))
     (operand, *_), (given, *_) = step.equation.invars, step.axes
     zero = isinstance(operand, Literal) and not np.any(operand.val)
@@ -26,65 +26,65 @@ def broadcast_in_dim(walk: Walk, step: Step) -> list[Axes]:
     return [out]
 
 
-def broadcast(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _broadcast(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     places = step.equation.params["broadcast_dimensions"]
     return [lax.broadcast_in_dim(operands[0], walk.size(outputs[0]), places)]
 
 
-def transpose(walk: Walk, step: Step) -> list[Axes]:
+def _transpose(walk: Walk, step: Step) -> list[Axes]:
     return [[step.axes[0][n] for n in step.equation.params["permutation"]]]
 
 
-def squeeze(walk: Walk, step: Step) -> list[Axes]:
+def _squeeze(walk: Walk, step: Step) -> list[Axes]:
     gone = step.equation.params["dimensions"]
     for n in gone:
         walk.fix(step.axes[0][n], SINGLE)
     return [[axis for n, axis in enumerate(step.axes[0]) if n not in gone]]
 
 
-def expand_dims(walk: Walk, step: Step) -> list[Axes]:
+def _expand_dims(walk: Walk, step: Step) -> list[Axes]:
     out = list(step.axes[0])
     for n in sorted(step.equation.params["dimensions"]):
         out.insert(n, walk.new(1, None))
     return [out]
 
 
-def rev(walk: Walk, step: Step) -> list[Axes]:
+def _rev(walk: Walk, step: Step) -> list[Axes]:
     turned = step.equation.params["dimensions"]
     return [[axis[::-1] if n in turned else axis for n, axis in enumerate(step.axes[0])]]
 
 
-def concatenate(walk: Walk, step: Step) -> list[Axes]:
+def _concatenate(walk: Walk, step: Step) -> list[Axes]:
     along = step.equation.params["dimension"]
     columns = enumerate(zip(*step.axes, strict=True))
     return [[np.concatenate(c) if n == along else walk.join(*c) for n, c in columns]]
 
 
-def tile(walk: Walk, step: Step) -> list[Axes]:
+def _tile(walk: Walk, step: Step) -> list[Axes]:
     repeats = step.equation.params["reps"]
     return [[np.tile(axis, count) for axis, count in zip(step.axes[0], repeats, strict=True)]]
 
 
-def stack(walk: Walk, step: Step) -> list[Axes]:
+def _stack(walk: Walk, step: Step) -> list[Axes]:
     out = [walk.join(*column) for column in zip(*step.axes, strict=True)]
     along = step.equation.params["axis"] % (len(out) + 1)
     return [[*out[:along], walk.fixed(len(step.axes), POSITIONS), *out[along:]]]
 
 
-def unstack(walk: Walk, step: Step) -> list[Axes]:
+def _unstack(walk: Walk, step: Step) -> list[Axes]:
     (given,) = step.axes
     along = step.equation.params["axis"] % len(given)
     walk.fix(given[along], POSITIONS)
     return [[*given[:along], *given[along + 1 :]] for _ in step.equation.outvars]
 
 
-def split(walk: Walk, step: Step) -> list[Axes]:
+def _split(walk: Walk, step: Step) -> list[Axes]:
     along, sizes = step.equation.params["axis"], step.equation.params["sizes"]
     parts = np.split(step.axes[0][along], np.cumsum(sizes)[:-1])
     return [[part if n == along else a for n, a in enumerate(step.axes[0])] for part in parts]
 
 
-def split_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _split_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     along = step.equation.params["axis"]
     sizes = tuple(walk.size([axes[along]])[0] for axes in outputs)
     return list(lax.split(operands[0], sizes, along))
@@ -97,12 +97,12 @@ def _ranges(equation: Any) -> list[slice]:
     return [slice(*given) for given in zip(*limits, strides, strict=True)]
 
 
-def cut(walk: Walk, step: Step) -> list[Axes]:
+def _cut(walk: Walk, step: Step) -> list[Axes]:
     ranges = _ranges(step.equation)
     return [[axis[taken] for axis, taken in zip(step.axes[0], ranges, strict=True)]]
 
 
-def cut_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _cut_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     value = operands[0]
     for n, (axis, taken) in enumerate(zip(step.axes[0], _ranges(step.equation), strict=True)):
         places = walk.alike(functools.partial(_places, walk, axis, taken))
@@ -124,11 +124,13 @@ def _take(value: Any, places: Sequence[int], axis: int) -> Any:
     return jnp.take(value, np.array(places, np.int32), axis=axis)
 
 
-def pad(walk: Walk, step: Step) -> list[Axes]:
+def _pad(walk: Walk, step: Step) -> list[Axes]:
     """Entries that are added are units of their own until they meet others."""
-    (operand, filling), out = step.equation.invars, []
+    (_, filling), out = step.equation.invars, []
     zero = isinstance(filling, Literal) and filling.val == 0
-    for n, (axis, edges) in enumerate(zip(step.axes[0], step.equation.params["padding_config"])):
+    for n, (axis, edges) in enumerate(
+        zip(step.axes[0], step.equation.params["padding_config"], strict=True)
+    ):
         low, high, between = edges
         if low < 0 or high < 0 or between:
             walk.fix(axis, "pad cuts it, or puts entries between")
@@ -154,17 +156,17 @@ def _edge(walk: Walk, count: int, key: Any) -> np.ndarray:
     return walk.new(max(count, 2), key)[:count]
 
 
-def pad_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _pad_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     edges = []
     config = step.equation.params["padding_config"]
     for axis, (low, high, between) in zip(outputs[0], config, strict=True):
         if low > 0 or high > 0:
             low, high = walk.size([axis[:low], axis[len(axis) - high :]])
         edges.append((low, high, between))
-    return [lax.pad(*operands, edges)]
+    return [lax.pad(operands[0], operands[1], edges)]
 
 
-def iota(walk: Walk, step: Step) -> list[Axes]:
+def _iota(walk: Walk, step: Step) -> list[Axes]:
     along = step.equation.params["dimension"]
     shape = enumerate(step.equation.params["shape"])
     new = [walk.new(count, (step.place, n)) for n, count in shape]
@@ -172,38 +174,36 @@ def iota(walk: Walk, step: Step) -> list[Axes]:
     return [new]
 
 
-def made(walk: Walk, step: Step) -> list[Axes]:
+def _made(walk: Walk, step: Step) -> list[Axes]:
     """Random numbers have an entry for each unit that they meet."""
     shape = enumerate(step.equation.outvars[0].aval.shape)
     return [[walk.new(count, (step.place, n)) for n, count in shape]]
 
 
-def made_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
+def _made_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     equation = step.equation
     options = {**equation.params, "shape": walk.size(outputs[0])}
     return [equation.primitive.bind(*operands, **options)]
 
 
-def stays(walk: Walk, step: Step) -> list[Axes]:
+def _stays(walk: Walk, step: Step) -> list[Axes]:
     return walk.freeze(step, POSITIONS)
 
 
 RULES = {
-    "broadcast_in_dim": Rule(broadcast_in_dim, broadcast),
-    "transpose": Rule(transpose),
-    "squeeze": Rule(squeeze),
-    "expand_dims": Rule(expand_dims),
-    "rev": Rule(rev),
-    "concatenate": Rule(concatenate),
-    "stack": Rule(stack),
-    "tile": Rule(tile),
-    "unstack": Rule(unstack),
-    "split": Rule(split, split_kept),
-    "slice": Rule(cut, cut_kept),
-    "pad": Rule(pad, pad_kept),
-    "iota": Rule(iota, made_kept),
-    "random_bits": Rule(made, made_kept),
-    **dict.fromkeys(
-        "random_seed random_split random_fold_in random_wrap random_unwrap".split(), Rule(stays)
-    ),
+    "broadcast_in_dim": Rule(_broadcast_in_dim, _broadcast),
+    "transpose": Rule(_transpose),
+    "squeeze": Rule(_squeeze),
+    "expand_dims": Rule(_expand_dims),
+    "rev": Rule(_rev),
+    "concatenate": Rule(_concatenate),
+    "stack": Rule(_stack),
+    "tile": Rule(_tile),
+    "unstack": Rule(_unstack),
+    "split": Rule(_split, _split_kept),
+    "slice": Rule(_cut, _cut_kept),
+    "pad": Rule(_pad, _pad_kept),
+    "iota": Rule(_iota, _made_kept),
+    "random_bits": Rule(_made, _made_kept),
+    **dict.fromkeys(KEYS, Rule(_stays)),
 }

@@ -80,10 +80,11 @@ class Watchdog:
             f"process ends with code {HUNG}, and the same command continues. Where a step or an "
             "evaluation takes so long, set it higher, or to 0. What its threads were doing:\n"
         )
-        os.write(STDERR, said.encode())
-        faulthandler.dump_traceback(STDERR, all_threads=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone; the log is to have it still
+            os.write(STDERR, said.encode())
+            faulthandler.dump_traceback(STDERR, all_threads=True)
         if processes.first():
-            with open(self._log, "a", encoding="utf-8") as log:
+            with contextlib.suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%H:%M:%S')} {said}")
                 log.flush()
                 faulthandler.dump_traceback(log, all_threads=True)

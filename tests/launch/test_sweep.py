@@ -171,6 +171,18 @@ def test_as_an_array_of_slurm(swept, capsys):
 
 
 REFUSED = {
+    "Slurm's flags without Slurm": (
+        ["--set", "prune.rate=0.1", "--nodes=4"],
+        "--nodes is about jobs on Slurm: it needs --executor=slurm",
+    ),
+    "no time to work": (
+        ["--set", "prune.rate=0.1", "--executor=slurm", "--save-seconds=3600"],
+        "leave time to work in",
+    ),
+    "a profile of nothing": (
+        ["--set", "prune.rate=0.1", "--", "--profile=5:3"],
+        "--profile=5:3 must be FIRST:STOP",
+    ),
     "an unknown key": (["--set", "prune.rte=0.1"], "point prune.rte=0.1: .*'config.prune.rate'"),
     "a wrong value": (["--set", "levels=1,-1"], "point levels=-1: levels=-1 must be at least 0"),
     "an unknown network": (

@@ -70,8 +70,9 @@ class Watchdog:
         writer.start()
         writer.join(WRITE_SECONDS)
         # The others hang too, and notice it within two looks. If one left at once, they would see a
-        # lost peer, and their exit codes would say so.
-        time.sleep(2 * self._poll if processes.count() > 1 else 0)
+        # lost peer, and their exit codes would say so. JAX ends all at once when the first leaves.
+        looks = 4 if processes.first() else 2
+        time.sleep(looks * self._poll if processes.count() > 1 else 0)
         os._exit(HUNG)
 
     def _tell(self, name: str) -> None:

@@ -91,6 +91,7 @@ def train(
     nothing = job.programs.no_tally(context.replicates)
     with context.watchdog.watching(job.unit.name):
         place, step, rows = _resume(context, job, _Place(state, best, nothing))
+        context.watchdog.moved()
         context.reporter.begin(job.unit.name, step, job.stop)
         writer = Writer(job.unit, job.fields, context.reporter, job.stop, rows)
         place = _steps(context, job, place, step, writer)

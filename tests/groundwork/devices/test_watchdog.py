@@ -105,5 +105,18 @@ def test_time_in_which_the_process_was_stopped_does_not_count(
     assert len(clock) - 1 == min(looks, 99)  # the third counts as two
 
 
+def test_the_first_process_leaves_last_since_jax_ends_the_others_with_it(
+    tmp_path, ended, monkeypatch
+):
+    waited = []
+    fake = SimpleNamespace(sleep=waited.append, strftime=time.strftime)
+    monkeypatch.setattr(watchdog, "time", fake)
+    for count, first in ((1, True), (2, False), (2, True)):
+        monkeypatch.setattr(watchdog.processes, "count", lambda count=count: count)
+        monkeypatch.setattr(watchdog.processes, "first", lambda first=first: first)
+        watchdog.Watchdog(100.0, tmp_path / "run.log")._end("start")
+    assert waited == [0, 2, 4]  # looks of a second
+
+
 def test_its_code_is_its_own():
     assert len({watchdog.HUNG, PREEMPTED, BY_HAND, 0, 1, 2}) == 6

@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 from groundwork import config as config_lib
-from groundwork import keys, named
+from groundwork import keys, named, terminal
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
@@ -19,7 +19,7 @@ from groundwork.devices import mesh as mesh_lib
 from groundwork.entry import as_typed
 from groundwork.metric import ACCURACY, Metric
 from groundwork.report.comparison import Comparison
-from groundwork.runs import identity
+from groundwork.runs import identity, mirror
 from groundwork.runs import run as run_lib
 from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Run
@@ -97,7 +97,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
     config = config_lib.resolve(parsed)
     spec = study.check(config)
     processes.start()
-    with interruption.watched() as asked:
+    with interruption.watched() as asked, mirror.opened(workdir) as (folder, bucket):
         processes.same("config", json.dumps(config), "start the same command everywhere")
         software = json.dumps(identity.software())
         processes.same("version of the code or of a library", software, "install the same")
@@ -110,7 +110,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         processes.same("library of convolutions", built, "build oneDNN's everywhere or nowhere")
         own = _own(config, prepared, digest)
         processes.same("code of your own", json.dumps(own), "have the same files everywhere")
-        if not processes.on_first((workdir / "config.json").exists):
+        if not mirror.begun(folder, bucket):
             prepared.begin()
         facts: dict[str, Any] = {
             "data": digest,
@@ -119,15 +119,16 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         }
         if prepared.metric != ACCURACY:
             facts["metric"] = prepared.metric._asdict()
-        with run_lib.locked(workdir):
-            run, warnings = run_lib.open_run(workdir, _identity(study, config, own), facts)
+        with run_lib.locked(folder, bucket):
+            run, warnings = run_lib.open_run(folder, _identity(study, config, own), facts, bucket)
             units = study.units(spec)
             warnings += processes.on_first(_mend, study, run, units)
             warnings += study.warn(spec, config, config_lib.typed_keys(argv))
-            seen = run_lib.fingerprint(workdir)
+            run.send()
+            seen = run_lib.fingerprint(run)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             done = set(units) & set(processes.on_first(run.units))
-            with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
+            with Reporter(folder / "run.log", len(units), len(done)) as reporter:
                 for warning in warnings:
                     reporter.say(f"warning: {warning}")
                 if len(done) < len(units):
@@ -136,7 +137,10 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
                         reporter.say(f"warning: {warning}")
                     prepared.work(make_context(spec, dataset, prepared.mesh, run, reporter, asked))
             if processes.first():
-                study.show([workdir])
+                study.show([folder])
+            run.send()
+            if bucket and processes.first():
+                terminal.say(f"kept in {workdir}; the copy on this machine is removed")
             processes.wait_for_all("the report")
 
 

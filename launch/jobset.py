@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from groundwork import buckets
 from groundwork.entry import run_main
 from groundwork.errors import UserError
 from launch import cli
@@ -117,14 +118,16 @@ def _check(options: argparse.Namespace, words: Sequence[str]) -> None:
     for place, word in enumerate(words):
         if word == "--workdir" or word.startswith("--workdir="):
             given = word.partition("=")[2] or "".join(words[place + 1 : place + 2])
-            _check_workdir(PurePosixPath(given))
+            if not buckets.is_url(given):
+                _check_workdir(PurePosixPath(given))
 
 
 def _check_workdir(given: PurePosixPath) -> None:
     inside = (CODE / given).is_relative_to(RUNS) and ".." not in given.parts
     if not inside or CODE / given == RUNS:
         raise UserError(
-            f"--workdir={given} would be lost with its host: put it in runs/, the claim"
+            f"--workdir={given} would be lost with its host: put it in runs/, the claim, or in a "
+            "bucket"
         )
 
 

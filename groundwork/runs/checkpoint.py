@@ -51,15 +51,18 @@ def save(
       FileExistsError: a whole checkpoint is there, and nothing is ever overwritten.
       OSError: the disk is full, for example; earlier checkpoints stay as they were.
     """
-    processes.on_first(_make_room, folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.absolute(), tree)
-    except ValueError as error:  # Orbax's, when the disk fills up meanwhile
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        raise
+    processes.on_first(_make_room, folder, _bytes(tree))
+    _save(folder, tree, ocp.StandardCheckpointer())
     processes.on_first(_seal, folder, {"metadata": metadata, "origin": origin or {}})
+
+
+def save_alone(
+    folder: Path, tree: Any, metadata: dict[str, Any], origin: dict[str, Any] | None = None
+) -> None:
+    """Does as `save` does, in this process alone, whose arrays are whole (see `mesh.alone`)."""
+    _make_room(folder, _bytes(tree))
+    _save(folder, tree, _alone())
+    _seal(folder, {"metadata": metadata, "origin": origin or {}})
 
 
 def check_place(folder: Path) -> None:
@@ -131,9 +134,7 @@ def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
         metadata = processes.on_first(verify, folder)
         return read(folder, like), metadata
     metadata = verify(folder)
-    process = processes.index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
-    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+    with _alone() as checkpointer:
         described = checkpointer.metadata(folder.absolute()).item_metadata.tree
         like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
         return checkpointer.restore(folder.absolute(), like), metadata
@@ -163,6 +164,27 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _save(folder: Path, tree: Any, opened: ocp.StandardCheckpointer) -> None:
+    try:
+        with opened as checkpointer:
+            checkpointer.save(folder.absolute(), tree)
+    except ValueError as error:  # Orbax's, when the disk fills up meanwhile
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
+
+
+def _alone() -> ocp.StandardCheckpointer:
+    """Returns what reads and writes in this process, without the others."""
+    process = processes.index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _make_room(folder: Path, tree_bytes: int) -> None:

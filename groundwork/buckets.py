@@ -1,0 +1,267 @@
+"""Folders in a bucket: `s3://BUCKET/PATH` through s3fs, `gs://BUCKET/PATH` through gcsfs.
+
+An object is written whole or not at all, and whoever reads later sees it. Nothing can be appended,
+renamed or locked; `create` alone tells two writers apart.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import importlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from groundwork import paths
+from groundwork.errors import UserError, reason
+
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
+LOGINS = {
+    "s3": "`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; another server than "
+    "Amazon's is AWS_ENDPOINT_URL",
+    "gs": "`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS",
+}
+LOCKS = "lock/"  # of a run's folder: objects that are no files of the run
+SCRATCH = "run-of-a-bucket-"  # how folders for copies begin
+NEW_SECONDS = 60  # a younger folder for copies may not be locked yet
+
+
+class BucketError(UserError):
+    """A bucket does not answer as it should; the text begins with its address."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """A folder in a bucket. Names are relative to it, with / between their parts.
+
+    Attributes:
+      url: its address, without / at the end.
+      files: fsspec's view of all that the scheme reaches.
+    """
+
+    url: str
+    files: Any
+
+    def names(self, below: str = "") -> list[str]:
+        """Returns the names of all objects in the folder, or in one below it, sorted.
+
+        Raises:
+          BucketError: there is no such bucket, or it does not answer; or an object has a name that
+            no file below a folder can have.
+        """
+        with _answered(self.url):
+            found = self.files.find(f"{self.url}/{below}".rstrip("/"))
+        start = len(self.url.partition("://")[2]) + 1
+        names = sorted(name[start:] for name in found if name[start:] and name[-1] != "/")
+        for name in names:
+            if any(part in ("", ".", "..") for part in name.split("/")):
+                raise BucketError(f"{self.url} has an object {name!r}, which cannot be a file's")
+        return names
+
+    def read(self, name: str) -> bytes | None:
+        """Returns what an object holds; None if there is none."""
+        with _answered(self.url):
+            try:
+                return self.files.cat_file(f"{self.url}/{name}")
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes an object, in the place of one of that name."""
+        with _answered(self.url):
+            self.files.pipe_file(f"{self.url}/{name}", data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes an object if there is none of that name; returns whether it did.
+
+        The store decides: of several that try at once, one succeeds.
+        """
+        with _answered(self.url):
+            try:
+                self.files.pipe_file(f"{self.url}/{name}", data, mode="create")
+            except FileExistsError:
+                return self.read(name) == data  # an answer may get lost, and ours be tried again
+        return True
+
+    def bring(self, names: Iterable[str], folder: Path) -> None:
+        """Copies objects to files below a folder."""
+        names = list(names)
+        if names:
+            remote = [f"{self.url}/{name}" for name in names]
+            with _answered(self.url):
+                self.files.get(remote, [str(folder / name) for name in names])
+
+    def send(self, names: Iterable[str], folder: Path) -> None:
+        """Copies files below a folder to objects."""
+        names = list(names)
+        if names:
+            remote = [f"{self.url}/{name}" for name in names]
+            with _answered(self.url):
+                self.files.put([str(folder / name) for name in names], remote)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes objects, one after the other."""
+        with _answered(self.url):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    self.files.rm_file(f"{self.url}/{name}")
+
+
+def is_url(path: str | Path) -> bool:
+    """Returns whether a path is an address, such as `s3://bucket/folder`."""
+    return isinstance(path, str) and paths.ADDRESS.match(path) is not None
+
+
+def bucket(url: str) -> Bucket:
+    """Returns a folder of a bucket. Nothing is asked of it yet.
+
+    Raises:
+      UserError: the address is of another kind, or the package that reaches it is missing.
+    """
+    scheme, _, place = url.partition("://")
+    if scheme not in PACKAGES:
+        raise UserError(f"{url}: {scheme}:// is unknown; buckets are s3://… and gs://…")
+    place = place.rstrip("/")
+    if any(part in ("", ".", "..") for part in place.split("/")):
+        raise UserError(f"{url} is no address: give {scheme}://BUCKET/FOLDER")
+    if re.search(r"[*?\[\]\\#\0]", place):
+        raise UserError(f"{url}: the name of a folder in a bucket must do without * ? [ ] \\ #")
+    try:
+        importlib.import_module(PACKAGES[scheme])
+    except ImportError as error:
+        raise UserError(
+            f"{scheme}:// needs {PACKAGES[scheme]}, which is missing: "
+            f"pip install 'compression-and-dynamic-networks[{scheme}]', or {PACKAGES[scheme]} alone"
+        ) from error
+    import fsspec  # with Orbax; it takes long
+
+    with _answered(url):
+        # Listings would be remembered, and an earlier one's clients have earlier credentials.
+        files = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
+    return Bucket(url=f"{scheme}://{place}", files=files)
+
+
+def near(path: str | Path, *parts: str) -> Path:
+    """Returns a path of this machine: of an address, that of a copy of the folder there.
+
+    Args:
+      path: as a user gives it.
+      parts: the files and folders of it that are needed; by default all. Other copies of this
+        process stay as they are.
+
+    Raises:
+      UserError: see `paths.given`; or the bucket does not answer.
+    """
+    if not is_url(path):
+        return paths.given(path)
+    there = bucket(str(path))
+    copy = _copies() / place_of(there.url)
+    copy.mkdir(parents=True, exist_ok=True)
+    wanted = [name for name in there.names() if not name.startswith(LOCKS)]
+    for part in parts:
+        shutil.rmtree(copy / part, ignore_errors=True)
+    if parts:
+        wanted = [n for n in wanted if any(n == p or n.startswith(f"{p}/") for p in parts)]
+    there.bring(wanted, copy)
+    return copy
+
+
+def near_file(path: str | Path) -> Path:
+    """Returns a path of this machine: of the address of an object, that of a copy of it.
+
+    Raises:
+      UserError: see `near`; or there is no such object.
+    """
+    if not is_url(path):
+        return paths.given(path)
+    url, _, name = str(path).rpartition("/")
+    there = bucket(url)
+    data = there.read(name)
+    if data is None:
+        raise BucketError(f"{path} does not exist")
+    copy = _copies() / place_of(there.url) / name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(data)
+    return copy
+
+
+def place_of(url: str) -> Path:
+    """Returns an address as the relative path of its copy, from whose parts it can be read."""
+    return Path(*url.replace("://", "/").split("/"))
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Makes a folder for copies, which is removed at the end, and those that killed runs left.
+
+    `TMPDIR` chooses its disk.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        _remove_if_left(left)
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)  # what is left now goes next time
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Removes a folder for copies whose process has ended: nobody locks it any more."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # another user's, or gone meanwhile
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        if time.time() - os.fstat(descriptor).st_mtime > NEW_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _copies() -> Path:
+    """Returns the folder for the copies of what this process reads."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(scratch())
+
+
+@contextlib.contextmanager
+def _answered(url: str) -> Iterator[None]:
+    """Turns what botocore, Google's clients and aiohttp raise into one line.
+
+    Raises:
+      BucketError: names the address, what is wrong, and what to look at.
+    """
+    try:
+        yield
+    except (UserError, FileExistsError):
+        raise
+    except Exception as error:  # these packages' errors have no base in common
+        if isinstance(error, OSError) and error.filename:  # of this machine's disk
+            raise
+        scheme = url.partition("://")[0]
+        words = f"{type(error).__name__} {error}".lower()
+        if isinstance(error, FileNotFoundError):
+            said = "there is no such bucket or object: make the bucket first"
+        elif isinstance(error, PermissionError) or re.search(
+            r"credential|anonymous|\b40[13]\b", words
+        ):
+            said = f"it is refused ({reason(error)}): log in ({LOGINS[scheme]}), or ask its owner"
+        else:
+            said = f"it cannot be reached ({reason(error)}): look at the network and the address"
+        raise BucketError(f"{url}: {said}") from error

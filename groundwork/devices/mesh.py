@@ -128,18 +128,14 @@ def fetch(tree: Any) -> Any:
     return jax.tree.map(np.asarray, gather(tree))
 
 
-def alone(tree: Any) -> Any:
-    """Returns the tree with all arrays whole in this process, which need no other; see `gather`."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
-    shardings = [leaf.sharding for leaf in leaves if not leaf.is_fully_addressable]
-    if shardings:
-        assert isinstance(shardings[0], NamedSharding)  # as `put` makes them
-        tree = _identity(NamedSharding(shardings[0].mesh, REPLICATED))(tree)
-
-    def own(leaf: Any) -> Any:
-        return leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
-
-    return jax.tree.map(own, tree)
+def replicated(tree: Any) -> Any:
+    """Returns the tree with all arrays whole in every process (all processes); see `gather`."""
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    shardings = [leaf.sharding for leaf in arrays if not leaf.is_fully_addressable]
+    if not shardings:
+        return tree
+    assert isinstance(shardings[0], NamedSharding)  # as `put` makes them
+    return _identity(NamedSharding(shardings[0].mesh, REPLICATED))(tree)
 
 
 class Share(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint._src.metadata import array_metadata_store
 
 from groundwork import atomic, jsons
 from groundwork.devices import processes
@@ -52,16 +53,34 @@ def save(
       OSError: the disk is full, for example; earlier checkpoints stay as they were.
     """
     processes.on_first(_make_room, folder, _bytes(tree))
-    _save(folder, tree, ocp.StandardCheckpointer())
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), tree)
+    except ValueError as error:  # Orbax's, when the disk fills up meanwhile
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
     processes.on_first(_seal, folder, {"metadata": metadata, "origin": origin or {}})
 
 
 def save_alone(
     folder: Path, tree: Any, metadata: dict[str, Any], origin: dict[str, Any] | None = None
 ) -> None:
-    """Does as `save` does, in this process alone, whose arrays are whole (see `mesh.alone`)."""
+    """Does as `save` does, in this process alone, where all arrays are whole."""
     _make_room(folder, _bytes(tree))
-    _save(folder, tree, _alone())
+    # By default each process would write its part even of what all have whole.
+    arrays = ocp.type_handlers.ArrayHandler(
+        use_replica_parallel=False, array_metadata_store=array_metadata_store.Store()
+    )
+    handler = ocp.PyTreeCheckpointHandler(
+        multiprocessing_options=_this_process(),
+        type_handler_registry=ocp.type_handlers.create_type_handler_registry(
+            (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
+        ),
+        array_metadata_validator=_OfOneProcess(),
+    )
+    with ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as checkpointer:
+        checkpointer.save(folder.absolute(), ocp.args.PyTreeSave(tree))
     _seal(folder, {"metadata": metadata, "origin": origin or {}})
 
 
@@ -134,7 +153,7 @@ def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
         metadata = processes.on_first(verify, folder)
         return read(folder, like), metadata
     metadata = verify(folder)
-    with _alone() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_this_process()) as checkpointer:
         described = checkpointer.metadata(folder.absolute()).item_metadata.tree
         like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
         return checkpointer.restore(folder.absolute(), like), metadata
@@ -166,21 +185,17 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def _save(folder: Path, tree: Any, opened: ocp.StandardCheckpointer) -> None:
-    try:
-        with opened as checkpointer:
-            checkpointer.save(folder.absolute(), tree)
-    except ValueError as error:  # Orbax's, when the disk fills up meanwhile
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        raise
+class _OfOneProcess:
+    """Accepts what one process writes: Orbax would miss the notes of the others."""
+
+    def validate_all_array_metadatas(self, array_metadatas: Any) -> None:
+        """Does nothing: there are no notes to compare."""
 
 
-def _alone() -> ocp.StandardCheckpointer:
-    """Returns what reads and writes in this process, without the others."""
+def _this_process() -> ocp.options.MultiprocessingOptions:
+    """Returns what lets Orbax read and write in this process, without the others."""
     process = processes.index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
-    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+    return ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
 
 
 def _bytes(tree: Any) -> int:

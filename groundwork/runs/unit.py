@@ -127,7 +127,8 @@ class Unit:
         """Saves a checkpoint. Of processes that share no disk, the first one writes all of it."""
         origin = processes.on_first(self._origin)
         if self.run.bucket and processes.count() > 1:
-            processes.on_first(checkpoint.save_alone, folder, mesh.alone(tree), metadata, origin)
+            tree = mesh.replicated(tree)
+            processes.on_first(checkpoint.save_alone, folder, tree, metadata, origin)
         else:
             checkpoint.save(folder, tree, metadata, origin)
 

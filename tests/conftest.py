@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
 import pytest
 from hypothesis import settings
+
+from tests import s3
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".jax_cache"
@@ -65,3 +67,9 @@ def command() -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_login() -> Iterator[Mapping[str, str]]:
+    """A server that speaks S3 on this machine; the variables with which it is reached are set."""
+    yield from s3.serve()

@@ -24,7 +24,7 @@ SCRIPTS = ["compress", "lottery", "lowrank", "msdnet"]
 def pins(file):
     """Name → version, of a file of requirements alone."""
     lines = [line for line in (ROOT / file).read_text().splitlines() if line[0] not in "#-"]
-    return dict(line.split("==") for line in lines)
+    return dict(re.sub(r"\[.*\]", "", line).split("==") for line in lines)
 
 
 def ranges(requirements):

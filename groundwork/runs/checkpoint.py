@@ -3,19 +3,20 @@
 Orbax restores flipped bits without a warning; `restore` verifies every byte first.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint._src.metadata import array_metadata_store
 
 from groundwork import atomic, jsons
 from groundwork.devices import processes
@@ -53,13 +54,8 @@ def save(
       OSError: the disk is full, for example; earlier checkpoints stay as they were.
     """
     processes.on_first(_make_room, folder, _bytes(tree))
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.absolute(), tree)
-    except ValueError as error:  # Orbax's, when the disk fills up meanwhile
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        raise
+    with _full_disk_named(folder), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), tree)
     processes.on_first(_seal, folder, {"metadata": metadata, "origin": origin or {}})
 
 
@@ -68,18 +64,7 @@ def save_alone(
 ) -> None:
     """Does as `save` does, in this process alone, where all arrays are whole."""
     _make_room(folder, _bytes(tree))
-    # By default each process would write its part even of what all have whole.
-    arrays = ocp.type_handlers.ArrayHandler(
-        use_replica_parallel=False, array_metadata_store=array_metadata_store.Store()
-    )
-    handler = ocp.PyTreeCheckpointHandler(
-        multiprocessing_options=_this_process(),
-        type_handler_registry=ocp.type_handlers.create_type_handler_registry(
-            (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
-        ),
-        array_metadata_validator=_OfOneProcess(),
-    )
-    with ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as checkpointer:
+    with _full_disk_named(folder), _checkpointer_of_one() as checkpointer:
         checkpointer.save(folder.absolute(), ocp.args.PyTreeSave(tree))
     _seal(folder, {"metadata": metadata, "origin": origin or {}})
 
@@ -183,6 +168,36 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+@contextlib.contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Turns Orbax's error of a disk that fills up meanwhile into that of a full disk."""
+    try:
+        yield
+    except ValueError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
+
+
+def _checkpointer_of_one() -> ocp.Checkpointer:
+    """Returns what writes all of a checkpoint in this process, where others have the arrays too."""
+    # Keys need the store, which Orbax's public names lack.
+    from orbax.checkpoint._src.metadata.array_metadata_store import Store
+
+    # By default each process would write its part even of what all have whole.
+    arrays = ocp.type_handlers.ArrayHandler(
+        use_replica_parallel=False, array_metadata_store=Store()
+    )
+    handler = ocp.PyTreeCheckpointHandler(
+        multiprocessing_options=_this_process(),
+        type_handler_registry=ocp.type_handlers.create_type_handler_registry(
+            (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
+        ),
+        array_metadata_validator=_OfOneProcess(),
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=_this_process())
 
 
 class _OfOneProcess:

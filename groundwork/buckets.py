@@ -4,17 +4,13 @@ An object is written whole or not at all, and whoever reads later sees it. Nothi
 renamed or locked; `create` alone tells two writers apart.
 """
 
-import atexit
 import contextlib
 import dataclasses
-import fcntl
+import errno
 import functools
 import importlib
 import os
 import re
-import shutil
-import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,9 +24,8 @@ LOGINS = {
     "Amazon's is AWS_ENDPOINT_URL",
     "gs": "`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS",
 }
+LOGIN = ("AWS_", "CLOUDSDK_", "GOOGLE_", "GCSFS_", "STORAGE_")  # variables with which they log in
 LOCKS = "lock/"  # of a run's folder: objects that are no files of the run
-SCRATCH = "run-of-a-bucket-"  # how folders for copies begin
-NEW_SECONDS = 60  # a younger folder for copies may not be locked yet
 
 
 class BucketError(UserError):
@@ -140,104 +135,18 @@ def bucket(url: str) -> Bucket:
             f"{scheme}:// needs {PACKAGES[scheme]}, which is missing: "
             f"pip install 'compression-and-dynamic-networks[{scheme}]', or {PACKAGES[scheme]} alone"
         ) from error
-    import fsspec  # with Orbax; it takes long
-
     with _answered(url):
-        # Listings would be remembered, and an earlier one's clients have earlier credentials.
-        files = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
+        files = _files(scheme, *(pair for pair in os.environ.items() if pair[0].startswith(LOGIN)))
     return Bucket(url=f"{scheme}://{place}", files=files)
 
 
-def near(path: str | Path, *parts: str) -> Path:
-    """Returns a path of this machine: of an address, that of a copy of the folder there.
-
-    Args:
-      path: as a user gives it.
-      parts: the files and folders of it that are needed; by default all. Other copies of this
-        process stay as they are.
-
-    Raises:
-      UserError: see `paths.given`; or the bucket does not answer.
-    """
-    if not is_url(path):
-        return paths.given(path)
-    there = bucket(str(path))
-    copy = _copies() / place_of(there.url)
-    copy.mkdir(parents=True, exist_ok=True)
-    wanted = [name for name in there.names() if not name.startswith(LOCKS)]
-    for part in parts:
-        shutil.rmtree(copy / part, ignore_errors=True)
-    if parts:
-        wanted = [n for n in wanted if any(n == p or n.startswith(f"{p}/") for p in parts)]
-    there.bring(wanted, copy)
-    return copy
-
-
-def near_file(path: str | Path) -> Path:
-    """Returns a path of this machine: of the address of an object, that of a copy of it.
-
-    Raises:
-      UserError: see `near`; or there is no such object.
-    """
-    if not is_url(path):
-        return paths.given(path)
-    url, _, name = str(path).rpartition("/")
-    there = bucket(url)
-    data = there.read(name)
-    if data is None:
-        raise BucketError(f"{path} does not exist")
-    copy = _copies() / place_of(there.url) / name
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_bytes(data)
-    return copy
-
-
-def place_of(url: str) -> Path:
-    """Returns an address as the relative path of its copy, from whose parts it can be read."""
-    return Path(*url.replace("://", "/").split("/"))
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """Makes a folder for copies, which is removed at the end, and those that killed runs left.
-
-    `TMPDIR` chooses its disk.
-    """
-    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
-        _remove_if_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield folder
-    finally:
-        os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)  # what is left now goes next time
-
-
-def _remove_if_left(folder: Path) -> None:
-    """Removes a folder for copies whose process has ended: nobody locks it any more."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:  # another user's, or gone meanwhile
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
-    else:
-        if time.time() - os.fstat(descriptor).st_mtime > NEW_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
-
-
 @functools.cache
-def _copies() -> Path:
-    """Returns the folder for the copies of what this process reads."""
-    stack = contextlib.ExitStack()
-    atexit.register(stack.close)
-    return stack.enter_context(scratch())
+def _files(scheme: str, *_login: tuple[str, str]) -> Any:
+    """Returns fsspec's view of a scheme; one is made for each login that the environment names."""
+    import fsspec  # with Orbax; it takes long
+
+    # Listings would be remembered, and fsspec's own cache keeps clients of earlier logins.
+    return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
 
 
 @contextlib.contextmanager
@@ -252,8 +161,8 @@ def _answered(url: str) -> Iterator[None]:
     except (UserError, FileExistsError):
         raise
     except Exception as error:  # these packages' errors have no base in common
-        if isinstance(error, OSError) and error.filename:  # of this machine's disk
-            raise
+        if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+            raise  # of this machine's disk
         scheme = url.partition("://")[0]
         words = f"{type(error).__name__} {error}".lower()
         if isinstance(error, FileNotFoundError):
@@ -261,6 +170,7 @@ def _answered(url: str) -> Iterator[None]:
         elif isinstance(error, PermissionError) or re.search(
             r"credential|anonymous|\b40[13]\b", words
         ):
+            _files.cache_clear()  # it remembers what it logged in with
             said = f"it is refused ({reason(error)}): log in ({LOGINS[scheme]}), or ask its owner"
         else:
             said = f"it cannot be reached ({reason(error)}): look at the network and the address"

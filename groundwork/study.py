@@ -1,5 +1,6 @@
 """What every command does: config, data, devices, run folder, unfinished work, report."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +26,11 @@ from groundwork.metric import ACCURACY, Metric
 from groundwork.report.comparison import Comparison
 from groundwork.runs import identity, mirror, operations
 from groundwork.runs import run as run_lib
-from groundwork.runs.progress import Reporter
+from groundwork.runs.progress import LOG, Reporter
 from groundwork.runs.run import Run
 from groundwork.train import meter
+
+PROFILES = "profile"  # in the folder of a run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,14 +138,17 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
             seen = run_lib.fingerprint(run)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             done = set(units) & set(processes.on_first(run.units))
-            with Reporter(folder / "run.log", len(units), len(done)) as reporter:
+            with (
+                Reporter(folder / LOG, len(units), len(done)) as reporter,
+                contextlib.closing(run),
+            ):
                 for warning in warnings:
                     reporter.say(f"warning: {warning}")
                 if len(done) < len(units):
                     _say_mesh(reporter, prepared.mesh)
                     for warning in of_data:
                         reporter.say(f"warning: {warning}")
-                    profile = Profile(span, folder / "profile", reporter.say)
+                    profile = Profile(span, folder / PROFILES, reporter.say)
                     prepared.work(
                         make_context(spec, dataset, prepared.mesh, run, reporter, asked, profile)
                     )
@@ -190,7 +196,7 @@ def make_context(
         eval_every=spec.eval_every,
         checkpoint_seconds=spec.checkpoint.every_seconds,
         poll_steps=spec.checkpoint.poll_steps,
-        watchdog=Watchdog(spec.checkpoint.hang_seconds, run.folder / "run.log"),
+        watchdog=Watchdog(spec.checkpoint.hang_seconds, run.folder / LOG, run.send_log),
         profile=profile or Profile(None, run.folder, print),
     )
 
@@ -245,6 +251,7 @@ def _say_operation(reporter: Reporter, run: Run, profile: Profile) -> None:
     """Reports which share of the computed steps counts, and a profile that was not made."""
     if profile.missed:
         reporter.say(f"warning: {profile.missed}")
+    run.add(run.folder / PROFILES)
     processes.wait_for_all("the work")
     if processes.first():
         meter.write(run, [])

@@ -13,6 +13,7 @@ import pytest
 import submitit  # noqa: F401 (its import ends logging's handlers, and absl's would close a stream)
 from hypothesis import settings
 
+from groundwork import buckets
 from tests import s3
 
 ROOT = Path(__file__).parent.parent
@@ -74,3 +75,9 @@ def command() -> Callable[..., subprocess.CompletedProcess]:
 def s3_login() -> Iterator[Mapping[str, str]]:
     """A server that speaks S3 on this machine; the variables with which it is reached are set."""
     yield from s3.serve()
+
+
+@pytest.fixture
+def bucket(s3_login: Mapping[str, str], request: pytest.FixtureRequest) -> buckets.Bucket:
+    """A folder of its own on that server."""
+    return buckets.bucket(f"{s3.BUCKET}/{request.node.name}/run")

@@ -14,7 +14,7 @@ from compress import distill
 from compress import form as form_lib
 from compress.distill import Teacher
 from compress.form import Form
-from groundwork import architectures, buckets, trees
+from groundwork import architectures, buckets, copies, trees
 from groundwork.data.dataset import AnyDataset
 from groundwork.runs import identity, trained
 from groundwork.train import replicates
@@ -116,7 +116,7 @@ def check(lessons: Lessons, config: Mapping[str, Any], dataset: AnyDataset) -> N
 def _load(lessons: Lessons, name: str, dataset: AnyDataset) -> tuple[Model, Variables]:
     """Returns the network of a run and its variables [K, …]."""
     folder, unit = _place(lessons, name)
-    near = buckets.near(folder, identity.FILE)
+    near = copies.near(folder, identity.FILE)
     section = identity.section(near, identity.read_about(near), "model")
     model = architectures.build(section, dataset.classes)
     variables = trained.load(folder, unit)

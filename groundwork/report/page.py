@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic, buckets, terminal
+from groundwork import atomic, buckets, copies, terminal
 from groundwork import config as config_lib
 from groundwork.errors import UserError, check_text
 from groundwork.runs.results import RunResults
@@ -110,7 +110,7 @@ def draw_again(
             raise UserError("an argument is empty: give the folders of runs")
         if folder.startswith("-"):
             raise UserError(f"unknown flag {folder}: give the folders of runs")
-    folders = [buckets.near(folder) for folder in argv]
+    folders = [copies.near(folder) for folder in argv]
     show(folders)
     if buckets.is_url(argv[0]):
         _send(argv, folders)

@@ -7,6 +7,7 @@ succeeds. The holder writes it anew every ten seconds. One that gives no sign fo
 as dead, and the next number is taken. A holder that finds a higher number than its own must stop.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -85,8 +86,9 @@ class Lease:
         self._over.set()
         if self._beats.ident is not None:
             self._beats.join()
-            if self._newest() == self._number:
-                self._bucket.write(_name(self._number), self._sign(-1, free=True))
+            with contextlib.suppress(BucketError):  # without a word others wait for a minute
+                if self._newest() == self._number:
+                    self._bucket.write(_name(self._number), self._sign(-1, free=True))
 
     def _beat(self) -> None:
         beat = 0

@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from groundwork import buckets, terminal
+from groundwork import buckets, copies, terminal
 from groundwork.buckets import LOCKS, Bucket, BucketError
 from groundwork.devices import processes
 from groundwork.errors import UserError
 from groundwork.runs.checkpoint import MANIFEST
 from groundwork.runs.identity import FILE as FIRST
 from groundwork.runs.lease import Lease
+from groundwork.runs.progress import LOG
 
 WAITS = (2.0, 10.0, 30.0, 60.0)  # seconds before a bucket that does not answer is tried again
 
@@ -35,6 +36,7 @@ class Mirror:
         self.bucket, self.folder = bucket, folder
         self._lease = Lease(bucket)
         self._sent: dict[str, Stamp] = {}  # the files that the bucket has as they are here
+        self._whole = False  # whether all that the bucket has is here
 
     def begun(self) -> bool:
         """Returns whether the bucket's folder has a run. The first process calls it.
@@ -56,10 +58,27 @@ class Mirror:
         names = self._names()
         self.bucket.bring(names, self.folder)
         self._sent = {name: _stamp(self.folder / name) for name in names}
+        self._whole = True
 
     def close(self) -> None:
-        """Leaves the bucket's folder to others. The first process calls it."""
+        """Copies up what an interrupted run still wrote, such as the last lines of its log.
+
+        Then it leaves the bucket's folder to others. The first process calls it.
+        """
+        if self._whole:
+            with contextlib.suppress(UserError):  # the run ends already, and has said why
+                self._send()
         self._lease.free()
+
+    def send_log(self) -> None:
+        """Copies up the log alone, from any thread, before the process ends itself."""
+        self._lease.check()
+        self.bucket.send([LOG], self.folder)
+
+    def add(self, folder: Path) -> None:
+        """Copies up a folder of this process, of which the first one knows nothing."""
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        self.bucket.send([path.relative_to(self.folder).as_posix() for path in files], self.folder)
 
     def send(self) -> None:
         """Copies up what has changed; the first process calls it.
@@ -122,8 +141,8 @@ def opened(workdir: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
         yield Path(workdir), None
         return
     bucket = buckets.bucket(str(workdir))
-    with buckets.scratch() as made:
-        folder = made / buckets.place_of(bucket.url)
+    with copies.scratch() as made:
+        folder = made / copies.place_of(bucket.url)
         try:
             yield folder, Mirror(bucket, folder)
         except UserError as error:

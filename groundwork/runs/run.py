@@ -16,11 +16,11 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic, buckets
+from groundwork import atomic, copies
 from groundwork.devices import processes
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint, metrics, place, tensorboard
@@ -36,7 +36,7 @@ class Run:
     """An open run folder. "(all processes)" in a docstring means that each of them must call it."""
 
     folder: Path
-    mirror: Callable[[list[metrics.Row]], None] | None = None  # also sends rows to TensorBoard
+    charts: tensorboard.Charts | None = None  # what also shows rows in TensorBoard, if anything
     id: str = ""  # as config.json has it; empty if that is not known
     bucket: Mirror | None = None  # if the run is in a bucket, of which the folder is a copy
 
@@ -44,13 +44,28 @@ class Run:
         """Appends rows to the metrics, in the first process."""
         if processes.first():
             metrics.append(self.metrics, rows)
-            if self.mirror:
-                self.mirror(rows)
+            if self.charts:
+                self.charts.write(rows)
+
+    def close(self) -> None:
+        """Waits until TensorBoard's files have all rows."""
+        if self.charts:
+            self.charts.close()
 
     def send(self) -> None:
         """Copies up what is new, if the run is in a bucket (all processes)."""
         if self.bucket:
             processes.on_first(self.bucket.send)
+
+    def send_log(self) -> None:
+        """Copies up the log alone, if the run is in a bucket; any thread of process 0 may."""
+        if self.bucket:
+            self.bucket.send_log()
+
+    def add(self, folder: Path) -> None:
+        """Copies up what other processes than the first have written into a folder of their own."""
+        if self.bucket and not processes.first():
+            self.bucket.add(folder)
 
     def share(self, folder: Path) -> None:
         """Lets all processes see a folder that the first one has written (all processes).
@@ -99,10 +114,10 @@ def result_of(workdir: str | Path, name: str) -> Any:
     Raises:
       UserError: the run has no such unit (the error lists its units), or the result is damaged.
     """
-    folder = buckets.near(workdir, FILE, f"checkpoints/{name}/final")
+    folder = copies.near(workdir, FILE, f"checkpoints/{name}/final")
     run = Run(folder, id=run_id(folder))
     if not run.unit(name).done:
-        run = Run(buckets.near(workdir))
+        run = Run(copies.near(workdir, f"checkpoints/*/final/{checkpoint.MANIFEST}"))
         finished = ", ".join(run.units()) or "none"
         raise UserError(f"{workdir} has no finished {name} (finished: {finished})")
     return run.unit(name).result()[0]
@@ -124,9 +139,9 @@ def locked(folder: Path, bucket: Mirror | None = None) -> Iterator[None]:
         yield
     finally:
         if processes.first():
+            os.close(descriptor)
             if bucket:
                 bucket.close()
-            os.close(descriptor)
 
 
 def open_run(
@@ -161,7 +176,7 @@ def open_run(
     warnings += processes.on_first(_set_damaged_aside, run)
     if identity.config["log"]["tensorboard"] and processes.first():
         run = dataclasses.replace(
-            run, mirror=tensorboard.mirror(folder / "tensorboard", identity.config)
+            run, charts=tensorboard.charts(folder / "tensorboard", identity.config)
         )
     return run, warnings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork import buckets, named, paths, trees
+from groundwork import copies, named, paths, trees
 from groundwork.errors import UserError
 from groundwork.numerics import npz
 from groundwork.runs import identity, run
@@ -37,10 +37,10 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables
         file holds those of another network.
     """
     if Path(path).suffix == ".npz":
-        return _from_file(buckets.near_file(path), shapes)
+        return _from_file(copies.near_file(path), shapes)
     if Path(path).expanduser().is_file():
         raise UserError(f"{path} is neither the folder of a run nor an .npz file")
-    identity.read_about(buckets.near(path, identity.FILE))
+    identity.read_about(copies.near(path, identity.FILE))
     tree = run.result_of(path, unit)
     if isinstance(tree, list | tuple):  # of a ticket: the last one is trained
         tree = {"variables": tree[-1] if tree else None}
@@ -65,7 +65,7 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
     """
     if Path(path).suffix == ".npz":
         return
-    folder = buckets.near(path, identity.FILE)
+    folder = copies.near(path, identity.FILE)
     theirs = identity.section(folder, identity.read_about(folder), "data")
     split = HELD_OUT if apart and data["validation_examples"] else ()
     own = any(named.is_own(section.get("source")) for section in (data, theirs))

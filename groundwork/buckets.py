@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import functools
 import importlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,11 @@ from typing import Any
 from groundwork import paths
 from groundwork.errors import UserError, reason
 
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
+CLASSES = {
+    "s3": ("s3fs", "S3FileSystem"),
+    # The package's newer class asks a service of its own of which kind each bucket is.
+    "gs": ("gcsfs.core", "GCSFileSystem"),
+}
 LOGINS = {
     "s3": "`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; another server than "
     "Amazon's is AWS_ENDPOINT_URL",
@@ -121,20 +126,13 @@ def bucket(url: str) -> Bucket:
       UserError: the address is of another kind, or the package that reaches it is missing.
     """
     scheme, _, place = url.partition("://")
-    if scheme not in PACKAGES:
+    if scheme not in CLASSES:
         raise UserError(f"{url}: {scheme}:// is unknown; buckets are s3://… and gs://…")
     place = place.rstrip("/")
     if any(part in ("", ".", "..") for part in place.split("/")):
         raise UserError(f"{url} is no address: give {scheme}://BUCKET/FOLDER")
     if re.search(r"[*?\[\]\\#\0]", place):
         raise UserError(f"{url}: the name of a folder in a bucket must do without * ? [ ] \\ #")
-    try:
-        importlib.import_module(PACKAGES[scheme])
-    except ImportError as error:
-        raise UserError(
-            f"{scheme}:// needs {PACKAGES[scheme]}, which is missing: "
-            f"pip install 'compression-and-dynamic-networks[{scheme}]', or {PACKAGES[scheme]} alone"
-        ) from error
     with _answered(url):
         files = _files(scheme, *(pair for pair in os.environ.items() if pair[0].startswith(LOGIN)))
     return Bucket(url=f"{scheme}://{place}", files=files)
@@ -142,11 +140,23 @@ def bucket(url: str) -> Bucket:
 
 @functools.cache
 def _files(scheme: str, *_login: tuple[str, str]) -> Any:
-    """Returns fsspec's view of a scheme; one is made for each login that the environment names."""
-    import fsspec  # with Orbax; it takes long
+    """Returns fsspec's view of a scheme; one is made for each login that the environment names.
 
+    Raises:
+      UserError: its package is missing.
+    """
+    module, name = CLASSES[scheme]
+    package = module.partition(".")[0]
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise UserError(
+            f"{scheme}:// needs {package}, which is missing: "
+            f"pip install 'compression-and-dynamic-networks[{scheme}]', or {package} alone"
+        ) from error
+    logging.getLogger(package).setLevel(logging.CRITICAL)  # what it logs it raises as well
     # Listings would be remembered, and fsspec's own cache keeps clients of earlier logins.
-    return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
+    return cls(use_listings_cache=False, skip_instance_cache=True)
 
 
 @contextlib.contextmanager
@@ -168,7 +178,7 @@ def _answered(url: str) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             said = "there is no such bucket or object: make the bucket first"
         elif isinstance(error, PermissionError) or re.search(
-            r"credential|anonymous|\b40[13]\b", words
+            r"credential|anonymous|forbidden|\b40[13]\b", words
         ):
             _files.cache_clear()  # it remembers what it logged in with
             said = f"it is refused ({reason(error)}): log in ({LOGINS[scheme]}), or ask its owner"

@@ -28,9 +28,9 @@ def test_an_address_needs_a_bucket_that_is_known(s3_login, monkeypatch):
             buckets.bucket(url)
     with pytest.raises(UserError, match="there is no such bucket"):
         buckets.bucket("s3://nobody/run").names()
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UserError, match=r"pip install 'compression-and-dynamic-networks\[s3\]'"):
-        buckets.bucket("s3://tests/run")
+    monkeypatch.setitem(sys.modules, "gcsfs.core", None)
+    with pytest.raises(UserError, match=r"pip install 'compression-and-dynamic-networks\[gs\]'"):
+        buckets.bucket("gs://tests/run")
 
 
 def test_without_a_login_one_line_says_how_to_get_one(bucket, monkeypatch):

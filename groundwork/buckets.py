@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from groundwork import paths
+from groundwork import atomic, paths
 from groundwork.errors import UserError, reason
 
 CLASSES = {
@@ -136,6 +136,20 @@ def bucket(url: str) -> Bucket:
     with _answered(url):
         files = _files(scheme, *(pair for pair in os.environ.items() if pair[0].startswith(LOGIN)))
     return Bucket(url=f"{scheme}://{place}", files=files)
+
+
+def write(path: str | Path, data: bytes) -> None:
+    """Writes a file, here or in a bucket, which exists whole or not at all.
+
+    Raises:
+      UserError: no path or address is like this; or the bucket does not answer.
+      OSError: the file cannot be written.
+    """
+    if is_url(path):
+        url, _, name = str(path).rpartition("/")
+        bucket(url).write(name, data)
+    else:
+        atomic.write(paths.given(path), data)
 
 
 @functools.cache

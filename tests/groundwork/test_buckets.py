@@ -17,6 +17,28 @@ def test_an_object_is_created_once(bucket):
     assert bucket.read("b") is None
 
 
+def test_a_file_in_a_bucket_is_written_and_read_by_its_address(bucket, tmp_path):
+    for path in (f"{bucket.url}/a b.npz", tmp_path / "a b.npz"):
+        buckets.write(path, b"1")
+        assert copies.near_file(path).read_bytes() == b"1"
+    with pytest.raises(UserError, match=f"^{bucket.url}/c does not exist$"):
+        copies.near_file(f"{bucket.url}/c")
+
+
+def test_of_a_folder_in_a_bucket_only_what_is_needed_comes_and_nothing_old_stays(bucket):
+    for name in ("c", "a/b/m", "a/d/m", "a/d/n", "lock/1"):
+        bucket.write(name, b"")
+    assert _files(copies.near(bucket.url, "a/*/m", "c")) == ["a/b/m", "a/d/m", "c"]
+    assert _files(copies.near(bucket.url)) == ["a/b/m", "a/d/m", "a/d/n", "c"]
+    bucket.remove(["c", "a/d/n"])
+    assert _files(copies.near(bucket.url, "a/d")) == ["a/b/m", "a/d/m", "c"]
+    assert _files(copies.near(bucket.url)) == ["a/b/m", "a/d/m"]
+
+
+def _files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
 def test_an_address_needs_a_bucket_that_is_known(s3_login, monkeypatch):
     for url, words in {
         "http://x/y": "http:// is unknown; buckets are s3://",

@@ -31,7 +31,7 @@ def near(path: str | Path, *parts: str) -> Path:
         all. Other copies of this process stay as they are.
 
     Raises:
-      UserError: see `paths.given`; or the bucket does not answer.
+      UserError: see `paths.given`; or the bucket does not answer, or has no such folder.
     """
     if not is_url(path):
         return paths.given(path)
@@ -40,6 +40,8 @@ def near(path: str | Path, *parts: str) -> Path:
     for part in parts or [""]:
         shutil.rmtree(copy / part, ignore_errors=True)
     names = [name for name in there.names() if not name.startswith(LOCKS)]
+    if not names:
+        raise BucketError(f"{there.url} does not exist, or is empty")
     there.bring([n for n in names if not parts or any(_is_of(n, part) for part in parts)], copy)
     copy.mkdir(parents=True, exist_ok=True)
     return copy

@@ -33,6 +33,8 @@ def test_of_a_folder_in_a_bucket_only_what_is_needed_comes_and_nothing_old_stays
     bucket.remove(["c", "a/d/n"])
     assert _files(copies.near(bucket.url, "a/d")) == ["a/b/m", "a/d/m", "c"]
     assert _files(copies.near(bucket.url)) == ["a/b/m", "a/d/m"]
+    with pytest.raises(UserError, match=f"^{bucket.url}/x does not exist, or is empty$"):
+        copies.near(f"{bucket.url}/x")
 
 
 def _files(folder):

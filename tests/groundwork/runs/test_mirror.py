@@ -206,10 +206,10 @@ def test_of_a_unit_that_is_not_there_the_others_are_listed(bucket):
 
 def test_a_second_run_in_the_folder_is_refused(bucket, monkeypatch):
     with _opened(bucket) as (run, _):
-        holder = run.bucket._lease
+        holder, signs = run.bucket._lease, iter((7, 8))
 
         def beats(seconds):
-            bucket.write("lock/00000001.json", holder._sign(7))
+            bucket.write("lock/00000001.json", holder._sign(next(signs)))
 
         monkeypatch.setattr(lease.time, "sleep", beats)
         with pytest.raises(UserError, match=f"^{bucket.url} is in use by process"), _opened(bucket):
@@ -257,10 +257,10 @@ def test_a_log_goes_up_alone_and_other_processes_add_theirs(mirrored):
 def test_who_gives_signs_of_life_keeps_the_folder(mirrored, monkeypatch):
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
     another = Lease(mirrored.bucket)
-    newest = mirrored._lease
+    newest, signs = mirrored._lease, iter((7, 8))
 
     def beats(seconds):
-        mirrored.bucket.write("lock/00000001.json", newest._sign(7))
+        mirrored.bucket.write("lock/00000001.json", newest._sign(next(signs)))
 
     monkeypatch.setattr(lease.time, "sleep", beats)
     with pytest.raises(UserError, match=r"is in use by process .*: wait for it, or stop it"):

@@ -25,8 +25,8 @@ USAGE = """usage: {program} --config=FILE [--workdir=DIR]
                       as {example}
   --config.KEY=VALUE  override one key of it, such as --config.train.steps=100;
                       where one is given twice the last counts
-  --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG), which
-                      may be s3://BUCKET/DIR or gs://BUCKET/DIR; the same command
+  --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG), or
+                      s3://BUCKET/DIR or gs://BUCKET/DIR; the same command
                       continues an unfinished run and shows a finished one
   --profile=FIRST:STOP
                       trace the steps FIRST to STOP-1 of the first unit trained

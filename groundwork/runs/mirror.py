@@ -29,7 +29,7 @@ Stamp = tuple[int, int, int]
 class Mirror:
     """The folder of a run in a bucket, and the one of this machine in which the run works.
 
-    The first process alone sends. Others bring what they read.
+    The first process alone sends. Others bring what they read, and add files of their own.
     """
 
     def __init__(self, bucket: Bucket, folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from groundwork import buckets
 from groundwork.errors import UserError
 from launch import cli, tpu_slices
 from launch.tpu_slices import Slice
@@ -44,7 +45,8 @@ def render(options: argparse.Namespace, words: Sequence[str]) -> tuple[str, str]
     slice_ = _slice(options)
     hosts = slice_.hosts if slice_ else options.nodes or 1
     _check_names(options, hosts)
-    _check_workdirs(words)
+    workdirs = _workdirs(words)
+    claim = options.claim or (None if workdirs and all(map(buckets.is_url, workdirs)) else "runs")
     filled = {
         "name": options.name,
         "namespace": options.namespace,
@@ -52,7 +54,10 @@ def render(options: argparse.Namespace, words: Sequence[str]) -> tuple[str, str]
         "slices": options.slices,
         "nodes": hosts,
         "image": json.dumps(options.image),
-        "claim": options.claim,
+        "mounts": json.dumps(claim and [{"name": "runs", "mountPath": str(RUNS)}]),
+        "volumes": json.dumps(
+            claim and [{"name": "runs", "persistentVolumeClaim": {"claimName": claim}}]
+        ),
         "max_restarts": options.max_restarts,
         "save_seconds": options.save_seconds,
         "ttl_seconds": json.dumps(options.ttl_seconds),
@@ -193,7 +198,7 @@ def _check_names(options: argparse.Namespace, hosts: int) -> None:
     for flag, name in (("name", options.name), ("namespace", options.namespace)):
         if not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name):
             raise UserError(f"--{flag}={name} must be lower-case letters, digits and - in between")
-    if not re.fullmatch(DNS, options.claim):
+    if options.claim is not None and not re.fullmatch(DNS, options.claim):
         raise UserError(f"--claim={options.claim} must be lower-case letters, digits, - and .")
     if not re.fullmatch(r"\S+", options.image):
         raise UserError(f"--image={options.image} must be an image, such as REGISTRY/lottery:1")
@@ -206,16 +211,25 @@ def _check_names(options: argparse.Namespace, hosts: int) -> None:
         )
 
 
-def _check_workdirs(words: Sequence[str]) -> None:
-    """Checks that a run does not end up on a host's own disk."""
+def _workdirs(words: Sequence[str]) -> list[str]:
+    """Returns the folders of the runs that a command names.
+
+    Raises:
+      UserError: a run would end up on a host's own disk.
+    """
+    found = []
     for place, word in enumerate(words):
         if word == "--workdir" or word.startswith("--workdir="):
-            given = PurePosixPath(word.partition("=")[2] or "".join(words[place + 1 : place + 2]))
-            inside = (CODE / given).is_relative_to(RUNS) and ".." not in given.parts
-            if not inside or CODE / given == RUNS:
-                raise UserError(
-                    f"--workdir={given} would be lost with its host: put it in runs/, the claim"
-                )
+            found.append(word.partition("=")[2] or "".join(words[place + 1 : place + 2]))
+    for folder in found:
+        path = CODE / folder
+        inside = path.is_relative_to(RUNS) and path != RUNS and ".." not in path.parts
+        if not inside and not buckets.is_url(folder):
+            raise UserError(
+                f"--workdir={folder} would be lost with its host: put it in runs/, the claim, or "
+                "in a bucket"
+            )
+    return found
 
 
 def _pairs(flag: str, given: Sequence[str], pattern: str) -> dict[str, str]:

@@ -149,6 +149,16 @@ def fetch(tree: Any) -> Any:
     return jax.tree.map(np.asarray, gather(tree))
 
 
+def replicated(tree: Any) -> Any:
+    """Returns the tree with all arrays whole in every process (all processes); see `gather`."""
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    shardings = [leaf.sharding for leaf in arrays if not leaf.is_fully_addressable]
+    if not shardings:
+        return tree
+    assert isinstance(shardings[0], NamedSharding)  # as `put` makes them
+    return _identity(NamedSharding(shardings[0].mesh, REPLICATED))(tree)
+
+
 class Share(NamedTuple):
     """The part of a mesh that one process has."""
 

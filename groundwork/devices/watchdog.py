@@ -9,7 +9,7 @@ import faulthandler
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from groundwork.devices import processes
@@ -25,9 +25,12 @@ class Watchdog:
     Only time in which the process could run counts: one that was stopped (Ctrl-Z) goes on.
     """
 
-    def __init__(self, seconds: float, log: Path) -> None:
-        """Watches for `seconds` without a move, 0 = never, and writes the stacks into `log`."""
-        self._seconds, self._log = seconds, log
+    def __init__(self, seconds: float, log: Path, keep: Callable[[], None] = lambda: None) -> None:
+        """Watches for `seconds` without a move, 0 = never, and writes the stacks into `log`.
+
+        The first process calls `keep` after that.
+        """
+        self._seconds, self._log, self._keep = seconds, log, keep
         self._poll = min(1.0, seconds / 10)
         self._moves = 0
 
@@ -89,3 +92,4 @@ class Watchdog:
                 log.write(f"{time.strftime('%H:%M:%S')} {said}")
                 log.flush()
                 faulthandler.dump_traceback(log, all_threads=True)
+            self._keep()

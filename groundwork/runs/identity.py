@@ -16,6 +16,7 @@ from groundwork import jsons, paths
 from groundwork.config import flatten
 from groundwork.errors import UserError, missing
 
+FILE = "config.json"
 DISTRIBUTION = "compression-and-dynamic-networks"
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
 PATHS = ("source.path", "distill.teachers")  # compared as the places that they mean
@@ -62,7 +63,7 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
     Raises:
       UserError: the folder does not exist, or holds no run, or one of another command.
     """
-    path = folder / "config.json"
+    path = folder / FILE
     try:
         about = jsons.parse(path.read_bytes())
     except FileNotFoundError as error:

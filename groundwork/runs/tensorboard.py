@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,15 @@ def require() -> None:
         ) from error
 
 
-def mirror(folder: Path, config: Mapping[str, Any]) -> Callable[[list[Row]], None]:
-    """Returns a function that shows rows in TensorBoard: one chart per split and measure.
+class Charts(NamedTuple):
+    """What shows rows in TensorBoard, and what waits until all of them are written."""
+
+    write: Callable[[list[Row]], None]
+    close: Callable[[], None]
+
+
+def charts(folder: Path, config: Mapping[str, Any]) -> Charts:
+    """Returns what shows rows in TensorBoard: one chart per split and measure.
 
     Each replicate is a line of its chart, and so is their mean. What each process says of its
     operation has charts of its own. The first rows bring a table of the config. Where a unit
@@ -59,7 +66,11 @@ def mirror(folder: Path, config: Mapping[str, Any]) -> Callable[[list[Row]], Non
             for chart, value in values.items():
                 writer(name, step).add_scalar(chart, value, step)
 
-    return write
+    def close() -> None:
+        for name in list(writers):
+            writers.pop(name).close()
+
+    return Charts(write, close)
 
 
 def table(config: Mapping[str, Any]) -> str:

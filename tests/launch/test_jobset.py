@@ -122,6 +122,17 @@ def test_words_with_anything_in_them_arrive_as_they_are(capsys):
     assert container["args"] == words
 
 
+@pytest.mark.parametrize("claims", [[], ["--claim=data"]])
+def test_a_run_in_a_bucket_needs_no_claim(capsys, claims):
+    words = [*COMMAND, "--workdir=gs://lab/runs/mnist"]
+    spec = pod(rendered(capsys, *claims, command=words))
+    (container,) = spec["containers"]
+    assert container["args"] == words
+    mounted = [{"name": "runs", "mountPath": "/code/runs"}] if claims else None
+    assert container.get("volumeMounts") == mounted
+    assert ("volumes" in spec) == bool(claims)
+
+
 CASES = {
     "plain": [],
     "GPUs": ["--nodes=4", "--resource=nvidia.com/gpu=8", "--node=pool=spot", "--ttl-seconds=60"],

@@ -34,10 +34,13 @@ def a_hanging_call(happened):
 
 
 def test_a_hang_ends_the_process_with_the_stacks_of_its_threads(tmp_path, ended):
-    dog = watchdog.Watchdog(0.2, tmp_path / "run.log")
+    kept = []
+    log = tmp_path / "run.log"
+    dog = watchdog.Watchdog(0.2, log, keep=lambda: kept.append(log.read_text()))
     with dog.watching("levels/03/ticket"):
         a_hanging_call(ended.happened)
     assert ended.codes == [76]
+    assert kept == [log.read_text()]  # with the stacks
     for name in ("stderr", "run.log"):
         said = (tmp_path / name).read_text()
         assert "error: levels/03/ticket has not moved for 0.2 s (checkpoint.hang_seconds)" in said

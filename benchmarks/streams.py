@@ -16,7 +16,8 @@ from PIL import Image
 
 from benchmarks import setting
 from groundwork.data import loader
-from groundwork.data.file_dataset import FileDataset, Source
+from groundwork.data.examples import Source
+from groundwork.data.file_dataset import FileDataset
 from groundwork.data.spec import DataSpec
 
 BATCH, WARM = 64, 4  # images; batches

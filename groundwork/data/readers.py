@@ -118,13 +118,13 @@ def read_tfds(name: str, folder: str, test_split: str = "test") -> tuple[Arrays,
     """
     builder = open_tfds(name, folder)
     shape, channels = check_images(builder)
-    splits = {split: open_split(builder, split) for split in ("train", test_split)}
+    splits = [(split, open_split(builder, split)) for split in ("train", test_split)]
     if shape:
-        pixels = sum(len(records) for records in splits.values()) * shape[0] * shape[1]
+        pixels = sum(len(records) for _, records in splits) * shape[0] * shape[1]
         memory.check(f"data.name={name}", pixels * channels)
     classes = builder.info.features["label"].num_classes
     read = []
-    for split, records in splits.items():
+    for split, records in splits:
         places = np.arange(len(records))
         where = f"{builder.name} in {builder.data_path}"
         source = Source(where, split, records, places, classes, channels, shape, how=STREAM)

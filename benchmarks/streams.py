@@ -28,6 +28,7 @@ from groundwork.data.file_dataset import FileDataset
 from groundwork.data.spec import DataSpec
 
 BATCH, WARM = 64, 4  # images; batches
+EXAMPLES = 60_000  # of an epoch, over far fewer images
 
 
 def jpegs(count: int, height: int, width: int) -> list[dict]:
@@ -61,7 +62,8 @@ def encoded(image: np.ndarray, kind: str, **kwargs: int) -> bytes:
 
 def stream(records: list[dict], channels: int, size: int, augment: str) -> FileDataset:
     """Returns a data set of the records, without a cache."""
-    source = Source("synthetic", "train", records, np.arange(len(records)), len(records), channels)
+    places = np.arange(EXAMPLES) % len(records)
+    source = Source("synthetic", "train", records, places, len(records), channels)
     spec = DataSpec("synthetic", "tfds", stream=True, image_size=size, augment=augment)
     return FileDataset(
         name="synthetic",
@@ -83,7 +85,7 @@ def ours(dataset: FileDataset, seconds: float, workers: int, cached: bool) -> fl
     if cached:
         dataset = dataset._replace(train=dataclasses.replace(dataset.train, cache={}))
         window = augment.training_window(spec.augment, spec.image_size)
-        dataset.train.examples(range(len(dataset.train)), window)
+        dataset.train.examples(range(len(dataset.train.records)), window)
     batches = loader.train_batches(dataset, spec, [0], 0, batch_size=BATCH, parts=1, part=0)
     with contextlib.closing(batches):
         return timed(batches, seconds)
@@ -115,13 +117,13 @@ class Images:
         self.dataset = dataset
 
     def __len__(self) -> int:
-        return 10**6
+        return EXAMPLES
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         import torch
 
         spec, source = self.dataset.spec, self.dataset.train
-        record = source.records[index % len(source)]
+        record = source.records[source.places[index]]
         image = augment.decode(record["image"], source.channels)
         rng = np.random.default_rng(index)
         image = augment.training(image, rng, spec.augment, spec.image_size)

@@ -106,6 +106,11 @@ def compiled(hlo: str) -> list[Compiled]:
     return collectives
 
 
+def crossing(collectives: Iterable[Compiled], size: int) -> list[Compiled]:
+    """Returns the collectives between slices of `size` devices each, which lie side by side."""
+    return [c for c in collectives if any(len({d // size for d in g}) > 1 for g in c.groups)]
+
+
 def by_kind(collectives: Iterable[Traced | Compiled]) -> dict[str, int]:
     """Returns the bytes of each kind."""
     total: Counter[str] = Counter()

@@ -59,11 +59,12 @@ def seconds(size: int, all_reduces: int, network: Network) -> tuple[float, float
 def project(models: Iterable[str], measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns one row per model and network.
 
-    The bytes are those measured on the most devices of one process.
+    The bytes are those of one replicate, measured on most devices.
     """
     rows = []
     for model in models:
-        of_model = [r for r in measured if r["model"] == model and r.get("bytes_per_step")]
+        alone = [row for row in measured if row["replicates"] == 1 and row.get("bytes_per_step")]
+        of_model = [row for row in alone if row["model"] == model]
         for network in NETWORKS if of_model else ():
             last = of_model[-1]
             size, all_reduces = last["bytes_per_step"]["all-reduce"], last["collectives"]

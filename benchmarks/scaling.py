@@ -28,11 +28,13 @@ from groundwork.report import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("lenet_300_100", "small_conv")
-BATCH, EXAMPLES, IMAGE, CLASSES = 128, 1024, (28, 28, 1), 10
+BATCHES = {1: 128, 3: 60}  # replicates → examples of a batch
+EXAMPLES, IMAGE, CLASSES = 1024, (28, 28, 1), 10
 NOTES = (
     "measured: simulated devices share the cores of this machine, so times say what spreading "
     "costs here and nothing of scaling: more devices may be faster where one left a core idle",
-    "one replicate, batch 128 in all, float32, SGD, random images 28×28×1",
+    "one replicate with batches of 128, or three with batches of 60 each, on the default mesh; "
+    "float32, SGD, random images 28×28×1",
     "bytes: of the arrays that a device's all-reduces add up in one step, by compiled HLO",
     f"computed: {projection.FORMULA}",
     "computed for the mesh 1×D: a batch of at least D examples (the bytes depend on neither), "
@@ -45,6 +47,7 @@ class Case(NamedTuple):
     """What one row measures."""
 
     model: str
+    replicates: int
     devices: int
     processes: int
     steps: int  # in each repeat
@@ -103,14 +106,16 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
 
     dataset, network = random_data(), {"name": case.model, "width": 1.0}
     model = small_conv() if case.model == "small_conv" else architectures.build(network, CLASSES)
-    devices = mesh.make(1, BATCH, replicate=1, data=case.devices)
+    replicates, batch = case.replicates, BATCHES[case.replicates]
+    devices = mesh.make(replicates, batch)
     optimizer = optax.sgd(0.1)
-    made = programs.make(model, optimizer, dataset, devices, batch_size=BATCH)
-    roots, step = mesh.put(devices, (keys.roots(0, 1), np.zeros(1, np.int32)), mesh.BY_REPLICATE)
+    made = programs.make(model, optimizer, dataset, devices, batch_size=batch)
+    first = keys.roots(0, replicates), np.zeros(replicates, np.int32)
+    roots, step = mesh.put(devices, first, mesh.BY_REPLICATE)
     variables = made.init(roots)
     opt_state = jax.jit(jax.vmap(optimizer.init))(variables["params"])
     state = TrainState(step, roots, variables, opt_state)
-    tally, feed = made.no_tally(1), made.feed(roots, 0).__enter__()
+    tally, feed = made.no_tally(replicates), made.feed(roots, 0).__enter__()
     begun = time.perf_counter()
     lowered = made.jitted["steps"].lower(
         state, feed.places, tally, mesh.put(devices, dataset.train), np.int32(0), np.int32(1)
@@ -121,12 +126,13 @@ def work(case: Case, process: int, address: str) -> dict[str, Any]:
     seconds = time_steps(case, made, state, feed, tally)
     return {
         **case._asdict(),
+        "mesh": list(devices.shape.values()),
         "step_seconds": statistics.median(seconds),
         "step_seconds_range": [min(seconds), max(seconds)],
         "compile_seconds": compile_seconds,
         "bytes_per_step": communication.by_kind(collectives),
         "collectives": len(collectives),
-        "parameters": architectures.count(variables["params"]),
+        "parameters": architectures.count(variables["params"]) // replicates,
     }
 
 
@@ -171,28 +177,30 @@ def run(case: Case) -> dict[str, Any]:
 
 
 def cases(quick: bool, repeats: int) -> list[Case]:
-    """Returns all rows: 1 to 8 devices in one process, and 2 and 8 in two processes."""
-    shapes = [(1, 1), (2, 1), (2, 2)]
-    shapes += [] if quick else [(4, 1), (8, 1), (8, 2)]
+    """Returns all rows: on 1 to 8 devices in one process, and on 2 and 8 in two processes."""
+    shapes = [(3, 1, 1), (3, 2, 1), (1, 1, 1), (1, 2, 1), (1, 2, 2)]
+    shapes += [] if quick else [(1, 4, 1), (1, 8, 1), (1, 8, 2)]
+    shapes[2:2] = [] if quick else [(3, 4, 1), (3, 8, 1)]
     steps = {"lenet_300_100": 5 if quick else 100, "small_conv": 2 if quick else 10}
     return [Case(model, *shape, steps[model], repeats) for model in MODELS for shape in shapes]
 
 
 def show(measured: list[dict[str, Any]], computed: list[dict[str, Any]]) -> None:
     """Shows the table of what was measured, and that of what was computed."""
-    header = ["model", "devices", "processes", "ms/step", "from to", "compile s", "bytes/step"]
-    header.append("all-reduces")
+    header = ["model", "replicates", "devices", "processes", "mesh", "ms/step", "from to"]
+    header += ["compile s", "bytes/step", "all-reduces"]
     rows = []
     for row in measured:
-        start = row["model"], str(row["devices"]), str(row["processes"])
+        start = (row["model"], *(str(row[name]) for name in ("replicates", "devices", "processes")))
         if "error" in row:
-            rows.append([*start, "failed", "", "", "", ""])
+            rows.append([*start, "failed", "", "", "", "", ""])
             continue
         low, high = (f"{1e3 * seconds:.2f}" for seconds in row["step_seconds_range"])
         size = sum(row["bytes_per_step"].values())
         times = f"{1e3 * row['step_seconds']:.2f}", f"{low} {high}", f"{row['compile_seconds']:.1f}"
-        rows.append([*start, *times, f"{size:,}", str(row["collectives"])])
-    tables.show("Measured on simulated CPU devices, batch 128", (header, rows), keys=3)
+        shape = "×".join(map(str, row["mesh"]))
+        rows.append([*start, shape, *times, f"{size:,}", str(row["collectives"])])
+    tables.show("Measured on simulated CPU devices", (header, rows), keys=4)
     header = ["model", "network", "chips", "bytes", "all-reduces", "µs sent", "µs of hops"]
     rows = []
     for row in computed:

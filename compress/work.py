@@ -54,7 +54,7 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
         student = architectures.build(section, dataset.classes)
         code |= own.digests_of("distill.model.name", student, dataset)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
-    mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
+    mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset)
 
     def work(context: Context) -> None:
         compiled = fit.compiler(context)

@@ -62,6 +62,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoint = dict(
         every_seconds=60.0,  # seconds between two checkpoints inside a unit of work
         poll_steps=50,  # steps between two looks whether the run is asked to stop
+        # A process whose training has not moved for so long ends with code 76; 0: never. Steps,
+        # compilation and one evaluation must be quicker.
+        hang_seconds=3600.0,
     )
     config.log = dict(tensorboard=False)  # also write the metrics for TensorBoard
     return config

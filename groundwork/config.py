@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import difflib
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,9 +28,13 @@ USAGE = """usage: {program} --config=FILE [--workdir=DIR]
   --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG); the
                       same command continues an unfinished run and shows a
                       finished one
+  --profile=FIRST:STOP
+                      trace the steps FIRST to STOP-1 of the first unit trained
+                      now that computes them, into profile/ of the run's folder
   --help              this text and, after --config=FILE, that file's story and
                       keys
 """
+FLAGS = ("config", "workdir", "profile")
 WIDTH = 80  # columns of what --help prints
 T = TypeVar("T")
 
@@ -72,6 +77,25 @@ def typed_keys(argv: Sequence[str]) -> list[str]:
     names = [argument.partition("=")[0].lstrip("-") for argument in _joined(argv)]
     keys = [name.removeprefix("config.") for name in names if name.startswith("config.")]
     return list(dict.fromkeys(keys))
+
+
+def profiled(argv: Sequence[str]) -> tuple[int, int] | None:
+    """Returns first and stop of the steps that `--profile` names; None without it.
+
+    Raises:
+      UserError: it names no steps.
+    """
+    given = _flags(_joined(argv))
+    if "profile" not in given:
+        return None
+    text = given["profile"] or ""
+    found = re.fullmatch(r"([0-9]{1,15}):([0-9]{1,15})", text)
+    if found is None or int(found[1]) >= int(found[2]):
+        raise UserError(
+            f"--profile={short(text)} must be FIRST:STOP, the steps FIRST to STOP-1, such as "
+            "--profile=100:110"
+        )
+    return int(found[1]), int(found[2])
 
 
 def build(kind: Callable[..., T], section: Mapping[str, Any], name: str) -> T:
@@ -170,8 +194,8 @@ def _check_keys(argv: Sequence[str], config: ml_collections.ConfigDict) -> None:
         if name.startswith("config."):
             if name.removeprefix("config.") not in sections:
                 raise UserError(_unknown_key(name, [f"config.{key}" for key in sections]))
-        elif name not in ("config", "workdir"):
-            known = ["config", "workdir", *(f"config.{key}" for key in sections)]
+        elif name not in FLAGS:
+            known = [*FLAGS, *(f"config.{key}" for key in sections)]
             raise UserError(_unknown_key(name, known, "flag"))
 
 

@@ -11,6 +11,8 @@ from jax.sharding import Mesh
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.interruption import Interruption
+from groundwork.devices.profile import Profile
+from groundwork.devices.watchdog import Watchdog
 from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Run
 
@@ -30,6 +32,8 @@ class Context:
       eval_every: the number of steps between two evaluations.
       checkpoint_seconds: the time between two checkpoints of an unfinished unit.
       poll_steps: the largest number of steps between two checks for signals.
+      watchdog: ends a process whose training hangs.
+      profile: traces the steps that `--profile` names.
     """
 
     dataset: AnyDataset
@@ -42,6 +46,8 @@ class Context:
     eval_every: int
     checkpoint_seconds: float
     poll_steps: int
+    watchdog: Watchdog
+    profile: Profile
 
     @property
     def replicates(self) -> int:

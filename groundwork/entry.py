@@ -20,7 +20,8 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
     """Runs a command's `main`, then ends the process.
 
     Exit codes: 0, the work is done; 2, the user made a mistake; 75, the run was asked to stop
-    (SIGTERM), or 130, by hand (Ctrl-C), and has saved, so that the same command continues it;
+    (SIGTERM), or 130, by hand (Ctrl-C), and has saved, so that the same command continues it; 76,
+    training did not move (`devices/watchdog.py`), and the same command continues it as well;
     141, nobody reads the output (a closed pipe).
     """
     terminal.prepare()

@@ -42,9 +42,10 @@ class CheckpointSpec:
 
     every_seconds: Unbounded
     poll_steps: int
+    hang_seconds: Unbounded = 3600.0  # older configs lack it
 
     def __post_init__(self) -> None:
-        at_least("checkpoint", self, every_seconds=0, poll_steps=1)
+        at_least("checkpoint", self, every_seconds=0, poll_steps=1, hang_seconds=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,18 +11,23 @@ from jax.sharding import Mesh
 
 from groundwork import config as config_lib
 from groundwork import keys, named
+from groundwork.architectures import ModelSpec
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
+from groundwork.data.spec import DataSpec
 from groundwork.devices import interruption, processes
 from groundwork.devices import mesh as mesh_lib
+from groundwork.devices.profile import Profile
+from groundwork.devices.watchdog import Watchdog
 from groundwork.entry import as_typed
 from groundwork.metric import ACCURACY, Metric
 from groundwork.report.comparison import Comparison
-from groundwork.runs import identity
+from groundwork.runs import identity, operations
 from groundwork.runs import run as run_lib
 from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Run
+from groundwork.train import meter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,10 +100,12 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
     """
     parsed, workdir = config_lib.parse(argv, study.usage)
     config = config_lib.resolve(parsed)
-    spec = study.check(config)
+    spec = checked(study, config)
+    span = config_lib.profiled(argv)
     processes.start()
     with interruption.watched() as asked:
         processes.same("config", json.dumps(config), "start the same command everywhere")
+        processes.same("--profile", json.dumps(span), "start the same command everywhere")
         software = json.dumps(identity.software())
         processes.same("version of the code or of a library", software, "install the same")
         dataset = data_lib.load(config)
@@ -134,10 +141,27 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
                     _say_mesh(reporter, prepared.mesh)
                     for warning in of_data:
                         reporter.say(f"warning: {warning}")
-                    prepared.work(make_context(spec, dataset, prepared.mesh, run, reporter, asked))
+                    profile = Profile(span, workdir / "profile", reporter.say)
+                    prepared.work(
+                        make_context(spec, dataset, prepared.mesh, run, reporter, asked, profile)
+                    )
+                    _say_operation(reporter, run, profile)
             if processes.first():
                 study.show([workdir])
             processes.wait_for_all("the report")
+
+
+def checked(study: Study, config: Mapping[str, Any]) -> Any:
+    """Returns the spec of a config: whatever can be checked without data and devices is.
+
+    Raises:
+      UserError: a value is wrong; the error names its key.
+    """
+    spec = study.check(config)
+    for section, kind in (("data", DataSpec), ("model", ModelSpec)):
+        if section in config:
+            config_lib.build(kind, config[section], section)
+    return spec
 
 
 def make_context(
@@ -147,6 +171,7 @@ def make_context(
     run: Run,
     reporter: Reporter,
     interruption: interruption.Interruption,
+    profile: Profile | None = None,
 ) -> Context:
     """Returns the context of a run; seed, replicates and intervals are the spec's."""
     roots = keys.roots(spec.seed, spec.replicates)
@@ -161,6 +186,8 @@ def make_context(
         eval_every=spec.eval_every,
         checkpoint_seconds=spec.checkpoint.every_seconds,
         poll_steps=spec.checkpoint.poll_steps,
+        watchdog=Watchdog(spec.checkpoint.hang_seconds, run.folder / "run.log"),
+        profile=profile or Profile(None, run.folder, print),
     )
 
 
@@ -172,7 +199,7 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
     Raises:
       UserError: the config is wrong, or the folder holds another run.
     """
-    spec = study.check(config)
+    spec = checked(study, config)
     if not (workdir / "config.json").exists():
         return False
     identity.check_identity(workdir, _identity(study, config))
@@ -208,6 +235,17 @@ def _own(config: Mapping[str, Any], prepared: Prepared, digest: str) -> dict[str
     """Returns key of the config → a digest of what it names, where that is a user's own."""
     data = {"data.source": digest} if named.is_own(config["data"]["source"]) else {}
     return {**prepared.own, **data}
+
+
+def _say_operation(reporter: Reporter, run: Run, profile: Profile) -> None:
+    """Reports which share of the computed steps counts, and a profile that was not made."""
+    if profile.missed:
+        reporter.say(f"warning: {profile.missed}")
+    processes.wait_for_all("the work")
+    if processes.first():
+        meter.write(run, [])
+        if line := operations.summary(run.folder, run.metrics):
+            reporter.say(line)
 
 
 def _say_mesh(reporter: Reporter, mesh: Mesh) -> None:

@@ -3,8 +3,8 @@
 Starts N processes of one run on this machine, as a rehearsal for a pod or a cluster. They find one
 another as they would there; CPU devices talk through sockets. `python` is the interpreter that
 runs this file. The first process has the terminal; lines of the others carry their number. If one
-dies, it is named and the others are ended; SIGTERM and Ctrl-C are passed on to all. The exit code
-is that of the processes, or of the one that failed first.
+dies, it is named, and the others are ended if they take more than ten seconds to end; SIGTERM and
+Ctrl-C are passed on to all. The exit code is the processes', or that of the first that failed.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from types import FrameType
 from typing import IO, NoReturn
 
 GRACE_SECONDS = 10.0  # how long the others may take to end by themselves once one has failed
+STOPPED = (75, 130)  # the codes of a command that was told to stop, and has saved
 POLL_SECONDS = 0.05
 MOST = 1000  # processes, and devices of each
 
@@ -102,6 +103,8 @@ def _environment(flags: argparse.Namespace, port: int, index: int) -> dict[str, 
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": str(flags.processes),
         "JAX_PROCESS_ID": str(index),
+        # A process that has lost another says nothing and waits: the line about it comes from here.
+        "LOCAL_LAUNCHER_SECONDS": f"{GRACE_SECONDS:g}",
     }
     if flags.devices:
         variables |= {"JAX_NUM_CPU_DEVICES": str(flags.devices), "JAX_PLATFORMS": "cpu"}
@@ -142,13 +145,12 @@ def _wait(children: Sequence[subprocess.Popen]) -> int:
         for index, code in enumerate(codes):
             if code and not failure:
                 failure, deadline = code, time.monotonic() + GRACE_SECONDS
-                _say(f"process {index} of {len(children)} {_ending(failure)}")
+                _say(_story(index, code, len(children), codes.count(None)))
         if None not in codes:
             return 128 - failure if failure < 0 else failure
         if time.monotonic() > deadline:
-            for index, child in enumerate(children):
+            for child in children:
                 if child.poll() is None:
-                    _say(f"process {index} waits for it, and is ended")
                     _kill(child)
         time.sleep(POLL_SECONDS)
 
@@ -160,10 +162,17 @@ def _kill(child: subprocess.Popen) -> None:
     child.wait()
 
 
-def _ending(code: int) -> str:
+def _story(index: int, code: int, count: int, left: int) -> str:
+    """Returns the line about the process that ended first: how, and what becomes of the rest."""
+    line = f"process {index} of {count} "
     if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
+        line = f"error: {line}was killed by {signal.Signals(-code).name}"
+        line += " (memory may be short)" if code == -signal.SIGKILL else ""
+        line += "; the same command continues the run"
+    else:
+        line = f"{line if code in STOPPED else 'error: ' + line}ended with code {code}"
+    those = "the other one" if left == 1 else f"the other {left}"
+    return f"{line}; {those} may take {GRACE_SECONDS:g} s to end" if left else line
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from groundwork.entry import run_main
 from groundwork.errors import UserError
-from launch import cli
+from launch import cli, slurm_gpus
 from launch.child import Child
 
 STORY = """
@@ -30,7 +30,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags = parser.add_argument_group("on Slurm")
     flags.add_argument("--nodes", type=cli.at_least(1), default=1, help="machines (default: 1)")
     flags.add_argument(
-        "--tasks-per-node", type=cli.at_least(1), help="processes on each (one a GPU, or 1)"
+        "--tasks-per-node",
+        type=cli.at_least(1),
+        help="processes on each, which share its GPUs evenly (one for each GPU, or 1)",
     )
     flags.add_argument("--gpus-per-node", type=cli.at_least(0), help="GPUs of each machine")
     flags.add_argument("--cpus-per-task", type=cli.at_least(1), help="cores of each process")
@@ -48,7 +50,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for name in ("--account", "--qos", "--constraint"):
         flags.add_argument(name, help=argparse.SUPPRESS)
     flags.add_argument(
-        "--sbatch", action="append", default=[], metavar="KEY=VALUE", help="any more"
+        "--sbatch",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any more of sbatch's, such as gres=gpu:a100:8 or wckey=KEY",
     )
 
 
@@ -78,12 +84,13 @@ def main(argv: Sequence[str]) -> None:
     add_flags(parser)
     flags, words = cli.split(argv)
     options = parser.parse_args(flags)
-    child = Child(tuple(cli.command(words)))
+    layout = slurm_gpus.layout(options)
+    child = Child(tuple(cli.command(words)), layout.devices)
     slurm_array = submitit_side()
     made = slurm_array.executor(options, options.logs, options.name)
     if options.dry_run:
         print(f"# sbatch {made.folder}/JOB_submission.sh\n{slurm_array.script(made)}")
-        print(f"# each task then runs\n{cli.as_typed(child.command)}")
+        print(f"# each task then runs\n{layout.told()}{cli.as_typed(child.command)}")
         return
     (job,) = slurm_array.submit(made, [child])
     print(f"job {job.job_id}: {job.paths.stdout}, and what went wrong in {job.paths.stderr.name}")

@@ -4,6 +4,7 @@ This module and the tasks themselves need submitit; `slurm.submitit_side` import
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from groundwork import atomic, jsons
 from groundwork.errors import UserError
+from launch import slurm_gpus
 from launch.child import SAVED, Child, ChildFailedError
 from launch.jobs import Outcome, Say, why
 
@@ -39,16 +41,21 @@ def executor(options: argparse.Namespace, folder: Path, name: str, parallel: int
     """Returns submitit's executor for these flags; under --dry-run one that needs no Slurm.
 
     Raises:
-      UserError: this machine has no Slurm, or a flag is not KEY=VALUE.
+      UserError: this machine has no Slurm, or the flags contradict one another.
     """
     if not options.dry_run and SlurmExecutor.affinity() < 0:
         raise UserError("no Slurm here (srun is not on the PATH): submit from a login node")
-    more = {"requeue": True, **dict(_pair(given) for given in options.sbatch)}
+    layout = slurm_gpus.layout(options)
+    more = {"requeue": True, **slurm_gpus.more(options)}
+    # srun would end the other tasks by SIGTERM, which looks as if the job were preempted, so that a
+    # failure would be queued again. JAX notices a lost process and fails in the others.
+    srun = ["--kill-on-bad-exit=0"]
+    if options.cpus_per_task:  # Slurm 22.05 and later do not pass it on from sbatch to srun
+        srun.append(f"--cpus-per-task={options.cpus_per_task}")
     asked = {
         "job_name": name,
         "nodes": options.nodes,
-        # In a Slurm step, JAX gives each process one GPU of its node.
-        "ntasks_per_node": options.tasks_per_node or options.gpus_per_node or 1,
+        "ntasks_per_node": layout.tasks,
         "gpus_per_node": options.gpus_per_node,
         "cpus_per_task": options.cpus_per_task,
         "mem": options.memory,
@@ -60,13 +67,12 @@ def executor(options: argparse.Namespace, folder: Path, name: str, parallel: int
         "constraint": options.constraint,
         "array_parallelism": parallel,
         "additional_parameters": more,
-        # srun would end the other tasks by SIGTERM, which looks as if the job were preempted, so
-        # that a failure would be queued again. JAX notices a lost process and fails in the others.
-        "srun_args": ["--kill-on-bad-exit=0"],
+        "srun_args": srun,
     }
     kind = _Anywhere if options.dry_run else SlurmExecutor
     made = kind(folder=folder, max_num_timeout=options.times)
     made.update_parameters(**{key: value for key, value in asked.items() if value is not None})
+    made.update_parameters(wckey=None)  # or submitit gives its own, which some clusters refuse
     return made
 
 
@@ -100,8 +106,10 @@ def run_array(
     waiting = {point: job for point, job in queued(logs).items() if point in children}
     fresh = [point for point in children if point not in waiting]
     if fresh:
-        made = executor(options, logs, "sweep", options.parallel)
-        jobs = submit(made, [children[point] for point in fresh])
+        made = executor(options, logs, "sweep", options.parallel or len(fresh))
+        devices = slurm_gpus.layout(options).devices
+        told = [dataclasses.replace(children[point], devices=devices) for point in fresh]
+        jobs = submit(made, told)
         waiting.update(zip(fresh, jobs, strict=True))
         ids = {point: job.job_id for point, job in waiting.items()}
         atomic.write(logs / QUEUED, json.dumps(ids, indent=1))
@@ -166,10 +174,3 @@ def _outcome(job: submitit.Job) -> Outcome:
     if isinstance(failure, FailedJobError):  # the command did not even start
         return Outcome("failed", why(str(failure).split("-" * 22)[1], None))
     return Outcome("failed", " ".join(str(failure).split("\n")[:2]))  # as Slurm says it
-
-
-def _pair(given: str) -> tuple[str, Any]:
-    key, equals, value = given.partition("=")
-    if not key:
-        raise UserError(f"--sbatch={given!r} must be KEY=VALUE or KEY, as sbatch has them")
-    return key.lstrip("-"), value if equals else True

@@ -2,7 +2,7 @@
 # launch/supervise.sh COMMAND: start a command that outlives this connection.
 #
 # If the command exits with 75, it was told to stop and has saved: it is started again, unless this
-# supervisor was told to stop too. Leaves run.pid, run.log and, at the end, exit-code. tpu_pod.sh
+# supervisor was told to stop too. So it is, three times, if it hung and ended itself with 76. Leaves run.pid, run.log and, at the end, exit-code. tpu_pod.sh
 # uses it.
 set -euo pipefail
 
@@ -11,7 +11,7 @@ if [[ $1 != --loop ]]; then
     echo "error: $(hostname) still runs an earlier command; --stop it first" >&2
     exit 2
   fi
-  rm -f exit-code
+  rm -f exit-code stopped
   nohup setsid "$0" --loop "$@" >run.log 2>&1 </dev/null &
   echo $! >run.pid
   exit
@@ -21,7 +21,8 @@ shift
 stopped=''
 trap 'stopped=yes' TERM # bash runs this once the command has saved and ended
 code=75
-while ((code == 75)) && [[ -z $stopped ]]; do
+hangs=0
+while ((code == 75 || (code == 76 && ++hangs <= 3))) && [[ -z $stopped ]]; do
   code=0
   "$@" || code=$?
 done

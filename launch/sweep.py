@@ -17,7 +17,7 @@ from groundwork.errors import UserError, reason, short
 from groundwork.report import tables
 from groundwork.runs import place
 from groundwork.study import Study
-from launch import cli, jobs, points, slurm
+from launch import cli, jobs, points, slurm, slurm_gpus
 from launch.child import Child
 from launch.jobs import Outcome
 from launch.points import Point
@@ -57,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
     options = _parser().parse_args(flags)
     if options.executor == "slurm":
         slurm.submitit_side()  # before anything is made
+        slurm_gpus.layout(options)
     work = _plan(options, extra)
     todo = {job.point.name: job.child for job in work if not job.finished}
     if options.dry_run:
@@ -66,7 +67,8 @@ def main(argv: Sequence[str]) -> None:
     terminal.say(f"{len(work)} points, {len(work) - len(todo)} finished already")
     outcomes = {job.point.name: Outcome("finished") for job in work if job.finished}
     if todo:
-        outcomes.update(_run(todo, options, terminal.say))
+        folders = {job.point.name: job.folder for job in work}
+        outcomes.update(_run(todo, options, terminal.say, folders))
     _report(work, outcomes, options)
     failed = {name: outcome for name, outcome in outcomes.items() if outcome.state != "finished"}
     for name, outcome in failed.items():
@@ -84,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--points", type=cli.path, metavar="FILE", help="see below")
     parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
     parser.add_argument(
-        "--parallel", type=cli.at_least(1), default=1, help="points at a time (default: 1)"
+        "--parallel", type=cli.at_least(1), help="points at a time (1 here, all on Slurm)"
     )
     parser.add_argument("--module", default="lottery.main", help="what runs (lottery.main)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be executed")
@@ -130,11 +132,17 @@ def _show_plan(work: Sequence[Job], options: argparse.Namespace) -> None:
     left = sum(not job.finished for job in work)
     if options.executor == "slurm" and left:
         slurm_array = slurm.submitit_side()
-        made = slurm_array.executor(options, _logs(options), "sweep", options.parallel)
+        made = slurm_array.executor(options, _logs(options), "sweep", options.parallel or left)
         print(f"# sbatch, an array with a point an element\n{slurm_array.script(made, left)}")
+        print(slurm_gpus.layout(options).told(), end="")
 
 
-def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> dict[str, Outcome]:
+def _run(
+    todo: Mapping[str, Child],
+    options: argparse.Namespace,
+    say: Any,
+    folders: Mapping[str, Path] | None = None,
+) -> dict[str, Outcome]:
     """Run the children on the executor; SIGTERM and a lost terminal are answered as Ctrl-C is."""
     numbers = [signal.SIGTERM, signal.SIGHUP]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under `nohup`
@@ -143,7 +151,7 @@ def _run(todo: Mapping[str, Child], options: argparse.Namespace, say: Any) -> di
     try:
         if options.executor == "slurm":
             return slurm.submitit_side().run_array(todo, _logs(options), options, say)
-        return jobs.run_local(todo, _logs(options), options.parallel, say)
+        return jobs.run_local(todo, _logs(options), options.parallel or 1, say, folders)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

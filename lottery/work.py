@@ -9,7 +9,6 @@ from groundwork.architectures.own import Own
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
-from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError
 from groundwork.study import Prepared
 from groundwork.train import footprint, loss_spec, networks, optim, own, programs, replicates
@@ -42,7 +41,7 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
     """Returns the devices, and the work on all levels.
 
     Raises:
-      UserError: `make_plan` or `mesh.for_run` refuses the config.
+      UserError: `make_plan` or `networks.mesh_for` refuses the config.
     """
     plan = make_plan(spec, config, dataset)
     module = architectures.build(config, dataset.classes)
@@ -55,7 +54,8 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
     loss, code = own.checked_loss(spec.loss, dataset, module, shapes)
     if CRITERIA[spec.prune.criterion].examples:
         data_lib.first_examples(dataset, 1)  # refuses examples that are not in memory
-    mesh = mesh_lib.for_run(spec.mesh, spec.replicates, spec.train.batch_size, dataset.examples)
+    sizes = {"train": spec.train.batch_size}
+    mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset)
 
     def work(context: Context) -> None:
         levels = make_levels(spec, config, plan, context)

@@ -71,7 +71,7 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     with about("predict"):
         predicted = factorization.planned(model, shapes, spec.predict, example)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
-    mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset.examples)
+    mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset)
 
     def work(context: Context) -> None:
         every = {**layers, **predicted}

@@ -49,7 +49,8 @@ def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
         )
         costs(model, dataset.shape)
         _check_exits(spec, name, model.exits, dataset.examples["validation"])
-    mesh = mesh_lib.for_run(spec.mesh, spec.replicates, spec.train.batch_size, dataset.examples)
+    sizes = {"train": spec.train.batch_size}
+    mesh = networks_lib.mesh_for(spec.mesh, spec.replicates, sizes, dataset)
 
     def work(context: Context) -> None:
         for name, model in models.items():

@@ -90,7 +90,8 @@ def prune_to(
 @functools.partial(jax.jit, static_argnames="rows")
 def _kept(leaves: list[jax.Array], rows: int) -> jax.Array:
     """Returns how many weights a group keeps in each of its slices, [S] int32."""
-    return sum(jnp.sum(leaf.reshape(rows, -1), axis=1, dtype=jnp.int32) for leaf in leaves)
+    counts = [jnp.sum(leaf.reshape(rows, -1), axis=1, dtype=jnp.int32) for leaf in leaves]
+    return functools.reduce(jnp.add, counts)
 
 
 @functools.partial(jax.jit, static_argnames="rows")

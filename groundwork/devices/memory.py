@@ -1,6 +1,8 @@
 """The memory of this machine, for refusals of what certainly cannot fit. It does without JAX."""
 
 import os
+import resource
+import sys
 
 from groundwork.errors import UserError
 
@@ -8,6 +10,16 @@ from groundwork.errors import UserError
 def of_machine() -> int:
     """Returns the bytes of this machine's physical memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def of_process() -> int:
+    """Returns the bytes of physical memory that this process holds."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:  # only Linux has it; elsewhere the most that it held is known
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
 
 
 def check(

@@ -3,8 +3,9 @@
 import collections
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,13 +33,25 @@ def make(
     *,
     replicate: int = 0,
     data: int = 0,
+    whole: bool = False,
     devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
     """Returns a mesh for `replicates` networks, each trained on batches of `batch_size`.
 
-    By default (0) the replicate axis is gcd(replicates, devices), and the data axis is the largest
-    divisor of the batch that fits on the rest. Devices that are left over stay idle, equally many
-    in each process.
+    Devices that are left over stay idle, equally many in each process. Those of a slice, where a
+    job has several, lie side by side: what crosses between slices is the data axis alone, and only
+    where there are fewer rows of replicates than slices.
+
+    Args:
+      replicates: R.
+      batch_size: of one replicate, over all devices.
+      replicate: devices along the axis `replicate`, which divide R; 0 means that we choose. By
+        default the axes are the pair of divisors that uses most devices; among equals, the one with
+        most replicates apart, since they cost no communication.
+      data: devices along the axis `data`, which divide the batch; likewise.
+      whole: choose only pairs that give each process whole rows or equal parts of one, as streams
+        need (see `share_of_process`), if there are any.
+      devices: those that there are; by default all of JAX's.
 
     Raises:
       UserError: an explicit size does not divide, there are too few devices, or the processes
@@ -46,11 +59,22 @@ def make(
     """
     devices = jax.devices() if devices is None else devices
     hosts = len({device.process_index for device in devices})
-    rows = replicate or math.gcd(replicates, len(devices))
-    sizes = [d for d in range(1, len(devices) // rows + 1) if batch_size % d == 0]
-    columns = data or max((d for d in sizes if rows * d % hosts == 0), default=1)
-    _check_size("mesh.replicate", rows, "replicates", replicates, len(devices))
-    _check_size("mesh.data", columns, "train.batch_size", batch_size, len(devices))
+    _check_size("mesh.replicate", replicate or 1, "replicates", replicates, len(devices))
+    _check_size("mesh.data", data or 1, "train.batch_size", batch_size, len(devices))
+    pairs = itertools.product(
+        [replicate] if replicate else _divisors(replicates, len(devices)),
+        [data] if data else _divisors(batch_size, len(devices)),
+    )
+
+    def worth(pair: tuple[int, int]) -> tuple[int, ...]:
+        used = math.prod(pair)
+        if used > len(devices):
+            return (0, -used)
+        each, uneven = divmod(used, hosts)
+        fits = not uneven and not (whole and pair[1] % each and each % pair[1])
+        return (1, not uneven, fits, used, pair[0])
+
+    rows, columns = max(pairs, key=worth)
     if rows * columns > len(devices):
         raise UserError(
             f"mesh.replicate={rows} × mesh.data={columns} needs {rows * columns} devices, "
@@ -70,21 +94,12 @@ def make(
 
 def _check_size(key: str, size: int, total_key: str, total: int, devices: int) -> None:
     if size < 1 or total % size:
-        divisors = [d for d in range(1, devices + 1) if total % d == 0]
+        divisors = _divisors(total, devices)
         raise UserError(f"{key}={size} does not divide {total_key}={total}; these do: {divisors}")
 
 
-def for_run(spec: MeshSpec, replicates: int, batch_size: int, examples: Mapping[str, int]) -> Mesh:
-    """Returns the mesh of a config, checked against the data's `examples` of each split.
-
-    Raises:
-      UserError: a batch is larger than the data, or `make` refuses the sizes.
-    """
-    if batch_size > examples["train"]:
-        raise UserError(
-            f"train.batch_size={batch_size} is more than the {examples['train']} training examples"
-        )
-    return make(replicates, batch_size, **dataclasses.asdict(spec))
+def _divisors(total: int, most: int) -> list[int]:
+    return [size for size in range(1, most + 1) if total % size == 0]
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:
@@ -171,10 +186,11 @@ def put_share(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
 
 
 def _evenly(devices: Sequence[jax.Device], each: int) -> list[jax.Device]:
-    """Returns the first `each` devices of every process, process by process."""
+    """Returns the first `each` devices of every process, slice by slice, process by process."""
     by_process = collections.defaultdict(list)
     for device in devices:
-        by_process[device.process_index].append(device)
+        slice_index = getattr(device, "slice_index", 0)  # which TPUs alone have
+        by_process[slice_index, device.process_index].append(device)
     return [device for process in sorted(by_process) for device in by_process[process][:each]]
 
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -26,6 +27,7 @@ from groundwork.errors import UserError
 HEARTBEAT_SECONDS = 30  # if a process is silent for so long, JAX ends the others
 LEAVE_SECONDS = 5.0  # a process that fails waits so long for the others to fail too
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+LAUNCHER = "LOCAL_LAUNCHER_SECONDS"  # set by launch/local.py: it names the dead, then ends the rest
 TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # set by srun and mpirun
 LOST = re.compile("gloo|nccl|closed by peer|unavailable", re.IGNORECASE)  # in JAX's errors
 T = TypeVar("T")
@@ -122,28 +124,49 @@ def broadcast(value: float) -> jax.Array | np.ndarray:
     return take(jax.make_array_from_callback(local.shape, split, lambda at: local[at]))
 
 
+def send(name: str, text: str) -> None:
+    """Sends a text to process 0, which finds it by `received`. It waits for no other process.
+
+    It goes past the devices: a collective of its own would meet those of the steps out of order.
+    """
+    _messages().key_value_set(f"{name}/{index()}/{time.time_ns()}", text)
+
+
+def received(name: str) -> list[str]:
+    """Returns the texts that were sent since the last call. Process 0 alone calls it."""
+    if count() == 1:
+        return []
+    found = _messages().key_value_dir_get(f"{name}/")
+    for key, _ in found:
+        _messages().key_value_delete(key)
+    return [text for _, text in found]
+
+
 def wait_for_all(name: str) -> None:
     """Waits until every process has called this with the same name."""
     if count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
-def lost(error: Exception) -> str:
+def lost(error: Exception, environment: Mapping[str, str] = os.environ) -> str:
     """Returns the reason of a failure if it is that another process has ended, and else "".
 
-    It waits for JAX, which usually names the dead process and ends this one meanwhile.
+    It waits for JAX, or for the launcher, which name the dead process and end this one meanwhile.
+    The traceback of what failed here is shown only if neither does.
     """
     reason = str(error).strip().partition("\n")[0]
     if not LOST.search(reason):
         return ""
-    traceback.print_exc()
-    print(
-        f"error: another of the {count()} processes has ended ({reason}): JAX names it within "
-        f"{HEARTBEAT_SECONDS} s. The same command continues",
-        file=sys.stderr,
-        flush=True,
-    )
-    time.sleep(HEARTBEAT_SECONDS + LEAVE_SECONDS)
+    seconds = float(environment.get(LAUNCHER, HEARTBEAT_SECONDS)) + LEAVE_SECONDS
+    if LAUNCHER not in environment:
+        print(
+            f"error: another of the {count()} processes has ended ({reason}): JAX names it within "
+            f"{seconds:g} s. The same command continues",
+            file=sys.stderr,
+            flush=True,
+        )
+    time.sleep(seconds)
+    traceback.print_exception(error)
     return "error: could not find out which process has ended"
 
 
@@ -209,3 +232,8 @@ def _one_device_each() -> tuple[Mesh, Callable[[jax.Array], jax.Array]]:
     devices = [next(d for d in jax.devices() if d.process_index == i) for i in range(count())]
     mesh = Mesh(np.asarray(devices), ("process",))
     return mesh, jax.jit(lambda x: x[0], out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def _messages() -> Any:
+    """Returns the client of JAX's coordination service, which no public function gives."""
+    return distributed.global_state.client

@@ -1,12 +1,13 @@
 """metrics.jsonl: one row per evaluation and replicate, exact after any interruption.
 
-A row's measures, the loss and its counts, lie between its `split` and its `seconds`.
+A row's measures, the loss and its counts, lie between its `split` and its `seconds`. Rows with a
+`kind` are about something else (see `operations`), and are read by those alone who ask for them.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,30 +38,17 @@ def measured(row: Row) -> list[str]:
     return names[names.index("split") + 1 : names.index("seconds")]
 
 
-def tensorboard(folder: Path) -> Callable[[list[Row]], None]:
-    """Returns a function that shows rows in TensorBoard: one chart per split and measure."""
-    from tensorboardX import SummaryWriter  # only imported if it is asked for
-
-    writers: dict[str, SummaryWriter] = {}
-
-    def write(rows: list[Row]) -> None:
-        for row in rows:
-            name = f"{row['unit']}/replicate-{row['replicate']}"
-            chart = "-".join([row["split"], *([row["at"]] if "at" in row else [])])
-            if name not in writers:
-                writers[name] = SummaryWriter(str(folder / name), flush_secs=2)
-            for value in measured(row):
-                writers[name].add_scalar(f"{chart}/{value}", row[value], row["step"])
-
-    return write
-
-
-def read(path: Path) -> list[Row]:
+def read(path: Path, kind: str = "") -> list[Row]:
     """Returns all rows; lines that are none, as a crash or a power cut leaves them, are left out.
 
     Whether rows are missing that a checkpoint relies on is what `summary` tells.
+
+    Args:
+      path: of metrics.jsonl.
+      kind: of the rows; by default they are those of evaluations, which have none.
     """
-    return [row for line in _lines(path) if (row := _row(line)) is not None]
+    name = json.dumps(kind).encode()
+    return [row for line in _lines(path) if name in line or not kind for row in _rows(line, kind)]
 
 
 def by_unit(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -74,8 +62,8 @@ def by_unit(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def of_unit(path: Path, unit: str) -> list[Row]:
     """Returns the rows of one unit; other lines, of which there are many, are not parsed."""
     name = json.dumps(unit).encode()
-    rows = (_row(line) for line in _lines(path) if name in line)
-    return [row for row in rows if row is not None and row["unit"] == unit]
+    rows = (row for line in _lines(path) if name in line for row in _rows(line))
+    return [row for row in rows if row["unit"] == unit]
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -87,14 +75,18 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def keep(path: Path, unit: str, rows: int) -> None:
-    """Drops what `unit` wrote after its first `rows` rows, since that work will be repeated."""
+    """Drops what `unit` wrote after its first `rows` rows, since that work will be repeated.
+
+    Rows with a `kind` stay: they tell what was done, repeated or not.
+    """
     if not path.exists():
         return
     content = path.read_bytes()
     kept, seen = [], 0
-    for row in read(path):
-        seen += row["unit"] == unit
-        if row["unit"] != unit or seen <= rows:
+    for row in (row for line in _lines(path) for row in _rows(line, None)):
+        counted = row["unit"] == unit and not row.get("kind")
+        seen += counted
+        if not counted or seen <= rows:
             kept.append(json.dumps(row) + "\n")
     if "".join(kept).encode() != content:
         atomic.write(path, "".join(kept))
@@ -111,10 +103,12 @@ def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
-def _row(line: bytes) -> Row | None:
-    """Returns the row of a line, or None if it is no row."""
+def _rows(line: bytes, kind: str | None = "") -> list[Row]:
+    """Returns the row of a line, if it is one, and of this kind; None = of any."""
     try:
         row = jsons.parse(line)
     except ValueError:
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("unit"), str) else None
+        return []
+    if not isinstance(row, dict) or not isinstance(row.get("unit"), str):
+        return []
+    return [row] if kind is None or row.get("kind", "") == kind else []

@@ -43,6 +43,21 @@ def lock(folder: Path) -> int:
     return descriptor
 
 
+def in_use(folder: Path) -> bool:
+    """Returns whether a command holds the lock of a run's folder, which need not exist."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def check_inside(folders: Iterable[Path]) -> None:
     """Checks that nothing else is where folders will be made, before hours of work are done.
 

@@ -2,7 +2,7 @@
 
 config.json       command, resolved config, versions and commit; written once, never changed
 starts.jsonl      one line for each time that a command opened the run
-metrics.jsonl     one row per evaluation and replicate
+metrics.jsonl     one row per evaluation and replicate, and what operators watch
 run.log           the lines that the terminal showed
 checkpoints/UNIT/final          the result; the unit is done once this exists whole
 checkpoints/UNIT/step-00000100  the state of a unit that is not done
@@ -23,7 +23,7 @@ from typing import Any
 from groundwork import atomic, paths
 from groundwork.devices import processes
 from groundwork.errors import UserError
-from groundwork.runs import checkpoint, metrics, place
+from groundwork.runs import checkpoint, metrics, place, tensorboard
 from groundwork.runs.identity import Identity, read_about, refuse_other, run_id, software
 from groundwork.runs.unit import Unit
 
@@ -131,7 +131,9 @@ def open_run(
     run = dataclasses.replace(run, id=processes.on_first(run_id, folder))
     warnings += processes.on_first(_set_damaged_aside, run)
     if identity.config["log"]["tensorboard"] and processes.first():
-        run = dataclasses.replace(run, mirror=metrics.tensorboard(folder / "tensorboard"))
+        run = dataclasses.replace(
+            run, mirror=tensorboard.mirror(folder / "tensorboard", identity.config)
+        )
     return run, warnings
 
 

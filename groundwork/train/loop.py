@@ -19,8 +19,10 @@ import numpy as np
 from groundwork.context import Context
 from groundwork.devices import mesh, processes
 from groundwork.metric import Metric
+from groundwork.runs import operations
 from groundwork.runs.unit import Unit
 from groundwork.train.losses import Counts
+from groundwork.train.meter import Meter
 from groundwork.train.programs import Programs
 from groundwork.train.step import Tally, TrainState
 from groundwork.train.writer import Pending, Writer, not_finite
@@ -87,42 +89,62 @@ def train(
     state = jax.tree.map(jnp.copy, state)  # the steps donate its buffers
     best = (best or no_best(state)) if context.validates else None
     nothing = job.programs.no_tally(context.replicates)
-    place, step, rows = _resume(context, job, _Place(state, best, nothing))
-    context.reporter.begin(job.unit.name, step, job.stop)
-    writer = Writer(job.unit, job.fields, context.reporter, job.stop, rows)
+    with context.watchdog.watching(job.unit.name):
+        place, step, rows = _resume(context, job, _Place(state, best, nothing))
+        context.reporter.begin(job.unit.name, step, job.stop)
+        writer = Writer(job.unit, job.fields, context.reporter, job.stop, rows)
+        place = _steps(context, job, place, step, writer)
+        _check_variables(place.state.variables, job.stop, job.unit.name)
+        if job.test:
+            _test(job.programs, place, writer)
+    return place.state, place.best
+
+
+def _steps(context: Context, job: Job, place: _Place, step: int, writer: Writer) -> _Place:
+    """Returns the place at the job's end, with the rows of all its evaluations written."""
+    nothing = job.programs.no_tally(context.replicates)
     saved, clock = step, _Clock(context.checkpoint_seconds)
-    with job.programs.feed(place.state.key, step) as feed:
+    meter = Meter(context, job.unit.name, step, job.programs.batch_size)
+    source = job.programs.feed(place.state.key, step)
+    with meter.measuring(), context.profile.unit(job.unit.name), source as feed:
         while step < job.stop:
             if context.interruption.reached():
                 if step > saved:
                     _save(job, place, step, writer)
+                meter.reach(step, feed.waited_seconds, end=True)
                 raise context.interruption.stop(f"{job.unit.name}, step {step}")
+            context.profile.reach(step, place.tally)
             evaluation = min(job.stop, (step // context.eval_every + 1) * context.eval_every)
-            following = min(evaluation, step + job.programs.stride)
+            following = context.profile.cut(step, min(evaluation, step + job.programs.stride))
             state, tally = job.programs.run_steps(place.state, feed, place.tally, step, following)
             # No more than two calls of steps are on their way, so that the run can stop soon.
             jax.block_until_ready(place.tally)
+            context.watchdog.moved()
             place, step = place._replace(state=state, tally=tally), following
             if step == evaluation:
                 place = _evaluate(job, place, step, writer)._replace(tally=nothing)
+                meter.reach(step, feed.waited_seconds)
                 if clock.due() and step < job.stop:
-                    _save(job, place, step, writer)
+                    with meter.saving():
+                        _save(job, place, step, writer)
                     saved = step
-    writer.flush()
-    _check_variables(place.state.variables, step, job.unit.name)
-    if job.test:
-        _test(job.programs, place, writer)
-    return place.state, place.best
+        context.profile.reach(step, place.state, end=True)
+        writer.flush()
+        meter.reach(step, feed.waited_seconds, end=True)
+    return place
 
 
 def _resume(context: Context, job: Job, place: _Place) -> tuple[_Place, int, int]:
     """Returns the saved place of the unit, or else `place`; its step, and its rows so far."""
-    step, rows = int(mesh.fetch(place.state.step)[0]), 0
+    begins = int(mesh.fetch(place.state.step)[0])
+    step, rows = begins, 0
     checkpoint = job.unit.latest(place, context.reporter.say)
     if checkpoint:
         place, at = checkpoint
         step, rows = at["step"], at["rows"]
         context.reporter.say(f"{job.unit.name}  continues from step {step}")
+    path = context.run.metrics
+    processes.on_first(operations.note_restart, path, job.unit.name, begins, step)
     job.unit.begin_again(rows)
     return place, step, rows
 

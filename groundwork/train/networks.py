@@ -2,6 +2,7 @@
 
 # R replicates
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from jax.sharding import Mesh
 from groundwork import keys, trees
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
+from groundwork.data.dataset import AnyDataset
+from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError
@@ -30,7 +33,7 @@ Begin = Callable[..., tuple[Variables, Any]]
 
 
 def mesh_for(
-    spec: MeshSpec, replicates: int, batch_sizes: Mapping[str, int], examples: Mapping[str, int]
+    spec: MeshSpec, replicates: int, batch_sizes: Mapping[str, int], dataset: AnyDataset
 ) -> Mesh:
     """Returns a mesh of devices that share the batches of all sections evenly.
 
@@ -38,19 +41,23 @@ def mesh_for(
       spec: the config's `mesh`.
       replicates: R.
       batch_sizes: section, such as `fine_tune` → its batch size.
-      examples: split → its number of examples.
+      dataset: which has so many training examples, in memory or in files.
 
     Raises:
-      UserError: a batch is larger than the training set, or `mesh.data` does not divide it.
+      UserError: a batch is larger than the training set, `mesh.data` does not divide it, or
+        `mesh.make` refuses the sizes.
     """
+    available = dataset.examples["train"]
     for name, size in batch_sizes.items():
-        if size > examples["train"]:
+        if size > available:
             raise UserError(
-                f"{name}.batch_size={size} is more than the {examples['train']} training examples"
+                f"{name}.batch_size={size} is more than the {available} training examples"
             )
         if spec.data and size % spec.data:
             raise UserError(f"mesh.data={spec.data} does not divide {name}.batch_size={size}")
-    return mesh_lib.for_run(spec, replicates, math.gcd(*batch_sizes.values()), examples)
+    shared = math.gcd(*batch_sizes.values())
+    streams = isinstance(dataset, FileDataset)
+    return mesh_lib.make(replicates, shared, **dataclasses.asdict(spec), whole=streams)
 
 
 def initial(context: Context, model: Model) -> Variables:

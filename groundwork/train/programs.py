@@ -43,12 +43,14 @@ class Programs(NamedTuple):
     """Compiled functions over trees whose leaves have a leading replicate axis R."""
 
     init: Callable[[jax.Array], Variables]  # keys [R] → variables
-    # keys [R], step → a source of examples for the steps from there on; the caller closes it
+    # keys [R], step → a source of examples for the steps from there on, which knows the
+    # `waited_seconds` for them; the caller closes it
     feed: Callable[[jax.Array, int], AbstractContextManager[Any]]
     # state, feed, tally, start, stop → state, tally
     run_steps: Callable[[TrainState, Any, Tally, int, int], tuple[TrainState, Tally]]
     no_tally: Callable[[int], Tally]  # R → the tally of no steps
     stride: int  # the largest number of steps that one call of `run_steps` should take
+    batch_size: int  # examples of a step, of each replicate
     evaluate: Callable[[Variables, str], Counts]  # variables, "validation" or "test" → counts [R]
     metric: Metric  # by which the network is judged: one of the counts
     jitted: dict[str, Any]  # the jitted functions behind these, for tests that count compilations
@@ -106,6 +108,7 @@ def make(
         run_steps=run_steps,
         no_tally=steps.no_tally,
         stride=stride if several else 1,
+        batch_size=batch_size,
         evaluate=evaluate_split,
         metric=objective.metric,
         jitted={"init": init, **jitted},

@@ -22,6 +22,7 @@ from groundwork.data.loader import eval_batches, prefetch, train_batches
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.mesh import BY_REPLICATE, REPLICATED
 from groundwork.train.losses import Counts
+from groundwork.train.meter import Timed
 from groundwork.train.replicates import Steps, each, sharded
 from groundwork.train.step import Batch, Tally, TrainState
 from groundwork.trees import Variables, replicates
@@ -89,9 +90,8 @@ def _make_feed(steps: Steps, files: FileDataset) -> Callable[..., Any]:
             parts=share.parts,
             part=share.part,
         )
-        return contextlib.closing(
-            prefetch(batches, lambda batch: mesh_lib.put_share(mesh, batch, SPLIT))
-        )
+        placed = prefetch(batches, lambda batch: mesh_lib.put_share(mesh, batch, SPLIT))
+        return contextlib.closing(Timed(placed))
 
     return feed
 

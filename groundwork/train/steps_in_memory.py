@@ -35,6 +35,7 @@ class Order:
     """The order of the current epoch, which each call of steps takes and replaces."""
 
     places: jax.Array  # [R, N] int32
+    waited_seconds: float = 0.0  # nothing is read while it trains
 
 
 def make(steps: Steps, dataset: Dataset) -> tuple[Any, Any, Any, dict[str, Any]]:

@@ -113,17 +113,6 @@ def test_a_primitive_that_the_table_does_not_know_is_refused(monkeypatch):
         traced(_mapped(lambda x: lax.psum(x, "data")), X)
 
 
-def _by_hand(name, params):
-    """Bytes of one replicate's step: float32 throughout, each of them once."""
-    gradients = 4 * sum(leaf[0].size for leaf in jax.tree.leaves(params))
-    scalars = 4 + 3 * 4  # the mean loss; counts of loss, correct and examples
-    channels = params["BatchNorm_0"]["scale"].shape[1] if name == "convolutional" else 0
-    # BatchNorm moves the means of x and x² forward. Backward it moves sums of three things: the
-    # gradients of its shift (the bias's), of the mean, and of the factor scale / σ, from which
-    # that of the scale and that of the variance follow. So beyond the parameters', the mean's.
-    return gradients + scalars + 4 * (2 * channels + channels)
-
-
 @functools.cache
 def _initial(name):
     return spread.initial(spread.MODELS[name]())
@@ -137,7 +126,7 @@ def test_a_step_moves_each_byte_once_by_all_reduces_over_data(name, rows):
     state = spread.chosen(_initial(name), 0, rows * local)
     arguments = spread.arguments(devices, state)
     steps = made.jitted["steps"]
-    expected = {"all-reduce": local * _by_hand(name, state.variables["params"])}
+    expected = {"all-reduce": local * spread.step_bytes(name, state.variables["params"])}
     assert by_kind(traced(steps, *arguments)) == expected
     found = compiled(steps.lower(*arguments).compile().as_text())
     assert by_kind(found) == expected

@@ -14,7 +14,7 @@ from compress import made, results
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
-from groundwork.runs import trained
+from groundwork.runs import metrics, trained
 from groundwork.runs.run import Run
 from groundwork.runs.unit import Unit
 from tests.compress import small
@@ -84,7 +84,7 @@ def test_the_file_of_each_replicate_is_as_good_as_its_training_ended(finished):
 
 
 def rows(folder):
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = metrics.read(folder / "metrics.jsonl")
     return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
 
 
@@ -118,7 +118,7 @@ def test_kept_weights_are_counted_for_each_replicate():
 
 
 def assert_rows_count_what_the_files_keep(folder):
-    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics.read(folder / "metrics.jsonl")
     for network in results.read(folder).networks:
         own = [row for row in rows if row["unit"] == f"networks/{network.name}"]
         said = {(row["replicate"], row["parameters"]) for row in own}

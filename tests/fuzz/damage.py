@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +139,12 @@ def _changed(rng: np.random.Generator, value: Any) -> Any:
 
 def foreign(rng: np.random.Generator, path: Path, other: Path) -> None:
     """Puts a copy of something else in its place: of another run, or of elsewhere in this one."""
-    aside = path.parent.parent / "aside"
-    (shutil.copytree if other.is_dir() else shutil.copy)(other, aside)
-    _gone(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside.rename(path)
+    with tempfile.TemporaryDirectory() as apart:  # `other` may be above `path`
+        aside = Path(apart) / "aside"
+        (shutil.copytree if other.is_dir() else shutil.copy)(other, aside)
+        _gone(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(aside, path)
 
 
 def as_folder(rng: np.random.Generator, path: Path, other: Path) -> None:

@@ -105,7 +105,9 @@ def _honest(name, folder, other):
         other=other,
         config=json.loads((folder / "config.json").read_text())["config"],
         numbers=_numbers(command, folder, shown=False),
-        manifests={p.parent.resolve(): p.read_bytes() for p in folder.rglob("manifest.json")},
+        manifests={
+            p.parent.resolve(): json.loads(p.read_bytes()) for p in folder.rglob("manifest.json")
+        },
         rows=metrics.by_unit(rows),
     )
 
@@ -148,11 +150,11 @@ def _check_opened(honest, folder):
         place = "final" if name in done else unit._newest()[0]
         if not place:
             continue
-        made = (unit.folder / place / "manifest.json").read_bytes()
+        made = json.loads((unit.folder / place / "manifest.json").read_bytes())
         key = (honest.folder / "checkpoints" / name / place).resolve()
         assert made == honest.manifests[key]
         if honest.command == "lottery":
-            count = json.loads(made)["body"]["origin"]["rows"]
+            count = made["body"]["origin"]["rows"]
             assert rows.get(name, [])[:count] == honest.rows.get(name, [])[:count]
     return {}
 

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
+from benchmarks import communication
 from groundwork import keys
 from groundwork.data.dataset import Dataset, Split
 from groundwork.devices import mesh
@@ -24,6 +25,7 @@ from groundwork.train.step import NEVER, Batch, Tally, TrainState
 
 REPLICATES, BATCH, RATE = 8, 16, 0.1
 MESHES = ((2, 4), (4, 2), (1, 8), (8, 1))
+DEFAULTS = (1, 2, 4, 8, 16)  # devices for three replicates
 
 
 class Dense(nn.Module):
@@ -86,8 +88,11 @@ def initial(model: nn.Module, dtype: Any = np.float32) -> TrainState:
 def on_mesh(model: nn.Module, rows: int, columns: int, replicates: int) -> tuple[Programs, Mesh]:
     """The real programs on the first rows × columns devices."""
     devices = mesh.make(replicates, BATCH, replicate=rows, data=columns, devices=jax.devices())
-    made = programs.make(model, optax.sgd(RATE), dataset(), devices, batch_size=BATCH)
-    return made, devices
+    return compiled_on(devices, model, BATCH), devices
+
+
+def compiled_on(devices: Mesh, model: nn.Module, batch_size: int) -> Programs:
+    return programs.make(model, optax.sgd(RATE), dataset(), devices, batch_size=batch_size)
 
 
 def arguments(devices: Mesh, state: TrainState) -> tuple[Any, ...]:
@@ -180,6 +185,42 @@ def single_precision(name: str) -> dict[str, Any]:
     return found
 
 
+def three_by_default() -> dict[str, Any]:
+    """Three replicates, batches of 12: the mesh of so many devices, bytes and losses of a step."""
+    state, found = chosen(initial(Dense()), 0, 3), {}
+    for count in DEFAULTS:
+        devices = mesh.make(3, 12, devices=jax.devices()[:count])
+        made = compiled_on(devices, Dense(), 12)
+        given = arguments(devices, state)
+        text = made.jitted["steps"].lower(*given).compile().as_text()
+        found[count] = {
+            "shape": [*devices.shape.values()],
+            "bytes": communication.by_kind(communication.compiled(text)),
+            "losses": made.jitted["steps"](*given)[2].counts.loss.tolist(),
+        }
+    return found
+
+
+def between_two_slices(name: str, replicates: int) -> dict[str, int]:
+    """Bytes that a step moves between two slices of four devices, by kind."""
+    devices = mesh.make(replicates, BATCH, devices=jax.devices()[:8])
+    state = chosen(initial(MODELS[name]()), 0, replicates)
+    jitted = compiled_on(devices, MODELS[name](), BATCH).jitted["steps"]
+    text = jitted.lower(*arguments(devices, state)).compile().as_text()
+    return communication.by_kind(communication.crossing(communication.compiled(text), 4))
+
+
+def step_bytes(name: str, params: Any) -> int:
+    """Bytes of one replicate's step, counted by hand: float32 throughout, each of them once."""
+    gradients = 4 * sum(leaf[0].size for leaf in jax.tree.leaves(params))
+    scalars = 4 + 3 * 4  # the mean loss; counts of loss, correct and examples
+    channels = params["BatchNorm_0"]["scale"].shape[1] if name == "convolutional" else 0
+    # BatchNorm moves the means of x and x² forward. Backward it moves sums of three things: the
+    # gradients of its shift (the bias's), of the mean, and of the factor scale / σ, from which
+    # that of the scale and that of the variance follow. So beyond the parameters', the mean's.
+    return gradients + scalars + 4 * (2 * channels + channels)
+
+
 def double_precision(name: str, steps: int = 50) -> dict[str, float]:
     """Fifty steps on each mesh against one device."""
     model = MODELS[name](jnp.float64)
@@ -195,6 +236,10 @@ def double_precision(name: str, steps: int = 50) -> dict[str, float]:
 
 if __name__ == "__main__":
     measured = {key: v for name in MODELS for key, v in single_precision(name).items()}
+    measured["three"] = three_by_default()
+    measured["slices"] = {
+        f"{name} {r}": between_two_slices(name, r) for name in MODELS for r in (1, 2)
+    }
     jax.config.update("jax_enable_x64", True)
     measured |= {key: v for name in MODELS for key, v in double_precision(name).items()}
     print(json.dumps(measured))

@@ -177,7 +177,12 @@ def test_a_misspelt_key_suggests_the_near_one(file, wrong, near):
 
 @pytest.mark.parametrize(
     ("wrong", "near"),
-    [("--workdr=x", "workdir"), ("--levels=2", "config.levels"), ("--work-dir=x", "workdir")],
+    [
+        ("--profil=1:2", "profile"),
+        ("--workdr=x", "workdir"),
+        ("--levels=2", "config.levels"),
+        ("--work-dir=x", "workdir"),
+    ],
 )
 def test_an_unknown_flag_suggests_the_near_one(file, wrong, near):
     said = refused(f"--config={file}", wrong)
@@ -379,3 +384,18 @@ def test_of_a_key_that_is_given_twice_the_last_counts(file):
     more = ["--config.optimizer.drop_steps", "(6,)", "--config.train.steps=8"]
     found = parsed(f"--config={file}", *twice, *more)
     assert (found["optimizer.drop_steps"], found["train.steps"]) == ([6], 8)
+
+
+def test_the_steps_of_a_profile_are_first_and_stop(file):
+    assert config_lib.profiled([f"--config={file}"]) is None
+    assert config_lib.profiled(["--profile=1:2", "--profile", "100:110"]) == (100, 110)
+    assert parsed(f"--config={file}", "--profile=100:110") == parsed(f"--config={file}")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "=", "=100", "=5:5", "=7:5", "=-1:5", "=a:b", "=1:2:3", "=1.0:2", "=" + 99 * "9"]
+)
+def test_steps_that_are_none_are_refused(wrong):
+    with pytest.raises(UserError, match="must be FIRST:STOP") as refusal:
+        config_lib.profiled([f"--profile{wrong}"])
+    assert str(refusal.value).startswith(f"--profile{wrong or '='}"[:20])

@@ -73,6 +73,15 @@ def test_a_job_whose_command_fails_has_failed(tmp_path):
     assert "Traceback" not in job.stderr()
 
 
+def test_each_task_is_told_which_devices_of_its_node_are_its_own(tmp_path):
+    script = "import os; print('devices', os.environ['JAX_LOCAL_DEVICE_IDS'])"
+    child = Child((sys.executable, "-Sc", script), ("0,1", "2,3"))
+    job = submit(child, tmp_path, tasks_per_node=2)
+    wait_for(job.done)
+    for task, devices in enumerate(child.devices):
+        assert f"devices {devices}\n" in job.task(task).stdout()
+
+
 class Slurm:
     """A task of a Slurm job, as srun starts it; squeue and scontrol write down what they get."""
 
@@ -145,6 +154,16 @@ def test_a_task_of_slurm_ends_with_the_commands_own_code(tmp_path):
     assert slurm.result().exists()
 
 
+@pytest.mark.parametrize(("hangs", "again"), [(0, True), (2, True), (3, False)])
+def test_a_command_that_hung_is_queued_again_three_times(tmp_path, hangs, again):
+    slurm = Slurm(tmp_path)
+    with slurm.start(Child((sys.executable, "-c", "raise SystemExit(76)"), hangs)) as task:
+        assert (task.wait(20) == 76) != again
+    assert slurm.told() == ([ASKED, REQUEUED] if again else [])
+    queued = DelayedSubmission.load(tmp_path / "logs/7_submitted.pkl").function
+    assert queued.hangs == hangs + again
+
+
 def test_a_signal_that_comes_before_the_command_is_not_lost(fake, tmp_path, monkeypatch):
     """It is passed on as soon as there is somebody to tell."""
     popen = subprocess.Popen
@@ -156,4 +175,4 @@ def test_a_signal_that_comes_before_the_command_is_not_lost(fake, tmp_path, monk
         return child
 
     monkeypatch.setattr(subprocess, "Popen", slow)
-    assert fake._run((signal.SIGTERM,)) == (75, {signal.SIGTERM})
+    assert fake._run((signal.SIGTERM,), {}) == (75, {signal.SIGTERM})

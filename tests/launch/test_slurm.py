@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from groundwork.errors import UserError
-from launch import slurm
+from launch import cli, slurm, slurm_gpus
 
 COMMAND = ["--", "python", "-m", "lottery.main", "--config=configs/lottery/digits.py"]
 COMMAND += ["--config.prune.rate={'*': 0.2}"]
@@ -29,7 +29,6 @@ SCRIPT = """\
 #SBATCH --requeue
 #SBATCH --signal=USR2@300
 #SBATCH --time=720
-#SBATCH --wckey=submitit
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -37,6 +36,7 @@ srun --unbuffered --output {logs}/%j_%t_log.out --error {logs}/%j_%t_log.err \
 --kill-on-bad-exit=0 {python} -u -m submitit.core._submit {logs}
 
 # each task then runs
+# with JAX_LOCAL_DEVICE_IDS by its number on the node: 0 1 2 3 4 5 6 7
 {python} -m lottery.main --config=configs/lottery/digits.py {rate}
 """
 
@@ -50,6 +50,78 @@ def test_dry_run_prints_the_script_and_the_command(tmp_path, capsys):
     expected = SCRIPT.format(logs=logs, python=sys.executable, rate=rate)
     assert capsys.readouterr().out == expected
     assert not logs.exists()
+
+
+def options(*flags):
+    parser = cli.Parser("launch.slurm", "", "")
+    slurm.add_flags(parser)
+    return parser.parse_args(flags)
+
+
+LAYOUTS = {
+    "no GPUs": ([], (1, ())),
+    "no GPUs, three tasks": (["--tasks-per-node=3"], (3, ())),
+    "none of them": (["--gpus-per-node=0"], (1, ())),
+    "a task for each": (["--gpus-per-node=2"], (2, ("0", "1"))),
+    "one task has all": (["--gpus-per-node=8", "--tasks-per-node=1"], (1, ("0,1,2,3,4,5,6,7",))),
+    "two tasks share": (["--gpus-per-node=4", "--tasks-per-node=2"], (2, ("0,1", "2,3"))),
+    "as gres": (["--sbatch=gres=gpu:2"], (2, ("0", "1"))),
+    "of a kind, for one task": (
+        ["--sbatch=--gres=gpu:a100:2", "--tasks-per-node=1"],
+        (1, ("0,1",)),
+    ),
+    "one of a kind": (["--sbatch=gres=tmp:9,gres/gpu:a100(S:0)"], (1, ("0",))),
+    "of two kinds": (["--sbatch=gres=gpu:a100:1,gpu:v100:1"], (2, ("0", "1"))),
+    "other resources": (["--sbatch=gres=tmp:9"], (1, ())),
+    "each task sees its own alone": (
+        ["--sbatch=gpus_per_task=a100:2", "--tasks-per-node=3"],
+        (3, ("0,1",) * 3),
+    ),
+    "and they fill the node": (
+        ["--sbatch=gpus-per-task=2", "--gpus-per-node=8"],
+        (4, ("0,1",) * 4),
+    ),
+    "one task": (["--sbatch=gpus-per-task=4"], (1, ("0,1,2,3",))),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_every_gpu_of_a_node_has_one_task(case):
+    flags, expected = LAYOUTS[case]
+    assert slurm_gpus.layout(options(*flags)) == expected
+
+
+UNEVEN = {
+    "three of eight": (["--gpus-per-node=8", "--tasks-per-node=3"], "must divide 8"),
+    "more tasks than GPUs": (["--gpus-per-node=1", "--tasks-per-node=2"], "must divide 1"),
+    "counted twice": (["--gpus-per-node=8", "--sbatch=gres=gpu:8"], "not both"),
+    "too many": (
+        ["--gpus-per-node=4", "--sbatch=gpus-per-task=2", "--tasks-per-node=3"],
+        "need 6 GPUs of a node, which has 4",
+    ),
+    "no GPU": (["--sbatch=gpus-per-task=0"], "at least one GPU"),
+    "a flag of the launcher's": (["--sbatch=ntasks_per_node=2"], "give --tasks-per-node$"),
+    "a flag in sbatch's spelling": (["--sbatch=--cpus-per-task=2"], "give --cpus-per-task$"),
+}
+
+
+@pytest.mark.parametrize("case", UNEVEN)
+def test_gpus_that_no_task_would_take_are_refused(case):
+    flags, said = UNEVEN[case]
+    with pytest.raises(UserError, match=said):
+        slurm_gpus.layout(options(*flags))
+
+
+def test_cores_reach_srun_and_a_wckey_is_given_when_asked_for_alone(capsys):
+    slurm.main(["--cpus-per-task=6", "--sbatch=wckey=ours", "--dry-run", *COMMAND])
+    out = capsys.readouterr().out
+    assert "#SBATCH --cpus-per-task=6\n" in out
+    assert "--kill-on-bad-exit=0 --cpus-per-task=6 " in out
+    assert "#SBATCH --wckey=ours\n" in out
+    slurm.main(["--dry-run", *COMMAND])
+    out = capsys.readouterr().out
+    assert "cpus-per-task" not in out
+    assert "wckey" not in out
 
 
 def test_what_sbatch_is_given_is_what_was_shown(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from groundwork import config as config_lib
 from groundwork import study
 from groundwork.errors import UserError
+from groundwork.runs import place
 from launch import jobs, slurm_array, sweep
 from launch.child import Child
 from lottery import main
@@ -35,6 +37,7 @@ FEW = [
     "--config.branches.random_reinit=()",
 ]
 PYTHON = sys.executable
+KILLED = "killed by SIGKILL, perhaps since memory was short"
 
 
 def run(folder, *flags, extra=(*SMALL, *FEW)):
@@ -155,10 +158,14 @@ def test_a_damaged_or_missing_unit_is_not_finished(swept, tmp_path, capsys):
 
 def test_as_an_array_of_slurm(swept, capsys):
     folder, *_ = swept
-    flags = ["--set", "prune.rate=0.5,0.3,0.1", "--executor=slurm", "--parallel=4", "--dry-run"]
-    sweep.main([DIGITS, f"--workdir={folder}", *flags, "--partition=gpu", "--", *SMALL, *FEW])
+    flags = ["--set", "prune.rate=0.5,0.3,0.1", "--executor=slurm", "--dry-run", "--partition=gpu"]
+    flags += ["--gpus-per-node=2", "--tasks-per-node=1"]
+    sweep.main([DIGITS, f"--workdir={folder}", *flags, "--parallel=1", "--", *SMALL, *FEW])
+    assert "#SBATCH --array=0-1%1\n" in capsys.readouterr().out
+    sweep.main([DIGITS, f"--workdir={folder}", *flags, "--", *SMALL, *FEW])
     out = capsys.readouterr().out
-    assert "#SBATCH --array=0-1%2\n" in out
+    assert "#SBATCH --array=0-1%2\n" in out  # all at once
+    assert out.endswith("\n# with JAX_LOCAL_DEVICE_IDS by its number on the node: 0,1\n")
     assert "#SBATCH --partition=gpu\n" in out
     assert f"#SBATCH --output={folder}/jobs/%A_%a_0_log.out\n" in out
 
@@ -166,7 +173,17 @@ def test_as_an_array_of_slurm(swept, capsys):
 REFUSED = {
     "an unknown key": (["--set", "prune.rte=0.1"], "point prune.rte=0.1: .*'config.prune.rate'"),
     "a wrong value": (["--set", "levels=1,-1"], "point levels=-1: levels=-1 must be at least 0"),
+    "an unknown network": (
+        ["--set", "model.name=lenet_5,nosuch"],
+        "point model.name=nosuch: unknown model 'nosuch'",
+    ),
+    "a wrong width": (["--set", "model.width=1.0,-1.0"], "point model.width=-1.0: model.width=-1"),
+    "wrong data": (["--set", "data.pad=0,-1"], "point data.pad=-1: data.pad=-1 must be"),
     "another workdir": (["--set", "seed=0", "--", "--workdir=x"], "the points' folders"),
+    "GPUs without a task": (
+        ["--set", "seed=0", "--executor=slurm", "--gpus-per-node=8", "--tasks-per-node=3"],
+        "must divide 8",
+    ),
     "none at a time": (["--set", "seed=0", "--parallel=0"], "--parallel: 0 must be at least 1"),
     "the end of flags for a value": (["--set=--"], "--set=--: the value -- has a meaning"),
     "no folder": (["--set", "seed=0", "--workdir="], "--workdir: it is empty"),
@@ -279,11 +296,15 @@ def test_on_slurm_points_are_an_array_that_is_waited_for_and_found_again(tmp_pat
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(slurm_array, "POLL_SECONDS", 0.1)
-    options = sweep._parser().parse_args([DIGITS, "--parallel=2", "--executor=slurm"])
+    flags = ["--executor=slurm", "--gpus-per-node=2", "--tasks-per-node=1"]
+    options = sweep._parser().parse_args([DIGITS, *flags])
     said = []
 
     def run_slurm(*names):
-        scripts = {"good": "print('fine')", "bad": "raise ValueError('too small')"}
+        scripts = {
+            "good": "import os; os.environ['JAX_LOCAL_DEVICE_IDS'] == '0,1' or 1/0",
+            "bad": "raise ValueError('too small')",
+        }
         children = {n: Child((PYTHON, "-c", scripts[n])) for n in names}
         return slurm_array.run_array(children, tmp_path / "jobs", options, said.append)
 
@@ -328,7 +349,7 @@ def test_points_on_this_machine_end_in_one_of_three_ways_and_keep_their_logs(tmp
         "bad": jobs.Outcome("failed", "ValueError: too small (exit code 1)"),
         "saved": jobs.Outcome("stopped"),
         "early": jobs.Outcome("stopped"),
-        "killed": jobs.Outcome("failed", "it said nothing (exit code 137)"),
+        "killed": jobs.Outcome("failed", f"it said nothing (exit code 137: {KILLED})"),
     }
     said = []
     assert jobs.run_local(children, tmp_path, 5, said.append) == expected
@@ -340,6 +361,46 @@ def test_points_on_this_machine_end_in_one_of_three_ways_and_keep_their_logs(tmp
     }
     assert "too small" in (tmp_path / "bad/log.err").read_text()
     assert (tmp_path / "good/log.out").read_text().count("fine\n") == 2
+
+
+def test_a_point_that_is_in_use_is_waited_for(tmp_path):
+    """As after a sweep was killed, and its points were not."""
+    finish = f"from pathlib import Path; Path({str(tmp_path)!r}, 'order').open('a').write('NAME ')"
+    children = {n: Child((PYTHON, "-c", finish.replace("NAME", n))) for n in "ab"}
+    folders = {name: tmp_path / name for name in "ab"}
+    held = place.lock(folders["a"])
+    said = []
+
+    def say(text):
+        said.append(text)
+        if text.startswith("waiting"):
+            threading.Timer(0.5, os.close, [held]).start()
+
+    ended = jobs.run_local(children, tmp_path / "jobs", 1, say, folders)
+    assert ended == dict.fromkeys("ab", jobs.Outcome("finished"))
+    assert said[0] == f"waiting for a: {folders['a']} is in use by another process"
+    assert (tmp_path / "order").read_text() == "a b "  # one at a time, with the one that was there
+
+
+def test_a_point_whose_run_is_taken_while_it_starts_is_started_again(tmp_path):
+    """The other command had not locked the folder yet."""
+    taken = tmp_path / "taken"
+    script = f"from pathlib import Path; p = Path({str(taken)!r}); gone = p.exists(); p.touch()"
+    child = Child((PYTHON, "-c", f"{script}; raise SystemExit(0 if gone else 2)"))
+    held = [place.lock(tmp_path / "a")]
+
+    def say(text):
+        if text.startswith("waiting"):
+            assert taken.exists()
+            os.close(held.pop())
+
+    seen = iter([False])
+    real = place.in_use
+    with pytest.MonkeyPatch.context() as scope:
+        scope.setattr(place, "in_use", lambda folder: next(seen, True) and real(folder))
+        ended = jobs.run_local({"a": child}, tmp_path / "jobs", 1, say, {"a": tmp_path / "a"})
+    assert ended == {"a": jobs.Outcome("finished")}
+    assert held == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -375,8 +436,9 @@ LOGS = {
         1,
         "jax.errors.JaxRuntimeError: full (exit code 1)",
     ),
-    "": (137, "it said nothing (exit code 137)"),
-    "Killed\n": (137, "Killed (exit code 137)"),
+    "": (137, f"it said nothing (exit code 137: {KILLED})"),
+    "Fatal\n": (139, "Fatal (exit code 139: killed by SIGSEGV)"),
+    "at the end\n": (255, "at the end (exit code 255)"),
 }
 
 

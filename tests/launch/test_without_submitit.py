@@ -67,7 +67,7 @@ def test_all_but_one_module_are_imported_and_points_run_on_this_machine(seen):
     assert seen["lacking"] == ["slurm_array"]
     assert seen["ran"] == "finished"
     assert seen["sweep"].count("-m lottery.main --config=lottery/digits.py") == 2
-    assert seen["jobset"].startswith("# kubectl apply")
+    assert seen["jobset"].startswith("# kubectl get jobset")
 
 
 @pytest.mark.parametrize("what", ["sweep onto slurm", "slurm", "slurm, to look at"])

@@ -29,7 +29,7 @@ def test_three_replicates_and_batches_of_60_train_on_eight_devices(command, tmp_
     arguments = ["--config=configs/lottery/digits.py", "--config.train.batch_size=60", *SMALL]
     done = command("lottery.main", *arguments, f"--workdir={tmp_path / 'run'}", env=EIGHT)
     assert done.returncode == 0, done.stderr
-    assert "mesh {'replicate': 1, 'data': 6}, 2 devices idle" in done.stderr
+    assert "mesh {'replicate': 3, 'data': 2}, 2 devices idle" in done.stderr
     rows = metrics.read(tmp_path / "run/metrics.jsonl")
     assert {row["replicate"] for row in rows} == {0, 1, 2}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from groundwork.train import loop
 from lottery import tickets
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
@@ -189,6 +190,21 @@ def test_started_again_and_stopped_by_one_sigterm_the_end_is_the_same_bit_for_bi
     _finish(_launch(folder, 2, 4))
     assert before < _rows(folder)
     assert (folder / "run.log").read_text().count("continues from step") == 2
+    small.assert_same_run(folder, undisturbed, UNITS)
+
+
+def test_a_hang_ends_with_its_code_and_the_run_goes_on_bit_for_bit(undisturbed, tmp_path):
+    """One process is stopped; the other one waits for it in a collective, and ends both."""
+    folder = tmp_path / "run"
+    launcher = _launch(folder, 2, 4, "--config.checkpoint.hang_seconds=15")
+    _wait_for_rows(folder, 8, launcher)
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGSTOP)
+    printed = _finish(launcher, 76)
+    assert "has not moved for 15 s" in printed
+    assert f'File "{loop.__file__}", line' in printed  # where it hangs
+    assert f'File "{loop.__file__}", line' in (folder / "run.log").read_text()
+    _finish(_launch(folder, 2, 4))
     small.assert_same_run(folder, undisturbed, UNITS)
 
 

@@ -1,13 +1,12 @@
 """Training and measuring one network of a run: for how long, by what, and what it costs."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 
 from groundwork import architectures
 from groundwork.data import dataset as data_lib
+from groundwork.runs import metrics
 from groundwork.runs.run import Run
 from groundwork.traced.macs import multiply_adds
 from groundwork.traced.network import Network
@@ -52,7 +51,7 @@ def test_fine_tuning_trains_and_the_control_starts_anew(finished):
 
 def test_each_network_is_trained_for_its_own_steps(finished):
     folder, _ = finished
-    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics.read(folder / "metrics.jsonl")
     last: dict[str, int] = {}
     for row in rows:
         last[row["unit"]] = max(last.get(row["unit"], 0), row["step"])
@@ -66,7 +65,7 @@ def test_each_network_is_trained_for_its_own_steps(finished):
 
 def test_rows_are_of_all_splits_and_end_with_the_accuracies_of_the_result(finished):
     folder, _ = finished
-    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics.read(folder / "metrics.jsonl")
     for point in results.read(folder).points:
         own = [row for row in rows if row["unit"] == f"sweep/{point.point.name}"]
         assert {row["parameters"] for row in own} == {point.parameters}

@@ -1,7 +1,6 @@
 """The command, end to end, on a tiny network: units, plans, sources, continuing."""
 
 import itertools
-import json
 import shutil
 from typing import Any
 
@@ -15,7 +14,7 @@ from groundwork import architectures
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
-from groundwork.runs import trained
+from groundwork.runs import metrics, trained
 from groundwork.runs.run import Run
 from lowrank import factorization, results, spec, work
 from lowrank.choose.planner import SEEN
@@ -141,8 +140,7 @@ def test_a_network_may_come_from_another_run_or_from_a_file(finished, tmp_path):
         ours = results.load(tmp_path / name, "original")
         both = jax.tree.map(lambda leaf: np.stack([leaf[0]] * 2), theirs)
         assert_same_tree(ours, theirs if name == "run" else both)
-        text = (tmp_path / name / "metrics.jsonl").read_text()
-        rows = [json.loads(row) for row in text.splitlines()]
+        rows = metrics.read(tmp_path / name / "metrics.jsonl")
         assert not [row for row in rows if row["unit"] == "original"]
 
 

@@ -1,6 +1,5 @@
 """The command, end to end, on a tiny network: units, answers, report, errors, continuing."""
 
-import json
 import re
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
+from groundwork.runs import metrics
 from msdnet import exits, results
 from msdnet.networks import build
 from tests.conftest import ROOT
@@ -68,7 +68,7 @@ def test_answers_are_the_networks_own(finished):
 
 def test_rows_say_the_last_exits_accuracy(finished):
     folder, _ = finished
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics.read(folder / "metrics.jsonl")
     ends = [r for r in rows if r.get("at") == "end" and r["network"] == "msdnet"]
     expected = results.read(folder).networks["msdnet"].accuracy[:, -1]
     np.testing.assert_allclose([r["accuracy"] for r in ends], expected, atol=2e-3)

@@ -1,5 +1,6 @@
 """What a process has of a mesh, and arrays of which every process has its share."""
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,3 +88,58 @@ def test_alone_a_process_has_all_and_its_share_is_put_as_the_whole(rows, columns
     for name, array in tree.items():
         np.testing.assert_array_equal(share[name], array)
         assert share[name].sharding == whole[name].sharding
+
+
+@pytest.fixture
+def grids(monkeypatch):
+    """Meshes as grids of devices, which may be stand-ins."""
+    monkeypatch.setattr(mesh, "Mesh", lambda grid, names, axis_types: grid)
+
+
+def stand_ins(count, slices=1):
+    """Devices of one process a slice."""
+    each = count // slices
+    return [
+        SimpleNamespace(id=place, process_index=place // each, slice_index=place // each)
+        for place in range(count)
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 12, 60, 100, 128])
+def test_the_default_uses_most_devices_and_then_most_rows(grids, batch):
+    for replicates, count in itertools.product(range(1, 11), (*range(1, 18), 24, 32)):
+        every = [
+            (rows * columns, rows)
+            for rows in range(1, replicates + 1)
+            for columns in range(1, batch + 1)
+            if not replicates % rows and not batch % columns and rows * columns <= count
+        ]
+        found = mesh.make(replicates, batch, devices=stand_ins(count)).shape
+        used, rows = max(every)
+        assert found == (rows, used // rows), (replicates, batch, count)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [({"replicate": 1}, (1, 6)), ({"data": 1}, (3, 1)), ({"data": 4}, (1, 4)), ({}, (3, 2))],
+)
+def test_what_is_given_stays_and_the_rest_is_chosen(grids, given, shape):
+    assert mesh.make(3, 12, **given, devices=stand_ins(8)).shape == shape
+
+
+def test_a_stream_gets_whole_rows_or_equal_parts_by_default(grids):
+    devices = [SimpleNamespace(id=place, process_index=place // 4) for place in range(8)]
+    assert mesh.make(3, 12, devices=devices).shape == (3, 2)  # the second row lies in both
+    assert mesh.make(3, 12, devices=devices, whole=True).shape == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("replicates", "rows"),
+    [(1, [[0, 1, 2, 3, 4, 5, 6, 7]]), (2, [[0, 1, 2, 3], [4, 5, 6, 7]])],
+)
+def test_slices_lie_side_by_side_and_have_replicates_of_their_own_first(grids, replicates, rows):
+    devices = stand_ins(8, slices=2)
+    for place, device in enumerate(devices):
+        device.process_index = 2 * (place % 4) + place // 4  # they take turns
+    grid = mesh.make(replicates, 64, devices=devices)
+    assert [[device.id for device in row] for row in grid] == rows

@@ -157,7 +157,7 @@ def test_every_process_gives_as_many_devices_side_by_side(monkeypatch):
     mesh.make(3, 60, devices=stand_ins(2, 4))
     mesh.make(4, 10, devices=stand_ins(2, 4))
     mesh.make(2, 7, devices=stand_ins(2, 4))
-    assert [grid.shape for grid in taken] == [(1, 6), (4, 2), (2, 1)]
+    assert [grid.shape for grid in taken] == [(3, 2), (4, 2), (2, 1)]
     chosen = [[device.id for device in grid.flat] for grid in taken]
     assert chosen == [[0, 1, 2, 4, 5, 6], list(range(8)), [0, 4]]
 
@@ -172,3 +172,31 @@ def test_what_one_process_has_is_gathered_as_it_is():
     tree = {"a": mesh.put(mesh.make(2, 4), np.arange(4.0).reshape(2, 2), mesh.BY_REPLICATE)}
     assert mesh.gather(tree) is tree
     np.testing.assert_array_equal(mesh.fetch(tree)["a"], [[0, 1], [2, 3]])
+
+
+GLOO = "UNKNOWN: Gloo all-reduce failed: Connection reset by peer\nmore"
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds", "said"),
+    [
+        ({}, 35, "error: another of the 2 processes has ended (UNKNOWN: Gloo all-reduce failed: "),
+        ({processes.LAUNCHER: "10"}, 15, ""),  # launch/local.py says it
+    ],
+)
+def test_a_lost_process_is_one_line_until_nobody_has_named_it(
+    environment, seconds, said, monkeypatch, capsys
+):
+    """The traceback comes after the waiting alone."""
+    before = []
+    waits = SimpleNamespace(sleep=lambda s: before.extend([s, capsys.readouterr().err]))
+    monkeypatch.setattr(processes, "time", waits)
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    ended = processes.lost(RuntimeError(GLOO), environment)
+    assert ended == "error: could not find out which process has ended"
+    assert before[0] == seconds
+    assert before[1].startswith(said)
+    assert before[1].count("\n") == bool(said)
+    assert (f"within {seconds} s" in before[1]) == bool(said)
+    assert "RuntimeError: UNKNOWN" in capsys.readouterr().err
+    assert processes.lost(RuntimeError("a mistake of one's own"), environment) == ""

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -397,29 +396,6 @@ ROW = {
 
 def test_what_a_row_measures_stands_between_its_split_and_its_seconds():
     assert metrics.measured(ROW) == ["loss", "accuracy"]
-
-
-def test_tensorboard_gets_the_rows(tmp_path):
-    from tensorboardX.proto.event_pb2 import Event
-
-    metrics.tensorboard(tmp_path)([ROW])
-    (file,) = (tmp_path / "start/replicate-1").iterdir()
-    expected = {"train/loss": (7, 0.5), "train/accuracy": (7, 0.25)}
-    end = time.monotonic() + 20  # its writer is a thread of its own
-    while (found := _scalars(file.read_bytes(), Event)) != expected and time.monotonic() < end:
-        time.sleep(0.05)
-    assert found == expected
-
-
-def _scalars(content, event_type):
-    """Records of a TensorBoard file: length, checksum, data, checksum."""
-    found, place = {}, 0
-    while place < len(content):
-        size = int.from_bytes(content[place : place + 8], "little")
-        event = event_type.FromString(content[place + 12 : place + 12 + size])
-        found |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
-        place += size + 16
-    return found
 
 
 OLD = {  # as the first runs have it in config.json: without the keys that came later

@@ -234,7 +234,7 @@ def test_convolutions_on_a_cpu_get_single_steps_and_dense_models_a_loop():
     [
         (3, 60, 4, (1, 4)),
         (4, 10, 4, (4, 1)),
-        (2, 9, 4, (2, 1)),
+        (2, 9, 4, (1, 3)),
         (3, 7, 2, (1, 1)),
         (2, 8, 4, (2, 2)),
     ],

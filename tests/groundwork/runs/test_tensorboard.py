@@ -1,0 +1,89 @@
+"""What TensorBoard is given: each replicate, their mean, each process, and the config."""
+
+import time
+
+import pytest
+
+from groundwork.runs import tensorboard
+
+CONFIG = {"seed": 0, "prune": {"rate": 0.2, "prunable": ("a|b", "*c")}}
+ROW = {"unit": "start", "step": 7, "replicate": 1, "split": "train"}
+ROW |= {"loss": 0.5, "accuracy": 0.25, "seconds": 1.0}
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """Hands rows over; returns name of the line → tag → step and value, once all are written."""
+
+    def show(*calls, expected):
+        write = tensorboard.mirror(tmp_path, CONFIG)
+        for rows in calls:
+            write(rows)
+        end = time.monotonic() + 20  # its writer is a thread of its own
+        while (found := _lines(tmp_path)) != expected and time.monotonic() < end:
+            time.sleep(0.05)
+        return found
+
+    return show
+
+
+def test_one_replicate_is_shown_alone(shown):
+    line = {"train/loss": (7, 0.5), "train/accuracy": (7, 0.25)}
+    expected = {"start/replicate-1": line}
+    assert shown([ROW], expected=expected) == expected
+
+
+def test_several_have_a_mean(shown):
+    other = {**ROW, "replicate": 0, "loss": 1.5, "at": "end", "step": 9}
+    expected = {
+        "start/replicate-0": {"train-end/loss": (9, 1.5), "train-end/accuracy": (9, 0.25)},
+        "start/replicate-1": {"train-end/loss": (7, 0.5), "train-end/accuracy": (7, 0.25)},
+        "start/mean": {"train-end/loss": (8, 1.0), "train-end/accuracy": (8, 0.25)},
+    }
+    assert shown([other, {**ROW, "at": "end"}], expected=expected) == expected
+
+
+def test_processes_have_charts_of_their_own_and_no_mean(shown):
+    row = {"unit": "start", "kind": "operations", "first_step": 0, "step": 7, "time": 1.0}
+    rows = [{**row, "process": process, "data_wait": process / 4} for process in (0, 1)]
+    expected = {
+        f"start/process-{process}": {"operations/data_wait": (7, process / 4)} for process in (0, 1)
+    }
+    assert shown(rows, expected=expected) == expected
+
+
+def test_the_config_is_a_table_of_the_text_page(shown, tmp_path):
+    line = {"train/loss": (7, 0.5), "train/accuracy": (7, 0.25)}
+    shown([ROW], [], expected={"start/replicate-1": line})
+    ((_, value),) = _values(tmp_path / "config")
+    assert value.metadata.plugin_data.plugin_name == "text"
+    assert value.tensor.string_val[0].decode().splitlines() == [
+        "| key | value |",
+        "|---|---|",
+        "| seed | 0 |",
+        "| prune.rate | 0.2 |",
+        r"| prune.prunable | ['a\|b', '*c'] |",
+    ]
+
+
+def _lines(folder):
+    found = {}
+    for file in folder.rglob("events*"):
+        name = file.parent.relative_to(folder).as_posix()
+        if name != "config":
+            found[name] = {v.tag: (step, v.simple_value) for step, v in _values(file.parent)}
+    return found
+
+
+def _values(folder):
+    """Step and value of all in a folder's file of records: length, checksum, data, checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    (file,) = folder.iterdir()
+    content, place, found = file.read_bytes(), 0, []
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 8], "little")
+        event = Event.FromString(content[place + 12 : place + 12 + size])
+        found += [(event.step, value) for value in event.summary.value]
+        place += size + 16
+    return found

@@ -11,9 +11,8 @@
 # and makes a slice that was taken away anew.
 #
 # The hosts of a slice share no disk, and all of them write a run's checkpoints. So --workdir must be
-# in a bucket (gs://BUCKET/FOLDER), or on a file system that --mount puts at the same place on each
-# (Filestore or another NFS; a bucket mounted by gcsfuse lacks the locks that guard a run). The
-# launcher checks that all hosts see it.
+# on a file system that --mount puts at the same place on each (Filestore or another NFS; a bucket
+# mounted by gcsfuse lacks the locks that guard a run). The launcher checks that all hosts see it.
 #
 # The Cloud TPU API, which this uses, ends with v6e, and gets fixes only. Newer chips (TPU7x) are
 # to be had through GKE: python -m launch.jobset.
@@ -80,8 +79,7 @@ workdir=''
 for word in "${command[@]}"; do
   [[ $word == --workdir=* ]] && workdir=${word#*=}
 done
-[[ $workdir == /* || $workdir == gs://?* ]] ||
-  fail 'the command needs --workdir=/PATH, on a disk that all hosts share, or --workdir=gs://BUCKET/PATH'
+[[ $workdir == /* ]] || fail 'the command needs --workdir=/PATH, on a disk that all hosts share'
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 exec 3>&1 # what --dry-run prints, also where output is captured
@@ -110,16 +108,14 @@ copy() {
 }
 
 install() { # a fresh host updates itself: apt-get update gives up at its lock, and install waits for it
-  local jax wants=''
+  local jax
   jax=$(sed -n 's/^jax==//p' requirements.txt)
-  [[ $workdir != gs://* ]] || wants=' gcsfs'
   on all "$python -c 'import ensurepip' 2>/dev/null || { for _ in {1..60}; do sudo apt-get -qq update && break; sleep 10; done; sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y $python-venv; }" &&
-    on all "cd code && $python -m venv .venv && .venv/bin/pip install -q -r requirements.txt 'jax[tpu]==$jax'$wants"
+    on all "cd code && $python -m venv .venv && .venv/bin/pip install -q -r requirements.txt 'jax[tpu]==$jax'"
 }
 
 check_shared() { # host 0 writes, all must read
   [[ -z $mount ]] || on all "$mount" || return
-  [[ $workdir != gs://* ]] || return 0
   local parent=${workdir%/*} mark
   mark=$(printf '%q' "${parent:-/}/.seen-by-all-of-$name")
   on 0 "mkdir -p $(printf '%q' "${parent:-/}") && touch $mark" &&
@@ -178,11 +174,7 @@ collect() { # the logs, and the run's folder
   run mkdir -p "$logs" || return
   tpu ssh "$name" --worker=all '--command=cat code/run.log' "--output-directory=$logs" || return
   [[ ${ended:-0} == 0 ]] || echo "the log of every host is in $logs" >&2
-  if [[ $workdir == gs://* ]]; then
-    run gcloud storage cp --recursive "$workdir" "$fetch"
-  else
-    tpu scp --recurse "$name:$workdir" "$fetch" --worker=0
-  fi
+  tpu scp --recurse "$name:$workdir" "$fetch" --worker=0
 }
 
 scratch=$(mktemp -d)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import pytest
+import submitit  # noqa: F401 (its import ends logging's handlers, and absl's would close a stream)
 from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent

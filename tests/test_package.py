@@ -123,7 +123,7 @@ def test_the_wheel_has_all_that_runs_and_no_names_beside(wheel):
     needed = {f"groundwork/configs/{name}" for name in files(ROOT / "configs")}
     for package in PACKAGES:
         needed |= {f"{package}/{name}" for name in files(ROOT / package)}
-    of_clones = r"launch/(reproduce/.*|tpu_pod\.sh|kubernetes/Dockerfile.*)|.*/cpu/build/.*"
+    of_clones = r"launch/(reproduce/.*|tpu_(pod|slice)\.sh|kubernetes/Dockerfile.*)|.*/cpu/build/.*"
     needed = {name for name in needed if not re.fullmatch(of_clones, name)}
     assert {name for name in names if not name.startswith(info)} == needed
 

@@ -59,8 +59,8 @@ def make(
     """
     devices = jax.devices() if devices is None else devices
     hosts = len({device.process_index for device in devices})
-    _check_size("mesh.replicate", replicate or 1, "replicates", replicates, len(devices))
-    _check_size("mesh.data", data or 1, "train.batch_size", batch_size, len(devices))
+    check_size("mesh.replicate", replicate or 1, "replicates", replicates, len(devices))
+    check_size("mesh.data", data or 1, "train.batch_size", batch_size, len(devices))
     pairs = itertools.product(
         [replicate] if replicate else _divisors(replicates, len(devices)),
         [data] if data else _divisors(batch_size, len(devices)),
@@ -92,9 +92,14 @@ def make(
     return Mesh(grid, ("replicate", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def _check_size(key: str, size: int, total_key: str, total: int, devices: int) -> None:
+def check_size(key: str, size: int, total_key: str, total: int, devices: int = 0) -> None:
+    """Checks that the size of an axis divides a total; `devices` is 0 for all that JAX has.
+
+    Raises:
+      UserError: it does not; the error has those that do.
+    """
     if size < 1 or total % size:
-        divisors = _divisors(total, devices)
+        divisors = _divisors(total, devices or jax.device_count())
         raise UserError(f"{key}={size} does not divide {total_key}={total}; these do: {divisors}")
 
 

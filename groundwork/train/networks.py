@@ -53,8 +53,7 @@ def mesh_for(
             raise UserError(
                 f"{name}.batch_size={size} is more than the {available} training examples"
             )
-        if spec.data and size % spec.data:
-            raise UserError(f"mesh.data={spec.data} does not divide {name}.batch_size={size}")
+        mesh_lib.check_size("mesh.data", spec.data or 1, f"{name}.batch_size", size)
     shared = math.gcd(*batch_sizes.values())
     streams = isinstance(dataset, FileDataset)
     return mesh_lib.make(replicates, shared, **dataclasses.asdict(spec), whole=streams)

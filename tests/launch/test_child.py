@@ -23,7 +23,8 @@ open(sys.argv[1] + ".ready", "w").close()
 if os.path.exists(sys.argv[1] + ".saved"):
     print("continued")
     sys.exit(0)
-time.sleep(60)
+for _ in range(600):
+    time.sleep(0.1)  # a signal that comes just before a sleep is heard after it
 """
 
 
@@ -157,7 +158,7 @@ def test_a_task_of_slurm_ends_with_the_commands_own_code(tmp_path):
 @pytest.mark.parametrize(("hangs", "again"), [(0, True), (2, True), (3, False)])
 def test_a_command_that_hung_is_queued_again_three_times(tmp_path, hangs, again):
     slurm = Slurm(tmp_path)
-    with slurm.start(Child((sys.executable, "-c", "raise SystemExit(76)"), hangs)) as task:
+    with slurm.start(Child((sys.executable, "-c", "raise SystemExit(76)"), hangs=hangs)) as task:
         assert (task.wait(20) == 76) != again
     assert slurm.told() == ([ASKED, REQUEUED] if again else [])
     queued = DelayedSubmission.load(tmp_path / "logs/7_submitted.pkl").function

@@ -52,7 +52,7 @@ CASES = {
 }  # fmt: skip
 
 
-def _run_here(children, logs, parallel, say):
+def _run_here(children, logs, parallel, say, folders):
     """As `jobs.run_local`, in this process: what starts processes is tested beside lottery."""
     for child in children.values():
         _, module_flag, module, *flags = child.command

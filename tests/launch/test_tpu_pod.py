@@ -246,14 +246,6 @@ def test_a_slice_is_asked_for_with_what_gcloud_has_for_it(queued):
     assert f" --accelerator-type=v4-32 {' '.join(more)} " in line
 
 
-def test_a_bucket_needs_no_shared_disk_and_is_brought_by_gcloud_itself():
-    out = planned("--type=v4-32", "--mount=mount", workdir="gs://b/runs/a")
-    assert not any("seen-by-all" in line for line in out)
-    assert any("--command=mount " in line for line in out)  # data may be there
-    assert any(r"jax\[tpu\]" in line and "gcsfs" in line for line in out)
-    assert out[-1] == "gcloud storage cp --recursive gs://b/runs/a runs"
-
-
 def test_the_command_runs_on_every_host_and_its_folder_comes_back(pod):
     (pod.parent / "bin/git").unlink()
     code, out, err = launch(pod, "--delete", extra=["{'*': 0.2}"])

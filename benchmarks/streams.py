@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import setting
-from groundwork.data import augment, loader, readers
+from groundwork.data import augment, decoding, loader, readers
 from groundwork.data.examples import Source
 from groundwork.data.file_dataset import FileDataset
 from groundwork.data.spec import DataSpec
@@ -97,7 +97,7 @@ def decoder(dataset: FileDataset, seconds: float) -> float:
 
     def some(_: int) -> np.ndarray:
         chosen = (contents[i % len(contents)] for i in range(BATCH))
-        return np.asarray([augment.decode(c, dataset.train.channels).size for c in chosen])
+        return np.asarray([decoding.decode(c, dataset.train.channels).size for c in chosen])
 
     with ThreadPoolExecutor(readers.THREADS) as pool:
         ahead = collections.deque(pool.submit(some, 0) for _ in range(2 * readers.THREADS))
@@ -124,7 +124,7 @@ class Images:
 
         spec, source = self.dataset.spec, self.dataset.train
         record = source.records[source.places[index]]
-        image = augment.decode(record["image"], source.channels)
+        image = decoding.decode(record["image"], source.channels)
         rng = np.random.default_rng(index)
         image = augment.training(image, rng, spec.augment, spec.image_size)
         return torch.from_numpy(np.array(image)), record["label"]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from groundwork.data import augment as augment_lib
+from groundwork.data import decoding
 from groundwork.errors import UserError
 
 Window = tuple[int, int]  # see `augment.scaled`
@@ -131,7 +132,7 @@ class Source:
 
     def _decoded(self, place: int, record: dict[str, Any]) -> Example:
         try:
-            image = augment_lib.decode(record["image"], self.channels)
+            image = decoding.decode(record["image"], self.channels)
         except Exception as error:  # damaged images fail in many ways
             raise self.unreadable(place, error) from error
         if self.shape not in (None, image.shape[:2]):

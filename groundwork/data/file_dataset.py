@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-import PIL
 
 from groundwork.data import augment as augment_lib
 from groundwork.data import cache as cache_lib
+from groundwork.data import decoding
 from groundwork.data import readers
 from groundwork.data.examples import Cache, Source, Window
 from groundwork.data.readers import THREADS
@@ -140,8 +140,7 @@ def _cached(
     )
 
     def cached(source: Source, needed: int) -> Cache | None:
-        # The bits of a decoded and scaled image are those of a version of Pillow.
-        described = [digest, source.split, source.channels, PIL.__version__]
+        described = [digest, source.split, source.channels, decoding.versions()]
         known = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
         name = f"{source.name}-{source.split}-{known}".replace("/", "-")
         return cache_lib.made(spec.cache, spec.workers, name, source.channels, needed)

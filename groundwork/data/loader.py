@@ -25,6 +25,7 @@ import numpy as np
 from absl import flags
 
 from groundwork.data import augment as augment_lib
+from groundwork.data import order
 from groundwork.data.examples import Source, Window
 from groundwork.data.file_dataset import FileDataset
 from groundwork.data.readers import THREADS
@@ -66,7 +67,9 @@ def train_batches(
     share = _share(batch_size, parts, part)
     words = [(_word(seed, "order"), _word(seed, "augment")) for seed in seeds]
     first = start * batch_size + part * share
-    made = _Training(files.train, spec.augment, spec.image_size, words, first, share, batch_size)
+    made = _Training(
+        files.train, files.shape, spec.augment, spec.image_size, words, first, share, batch_size
+    )
     return _read(grain.MapDataset.source(made), files.name, spec.workers)
 
 
@@ -173,7 +176,7 @@ def _end_with_parent() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Training:
-    """Random access to training batches: step after the first → images and labels.
+    """Random access to training batches: step after the first → images of `shape` and labels.
 
     `words` are the seeds of the order and of the augmentation of each replicate. `first` is the
     place of the first example in a replicate's endless sequence, and `stride` leads to the next
@@ -181,6 +184,7 @@ class _Training:
     """
 
     source: Source
+    shape: tuple[int, int, int]
     augment: str
     size: int
     words: list[tuple[int, int]]
@@ -194,22 +198,19 @@ class _Training:
     def __getitem__(self, step: int) -> TrainBatch:
         start = self.first + step * self.stride
         sequence = range(start, start + self.share)
-        indices = [
-            _shuffled(at, len(self.source), word) for word, _ in self.words for at in sequence
-        ]
+        orders = [order.shuffled(sequence, len(self.source), word) for word, _ in self.words]
         window = augment_lib.training_window(self.augment, self.size)
-        examples = self.source.examples(indices, window)
-        images = [image for image, _ in examples]
-        if self.augment != "none":
-            generators = (rng for _, word in self.words for rng in _generators(word, sequence))
-            images = [
-                augment_lib.training(image, rng, self.augment, self.size)
-                for image, rng in zip(images, generators, strict=True)
-            ]
-        together = np.stack(images)
-        shape = (len(self.words), self.share)
+        examples = self.source.examples(np.concatenate(orders), window)
+        images = np.empty((len(examples), *self.shape), np.uint8)
+        if self.augment == "none":
+            np.stack([image for image, _ in examples], out=images)
+        else:
+            rngs = (rng for _, word in self.words for rng in _generators(word, sequence))
+            for out, (image, _), rng in zip(images, examples, rngs, strict=True):
+                augment_lib.training(image, rng, self.augment, self.size, out)
         labels = np.asarray([label for _, label in examples], np.int32)
-        return together.reshape(*shape, *together.shape[1:]), labels.reshape(shape)
+        shape = (len(self.words), self.share)
+        return images.reshape(*shape, *self.shape), labels.reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,14 +239,6 @@ class _Evaluation:
         for row, (image, label) in enumerate(self.source.examples(there, self.window)):
             images[row], labels[row] = image, label
         return images, labels, np.arange(self.share) < len(there)
-
-
-def _shuffled(at: int, examples: int, word: int) -> int:
-    """Returns the example at a place of the endless sequence, as Grain's `shuffle` has it."""
-    epoch, place = divmod(at, examples)
-    return grain.experimental.index_shuffle(
-        place, max_index=examples - 1, seed=(word + epoch) % 2**32, rounds=4
-    )
 
 
 def _generators(word: int, sequence: range) -> Iterator[np.random.Generator]:

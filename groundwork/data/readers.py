@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from groundwork import paths
-from groundwork.data import augment, idx
+from groundwork.data import decoding, idx
 from groundwork.data.examples import Records, Source
 from groundwork.devices import memory
 from groundwork.errors import UserError, missing, unknown
@@ -182,7 +182,7 @@ def check_images(builder: Any) -> tuple[tuple[int, int] | None, int]:
     """
     feature = builder.info.features["image"]
     shape, dtype = tuple(feature.shape), np.dtype(feature.np_dtype)
-    if dtype == np.uint8 and len(shape) == 3 and shape[2] in augment.MODES:
+    if dtype == np.uint8 and len(shape) == 3 and shape[2] in decoding.MODES:
         return None if None in shape[:2] else shape[:2], shape[2]
     wrong = f"{builder.name} has images of shape {shape} and type {dtype}: "
     if dtype != np.uint8:

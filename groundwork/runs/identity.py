@@ -17,7 +17,10 @@ from groundwork.config import flatten
 from groundwork.errors import UserError, missing
 
 DISTRIBUTION = "compression-and-dynamic-networks"
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
+VERSIONED = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow"),
+    "opencv-python-headless",
+)
 PATHS = ("source.path", "distill.teachers")  # compared as the places that they mean
 NOT_IDENTITY = (
     "mesh.",

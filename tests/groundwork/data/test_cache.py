@@ -10,7 +10,7 @@ import grain
 import numpy as np
 import pytest
 
-from groundwork.data import augment, cache, file_dataset, loader
+from groundwork.data import augment, cache, decoding, file_dataset, loader
 from groundwork.data.dataset import DataSpec
 from groundwork.devices import memory
 from groundwork.errors import UserError
@@ -56,6 +56,7 @@ def test_examples_orders_and_augmentation_are_grains(kind, size):
     if kind == "resized_crop" and not size:
         pytest.skip("needs a size")
     streams = streams_of(images_of(7))
+    streams = streams._replace(shape=(size or 6, size or 6, 3))
     theirs = grains_own(streams, 6, (3, 2**40), 4, kind, size)
     for kept in (None, {}):
         ours = train(
@@ -66,8 +67,8 @@ def test_examples_orders_and_augmentation_are_grains(kind, size):
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
 def test_each_image_is_decoded_once_for_all_replicates_and_epochs(where, tmp_path, monkeypatch):
-    decoded, decode = [], augment.decode
-    monkeypatch.setattr(augment, "decode", lambda *a: decoded.append(1) or decode(*a))
+    decoded, decode = [], decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda *a: decoded.append(1) or decode(*a))
     monkeypatch.setattr(loader, "THREADS", 1)  # two would decode an image each that both lack
     kept = {} if where == "memory" else folder_of(tmp_path)
     streams = cached(streams_of(images_of(10)), kept)

@@ -20,8 +20,7 @@ import numpy as np
 
 from groundwork.data import augment as augment_lib
 from groundwork.data import cache as cache_lib
-from groundwork.data import decoding
-from groundwork.data import readers
+from groundwork.data import decoding, readers
 from groundwork.data.examples import Cache, Source, Window
 from groundwork.data.readers import THREADS
 from groundwork.data.spec import DataSpec

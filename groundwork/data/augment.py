@@ -134,12 +134,17 @@ def _uniform(between: tuple[float, float], rng: np.random.Generator) -> float:
 def _resize(image: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Scales an image to the size of `out`, where it is written, in a sixth of Pillow's time.
 
-    It is bilinear; if both sides shrink, a pixel averages all that it covers.
+    An image that is twice as large or larger is first shrunk by a whole number, by averages; what
+    remains is bilinear interpolation. Departs: Pillow averages when it shrinks by less than 2, too.
     """
     cv2 = opencv()
-    shrinks = image.shape[0] >= out.shape[0] and image.shape[1] >= out.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    cv2.resize(image, (out.shape[1], out.shape[0]), dst=out, interpolation=how)
+    height, width = out.shape[:2]
+    factor = min(image.shape[0] // height, image.shape[1] // width)
+    if factor > 1:
+        h, w = image.shape[0] // factor, image.shape[1] // factor
+        whole = image[: h * factor, : w * factor]  # OpenCV averages others ten times as slowly
+        image = cv2.resize(whole, (w, h), interpolation=cv2.INTER_AREA)
+    cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
     return out
 
 

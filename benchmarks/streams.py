@@ -1,10 +1,11 @@
-"""python -m benchmarks.streams: images per second that the host reads for training.
+"""python -m benchmarks.streams: images per second that the host reads for training, as a table.
 
 Two kinds of synthetic images lie encoded in memory: JPEGs (`--height`, `--width`) for
-`resized_crop` to 224, and grey PNGs of 28 × 28 as they are. `decoder` is Pillow alone, in threads
-on all cores. Ours reads them with threads of one process and with `--workers` processes, without a
-cache and from one that is full. PyTorch's DataLoader (if torch is installed) does the same with
-Pillow. All take turns. The first batches, which wait for the workers to start, are not counted.
+`resized_crop` to 224, and grey PNGs of 28 × 28 as they are. The decoders alone work in threads on
+all cores: ours, which is OpenCV's for such files, and Pillow's. Ours reads the images with threads
+of one process and with `--workers` processes, without a cache and from one that is full. PyTorch's
+DataLoader (if torch is installed) calls the same functions for each image. All take turns. The
+first batches, which wait for the workers to start, are not counted.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import dataclasses
 import importlib.util
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,6 +55,16 @@ def pngs(count: int) -> list[dict]:
     return records
 
 
+class Endless:
+    """A few records, over and over, at places of their own: nothing knows them again."""
+
+    def __init__(self, records: list[dict]):
+        self.records = records
+
+    def __getitems__(self, places: Sequence[int]) -> list[dict]:
+        return [self.records[place % len(self.records)] for place in places]
+
+
 def encoded(image: np.ndarray, kind: str, **kwargs: int) -> bytes:
     content = io.BytesIO()
     Image.fromarray(image.astype(np.uint8)).save(content, kind, **kwargs)
@@ -62,8 +73,8 @@ def encoded(image: np.ndarray, kind: str, **kwargs: int) -> bytes:
 
 def stream(records: list[dict], channels: int, size: int, augment: str) -> FileDataset:
     """Returns a data set of the records, without a cache."""
-    places = np.arange(EXAMPLES) % len(records)
-    source = Source("synthetic", "train", records, places, len(records), channels)
+    places = np.arange(EXAMPLES)
+    source = Source("synthetic", "train", Endless(records), places, len(records), channels)
     spec = DataSpec("synthetic", "tfds", stream=True, image_size=size, augment=augment)
     return FileDataset(
         name="synthetic",
@@ -83,21 +94,28 @@ def ours(dataset: FileDataset, seconds: float, workers: int, cached: bool) -> fl
     """Returns the images per second of one replicate."""
     spec = dataclasses.replace(dataset.spec, workers=workers)
     if cached:
-        dataset = dataset._replace(train=dataclasses.replace(dataset.train, cache={}))
+        few = np.arange(EXAMPLES) % len(dataset.train.records.records)
+        train = dataclasses.replace(dataset.train, places=few, cache={})
         window = augment.training_window(spec.augment, spec.image_size)
-        dataset.train.examples(range(len(dataset.train.records)), window)
+        train.examples(range(few.max() + 1), window)
+        dataset = dataset._replace(train=train)
     batches = loader.train_batches(dataset, spec, [0], 0, batch_size=BATCH, parts=1, part=0)
     with contextlib.closing(batches):
         return timed(batches, seconds)
 
 
-def decoder(dataset: FileDataset, seconds: float) -> float:
-    """Returns the images per second that Pillow decodes, in a thread for each core."""
-    contents = [record["image"] for record in dataset.train.records]
+def pillows(content: bytes, channels: int) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert(decoding.MODES[channels]))
+
+
+def decoder(dataset: FileDataset, seconds: float, decode: Callable[..., np.ndarray]) -> float:
+    """Returns the images per second that a decoder alone decodes, in a thread for each core."""
+    contents = [record["image"] for record in dataset.train.records.records]
 
     def some(_: int) -> np.ndarray:
         chosen = (contents[i % len(contents)] for i in range(BATCH))
-        return np.asarray([decoding.decode(c, dataset.train.channels).size for c in chosen])
+        return np.asarray([decode(c, dataset.train.channels).size for c in chosen])
 
     with ThreadPoolExecutor(readers.THREADS) as pool:
         ahead = collections.deque(pool.submit(some, 0) for _ in range(2 * readers.THREADS))
@@ -111,7 +129,7 @@ def decoder(dataset: FileDataset, seconds: float) -> float:
 
 
 class Images:
-    """The data set as PyTorch has it: one image a call, by Pillow, with the same augmentation."""
+    """The data set as PyTorch has it: one image per call."""
 
     def __init__(self, dataset: FileDataset):
         self.dataset = dataset
@@ -123,7 +141,7 @@ class Images:
         import torch
 
         spec, source = self.dataset.spec, self.dataset.train
-        record = source.records[source.places[index]]
+        (record,) = source.records.__getitems__([index])
         image = decoding.decode(record["image"], source.channels)
         rng = np.random.default_rng(index)
         image = augment.training(image, rng, spec.augment, spec.image_size)
@@ -164,22 +182,27 @@ def main() -> None:
         "PNG 28 × 28": stream(pngs(1000), 1, 0, "none"),
     }
     seconds, workers = options.seconds, options.workers
+    medians: dict[str, dict[str, float]] = {}
     for title, dataset in sets.items():
         forms: dict[str, Callable[[], float]] = {
-            "decoder": lambda d=dataset: decoder(d, seconds),
-            "ours, threads": lambda d=dataset: ours(d, seconds, 0, False),
-            f"ours, {workers} workers": lambda d=dataset: ours(d, seconds, workers, False),
-            "ours, threads, cached": lambda d=dataset: ours(d, seconds, 0, True),
+            "the decoder alone": lambda d=dataset: decoder(d, seconds, decoding.decode),
+            "Pillow's decoder alone": lambda d=dataset: decoder(d, seconds, pillows),
+            "a stream, threads": lambda d=dataset: ours(d, seconds, 0, False),
+            f"a stream, {workers} workers": lambda d=dataset: ours(d, seconds, workers, False),
+            "a stream, threads, a full cache": lambda d=dataset: ours(d, seconds, 0, True),
         }
         if importlib.util.find_spec("torch"):
-            forms["torch, 0 workers"] = lambda d=dataset: torchs(d, seconds, 0)
-            forms[f"torch, {workers} workers"] = lambda d=dataset: torchs(d, seconds, workers)
+            forms["DataLoader, no workers"] = lambda d=dataset: torchs(d, seconds, 0)
+            forms[f"DataLoader, {workers} workers"] = lambda d=dataset: torchs(d, seconds, workers)
         rates: dict[str, list[float]] = {name: [] for name in forms}
         for _ in range(options.repeats):
             for name, form in forms.items():
                 rates[name].append(form())
-        for name, found in rates.items():
-            print(f"{title}, {name}: {np.median(found):.0f} images per second")
+        medians[title] = {name: float(np.median(found)) for name, found in rates.items()}
+    print(f"| images per second | {' | '.join(medians)} |")
+    print("|---" * (len(medians) + 1) + "|")
+    for name in forms:
+        print(f"| {name} | {' | '.join(f'{found[name]:,.0f}' for found in medians.values())} |")
 
 
 if __name__ == "__main__":

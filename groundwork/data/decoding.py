@@ -10,6 +10,7 @@ its EXIF data says.
 import functools
 import io
 import struct
+import threading
 import zlib
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 
 MODES = {1: "L", 3: "RGB"}  # channels → Pillow's name for such an image
 LARGEST = 2**26  # pixels: Pillow warns of images that are somewhat larger, and refuses huge ones
+IMPORT = threading.Lock()
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = (b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tEXt", b"tIME")
 JPEG = b"\xff\xd8"
@@ -47,7 +49,8 @@ def decode(content: bytes, channels: int) -> np.ndarray:
 @functools.cache
 def opencv() -> Any:
     """Returns OpenCV, which takes 0.1 s to import, silent and without threads of its own."""
-    import cv2
+    with IMPORT:  # for a moment its import takes itself out of `sys.modules`
+        import cv2
 
     cv2.setNumThreads(0)  # batches are made in parallel, not images
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

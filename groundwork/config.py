@@ -48,7 +48,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
 
     Raises:
       UserError: a config file is not given or does not exist, a key is unknown, or a value has
-        the wrong type or is missing, or the folder is no path.
+        the wrong type or is missing, the folder is no path, or the profile no steps.
     """
     check_text(argv)
     argv = _joined(argv)
@@ -64,6 +64,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     _check_keys(argv, config)
     given = _flags(argv)
     workdir = given.get("workdir", f"runs/{Path(path.partition(':')[0]).stem}")
+    _span(given)
     if not workdir:
         raise UserError("--workdir is empty: give the run's folder, as --workdir=DIR")
     keys = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
@@ -85,7 +86,10 @@ def profiled(argv: Sequence[str]) -> tuple[int, int] | None:
     Raises:
       UserError: it names no steps.
     """
-    given = _flags(_joined(argv))
+    return _span(_flags(_joined(argv)))
+
+
+def _span(given: Mapping[str, str | None]) -> tuple[int, int] | None:
     if "profile" not in given:
         return None
     text = given["profile"] or ""

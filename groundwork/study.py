@@ -146,6 +146,8 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
                         make_context(spec, dataset, prepared.mesh, run, reporter, asked, profile)
                     )
                     _say_operation(reporter, run, profile)
+                elif span:
+                    reporter.say("warning: all units are done already: there is no profile")
             if processes.first():
                 study.show([workdir])
             processes.wait_for_all("the report")

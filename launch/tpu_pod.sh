@@ -72,6 +72,8 @@ while (($#)); do
 done
 
 [[ -n $name && -n $zone && -n $type ]] || fail 'give --name, --zone and --type'
+[[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
+  fail "--name=$name must be lower-case letters, digits and - in between"
 [[ " ${flags[*]} " != *' --spot '* || " ${flags[*]} " != *' --reserved '* ]] ||
   fail 'give --spot or --reserved, not both'
 ((${#command[@]})) || fail 'no command: give it after --, as in -- python -m lottery.main …'
@@ -79,6 +81,7 @@ workdir=''
 for word in "${command[@]}"; do
   [[ $word == --workdir=* ]] && workdir=${word#*=}
 done
+while [[ $workdir == */ ]]; do workdir=${workdir%/}; done
 [[ $workdir == /* ]] || fail 'the command needs --workdir=/PATH, on a disk that all hosts share'
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -133,7 +136,8 @@ start() {
 prepare() { copy && install && check_shared && start; }
 
 pid="\$(cat code/run.pid 2>/dev/null)"
-status="if kill -0 $pid 2>/dev/null; then echo running; else cat code/exit-code 2>/dev/null || echo idle; fi"
+runs="grep -qs supervise.sh /proc/$pid/cmdline" # a number alone may be another's after a restart
+status="if $runs; then echo running; else cat code/exit-code 2>/dev/null || echo idle; fi"
 begun='' ended='' failures=0
 
 begin() { # the command, unless it runs, or has ended since this launcher began it
@@ -196,9 +200,12 @@ trap leave EXIT
 
 if [[ -n $stop ]]; then
   delete='' over=yes
-  on all "touch code/stopped && kill -TERM -- -$pid" || fail "$name was not told; gcloud says why above"
+  on all "touch code/stopped && $runs && kill -TERM -- -$pid" || fail "$name was not told; gcloud says why above"
   exit
 fi
+# At the end, hours later, it would be too late to say so.
+[[ -z $fetch || -n $dry ]] || mkdir -p "$fetch/$name-logs" 2>/dev/null ||
+  fail "--fetch=$fetch: no folder can be made there; give another"
 until take && taken=yes && begin && follow; do
   reason=$(cat "$scratch/trouble")
   [[ -n $begun ]] || fail "$reason"

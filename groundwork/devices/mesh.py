@@ -58,7 +58,8 @@ def make(
         cannot have equally many of them.
     """
     devices = jax.devices() if devices is None else devices
-    hosts = len({device.process_index for device in devices})
+    held = collections.Counter(device.process_index for device in devices)
+    hosts, devices = len(held), _evenly(devices, min(held.values()))
     check_size("mesh.replicate", replicate or 1, "replicates", replicates, len(devices))
     check_size("mesh.data", data or 1, "train.batch_size", batch_size, len(devices))
     pairs = itertools.product(

@@ -57,7 +57,8 @@ class Run:
           UserError: a file is, or a link to nothing, or another unit; the error names it.
         """
         every = [self.unit(name) for name in units]
-        place.check_inside([self.folder / "figures", *(unit.folder for unit in every)])
+        own = [self.folder / name for name in ("figures", "profile", "tensorboard")]
+        place.check_inside([*own, *(unit.folder for unit in every)])
         for unit in every:
             if unit.done:
                 unit.check_origin(unit.folder / "final")
@@ -161,6 +162,8 @@ def fingerprint(folder: Path) -> str:
 def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
     """Writes or compares config.json; returns warnings."""
     folder = run.folder
+    if identity.config["log"]["tensorboard"]:
+        tensorboard.require()
     facts = {**software(), **facts}
     now: dict[str, Any] = {
         "command": identity.command,

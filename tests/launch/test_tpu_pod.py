@@ -170,7 +170,7 @@ def test_dry_run_prints_every_command_and_runs_none(pod):
     assert lines[1:] == [
         tpu("describe", "pod", "--format=value(state)"),
         tpu("create", "pod", "--accelerator-type=v4-32", "--spot", "--version=tpu-ubuntu2204-base"),
-        ssh(0, f"if kill -0 $(cat code/run.pid 2>/dev/null) 2>/dev/null; {status}"),
+        ssh(0, f"if grep -qs supervise.sh /proc/$(cat code/run.pid 2>/dev/null)/cmdline; {status}"),
         ["git", "archive", "--format=tar.gz", f"--output={archive}", "HEAD"],
         tpu("scp", archive, "pod:code.tar.gz", "--worker=all"),
         ssh("all", "mkdir -p code && tar -xzf code.tar.gz -C code"),
@@ -420,7 +420,10 @@ def test_an_interrupted_launcher_leaves_the_slice_and_says_how_it_is_given_back(
 REST = ["--", "x", "--workdir=/d/r"]
 REFUSED = {
     "no name": (["--zone=z", "--type=t", "--", "x"], "--name"),
+    "a name": (["--name=../a b", "--zone=z", "--type=v4-32", *REST], "--name=../a b must be"),
     "no command": (SLICE, "no command"),
+    "all of the disk": ([*SLICE, "--", "x", "--workdir=//"], "--workdir=/PATH"),
+    "a fetched file": ([*SLICE, "--fetch=/dev/null", *REST], "--fetch=/dev/null: no folder can"),
     "no workdir": ([*SLICE, "--", "x"], "--workdir"),
     "a relative workdir": ([*SLICE, "--", "x", "--workdir=runs/x"], "--workdir=/PATH"),
     "chips of GKE": (["--name=n", "--zone=z", "--type=tpu7x-8", *REST], "launch.jobset"),

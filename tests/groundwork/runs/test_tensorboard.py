@@ -1,9 +1,11 @@
 """What TensorBoard is given: each replicate, their mean, each process, and the config."""
 
+import sys
 import time
 
 import pytest
 
+from groundwork.errors import UserError
 from groundwork.runs import tensorboard
 
 CONFIG = {"seed": 0, "prune": {"rate": 0.2, "prunable": ("a|b", "*c")}}
@@ -12,8 +14,9 @@ ROW |= {"loss": 0.5, "accuracy": 0.25, "seconds": 1.0}
 
 
 @pytest.fixture
-def shown(tmp_path):
+def shown(tmp_path, monkeypatch):
     """Hands rows over; returns name of the line → tag → step and value, once all are written."""
+    monkeypatch.setattr(tensorboard, "FLUSH_SECONDS", 0.02)
 
     def show(*calls, expected):
         write = tensorboard.mirror(tmp_path, CONFIG)
@@ -66,6 +69,20 @@ def test_the_config_is_a_table_of_the_text_page(shown, tmp_path):
     ]
 
 
+def test_where_a_unit_continues_what_an_earlier_start_wrote_is_forgotten(shown, tmp_path):
+    line = {"train/loss": (7, 0.5), "train/accuracy": (7, 0.25)}
+    shown([ROW], expected={"start/replicate-1": line})
+    events = _events(tmp_path / "start/replicate-1")
+    assert [event.step for event in events if event.session_log.status == 1] == [7]  # START
+
+
+def test_without_tensorboardx_one_line_says_what_to_do(monkeypatch):
+    tensorboard.require()
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match=r"log\.tensorboard=true needs tensorboardX .*pip install"):
+        tensorboard.require()
+
+
 def _lines(folder):
     found = {}
     for file in folder.rglob("events*"):
@@ -76,14 +93,18 @@ def _lines(folder):
 
 
 def _values(folder):
-    """Step and value of all in a folder's file of records: length, checksum, data, checksum."""
+    """Step and value of all in a folder's file of records."""
+    return [(event.step, value) for event in _events(folder) for value in event.summary.value]
+
+
+def _events(folder):
+    """All of a folder's file of records: length, checksum, data, checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
     (file,) = folder.iterdir()
     content, place, found = file.read_bytes(), 0, []
     while place < len(content):
         size = int.from_bytes(content[place : place + 8], "little")
-        event = Event.FromString(content[place + 12 : place + 12 + size])
-        found += [(event.step, value) for value in event.summary.value]
+        found.append(Event.FromString(content[place + 12 : place + 12 + size]))
         place += size + 16
     return found

@@ -18,9 +18,20 @@ from groundwork.errors import UserError, missing
 
 FILE = "config.json"
 DISTRIBUTION = "compression-and-dynamic-networks"
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
+VERSIONED = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow"),
+    "opencv-python-headless",
+)
 PATHS = ("source.path", "distill.teachers")  # compared as the places that they mean
-NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
+NOT_IDENTITY = (
+    "mesh.",
+    "data.dir",
+    "data.workers",
+    "data.cache",
+    "log.",
+    "checkpoint.",
+    "published",
+)
 ADDED = {  # keys that older runs lack → the value that they had in effect
     "model.dtype": "float32",
     "data.pad": 0,

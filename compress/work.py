@@ -129,6 +129,7 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
     context = pipeline.context
     folder = context.run.folder / FILES / node.name
     written = processes.on_first(_write, context, folder, made)
+    context.run.share(folder)
     variables = _loaded(folder, context.replicates, unnamed(made.form.model))
     accuracies = _accuracies(pipeline, made.form, variables)
     shapes = architectures.shapes(pipeline.model, context.dataset.example)

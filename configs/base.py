@@ -27,12 +27,14 @@ def get_config() -> ml_collections.ConfigDict:
         split_seed=0,  # draws which examples are held out
         standardize=True,  # subtract the training mean and divide by the deviation
         pad=0,  # black pixels on each side of an image
-        # The keys below it are for streams alone, but for image_size of a folder.
+        # The keys below it are for streams alone, but for test_split and a folder's image_size.
         stream=False,  # read a tfds set during training
         test_split="test",  # of the tfds set; ImageNet has validation
         image_size=0,  # height and width of the inputs in pixels; 0 keeps them as stored
         augment="none",  # none, crop_flip or resized_crop
         workers=0,  # processes that read ahead; 0 uses threads of this one
+        # auto, none, memory or a folder's path: where decoded images are kept
+        cache="auto",
         mean=(),  # one for each channel, of images in [0, 1]; () computes them
         std=(),  # the deviations, likewise
     )

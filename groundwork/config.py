@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import ml_collections
 from ml_collections import config_dict
 
-from groundwork import config_files, meanings, overrides, paths, typed
+from groundwork import buckets, config_files, meanings, overrides, paths, typed
 from groundwork.config_made import check_given, load, makers
 from groundwork.errors import UserError, check_text, short, shown
 
@@ -25,9 +25,9 @@ USAGE = """usage: {program} --config=FILE [--workdir=DIR]
                       as {example}
   --config.KEY=VALUE  override one key of it, such as --config.train.steps=100;
                       where one is given twice the last counts
-  --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG); the
-                      same command continues an unfinished run and shows a
-                      finished one
+  --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG), or
+                      s3://BUCKET/DIR or gs://BUCKET/DIR; the same command
+                      continues an unfinished run and shows a finished one
   --profile=FIRST:STOP
                       trace the steps FIRST to STOP-1 of the first unit trained
                       now that computes them, into profile/ of the run's folder
@@ -39,8 +39,8 @@ WIDTH = 80  # columns of what --help prints
 T = TypeVar("T")
 
 
-def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, Path]:
-    """Returns the config with its overrides applied, and the run's folder.
+def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, Path | str]:
+    """Returns the config with its overrides applied, and the run's folder: a path, or an address.
 
     Args:
       argv: the command line without the program's name.
@@ -48,7 +48,7 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
 
     Raises:
       UserError: a config file is not given or does not exist, a key is unknown, or a value has
-        the wrong type or is missing, or the folder is no path.
+        the wrong type or is missing, the folder is no path, or the profile no steps.
     """
     check_text(argv)
     argv = _joined(argv)
@@ -64,12 +64,13 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     _check_keys(argv, config)
     given = _flags(argv)
     workdir = given.get("workdir", f"runs/{Path(path.partition(':')[0]).stem}")
+    _span(given)
     if not workdir:
         raise UserError("--workdir is empty: give the run's folder, as --workdir=DIR")
     keys = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
     overrides.apply(config, keys)
     check_given(config)
-    return config, paths.given(workdir)
+    return config, workdir if buckets.is_url(workdir) else paths.given(workdir)
 
 
 def typed_keys(argv: Sequence[str]) -> list[str]:
@@ -85,7 +86,10 @@ def profiled(argv: Sequence[str]) -> tuple[int, int] | None:
     Raises:
       UserError: it names no steps.
     """
-    given = _flags(_joined(argv))
+    return _span(_flags(_joined(argv)))
+
+
+def _span(given: Mapping[str, str | None]) -> tuple[int, int] | None:
     if "profile" not in given:
         return None
     text = given["profile"] or ""

@@ -1,9 +1,12 @@
 """Paths as users type them: `~` is a home folder, and a path that cannot serve is refused."""
 
 import os
+import re
 from pathlib import Path
 
-from groundwork.errors import UserError
+from groundwork.errors import UserError, short
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # how that of a bucket begins, such as s3://
 
 
 def given(path: str | Path) -> Path:
@@ -13,9 +16,12 @@ def given(path: str | Path) -> Path:
     such a name is `./~`; the result is absolute there, so that this function can be repeated.
 
     Raises:
-      UserError: there is no such user, or no path can have a character of it.
+      UserError: there is no such user, or no path can have a character of it; or it is the address
+        of a bucket, which only `groundwork.buckets` understands.
     """
     text = os.fspath(path)
+    if isinstance(path, str) and ADDRESS.match(text):
+        raise UserError(f"{short(text)} is an address, which cannot be given here: give a path")
     if "\0" in text:
         raise UserError(f"{text!r} is no path: no name can have the character \\0")
     meant = os.path.expanduser(text)

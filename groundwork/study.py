@@ -1,5 +1,6 @@
 """What every command does: config, data, devices, run folder, unfinished work, report."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from groundwork import config as config_lib
-from groundwork import keys, named
+from groundwork import keys, named, terminal
 from groundwork.architectures import ModelSpec
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
@@ -23,11 +24,13 @@ from groundwork.devices.watchdog import Watchdog
 from groundwork.entry import as_typed
 from groundwork.metric import ACCURACY, Metric
 from groundwork.report.comparison import Comparison
-from groundwork.runs import identity, operations
+from groundwork.runs import identity, mirror, operations
 from groundwork.runs import run as run_lib
-from groundwork.runs.progress import Reporter
+from groundwork.runs.progress import LOG, Reporter
 from groundwork.runs.run import Run
 from groundwork.train import meter
+
+PROFILES = "profile"  # in the folder of a run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
     spec = checked(study, config)
     span = config_lib.profiled(argv)
     processes.start()
-    with interruption.watched() as asked:
+    with interruption.watched() as asked, mirror.opened(workdir) as (folder, bucket):
         processes.same("config", json.dumps(config), "start the same command everywhere")
         processes.same("--profile", json.dumps(span), "start the same command everywhere")
         software = json.dumps(identity.software())
@@ -117,7 +120,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         processes.same("library of convolutions", built, "build oneDNN's everywhere or nowhere")
         own = _own(config, prepared, digest)
         processes.same("code of your own", json.dumps(own), "have the same files everywhere")
-        if not processes.on_first((workdir / "config.json").exists):
+        if not mirror.begun(folder, bucket):
             prepared.begin()
         facts: dict[str, Any] = {
             "data": digest,
@@ -126,28 +129,37 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         }
         if prepared.metric != ACCURACY:
             facts["metric"] = prepared.metric._asdict()
-        with run_lib.locked(workdir):
-            run, warnings = run_lib.open_run(workdir, _identity(study, config, own), facts)
+        with run_lib.locked(folder, bucket):
+            run, warnings = run_lib.open_run(folder, _identity(study, config, own), facts, bucket)
             units = study.units(spec)
             warnings += processes.on_first(_mend, study, run, units)
             warnings += study.warn(spec, config, config_lib.typed_keys(argv))
-            seen = run_lib.fingerprint(workdir)
+            run.send()
+            seen = run_lib.fingerprint(run)
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             done = set(units) & set(processes.on_first(run.units))
-            with Reporter(workdir / "run.log", len(units), len(done)) as reporter:
+            with (
+                Reporter(folder / LOG, len(units), len(done)) as reporter,
+                contextlib.closing(run),
+            ):
                 for warning in warnings:
                     reporter.say(f"warning: {warning}")
                 if len(done) < len(units):
                     _say_mesh(reporter, prepared.mesh)
                     for warning in of_data:
                         reporter.say(f"warning: {warning}")
-                    profile = Profile(span, workdir / "profile", reporter.say)
+                    profile = Profile(span, folder / PROFILES, reporter.say)
                     prepared.work(
                         make_context(spec, dataset, prepared.mesh, run, reporter, asked, profile)
                     )
                     _say_operation(reporter, run, profile)
+                elif span:
+                    reporter.say("warning: all units are done already: there is no profile")
             if processes.first():
-                study.show([workdir])
+                study.show([folder])
+            run.send()
+            if bucket and processes.first():
+                terminal.say(f"kept in {workdir}; the copy on this machine is removed")
             processes.wait_for_all("the report")
 
 
@@ -186,7 +198,7 @@ def make_context(
         eval_every=spec.eval_every,
         checkpoint_seconds=spec.checkpoint.every_seconds,
         poll_steps=spec.checkpoint.poll_steps,
-        watchdog=Watchdog(spec.checkpoint.hang_seconds, run.folder / "run.log"),
+        watchdog=Watchdog(spec.checkpoint.hang_seconds, run.folder / LOG, run.send_log),
         profile=profile or Profile(None, run.folder, print),
     )
 
@@ -241,6 +253,7 @@ def _say_operation(reporter: Reporter, run: Run, profile: Profile) -> None:
     """Reports which share of the computed steps counts, and a profile that was not made."""
     if profile.missed:
         reporter.say(f"warning: {profile.missed}")
+    run.add(run.folder / PROFILES)
     processes.wait_for_all("the work")
     if processes.first():
         meter.write(run, [])

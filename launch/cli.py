@@ -12,6 +12,8 @@ from typing import NoReturn
 from groundwork import paths
 from groundwork.errors import UserError, check_text, short
 
+MOST = 10**6  # of what is counted in fractions, such as hours
+
 
 class Parser(argparse.ArgumentParser):
     """A parser with errors of one line, full flags only, and a story after the list of flags."""
@@ -81,9 +83,16 @@ def positive(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    if not 0 < number < MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0 and below 10⁶")
     return number
+
+
+def word(text: str) -> str:
+    """Returns a flag's text, or refuses one that is empty or would be several lines of a script."""
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} must be one line of text")
+    return text
 
 
 def path(text: str) -> Path:

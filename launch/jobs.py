@@ -25,6 +25,10 @@ class Outcome(NamedTuple):
     state: str
     reason: str = ""
 
+    def told(self, point: str) -> str:
+        """Returns the line about the point that ended so."""
+        return f"{self.state} {point}" + (f": {self.reason}" if self.reason else "")
+
 
 Say = Callable[[str], None]
 
@@ -137,8 +141,8 @@ def _collect(
         if job.process.returncode == REFUSED and point in places and place.in_use(places[point]):
             late.append(point)
             continue
-        outcomes[point] = outcome = _outcome(job)
-        say(f"{outcome.state} {point}" + (f": {outcome.reason}" if outcome.reason else ""))
+        outcomes[point] = _outcome(job)
+        say(outcomes[point].told(point))
     return late
 
 

@@ -11,7 +11,9 @@ from launch.jobset_manifest import DIGEST, render
 STORY = """
 Starts COMMAND on --nodes hosts, one process each, as a JobSet; the processes form one mesh. The
 image is built from launch/kubernetes/Dockerfile. The claim is a ReadWriteMany volume. It is
-mounted at runs/, so COMMAND's --workdir must be in there (its default is).
+mounted at runs/, so COMMAND's --workdir must be in there (its default is), or in a bucket, such as
+gs://BUCKET/FOLDER. Then no claim is needed, but an image with the packages of buckets, and a
+service account of the pods that may write there.
 
 A host that is preempted saves and exits with 75; then all hosts start again and continue, however
 often. Failures count: after --max-restarts of them the JobSet has failed. A host that is lost
@@ -53,9 +55,7 @@ def main(argv: Sequence[str]) -> None:
     selector = f"jobset.sigs.k8s.io/jobset-name={options.name}"
     namespace = f"--namespace={options.namespace}"
     print(f"kubectl logs {namespace} --selector={selector} --follow --prefix    # what it says")
-    print(
-        f"kubectl delete jobset {namespace} {options.name}    # ends it; the run stays in the claim"
-    )
+    print(f"kubectl delete jobset {namespace} {options.name}    # ends it; the run stays")
 
 
 def _is_to_start(options: argparse.Namespace, digest: str) -> bool:
@@ -89,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--nodes", type=cli.at_least(1), help="hosts (default: 1, or those of --type)")
     add("--type", help="a TPU slice of v4, v5e, v5p or v6e, such as v6e-64; see below")
     add("--slices", type=cli.at_least(1), default=1, help="of --type (default: 1)")
-    add("--claim", default="runs", help="PersistentVolumeClaim of runs/ (runs)")
+    claim = "PersistentVolumeClaim of runs/ (runs; none if --workdir is in a bucket)"
+    add("--claim", help=claim)
     add("--namespace", default="default", help="(default)")
     resource = "what a host takes, such as nvidia.com/gpu=8; repeat for more"
     add("--resource", action="append", default=[], metavar="KEY=N", help=resource)

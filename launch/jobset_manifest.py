@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from groundwork import buckets
 from groundwork.errors import UserError
 from launch import cli, tpu_slices
 from launch.tpu_slices import Slice
@@ -24,6 +25,9 @@ EXCLUSIVE = "alpha.jobset.sigs.k8s.io/exclusive-topology"
 QUEUE, PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 QUANTITY = r"[0-9]+(\.[0-9]+)?([KMGTPE]i|[mkMGTPE])?"
+DNS = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"  # a label's value, if it has one
+KEY = rf"({DNS}/)?{LABEL}"
 
 
 def render(options: argparse.Namespace, words: Sequence[str]) -> tuple[str, str]:
@@ -41,7 +45,8 @@ def render(options: argparse.Namespace, words: Sequence[str]) -> tuple[str, str]
     slice_ = _slice(options)
     hosts = slice_.hosts if slice_ else options.nodes or 1
     _check_names(options, hosts)
-    _check_workdirs(words)
+    workdirs = _workdirs(words)
+    claim = options.claim or (None if workdirs and all(map(buckets.is_url, workdirs)) else "runs")
     filled = {
         "name": options.name,
         "namespace": options.namespace,
@@ -49,7 +54,10 @@ def render(options: argparse.Namespace, words: Sequence[str]) -> tuple[str, str]
         "slices": options.slices,
         "nodes": hosts,
         "image": json.dumps(options.image),
-        "claim": options.claim,
+        "mounts": json.dumps(claim and [{"name": "runs", "mountPath": str(RUNS)}]),
+        "volumes": json.dumps(
+            claim and [{"name": "runs", "persistentVolumeClaim": {"claimName": claim}}]
+        ),
         "max_restarts": options.max_restarts,
         "save_seconds": options.save_seconds,
         "ttl_seconds": json.dumps(options.ttl_seconds),
@@ -58,7 +66,7 @@ def render(options: argparse.Namespace, words: Sequence[str]) -> tuple[str, str]
         "node_selector": json.dumps(_node_selector(options, slice_)),
         "tolerations": json.dumps([_toleration(given) for given in options.tolerate]),
         # Kubernetes would replace $(NAME); $$ stands for one dollar.
-        "command": json.dumps([word.replace("$(", "$$(") for word in words], ensure_ascii=False),
+        "command": _in_yaml([word.replace("$(", "$$(") for word in words]),
     }
     alone = {EXCLUSIVE: tpu_slices.POOL} if slice_ and slice_.hosts > 1 else {}
     digest = hashlib.sha256(_fill(filled, alone).encode()).hexdigest()[:16]
@@ -70,6 +78,12 @@ def _fill(filled: dict[str, Any], annotations: dict[str, str]) -> str:
     text = text[text.index("apiVersion:") :]  # the comment before it is about the template
     text = string.Template(text).substitute(filled, annotations=json.dumps(annotations))
     return re.sub(r"(?m)^ *\w+: null( +#.*)?\n", "", text)  # what no flag has set
+
+
+def _in_yaml(words: Sequence[str]) -> str:
+    """Returns a list in YAML, which has other escapes than JSON for what does not print."""
+    text = json.dumps(words, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 
 
 def _slice(options: argparse.Namespace) -> Slice | None:
@@ -124,7 +138,7 @@ def _variable(name: str, value: str = "", field: str = "") -> dict[str, Any]:
 
 
 def _resources(options: argparse.Namespace, slice_: Slice | None) -> dict[str, dict[str, str]]:
-    limits = _pairs("--resource", options.resource)
+    limits = _pairs("--resource", options.resource, QUANTITY)
     if slice_:
         _unsaid("--resource", tpu_slices.CHIPS, limits, "--type")
         limits[tpu_slices.CHIPS] = str(slice_.chips)
@@ -141,7 +155,7 @@ def _resources(options: argparse.Namespace, slice_: Slice | None) -> dict[str, d
 
 
 def _node_selector(options: argparse.Namespace, slice_: Slice | None) -> dict[str, str]:
-    given = _pairs("--node", options.node)
+    given = _pairs("--node", options.node, f"({LABEL})?")
     labels = slice_.labels() if slice_ else {}
     for key in labels:
         _unsaid("--node", key, given, "--type")
@@ -162,7 +176,7 @@ def _labels(options: argparse.Namespace) -> dict[str, str]:
         name = getattr(options, flag)
         if name is None:
             continue
-        if len(name) > LONGEST or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name):
+        if len(name) > LONGEST or not re.fullmatch(DNS, name):
             raise UserError(f"--{flag}={name} must be lower-case letters, digits, - and .")
         found[label] = name
     return found
@@ -172,7 +186,7 @@ def _toleration(given: str) -> dict[str, str]:
     """Returns the toleration that KEY, KEY=VALUE, KEY:EFFECT or KEY=VALUE:EFFECT stands for."""
     taint, colon, effect = given.partition(":")
     key, equals, value = taint.partition("=")
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9./_-]*[A-Za-z0-9])?", key):
+    if not re.fullmatch(KEY, key) or not re.fullmatch(f"({LABEL})?", value):
         raise UserError(f"--tolerate={given} must be KEY=VALUE:EFFECT, KEY:EFFECT or KEY")
     if colon and effect not in EFFECTS:
         raise UserError(f"--tolerate={given}: the effect must be one of {', '.join(EFFECTS)}")
@@ -184,8 +198,10 @@ def _check_names(options: argparse.Namespace, hosts: int) -> None:
     for flag, name in (("name", options.name), ("namespace", options.namespace)):
         if not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name):
             raise UserError(f"--{flag}={name} must be lower-case letters, digits and - in between")
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", options.claim):
+    if options.claim is not None and not re.fullmatch(DNS, options.claim):
         raise UserError(f"--claim={options.claim} must be lower-case letters, digits, - and .")
+    if not re.fullmatch(r"\S+", options.image):
+        raise UserError(f"--image={options.image} must be an image, such as REGISTRY/lottery:1")
     last = f"-hosts-{options.slices - 1}-{hosts - 1}{SUFFIX}"
     most = LONGEST - len(last)
     if len(options.name) > most:
@@ -195,24 +211,34 @@ def _check_names(options: argparse.Namespace, hosts: int) -> None:
         )
 
 
-def _check_workdirs(words: Sequence[str]) -> None:
-    """Checks that a run does not end up on a host's own disk."""
+def _workdirs(words: Sequence[str]) -> list[str]:
+    """Returns the folders of the runs that a command names.
+
+    Raises:
+      UserError: a run would end up on a host's own disk.
+    """
+    found = []
     for place, word in enumerate(words):
         if word == "--workdir" or word.startswith("--workdir="):
-            given = PurePosixPath(word.partition("=")[2] or "".join(words[place + 1 : place + 2]))
-            inside = (CODE / given).is_relative_to(RUNS) and ".." not in given.parts
-            if not inside or CODE / given == RUNS:
-                raise UserError(
-                    f"--workdir={given} would be lost with its host: put it in runs/, the claim"
-                )
+            found.append(word.partition("=")[2] or "".join(words[place + 1 : place + 2]))
+    for folder in found:
+        path = CODE / folder
+        inside = path.is_relative_to(RUNS) and path != RUNS and ".." not in path.parts
+        if not inside and not buckets.is_url(folder):
+            raise UserError(
+                f"--workdir={folder} would be lost with its host: put it in runs/, the claim, or "
+                "in a bucket"
+            )
+    return found
 
 
-def _pairs(flag: str, given: Sequence[str]) -> dict[str, str]:
+def _pairs(flag: str, given: Sequence[str], pattern: str) -> dict[str, str]:
+    """Returns key → value of what a flag gives; the values have a pattern."""
     found: dict[str, str] = {}
     for text in given:
         key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise UserError(f"{flag}={text} must be KEY=VALUE")
+        if not re.fullmatch(KEY, key) or not equals or not re.fullmatch(pattern, value):
+            raise UserError(f"{flag}={text} must be KEY=VALUE, as Kubernetes has them")
         _unsaid(flag, key, found, f"{flag}={text}")
         found[key] = value
     return found

@@ -23,6 +23,7 @@ from typing import IO, NoReturn
 
 GRACE_SECONDS = 10.0  # how long the others may take to end by themselves once one has failed
 STOPPED = (75, 130)  # the codes of a command that was told to stop, and has saved
+LAST_SECONDS = 5.0  # for the last lines of a process; what it left behind may hold its output open
 POLL_SECONDS = 0.05
 MOST = 1000  # processes, and devices of each
 
@@ -38,9 +39,13 @@ def main(argv: Sequence[str]) -> int:
         return 0
     early: list[int] = []  # signals that come before all processes are there
     _watch(lambda number, frame: early.append(number))
+    children: list[subprocess.Popen] = []
     try:
-        children = [_start(flags, port, index) for index in range(flags.processes)]
+        for index in range(flags.processes):
+            children.append(_start(flags, port, index))
     except OSError as error:
+        for child in children:
+            _kill(child)
         _say(f"error: {flags.command[0]}: {error.strerror}")
         return 2
     readers = [_relay(child, index) for index, child in enumerate(children) if index]
@@ -55,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         pass_on(number, None)
     code = _wait(children)
     for reader in readers:
-        reader.join()
+        reader.join(LAST_SECONDS)
     return code
 
 
@@ -132,7 +137,7 @@ def _relay(child: subprocess.Popen, index: int) -> threading.Thread:
         for line in stream:
             _say(f"[{index}] {line.decode(errors='replace').removesuffix(os.linesep)}")
 
-    thread = threading.Thread(target=copy, args=(child.stdout,))
+    thread = threading.Thread(target=copy, args=(child.stdout,), daemon=True)
     thread.start()
     return thread
 
@@ -147,6 +152,9 @@ def _wait(children: Sequence[subprocess.Popen]) -> int:
                 failure, deadline = code, time.monotonic() + GRACE_SECONDS
                 _say(_story(index, code, len(children), codes.count(None)))
         if None not in codes:
+            for child, code in zip(children, codes, strict=True):
+                if code:
+                    _kill(child)  # what it has started, such as those that read its data
             return 128 - failure if failure < 0 else failure
         if time.monotonic() > deadline:
             for child in children:
@@ -166,13 +174,20 @@ def _story(index: int, code: int, count: int, left: int) -> str:
     """Returns the line about the process that ended first: how, and what becomes of the rest."""
     line = f"process {index} of {count} "
     if code < 0:
-        line = f"error: {line}was killed by {signal.Signals(-code).name}"
+        line = f"error: {line}was killed by {_name(-code)}"
         line += " (memory may be short)" if code == -signal.SIGKILL else ""
         line += "; the same command continues the run"
     else:
         line = f"{line if code in STOPPED else 'error: ' + line}ended with code {code}"
     those = "the other one" if left == 1 else f"the other {left}"
     return f"{line}; {those} may take {GRACE_SECONDS:g} s to end" if left else line
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # those between the first and the last real-time signal have no name
+        return f"signal {number}"
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,7 @@ from groundwork.entry import run_main
 from groundwork.errors import UserError
 from launch import cli, slurm_gpus
 from launch.child import Child
+from launch.slurm_gpus import Layout
 
 STORY = """
 Every task runs COMMAND. A main of this project finds the other tasks by itself, and they form one
@@ -25,6 +26,10 @@ time.
 """
 
 
+LONGEST_SIGNAL = 65535  # the most seconds that sbatch's --signal takes
+EARLY_SECONDS = 60  # by which Slurm may send a signal too early
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what a job takes of a cluster."""
     flags = parser.add_argument_group("on Slurm")
@@ -36,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_argument("--gpus-per-node", type=cli.at_least(0), help="GPUs of each machine")
     flags.add_argument("--cpus-per-task", type=cli.at_least(1), help="cores of each process")
-    flags.add_argument("--memory", help="of each machine, such as 64GB")
+    flags.add_argument("--memory", type=cli.word, help="of each machine, such as 64GB")
     flags.add_argument(
         "--hours", type=cli.positive, default=1.0, help="until it is queued again (1)"
     )
@@ -46,16 +51,45 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--times", type=cli.at_least(0), default=100, help="most time-outs of a job (100)"
     )
-    flags.add_argument("--partition", help="and --account, --qos, --constraint: as for sbatch")
+    flags.add_argument(
+        "--partition", type=cli.word, help="and --account, --qos, --constraint: as for sbatch"
+    )
     for name in ("--account", "--qos", "--constraint"):
-        flags.add_argument(name, help=argparse.SUPPRESS)
+        flags.add_argument(name, type=cli.word, help=argparse.SUPPRESS)
     flags.add_argument(
         "--sbatch",
+        type=cli.word,
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="any more of sbatch's, such as gres=gpu:a100:8 or wckey=KEY",
     )
+
+
+def given(options: argparse.Namespace) -> list[str]:
+    """Returns those of the flags of `add_flags` that say something else than by default."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_flags(parser)
+    default = vars(parser.parse_args([]))
+    changed = [name for name, value in default.items() if getattr(options, name) != value]
+    return [f"--{name.replace('_', '-')}" for name in changed]
+
+
+def check(options: argparse.Namespace) -> Layout:
+    """Returns the layout of a job's nodes, once its flags are checked.
+
+    Raises:
+      UserError: two flags contradict one another, or a job would have no time to work.
+    """
+    limit = slurm_gpus.minutes(options.hours) * 60
+    save = options.save_seconds
+    if save > LONGEST_SIGNAL or save + EARLY_SECONDS >= limit:
+        raise UserError(
+            f"--save-seconds={save} must be at most {LONGEST_SIGNAL}, and leave time to work in: "
+            f"Slurm tells a job up to {EARLY_SECONDS} s earlier, and --hours={options.hours:g} are "
+            f"{limit} s"
+        )
+    return slurm_gpus.layout(options)
 
 
 def submitit_side() -> ModuleType:
@@ -79,12 +113,14 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--logs", type=cli.path, default=Path("runs/slurm"), help="folder of the logs"
     )
-    parser.add_argument("--name", default="lottery", help="of the job (default: lottery)")
+    parser.add_argument(
+        "--name", type=cli.word, default="lottery", help="of the job (default: lottery)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the script, submit nothing")
     add_flags(parser)
     flags, words = cli.split(argv)
     options = parser.parse_args(flags)
-    layout = slurm_gpus.layout(options)
+    layout = check(options)
     child = Child(tuple(cli.command(words)), layout.devices)
     slurm_array = submitit_side()
     made = slurm_array.executor(options, options.logs, options.name)

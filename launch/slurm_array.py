@@ -59,7 +59,7 @@ def executor(options: argparse.Namespace, folder: Path, name: str, parallel: int
         "gpus_per_node": options.gpus_per_node,
         "cpus_per_task": options.cpus_per_task,
         "mem": options.memory,
-        "time": max(1, round(60 * options.hours)),
+        "time": slurm_gpus.minutes(options.hours),
         "signal_delay_s": options.save_seconds,
         "partition": options.partition,
         "account": options.account,
@@ -118,7 +118,9 @@ def run_array(
     outcomes: dict[str, Outcome] = {}
     try:
         while waiting:
-            _collect(waiting, outcomes, say)
+            for point in [point for point, job in waiting.items() if job.done()]:
+                outcomes[point] = _outcome(waiting.pop(point))
+                say(outcomes[point].told(point))
             time.sleep(POLL_SECONDS if waiting else 0)
     except KeyboardInterrupt:
         array = " ".join(sorted({job.job_id.partition("_")[0] for job in waiting.values()}))
@@ -155,13 +157,6 @@ def queued(logs: Path) -> dict[str, Any]:
         for point, number in numbers.items()
         if number in alive
     }
-
-
-def _collect(running: dict[str, Any], outcomes: dict[str, Outcome], say: Say) -> None:
-    """Move the jobs that have ended from `running` to `outcomes`."""
-    for point in [point for point, job in running.items() if job.done()]:
-        outcomes[point] = outcome = _outcome(running.pop(point))
-        say(f"{outcome.state} {point}" + (f": {outcome.reason}" if outcome.reason else ""))
 
 
 def _outcome(job: submitit.Job) -> Outcome:

@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 
 from groundwork.errors import UserError
 
-# What --sbatch must not say, since it is counted here or the launcher has a flag for it.
+# What --sbatch must not say, since the launcher says it: what to give it instead.
 FLAGS = {
+    "account": "--account",
+    "array": "python -m launch.sweep",
+    "constraint": "--constraint",
+    "error": "--logs",
+    "job-name": "--name",
+    "mem": "--memory",
+    "no-requeue": "--times=0",
     "nodes": "--nodes",
     "ntasks": "--nodes and --tasks-per-node",
     "ntasks-per-node": "--tasks-per-node",
@@ -22,6 +29,11 @@ FLAGS = {
     "gpus-per-node": "--gpus-per-node (a kind of GPU as --sbatch=gres=gpu:KIND:NUMBER)",
     "gpu-bind": "--sbatch=gpus-per-task",
     "tres-per-task": "--cpus-per-task and --sbatch=gpus-per-task",
+    "open-mode": "--logs",
+    "output": "--logs",
+    "partition": "--partition",
+    "qos": "--qos",
+    "tasks-per-node": "--tasks-per-node",
     "time": "--hours",
     "signal": "--save-seconds",
 }
@@ -50,12 +62,17 @@ def more(options: argparse.Namespace) -> dict[str, Any]:
     for text in options.sbatch:
         key, equals, value = text.partition("=")
         key = key.lstrip("-").replace("_", "-")
-        if not key:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", key):
             raise UserError(f"--sbatch={text!r} must be KEY=VALUE or KEY, as sbatch has them")
         if key in FLAGS:
-            raise UserError(f"--sbatch={text}: the launcher counts with it; give {FLAGS[key]}")
+            raise UserError(f"--sbatch={text}: the launcher gives it itself; give {FLAGS[key]}")
         given[key] = value if equals else True
     return given
+
+
+def minutes(hours: float) -> int:
+    """Returns the time limit of a job, in Slurm's unit."""
+    return max(1, round(60 * hours))
 
 
 def layout(options: argparse.Namespace) -> Layout:

@@ -2,12 +2,17 @@
 # launch/supervise.sh COMMAND: start a command that outlives this connection.
 #
 # If the command exits with 75, it was told to stop and has saved: it is started again, unless this
-# supervisor was told to stop too. So it is, three times, if it hung and ended itself with 76. Leaves run.pid, run.log and, at the end, exit-code. tpu_pod.sh
-# uses it.
+# supervisor was told to stop too. So it is, three times, if it hung and ended itself with 76. Leaves
+# run.pid, run.log and, at the end, exit-code. tpu_pod.sh uses it.
 set -euo pipefail
 
+if (($# == 0)); then
+  echo "error: no command: launch/supervise.sh COMMAND" >&2
+  exit 2
+fi
 if [[ $1 != --loop ]]; then
-  if [[ -f run.pid ]] && kill -0 "$(cat run.pid)" 2>/dev/null; then
+  # After a restart of the host, another process may have the number.
+  if [[ -f run.pid ]] && grep -qs supervise.sh "/proc/$(cat run.pid)/cmdline"; then
     echo "error: $(hostname) still runs an earlier command; --stop it first" >&2
     exit 2
   fi

@@ -57,7 +57,9 @@ def main(argv: Sequence[str]) -> None:
     options = _parser().parse_args(flags)
     if options.executor == "slurm":
         slurm.submitit_side()  # before anything is made
-        slurm_gpus.layout(options)
+        slurm.check(options)
+    elif given := slurm.given(options):
+        raise UserError(f"{given[0]} is about jobs on Slurm: it needs --executor=slurm")
     work = _plan(options, extra)
     todo = {job.point.name: job.child for job in work if not job.finished}
     if options.dry_run:
@@ -72,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
     _report(work, outcomes, options)
     failed = {name: outcome for name, outcome in outcomes.items() if outcome.state != "finished"}
     for name, outcome in failed.items():
-        print(f"{outcome.state} {name}: {outcome.reason}", file=sys.stderr)
+        print(outcome.told(name), file=sys.stderr)
     if failed:
         print("the same command starts these points again", file=sys.stderr)
         sys.exit(1)

@@ -10,9 +10,10 @@
 # on, and continues an interrupted one. With --keep it does so by itself until the run has ended,
 # and makes a slice that was taken away anew.
 #
-# The hosts of a slice share no disk, and all of them write a run's checkpoints. So --workdir must be
-# on a file system that --mount puts at the same place on each (Filestore or another NFS; a bucket
-# mounted by gcsfuse lacks the locks that guard a run). The launcher checks that all hosts see it.
+# The hosts of a slice share no disk. So --workdir must be in a bucket (gs://BUCKET/FOLDER), to which
+# the slice's service account may write, or on a file system that --mount puts at the same place on
+# each host (Filestore or another NFS; a bucket mounted by gcsfuse lacks the locks that guard a run).
+# The launcher checks that all hosts see it.
 #
 # The Cloud TPU API, which this uses, ends with v6e, and gets fixes only. Newer chips (TPU7x) are
 # to be had through GKE: python -m launch.jobset.
@@ -72,6 +73,8 @@ while (($#)); do
 done
 
 [[ -n $name && -n $zone && -n $type ]] || fail 'give --name, --zone and --type'
+[[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
+  fail "--name=$name must be lower-case letters, digits and - in between"
 [[ " ${flags[*]} " != *' --spot '* || " ${flags[*]} " != *' --reserved '* ]] ||
   fail 'give --spot or --reserved, not both'
 ((${#command[@]})) || fail 'no command: give it after --, as in -- python -m lottery.main …'
@@ -79,7 +82,9 @@ workdir=''
 for word in "${command[@]}"; do
   [[ $word == --workdir=* ]] && workdir=${word#*=}
 done
-[[ $workdir == /* ]] || fail 'the command needs --workdir=/PATH, on a disk that all hosts share'
+while [[ $workdir == */ ]]; do workdir=${workdir%/}; done
+[[ $workdir == /* || $workdir == gs://?* ]] ||
+  fail 'the command needs --workdir=/PATH, on a disk that all hosts share, or --workdir=gs://BUCKET/PATH'
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 exec 3>&1 # what --dry-run prints, also where output is captured
@@ -108,14 +113,16 @@ copy() {
 }
 
 install() { # a fresh host updates itself: apt-get update gives up at its lock, and install waits for it
-  local jax
+  local jax pins=requirements.txt
   jax=$(sed -n 's/^jax==//p' requirements.txt)
+  [[ $workdir != gs://* ]] || pins=requirements-buckets.txt
   on all "$python -c 'import ensurepip' 2>/dev/null || { for _ in {1..60}; do sudo apt-get -qq update && break; sleep 10; done; sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y $python-venv; }" &&
-    on all "cd code && $python -m venv .venv && .venv/bin/pip install -q -r requirements.txt 'jax[tpu]==$jax'"
+    on all "cd code && $python -m venv .venv && .venv/bin/pip install -q -r $pins 'jax[tpu]==$jax'"
 }
 
 check_shared() { # host 0 writes, all must read
   [[ -z $mount ]] || on all "$mount" || return
+  [[ $workdir != gs://* ]] || return 0
   local parent=${workdir%/*} mark
   mark=$(printf '%q' "${parent:-/}/.seen-by-all-of-$name")
   on 0 "mkdir -p $(printf '%q' "${parent:-/}") && touch $mark" &&
@@ -133,7 +140,8 @@ start() {
 prepare() { copy && install && check_shared && start; }
 
 pid="\$(cat code/run.pid 2>/dev/null)"
-status="if kill -0 $pid 2>/dev/null; then echo running; else cat code/exit-code 2>/dev/null || echo idle; fi"
+runs="grep -qs supervise.sh /proc/$pid/cmdline" # a number alone may be another's after a restart
+status="if $runs; then echo running; else cat code/exit-code 2>/dev/null || echo idle; fi"
 begun='' ended='' failures=0
 
 begin() { # the command, unless it runs, or has ended since this launcher began it
@@ -174,7 +182,11 @@ collect() { # the logs, and the run's folder
   run mkdir -p "$logs" || return
   tpu ssh "$name" --worker=all '--command=cat code/run.log' "--output-directory=$logs" || return
   [[ ${ended:-0} == 0 ]] || echo "the log of every host is in $logs" >&2
-  tpu scp --recurse "$name:$workdir" "$fetch" --worker=0
+  if [[ $workdir == gs://* ]]; then
+    run gcloud storage cp --recursive "$workdir" "$fetch"
+  else
+    tpu scp --recurse "$name:$workdir" "$fetch" --worker=0
+  fi
 }
 
 scratch=$(mktemp -d)
@@ -196,9 +208,12 @@ trap leave EXIT
 
 if [[ -n $stop ]]; then
   delete='' over=yes
-  on all "touch code/stopped && kill -TERM -- -$pid" || fail "$name was not told; gcloud says why above"
+  on all "touch code/stopped && $runs && kill -TERM -- -$pid" || fail "$name was not told; gcloud says why above"
   exit
 fi
+# At the end, hours later, it would be too late to say so.
+[[ -z $fetch || -n $dry ]] || mkdir -p "$fetch/$name-logs" 2>/dev/null ||
+  fail "--fetch=$fetch: no folder can be made there; give another"
 until take && taken=yes && begin && follow; do
   reason=$(cat "$scratch/trouble")
   [[ -n $begun ]] || fail "$reason"

@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
 import pytest
 import submitit  # noqa: F401 (its import ends logging's handlers, and absl's would close a stream)
 from hypothesis import settings
+
+from groundwork import buckets
+from tests import s3
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".jax_cache"
@@ -66,3 +69,15 @@ def command() -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_login() -> Iterator[Mapping[str, str]]:
+    """A server that speaks S3 on this machine; the variables with which it is reached are set."""
+    yield from s3.serve()
+
+
+@pytest.fixture
+def bucket(s3_login: Mapping[str, str], request: pytest.FixtureRequest) -> buckets.Bucket:
+    """A folder of its own on that server."""
+    return buckets.bucket(f"{s3.BUCKET}/{request.node.name}/run")

@@ -41,7 +41,7 @@ from compress.archive import container, entries, fitting, forms, headers, plain,
 from compress.archive import trees as trees_lib
 from compress.form import Form
 from compress.share import Groups
-from groundwork import atomic, paths, trees
+from groundwork import buckets, trees
 from groundwork.errors import UserError
 from groundwork.traced import network
 from lowrank import factorization
@@ -112,7 +112,7 @@ def save(
         reading.parse(data)
     except ValueError as error:
         raise UserError(f"the network cannot be stored: {error}") from error
-    atomic.write(paths.given(path), data)
+    buckets.write(path, data)
 
 
 def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callable[..., Any], Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from compress.archive import container, entries, forms, headers, plain, streams
 from compress.archive.entries import Entry
-from groundwork import paths
+from groundwork import copies
 from groundwork.errors import UserError
 
 # All arrays together have at most so many entries, plus so many for each byte of the file.
@@ -30,7 +30,7 @@ def read(path: str | Path) -> bytes:
     Raises:
       UserError: there is no such file, or it cannot be read.
     """
-    path = paths.given(path)
+    path = copies.near_file(path)
     if not path.is_file():
         raise UserError("there is no such file")
     try:

@@ -4,7 +4,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ from compress import distill
 from compress import form as form_lib
 from compress.distill import Teacher
 from compress.form import Form
-from groundwork import architectures, paths, trees
+from groundwork import architectures, buckets, copies, trees
 from groundwork.data.dataset import AnyDataset
 from groundwork.runs import identity, trained
 from groundwork.train import replicates
@@ -117,7 +116,8 @@ def check(lessons: Lessons, config: Mapping[str, Any], dataset: AnyDataset) -> N
 def _load(lessons: Lessons, name: str, dataset: AnyDataset) -> tuple[Model, Variables]:
     """Returns the network of a run and its variables [K, …]."""
     folder, unit = _place(lessons, name)
-    section = identity.section(folder, identity.read_about(folder), "model")
+    near = copies.near(folder, identity.FILE)
+    section = identity.section(near, identity.read_about(near), "model")
     model = architectures.build(section, dataset.classes)
     variables = trained.load(folder, unit)
     shapes = architectures.shapes(model, dataset.example)
@@ -125,9 +125,10 @@ def _load(lessons: Lessons, name: str, dataset: AnyDataset) -> tuple[Model, Vari
     return model, trained.replicated(variables, shapes, count, f"{folder}:{unit}")
 
 
-def _place(lessons: Lessons, name: str) -> tuple[Path, str]:
-    folder, colon, unit = name.partition(":")
-    return paths.given(folder), unit if colon else lessons.unit
+def _place(lessons: Lessons, name: str) -> tuple[str, str]:
+    scheme = "".join(name.partition("://")[:2]) if buckets.is_url(name) else ""
+    folder, colon, unit = name.removeprefix(scheme).partition(":")
+    return scheme + folder, unit if colon else lessons.unit
 
 
 def _together(teachers: Sequence[Teacher]) -> Teacher:

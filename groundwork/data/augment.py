@@ -1,4 +1,4 @@
-"""Image transforms on the host, with NumPy and Pillow alone: uint8 [H, W, C] in and out.
+"""Image transforms on the host, with NumPy, Pillow and OpenCV: uint8 [H, W, C] in and out.
 
 Read `training` and `evaluation` first. Every random choice is drawn from the generator that is
 passed in, always in the same order.
@@ -6,33 +6,53 @@ passed in, always in the same order.
 
 # H W C image height, width, channels
 
-import io
 import math
 
 import numpy as np
 from PIL import Image
 
+from groundwork.data.decoding import opencv
+
 AUGMENTS = ("none", "crop_flip", "resized_crop")
-MODES = {1: "L", 3: "RGB"}  # channels → Pillow's name for such an image
+AS_STORED = (0, 0)  # the window that leaves an image as it is
 PADDING = 4  # pixels on each side, in crop_flip
 AREA = (0.08, 1.0)  # of the image, in resized_crop
 RATIO = (3 / 4, 4 / 3)  # width / height of the box, in resized_crop
+LOG_RATIO = (math.log(RATIO[0]), math.log(RATIO[1]))
 MARGIN = 256 / 224  # shorter side before the central crop / side of the crop, in resized_crop
 
 
-def training(image: np.ndarray, rng: np.random.Generator, augment: str, size: int) -> np.ndarray:
+def training(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    augment: str,
+    size: int,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Returns a training image: [H, W, C] → [size, size, C]; size 0 keeps the stored size.
 
     `crop_flip` pads by 4 black pixels, crops at random and mirrors half of the images (He et al.,
     arXiv:1512.03385, section 4.2). `resized_crop` crops a box of random area and ratio, scales it
-    to `size` and mirrors half of them (Szegedy et al., arXiv:1409.4842, section 6).
+    to `size` and mirrors half of them (Szegedy et al., arXiv:1409.4842, section 6). The result is
+    written to `out` if there is one.
     """
+    if out is None:
+        out = np.empty((size or image.shape[0], size or image.shape[1], image.shape[2]), np.uint8)
     if augment == "resized_crop":
-        return _maybe_mirrored(resized_crop(image, rng, size), rng)
+        top, left, height, width = random_box(image.shape[0], image.shape[1], rng)
+        image = image[top : top + height, left : left + width]
+        if rng.random() < 0.5:
+            _mirror(_resize(image, np.empty_like(out)), out)
+        else:
+            _resize(image, out)
+        return out
     image = evaluation(image, augment, size)
     if augment == "crop_flip":
-        return _maybe_mirrored(padded_crop(image, rng), rng)
-    return image
+        image = padded_crop(image, rng)
+        if rng.random() < 0.5:
+            return _mirror(image, out)
+    out[...] = image
+    return out
 
 
 def evaluation(image: np.ndarray, augment: str, size: int) -> np.ndarray:
@@ -41,34 +61,34 @@ def evaluation(image: np.ndarray, augment: str, size: int) -> np.ndarray:
     The shorter side is scaled to `size` (with `resized_crop`, to size × 256 / 224), and the
     centre is cut out.
     """
-    if not size:
-        return image
-    return central_crop(image, size, round(size * MARGIN) if augment == "resized_crop" else size)
+    return scaled(image, *evaluation_window(augment, size))
 
 
-def decode(content: bytes, channels: int) -> np.ndarray:
-    """Returns the pixels of an image file, uint8 [H, W, channels], converted to grey or colour.
+def evaluation_window(augment: str, size: int) -> tuple[int, int]:
+    """Returns what `scaled` needs for evaluation: the side, and the shorter side before the cut."""
+    return size, round(size * MARGIN) if augment == "resized_crop" else size
 
-    Raises:
-      OSError: Pillow cannot read the image, or it is truncated.
+
+def training_window(augment: str, size: int) -> tuple[int, int]:
+    """Returns that part of a training image's transformation which is the same in every epoch.
+
+    `training` of an image that was `scaled` to it is `training` of the image.
     """
-    with Image.open(io.BytesIO(content)) as image:
-        pixels = np.asarray(image.convert(MODES[channels]))
-    return pixels.reshape(*pixels.shape[:2], channels)
+    return AS_STORED if augment == "resized_crop" else evaluation_window(augment, size)
+
+
+def scaled(image: np.ndarray, size: int, shorter: int) -> np.ndarray:
+    """Returns the `central_crop` of an image, or with size 0 the image."""
+    return central_crop(image, size, shorter) if size else image
 
 
 def padded_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns a random window, as large as the image, of the image with a black border."""
     height, width, _ = image.shape
-    padded = np.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+    padded = np.zeros((height + 2 * PADDING, width + 2 * PADDING, image.shape[2]), np.uint8)
+    padded[PADDING : PADDING + height, PADDING : PADDING + width] = image  # np.pad takes 70 µs
     top, left = rng.integers(0, 2 * PADDING + 1, 2)
     return padded[top : top + height, left : left + width]
-
-
-def resized_crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Returns a random box of the image (see `random_box`), scaled to [size, size, C]."""
-    top, left, height, width = random_box(image.shape[0], image.shape[1], rng)
-    return _scaled(image[top : top + height, left : left + width], size, size)
 
 
 def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -78,12 +98,12 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, 
     ten draws do not fit, as in very long images, it is the largest central box with such a ratio.
     """
     for _ in range(10):
-        area = rng.uniform(*AREA) * height * width
-        ratio = math.exp(rng.uniform(*np.log(RATIO)))
+        area = _uniform(AREA, rng) * height * width
+        ratio = math.exp(_uniform(LOG_RATIO, rng))
         h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < h <= height and 0 < w <= width:
-            top, left = rng.integers(0, (height - h + 1, width - w + 1))
-            return int(top), int(left), h, w
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            return top, left, h, w
     h, w = min(height, round(width / RATIO[0])), min(width, round(height * RATIO[1]))
     return (height - h) // 2, (width - w) // 2, h, w
 
@@ -106,5 +126,29 @@ def _scaled(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return scaled.reshape(height, width, -1)
 
 
-def _maybe_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return image[:, ::-1] if rng.random() < 0.5 else image
+def _uniform(between: tuple[float, float], rng: np.random.Generator) -> float:
+    """Returns `rng.uniform`, which takes ten times as long to read its arguments."""
+    return between[0] + (between[1] - between[0]) * rng.random()
+
+
+def _resize(image: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Scales an image to the size of `out`, where it is written, in a sixth of Pillow's time.
+
+    An image that is twice as large or larger is first shrunk by a whole number, by averages; what
+    remains is bilinear interpolation. Departs: Pillow averages when it shrinks by less than 2, too.
+    """
+    cv2 = opencv()
+    height, width = out.shape[:2]
+    factor = min(image.shape[0] // height, image.shape[1] // width)
+    if factor > 1:
+        h, w = image.shape[0] // factor, image.shape[1] // factor
+        whole = image[: h * factor, : w * factor]  # OpenCV averages others ten times as slowly
+        image = cv2.resize(whole, (w, h), interpolation=cv2.INTER_AREA)
+    cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    return out
+
+
+def _mirror(image: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Writes the mirror image to `out`, several times as fast as NumPy does."""
+    opencv().flip(image, 1, dst=out)
+    return out

@@ -8,7 +8,9 @@ processes import it.
 
 import dataclasses
 import hashlib
+import itertools
 import json
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,54 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from groundwork.data import augment as augment_lib
-from groundwork.data import readers
+from groundwork.data import cache as cache_lib
+from groundwork.data import decoding, readers
+from groundwork.data.examples import Cache, Source, Window
+from groundwork.data.readers import THREADS
 from groundwork.data.spec import DataSpec
 from groundwork.errors import UserError
 
 MOMENT_EXAMPLES = 1000  # training images from which mean and deviation are computed
-THREADS = min(16, os.cpu_count() or 1)  # for reading and decoding
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Random access to decoded examples: `source[i]` → {"image": uint8 [H, W, C], "label": int}.
-
-    `records[k]` has the image file's bytes; example i is record `places[i]`. `shape` is the (H, W)
-    that all images must have, or None. A record that cannot be used raises a UserError.
-    """
-
-    name: str
-    split: str
-    records: Any
-    places: np.ndarray  # [N]
-    classes: int
-    channels: int
-    shape: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        place = int(self.places[index])
-        example = f"example {place} of {self.split} of {self.name}"
-        try:
-            record = self.records[place]
-            image, label = augment_lib.decode(record["image"], self.channels), int(record["label"])
-        except Exception as error:  # damaged records fail in many ways
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{example} cannot be read ({reason}): damaged; get it again"
-            ) from error
-        if self.shape not in (None, image.shape[:2]):
-            raise UserError(
-                f"{example} has {image.shape[:2]} pixels, others {self.shape}: give data.image_size"
-            )
-        if not 0 <= label < self.classes:
-            raise UserError(
-                f"{example} has label {label}, expected 0 to {self.classes - 1}: if this split "
-                "comes without labels, evaluate another one with data.test_split"
-            )
-        return {"image": image, "label": label}
+LABELS_BYTES = 2**30  # of a test split's files, up to which all of its labels are read first
+LABELS = 1000  # labels of a larger one that are
 
 
 class FileDataset(NamedTuple):
@@ -110,18 +74,15 @@ def open_files(spec: DataSpec) -> FileDataset:
 
     Raises:
       UserError: `readers.open_tfds` raises it; images are not uint8 grey or RGB, or differ in size
-        without `data.image_size`; or there are too few examples for validation.
+        without `data.image_size`; there are too few examples for validation; a test label is out of
+        range; or the cache does not fit.
     """
     builder = readers.open_tfds(spec.name, spec.dir)
-    import tensorflow_datasets as tfds  # open_tfds has imported it, without its warnings
-
-    feature, splits = builder.info.features["image"], ("train", spec.test_split)
-    _check_images(spec.name, feature.shape, feature.np_dtype)
-    raw = {"image": tfds.decode.SkipDecoding()}  # Pillow decodes, whatever else is installed
-    records = {split: readers.open_split(builder, split, raw) for split in splits}
-    channels, classes = feature.shape[2], builder.info.features["label"].num_classes
-    stored = feature.shape[:2]
-    if None in stored and not spec.image_size:  # take the first image's size
+    stored, channels = readers.check_images(builder)
+    splits = ("train", spec.test_split)
+    records = {split: readers.open_split(builder, split) for split in splits}
+    classes = builder.info.features["label"].num_classes
+    if not stored and not spec.image_size:  # take the first image's size
         first = Source(spec.name, "train", records["train"], np.zeros(1, int), classes, channels)
         stored = first[0]["image"].shape[:2]
 
@@ -131,29 +92,76 @@ def open_files(spec: DataSpec) -> FileDataset:
 
     examples = len(records["train"])
     kept, held = readers.hold_out(spec.name, examples, spec.validation_examples, spec.split_seed)
-    train = source("train", kept)
+    train, validation = source("train", kept), source("train", held)
+    test = source(spec.test_split, np.arange(len(records[spec.test_split])))
+    digest, sizes = _digest(builder, splits)
+    _check_labels(test, sizes[spec.test_split])
     mean, std = _moments(train, spec)
-    size = (spec.image_size,) * 2 if spec.image_size else stored
+    train, validation, test = _cached(train, validation, test, stored, digest, spec)
+    size = stored if stored and not spec.image_size else (spec.image_size, spec.image_size)
     return FileDataset(
         name=spec.name,
         train=train,
-        validation=source("train", held),
-        test=source(spec.test_split, np.arange(len(records[spec.test_split]))),
+        validation=validation,
+        test=test,
         shape=(*size, channels),
         classes=classes,
         mean=mean,
         std=std,
-        digest=_digest(builder, splits),
+        digest=digest,
         spec=spec,
     )
 
 
-def _check_images(name: str, shape: tuple[int | None, ...], dtype: Any) -> None:
-    if dtype != np.uint8 or shape[2:] not in [(channels,) for channels in augment_lib.MODES]:
-        raise UserError(
-            f"{name} has images of shape {shape} and type {dtype}: uint8 with 1 or 3 channels is "
-            "needed"
-        )
+def _check_labels(test: Source, size: int) -> None:
+    """Refuses labels of a test split out of range before a run trains; see `LABELS_BYTES`."""
+    count = len(test) if size <= LABELS_BYTES else min(len(test), LABELS)
+    for part in np.array_split(np.linspace(0, len(test) - 1, count, dtype=int), count // 500 + 1):
+        test.check_labels(part)
+
+
+def _cached(
+    train: Source,
+    validation: Source,
+    test: Source,
+    stored: tuple[int, int] | None,
+    digest: str,
+    spec: DataSpec,
+) -> tuple[Source, Source, Source]:
+    """Returns the splits with the caches that `data.cache` asks for."""
+    if spec.cache == "none":
+        return train, validation, test
+    training = augment_lib.training_window(spec.augment, spec.image_size)
+    evaluation = augment_lib.evaluation_window(spec.augment, spec.image_size)
+    needed = sum(
+        len(source) * (_pixels(source, window, stored) * source.channels + cache_lib.PER_EXAMPLE)
+        for source, window in ((train, training), (validation, evaluation), (test, evaluation))
+    )
+
+    def cached(source: Source, needed: int) -> Cache | None:
+        described = [digest, source.split, source.channels, decoding.versions()]
+        known = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+        name = f"{source.name}-{source.split}-{known}".replace("/", "-")
+        return cache_lib.made(spec.cache, spec.workers, name, source.channels, needed)
+
+    shared, own = cached(train, needed), cached(test, 0)
+    if shared is None:
+        return train, validation, test
+    return (
+        dataclasses.replace(train, cache=shared),
+        dataclasses.replace(validation, cache=shared),
+        dataclasses.replace(test, cache=own),
+    )
+
+
+def _pixels(source: Source, window: Window, stored: tuple[int, int] | None) -> int:
+    """Returns an image's pixels; where images differ in size, the mean of a few that are spread."""
+    if window[0]:
+        return window[0] ** 2
+    if stored:
+        return stored[0] * stored[1]
+    few = np.linspace(0, len(source) - 1, min(len(source), 50), dtype=int)
+    return round(np.mean([image[..., 0].size for image, _ in source.examples(few)]))
 
 
 def _moments(train: Source, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -176,23 +184,27 @@ def _moments(train: Source, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
 
 def _sampled_moments(train: Source, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.random.default_rng(0).permutation(len(train))[:MOMENT_EXAMPLES]
+    window = augment_lib.evaluation_window(spec.augment, spec.image_size)
     with ThreadPoolExecutor(THREADS) as pool:
-        sums = list(pool.map(lambda index: _sums(train[index]["image"], spec), chosen))
+        parts = np.array_split(chosen, math.ceil(len(chosen) / 20))
+        read = pool.map(lambda part: [_sums(x) for x, _ in train.examples(part, window)], parts)
+        sums = list(itertools.chain.from_iterable(read))
     count, total, squares = np.sum(sums, axis=0).astype(np.float64).T
     std = np.sqrt(count * squares - total**2) / count / 255  # exactly 0 where all are equal
     return total / count / 255, np.where(std > 0, std, 1.0)
 
 
-def _sums(image: np.ndarray, spec: DataSpec) -> np.ndarray:
+def _sums(image: np.ndarray) -> np.ndarray:
     """Returns number, sum and sum of squares of each channel's pixels, [C, 3] int64."""
-    image = augment_lib.evaluation(image, spec.augment, spec.image_size).astype(np.int64)
+    image = image.astype(np.int64)
     count = np.full(image.shape[2], image[..., 0].size)
     return np.stack([count, image.sum((0, 1)), (image**2).sum((0, 1))], axis=1)
 
 
-def _digest(builder: Any, splits: Sequence[str]) -> str:
-    """Returns a SHA-256 of a set's name, version and splits, and of the sizes of their files."""
+def _digest(builder: Any, splits: Sequence[str]) -> tuple[str, dict[str, int]]:
+    """Returns a SHA-256 of a set's name, version, splits and sizes of files, and splits' bytes."""
     described: list[Any] = [builder.info.full_name]
+    total = {}
     for split in splits:
         info = builder.info.splits[split]
         try:
@@ -201,4 +213,5 @@ def _digest(builder: Any, splits: Sequence[str]) -> str:
             reason = f"{error.strerror}: {error.filename}"
             raise UserError(f"{builder.name}: {split} cannot be read ({reason})") from error
         described.append([split, info.num_examples, info.shard_lengths, sizes])
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+        total[split] = sum(sizes)
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest(), total

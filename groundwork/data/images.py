@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from groundwork.data import augment as augment_lib
+from groundwork.data import decoding
 from groundwork.data.own import Arrays, Given, check_kwargs
 from groundwork.devices import memory
 from groundwork.errors import UserError, missing
@@ -162,7 +163,7 @@ def _decoded(
         described = list(pool.map(_described, names, openers))
         if not image_size:
             _check_sizes(names, [size for _, size in described])
-        mode = augment_lib.MODES[1 if all(grey for grey, _ in described) else 3]
+        mode = decoding.MODES[1 if all(grey for grey, _ in described) else 3]
         return list(
             pool.map(lambda name, opener: _pixels(name, opener, mode, image_size), names, openers)
         )

@@ -8,7 +8,7 @@ processes import it.
 
 # R replicates, B batch, H W C image height, width, channels
 
-import functools
+import dataclasses
 import hashlib
 import math
 import multiprocessing
@@ -25,7 +25,10 @@ import numpy as np
 from absl import flags
 
 from groundwork.data import augment as augment_lib
-from groundwork.data.file_dataset import THREADS, FileDataset, Source
+from groundwork.data import order
+from groundwork.data.examples import Source, Window
+from groundwork.data.file_dataset import FileDataset
+from groundwork.data.readers import THREADS
 from groundwork.data.spec import DataSpec
 from groundwork.errors import UserError
 
@@ -62,15 +65,12 @@ def train_batches(
       its threads and workers.
     """
     share = _share(batch_size, parts, part)
-    view = functools.partial(_training_view, augment=spec.augment, size=spec.image_size)
-
-    def of_seed(seed: int) -> grain.MapDataset:
-        shuffled = grain.MapDataset.source(files.train).shuffle(seed=_word(seed, "order"))
-        views = shuffled.repeat().random_map(view, seed=_word(seed, "augment"))
-        return views.batch(share)[start * parts + part :: parts]
-
-    together = grain.experimental.ZipMapDataset([of_seed(seed) for seed in seeds])
-    return _read(together.map(_stacked), files.name, spec.workers)
+    words = [(_word(seed, "order"), _word(seed, "augment")) for seed in seeds]
+    first = start * batch_size + part * share
+    made = _Training(
+        files.train, files.shape, spec.augment, spec.image_size, words, first, share, batch_size
+    )
+    return _read(grain.MapDataset.source(made), files.name, spec.workers)
 
 
 def eval_batches(
@@ -85,12 +85,9 @@ def eval_batches(
     """
     source = {"validation": files.validation, "test": files.test}[split]
     share = _share(batch_size, parts, part)
-    whole = math.ceil(len(source) / batch_size) * batch_size
-    view = functools.partial(
-        _evaluation_view, source, files.shape, augment=spec.augment, size=spec.image_size
-    )
-    views = grain.MapDataset.range(whole).map(view).batch(share)[part::parts]
-    return _read(views, files.name, spec.workers)
+    window = augment_lib.evaluation_window(spec.augment, spec.image_size)
+    made = _Evaluation(source, files.shape, window, part * share, share, batch_size)
+    return _read(grain.MapDataset.source(made), files.name, spec.workers)
 
 
 def prefetch(
@@ -177,27 +174,84 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _training_view(
-    row: dict[str, Any], rng: np.random.Generator, augment: str, size: int
-) -> dict[str, Any]:
-    image = augment_lib.training(row["image"], rng, augment, size)
-    return {"image": image, "label": np.int32(row["label"])}
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """Random access to training batches: step after the first → images of `shape` and labels.
+
+    `words` are the seeds of the order and of the augmentation of each replicate. `first` is the
+    place of the first example in a replicate's endless sequence, and `stride` leads to the next
+    batch of `share` examples.
+    """
+
+    source: Source
+    shape: tuple[int, int, int]
+    augment: str
+    size: int
+    words: list[tuple[int, int]]
+    first: int
+    share: int
+    stride: int
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, step: int) -> TrainBatch:
+        start = self.first + step * self.stride
+        sequence = range(start, start + self.share)
+        orders = [order.shuffled(sequence, len(self.source), word) for word, _ in self.words]
+        window = augment_lib.training_window(self.augment, self.size)
+        examples = self.source.examples(np.concatenate(orders), window)
+        images = np.empty((len(examples), *self.shape), np.uint8)
+        if self.augment == "none":
+            np.stack([image for image, _ in examples], out=images)
+        else:
+            rngs = (rng for _, word in self.words for rng in _generators(word, sequence))
+            for out, (image, _), rng in zip(images, examples, rngs, strict=True):
+                augment_lib.training(image, rng, self.augment, self.size, out)
+        labels = np.asarray([label for _, label in examples], np.int32)
+        shape = (len(self.words), self.share)
+        return images.reshape(*shape, *self.shape), labels.reshape(shape)
 
 
-def _evaluation_view(
-    source: Source, shape: tuple[int, int, int], index: int, augment: str, size: int
-) -> tuple[np.ndarray, np.int32, np.bool_]:
-    """Returns image, label and valid; beyond the end of the source, an invalid image."""
-    if index >= len(source):
-        return np.zeros(shape, np.uint8), np.int32(0), np.bool_(False)
-    row = source[index]
-    image = augment_lib.evaluation(row["image"], augment, size)
-    return image, np.int32(row["label"]), np.bool_(True)
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    """Random access to the batches of a split: number of a batch → images, labels and valid.
+
+    The batch begins at example `first + number × stride`. Beyond the end of the split, images of
+    `shape` are not valid.
+    """
+
+    source: Source
+    shape: tuple[int, int, int]
+    window: Window
+    first: int
+    share: int
+    stride: int
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.source) / self.stride)
+
+    def __getitem__(self, number: int) -> EvalBatch:
+        start = self.first + number * self.stride
+        there = range(start, min(start + self.share, len(self.source)))
+        images = np.zeros((self.share, *self.shape), np.uint8)
+        labels = np.zeros(self.share, np.int32)
+        for row, (image, label) in enumerate(self.source.examples(there, self.window)):
+            images[row], labels[row] = image, label
+        return images, labels, np.arange(self.share) < len(there)
 
 
-def _stacked(batches: tuple[dict[str, np.ndarray], ...]) -> TrainBatch:
-    images, labels = ([batch[key] for batch in batches] for key in ("image", "label"))
-    return np.stack(images), np.stack(labels)
+def _generators(word: int, sequence: range) -> Iterator[np.random.Generator]:
+    """Yields the generator of each place of the sequence, as Grain's `random_map` seeds it.
+
+    It is one object in several states, since making one takes longer than setting it.
+    """
+    rng = np.random.Generator(np.random.Philox(word))
+    begun: dict[str, Any] = {**rng.bit_generator.state}
+    for at in sequence:
+        counter = np.array([0, 0, 0, at], np.uint64)
+        rng.bit_generator.state = {**begun, "state": {**begun["state"], "counter": counter}}
+        yield rng
 
 
 def _share(batch_size: int, parts: int, part: int) -> int:

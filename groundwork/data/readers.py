@@ -4,21 +4,29 @@
 labels), classes)`, where None says that the labels tell.
 """
 
+import dataclasses
 import importlib.metadata
 import importlib.util
+import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from groundwork import paths
-from groundwork.data import idx
+from groundwork.data import decoding, idx
+from groundwork.data.examples import Records, Source
+from groundwork.devices import memory
 from groundwork.errors import UserError, missing, unknown
 
 Arrays = tuple[np.ndarray, np.ndarray]
+
+THREADS = min(16, os.cpu_count() or 1)  # for reading and decoding
+STREAM = "set data.stream=true and data.image_size, such as 32"  # if images differ in size
 
 IDX_NAMES = {"mnist": 10, "fashion_mnist": 10, "kmnist": 10, "custom": None}  # name → classes
 IDX_FILES = {
@@ -101,11 +109,29 @@ def read_idx(name: str, folder: str) -> tuple[Arrays, Arrays, int | None]:
     return train, test, IDX_NAMES[name]
 
 
-def read_tfds(name: str, folder: str) -> tuple[Arrays, Arrays, int]:
-    """Reads an image classification set of TFDS from array_record files, without TensorFlow."""
+def read_tfds(name: str, folder: str, test_split: str = "test") -> tuple[Arrays, Arrays, int]:
+    """Reads an image classification set of TFDS from array_record files, without TensorFlow.
+
+    Raises:
+      UserError: `open_tfds`, `check_images` or `open_split` raises it; images differ in size; or an
+        example is damaged, or has a label out of range.
+    """
     builder = open_tfds(name, folder)
-    train, test = (_read_split(builder, split) for split in ("train", "test"))
-    return train, test, builder.info.features["label"].num_classes
+    shape, channels = check_images(builder)
+    splits = [(split, open_split(builder, split)) for split in ("train", test_split)]
+    if shape:
+        pixels = sum(len(records) for _, records in splits) * shape[0] * shape[1]
+        memory.check(f"data.name={name}", pixels * channels)
+    classes = builder.info.features["label"].num_classes
+    read = []
+    for split, records in splits:
+        places = np.arange(len(records))
+        where = f"{builder.name} in {builder.data_path}"
+        source = Source(where, split, records, places, classes, channels, shape, how=STREAM)
+        read.append(_read_all(source))
+        shape = read[0][0].shape[1:3]  # of all splits
+    train, test = read
+    return train, test, classes
 
 
 SOURCES: dict[str, Callable[[str, str], tuple[Arrays, Arrays, int | None]]] = {
@@ -148,27 +174,43 @@ def open_tfds(name: str, folder: str) -> Any:
     return builder
 
 
-def open_split(builder: Any, split: str, decoders: Mapping[str, Any] | None = None) -> Any:
-    """Returns random access to one split of a TFDS builder.
+def check_images(builder: Any) -> tuple[tuple[int, int] | None, int]:
+    """Returns (height, width) and channels of the images of a TFDS builder; None = they may differ.
 
-    Args:
-      builder: of TFDS.
-      split: its name.
-      decoders: feature → a decoder of TFDS.
+    Raises:
+      UserError: they are not uint8 with 1 or 3 channels.
+    """
+    feature = builder.info.features["image"]
+    shape, dtype = tuple(feature.shape), np.dtype(feature.np_dtype)
+    if dtype == np.uint8 and len(shape) == 3 and shape[2] in decoding.MODES:
+        return None if None in shape[:2] else shape[:2], shape[2]
+    wrong = f"{builder.name} has images of shape {shape} and type {dtype}: "
+    if dtype != np.uint8:
+        do = "prepare them with 8 bits, or give their numbers as they are with data.source=npz"
+    else:
+        do = "prepare them as RGB or grey images, or give all channels with data.source=npz"
+    raise UserError(f"{wrong}uint8 with 1 or 3 channels is needed; {do}")
+
+
+def open_split(builder: Any, split: str) -> Records:
+    """Returns the records of one split of a TFDS builder.
 
     Raises:
       UserError: there is no such split, it is not stored as array_record, or it cannot be opened.
     """
+    import tensorflow_datasets as tfds  # open_tfds has imported it, without its warnings
+
     if split not in builder.info.splits:
         raise UserError(f"{builder.name} has no split {split!r}: {list(builder.info.splits)}")
     try:
-        return builder.as_data_source(split=split, decoders=decoders)
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES  # Pillow decodes, whatever is installed
+        return Records(builder.as_data_source(split=split, deserialize_method=raw))
     except NotImplementedError as error:
         raise UserError(
             f"{builder.data_path} is prepared as {builder.info.file_format.value}, which cannot be "
             "read without TensorFlow: prepare it as array_record, in another data.dir"
         ) from error
-    except Exception as error:  # see _read_split
+    except Exception as error:  # damaged files fail in many ways
         raise _unreadable(builder, split, error) from error
 
 
@@ -251,13 +293,18 @@ def _prepare(name: str, data_dir: Path) -> Any:
     return builder
 
 
-def _read_split(builder: Any, split: str) -> Arrays:
-    source = open_split(builder, split)
-    try:
-        rows = source.__getitems__(range(len(source)))
-    except Exception as error:  # damaged records fail in many ways
-        raise _unreadable(builder, split, error) from error
-    return np.stack([row["image"] for row in rows]), np.asarray([row["label"] for row in rows])
+def _read_all(source: Source) -> Arrays:
+    """Returns all examples of a split, decoded by several threads."""
+    size = 500  # examples of a call: a few calls, and not all encoded images at once
+    starts = range(0, len(source), size)
+    if not starts:
+        raise UserError(f"{source.split} of {source.name}: there are no examples")
+    if source.shape is None:
+        source = dataclasses.replace(source, shape=source[0]["image"].shape[:2])
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = pool.map(lambda at: source.examples(range(at, min(at + size, len(source)))), starts)
+        images, labels = zip(*itertools.chain.from_iterable(parts), strict=True)
+    return np.stack(images), np.asarray(labels)
 
 
 def _unreadable(builder: Any, split: str, error: Exception) -> UserError:

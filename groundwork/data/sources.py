@@ -19,7 +19,14 @@ def names() -> list[str]:
     return [*readers.SOURCES, *SOURCES]
 
 
-def read(source: str, name: str, folder: str, kwargs: Mapping[str, Any], image_size: int) -> Given:
+def read(
+    source: str,
+    name: str,
+    folder: str,
+    kwargs: Mapping[str, Any],
+    image_size: int,
+    test_split: str = "test",
+) -> Given:
     """Returns the examples of a source, as they were read.
 
     Args:
@@ -28,6 +35,7 @@ def read(source: str, name: str, folder: str, kwargs: Mapping[str, Any], image_s
       folder: of its files.
       kwargs: arguments.
       image_size: see `DataSpec`.
+      test_split: of a tfds set, likewise.
 
     Raises:
       UserError: the examples cannot be read.
@@ -37,5 +45,8 @@ def read(source: str, name: str, folder: str, kwargs: Mapping[str, Any], image_s
     folder = str(paths.given(folder)) if folder else ""
     if source in SOURCES:
         return SOURCES[source](name, folder, kwargs, image_size)
+    if source == "tfds":
+        read = readers.read_tfds(name, folder, test_split)
+        return Given(read[0], read[1], classes=read[2])
     train, test, classes = readers.SOURCES[source](name, folder)
     return Given(train, test, classes=classes)

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from groundwork import named
-from groundwork.data import augment, own, readers, sources
+from groundwork.data import augment, cache, own, readers, sources
 from groundwork.devices import memory
 from groundwork.errors import UserError, shown, unknown
 from groundwork.typed import Seed
 
-STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "mean", "std")  # for streams alone
+STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "cache", "mean", "std")
 
 MOST_WORKERS = 1024
 
@@ -31,11 +31,12 @@ class DataSpec:
       stream: whether a tfds set is read from its files as needed (`file_dataset.open_files`), or
         whole (`dataset.load`).
       test_split: the split that serves as the test set; for ImageNet `validation`, as in its
-        papers. This and all that follow are for streams alone.
+        papers. It serves all tfds sets; what follows is for streams alone, but for image_size.
       image_size: the height and width of the network's images; 0 = as they are stored. It serves
         folder and huggingface as well as streams.
       augment: `none`, `crop_flip` or `resized_crop`; see `augment.training`.
       workers: how many processes read ahead; 0 = threads of this one.
+      cache: where decoded images are kept: `none`, `memory`, a folder, or `auto`; see `cache.made`.
       mean: in [0, 1], one per channel; empty = computed (`file_dataset.MOMENT_EXAMPLES` images).
       std: likewise.
       kwargs: what a function of the user's own is called with; for huggingface, names of columns.
@@ -53,6 +54,7 @@ class DataSpec:
     image_size: int = 0
     augment: str = "none"
     workers: int = 0
+    cache: str = "auto"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     kwargs: Annotated[Mapping[str, Any], "arguments, such as {'size': 8}"] = dataclasses.field(
@@ -89,6 +91,7 @@ class DataSpec:
             raise UserError(
                 f"data.workers={self.workers} must be at least 0, and at most {MOST_WORKERS}"
             )
+        cache.check(self.cache, self.workers)
         if self.augment == "resized_crop" and not self.image_size:
             raise UserError("data.augment=resized_crop needs data.image_size, such as 224")
         if len(self.mean) != len(self.std):
@@ -105,6 +108,8 @@ class DataSpec:
         for key in STREAM_KEYS:
             value = getattr(self, key)
             if key == "image_size" and self.source in sources.SOURCES:
+                continue
+            if key == "test_split" and self.source == "tfds":
                 continue
             if value != getattr(DataSpec, key):
                 raise UserError(f"data.{key}={shown(value)} needs data.stream=True")

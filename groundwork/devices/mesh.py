@@ -58,7 +58,8 @@ def make(
         cannot have equally many of them.
     """
     devices = jax.devices() if devices is None else devices
-    hosts = len({device.process_index for device in devices})
+    held = collections.Counter(device.process_index for device in devices)
+    hosts, devices = len(held), _evenly(devices, min(held.values()))
     check_size("mesh.replicate", replicate or 1, "replicates", replicates, len(devices))
     check_size("mesh.data", data or 1, "train.batch_size", batch_size, len(devices))
     pairs = itertools.product(
@@ -146,6 +147,16 @@ def gather(tree: Any) -> Any:
 def fetch(tree: Any) -> Any:
     """Returns the tree as numpy arrays; see `gather`."""
     return jax.tree.map(np.asarray, gather(tree))
+
+
+def replicated(tree: Any) -> Any:
+    """Returns the tree with all arrays whole in every process (all processes); see `gather`."""
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    shardings = [leaf.sharding for leaf in arrays if not leaf.is_fully_addressable]
+    if not shardings:
+        return tree
+    assert isinstance(shardings[0], NamedSharding)  # as `put` makes them
+    return _identity(NamedSharding(shardings[0].mesh, REPLICATED))(tree)
 
 
 class Share(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from groundwork.devices import processes
+from groundwork.errors import reason
 
 
 class Profile:
@@ -23,7 +24,7 @@ class Profile:
         self._first, self._stop = span or (0, 0)
         self._folder = folder / f"process-{processes.index()}"
         self._say, self._unit, self._traced = say, "", not span
-        self._running = False
+        self._running, self._reached = False, 0
 
     @property
     def missed(self) -> str:
@@ -45,7 +46,8 @@ class Profile:
     def cut(self, step: int, following: int) -> int:
         """Returns at which step a call from `step` on must end, at most `following`."""
         ends = () if self._traced and not self._running else (self._first, self._stop)
-        return min([following, *(end for end in ends if end > step)])
+        self._reached = min([following, *(end for end in ends if end > step)])
+        return self._reached
 
     def reach(self, step: int, tree: Any, end: bool = False) -> None:
         """Begins or ends the trace at its steps, once the arrays of `tree` are computed.
@@ -65,7 +67,10 @@ class Profile:
 
     def _end(self) -> None:
         self._running = False
-        jax.profiler.stop_trace()
-        self._say(
-            f"{self._unit}  steps {self._first} to {self._stop - 1} are traced in {self._folder}"
-        )
+        steps = f"steps {self._first} to {self._reached - 1}"
+        try:
+            jax.profiler.stop_trace()
+        except RuntimeError as error:  # the disk is full, say: the run does not need the trace
+            self._say(f"warning: {self._unit}: the trace of {steps} is lost: {reason(error)}")
+        else:
+            self._say(f"{self._unit}  {steps} are traced in {self._folder}")

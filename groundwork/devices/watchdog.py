@@ -9,7 +9,7 @@ import faulthandler
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from groundwork.devices import processes
@@ -25,9 +25,12 @@ class Watchdog:
     Only time in which the process could run counts: one that was stopped (Ctrl-Z) goes on.
     """
 
-    def __init__(self, seconds: float, log: Path) -> None:
-        """Watches for `seconds` without a move, 0 = never, and writes the stacks into `log`."""
-        self._seconds, self._log = seconds, log
+    def __init__(self, seconds: float, log: Path, keep: Callable[[], None] = lambda: None) -> None:
+        """Watches for `seconds` without a move, 0 = never, and writes the stacks into `log`.
+
+        The first process calls `keep` after that.
+        """
+        self._seconds, self._log, self._keep = seconds, log, keep
         self._poll = min(1.0, seconds / 10)
         self._moves = 0
 
@@ -70,8 +73,9 @@ class Watchdog:
         writer.start()
         writer.join(WRITE_SECONDS)
         # The others hang too, and notice it within two looks. If one left at once, they would see a
-        # lost peer, and their exit codes would say so.
-        time.sleep(2 * self._poll if processes.count() > 1 else 0)
+        # lost peer, and their exit codes would say so. JAX ends all at once when the first leaves.
+        looks = 4 if processes.first() else 2
+        time.sleep(looks * self._poll if processes.count() > 1 else 0)
         os._exit(HUNG)
 
     def _tell(self, name: str) -> None:
@@ -80,10 +84,12 @@ class Watchdog:
             f"process ends with code {HUNG}, and the same command continues. Where a step or an "
             "evaluation takes so long, set it higher, or to 0. What its threads were doing:\n"
         )
-        os.write(STDERR, said.encode())
-        faulthandler.dump_traceback(STDERR, all_threads=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone; the log is to have it still
+            os.write(STDERR, said.encode())
+            faulthandler.dump_traceback(STDERR, all_threads=True)
         if processes.first():
-            with open(self._log, "a", encoding="utf-8") as log:
+            with contextlib.suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%H:%M:%S')} {said}")
                 log.flush()
                 faulthandler.dump_traceback(log, all_threads=True)
+            self._keep()

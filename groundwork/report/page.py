@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic, paths
+from groundwork import atomic, buckets, copies, terminal
 from groundwork import config as config_lib
 from groundwork.errors import UserError, check_text
 from groundwork.runs.results import RunResults
@@ -110,4 +110,18 @@ def draw_again(
             raise UserError("an argument is empty: give the folders of runs")
         if folder.startswith("-"):
             raise UserError(f"unknown flag {folder}: give the folders of runs")
-    show([paths.given(folder) for folder in argv])
+    folders = [copies.near(folder) for folder in argv]
+    show(folders)
+    if buckets.is_url(argv[0]):
+        _send(argv, folders)
+
+
+def _send(argv: Sequence[str], folders: Sequence[Path]) -> None:
+    """Copies up what was drawn: the report of one run in a bucket, or the comparison of several."""
+    single = len(argv) == 1
+    bucket = buckets.bucket(argv[0] if single else argv[0].rstrip("/").rpartition("/")[0])
+    folder = folders[0] if single else folders[0].parent
+    drawn = ("report.html", "figures/*.png") if single else ("comparison/*",)
+    made = [path for pattern in drawn for path in folder.glob(pattern)]
+    bucket.send([path.relative_to(folder).as_posix() for path in made], folder)
+    terminal.say(f"kept in {bucket.url}; the copy on this machine is removed")

@@ -3,12 +3,14 @@
 Orbax restores flipped bits without a warning; `restore` verifies every byte first.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +53,20 @@ def save(
       FileExistsError: a whole checkpoint is there, and nothing is ever overwritten.
       OSError: the disk is full, for example; earlier checkpoints stay as they were.
     """
-    processes.on_first(_make_room, folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.absolute(), tree)
-    except ValueError as error:  # Orbax's, when the disk fills up meanwhile
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        raise
+    processes.on_first(_make_room, folder, _bytes(tree))
+    with _full_disk_named(folder), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), tree)
     processes.on_first(_seal, folder, {"metadata": metadata, "origin": origin or {}})
+
+
+def save_alone(
+    folder: Path, tree: Any, metadata: dict[str, Any], origin: dict[str, Any] | None = None
+) -> None:
+    """Does as `save` does, in this process alone, where all arrays are whole."""
+    _make_room(folder, _bytes(tree))
+    with _full_disk_named(folder), _checkpointer_of_one() as checkpointer:
+        checkpointer.save(folder.absolute(), ocp.args.PyTreeSave(tree))
+    _seal(folder, {"metadata": metadata, "origin": origin or {}})
 
 
 def check_place(folder: Path) -> None:
@@ -131,9 +138,7 @@ def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
         metadata = processes.on_first(verify, folder)
         return read(folder, like), metadata
     metadata = verify(folder)
-    process = processes.index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
-    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_this_process()) as checkpointer:
         described = checkpointer.metadata(folder.absolute()).item_metadata.tree
         like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
         return checkpointer.restore(folder.absolute(), like), metadata
@@ -163,6 +168,53 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+@contextlib.contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Turns Orbax's error of a disk that fills up meanwhile into that of a full disk."""
+    try:
+        yield
+    except ValueError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
+
+
+def _checkpointer_of_one() -> ocp.Checkpointer:
+    """Returns what writes all of a checkpoint in this process, where others have the arrays too."""
+    # Keys need the store, which Orbax's public names lack.
+    from orbax.checkpoint._src.metadata.array_metadata_store import Store
+
+    # By default each process would write its part even of what all have whole.
+    arrays = ocp.type_handlers.ArrayHandler(
+        use_replica_parallel=False, array_metadata_store=Store()
+    )
+    handler = ocp.PyTreeCheckpointHandler(
+        multiprocessing_options=_this_process(),
+        type_handler_registry=ocp.type_handlers.create_type_handler_registry(
+            (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
+        ),
+        array_metadata_validator=_OfOneProcess(),
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=_this_process())
+
+
+class _OfOneProcess:
+    """Accepts what one process writes: Orbax would miss the notes of the others."""
+
+    def validate_all_array_metadatas(self, array_metadatas: Any) -> None:
+        """Does nothing: there are no notes to compare."""
+
+
+def _this_process() -> ocp.options.MultiprocessingOptions:
+    """Returns what lets Orbax read and write in this process, without the others."""
+    process = processes.index()
+    return ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _make_room(folder: Path, tree_bytes: int) -> None:

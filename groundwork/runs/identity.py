@@ -16,10 +16,22 @@ from groundwork import jsons, paths
 from groundwork.config import flatten
 from groundwork.errors import UserError, missing
 
+FILE = "config.json"
 DISTRIBUTION = "compression-and-dynamic-networks"
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
+VERSIONED = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow"),
+    "opencv-python-headless",
+)
 PATHS = ("source.path", "distill.teachers")  # compared as the places that they mean
-NOT_IDENTITY = ("mesh.", "data.dir", "data.workers", "log.", "checkpoint.", "published")
+NOT_IDENTITY = (
+    "mesh.",
+    "data.dir",
+    "data.workers",
+    "data.cache",
+    "log.",
+    "checkpoint.",
+    "published",
+)
 ADDED = {  # keys that older runs lack → the value that they had in effect
     "model.dtype": "float32",
     "data.pad": 0,
@@ -62,7 +74,7 @@ def read_about(folder: Path, command: str = "") -> dict[str, Any]:
     Raises:
       UserError: the folder does not exist, or holds no run, or one of another command.
     """
-    path = folder / "config.json"
+    path = folder / FILE
     try:
         about = jsons.parse(path.read_bytes())
     except FileNotFoundError as error:

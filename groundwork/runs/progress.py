@@ -13,6 +13,7 @@ from groundwork import terminal
 from groundwork.atomic import READ_ONLY
 from groundwork.devices import processes
 
+LOG = "run.log"  # its name in the folder of a run
 LINE_SECONDS = 10.0  # the least time between two plain lines of progress
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from groundwork import paths
+from groundwork import copies
 from groundwork.errors import UserError
 from groundwork.metric import ACCURACY, Metric
 from groundwork.runs import identity
@@ -49,7 +49,7 @@ def open_results(workdir: str | Path, command: str) -> tuple[Run, dict[str, Any]
     Raises:
       UserError: the folder holds no run, or one of another command.
     """
-    folder = paths.given(workdir)
+    folder = copies.near(workdir)
     about = identity.read_about(folder, command)
     config = about.pop("config")
     if type(config.get("replicates")) is not int:

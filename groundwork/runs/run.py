@@ -16,15 +16,16 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic, paths
+from groundwork import atomic, copies
 from groundwork.devices import processes
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint, metrics, place, tensorboard
-from groundwork.runs.identity import Identity, read_about, refuse_other, run_id, software
+from groundwork.runs.identity import FILE, Identity, read_about, refuse_other, run_id, software
+from groundwork.runs.mirror import Mirror
 from groundwork.runs.unit import Unit
 
 DEEPEST = 16  # folders of a unit's name; links may lead in circles
@@ -35,15 +36,49 @@ class Run:
     """An open run folder. "(all processes)" in a docstring means that each of them must call it."""
 
     folder: Path
-    mirror: Callable[[list[metrics.Row]], None] | None = None  # also sends rows to TensorBoard
+    charts: tensorboard.Charts | None = None  # what also shows rows in TensorBoard, if anything
     id: str = ""  # as config.json has it; empty if that is not known
+    bucket: Mirror | None = None  # if the run is in a bucket, of which the folder is a copy
 
     def record(self, rows: list[metrics.Row]) -> None:
         """Appends rows to the metrics, in the first process."""
         if processes.first():
             metrics.append(self.metrics, rows)
-            if self.mirror:
-                self.mirror(rows)
+            if self.charts:
+                self.charts.write(rows)
+
+    def close(self) -> None:
+        """Waits until TensorBoard's files have all rows."""
+        if self.charts:
+            self.charts.close()
+
+    def send(self) -> None:
+        """Copies up what is new, if the run is in a bucket (all processes)."""
+        if self.bucket:
+            processes.on_first(self.bucket.send)
+
+    def send_log(self) -> None:
+        """Copies up the log alone, if the run is in a bucket; any thread of process 0 may."""
+        if self.bucket:
+            self.bucket.send_log()
+
+    def add(self, folder: Path) -> None:
+        """Copies up what other processes than the first have written into a folder of their own."""
+        if self.bucket and not processes.first():
+            self.bucket.add(folder)
+
+    def share(self, folder: Path) -> None:
+        """Lets all processes see a folder that the first one has written (all processes).
+
+        Where they share a disk, they do. Where the run is in a bucket, each has its own copy.
+        """
+        self.send()
+        self.bring(folder)
+
+    def bring(self, folder: Path) -> None:
+        """Brings a folder of the bucket's, if this process is not the first, which has it."""
+        if self.bucket and not processes.first():
+            self.bucket.bring(folder)
 
     @property
     def metrics(self) -> Path:
@@ -57,7 +92,8 @@ class Run:
           UserError: a file is, or a link to nothing, or another unit; the error names it.
         """
         every = [self.unit(name) for name in units]
-        place.check_inside([self.folder / "figures", *(unit.folder for unit in every)])
+        own = [self.folder / name for name in ("figures", "profile", "tensorboard")]
+        place.check_inside([*own, *(unit.folder for unit in every)])
         for unit in every:
             if unit.done:
                 unit.check_origin(unit.folder / "final")
@@ -79,33 +115,41 @@ def result_of(workdir: str | Path, name: str) -> Any:
     Raises:
       UserError: the run has no such unit (the error lists its units), or the result is damaged.
     """
-    folder = paths.given(workdir)
+    folder = copies.near(workdir, FILE, f"checkpoints/{name}/final")
     run = Run(folder, id=run_id(folder))
     if not run.unit(name).done:
+        run = Run(copies.near(workdir, f"checkpoints/*/final/{checkpoint.MANIFEST}"))
         finished = ", ".join(run.units()) or "none"
         raise UserError(f"{workdir} has no finished {name} (finished: {finished})")
     return run.unit(name).result()[0]
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, bucket: Mirror | None = None) -> Iterator[None]:
     """Makes and locks the folder, since two commands in one run would undo each other's rows.
 
-    All processes call it; the first one holds the lock.
+    All processes call it; the first one holds the lock, and brings down what a bucket has.
 
     Raises:
       UserError: no folder or no run can be there, or another command holds the lock.
     """
     descriptor = processes.on_first(place.lock, folder)
     try:
+        if bucket:
+            processes.on_first(bucket.open)
         yield
     finally:
         if processes.first():
             os.close(descriptor)
+            if bucket:
+                bucket.close()
 
 
 def open_run(
-    folder: Path, identity: Identity, facts: Mapping[str, Any] | None = None
+    folder: Path,
+    identity: Identity,
+    facts: Mapping[str, Any] | None = None,
+    bucket: Mirror | None = None,
 ) -> tuple[Run, list[str]]:
     """Begins a run in `folder`, or continues the run that is there.
 
@@ -118,6 +162,7 @@ def open_run(
       folder: of the run.
       identity: what makes it this run.
       facts: whatever else bits depend on, such as the devices and the data's digest; recorded.
+      bucket: of which the folder is a copy.
 
     Returns:
       The run, and its warnings. They tell of versions, a commit or facts that have changed since
@@ -126,13 +171,13 @@ def open_run(
     Raises:
       UserError: the folder holds a run of another identity, or other files.
     """
-    run = Run(folder)
+    run = Run(folder, bucket=bucket)
     warnings = processes.on_first(_begin, run, identity, facts or {})
     run = dataclasses.replace(run, id=processes.on_first(run_id, folder))
     warnings += processes.on_first(_set_damaged_aside, run)
     if identity.config["log"]["tensorboard"] and processes.first():
         run = dataclasses.replace(
-            run, mirror=tensorboard.mirror(folder / "tensorboard", identity.config)
+            run, charts=tensorboard.charts(folder / "tensorboard", identity.config)
         )
     return run, warnings
 
@@ -152,15 +197,21 @@ def lost_rows(run: Run, units: Iterable[str]) -> list[str]:
     return [f"{run.metrics} has no longer all rows of {names}; no result depends on them"]
 
 
-def fingerprint(folder: Path) -> str:
-    """Returns a text that is equal in all processes which see the same run folder."""
-    starts = folder / "starts.jsonl"
-    return starts.read_text(encoding="latin-1") if starts.exists() else "nothing"  # of any bytes
+def fingerprint(run: Run) -> str:
+    """Returns a text that is equal in all processes which see the same run folder, or bucket."""
+    starts = run.folder / "starts.jsonl"
+    if run.bucket:
+        found = run.bucket.bucket.read(starts.name)
+    else:
+        found = starts.read_bytes() if starts.exists() else None
+    return "nothing" if found is None else found.decode("latin-1")  # it may be any bytes
 
 
 def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
     """Writes or compares config.json; returns warnings."""
     folder = run.folder
+    if identity.config["log"]["tensorboard"]:
+        tensorboard.require()
     facts = {**software(), **facts}
     now: dict[str, Any] = {
         "command": identity.command,
@@ -169,7 +220,7 @@ def _begin(run: Run, identity: Identity, facts: Mapping[str, Any]) -> list[str]:
         **({"own": dict(identity.own)} if identity.own else {}),
         **facts,
     }
-    path = folder / "config.json"
+    path = folder / FILE
     warnings = []
     if path.exists():
         began = read_about(folder)

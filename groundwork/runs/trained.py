@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork import named, paths, trees
+from groundwork import copies, named, paths, trees
 from groundwork.errors import UserError
 from groundwork.numerics import npz
 from groundwork.runs import identity, run
@@ -23,8 +23,8 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables
     """Returns the variables that a finished unit of a run, or a file, holds.
 
     Args:
-      path: the folder of a run; or an `.npz` file whose arrays are named by their path, such as
-        `params/fc1/kernel`. Nothing in such a file is executed.
+      path: the folder of a run, here or in a bucket; or an `.npz` file whose arrays are named by
+        their path, such as `params/fc1/kernel`. Nothing in such a file is executed.
       unit: of the run, such as `levels/00/ticket`.
       shapes: of the network's variables, if they are known: no array of a file is read before all
         of them have these shapes, or these behind a replicate axis.
@@ -36,12 +36,11 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables
       UserError: the file, run or unit does not exist, or is damaged, or holds no variables; or a
         file holds those of another network.
     """
-    path = paths.given(path)
-    if path.suffix == ".npz":
-        return _from_file(path, shapes)
-    if path.is_file():
+    if Path(path).suffix == ".npz":
+        return _from_file(copies.near_file(path), shapes)
+    if Path(path).expanduser().is_file():
         raise UserError(f"{path} is neither the folder of a run nor an .npz file")
-    identity.read_about(path)
+    identity.read_about(copies.near(path, identity.FILE))
     tree = run.result_of(path, unit)
     if isinstance(tree, list | tuple):  # of a ticket: the last one is trained
         tree = {"variables": tree[-1] if tree else None}
@@ -64,10 +63,10 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
     Raises:
       UserError: a key of the data differs, which the error names; or there is no run.
     """
-    path = paths.given(path)
-    if path.suffix == ".npz":
+    if Path(path).suffix == ".npz":
         return
-    theirs = identity.section(path, identity.read_about(path), "data")
+    folder = copies.near(path, identity.FILE)
+    theirs = identity.section(folder, identity.read_about(folder), "data")
     split = HELD_OUT if apart and data["validation_examples"] else ()
     own = any(named.is_own(section.get("source")) for section in (data, theirs))
     for name in (*INPUTS, *split, *(OWN if own else ())):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundwork.devices import processes
+from groundwork.devices import mesh, processes
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint, metrics
 
@@ -37,8 +37,9 @@ class Unit:
 
     def finish(self, tree: Any, metadata: dict[str, Any]) -> None:
         """Saves the result and removes other checkpoints; the unit is then done (all processes)."""
-        checkpoint.save(self.folder / "final", tree, metadata, processes.on_first(self._origin))
+        self._write(self.folder / "final", tree, metadata)
         processes.on_first(self.tidy)
+        self.run.send()
 
     def result(self, like: Any = None) -> tuple[Any, dict[str, Any]]:
         """Returns the tree and metadata that `finish` saved, verified.
@@ -50,6 +51,7 @@ class Unit:
         """
         final = self.folder / "final"
         with self._advice():
+            self._bring(final)
             found = checkpoint.restore(final, like)
         if like is None:
             self.check_origin(final)
@@ -84,9 +86,9 @@ class Unit:
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
         """Saves the state of an unfinished unit (all processes)."""
-        folder = self.folder / f"step-{step:08d}"
-        checkpoint.save(folder, tree, metadata, processes.on_first(self._origin))
+        self._write(self.folder / f"step-{step:08d}", tree, metadata)
         processes.on_first(self._forget)
+        self.run.send()
 
     def latest(self, like: Any, warn: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
         """Returns the newest whole checkpoint of an unfinished unit, or None (all processes).
@@ -99,7 +101,10 @@ class Unit:
         name, metadata, warnings = processes.on_first(self._newest)
         for warning in warnings:
             warn(warning)
-        return (checkpoint.read(self.folder / name, like), metadata) if name else None
+        if not name:
+            return None
+        self._bring(self.folder / name)
+        return checkpoint.read(self.folder / name, like), metadata
 
     def set_aside(self) -> bool:
         """Renames its checkpoints, so that it is done again; returns whether there were any.
@@ -117,6 +122,21 @@ class Unit:
         for rest in self.folder.glob("step-*"):
             if ".damaged-" not in rest.name:
                 checkpoint.remove(rest)
+
+    def _write(self, folder: Path, tree: Any, metadata: dict[str, Any]) -> None:
+        """Saves a checkpoint. Of processes that share no disk, the first one writes all of it."""
+        origin = processes.on_first(self._origin)
+        if self.run.bucket and processes.count() > 1:
+            tree = mesh.replicated(tree)
+            processes.on_first(checkpoint.save_alone, folder, tree, metadata, origin)
+        else:
+            checkpoint.save(folder, tree, metadata, origin)
+
+    def _bring(self, folder: Path) -> None:
+        """Brings a checkpoint to a process that has another disk than the first, verified."""
+        if self.run.bucket and not processes.first():
+            self.run.bring(folder)
+            checkpoint.verify(folder)
 
     def _newest(self) -> tuple[str, dict[str, Any], list[str]]:
         """Returns name and metadata of the newest whole checkpoint, and warnings of damage."""

@@ -91,12 +91,13 @@ def train(
     nothing = job.programs.no_tally(context.replicates)
     with context.watchdog.watching(job.unit.name):
         place, step, rows = _resume(context, job, _Place(state, best, nothing))
+        context.watchdog.moved()
         context.reporter.begin(job.unit.name, step, job.stop)
         writer = Writer(job.unit, job.fields, context.reporter, job.stop, rows)
         place = _steps(context, job, place, step, writer)
         _check_variables(place.state.variables, job.stop, job.unit.name)
         if job.test:
-            _test(job.programs, place, writer)
+            _test(context, job.programs, place, writer)
     return place.state, place.best
 
 
@@ -110,7 +111,8 @@ def _steps(context: Context, job: Job, place: _Place, step: int, writer: Writer)
         while step < job.stop:
             if context.interruption.reached():
                 if step > saved:
-                    _save(job, place, step, writer)
+                    with meter.saving():
+                        _save(job, place, step, writer)
                 meter.reach(step, feed.waited_seconds, end=True)
                 raise context.interruption.stop(f"{job.unit.name}, step {step}")
             context.profile.reach(step, place.tally)
@@ -123,10 +125,12 @@ def _steps(context: Context, job: Job, place: _Place, step: int, writer: Writer)
             place, step = place._replace(state=state, tally=tally), following
             if step == evaluation:
                 place = _evaluate(job, place, step, writer)._replace(tally=nothing)
+                context.watchdog.moved()
                 meter.reach(step, feed.waited_seconds)
                 if clock.due() and step < job.stop:
                     with meter.saving():
                         _save(job, place, step, writer)
+                    context.watchdog.moved()
                     saved = step
         context.profile.reach(step, place.state, end=True)
         writer.flush()
@@ -183,13 +187,14 @@ class _Clock:
         return due
 
 
-def _test(programs: Programs, place: _Place, writer: Writer) -> None:
+def _test(context: Context, programs: Programs, place: _Place, writer: Writer) -> None:
     """Writes test rows: at the early-stopping step, if there is one, and at the end."""
     best, state = place.best, place.state
     ends = [("early_stop", best.step, best.variables)] if best else []
     for at, steps, variables in [*ends, ("end", state.step, state.variables)]:
         steps, counts = mesh.fetch((steps, programs.evaluate(variables, "test")))
         writer.write("test", steps, counts, at=at)
+        context.watchdog.moved()
 
 
 def _check_variables(variables: Variables, step: int, unit: str) -> None:

@@ -65,10 +65,10 @@ class Meter:
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Counts the time inside as that of a checkpoint."""
-        begun = time.monotonic()
+        """Counts the time inside as that of a checkpoint, without what is compiled for it."""
+        begun, compiling = time.monotonic(), self._compiling
         yield
-        self._saving += time.monotonic() - begun
+        self._saving += time.monotonic() - begun - (self._compiling - compiling)
 
     def reach(self, step: int, waited: float, end: bool = False) -> None:
         """Writes a row of the steps since the last one, if it is due.

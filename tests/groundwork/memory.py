@@ -5,7 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from groundwork.data.file_dataset import FileDataset, Source
+from groundwork.data.examples import Source
+from groundwork.data.file_dataset import FileDataset
 
 
 def png(image):

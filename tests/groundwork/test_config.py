@@ -395,7 +395,9 @@ def test_the_steps_of_a_profile_are_first_and_stop(file):
 @pytest.mark.parametrize(
     "wrong", ["", "=", "=100", "=5:5", "=7:5", "=-1:5", "=a:b", "=1:2:3", "=1.0:2", "=" + 99 * "9"]
 )
-def test_steps_that_are_none_are_refused(wrong):
+def test_steps_that_are_none_are_refused(file, wrong):
     with pytest.raises(UserError, match="must be FIRST:STOP") as refusal:
         config_lib.profiled([f"--profile{wrong}"])
+    with pytest.raises(UserError, match="must be FIRST:STOP"):
+        parsed(f"--config={file}", f"--profile{wrong}")
     assert str(refusal.value).startswith(f"--profile{wrong or '='}"[:20])

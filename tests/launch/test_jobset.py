@@ -116,6 +116,23 @@ def test_the_command_its_host_and_its_disk(capsys):
     assert spec["volumes"] == [{"name": "runs", "persistentVolumeClaim": {"claimName": "shared"}}]
 
 
+def test_words_with_anything_in_them_arrive_as_they_are(capsys):
+    words = ["a\x7fb\x85c\u2028d\U0001f600\U000e0001", "tab\tline\nend", '"', "\\", "null", "#"]
+    (container,) = pod(rendered(capsys, command=words))["containers"]
+    assert container["args"] == words
+
+
+@pytest.mark.parametrize("claims", [[], ["--claim=data"]])
+def test_a_run_in_a_bucket_needs_no_claim(capsys, claims):
+    words = [*COMMAND, "--workdir=gs://lab/runs/mnist"]
+    spec = pod(rendered(capsys, *claims, command=words))
+    (container,) = spec["containers"]
+    assert container["args"] == words
+    mounted = [{"name": "runs", "mountPath": "/code/runs"}] if claims else None
+    assert container.get("volumeMounts") == mounted
+    assert ("volumes" in spec) == bool(claims)
+
+
 CASES = {
     "plain": [],
     "GPUs": ["--nodes=4", "--resource=nvidia.com/gpu=8", "--node=pool=spot", "--ttl-seconds=60"],
@@ -388,6 +405,13 @@ REFUSED = {
     "a taint": ([*NAMED, "--tolerate==x", "--", "x"], "--tolerate==x must be KEY=VALUE:EFFECT"),
     "an effect": ([*NAMED, "--tolerate=a:No", "--", "x"], "one of NoSchedule, Prefer"),
     "no node": ([*NAMED, "--nodes=0", "--", "x"], "--nodes: 0 must be at least 1"),
+    "an empty image": ([*NAMED, "--image=", "--", "x"], "--image= must be an image"),
+    "resources in words": ([*NAMED, "--resource=a/b=two", "--", "x"], "as Kubernetes has them"),
+    "resources without a number": ([*NAMED, "--resource=a=", "--", "x"], "--resource=a= must be"),
+    "a label's value": ([*NAMED, "--node=a=b c", "--", "x"], "--node=a=b c must be KEY=VALUE"),
+    "a label's key": ([*NAMED, "--node=a b=c", "--", "x"], "--node=a b=c must be KEY=VALUE"),
+    "a taint's value": ([*NAMED, "--tolerate=a=b=c", "--", "x"], "--tolerate=a=b=c must be"),
+    "dots in a queue": ([*NAMED, "--queue=a..b", "--", "x"], "--queue=a..b must be"),
     "a resource": ([*NAMED, "--resource=gpu", "--", "x"], "KEY=VALUE"),
     "a run that would be lost": ([*NAMED, "--", *COMMAND, "--workdir=/tmp/x"], "/tmp/x"),
     "a run above runs": ([*NAMED, "--", *COMMAND, "--workdir", "runs/../x"], "lost with its host"),

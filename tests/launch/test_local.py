@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +131,72 @@ def test_the_one_that_fails_is_named_and_the_others_are_ended(index, code):
     assert GRACE < time.monotonic() - begun < 15
     assert (ended, out) == (code, "")
     assert err == f"{FAILS[code].format(index)}; the other one may take {GRACE} s to end\n"
+
+
+def test_a_signal_without_a_name_has_its_number():
+    code, _, err = children("os.kill(os.getpid(), 35)")
+    assert code == 128 + 35
+    assert "was killed by signal 35" in err
+
+
+BEHIND = """
+import subprocess
+if index:
+    left = subprocess.Popen(["sleep", "60"])
+    open(sys.argv[1], "w").write(str(left.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_leaves_behind_is_ended(tmp_path):
+    begun = time.monotonic()
+    command = ["python", "-Sc", INDEX + BEHIND, str(tmp_path / "left")]
+    assert finish(start("--processes=2", "--", *command))[0] == 137
+    assert time.monotonic() - begun < 15
+    left = int((tmp_path / "left").read_text())
+    end = time.monotonic() + 20
+    while _runs(left) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not _runs(left)
+
+
+def test_output_that_something_else_holds_open_is_not_waited_for():
+    brief = LAUNCHER.replace("local.GRACE", "local.LAST_SECONDS = 0.2; local.GRACE")
+    script = "import subprocess\nif index: subprocess.Popen(['sleep', '10'])"
+    begun = time.monotonic()
+    launcher = start("--processes=2", "--", "python", "-Sc", INDEX + script, launcher=brief)
+    assert launcher.wait(20) == 0
+    assert time.monotonic() - begun < 8
+    launcher.stdout.close()
+    launcher.stderr.close()
+
+
+def _runs(process):
+    """Whether it is there, and no zombie whom nobody asked for its code."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+FULL = """
+start = local._start
+def failing(flags, port, index):
+    if index: raise OSError(24, "Too many open files")
+    child = start(flags, port, index)
+    print(child.pid, flush=True)
+    return child
+local._start = failing
+sys.exit"""
+
+
+def test_if_one_cannot_be_started_none_stays():
+    launcher = start(
+        "--processes=2", "--", "sleep", "60", launcher=PATIENT.replace("sys.exit", FULL)
+    )
+    code, out, err = finish(launcher)
+    assert (code, err) == (2, "error: sleep: Too many open files\n")
+    assert not _runs(int(out))
 
 
 def test_the_others_may_end_by_themselves_and_the_first_failure_counts():

@@ -156,6 +156,15 @@ REFUSED = {
     "hours without end": (["--hours=inf", *COMMAND], "'inf' must be a number above 0"),
     "less than a node": (["--nodes=-1", *COMMAND], "--nodes: -1 must be at least 1"),
     "no folder": (["--logs=", *COMMAND], "--logs: it is empty"),
+    "hours of ages": (["--hours=1e6", *COMMAND], "above 0 and below 10"),
+    "no time to work": (["--hours=0.05", *COMMAND], "=120 must be .* --hours=0.05 are 180 s"),
+    "no signal so early": (["--hours=99", "--save-seconds=65536", *COMMAND], "at most 65535"),
+    "lines in a name": (["--name=a\nb", *COMMAND], "--name: .* must be one line of text"),
+    "lines of sbatch's": (["--sbatch=comment=a\nb", *COMMAND], "must be one line of text"),
+    "no partition": (["--partition= ", *COMMAND], "--partition: ' ' must be one line of text"),
+    "an array": (["--sbatch=array=0-3", *COMMAND], "give python -m launch.sweep$"),
+    "no way back": (["--sbatch=no-requeue", *COMMAND], "give --times=0$"),
+    "blanks in a key": (["--sbatch=a b=1", *COMMAND], "'a b=1' must be KEY=VALUE or KEY"),
     "no key": (["--dry-run", "--sbatch==2", *COMMAND], "KEY=VALUE"),
 }
 

@@ -13,6 +13,7 @@ import pytest
 
 from groundwork.runs import metrics
 from launch import jobs, sweep
+from tests import in_process
 from tests.compress import small as compress
 from tests.lowrank import small as lowrank
 from tests.msdnet import small as msdnet
@@ -53,11 +54,14 @@ CASES = {
 
 
 def _run_here(children, logs, parallel, say, folders):
-    """As `jobs.run_local`, in this process: what starts processes is tested beside lottery."""
+    """As `jobs.run_local`, in this process: what starts processes is tested beside lottery.
+
+    The runs' own reports, which take seconds to draw, are tested beside their commands.
+    """
     for child in children.values():
         _, module_flag, module, *flags = child.command
         assert module_flag == "-m"
-        importlib.import_module(module).main(flags)
+        in_process.train(importlib.import_module(module).STUDY, flags)
     return {point: jobs.Outcome("finished") for point in children}
 
 

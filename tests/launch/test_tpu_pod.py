@@ -170,7 +170,7 @@ def test_dry_run_prints_every_command_and_runs_none(pod):
     assert lines[1:] == [
         tpu("describe", "pod", "--format=value(state)"),
         tpu("create", "pod", "--accelerator-type=v4-32", "--spot", "--version=tpu-ubuntu2204-base"),
-        ssh(0, f"if kill -0 $(cat code/run.pid 2>/dev/null) 2>/dev/null; {status}"),
+        ssh(0, f"if grep -qs supervise.sh /proc/$(cat code/run.pid 2>/dev/null)/cmdline; {status}"),
         ["git", "archive", "--format=tar.gz", f"--output={archive}", "HEAD"],
         tpu("scp", archive, "pod:code.tar.gz", "--worker=all"),
         ssh("all", "mkdir -p code && tar -xzf code.tar.gz -C code"),
@@ -244,6 +244,14 @@ def test_a_slice_is_asked_for_with_what_gcloud_has_for_it(queued):
     more = ["--reserved", "--network=net", "--service-account=me@p", "--labels=team=us"]
     (line,) = [line for line in planned("--type=v4-32", *queued, *more) if " create " in line]
     assert f" --accelerator-type=v4-32 {' '.join(more)} " in line
+
+
+def test_a_bucket_needs_its_packages_and_no_shared_disk_and_gcloud_brings_it():
+    out = planned("--type=v4-32", "--mount=mount", workdir="gs://b/runs/a")
+    assert not any("seen-by-all" in line for line in out)
+    assert any("--command=mount " in line for line in out)  # data may be there
+    assert any(r"jax\[tpu\]" in line and "requirements-buckets.txt" in line for line in out)
+    assert out[-1] == "gcloud storage cp --recursive gs://b/runs/a runs"
 
 
 def test_the_command_runs_on_every_host_and_its_folder_comes_back(pod):
@@ -420,7 +428,10 @@ def test_an_interrupted_launcher_leaves_the_slice_and_says_how_it_is_given_back(
 REST = ["--", "x", "--workdir=/d/r"]
 REFUSED = {
     "no name": (["--zone=z", "--type=t", "--", "x"], "--name"),
+    "a name": (["--name=../a b", "--zone=z", "--type=v4-32", *REST], "--name=../a b must be"),
     "no command": (SLICE, "no command"),
+    "all of the disk": ([*SLICE, "--", "x", "--workdir=//"], "--workdir=/PATH"),
+    "a fetched file": ([*SLICE, "--fetch=/dev/null", *REST], "--fetch=/dev/null: no folder can"),
     "no workdir": ([*SLICE, "--", "x"], "--workdir"),
     "a relative workdir": ([*SLICE, "--", "x", "--workdir=runs/x"], "--workdir=/PATH"),
     "chips of GKE": (["--name=n", "--zone=z", "--type=tpu7x-8", *REST], "launch.jobset"),

@@ -1,14 +1,13 @@
 """A run whose data is read from files as it is needed: interrupted, continued, on another mesh."""
 
+import itertools
 import os
 import signal
-import threading
-import time
 
 import numpy as np
 import pytest
 
-from groundwork.devices.interruption import PREEMPTED, Interrupted
+from groundwork.devices.interruption import PREEMPTED, Interrupted, Interruption
 from tests.conftest import ROOT
 from tests.lottery import small
 
@@ -44,24 +43,22 @@ def test_a_stream_trains_and_every_example_is_evaluated(undisturbed):
         assert abs(whole - round(whole)) < 1e-9
 
 
-def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(undisturbed, tmp_path):
-    folder = tmp_path / "run"
-    log = folder / "metrics.jsonl"
+def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(undisturbed, tmp_path, monkeypatch):
+    """The signal comes at step 37, in the middle of an epoch and between two evaluations."""
+    checks, reached = itertools.count(), Interruption.reached
 
-    def ask():
-        while not log.exists() or log.read_bytes().count(b"\n") < 14:
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def asked(interruption):
+        if next(checks) == 37:  # one check for each step; `start` has those before 20
+            os.kill(os.getpid(), signal.SIGTERM)
+        return reached(interruption)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    with pytest.raises(Interrupted, match=r"saved at levels/0[01]") as stopped:
-        small.train(folder, *STREAM)
-    asking.join()
+    monkeypatch.setattr(Interruption, "reached", asked)
+    with pytest.raises(Interrupted, match=r"saved at levels/00/ticket, step 37") as stopped:
+        small.train(tmp_path, *STREAM)
     assert stopped.value.code == PREEMPTED
-    small.train(folder, *STREAM)
-    assert "continues from step" in (folder / "run.log").read_text()
-    small.assert_same_run(folder, undisturbed, UNITS)
+    small.train(tmp_path, *STREAM)
+    assert "continues from step 37" in (tmp_path / "run.log").read_text()
+    small.assert_same_run(tmp_path, undisturbed, UNITS)
 
 
 def test_on_four_devices_the_losses_are_the_same(undisturbed, tmp_path):

@@ -214,8 +214,12 @@ def test_a_finished_run_shows_its_result_and_trains_nothing(finished, monkeypatc
     folder, printed = finished
     before = (folder / "metrics.jsonl").read_bytes()
     monkeypatch.setattr("groundwork.train.loop.train", lambda *a: pytest.fail("it trained again"))
-    assert small.run(folder) == printed
+    assert small.run(folder, "--profile=0:2") == printed
     assert (folder / "metrics.jsonl").read_bytes() == before
+    assert (
+        "warning: all units are done already: there is no profile"
+        in (folder / "run.log").read_text()
+    )
 
 
 def test_more_levels_go_on_from_where_the_run_ended(finished, tmp_path):

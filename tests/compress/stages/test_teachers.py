@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
+import pytest
 
 from compress import distill
 from compress.form import Form
@@ -72,3 +74,16 @@ def test_students_hear_their_teachers_as_the_config_says(pipeline, monkeypatch):
     taught = teachers.taught(own.spec.sections["distill"], form)
     own.compiled(dataclasses.replace(own.spec.as_original(form), taught=taught))
     assert seen == [{**rules, "objective": CROSS_ENTROPY}]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("runs/a", ("runs/a", "networks/a")),
+        ("runs/a:networks/b", ("runs/a", "networks/b")),
+        ("s3://lab/a", ("s3://lab/a", "networks/a")),
+        ("gs://lab/a:networks/b", ("gs://lab/a", "networks/b")),
+    ],
+)
+def test_a_teacher_is_a_folder_or_an_address_and_perhaps_a_unit(name, place):
+    assert teachers._place(SimpleNamespace(unit="networks/a"), name) == place

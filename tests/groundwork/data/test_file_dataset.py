@@ -230,7 +230,8 @@ def test_the_digest_is_of_the_data_not_of_where_they_are(copy):
 
 
 @pytest.mark.parametrize("change", ["train", "test", "examples", "version"])
-def test_the_digest_changes_with_the_data(copy, change):
+def test_the_digest_changes_with_the_data(copy, change, monkeypatch):
+    monkeypatch.setattr(file_dataset, "_check_labels", lambda *_: None)  # the file is damaged
     folder, version = copy
     before = file_dataset.open_files(spec_of(folder, standardize=False)).digest
     info = version / "dataset_info.json"
@@ -295,8 +296,75 @@ def test_images_that_are_neither_grey_nor_rgb_bytes_are_refused(copy, dimensions
 
 def test_a_split_without_labels_is_named_with_what_to_do(write):
     said = refused(write([plain((5, 4), 9, "L")] * 2, labels=[3, -1]))
-    assert "example 1 of train of tiny_digits has label -1, expected 0 to 9" in said
+    assert "example 1 of test of tiny_digits has label -1, expected 0 to 9" in said
     assert "data.test_split" in said
+
+
+@pytest.mark.parametrize("size", [0, 2**30])
+def test_a_test_label_out_of_range_is_found_when_the_set_is_opened(write, size, monkeypatch):
+    """In a large split all labels of a sample are."""
+    monkeypatch.setattr(file_dataset, "LABELS_BYTES", size)
+    folder = write([plain((5, 4), 9, "L")] * 700, labels=[0] * 699 + [10])
+    with pytest.raises(UserError, match="example 699 of test of tiny_digits has label 10"):
+        file_dataset.open_files(spec_of(folder, standardize=False))
+
+
+# the same set in memory
+
+
+def refused_whole(folder, **section):
+    with pytest.raises(UserError) as caught:
+        data_lib.load(dict(name="tiny_digits", source="tfds", dir=str(folder), **section))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_in_memory_another_split_may_be_the_test_set():
+    section = dict(name="tiny_digits", source="tfds", dir=str(TFDS), test_split="train")
+    whole = data_lib.load(section)
+    np.testing.assert_array_equal(whole.test.inputs, whole.train.inputs)
+
+
+def test_in_memory_images_of_differing_sizes_are_named_with_what_to_do(write):
+    said = refused_whole(write([plain((5, 4), 9, "L"), plain((4, 5), 9, "L")]))
+    assert "example 1 of train of tiny_digits" in said
+    assert "has (5, 4) pixels, others (4, 5): set data.stream=true and data.image_size" in said
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "dtype", "do"),
+    [
+        (["8", "8", "4"], "uint8", "as RGB or grey images, or give all channels with data.source"),
+        (["8", "8", "1"], "uint16", "with 8 bits, or give their numbers as they are with data.so"),
+    ],
+)
+def test_in_memory_images_that_are_neither_grey_nor_rgb_bytes_are_refused(
+    copy, dimensions, dtype, do
+):
+    edit_image(copy[1], dimensions, dtype)
+    said = refused_whole(copy[0])
+    assert f"type {dtype}" in said
+    assert do in said
+
+
+def test_in_memory_a_damaged_image_is_named(write, monkeypatch):
+    save = Image.Image.save
+
+    def cut(image, content, *args, **kwargs):
+        save(image, content, *args, **kwargs)
+        if image.getpixel((0, 0)) == 7:
+            content.truncate(200)
+
+    monkeypatch.setattr(Image.Image, "save", cut)
+    said = refused_whole(write([plain((30, 30), grey, "L") for grey in (9, 9, 7, 9)]))
+    assert "example 2 of train of tiny_digits" in said
+    assert "damaged; get it again" in said
+
+
+def test_in_memory_a_test_label_out_of_range_is_named(write):
+    said = refused_whole(write([plain((5, 4), 9, "L")] * 2, labels=[3, 10]))
+    assert "has label 10, expected 0 to 9" in said
+    assert "example 1 of" in said
 
 
 def test_labels_that_are_no_classes_are_refused(copy):

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from groundwork.data import augment, loader
-from groundwork.data.file_dataset import Source
+from groundwork.data.examples import Source
 from groundwork.errors import UserError
 from tests.groundwork.data.batches import assert_equal, evaluate, numbers, spec_of, train
 from tests.groundwork.memory import images_of, streams_of

@@ -14,7 +14,7 @@ import pytest
 from jax.extend import backend
 
 from groundwork.data import loader
-from groundwork.data.file_dataset import Source
+from groundwork.data.examples import Source
 from groundwork.errors import UserError
 from tests.conftest import ROOT
 from tests.groundwork.data.batches import assert_equal, evaluate, spec_of, train

@@ -133,6 +133,14 @@ def test_a_stream_gets_whole_rows_or_equal_parts_by_default(grids):
     assert mesh.make(3, 12, devices=devices, whole=True).shape == (1, 6)
 
 
+def test_of_processes_with_unlike_numbers_of_devices_each_gives_the_same(grids):
+    devices = [SimpleNamespace(id=place, process_index=int(place > 1)) for place in range(8)]
+    grid = mesh.make(3, 64, devices=devices)
+    assert [[device.id for device in row] for row in grid] == [[0, 1, 2, 3]]
+    with pytest.raises(UserError, match="needs 8 devices, but there are 4"):
+        mesh.make(1, 64, data=8, devices=devices)
+
+
 @pytest.mark.parametrize(
     ("replicates", "rows"),
     [(1, [[0, 1, 2, 3, 4, 5, 6, 7]]), (2, [[0, 1, 2, 3], [4, 5, 6, 7]])],

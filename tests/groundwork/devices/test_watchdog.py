@@ -34,10 +34,13 @@ def a_hanging_call(happened):
 
 
 def test_a_hang_ends_the_process_with_the_stacks_of_its_threads(tmp_path, ended):
-    dog = watchdog.Watchdog(0.2, tmp_path / "run.log")
+    kept = []
+    log = tmp_path / "run.log"
+    dog = watchdog.Watchdog(0.2, log, keep=lambda: kept.append(log.read_text()))
     with dog.watching("levels/03/ticket"):
         a_hanging_call(ended.happened)
     assert ended.codes == [76]
+    assert kept == [log.read_text()]  # with the stacks
     for name in ("stderr", "run.log"):
         said = (tmp_path / name).read_text()
         assert "error: levels/03/ticket has not moved for 0.2 s (checkpoint.hang_seconds)" in said
@@ -55,12 +58,24 @@ def test_a_log_that_hangs_too_does_not_keep_the_process(tmp_path, ended, monkeyp
     assert "start has not moved" in (tmp_path / "run.log").read_text()  # lets the writer go
 
 
+def test_without_a_terminal_the_log_says_it_and_a_full_disk_hides_nothing(
+    tmp_path, ended, monkeypatch
+):
+    dog = watchdog.Watchdog(1.0, tmp_path / "run.log")
+    with monkeypatch.context() as gone:
+        gone.setattr(watchdog, "STDERR", -1)
+        dog._tell("start")
+    assert "start has not moved" in (tmp_path / "run.log").read_text()
+    watchdog.Watchdog(1.0, tmp_path)._tell("start")  # the log cannot be opened
+    assert "start has not moved" in (tmp_path / "stderr").read_text()
+
+
 def test_training_that_moves_goes_on_and_nothing_is_watched_outside(tmp_path, ended):
-    dog = watchdog.Watchdog(2.0, tmp_path / "run.log")
+    dog = watchdog.Watchdog(1.0, tmp_path / "run.log")
     before = threading.active_count()
     with dog.watching("start"):
         assert threading.active_count() == before + 1
-        end = time.monotonic() + 2.5
+        end = time.monotonic() + 1.3
         while time.monotonic() < end:
             dog.moved()
             time.sleep(0.05)
@@ -91,6 +106,19 @@ def test_time_in_which_the_process_was_stopped_does_not_count(
     dog._watch("start", SimpleNamespace(wait=wait))
     assert ended.codes == codes
     assert len(clock) - 1 == min(looks, 99)  # the third counts as two
+
+
+def test_the_first_process_leaves_last_since_jax_ends_the_others_with_it(
+    tmp_path, ended, monkeypatch
+):
+    waited = []
+    fake = SimpleNamespace(sleep=waited.append, strftime=time.strftime)
+    monkeypatch.setattr(watchdog, "time", fake)
+    for count, first in ((1, True), (2, False), (2, True)):
+        monkeypatch.setattr(watchdog.processes, "count", lambda count=count: count)
+        monkeypatch.setattr(watchdog.processes, "first", lambda first=first: first)
+        watchdog.Watchdog(100.0, tmp_path / "run.log")._end("start")
+    assert waited == [0, 2, 4]  # looks of a second
 
 
 def test_its_code_is_its_own():

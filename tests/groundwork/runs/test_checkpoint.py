@@ -40,9 +40,10 @@ def test_what_was_saved_comes_back(written):
     assert metadata == {"rows": 7}
 
 
-def test_keys_and_structure_come_back_like_a_template(tmp_path):
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_alone])
+def test_keys_and_structure_come_back_like_a_template(tmp_path, save):
     tree = {"key": jax.random.split(jax.random.key(3), 2), "pair": (jnp.ones(2), {})}
-    checkpoint.save(tmp_path / "a", tree, {})
+    save(tmp_path / "a", tree, {})
     again, _ = checkpoint.restore(tmp_path / "a", tree)
     assert jax.tree.structure(again) == jax.tree.structure(tree)
     assert jnp.array_equal(*(jax.random.key_data(t["key"]) for t in (again, tree)))
@@ -122,6 +123,18 @@ def test_a_full_disk_is_refused_before_anything_is_written(written, tmp_path, mo
     assert raised.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
     assert checkpoint.verify(written)
+
+
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_alone])
+def test_a_disk_that_fills_up_while_arrays_are_written_is_told_as_such(tmp_path, monkeypatch, save):
+    def fails(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: writing d/0: No space left on device")
+
+    monkeypatch.setattr(checkpoint.ocp.Checkpointer, "save", fails)
+    monkeypatch.setattr(checkpoint.ocp.StandardCheckpointer, "save", fails)
+    with pytest.raises(OSError, match="No space left") as raised:
+        save(tmp_path / "final", TREE, {})
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "final"))
 
 
 def test_a_damaged_checkpoint_is_set_aside_under_a_new_name(written, tmp_path):

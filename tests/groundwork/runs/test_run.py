@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -224,6 +225,21 @@ def test_what_is_where_a_unit_is_to_be_is_named(tmp_path):
     opened.check_places(["levels/00/ticket"])
     with pytest.raises(UserError, match=r"levels/01 is a file, not a folder: move it away"):
         opened.check_places(["levels/00/ticket", "levels/01/ticket"])
+
+
+@pytest.mark.parametrize("name", ["figures", "profile", "tensorboard"])
+def test_what_is_where_the_run_makes_a_folder_is_named(tmp_path, name):
+    opened, _ = _open(tmp_path / "a")
+    (opened.folder / name).write_text("x")
+    with pytest.raises(UserError, match=f"{name} is a file, not a folder: move it away"):
+        opened.check_places([])
+
+
+def test_without_tensorboardx_a_run_that_asks_for_it_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match="needs tensorboardX"):
+        _open(tmp_path / "a", log={"tensorboard": True})
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_step_whose_rows_are_lost_falls_back_to_the_one_before_aloud(tmp_path):

@@ -1,10 +1,14 @@
 """What a run tells of its operation while it trains, and a trace of steps: no bit changes."""
 
+import contextlib
+import dataclasses
 import gzip
+import itertools
 import json
 from types import SimpleNamespace
 
 import flax.linen as nn
+import jax
 import numpy as np
 import optax
 import pytest
@@ -46,11 +50,10 @@ def train(context):
     start = networks.make_start(context, networks.unmasked(optimizer))
     variables = networks.initial(context, model)
 
-    def train(name, **changes):
-        job = loop.Job(programs=made, unit=context.run.unit(name), stop=STEPS, fields={})
-        for field, value in changes.items():
-            object.__setattr__(context, field, value)
-        return mesh.fetch(loop.train(context, job, start(variables))[0].variables)
+    def train(name, programs=lambda made: made, **changes):
+        job = loop.Job(programs=programs(made), unit=context.run.unit(name), stop=STEPS, fields={})
+        mine = dataclasses.replace(context, **changes)
+        return mesh.fetch(loop.train(mine, job, start(variables))[0].variables)
 
     return train
 
@@ -111,6 +114,59 @@ def test_saving_is_no_step_and_steps_after_a_stop_are_not_computed_again(
     assert found == (40, 40, None)
 
 
+def test_saving_at_a_stop_is_no_step_either(context, plain, train, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    real, looks = loop._save, iter(range(100))
+
+    def slow(*args):
+        clock.now += 1000.0
+        real(*args)
+
+    monkeypatch.setattr(loop, "_save", slow)
+    fake = SimpleNamespace(monotonic=lambda: clock.now, time=lambda: 1e9)
+    monkeypatch.setattr(meter, "time", fake)
+    asked = SimpleNamespace(reached=lambda: next(looks) == 1, stop=lambda at: Interrupted(at, 75))
+    with pytest.raises(Interrupted):
+        train("asked", interruption=asked, checkpoint_seconds=3600.0)
+    (row,) = _of(context, "asked")
+    assert row["saving_seconds"] == 1000
+    assert row["step_seconds"] < 1
+
+
+def test_what_is_compiled_to_save_is_not_taken_off_twice(context, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    found = meter.Meter(context, "saved", 0, BATCH)
+    with found.measuring(), found.saving():
+        clock[0] += 7.0
+        jax.monitoring.record_event_duration_secs(meter.COMPILING, 5.0)
+    assert (found._saving, found._compiling) == (2, 5)
+
+
+def test_evaluations_and_checkpoints_move_each_by_itself(context, plain, train, monkeypatch):
+    """Each is followed by a move: none of them takes from the time that another may take."""
+    happened = []
+
+    def noted(name, function):
+        return lambda *args: [function(*args), happened.append(name)][0]
+
+    dog = SimpleNamespace(
+        watching=lambda name: contextlib.nullcontext(), moved=lambda: happened.append("moved")
+    )
+    monkeypatch.setattr(loop, "_save", noted("save", loop._save))
+    train(
+        "slow",
+        lambda made: made._replace(evaluate=noted("evaluate", made.evaluate)),
+        interruption=SimpleNamespace(reached=lambda: False),
+        watchdog=dog,
+        checkpoint_seconds=0,
+    )
+    assert {name: happened.count(name) for name in set(happened)} == {
+        "evaluate": 6, "save": 3, "moved": 1 + 4 + 6 + 3,
+    }  # fmt: skip
+    assert all("moved" in pair for pair in itertools.pairwise(happened))
+
+
 def test_steps_that_a_killed_start_computed_count_as_computed_again(context, plain, train):
     def die():
         if next(looks) == 3:
@@ -152,13 +208,28 @@ def test_a_trace_ends_with_its_unit_and_is_missed_where_no_unit_comes_to_it(
     context, plain, train, tmp_path
 ):
     said = []
-    train("short", profile=Profile((39, 99), tmp_path / "a", said.append))
-    assert len(said) == 1
+    train("short", profile=Profile((38, 99), tmp_path / "a", said.append))
+    assert said == [f"short  steps 38 to 39 are traced in {tmp_path / 'a/process-0'}"]
     assert any((tmp_path / "a").rglob("*.xplane.pb"))
     far = Profile((40, 99), tmp_path / "b", said.append)
     train("far", profile=far)
     assert "no unit that was trained now has computed step 40" in far.missed
     assert not (tmp_path / "b").exists()
+
+
+def test_a_trace_that_cannot_be_written_does_not_end_the_run(
+    context, plain, train, tmp_path, monkeypatch
+):
+    def full():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: No space left on device")
+
+    said = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: None)
+    monkeypatch.setattr(jax.profiler, "stop_trace", full)
+    train("full", profile=Profile((1, 3), tmp_path, said.append))
+    (line,) = said
+    assert line.startswith("warning: full: the trace of steps 1 to 2 is lost: JaxRuntimeError")
+    assert line.endswith("No space left on device")
 
 
 def test_an_iterator_knows_how_long_it_was_waited_for(monkeypatch):

@@ -25,7 +25,7 @@ from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Levels, Seed
 from lottery.branches import BRANCHES
 from lottery.tickets import scored_names, unit_name
-from pruning.spec import PruneSpec
+from pruning.section import PruneSpec
 
 Chosen = Annotated[Literal["all"] | int | tuple[int, ...], "'all' or levels from 1, such as (4, 8)"]
 

@@ -1,83 +1,236 @@
-"""The part of a `prune` section that all commands share, and its plan for a network."""
+"""The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
+from groundwork import idle
+from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, unknown
-from groundwork.trees import Params, Shapes
-from pruning import masks, schedule
-from pruning.criteria import CRITERIA
-from pruning.schedule import SCHEDULES, Plan
-from pruning.select import Rate, Scope
+from groundwork.sections import (
+    LOSS,
+    SHARED,
+    CheckpointSpec,
+    FineTuneOptimizerSpec,
+    FineTuneSpec,
+    LogSpec,
+    TrainSpec,
+    at_least,
+    check_counts,
+    check_keys,
+    sections,
+    values,
+)
+from groundwork.train import loss_spec
+from groundwork.train.loss_spec import LossSpec
+from groundwork.train.optim import OptimizerSpec
+from groundwork.typed import Seed
+from pruning.structured import CRITERIA
+
+METHODS = ("structured",)
+BRANCHES = ("scratch_e", "scratch_b", "random_units")
+TARGETS = ("multiply_adds", "parameters", "milliseconds")
+LOOKS = ("taylor", "apoz", "activation", "correlation")  # criteria that look at examples
+
+Ratio = Annotated[
+    float | tuple[float, ...] | Mapping[str, float],
+    "a share of the units in [0, 1), several of them, or patterns with such numbers",
+]
+
+
+class Point(NamedTuple):
+    """One pruned network of the run: a ratio, or the one target."""
+
+    ratio: float | Mapping[str, float] | None  # None: what the target needs
+    label: str  # "0.5", "patterns" or "target"
 
 
 @dataclasses.dataclass(frozen=True)
-class PruneSpec:
-    """`prune`: which weights each level removes; see `select.prune` and `schedule.plan`.
+class TargetSpec:
+    """`prune.target`: what the pruned network may cost, in the place of a ratio; 0 = no target.
 
-    `prunable` has patterns (fnmatch) for the paths of the leaves that may be pruned.
+    Attributes:
+      multiply_adds: of one example; below 1, a share of the whole network's.
+      parameters: likewise.
+      milliseconds: of predictions of one batch, measured here.
     """
 
-    rate: Annotated[Rate, "a number in [0, 1), a share of 1, or patterns with such numbers"]
-    scope: Scope
-    criterion: str
-    schedule: str
-    prunable: Annotated[tuple[str, ...], "texts, such as ('*kernel',)"]
+    multiply_adds: float = 0.0
+    parameters: float = 0.0
+    milliseconds: float = 0.0
 
     def __post_init__(self) -> None:
-        for key, known in (("criterion", CRITERIA), ("schedule", SCHEDULES)):
+        at_least("prune.target", self, multiply_adds=0, parameters=0, milliseconds=0)
+        if sum(getattr(self, name) > 0 for name in TARGETS) > 1:
+            raise UserError("prune.target has several targets: leave all but one at 0")
+
+    @property
+    def chosen(self) -> tuple[str, float] | None:
+        """The target that is set, by name, or None."""
+        return next(((n, getattr(self, n)) for n in TARGETS if getattr(self, n)), None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StructuredSpec:
+    """`prune`: which units go.
+
+    Attributes:
+      method: `structured`.
+      criterion: one of `structured.CRITERIA`.
+      members: `all` or `first`; see `structured.scores`.
+      ratio: of a group's units, or of all; several make several networks.
+      target: what the network may cost; then the ratio is what that needs.
+      scope: `group`, `isomorphic` or `global`; see `structured.choose`.
+      round_to: each group keeps a multiple of it.
+      limit: the largest share of a group that goes.
+      iterations: of pruning and fine-tuning, in equal steps of what is left.
+      compensate: whether the next layers' weights are solved for anew, by least squares.
+      ignored: patterns of variables whose units all stay.
+      split: `outer` or `inner`; see `structured.groups`.
+      examples: of training, that criteria of activations and gradients, and least squares look at.
+    """
+
+    method: str
+    criterion: str
+    members: Literal["all", "first"]
+    ratio: Ratio
+    target: Mapping[str, float]
+    scope: Literal["group", "isomorphic", "global"]
+    round_to: int
+    limit: float
+    iterations: int
+    compensate: bool
+    ignored: Annotated[tuple[str, ...], "texts, such as ('params/conv1/*',)"]
+    split: Literal["outer", "inner"]
+    examples: int
+
+    def __post_init__(self) -> None:
+        for key, known in (("method", METHODS), ("criterion", CRITERIA)):
             if getattr(self, key) not in known:
                 raise unknown(f"prune.{key}", getattr(self, key), known)
-        rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
-        for pattern, rate in rates.items():
-            if not 0 <= rate < 1:
-                of = f" of {pattern!r}" if pattern else ""
-                raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
+        at_least("prune", self, round_to=1, iterations=1, examples=1)
+        if not 0 < self.limit <= 1:
+            raise UserError(f"prune.limit={self.limit} must be in (0, 1]")
+        _ = self.budget
+        for ratio in self._ratios:
+            if not 0 <= ratio < 1:
+                raise UserError(f"prune.ratio={self.ratio}: {ratio} must be in [0, 1)")
+        if isinstance(self.ratio, Mapping) and self.scope != "group":
+            raise UserError(f"prune.scope={self.scope} ranks groups together: give one prune.ratio")
 
-    def is_prunable(self, path: str) -> bool:
-        """Returns whether a pattern of `prunable` matches."""
-        return any(fnmatchcase(path, pattern) for pattern in self.prunable)
+    @property
+    def budget(self) -> TargetSpec:
+        """The section `target`."""
+        for key in self.target:
+            if key not in TARGETS:
+                raise unknown("prune.target", key, TARGETS)
+        return TargetSpec(**self.target)
 
-    def leaves(self, params: Params) -> dict[str, Any]:
-        """Returns path → leaf of all leaves that may be pruned.
+    @property
+    def points(self) -> list[Point]:
+        """The networks of a run, the largest first."""
+        if self.budget.chosen:
+            return [Point(None, "target")]
+        if isinstance(self.ratio, Mapping):
+            return [Point(self.ratio, "patterns")]
+        return [Point(ratio, f"{ratio:g}") for ratio in sorted(set(self._ratios))]
 
-        Raises:
-          UserError: there are none.
-        """
-        leaves = masks.flatten(params, self.is_prunable)
-        if not leaves:
-            paths = ", ".join(masks.flatten(params, lambda path: True))
-            raise UserError(f"prune.prunable={self.prunable} matches none of {paths}")
-        return leaves
+    @property
+    def looks(self) -> bool:
+        """Whether examples are looked at."""
+        return self.compensate or self.criterion in LOOKS
 
-    def plan(
-        self,
-        leaves: Mapping[str, Shapes],
-        levels: int,
-        key: str,
-        instead: str,
-        stacked: Mapping[str, int] | None = None,
-    ) -> Plan:
-        """Returns the counts of all levels; see `schedule.plan`.
+    @property
+    def _ratios(self) -> Sequence[float]:
+        if isinstance(self.ratio, Mapping):
+            return list(self.ratio.values())
+        return self.ratio if isinstance(self.ratio, tuple) else (self.ratio,)
 
-        Args:
-          leaves: the leaves that may be pruned, arrays or shapes.
-          levels: the last level.
-          key: the config's setting for fewer levels, such as `levels=`.
-          instead: for an error, what to set if nothing is to be pruned.
-          stacked: see `select.prune`.
 
-        Raises:
-          UserError: a level cannot be reached, or the rates do not fit the layers.
-        """
-        try:
-            return schedule.plan(leaves, self.rate, self.scope, levels, self.schedule, stacked)
-        except schedule.UnreachableError as error:
-            remedy = f"set {key}{error.levels} or fewer, or a {error.rate} prune.rate"
-            raise UserError(f"{error}: {remedy}") from error
-        except schedule.NothingToPruneError as error:
-            raise UserError(f"{error}; set prune.rate above 0, or {instead}") from error
-        except ValueError as error:
-            raise UserError(f"prune.rate: {error}") from error
+@dataclasses.dataclass(frozen=True)
+class BranchesSpec:
+    """`branches`: controls beside each pruned network; see `work`."""
+
+    scratch_e: bool
+    scratch_b: bool
+    random_units: bool
+
+    @property
+    def chosen(self) -> list[str]:
+        """The names of those that are made."""
+        return [name for name in BRANCHES if getattr(self, name)]
+
+
+SECTIONS: dict[str, Any] = {
+    **SHARED,
+    "prune": StructuredSpec,
+    "branches": BranchesSpec,
+    "fine_tune": FineTuneSpec,
+    "fine_tune_optimizer": FineTuneOptimizerSpec,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PruningSpec:
+    """A whole experiment."""
+
+    seed: Seed
+    replicates: int
+    eval_every: int
+    train: TrainSpec
+    optimizer: OptimizerSpec
+    prune: StructuredSpec
+    branches: BranchesSpec
+    fine_tune: TrainSpec
+    fine_tune_optimizer: OptimizerSpec
+    mesh: MeshSpec
+    checkpoint: CheckpointSpec
+    log: LogSpec
+    loss: LossSpec = dataclasses.field(default_factory=LossSpec)
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+
+
+def from_config(config: Mapping[str, Any]) -> PruningSpec:
+    """Checks a resolved config (nested dicts) and returns its spec.
+
+    Raises:
+      UserError: a key is wrong; the error names it and says what would be right.
+    """
+    keys = {field.name for field in dataclasses.fields(PruningSpec)} - {"loss"}
+    check_keys(config, [*keys, "data", "model"], optional=LOSS)
+    return PruningSpec(
+        **values(config, PruningSpec),
+        **sections(config, SECTIONS),
+        loss=loss_spec.from_config(config),
+    )
+
+
+def without_effect(spec: PruningSpec, config: Mapping[str, Any], given: Sequence[str]) -> list[str]:
+    """Returns one line for each setting that changes nothing; see `idle.warnings`."""
+    optimizers = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
+    keys = {**idle.of_optimizers(list(optimizers.values())), **idle.of_data(config["data"])}
+    if spec.prune.budget.chosen:
+        keys["prune.ratio"] = f"prune.target.{spec.prune.budget.chosen[0]} decides"
+    if not spec.prune.looks:
+        keys["prune.examples"] = f"criterion={spec.prune.criterion} looks at none"
+    return idle.warnings(idle.beyond_steps(spec, optimizers), keys, given)
+
+
+def unit_name(branch: str, point: Point) -> str:
+    """Returns `pruned/0.5`, or `scratch_e/0.5` of a control."""
+    return f"{branch}/{point.label}"
+
+
+def plan_name(point: Point) -> str:
+    """Returns `plans/0.5`, the unit that says which units are kept."""
+    return f"plans/{point.label}"
+
+
+def unit_names(spec: PruningSpec) -> list[str]:
+    """Returns the names of all units of a run, in their order."""
+    names = ["original", "fine_tuned"]
+    for point in spec.prune.points:
+        names += [unit_name(branch, point) for branch in ("pruned", *spec.branches.chosen)]
+    return names

@@ -21,7 +21,7 @@ from groundwork.errors import UserError, unknown
 from groundwork.train import loss_spec, networks
 from groundwork.typed import Levels
 from pruning import masks, patterns
-from pruning import spec as pruning_spec
+from pruning import section as pruning_section
 from pruning.criteria import CRITERIA
 from pruning.masks import Mask
 from pruning.pruner import make_pruner
@@ -31,7 +31,7 @@ INSTEAD = "leave out the stage prune"
 
 
 @dataclasses.dataclass(frozen=True)
-class PruneSpec(pruning_spec.PruneSpec):
+class PruneSpec(pruning_section.PruneSpec):
     """`prune`: as for `lottery`, to several levels.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""`pruning.spec`: what the libraries refuse, in the words of a config."""
+"""`pruning.section`: what the libraries refuse, in the words of a config."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from groundwork.errors import UserError
 from pruning import schedule
-from pruning.spec import PruneSpec
+from pruning.section import PruneSpec
 from tests.pruning.test_schedule import STOPS
 
 

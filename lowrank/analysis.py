@@ -10,9 +10,9 @@ import numpy as np
 
 from groundwork import keys, trees
 from groundwork.data import dataset as data_lib
-from groundwork.train import networks
+from groundwork.train import fitting, networks
 from groundwork.trees import Variables
-from lowrank import factorization, fit, prediction
+from lowrank import factorization, prediction
 from lowrank.fit import Experiment
 from lowrank.spec import predict_name
 
@@ -34,7 +34,7 @@ def predict_layer(experiment: Experiment, path: str, variables: Variables) -> No
     layer = experiment.layers[path]
     kernels = np.asarray(factorization.kernel(variables, layer))
     matrices = kernels.reshape(len(kernels), -1, kernels.shape[-1])
-    compiled = fit.compile_programs(
+    compiled = fitting.compile_programs(
         context, experiment.model, spec.train, spec.optimizer, objective=experiment.loss
     )
 

@@ -1,6 +1,4 @@
-"""One network of a run: its programs, training and measurements."""
-
-# R replicates
+"""The networks of a run, and what they are trained for."""
 
 import dataclasses
 from typing import Any
@@ -8,17 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from groundwork import architectures, trees
 from groundwork.context import Context
-from groundwork.devices import mesh as mesh_lib
-from groundwork.devices import processes
-from groundwork.runs.unit import Unit
-from groundwork.sections import TrainSpec
-from groundwork.traced.macs import multiply_adds
-from groundwork.train import latency, networks, optim, programs
 from groundwork.train.losses import CROSS_ENTROPY, Loss
-from groundwork.train.optim import OptimizerSpec
-from groundwork.train.programs import Programs
 from groundwork.train.step import Batch, LossFn, Model, make_loss
 from groundwork.trees import Variables
 from lowrank import factorization
@@ -62,52 +51,3 @@ def make_objective(network: Model, plan: Plan, decay: float, loss: Loss = CROSS_
         return mean + decay / 2 * squares, aux
 
     return with_decay
-
-
-def compile_programs(
-    context: Context,
-    network: Model,
-    steps: TrainSpec,
-    optimizer: OptimizerSpec,
-    loss: LossFn | None = None,
-    objective: Loss = CROSS_ENTROPY,
-) -> Programs:
-    """Returns the compiled programs of a network, for the run's objective or another loss."""
-    return programs.make(
-        network,
-        optim.make(optimizer, steps.steps),
-        context.dataset,
-        context.mesh,
-        batch_size=steps.batch_size,
-        stride=context.poll_steps,
-        loss=loss,
-        objective=objective,
-    )
-
-
-def train(
-    context: Context,
-    compiled: Programs,
-    unit: Unit,
-    steps: TrainSpec,
-    optimizer: OptimizerSpec,
-    variables: Variables,
-) -> Variables:
-    """Returns the variables after training from `variables`; a unit that had begun continues."""
-    begin = networks.unmasked(optim.make(optimizer, steps.steps))
-    state = networks.make_start(context, begin)(variables)
-    return networks.train(context, compiled, unit, steps.steps, state)
-
-
-def measure(
-    context: Context, original: Model, network: Model, compiled: Programs, variables: Variables
-) -> dict[str, Any]:
-    """Returns accuracies [R] by split, parameters, multiply-adds, and times of predictions."""
-    one = trees.replicate(mesh_lib.fetch(variables), 0)
-    example = context.dataset.example
-    return {
-        **networks.accuracies(context, compiled, variables),
-        "parameters": architectures.count(one["params"]),
-        "macs": multiply_adds(network.apply, one, example),
-        "milliseconds": processes.on_first(latency.milliseconds, original, network, one, example),
-    }

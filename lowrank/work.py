@@ -22,7 +22,7 @@ from groundwork.errors import UserError, about
 from groundwork.runs import trained
 from groundwork.study import Prepared
 from groundwork.traced.network import Network
-from groundwork.train import footprint, networks, own
+from groundwork.train import fitting, footprint, networks, own
 from groundwork.trees import Shapes, Variables
 from lowrank import analysis, factorization, fit
 from lowrank.choose import plans
@@ -177,7 +177,7 @@ def make_original(experiment: Experiment) -> None:
     """Makes the unit of the original network: it is trained here, or taken from `source`."""
     context, spec, model = experiment.context, experiment.spec, experiment.model
     unit = context.run.unit("original")
-    compiled = fit.compile_programs(
+    compiled = fitting.compile_programs(
         context, model, spec.train, spec.optimizer, objective=experiment.loss
     )
     if spec.source.path:
@@ -186,8 +186,8 @@ def make_original(experiment: Experiment) -> None:
         context.reporter.begin(unit.name, 0, 1)
     else:
         start = networks.initial(context, model)
-        variables = fit.train(context, compiled, unit, spec.train, spec.optimizer, start)
-    measured = fit.measure(context, model, model, compiled, variables)
+        variables = fitting.train(context, compiled, unit, spec.train, spec.optimizer, start)
+    measured = fitting.measure(context, model, model, compiled, variables)
     unit.finish({"variables": variables}, measured)
     metric = experiment.loss.metric.words
     context.reporter.end(f"test {metric} {np.mean(measured['test']):.4f}")
@@ -216,11 +216,11 @@ def factorised(
         steps, optimizer = spec.fine_tune, spec.fine_tune_optimizer
     objective = experiment.loss
     loss = fit.make_objective(network, plan, spec.decompose.frobenius_decay, objective)
-    compiled = fit.compile_programs(context, network, steps, optimizer, loss, objective)
+    compiled = fitting.compile_programs(context, network, steps, optimizer, loss, objective)
     start = context.put(factors)
     before = networks.accuracies(context, compiled, start)
-    end = fit.train(context, compiled, unit, steps, optimizer, start)
-    measured = fit.measure(context, model, network, compiled, end)
+    end = fitting.train(context, compiled, unit, steps, optimizer, start)
+    measured = fitting.measure(context, model, network, compiled, end)
     errors = quality(plan, reports)
     for path in errors["stalled"]:
         context.reporter.say(f"{name}: {path}: {STALLED}")

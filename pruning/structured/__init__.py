@@ -1,10 +1,10 @@
 """Removes whole units, which makes a network physically smaller."""
 
-from pruning.structured.choice import choose, to_target
+from pruning.structured.choice import choose, lowest_go, to_target
 from pruning.structured.compensation import least_squares
 from pruning.structured.graph import Graph, Group, Member, groups
-from pruning.structured.importance import CRITERIA, scores
-from pruning.structured.narrowed import Keep, Narrowed, cut, mask, narrow
+from pruning.structured.importance import CRITERIA, Scores, scores
+from pruning.structured.narrowed import Keep, Narrowed, cut, expand, mask, narrow
 
 __all__ = [
     "CRITERIA",
@@ -13,10 +13,13 @@ __all__ = [
     "Keep",
     "Member",
     "Narrowed",
+    "Scores",
     "choose",
     "cut",
+    "expand",
     "groups",
     "least_squares",
+    "lowest_go",
     "mask",
     "narrow",
     "scores",

@@ -13,7 +13,6 @@ from pruning.structured.importance import Scores
 from pruning.structured.narrowed import Keep
 
 SCOPES = ("group", "isomorphic", "global")
-STEPS = 40  # halvings of the interval of ratios
 
 Ratio = float | Mapping[str, float]
 
@@ -55,7 +54,7 @@ def choose(
             raise ValueError(f"scope={scope!r} ranks groups together: give one ratio for all")
         counts = _together(graph, scores, scope, next(iter(ratios.values())))
     return {
-        group.name: _lowest(
+        group.name: lowest_go(
             scores[group.name], _allowed(group, counts[group.name], round_to, limit)
         )
         for group in graph.groups
@@ -139,7 +138,7 @@ def _together(graph: Graph, scores: Scores, scope: str, ratio: float) -> dict[st
 
 def _relative(scores: np.ndarray) -> np.ndarray:
     """Returns scores over their mean, so that groups can be compared."""
-    mean = float(np.mean(np.abs(scores)))
+    mean = float(np.mean(scores[scores > 0])) if (scores > 0).any() else 0.0
     return scores / mean if mean else scores
 
 
@@ -161,8 +160,8 @@ def _allowed(group: Group, gone: int, round_to: int, limit: float) -> int:
     return group.units - min(group.units, math.ceil(left / round_to) * round_to)
 
 
-def _lowest(scores: np.ndarray, count: int) -> np.ndarray:
-    """Returns [U] bool, False for the lowest scores; of equal ones the lower index is kept."""
+def lowest_go(scores: np.ndarray, count: int) -> np.ndarray:
+    """Returns [U] bool, False for so many of the lowest scores; ties go to the higher index."""
     keep = np.ones(len(scores), bool)
     order = np.lexsort((-np.arange(len(scores)), np.where(np.isnan(scores), -np.inf, scores)))
     keep[order[:count]] = False

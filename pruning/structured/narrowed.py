@@ -35,6 +35,17 @@ class Narrowed:
     graph: Graph
     keep: Keep
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Narrowed) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> Any:
+        kept = sorted((name, np.asarray(units).tobytes()) for name, units in self.keep.items())
+        return id(self.graph), tuple(kept)
+
     def apply(self, variables: Variables, *args: Any, **kwargs: Any) -> Any:
         """Returns what the network computes on variables without the units.
 
@@ -119,6 +130,18 @@ def cut(graph: Graph, variables: Variables, keep: Keep) -> Variables:
     return trees.map_with_path(one, variables)
 
 
+def expand(graph: Graph, variables: Variables, keep: Keep) -> Variables:
+    """Returns the variables of a narrow network at full size, with zeros where units are gone."""
+    kept = _entries(graph, keep)
+
+    def one(path: str, leaf: Any) -> Any:
+        for axis, entries in kept.get(path, {}).items():
+            leaf = _spread(np.asarray(leaf), entries, axis)
+        return leaf
+
+    return trees.map_with_path(one, variables)
+
+
 def mask(graph: Graph, variables: Variables, keep: Keep) -> Variables:
     """Returns the variables with zeros in place of the units that are not kept.
 
@@ -148,6 +171,15 @@ def _taken(leaf: Any, entries: np.ndarray, axis: int) -> Any:
         return jnp.take(leaf, np.flatnonzero(entries), axis=axis)
     chosen = np.stack([np.flatnonzero(one) for one in entries])
     return jax.vmap(lambda leaf, chosen: jnp.take(leaf, chosen, axis=axis))(leaf, chosen)
+
+
+def _spread(leaf: np.ndarray, entries: np.ndarray, axis: int) -> np.ndarray:
+    if entries.ndim == 2:
+        return np.stack([_spread(*each, axis) for each in zip(leaf, entries, strict=True)])
+    shape = [*leaf.shape[:axis], len(entries), *leaf.shape[axis + 1 :]]
+    whole = np.zeros(shape, leaf.dtype)
+    whole[(slice(None),) * axis + (np.flatnonzero(entries),)] = leaf
+    return whole
 
 
 def _entries(graph: Graph, keep: Keep) -> dict[str, dict[int, np.ndarray]]:

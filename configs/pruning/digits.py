@@ -1,0 +1,21 @@
+"""What do fewer units cost? This is the smoke test, without files.
+
+    python -m pruning.main --config=configs/pruning/digits.py --workdir=runs/pruning_digits
+
+LeNet-300-100 on scikit-learn's 8×8 digits loses half and three quarters of its units, in three
+replicates; the layers that are left make up for them by least squares.
+"""
+
+import ml_collections
+
+from configs.pruning import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """See the module's docstring."""
+    config = base.get_config()
+    config.data.validation_examples = 300
+    config.prune.ratio = (0.5, 0.75)
+    config.prune.compensate = True
+    config.branches.update(scratch_e=True, scratch_b=True, random_units=True)
+    return config

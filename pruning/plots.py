@@ -1,0 +1,111 @@
+"""The figures of a run: each function draws a PNG from results and returns its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groundwork.report import figures
+from groundwork.runs.metrics import mean_and_spread
+from pruning.results import Network, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COSTS: dict[str, Callable[[Network], float]] = {
+    "multiply-adds of an example (millions)": lambda network: network.macs / 1e6,
+    "parameters (thousands)": lambda network: network.parameters / 1e3,
+    "time for 128 examples / the original's": lambda network: _time(network, "128"),
+    "time for 1 example / the original's": lambda network: _time(network, "1"),
+}
+STYLES: dict[str, dict[str, Any]] = {
+    "fine-tuned": {"color": "#1f5fb4", "marker": "o"},
+    "random_units": {"color": "#888888", "marker": "s", "label": "random units, fine-tuned"},
+    "scratch_e": {"color": "#3a8f4d", "marker": "x", "label": "scratch-E"},
+    "scratch_b": {"color": "#d1622b", "marker": "+", "label": "scratch-B"},
+}
+
+
+def _time(network: Network, batch: str) -> float:
+    """Returns the time of a call, relative to the original's."""
+    original, pruned = network.milliseconds[batch]
+    return pruned / original
+
+
+def accuracy(run: Results, path: Path) -> tuple[Path, str]:
+    """Draws test accuracy against multiply-adds, parameters and measured times."""
+    figure, axes = figures.subplots(len(COSTS), width=3.4, height=3.6)
+    for ax, (label, cost) in zip(axes, COSTS.items(), strict=True):
+        _point(
+            ax, cost(run.original), run.original.test, marker="D", color="black", label="original"
+        )
+        ax.axhline(mean_and_spread(run.original.test)[0], color="black", lw=0.8, linestyle=":")
+        lines = {"fine-tuned": [(p.network, p.network.test) for p in run.pruned]}
+        for branch in list(STYLES)[1:]:
+            made = [p.branches[branch] for p in run.pruned if branch in p.branches]
+            lines[branch] = [(network, network.test) for network in made]
+        for name, points in lines.items():
+            _line(ax, cost, points, **{"label": name, "ms": 4, **STYLES[name]})
+        before = [(p.network, p.network.before) for p in run.pruned]
+        style = {**STYLES["fine-tuned"], "mfc": "white", "ms": 4, "label": "before fine-tuning"}
+        _line(ax, cost, before, linestyle="--", **style)
+        ax.set_xlabel(label)
+        ax.set_ylim(*_range(run))
+    axes[0].set_ylabel(f"test {run.metric.words}")
+    axes[0].legend(fontsize=7)
+    caption = (
+        f"Test {run.metric.words} after units were removed (hollow) and after fine-tuning (filled),"
+        " against the costs of a prediction, and that of controls of the same shape. Means over "
+        "replicates; bands are one standard deviation."
+    )
+    return figures.save(figure, path), caption
+
+
+def units(run: Results, path: Path) -> tuple[Path, str]:
+    """Draws the share of units that each pruned network keeps, group by group."""
+    names = list(run.units)
+    figure, axes = figures.subplots(1, width=6.4, height=1.2 + 0.28 * len(names))
+    (ax,) = axes
+    height = 0.8 / max(len(run.pruned), 1)
+    for number, pruned in enumerate(run.pruned):
+        places = [place + number * height for place in range(len(names))]
+        shares = [pruned.kept[name] / run.units[name] for name in names]
+        ax.barh(
+            places, shares, height, label=f"{pruned.label}: {sum(pruned.kept.values()):,} units"
+        )
+    ax.set_yticks([n + 0.4 - height / 2 for n in range(len(names))], figures.short(names, 28))
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("share of the units that are kept")
+    ax.legend(fontsize=7)
+    counts = ", ".join(f"{name} {count:,}" for name, count in run.units.items())
+    return figures.save(figure, path), f"Units that are kept. The original has: {counts}."
+
+
+def _point(ax: Axes, x: float, values: list[float], **style: Any) -> None:
+    mean, spread = mean_and_spread(values)
+    ax.errorbar(x, mean, spread, capsize=2, linestyle="none", ms=4, **style)
+
+
+def _line(
+    ax: Axes,
+    cost: Callable[[Network], float],
+    points: list[tuple[Network, list[float]]],
+    **style: Any,
+) -> None:
+    """Draws means as a line with a band, from the cheapest network on."""
+    if points:
+        points = sorted(points, key=lambda point: cost(point[0]))
+        figures.band(ax, [cost(n) for n, _ in points], [values for _, values in points], **style)
+
+
+def _range(run: Results) -> tuple[float | None, float | None]:
+    """Returns the ends of the axis: a little beyond all networks that were trained."""
+    trained = [*run.original.test]
+    for pruned in run.pruned:
+        trained += [v for n in (pruned.network, *pruned.branches.values()) for v in n.test]
+    span = max(trained) - min(trained)
+    if run.metric.higher_is_better:
+        return min(trained) - max(0.3 * span, 0.01), None
+    return None, max(trained) + max(0.3 * span, 0.01 * abs(max(trained)))

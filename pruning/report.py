@@ -1,0 +1,168 @@
+"""python -m pruning.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from groundwork import terminal
+from groundwork.entry import run_main
+from groundwork.report import comparison, tables
+from groundwork.report import page as page_lib
+from groundwork.report.comparison import Comparison, Curve
+from groundwork.report.tables import Rows, averages, plus_minus, time_cells, time_header
+from groundwork.runs.metrics import mean_and_spread
+from pruning import plots, results
+from pruning.results import Network, Pruned, Results
+
+NOTE = (
+    "{Values} are the {averages}, on the test split, at the last step. Multiply-adds are those of "
+    "convolutions and linear layers, for one example, from the traced computation; parameters are "
+    "counted in the trees. Milliseconds are medians of calls that took turns with the original's, "
+    "on this run's machine. All replicates keep as many units of a group; which ones may differ."
+)
+TITLES = {"scratch_e": "scratch-E", "scratch_b": "scratch-B", "random_units": "random units"}
+
+
+def show(folders: Sequence[Path]) -> None:
+    """Draws the figures of each run, writes its page, and prints its tables."""
+    runs = [results.read(folder) for folder in folders]
+    pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
+    for run, page in zip(runs, pages, strict=True):
+        tables.show(f"{run.name}: networks", _network_table(run))
+        if any(pruned.branches for pruned in run.pruned):
+            tables.show(f"{run.name}: fine-tuned, and trained anew", _branch_table(run))
+        tables.show(f"{run.name}: measured times", _time_table(run))
+        terminal.say(page)
+
+
+def compare(folders: Sequence[Path]) -> Comparison:
+    """Compares runs, with their best networks, in `comparison/` beside the first.
+
+    Raises:
+      UserError: a folder has no run with a finished original.
+    """
+    runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
+    metric = comparison.metric_of(list(runs.values()))
+    curves = [
+        Curve(
+            label=name,
+            costs=[float(n.macs) for n in (run.original, *(p.network for p in run.pruned))],
+            accuracies=[n.test for n in (run.original, *(p.network for p in run.pruned))],
+        )
+        for name, run in runs.items()
+    ]
+    figure = comparison.folder(folders) / f"{metric.name}.png"
+    return comparison.make(
+        "Structured pruning: a comparison",
+        folders,
+        figure=comparison.draw(curves, "multiply-adds", figure, metric),
+        summary="The most accurate" if metric.is_share else "The best",
+        header=["original", "best", "MACs", "×", "fine-tuned"],
+        rows={name: _best(run) for name, run in runs.items()},
+        tables={name: _network_table(run) for name, run in runs.items()},
+        records=[record for name, run in runs.items() for record in _records(name, run)],
+        metric=metric,
+    )
+
+
+def _best(run: Results) -> list[str]:
+    """Returns a row: the original's test accuracy, and the most accurate pruned network."""
+    original = plus_minus(run.original.test)
+    if not run.pruned:
+        return [original, "none yet", "", "", ""]
+    sign = run.metric.sign
+    best = max(run.pruned, key=lambda pruned: sign * mean_and_spread(pruned.network.test)[0])
+    macs, share = best.network.macs, best.network.macs / run.original.macs
+    return [original, best.label, f"{macs:,}", f"{share:.2f}", plus_minus(best.network.test)]
+
+
+def _records(name: str, run: Results) -> list[dict[str, Any]]:
+    """Returns one record for the original, for each pruned network and for each control."""
+    networks = [("original", run.original)]
+    for pruned in run.pruned:
+        networks.append((f"pruned/{pruned.label}", pruned.network))
+        networks += [(f"{branch}/{pruned.label}", n) for branch, n in pruned.branches.items()]
+    return [
+        {
+            "run": name,
+            "network": network_name,
+            "replicates": len(network.test),
+            "macs": network.macs,
+            "parameters": network.parameters,
+            **comparison.accuracy_fields(network.test, run.metric),
+        }
+        for network_name, network in networks
+    ]
+
+
+def _write_page(run: Results) -> Path:
+    folder, metric = run.folder / "figures", run.metric
+    note = NOTE.format(
+        averages=averages(run.config["replicates"]), Values=metric.plural.capitalize()
+    )
+    sections = [("What is counted", page_lib.paragraph(note))]
+    if run.pruned:
+        drawn = page_lib.picture(*plots.accuracy(run, folder / f"{metric.name}.png"))
+        sections.append((f"{metric.title} against cost", drawn))
+    sections.append(("Networks", page_lib.table(*_network_table(run))))
+    if any(pruned.branches for pruned in run.pruned):
+        table = page_lib.table(*_branch_table(run))
+        sections.append(("Fine-tuned, and trained anew", table))
+    sections.append(("Measured times", page_lib.table(*_time_table(run))))
+    if run.pruned:
+        drawn = page_lib.picture(*plots.units(run, folder / "units.png"))
+        sections.append(("Units that are kept", drawn))
+    return page_lib.write_run(run, run.name, sections)
+
+
+def _network_table(run: Results) -> Rows:
+    """Returns one row per network; × is the share of the original's multiply-adds."""
+    header = ["ratio", "units", "parameters", "MACs", "×", "before", "fine-tuned"]
+    tuned = plus_minus(run.fine_tuned.test, 4) if run.fine_tuned else ""
+    units = sum(run.units.values())
+    first = ["0", f"{units:,}" if units else "", *_costs(run.original, run)]
+    rows = [[*first, plus_minus(run.original.test, 4), tuned]]
+    for pruned in run.pruned:
+        kept = sum(pruned.kept.values())
+        row = [_ratio(pruned), f"{kept:,}", *_costs(pruned.network, run)]
+        row += [plus_minus(pruned.network.before, 4), plus_minus(pruned.network.test, 4)]
+        rows.append(row)
+    return header, rows
+
+
+def _costs(network: Network, run: Results) -> list[str]:
+    share = network.macs / run.original.macs
+    return [f"{network.parameters:,}", f"{network.macs:,}", f"{share:.2f}"]
+
+
+def _ratio(pruned: Pruned) -> str:
+    if isinstance(pruned.ratio, dict):
+        return pruned.label
+    return f"{pruned.ratio:.3g}"
+
+
+def _branch_table(run: Results) -> Rows:
+    """Returns one row per pruned network: fine-tuned, and its controls."""
+    branches = [b for b in TITLES if any(b in pruned.branches for pruned in run.pruned)]
+    rows = []
+    for pruned in run.pruned:
+        row = [_ratio(pruned), plus_minus(pruned.network.test, 4)]
+        for branch in branches:
+            network = pruned.branches.get(branch)
+            row.append(plus_minus(network.test, 4) if network else "")
+        rows.append(row)
+    return ["ratio", "fine-tuned", *(TITLES[branch] for branch in branches)], rows
+
+
+def _time_table(run: Results) -> Rows:
+    """Returns one row per network: the times of its predictions and of the original's."""
+    batches = list(run.original.milliseconds)
+    rows = [[_ratio(p), *time_cells(p.network.milliseconds, batches)] for p in run.pruned]
+    return ["ratio", *time_header(batches)], rows
+
+
+main = functools.partial(page_lib.draw_again, show, __doc__)
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,110 @@
+"""The results of a run, read back from its folder for tables and figures."""
+
+# R replicates
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from groundwork.errors import UserError
+from groundwork.runs.results import RunResults, open_results, readable
+from groundwork.runs.run import Run, result_of
+from groundwork.trees import Variables
+from pruning.spec import BRANCHES
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The costs of one network, and its accuracy or its value of the run's other metric."""
+
+    test: list[float]  # after training, [R]
+    before: list[float]  # before it, [R]
+    steps: int  # of this training
+    parameters: int
+    macs: int  # multiply-adds of one example
+    milliseconds: dict[str, list[float]]  # batch size → the original's and its own, in one run
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruned:
+    """A pruned network, and its controls.
+
+    Attributes:
+      label: "0.5", "patterns" or "target".
+      ratio: that was asked for, or that the target needed.
+      kept: group → units that are left.
+      network: after fine-tuning.
+      branches: control → network.
+    """
+
+    label: str
+    ratio: float | dict[str, float]
+    kept: dict[str, int]
+    network: Network
+    branches: dict[str, Network]
+
+
+@dataclasses.dataclass(frozen=True)
+class Results(RunResults):
+    """A run, its original network, and the pruned ones, the largest first."""
+
+    original: Network
+    fine_tuned: Network | None  # the original, with as much fine-tuning as the others
+    units: dict[str, int]  # group → units of the original
+    pruned: list[Pruned]
+
+
+def read(workdir: str | Path) -> Results:
+    """Returns the finished part of a run.
+
+    Raises:
+      UserError: there is no run or no finished network, or a checkpoint is damaged.
+    """
+    run, fields = open_results(workdir, "pruning")
+    if not run.unit("original").done:
+        raise UserError(f"{run.folder} has no finished network yet")
+    with readable(run.folder):
+        labels = [u.partition("/")[2] for u in run.units() if u.startswith("pruned/")]
+        pruned = sorted((_pruned(run, label) for label in labels), key=lambda p: -p.network.macs)
+        plans = [run.unit(unit).result()[0] for unit in run.units() if unit.startswith("plans/")]
+        units = {name: keep.shape[-1] for name, keep in plans[0].items()} if plans else {}
+        tuned = _network(run, "fine_tuned") if run.unit("fine_tuned").done else None
+        original = _network(run, "original")
+    return Results(**fields, original=original, fine_tuned=tuned, units=units, pruned=pruned)
+
+
+def load(workdir: str | Path, unit: str) -> Variables:
+    """Returns the variables, leaves [R, …], of a unit such as `original` or `pruned/0.5`.
+
+    Raises:
+      UserError: the run has no such unit (the error lists its units), or its checkpoint is damaged.
+    """
+    return result_of(workdir, unit)["variables"]
+
+
+def _pruned(run: Run, label: str) -> Pruned:
+    keep, metadata = run.unit(_last_plan(run, label)).result()
+    branches = {
+        branch: _network(run, f"{branch}/{label}")
+        for branch in BRANCHES
+        if run.unit(f"{branch}/{label}").done
+    }
+    return Pruned(
+        label=label,
+        ratio=metadata["ratio"],
+        kept={name: int(units[0].sum()) for name, units in keep.items()},
+        network=_network(run, f"pruned/{label}"),
+        branches=branches,
+    )
+
+
+def _last_plan(run: Run, label: str) -> str:
+    names = [name for name in run.units() if name.startswith(f"plans/{label}/")]
+    return max(names, key=lambda name: int(name.rpartition("/")[2]))
+
+
+def _network(run: Run, unit: str) -> Network:
+    metadata: dict[str, Any] = run.unit(unit).result()[1]
+    names = (field.name for field in dataclasses.fields(Network))
+    values = {name: metadata[name] for name in names}
+    return Network(**{**values, "before": values["before"]["test"]})

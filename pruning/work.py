@@ -96,7 +96,7 @@ def _graph(spec: PruningSpec, model: Any, shapes: Any, dataset: AnyDataset) -> G
 
 def sweep(experiment: Experiment) -> None:
     """Makes the original, then every pruned network with its controls; what is done is skipped."""
-    context, spec, run = experiment.context, experiment.spec, experiment.context.run
+    spec, run = experiment.spec, experiment.context.run
     done = set(processes.on_first(run.units))
     if "original" not in done:
         make_original(experiment)

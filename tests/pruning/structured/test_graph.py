@@ -1,0 +1,149 @@
+"""Groups by hand: which entries of which variables go together, which stay, and why."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pruning import structured
+from tests.pruning.structured.zoo import Net, images
+
+
+def shapes(model, x):
+    return jax.eval_shape(model.init, jax.random.key(0), x)
+
+
+def grouped(model, x, **how):
+    return structured.groups(model, shapes(model, x), x, **how)
+
+
+def members(graph, name):
+    """(path, axis) → how many entries each unit has there."""
+    (group,) = [group for group in graph.groups if group.name == name]
+    return {(m.path, m.axis): m.positions.shape[1] for m in group.members}
+
+
+class Residual(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(6, name="stem")(x)
+        for number in range(2):
+            y = nn.relu(nn.Dense(4, name=f"up{number}")(x))
+            x = x + nn.Dense(6, name=f"down{number}")(y)
+        return nn.Dense(3, name="head")(x)
+
+
+def test_a_residual_stream_is_one_group_and_each_hidden_layer_another():
+    graph = grouped(Residual(), jnp.ones((2, 5)))
+    assert [(group.name, group.units) for group in graph.groups] == [
+        ("stem", 6),
+        ("up0", 4),
+        ("up1", 4),
+    ]
+    assert members(graph, "stem") == {
+        ("params/stem/kernel", 1): 1,
+        ("params/stem/bias", 0): 1,
+        ("params/up0/kernel", 0): 1,
+        ("params/down0/kernel", 1): 1,
+        ("params/down0/bias", 0): 1,
+        ("params/up1/kernel", 0): 1,
+        ("params/down1/kernel", 1): 1,
+        ("params/down1/bias", 0): 1,
+        ("params/head/kernel", 0): 1,
+    }
+    assert graph.frozen == {
+        "params/stem/kernel 0": "it meets an axis of the inputs",
+        "params/head/kernel 1": "it is an output",
+        "params/head/bias 0": "it is an output",
+    }
+
+
+def test_a_flattened_image_has_a_pixel_of_each_channel_for_every_place():
+    graph = grouped(Net("flat"), images())
+    assert members(graph, "stem")["params/Dense_0/kernel", 0] == 8 * 8
+    (stem,) = [group for group in graph.groups if group.name == "stem"]
+    (rows,) = [m.positions for m in stem.members if m.path == "params/Dense_0/kernel"]
+    np.testing.assert_array_equal(rows, np.arange(8 * 8 * 16).reshape(64, 16).T)
+
+
+@pytest.mark.parametrize(("split", "units", "entries"), [("outer", 4, 12), ("inner", 4, 12)])
+def test_heads_are_found_in_a_static_reshape(split, units, entries):
+    graph = grouped(Net("attention"), images(), split=split)
+    (qkv,) = [group for group in graph.groups if group.name == "qkv"][:1]
+    assert qkv.units == units
+    assert members(graph, "qkv")["params/qkv/kernel", 1] == (entries if split == "outer" else 8)
+
+
+def test_what_a_maximum_or_a_deviation_runs_over_is_not_exact():
+    graph = grouped(Net("attention"), images())
+    doubts = {group.name: group.doubt for group in graph.groups}
+    assert doubts["qkv"] == doubts["stem"] == ""
+
+    class Largest(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            y = nn.Dense(4, name="hidden")(x)
+            return nn.Dense(2, name="head")(y) + y.max(-1, keepdims=True)
+
+    graph = grouped(Largest(), jnp.ones((2, 3)))
+    assert [group.exact for group in graph.groups] == [False]
+    assert "reduce_max" in graph.groups[0].doubt
+
+
+def test_entries_that_training_treats_otherwise_stay():
+    class Sorted(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            y = nn.Dense(4, name="hidden")(x)
+            return nn.Dense(2, name="head")(jnp.sort(y, -1) if train else y)
+
+    with pytest.raises(ValueError, match="it is sorted along it"):
+        grouped(Sorted(), jnp.ones((2, 3)))
+
+
+def test_an_unknown_primitive_says_its_name():
+    class Spectrum(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            y = nn.Dense(4, name="hidden")(x)
+            return nn.Dense(2, name="head")(jnp.abs(jnp.fft.fft(nn.Dense(4, name="wave")(y))))
+
+    graph = grouped(Spectrum(), jnp.ones((2, 3)))
+    assert [group.name for group in graph.groups] == ["hidden"]
+    assert graph.frozen["params/wave/kernel 1"] == "it enters fft, of which nothing is known"
+
+
+def test_what_is_ignored_stays():
+    graph = grouped(Residual(), jnp.ones((2, 5)), ignored=("params/up0/*",))
+    assert [group.name for group in graph.groups] == ["up1"]
+    assert graph.frozen["params/up0/bias 0"] == "it is ignored, as params/up0/*"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"ignored": ("nothing*",)}, "ignored='nothing*' matches no variable, such as params/"),
+        ({"ignored": ("*",)}, "nothing of this network can be removed: it is ignored, as *"),
+        ({"split": "middle"}, "split='middle' must be one of outer, inner"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(how, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        grouped(Residual(), jnp.ones((2, 5)), **how)
+
+
+def test_an_example_that_does_not_fit_is_refused():
+    model = Residual()
+    with pytest.raises(ValueError, match="the network cannot be called with this example: "):
+        structured.groups(model, shapes(model, jnp.ones((2, 5))), jnp.ones((2, 7)))
+
+
+def test_a_trace_that_depends_on_values_is_refused():
+    def apply(variables, x):
+        return x @ variables["w"] if x.sum() > 0 else x
+
+    with pytest.raises(ValueError, match="cannot be called with this example: "):
+        structured.groups(apply, {"w": jnp.ones((3, 3))}, jnp.ones((2, 3)))

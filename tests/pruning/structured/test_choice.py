@@ -52,10 +52,11 @@ def test_counts_are_rounded_up_and_limited(graph):
 
 
 def test_global_ranks_scores_over_the_mean_of_their_group(graph):
-    """Scores over the means 5 and 1.75: 0 to 9 / 5, and 1.71, 0.57, 0.57, 1.14."""
-    assert (
-        kept(graph, 6 / 14, scope="global") == {"one": [3, 4, 5, 6, 7, 8, 9], "two": [0, 3]} or True
-    )
+    """Scores over the means of what is above 0: 0, 0.2, … 1.8, and 1.71, 0.57, 0.57, 1.14."""
+    keep = {"one": [3, 4, 5, 6, 7, 8, 9], "two": [0, 1, 2, 3]}
+    assert kept(graph, 3 / 14, scope="global") == keep
+    keep = {"one": [4, 5, 6, 7, 8, 9], "two": [0, 3]}
+    assert kept(graph, 6 / 14, scope="global") == keep
 
 
 def test_a_budget_is_met_and_hardly_undercut(graph):

@@ -35,7 +35,9 @@ def test_a_dense_layer_is_nearest_to_the_whole_one():
     keep = {"hidden": np.arange(6) % 2 == 0}
     solved, missed = structured.least_squares(graph, variables, keep, x, ridge=0)
     hidden = variables["params"]["hidden"]
-    values = np.maximum(x @ hidden["kernel"] + hidden["bias"], 0).astype(float)
+    values = np.maximum(x @ np.asarray(hidden["kernel"]) + np.asarray(hidden["bias"]), 0).astype(
+        float
+    )
     head = np.asarray(variables["params"]["head"]["kernel"], float)
     expected = np.linalg.lstsq(values[:, ::2], values @ head, rcond=None)[0]
     np.testing.assert_allclose(solved["params"]["head"]["kernel"][::2], expected, rtol=1e-3)
@@ -46,7 +48,7 @@ def test_a_dense_layer_is_nearest_to_the_whole_one():
 
 def test_a_convolution_is_nearest_on_its_patches():
     model = Convs()
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8, 8, 2)), jnp.float32)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(20, 8, 8, 2)), jnp.float32)
     variables, graph = made(model, x)
     keep = {"one": np.array([True, False, True, True])}
     solved, _ = structured.least_squares(graph, variables, keep, x, ridge=0)
@@ -71,7 +73,7 @@ def test_what_cannot_be_compensated_is_named(kind):
     assert all(path.startswith("params/") and why for path, why in missed.items())
     same = structured.mask(graph, variables, keep)
     for path in missed:
-        leaves = [tree for tree in (solved, same)]
+        leaves = [solved, same]
         for part in path.split("/"):
             leaves = [leaf[part] for leaf in leaves]
         np.testing.assert_array_equal(*leaves)

@@ -159,6 +159,8 @@ def make_branch(
     name = unit_name(branch, point)
     if branch == "random_units":
         keep = _shuffled(graph, keep, context.seed)
+        if spec.prune.compensate:
+            variables = compensated(experiment, variables, keep)
         network, small = structured.narrow(graph, variables, keep)
         fitted(experiment, name, network, small, spec.fine_tune, spec.fine_tune_optimizer)
         return

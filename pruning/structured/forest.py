@@ -10,7 +10,7 @@ class Forest:
     """Disjoint sets of ids. A set stays as a whole once a reason is given for one id of it.
 
     Attributes:
-      changes: how often two sets have been joined so far.
+      changes: grows whenever sets are joined.
     """
 
     def __init__(self) -> None:
@@ -77,21 +77,20 @@ class Forest:
 
     def join(self, some: Ids, others: Ids) -> None:
         """Joins the set of each of `some` with that of its partner; two that stay, stay apart."""
-        differ = self.classes(some) != self.classes(others)
-        for one, other in set(zip(some[differ].tolist(), others[differ].tolist(), strict=True)):
-            self._join(one, other)
+        while True:
+            one, other = self.roots(some), self.roots(others)
+            stay, stays = self._reasons[one] > 0, self._reasons[other] > 0
+            if not (differ := (one != other) & ~(stay & stays)).any():
+                return
+            low, high = np.minimum(one, other), np.maximum(one, other)
+            if (half := differ & (stay ^ stays)).any():  # what stays takes the other one
+                low, high, differ = np.where(stay, one, other), np.where(stay, other, one), half
+            some, others = one, other
+            self._parents[high[differ]] = low[differ]
+            self.changes += 1
 
     def fix(self, ids: Ids, reason: str) -> None:
         """Says that the sets of these ids stay, for a reason."""
         free = ids[self.free(ids)]
         if free.size:
             self.join(free, self.fixed(free.size, reason))
-
-    def _join(self, one: int, other: int) -> None:
-        one, other = map(int, self.roots(np.array([one, other])))
-        if one == other or (self._reasons[one] and self._reasons[other]):
-            return
-        root = min(one, other)
-        self._parents[[one, other]] = root
-        self._reasons[root] = max(self._reasons[one], self._reasons[other])
-        self.changes += 1

@@ -3,6 +3,7 @@
 # R replicates, U units of a group
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,20 +59,25 @@ class Narrowed:
           **kwargs: likewise.
 
         Raises:
-          ValueError: this call treats units together of which some are gone.
+          ValueError: the variables are not those of the narrow network, or this call treats units
+            together of which some are gone.
         """
         graph = self.graph
         apply = network.apply_of(graph.model)
         traced = program.trace(
             lambda variables, given: apply(variables, *given[0], **given[1]),
-            graph.shapes,
+            _at_full_size(graph, variables),
             (args, kwargs),
         )
         walk = Walk(rules=RULES, split=graph.split, forest=graph.forest.copy())
         given = arguments(walk, traced, graph.axes)
         walk.settle(traced.closed, given, lambda outputs: None)
         walk.removed = _checked(walk, graph, self.keep)
+        walk.check = functools.partial(_checked, walk, graph, self.keep)
         values = program.arrays((variables, (args, kwargs)))
+        for path, axes, value in zip(traced.paths, given, values, strict=True):
+            if path is not None and np.shape(value) != (size := walk.size(axes)):
+                raise ValueError(f"{path} is {np.shape(value)}, not {size} as the units kept say")
         outputs = walk.run(traced.closed, given, values)[1]
         return jax.tree.unflatten(jax.tree.structure(traced.outputs), outputs)
 
@@ -220,6 +226,21 @@ def check(graph: Graph, keep: Keep) -> None:
                 f"group {name} keeps {counts.min()} to {counts.max()} units: all "
                 "replicates must keep as many"
             )
+
+
+def _at_full_size(graph: Graph, variables: Variables) -> Any:
+    """Returns the shapes of the whole network's variables, of the narrow ones' dtypes."""
+    if jax.tree.structure(variables) != jax.tree.structure(graph.shapes):
+        ours, theirs = (set(trees.flatten(tree)) for tree in (graph.shapes, variables))
+        differing = ", ".join(sorted(ours ^ theirs)) or "the kinds of their nodes"
+        raise ValueError(f"the variables are another network's: they differ in {differing}")
+
+    def one(whole: Any, leaf: Any) -> Any:
+        if not program.is_array(whole):
+            return whole
+        return network.shape_like(leaf, whole.shape)
+
+    return jax.tree.map(one, graph.shapes, variables)
 
 
 def _checked(walk: Walk, graph: Graph, keep: Keep) -> list[np.ndarray]:

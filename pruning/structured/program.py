@@ -1,5 +1,6 @@
 """A network's calls, and a call as a jaxpr of all arrays in its variables and arguments."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +16,24 @@ from groundwork.trees import Variables
 
 def has_modes(model: Any) -> bool:
     """Returns whether it is known how a network is called in training and in evaluation."""
-    return isinstance(model, nn.Module | Own)
+    return isinstance(whole(model), nn.Module | Own)
+
+
+def whole(model: Any) -> Any:
+    """Returns the network that one without some units was made of, or the network itself."""
+    while (graph := getattr(model, "graph", None)) is not None:
+        model = graph.model
+    return model
 
 
 def own(model: Any) -> Own:
     """Returns a network that `has_modes` as the training loop calls it."""
-    return model if isinstance(model, Own) else of(model)
+    if isinstance(model, Own) or whole(model) is model:
+        return model if isinstance(model, Own) else of(model)
+    called = own(model.graph.model)  # the flags are those of the whole network
+    graph = dataclasses.replace(model.graph, model=called)
+    narrow = dataclasses.replace(model, graph=graph)
+    return dataclasses.replace(called, init=narrow.init, apply=narrow.apply)
 
 
 def evaluation(model: Any) -> Callable[..., Any]:

@@ -59,10 +59,11 @@ class Walk:
       split: which units a reshape keeps where equations leave it open: those of the `outer` axis,
         such as whole heads, or of the `inner` one, such as dimensions of all heads.
       forest: of all ids.
-      judges: whether zeros are followed, to find `inexact`.
+      judges: whether zeros are followed once all is joined, to find `inexact`.
       inexact: id → why an output may depend on what stands in the place of the unit.
       first: of each parameter's entry, by id, the number of the equation that uses it first.
       removed: of each replicate, the ids of the units that are missing.
+      check: refuses joins, made after the units were `removed`, that do not let them go.
       listener: is told of every equation.
     """
 
@@ -73,9 +74,11 @@ class Walk:
     inexact: dict[int, str] = dataclasses.field(default_factory=dict)
     first: np.ndarray | None = None
     removed: Sequence[np.ndarray] = ()
+    check: Callable[[], Any] = lambda: None
     listener: Callable[[Step], None] | None = None
     _equations: int = 0
     _held: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    _asked: bool = False  # whether this turn had such a question
     _open: bool = False  # whether this turn may settle one question that the equations leave open
 
     def settle(self, closed: Any, axes: Sequence[Axes], end: Callable[[list[Axes]], None]) -> None:
@@ -86,14 +89,16 @@ class Walk:
           axes: of its arguments.
           end: told the axes of the outputs in each turn; it may join some.
         """
-        self._open = False
+        judges, self.judges, self._open = self.judges, False, False
+        first = self.first
         for _ in range(TURNS):
-            before = self.forest.changes
-            self.inexact.clear()
-            self._equations = 0
+            before, self._asked = self.forest.changes, False
             end(self.run(closed, axes)[0])
-            unchanged = self.forest.changes == before
-            if unchanged and self._open:
+            unchanged, self.first = self.forest.changes == before, None  # one turn sees them all
+            if unchanged and (self._open or not self._asked):
+                self.judges, self.first, self._open = judges, first, False
+                if judges:  # zeros join nothing, so they are followed once
+                    self.run(closed, axes)
                 return
             self._open = unchanged
         raise AssertionError("units are joined without an end")
@@ -227,6 +232,7 @@ class Walk:
             self._open = False
             self.forest.changes += 1
             return True
+        self._asked = True
         return False
 
     # entries that are kept

@@ -209,6 +209,7 @@ def _settled(
     while walk.forest.changes != before:
         before = walk.forest.changes
         walk.run(closed, axes, place=place)
+    walk.check()
     return walk.run(closed, axes, values, place)[1]
 
 

@@ -47,7 +47,10 @@ def _over_devices(walk: Walk, step: Step) -> list[Axes]:
     """Passes what is summed over named axes; sums over positional ones take these off."""
     axes = step.equation.params.get("axes", ())
     off = [axis for axis in axes if isinstance(axis, int)]
-    return [[a for n, a in enumerate(given) if n not in off] for given in step.axes]
+    out = [[a for n, a in enumerate(given) if n not in off] for given in step.axes]
+    if [[len(a) for a in axes] for axes in out] != [[*v.aval.shape] for v in step.equation.outvars]:
+        return walk.freeze(step, f"{step.equation.primitive.name} gathers it")
+    return out
 
 
 def _with_zeros(step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis:
@@ -63,7 +66,8 @@ def _with_zeros(step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis
     if any(axis is None and not _is_number(variable) for axis, variable in cases):
         return zeros(joined, False)
     known = [axis["zero"] for axis, _ in cases if axis is not None]
-    return zeros(joined, np.logical_and.reduce(known) & _at_zero(step.equation) if known else False)
+    all_zero = np.logical_and.reduce(known) if known else np.zeros(len(joined), bool)
+    return zeros(joined, all_zero & (all_zero.any() and _at_zero(step.equation)))
 
 
 def _is_number(variable: Any) -> bool:

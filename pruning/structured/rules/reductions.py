@@ -45,13 +45,19 @@ def _along(walk: Walk, step: Step) -> list[Axes]:
 
 
 def _window(walk: Walk, step: Step) -> list[Axes]:
-    sizes, (given, *rest) = step.equation.params["window_dimensions"], step.axes
+    options, (given, *rest) = step.equation.params, step.axes
+    moves = [
+        size != 1 or stride != 1 or tuple(edges) != (0, 0)
+        for size, stride, edges in zip(
+            *(options[k] for k in ("window_dimensions", "window_strides", "padding")), strict=True
+        )
+    ]
     if len(step.equation.outvars) > 1 or any(axes for axes in rest):
         return walk.freeze(step, "a window moves over it")
     out = []
     keeps = step.equation.primitive.name in KEEP_ZEROS
     for n, axis in enumerate(given):
-        if sizes[n] != 1 or len(axis) != step.equation.outvars[0].aval.shape[n]:
+        if moves[n] or len(axis) != step.equation.outvars[0].aval.shape[n]:
             walk.fix(axis, "a window moves over it")
             axis = walk.fixed(step.equation.outvars[0].aval.shape[n], "a window moves over it")
         out.append(zeros(axis, axis["zero"] & keeps))

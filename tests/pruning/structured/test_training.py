@@ -1,0 +1,166 @@
+"""A narrowed network learns as the masked one does, and works as any other under transformations."""
+
+import dataclasses
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from groundwork import trees
+from groundwork.architectures import own
+from pruning import structured
+from pruning.structured import program
+from tests.pruning.structured.test_narrowed import assert_near, half
+from tests.pruning.structured.zoo import drawn, quickly, rounded
+
+
+class Normed(nn.Module):
+    """BatchNorm over all devices, dropout, and a function with a gradient of its own."""
+
+    rate: float = 0.0
+    axis_name: str | None = "data"
+
+    @nn.compact
+    def __call__(self, x, train):
+        for width in (8, 6):
+            x = nn.Dense(width)(x)
+            x = nn.BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x)
+            x = nn.Dropout(self.rate, deterministic=not train)(rounded(nn.relu(x)))
+        return nn.Dense(3, name="head")(x)
+
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 5)), jnp.float32)
+
+
+def made(**how):
+    model = Normed(**how)
+    shapes = jax.eval_shape(lambda key: model.init(key, X, train=False), jax.random.key(0))
+    variables = drawn(shapes)
+    graph = structured.groups(model, shapes, jax.ShapeDtypeStruct((2, 5), jnp.float32))
+    return model, variables, graph
+
+
+def learn(network, variables, x):
+    """Gradients and changed statistics of a step of training."""
+
+    def loss(params):
+        given = {**variables, "params": params}
+        rngs = {"dropout": jax.random.key(1)}
+        out, changed = network.apply(given, x, train=True, mutable=["batch_stats"], rngs=rngs)
+        return jnp.mean(jnp.square(out)), changed
+
+    gradients, changed = jax.grad(loss, has_aux=True)(variables["params"])
+    return {"params": jax.lax.pmean(gradients, "data"), **changed}
+
+
+def test_gradients_and_statistics_over_devices_are_the_masked_networks():
+    model, variables, graph = made()
+    keep = half(graph)
+    narrow, small = structured.narrow(graph, variables, keep)
+    mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+
+    def step(network, variables):
+        given = (jax.P(), jax.P("data"))
+        mapped = jax.shard_map(
+            lambda v, x: learn(network, v, x),
+            mesh=mesh,
+            in_specs=given,
+            out_specs=jax.P(),
+        )
+        return quickly(mapped)(variables, X)
+
+    expected = step(model, structured.mask(graph, variables, keep))
+    got, expected = step(narrow, small), structured.cut(graph, expected, keep)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, expected)
+    kernel = expected["params"]["Dense_1"]["kernel"]
+    assert float(jnp.abs(kernel).max()) > 1e-3
+
+
+def test_replicates_keep_units_of_their_own():
+    model, variables, graph = made()
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), variables)
+    keep = {g.name: np.stack([half(graph, s)[g.name] for s in (0, 1)]) for g in graph.groups}
+    assert any((units[0] != units[1]).any() for units in keep.values())
+    narrow, small = structured.narrow(graph, stacked, keep)
+    got = quickly(jax.vmap(lambda v: narrow.apply(v, X, train=False)))(small)
+    masked = structured.mask(graph, stacked, keep)
+    assert_near(got, quickly(jax.vmap(lambda v: model.apply(v, X, train=False)))(masked))
+    back = structured.expand(graph, small, keep)
+    jax.tree.map(np.testing.assert_array_equal, back, masked)
+
+
+def test_replicates_at_places_that_the_program_treats_differently_are_refused():
+    class Scaled(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            weights = np.arange(1, 9, dtype=np.float32) * np.ones((len(x), 1), np.float32)
+            return nn.Dense(3)(nn.Dense(8, name="hidden")(x) * weights)
+
+    keep = np.zeros((2, 8), bool)
+    keep[0, [0, 1, 2, 3, 4]] = keep[1, [0, 3, 4, 5, 6]] = True
+    shapes = jax.eval_shape(Scaled().init, jax.random.key(0), X)
+    graph = structured.groups(Scaled(), shapes, X)
+    stacked = jax.tree.map(lambda leaf: jnp.zeros((2, *leaf.shape)), shapes)
+    narrow, small = structured.narrow(graph, stacked, {"hidden": keep})
+    with pytest.raises(ValueError, match="at places that the network treats differently"):
+        jax.eval_shape(jax.vmap(lambda v: narrow.apply(v, X)), small)
+
+
+def test_variables_of_another_network_or_of_full_size_are_refused():
+    _, variables, graph = made()
+    narrow, small = structured.narrow(graph, variables, half(graph))
+    with pytest.raises(
+        ValueError, match=re.escape("batch_stats/BatchNorm_0/mean is (8,), not (4,)")
+    ):
+        narrow.apply(variables, X, train=False)
+    with pytest.raises(ValueError, match="another network's: they differ in batch_stats/"):
+        narrow.apply({"params": small["params"]}, X, train=False)
+
+
+def test_a_narrowed_network_is_traced_in_training_too():
+    """Else a second round would take away what training counts."""
+
+    class Ordered(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            y, z = nn.Dense(8, name="sorted")(x), nn.Dense(8, name="other")(x)
+            y = jnp.sort(y, -1) if train else y
+            return nn.Dense(3, name="head")(jnp.concatenate([y, z], -1))
+
+    model = Ordered()
+    shapes = jax.eval_shape(lambda key: model.init(key, X, train=False), jax.random.key(0))
+    graph = structured.groups(model, shapes, X)
+    assert [group.name for group in graph.groups] == ["other"]
+    narrow, small = structured.narrow(graph, trees.zeros(shapes), half(graph))
+    again = structured.groups(narrow, small, X)
+    assert [(group.name, group.units) for group in again.groups] == [("other", 4)]
+    called = program.own(narrow)
+    assert isinstance(called, own.Own)
+    assert jax.eval_shape(called.apply, small, X).shape == (8, 3)
+
+
+def test_bfloat16_and_a_batch_of_another_size():
+    model, variables, graph = made()
+    keep = half(graph)
+    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables)
+    narrow, small = structured.narrow(graph, low, keep)
+    x = X[:3].astype(jnp.bfloat16)
+    got = quickly(lambda v: narrow.apply(v, x, train=False))(small)
+    expected = jax.eval_shape(lambda v: model.apply(v, x, train=False), low)
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+    masked = structured.mask(graph, low, keep)
+    expected = quickly(lambda v: model.apply(v, x, train=False))(masked)
+    difference = np.abs(np.asarray(got - expected, np.float32)).max()
+    assert difference <= 0.03 * np.abs(np.asarray(expected, np.float32)).max()
+
+
+def test_dropout_draws_for_the_units_that_are_left():
+    _, variables, graph = made(rate=0.5, axis_name=None)
+    narrow, small = structured.narrow(graph, variables, half(graph))
+    rngs = {"dropout": jax.random.key(3)}
+    call = quickly(lambda v: narrow.apply(v, X, train=True, mutable=["batch_stats"], rngs=rngs)[0])
+    assert np.isfinite(call(small)).all()
+    assert dataclasses.is_dataclass(narrow)

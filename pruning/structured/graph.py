@@ -16,7 +16,7 @@ from groundwork.architectures.own.network import in_training
 from groundwork.errors import reason
 from groundwork.traced import network
 from groundwork.trees import Shapes, Variables
-from pruning.structured import meetings, program
+from pruning.structured import meetings, program, table
 from pruning.structured.forest import FIXED, Forest
 from pruning.structured.program import Program
 from pruning.structured.rules import RULES
@@ -89,6 +89,9 @@ class Graph:
     summed: Mapping[str, tuple[int, ...]]
     forest: Forest
     split: str
+
+    def __str__(self) -> str:
+        return table.table(self.groups, self.frozen)
 
 
 def groups(

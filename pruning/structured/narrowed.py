@@ -230,7 +230,7 @@ def check(graph: Graph, keep: Keep) -> None:
 
 def _at_full_size(graph: Graph, variables: Variables) -> Any:
     """Returns the shapes of the whole network's variables, of the narrow ones' dtypes."""
-    if jax.tree.structure(variables) != jax.tree.structure(graph.shapes):
+    if len({jax.tree.structure(tree) for tree in (variables, graph.shapes)}) > 1:
         ours, theirs = (set(trees.flatten(tree)) for tree in (graph.shapes, variables))
         differing = ", ".join(sorted(ours ^ theirs)) or "the kinds of their nodes"
         raise ValueError(f"the variables are another network's: they differ in {differing}")

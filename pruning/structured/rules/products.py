@@ -7,9 +7,9 @@ import numpy as np
 
 from groundwork.architectures.cpu import convolution
 from groundwork.architectures.cpu.primitive import convolution_p
+from pruning.structured.table import WINDOW
 from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
 
-WINDOW = "a window moves over it"
 CONTRACTED = "a product adds up entries that need not be zero"
 
 

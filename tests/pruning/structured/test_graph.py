@@ -151,3 +151,40 @@ def test_a_trace_that_depends_on_values_is_refused():
 
     with pytest.raises(ValueError, match="cannot be called with this example: "):
         structured.groups(apply, {"w": jnp.ones((3, 3))}, jnp.ones((2, 3)))
+
+
+TABLE = """\
+stem: 16 units, exact
+    params/Conv_0/kernel[2], params/stem/bias[0], params/stem/kernel[3]
+Conv_0: 8 units, exact
+    params/Conv_0/bias[0], params/Conv_0/kernel[3], params/head/kernel[0]
+
+What stays:
+it is an output:
+    params/head/bias[0], params/head/kernel[1]
+it meets an axis of the inputs:
+    params/stem/kernel[2]"""
+
+
+def test_a_graph_prints_as_a_table():
+    assert str(grouped(Net("plain"), images())) == TABLE
+
+
+def test_a_table_has_80_columns_and_whole_words():
+    class Largest(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for number in range(3):
+                x = nn.Dense(4, name=f"{'a_long_name_' * 6}{number}")(x)
+                x = x - x.max(-1, keepdims=True)
+            return nn.Dense(2, name="head")(x)
+
+    nested = nn.Sequential([Largest()])
+    graph = grouped(nested, jnp.ones((2, 3)))
+    text = str(graph)
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.split())
+    assert "4 units, not exact: reduce_max runs over its units" in words
+    for group in graph.groups:
+        for member in group.members:
+            assert f"{member.path}[{member.axis}]" in text.replace("/\n    ", "/")

@@ -1,4 +1,4 @@
-"""A narrowed network learns as the masked one does, and works as any other under transformations."""
+"""A narrowed network learns as the masked one does, under all of JAX's transformations."""
 
 import dataclasses
 import re

@@ -1,47 +1,21 @@
 """A graph as text of 80 columns: its groups, and what stays with the reasons."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
-
-import numpy as np
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 WIDTH = 80
 WINDOW = "a window moves over it"  # said of every kernel of a convolution
 
 
-class Member(Protocol):
-    """See `graph.Member`."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def axis(self) -> int: ...
-    @property
-    def positions(self) -> np.ndarray: ...
-
-
-class Group(Protocol):
-    """See `graph.Group`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def units(self) -> int: ...
-    @property
-    def members(self) -> Sequence[Member]: ...
-    @property
-    def doubt(self) -> str: ...
-
-
-def table(groups: Iterable[Group], frozen: Mapping[str, str]) -> str:
+def table(groups: Iterable[Any], frozen: Mapping[str, str]) -> str:
     """Returns the groups and the frozen axes, in lines of at most 80 columns.
 
     A member is written as its path, its axis in brackets, and × the entries of each unit if they
     are several. Windows of kernels are left out, as they always stay.
 
     Args:
-      groups: of units.
+      groups: see `graph.Group`.
       frozen: "path axis" → why it stays.
     """
     lines: list[str] = []
@@ -61,11 +35,11 @@ def table(groups: Iterable[Group], frozen: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _judged(group: Group) -> str:
+def _judged(group: Any) -> str:
     return f"not exact: {group.doubt}" if group.doubt else "exact"
 
 
-def _member(member: Member) -> str:
+def _member(member: Any) -> str:
     entries = member.positions.shape[1]
     return f"{member.path}[{member.axis}]" + (f"×{entries}" if entries > 1 else "")
 

@@ -21,10 +21,11 @@ from groundwork.traced.macs import multiply_adds
 from groundwork.train.step import Batch
 from lottery import criteria, masks
 from lowrank.factorization.methods import METHODS
+from pruning import structured
 from tests.own.networks import KEY, NETWORKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "own.md"
-COLUMNS = ["network", "masks", "factorize", "save, load", "distil", "multiply-adds"]
+COLUMNS = ["network", "masks", "factorize", "save, load", "distil", "multiply-adds", "structured"]
 every = pytest.mark.parametrize("name", NETWORKS)
 
 
@@ -58,9 +59,28 @@ def factorize_cell(name):
     return "; ".join(["yes", *(f"not {each}" for each in refused)])
 
 
+@functools.cache
+def groups(name):
+    """The network as a function in evaluation, or the module itself; and its groups of units."""
+    one = brought(name)
+    is_module = isinstance(one.model, nn.Module)
+    model = one.model if is_module else functools.partial(one.model, **one.flags["eval"])
+    return model, structured.groups(model, one.variables, one.inputs)
+
+
+def structured_cell(name):
+    found = groups(name)[1].groups
+    reasons = Counter(group.doubt for group in found if not group.exact)
+    doubts = [f"{n} not exact: {why}" for why, n in reasons.items()]
+    return "; ".join([f"{len(found)} group{'s' * (len(found) > 1)}", *doubts])
+
+
 def table():
     rows = [COLUMNS, ["---"] * len(COLUMNS)]
-    rows += [[name, "yes", factorize_cell(name), "yes", "yes", "yes"] for name in NETWORKS]
+    rows += [
+        [name, "yes", factorize_cell(name), "yes", "yes", "yes", structured_cell(name)]
+        for name in NETWORKS
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -186,3 +206,33 @@ def _by_hand(one, teachers, variables):
     soft = 4 * jnp.sum(target * (jnp.log(target) - jax.nn.log_softmax(student / 2)), -1)
     hard = optax.softmax_cross_entropy_with_integer_labels(student, one.labels[:3])
     return 0.3 * soft.mean() + 0.7 * hard.mean(), hard.size
+
+
+@every
+def test_units_that_are_taken_away_are_zeros_in_the_whole_network(name):
+    one, (model, graph) = brought(name), groups(name)
+    draw = np.random.default_rng(4)
+    keep = {g.name: draw.permutation(g.units) < max(1, g.units // 2) for g in graph.groups}
+    exact = {g.name: keep[g.name] for g in graph.groups if g.exact}
+    masked = structured.mask(graph, one.variables, exact)
+    narrow, small = structured.narrow(graph, one.variables, exact)
+    flags = one.flags["eval"] if isinstance(one.model, nn.Module) else {}
+    both = jax.jit(
+        lambda v, w: (
+            network.apply_of(model)(v, one.inputs, **flags),
+            narrow.apply(w, one.inputs, **flags),
+        ),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    want, got = both(masked, small)
+    np.testing.assert_allclose(got, want, atol=2e-5 * float(jnp.abs(want).max()))
+    narrow, small = structured.narrow(graph, one.variables, keep)
+    inputs = jax.tree.map(lambda leaf: leaf[:2], one.inputs)  # another batch than the example's
+    outputs = jax.eval_shape(lambda v: narrow.apply(v, inputs, **flags), small)
+    assert outputs.shape == (2, *np.shape(want)[1:])
+    left, before = (sum(x.size for x in arrays_of(tree)) for tree in (small, one.variables))
+    assert left < 0.8 * before
+
+
+def arrays_of(tree):
+    return [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "size")]

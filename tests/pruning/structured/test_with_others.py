@@ -1,0 +1,128 @@
+"""Masks, distillation, quantisation, low rank, files and costs of a network without some units."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import compress
+import lowrank
+from compress import distill, quantize
+from groundwork import trees
+from groundwork.errors import UserError
+from groundwork.traced import reach
+from groundwork.traced.macs import multiply_adds
+from groundwork.train.step import Batch
+from lottery import criteria, masks
+from pruning import structured
+from tests.pruning.structured.zoo import drawn, quickly
+
+
+class Small(nn.Module):
+    width: int = 8
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(nn.Conv(self.width, (3, 3), name="conv")(x))
+        x = nn.relu(nn.Dense(self.width, name="fc")(x.reshape(len(x), -1)))
+        return nn.Dense(3, name="head")(x)
+
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4, 4, 1)), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """The whole network and its variables, and a narrow one and its own."""
+    shapes = jax.eval_shape(Small().init, jax.random.key(0), X)
+    variables = drawn(shapes)
+    graph = structured.groups(Small(), shapes, X)
+    keep = {name: np.arange(8) % 2 == part for part, name in enumerate(["conv", "fc"])}
+    return Small(), variables, *structured.narrow(graph, variables, keep)
+
+
+def test_multiply_adds_are_those_of_a_network_that_is_built_as_narrow(made):
+    _, _, narrow, small = made
+    assert jax.tree.map(jnp.shape, small) == jax.tree.map(
+        jnp.shape, jax.eval_shape(Small(4).init, jax.random.key(0), X)
+    )
+    built = multiply_adds(Small(4).apply, small, X)
+    assert multiply_adds(narrow.apply, small, X) == built
+    assert built == 4 * (16 * 9 * 4 + 64 * 4 + 4 * 3)
+    built_apply = quickly(Small(4).apply)(small, X)
+    np.testing.assert_allclose(quickly(narrow.apply)(small, X), built_apply, rtol=1e-5, atol=1e-5)
+
+
+def test_masks_hold_on_a_narrow_network(made):
+    _, _, narrow, small = made
+    params = small["params"]
+    mask = masks.prune(masks.ones(params), criteria.magnitude(params, masks.ones(params)), 0.5)
+    optimizer = masks.enforce(optax.sgd(0.1), mask)
+
+    @quickly
+    def step(params, state):
+        def loss(params):
+            return jnp.mean(jnp.square(narrow.apply({"params": params}, X)))
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates)
+
+    start = masks.apply(mask, params)
+    after = trees.flatten(step(start, optimizer.init(start)))
+    for path, keep in mask.items():
+        assert not np.asarray(after[path])[~np.asarray(keep)].any()
+        assert (np.asarray(after[path]) != np.asarray(trees.flatten(params)[path])).any()
+
+
+def test_a_narrow_network_is_a_student_and_a_teacher(made):
+    model, variables, narrow, small = made
+    stacked = jax.tree.map(lambda leaf: leaf[None], variables)
+    teacher = distill.fixed((model, stacked))
+    batch = Batch(X, jnp.asarray([0, 1, 2, 0]), jnp.ones(4, bool))
+    loss = distill.make_loss(narrow, teacher, temperature=2.0, weight=1.0)
+    value, _ = loss(jax.random.key(0), small, batch)
+    target = jax.nn.log_softmax(model.apply(variables, X) / 2)
+    logits = jax.nn.log_softmax(narrow.apply(small, X) / 2)
+    expected = 4 * jnp.mean(jnp.sum(jnp.exp(target) * (target - logits), -1))
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    itself = distill.fixed((narrow, jax.tree.map(lambda leaf: leaf[None], small)))
+    loss = distill.make_loss(narrow, itself, temperature=2.0, weight=1.0)
+    assert abs(float(loss(jax.random.key(0), small, batch)[0])) < 1e-5
+
+
+def test_pruning_then_factorising_and_factorising_then_pruning(made):
+    model, variables, narrow, small = made
+    reached, _ = reach.layers(narrow, small, X)
+    assert set(reached) == {"conv", "fc", "head"}
+    plan = {"fc": {"method": "svd", "rank": 4}}
+    apply, changed = lowrank.factorize(narrow, small, plan, X)
+    expected = quickly(narrow.apply)(small, X)
+    np.testing.assert_allclose(quickly(apply)(changed, X), expected, rtol=1e-4, atol=1e-4)
+
+    apply, factors = lowrank.factorize(model, variables, {"fc": {"method": "svd", "rank": 6}}, X)
+    graph = structured.groups(apply, factors, X)
+    inner = [group for group in graph.groups if group.units == 6]
+    assert len(inner) == 1  # the rank is a group, too
+    keep = {g.name: np.arange(g.units) < g.units // 2 for g in graph.groups}
+    masked = quickly(apply)(structured.mask(graph, factors, keep), X)
+    narrow, small = structured.narrow(graph, factors, keep)
+    np.testing.assert_allclose(quickly(narrow.apply)(small, X), masked, rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_gives_back_a_quantised_narrow_network(made, tmp_path):
+    _, _, narrow, small = made
+
+    def stored(path, leaf):
+        return quantize.uniform(leaf, 4) if jnp.ndim(leaf) >= 2 else leaf
+
+    coded = trees.map_with_path(stored, small)
+    whole = quantize.materialize(coded)
+    compress.save(tmp_path / "a.cna", narrow, coded)
+    apply, again = compress.load(tmp_path / "a.cna", narrow, like=whole)
+    jax.tree.map(np.testing.assert_array_equal, again, whole)
+    np.testing.assert_array_equal(apply(again, X), narrow.apply(whole, X))
+    other, large = structured.narrow(narrow.graph, made[1], {"conv": np.arange(8) < 5})
+    with pytest.raises(UserError, match="cannot load "):
+        compress.load(tmp_path / "a.cna", other, like=large)

@@ -16,6 +16,8 @@ header is a JSON object with these keys:
   of (k − zero point) × scale for k = 0 … 2^b − 1. `activations/PATH/scale` (float32) and
   `activations/PATH/zero_point` (int32), one number each, are among the arrays. It is left out if
   there are none.
+- `kept`: the units that a network without some of them has, as `kept` explains. It is left out if
+  all are kept; the arrays are those of the narrow network, and `model` is the whole one.
 
 A reader refuses a header with a key that it does not know, since the network would compute
 something else.
@@ -37,7 +39,17 @@ from flax.traverse_util import unflatten_dict
 
 from compress import form as form_lib
 from compress import quantize
-from compress.archive import container, entries, fitting, forms, headers, plain, reading, streams
+from compress.archive import (
+    container,
+    entries,
+    fitting,
+    forms,
+    headers,
+    kept,
+    plain,
+    reading,
+    streams,
+)
 from compress.archive import trees as trees_lib
 from compress.form import Form
 from compress.share import Groups
@@ -62,7 +74,8 @@ def save(
     Args:
       path: of the file.
       model: a module of `architectures`, which the file describes; or any other Linen module, or
-        any function (variables, …) → outputs, which `load` must then be given again.
+        any function (variables, …) → outputs, which `load` must then be given again. A module
+        without some units (`pruning.structured.narrow`) is stored with the places of those kept.
       stored: variables of one network (`params` and, if there are any, `batch_stats`): nested dicts
         whose leaves are forms of `compress.quantize` or arrays. `load` returns what
         `quantize.materialize` makes of them, bit for bit. With a function it may be any pytree.
@@ -87,6 +100,8 @@ def save(
       OSError: the file cannot be written.
     """
     _check_model(model)
+    narrow = model if kept.is_narrow(model) else None
+    model = model.graph.model if kept.is_narrow(model) else model
     is_module = forms.is_module(model)
     coded = _coded(_in_dicts(stored) if is_module else trees_lib.named(stored))
     arrays = {name: array.entry for name, array in coded.items()}
@@ -96,7 +111,9 @@ def save(
         shape = None
         if kwargs and not (is_module and _is_called_with(example)):
             raise ValueError(f"{', '.join(kwargs)}: keywords of a call need an example of arrays")
-        if is_module:
+        if narrow is not None:
+            shape, units = _narrow(narrow, form, reading.leaves(arrays), example)
+        elif is_module:
             shape = fitting.example(form, reading.leaves(arrays), _shape(example), kwargs)
         elif form.plan or form.groups or form.activations or example is not None:
             raise ValueError(
@@ -107,6 +124,8 @@ def save(
     except ValueError as error:
         raise UserError(f"the network cannot be stored: {error}") from error
     header = headers.to_json(form, shape, arrays)
+    if narrow is not None:
+        header["kept"] = units
     try:
         data = container.pack(header, _streams(coded.values()))
         reading.parse(data)
@@ -123,7 +142,8 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
 
     Args:
       path: of the file.
-      model: the module or function, if the file does not describe it.
+      model: the module or function, if the file does not describe it. Of a network without some
+        units, the whole one, or the narrow one.
       like: a tree of arrays or shapes, as `save` was given: the arrays must be its own, and the
         result has its structure. A function that is no Linen module needs it.
 
@@ -141,11 +161,16 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
         file = reading.parse(reading.read(path))
         if model is not None:
             _check_model(model)
-        form, leaves = headers.form(file.parts.header, model), reading.leaves(file.arrays)
+        narrow = model if kept.is_narrow(model) else None
+        whole = model.graph.model if kept.is_narrow(model) else model
+        form, leaves = headers.form(file.parts.header, whole), reading.leaves(file.arrays)
         shape = headers.example(file.parts.header)
         if like is not None:
             trees_lib.check_like(like, leaves)
-        if forms.is_module(form.model):
+        if narrow is not None or "kept" in file.parts.header:
+            form = Form(_kept(file.parts.header, form, narrow))
+            kept.check(form.model, leaves)
+        elif forms.is_module(form.model):
             fitting.example(form, leaves, shape)
         elif like is None or form.plan or form.groups or form.activations:
             raise UserError(
@@ -161,11 +186,37 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
         else array
         for name, array in arrays.items()
     }
-    if not forms.is_module(form.model):
+    if not (forms.is_module(form.model) or kept.is_narrow(form.model)):
         return network.apply_of(form.model), trees_lib.unnamed(variables, like)
     if like is not None:
         return form_lib.apply_of(form), trees_lib.unnamed(variables, like)
     return form_lib.apply_of(form), unflatten_dict(variables, sep="/")
+
+
+def _narrow(
+    narrow: kept.Narrowed, form: Form, leaves: forms.Leaves, example: Any
+) -> tuple[tuple[int, ...] | None, dict[str, Any]]:
+    """Returns the shape of an example and the header's `kept` of a narrow network, checked."""
+    if form.plan or form.groups or form.activations or _is_called_with(example):
+        raise ValueError(
+            "a network without some units takes no plan, groups or activations, and its example "
+            "is a shape; save the function narrow.apply, to be given to load again"
+        )
+    shape = fitting.example(form, kept.of(narrow.graph.shapes), _shape(example))
+    kept.check(narrow, leaves)
+    return shape, kept.to_json(narrow, shape)
+
+
+def _kept(header: Mapping[str, Any], form: Form, given: kept.Narrowed | None) -> kept.Narrowed:
+    """Returns the narrow network of a file, which must be the given one, if one is given."""
+    if "kept" not in header:
+        raise ValueError("it holds a whole network, not one without some units")
+    if form.plan or form.groups or form.activations:
+        raise ValueError("it keeps some units alone, of layers that are of another form")
+    made = kept.network(header["kept"], form.model, headers.example(header))
+    if given is not None and not kept.same(made, given):
+        raise ValueError("it keeps other units than the given network")
+    return made
 
 
 def _check_model(model: Any) -> None:

@@ -12,7 +12,7 @@ from groundwork import architectures
 from groundwork.errors import UserError
 from lowrank.factorization.layers import METHODS
 
-KEYS = ("model", "classes", "example", "plan", "share", "activations", "arrays")
+KEYS = ("model", "classes", "example", "plan", "share", "activations", "kept", "arrays")
 MOST = 1 << 20  # the largest width, number of classes, or size of an example's axis
 DEPTH = 64  # the most names in a path
 PATHS = 4096  # the most that are tied, or whose inputs are rounded

@@ -4,7 +4,7 @@ from pruning.structured.choice import choose, lowest_go, to_target
 from pruning.structured.compensation import least_squares
 from pruning.structured.graph import Graph, Group, Member, groups
 from pruning.structured.importance import CRITERIA, Scores, scores
-from pruning.structured.narrowed import Keep, Narrowed, cut, expand, mask, narrow
+from pruning.structured.narrowed import Keep, Narrowed, check, cut, expand, mask, narrow
 
 __all__ = [
     "CRITERIA",
@@ -14,6 +14,7 @@ __all__ = [
     "Member",
     "Narrowed",
     "Scores",
+    "check",
     "choose",
     "cut",
     "expand",

@@ -79,6 +79,7 @@ class Graph:
       summed: path of a parameter → its axes over which products sum.
       forest: which ids belong together.
       split: as `groups` was told.
+      ignored: likewise.
     """
 
     groups: tuple[Group, ...]
@@ -89,6 +90,7 @@ class Graph:
     summed: Mapping[str, tuple[int, ...]]
     forest: Forest
     split: str
+    ignored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return table.table(self.groups, self.frozen)
@@ -145,6 +147,7 @@ def groups(
         summed=_summed(walk, traced.closed, given, axes),
         forest=walk.forest,
         split=split,
+        ignored=tuple(ignored),
     )
 
 

@@ -10,7 +10,8 @@ import pytest
 import compress
 import lowrank
 from compress import distill, quantize
-from groundwork import trees
+from compress.archive import kept as archive_kept
+from groundwork import architectures, trees
 from groundwork.errors import UserError
 from groundwork.traced import reach
 from groundwork.traced.macs import multiply_adds
@@ -119,10 +120,58 @@ def test_a_file_gives_back_a_quantised_narrow_network(made, tmp_path):
 
     coded = trees.map_with_path(stored, small)
     whole = quantize.materialize(coded)
-    compress.save(tmp_path / "a.cna", narrow, coded)
-    apply, again = compress.load(tmp_path / "a.cna", narrow, like=whole)
-    jax.tree.map(np.testing.assert_array_equal, again, whole)
-    np.testing.assert_array_equal(apply(again, X), narrow.apply(whole, X))
-    other, large = structured.narrow(narrow.graph, made[1], {"conv": np.arange(8) < 5})
-    with pytest.raises(UserError, match="cannot load "):
-        compress.load(tmp_path / "a.cna", other, like=large)
+    path = tmp_path / "a.cna"
+    compress.save(path, narrow, coded, example=(4, 4, 1))
+    for model in (narrow, Small()):
+        apply, again = compress.load(path, model)
+        jax.tree.map(np.testing.assert_array_equal, again, whole)
+        np.testing.assert_array_equal(apply(again, X), narrow.apply(whole, X))
+    keep = {**narrow.keep, "fc": ~narrow.keep["fc"]}
+    with pytest.raises(UserError, match="it keeps other units than the given network"):
+        compress.load(path, structured.Narrowed(graph=narrow.graph, keep=keep))
+    with pytest.raises(UserError, match="it does not describe its network"):
+        compress.load(path)
+    with pytest.raises(UserError, match="a narrow network needs example="):
+        compress.save(path, narrow, coded)
+
+
+def test_a_file_of_a_networks_name_needs_no_module(tmp_path):
+    section = {"name": "lenet_300_100", "width": 0.05, "dtype": "float32"}
+    model = architectures.build({"model": section}, 10)
+    shapes = architectures.shapes(model, (28, 28, 1))
+    graph = structured.groups(model, shapes, jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32))
+    keep = {group.name: np.arange(group.units) % 2 == 0 for group in graph.groups}
+    narrow, small = structured.narrow(graph, drawn(shapes), keep)
+    path = tmp_path / "a.cna"
+    compress.save(path, narrow, small)
+    apply, again = compress.load(path)
+    x = jnp.ones((3, 28, 28, 1))
+    np.testing.assert_array_equal(apply(again, x), narrow.apply(small, x))
+    with pytest.raises(UserError, match="cannot load"):
+        compress.load(_changed(path, lambda data: data[:-9] + b"x" * 9))
+
+
+def _changed(path, change):
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ({"groups": {"conv": [8, [0, 9]]}}, "are not places in rising order"),
+        ({"groups": {"conv": [8, [2, 1]]}}, "are not places in rising order"),
+        ({"groups": {"conv": [8, []]}}, "are none, or too many"),
+        ({"groups": {"conv": [8, ["0"]]}}, "are no number and places"),
+        ({"groups": {"conv": [6, [0, 1]]}}, "needs 8 truths"),
+        ({"groups": {"none": [8, [0]]}}, "unknown group 'none'"),
+        ({"groups": []}, "have no groups"),
+        ({"split": "middle", "groups": {}}, "must be one of outer, inner"),
+        ({"ignored": [3]}, "no list of patterns"),
+        ({"more": 1}, "its kept units are invalid"),
+    ],
+)
+def test_kept_units_that_a_file_cannot_have_are_refused(made, kept, said):
+    header = {"split": "outer", "ignored": [], "groups": {"conv": [8, [0, 1]]}} | kept
+    with pytest.raises(ValueError, match=said):
+        archive_kept.network(header, Small(), (4, 4, 1))

@@ -168,8 +168,9 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
         if like is not None:
             trees_lib.check_like(like, leaves)
         if narrow is not None or "kept" in file.parts.header:
-            form = Form(_kept(file.parts.header, form, narrow))
-            kept.check(form.model, leaves)
+            made: Any = _kept(file.parts.header, form, narrow)
+            kept.check(made, leaves)
+            form = Form(made)
         elif forms.is_module(form.model):
             fitting.example(form, leaves, shape)
         elif like is None or form.plan or form.groups or form.activations:

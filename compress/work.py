@@ -18,7 +18,7 @@ from compress.archive import contents, reading
 from compress.form import Form
 from compress.made import ORIGINAL, CompressSpec, Made, Node, Pipeline, Shaped, unit_name
 from compress.spec import nodes
-from compress.stages import original
+from compress.stages import original, structured
 from compress.stages.all_stages import STAGES
 from groundwork import architectures, trees
 from groundwork.architectures.cpu.convolution import computed_by
@@ -31,6 +31,7 @@ from groundwork.runs.run import Run
 from groundwork.study import Prepared
 from groundwork.train import footprint, latency, loss_spec, networks, own
 from groundwork.trees import Variables
+from pruning.structured import Narrowed
 
 FILES = "files"  # folder of a run: NETWORK/REPLICATE.cna
 LOADS = 5  # how often a file is loaded to measure the time
@@ -115,8 +116,18 @@ def make_networks(pipeline: Pipeline) -> None:
 def load(context: Context, name: str) -> Made:
     """Returns a finished network."""
     tree, metadata = context.run.unit(unit_name(name)).result()
+    model: Any = architectures.build(metadata["model"], context.dataset.classes)
+    if "units" in metadata:
+        example = context.dataset.example
+        graph = structured.graph_of(Form(model), architectures.shapes(model, example), example)
+        sizes = {group.name: np.arange(group.units) for group in graph.groups}
+        keep = {
+            name: np.stack([np.isin(sizes[name], one) for one in places])
+            for name, places in metadata["units"].items()
+        }
+        model = Narrowed(graph=graph, keep=keep)
     form = Form(
-        architectures.build(metadata["model"], context.dataset.classes),
+        model,
         metadata["plan"],
         tuple(map(tuple, metadata["groups"])),
         metadata["activations"],
@@ -153,7 +164,8 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
 
 def _about(node: Node, made: Made) -> dict[str, Any]:
     """Returns a description of a network: its place in the run, and its form."""
-    section = architectures.section(made.form.model)
+    model: Any = made.form.model
+    section = architectures.section(whole(model))
     assert section is not None  # every module of a config is described by one
     return {
         **{key: getattr(node, key) for key in ("name", "parent", "stage", "setting", "leaf")},
@@ -162,6 +174,15 @@ def _about(node: Node, made: Made) -> dict[str, Any]:
         "groups": made.form.groups,
         "bits": dict(made.bits),
         "activations": dict(made.form.activations),
+        **({"units": _places(model)} if isinstance(model, Narrowed) else {}),
+    }
+
+
+def _places(narrow: Narrowed) -> dict[str, Any]:
+    """Returns group → the places of the units kept, [R] lists."""
+    return {
+        name: [np.flatnonzero(one).tolist() for one in np.atleast_2d(units)]
+        for name, units in narrow.keep.items()
     }
 
 
@@ -186,7 +207,7 @@ def _write(context: Context, folder: Path, made: Made) -> dict[str, Any]:
     for r, path in enumerate(paths):
         archive.save(
             path,
-            made.form.model,
+            of_replicate(made.form.model, r),
             trees.replicate(made.variables, r),
             made.form.plan,
             example if shape is None else shape,
@@ -196,7 +217,8 @@ def _write(context: Context, folder: Path, made: Made) -> dict[str, Any]:
     seconds = []
     for _ in range(LOADS):
         begun = time.perf_counter()
-        jax.block_until_ready(archive.load(paths[0], unnamed(made.form.model))[1])
+        model = unnamed(of_replicate(made.form.model, 0))
+        jax.block_until_ready(archive.load(paths[0], model)[1])
         seconds.append(time.perf_counter() - begun)
     return {
         "bytes": [path.stat().st_size for path in paths],
@@ -231,9 +253,24 @@ def _streams(paths: list[Path]) -> list[dict[str, Any]]:
 
 def _loaded(folder: Path, replicates: int, model: Any) -> Variables:
     """Returns the variables [R, …] of the files, on the host."""
-    return trees.stack([archive.load(folder / f"{r}.cna", model)[1] for r in range(replicates)])
+    paths = [folder / f"{r}.cna" for r in range(replicates)]
+    loaded = [archive.load(p, of_replicate(model, r))[1] for r, p in enumerate(paths)]
+    return trees.stack(loaded)
+
+
+def whole(model: Any) -> Any:
+    """Returns the network that one without some units was made of, or the network itself."""
+    return model.graph.model if isinstance(model, Narrowed) else model
+
+
+def of_replicate(model: Any, replicate: int) -> Any:
+    """Returns a network as one replicate has it, which may keep units of its own."""
+    if not isinstance(model, Narrowed):
+        return model
+    keep = {name: np.atleast_2d(units)[replicate] for name, units in model.keep.items()}
+    return Narrowed(graph=model.graph, keep=keep)
 
 
 def unnamed(model: Any) -> Any:
     """Returns a network that no file describes, which `archive.load` is to be given; else None."""
-    return None if architectures.described(model) else model
+    return None if architectures.described(whole(model)) else model

@@ -3,7 +3,7 @@
 The defaults of the sections stand in `configs/compress/base.py`.
 """
 
-from compress.stages import distill, factorize, prune, quantize, share
+from compress.stages import distill, factorize, prune, quantize, share, structured
 from compress.stages.stage import Stage
 
 STAGES: dict[str, Stage] = {
@@ -11,5 +11,6 @@ STAGES: dict[str, Stage] = {
     "factorize": factorize.STAGE,
     "prune": prune.STAGE,
     "distill": distill.STAGE,
+    "structured": structured.STAGE,
     "quantize": quantize.STAGE,
 }

@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
         path="",  # the run's folder or .npz file that has the network; "" trains it
         unit="levels/00/ticket",  # the unit of that run
     )
-    # Any of share, factorize, prune, distill and quantize, in this order.
+    # Any of share, factorize, prune, distill, structured and quantize, in this order.
     config.stages = ("prune", "quantize")
     config.share = dict(
         groups=(),  # layers that become one: (("conv1", "conv2"),)
@@ -56,6 +56,11 @@ def get_config() -> ml_collections.ConfigDict:
         model=base.anything({}),  # the student's section `model`; {} keeps the architecture
         init="fresh",  # of the student: fresh, shrink (the units that survived best) or keep
         during=(),  # other stages that are taught too: ("prune", "quantize")
+    )
+    config.structured = dict(  # see the configs of pruning
+        ratio=(0.5,),  # share of each group's units that go; one network for each
+        criterion="l2",  # what ranks units, such as l1, l2, scale, taylor, activation or random
+        compensate=False,  # solve for the weights that make up for units that go
     )
     config.quantize = dict(
         method="kmeans",  # kmeans, uniform, ternary or binary

@@ -188,3 +188,16 @@ def test_a_table_has_80_columns_and_whole_words():
     for group in graph.groups:
         for member in group.members:
             assert f"{member.path}[{member.axis}]" in text.replace("/\n    ", "/")
+
+
+def test_a_window_that_moves_units_to_their_neighbours_lets_them_stay():
+    class Shifted(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            y = nn.Dense(4, name="hidden")(x)
+            moved = ((0, 0), (1, -1))
+            y = jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, (1, 1), (1, 1), moved)
+            return nn.Dense(2, name="head")(jnp.maximum(y, 0))
+
+    with pytest.raises(ValueError, match="a window moves over it"):
+        grouped(Shifted(), jnp.ones((2, 3)))

@@ -112,6 +112,8 @@ class StructuredSpec:
         if not 0 < self.limit <= 1:
             raise UserError(f"prune.limit={self.limit} must be in (0, 1]")
         _ = self.budget
+        if not self._ratios:
+            raise UserError(f"prune.ratio={self.ratio} is empty: give a ratio, such as 0.5")
         for ratio in self._ratios:
             if not 0 <= ratio < 1:
                 raise UserError(f"prune.ratio={self.ratio}: {ratio} must be in [0, 1)")

@@ -83,6 +83,8 @@ def _graph(spec: PruningSpec, model: Any, shapes: Any, dataset: AnyDataset) -> G
         graph = structured.groups(
             model, shapes, examples, ignored=spec.prune.ignored, split=spec.prune.split
         )
+    with about("prune.criterion"):
+        structured.check(graph, spec.prune.criterion, dataset.example)
     alike = {group.name: np.arange(group.units, dtype=float) for group in graph.groups}
     for point in spec.prune.points:
         if point.ratio is not None:
@@ -222,9 +224,12 @@ def make_plan(experiment: Experiment, point: Point, iteration: int, variables: V
     share = iteration / spec.prune.iterations
     ratio = point.ratio
     if ratio is None:
-        ratio = processes.on_first(_to_target, spec, graph, ranked, context.dataset.example)
+        with about("prune.target"):
+            ratio = processes.on_first(_to_target, spec, graph, ranked, context.dataset.example)
     gone = {name: 1 - (1 - r) ** share for name, r in _by_pattern(ratio).items()}
     counts = {n: int((~k).sum()) for n, k in _choose(spec, graph, ranked, gone).items()}
+    for name, units in before.items():  # a target of milliseconds is measured again
+        counts[name] = max(counts[name], int((~units[0]).sum()))
     keep = {
         name: np.stack([structured.lowest_go(one[name], count) for one in scores])
         for name, count in counts.items()

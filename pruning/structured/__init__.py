@@ -3,7 +3,7 @@
 from pruning.structured.choice import choose, lowest_go, to_target
 from pruning.structured.compensation import least_squares
 from pruning.structured.graph import Graph, Group, Member, groups
-from pruning.structured.importance import CRITERIA, Scores, scores
+from pruning.structured.importance import CRITERIA, Scores, check, scores
 from pruning.structured.narrowed import Keep, Narrowed, cut, expand, mask, narrow
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Member",
     "Narrowed",
     "Scores",
+    "check",
     "choose",
     "cut",
     "expand",

@@ -114,6 +114,26 @@ def scores(
     return {group.name: CRITERIA[criterion](evidence, group) for group in graph.groups}
 
 
+def check(graph: Graph, criterion: str, inputs: Any) -> None:
+    """Refuses a criterion that cannot judge a group of this network; nothing is computed.
+
+    Args:
+      graph: see `graph.groups`.
+      criterion: one of `CRITERIA`.
+      inputs: [B, …] of the network, arrays or shapes.
+
+    Raises:
+      ValueError: the error says which group, and why.
+    """
+    if criterion == "scale":
+        for group in graph.groups:
+            _scales(group)
+    elif criterion in OF_VALUES:
+        found, _ = layers.reached(graph, inputs)
+        for group in graph.groups:
+            _consumer(graph, group, found)
+
+
 def l1(evidence: Evidence, group: Group) -> np.ndarray:
     """Σ |w| of a unit's entries. Source: Li et al., arXiv:1608.08710 (with members=first)."""
     return sum(np.abs(e).sum(1) for e in evidence.entries(group))
@@ -141,11 +161,8 @@ def scale(evidence: Evidence, group: Group) -> np.ndarray:
     Raises:
       ValueError: no normalisation has a scale for these units.
     """
-    scales = [m for m in group.members if m.path.rpartition("/")[2] == "scale"]
-    if not scales:
-        raise ValueError(f"criterion scale: no normalisation scales the units of {group.name}")
     flat = trees.flatten(evidence.variables)
-    return sum(np.abs(_entries(np.asarray(flat[m.path]), m)).sum(1) for m in scales)
+    return sum(np.abs(_entries(np.asarray(flat[m.path]), m)).sum(1) for m in _scales(group))
 
 
 def geometric_median(evidence: Evidence, group: Group) -> np.ndarray:
@@ -200,6 +217,13 @@ def random(evidence: Evidence, group: Group) -> np.ndarray:
     return _draw(evidence.seed, group.name).random(group.units)
 
 
+def _scales(group: Group) -> list[Member]:
+    scales = [m for m in group.members if m.path.rpartition("/")[2] == "scale"]
+    if not scales:
+        raise ValueError(f"criterion scale: no normalisation scales the units of {group.name}")
+    return scales
+
+
 def _draw(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, *name.encode()])
 
@@ -219,12 +243,21 @@ def _back(ordered: np.ndarray, order: np.ndarray) -> np.ndarray:
 def _values(evidence: Evidence, group: Group) -> np.ndarray:
     """Returns [U, N]: what the next layer is given of each unit."""
     found, given = evidence.given
-    after = layers.consumers(evidence.graph, group, found)
+    after = _consumer(evidence.graph, group, found)
+    inputs = given[after.layer.layer.path]
+    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1]))).T
+    return np.stack([columns[after.units == unit].reshape(-1) for unit in range(group.units)])
+
+
+def _consumer(graph: Graph, group: Group, found: dict[str, layers.Reached]) -> layers.Consumer:
+    """Returns the first layer that sums over the units of a group."""
+    after = layers.consumers(graph, group, found)
     if not after:
         raise ValueError(f"no layer whose inputs can be had sums over the units of {group.name}")
-    inputs = given[after[0].layer.layer.path]
-    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1]))).T
-    return np.stack([columns[after[0].units == unit].reshape(-1) for unit in range(group.units)])
+    return after[0]
+
+
+OF_VALUES = ("apoz", "activation", "correlation")  # criteria of what units compute
 
 
 CRITERIA: dict[str, Criterion] = {

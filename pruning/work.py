@@ -76,12 +76,9 @@ def prepare(spec: PruningSpec, config: Mapping[str, Any], dataset: AnyDataset) -
 
 def _graph(spec: PruningSpec, model: Any, shapes: Any, dataset: AnyDataset) -> Graph:
     """Returns the groups, once it is known that the config's ratios and target fit them."""
-    examples = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), dataset.example
-    )
     with about("prune.ignored"):
         graph = structured.groups(
-            model, shapes, examples, ignored=spec.prune.ignored, split=spec.prune.split
+            model, shapes, dataset.example, ignored=spec.prune.ignored, split=spec.prune.split
         )
     with about("prune.criterion"):
         structured.check(graph, spec.prune.criterion, dataset.example)

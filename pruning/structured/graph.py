@@ -123,7 +123,7 @@ def groups(
     shapes = jax.tree.map(
         lambda leaf: network.shape(leaf) if program.is_array(leaf) else leaf, variables
     )
-    traced = _calls(model, shapes, trees.example(example))
+    traced = _calls(model, shapes, _of_several(trees.example(example)))
     walk = Walk(rules=RULES, split=split, forest=Forest(), judges=True)
     axes = _new_axes(walk, shapes)
     walk.first = np.full(walk.forest.size, np.iinfo(np.int64).max)
@@ -172,6 +172,16 @@ def _calls(model: Any, shapes: Shapes, example: Any) -> Program:
         raise ValueError(
             f"the network cannot be called with this example: {reason(error)}"
         ) from error
+
+
+def _of_several(example: Any) -> Any:
+    """Returns an example whose batch of one is one of two: an axis of one entry is like no axis."""
+    leaves = jax.tree.leaves(example)
+    if any(not program.is_array(leaf) or leaf.shape[:1] != (1,) for leaf in leaves):
+        return example
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), example
+    )
 
 
 def _new_axes(walk: Walk, shapes: Shapes) -> dict[str, list[np.ndarray]]:

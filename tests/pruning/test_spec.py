@@ -12,7 +12,10 @@ from tests.pruning import tiny
     [
         ("--config.prune.method=structurd", "did you mean 'structured'"),
         ("--config.prune.criterion=l3", r"unknown prune\.criterion 'l3'"),
-        ("--config.prune.criterion=scale", r"^prune\.criterion: criterion scale: no normalisation scales"),
+        (
+            "--config.prune.criterion=scale",
+            r"^prune\.criterion: criterion scale: no normalisation scales",
+        ),
         ("--config.prune.members=some", r"prune\.members"),
         ("--config.prune.target.multiply_add=0.5", "multiply_add"),
         ("--config.prune.target.multiply_adds=-1.0", "must be at least 0"),

@@ -77,7 +77,7 @@ def test_the_same_command_shows_it_again_and_more_ratios_extend_it(finished, tmp
 
 def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
     looks = itertools.count()
-    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 12)
+    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 6)
     with pytest.raises(Interrupted, match=r"saved at pruned/0\.5, step 20"):
         tiny.train(tmp_path / "run", tiny.COMPENSATED, tiny.RANDOM)
     monkeypatch.undo()

@@ -4,10 +4,13 @@ from pruning.structured.choice import choose, lowest_go, to_target
 from pruning.structured.compensation import least_squares
 from pruning.structured.graph import Graph, Group, Member, groups
 from pruning.structured.importance import CRITERIA, Scores, check, scores
+from pruning.structured.merging import merge
 from pruning.structured.narrowed import Keep, Narrowed, cut, expand, mask, narrow
+from pruning.structured.penalties import PENALTIES, growing, penalty
 
 __all__ = [
     "CRITERIA",
+    "PENALTIES",
     "Graph",
     "Group",
     "Keep",
@@ -19,10 +22,13 @@ __all__ = [
     "cut",
     "expand",
     "groups",
+    "growing",
     "least_squares",
     "lowest_go",
     "mask",
+    "merge",
     "narrow",
+    "penalty",
     "scores",
     "to_target",
 ]

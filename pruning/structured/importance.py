@@ -127,7 +127,7 @@ def check(graph: Graph, criterion: str, inputs: Any) -> None:
     """
     if criterion == "scale":
         for group in graph.groups:
-            _scales(group)
+            scales(group)
     elif criterion in OF_VALUES:
         found, _ = layers.reached(graph, inputs)
         for group in graph.groups:
@@ -162,7 +162,7 @@ def scale(evidence: Evidence, group: Group) -> np.ndarray:
       ValueError: no normalisation has a scale for these units.
     """
     flat = trees.flatten(evidence.variables)
-    return sum(np.abs(_entries(np.asarray(flat[m.path]), m)).sum(1) for m in _scales(group))
+    return sum(np.abs(_entries(np.asarray(flat[m.path]), m)).sum(1) for m in scales(group))
 
 
 def geometric_median(evidence: Evidence, group: Group) -> np.ndarray:
@@ -191,12 +191,12 @@ def taylor(evidence: Evidence, group: Group) -> np.ndarray:
 
 def apoz(evidence: Evidence, group: Group) -> np.ndarray:
     """The share of a unit's values that are not zero. Source: Hu et al., arXiv:1607.03250."""
-    return (_values(evidence, group) != 0).mean(1)
+    return (values_of(evidence, group) != 0).mean(1)
 
 
 def activation(evidence: Evidence, group: Group) -> np.ndarray:
     """The mean of a unit's absolute values."""
-    return np.abs(_values(evidence, group)).mean(1)
+    return np.abs(values_of(evidence, group)).mean(1)
 
 
 def correlation(evidence: Evidence, group: Group) -> np.ndarray:
@@ -204,7 +204,7 @@ def correlation(evidence: Evidence, group: Group) -> np.ndarray:
 
     So of units that are alike, the first one stays. A unit without variance scores 0.
     """
-    values = _values(evidence, group).astype(float)
+    values = values_of(evidence, group).astype(float)
     values -= values.mean(1, keepdims=True)
     norms = np.sqrt(np.square(values).sum(1))
     alike = np.abs(values @ values.T) / np.maximum(np.outer(norms, norms), np.finfo(float).tiny)
@@ -217,11 +217,16 @@ def random(evidence: Evidence, group: Group) -> np.ndarray:
     return _draw(evidence.seed, group.name).random(group.units)
 
 
-def _scales(group: Group) -> list[Member]:
-    scales = [m for m in group.members if m.path.rpartition("/")[2] == "scale"]
-    if not scales:
+def scales(group: Group) -> list[Member]:
+    """Returns the scales of the normalisations that follow a group.
+
+    Raises:
+      ValueError: there is none.
+    """
+    found = [m for m in group.members if m.path.rpartition("/")[2] == "scale"]
+    if not found:
         raise ValueError(f"criterion scale: no normalisation scales the units of {group.name}")
-    return scales
+    return found
 
 
 def _draw(seed: int, name: str) -> np.random.Generator:
@@ -240,7 +245,7 @@ def _back(ordered: np.ndarray, order: np.ndarray) -> np.ndarray:
     return back
 
 
-def _values(evidence: Evidence, group: Group) -> np.ndarray:
+def values_of(evidence: Evidence, group: Group) -> np.ndarray:
     """Returns [U, N]: what the next layer is given of each unit."""
     found, given = evidence.given
     after = _consumer(evidence.graph, group, found)

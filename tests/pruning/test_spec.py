@@ -26,6 +26,10 @@ from tests.pruning import tiny
         ("--config.prune.limit=0.0", r"prune\.limit=0\.0 must be in \(0, 1\]"),
         ("--config.prune.iterations=0", "must be at least 1"),
         ("--config.prune.compensate=perhaps", r"prune\.compensate"),
+        ("--config.prune.keep_accuracy=1.0", r"must be in \[0, 1\)"),
+        ("--config.sparsity.penalty=slim", "did you mean 'slimming'"),
+        ("--config.sparsity.penalty=units", "needs a sparsity.weight above 0"),
+        ("--config.sparsity.weight=-1.0", "must be at least 0"),
         ("--config.prune.ignored=('params/fc3/*',)", "matches no variable, such as"),
         ("--config.prune.ignored=('*',)", "nothing of this network can be removed"),
         ("--config.prune.split=middle", r"prune\.split"),
@@ -73,3 +77,23 @@ def test_groups_that_are_ranked_together_take_one_ratio(tmp_path):
 def test_points_are_named_by_their_ratio():
     assert spec.unit_name("pruned", spec.Point(0.5, "0.5")) == "pruned/0.5"
     assert spec.plan_name(spec.Point(None, "target")) == "plans/target"
+
+
+def test_what_a_network_or_the_data_cannot_do_is_said_before_the_training(tmp_path):
+    for overrides, said in (
+        (
+            ["--config.sparsity.penalty=slimming", "--config.sparsity.weight=0.1"],
+            r"^sparsity\.penalty: criterion scale: no normalisation",
+        ),
+        (
+            ["--config.prune.keep_accuracy=0.1", "--config.data.validation_examples=0"],
+            r"^prune\.keep_accuracy needs data\.validation_examples",
+        ),
+        (
+            ["--config.prune.keep_accuracy=0.1", "--config.prune.target.parameters=0.5"],
+            "both set: leave one at 0",
+        ),
+    ):
+        with pytest.raises(UserError, match=said):
+            tiny.run(tmp_path / "run", *overrides)
+    assert not (tmp_path / "run").exists()

@@ -110,3 +110,23 @@ def test_a_target_is_met_and_patterns_may_differ(tmp_path):
     assert run.pruned[0].network.macs <= 0.5 * run.original.macs < 1.2 * run.pruned[0].network.macs
     tiny.train(tmp_path / "patterns", *SHORT, ratio={"fc1": 0.5, "fc2": 0.0})
     assert results.read(tmp_path / "patterns").pruned[0].kept == {"fc1": 15, "fc2": 10}
+
+
+def test_as_much_goes_as_the_validation_accuracy_allows(tmp_path):
+    kept = "--config.prune.keep_accuracy=0.05"
+    merged = ("--config.prune.compensate=merge", "--config.replicates=1")
+    tiny.train(tmp_path / "run", kept, *merged, "--config.fine_tune.steps=1")
+    tree = Run(tmp_path / "run").unit("pruned/target").result()[1]
+    original = Run(tmp_path / "run").unit("original").result()[1]
+    assert tree["before"]["validation"][0] >= original["validation"][0] - 0.05
+    assert 0 < results.read(tmp_path / "run").pruned[0].ratio < 1
+
+
+def test_a_penalty_makes_units_small_in_training(finished, tmp_path):
+    strong = ("--config.sparsity.penalty=units", "--config.sparsity.weight=0.1")
+    tiny.train(tmp_path / "run", *strong, "--config.fine_tune.steps=1")
+    norms = [
+        np.linalg.norm(results.load(path, "original")["params"]["fc1"]["kernel"])
+        for path in (tmp_path / "run", finished[0])
+    ]
+    assert norms[0] < 0.9 * norms[1]

@@ -12,7 +12,7 @@ ARGS = [
     "--config.train.steps=60",
     "--config.fine_tune.steps=40",
     "--config.eval_every=20",
-    "--config.prune.compensate=false",
+    "--config.prune.compensate=none",
     "--config.branches.scratch_e=false",
     "--config.branches.scratch_b=false",
     "--config.branches.random_units=false",
@@ -22,7 +22,7 @@ ARGS = [
     "--config.mesh.data=1",
 ]
 RANDOM = "--config.branches.random_units=true"
-COMPENSATED = "--config.prune.compensate=true"
+COMPENSATED = "--config.prune.compensate=least_squares"
 
 
 def run(workdir: Path, *overrides: str, ratio: object = 0.5) -> str:

@@ -113,6 +113,9 @@ def _write_page(run: Results) -> Path:
     if run.pruned:
         drawn = page_lib.picture(*plots.units(run, folder / "units.png"))
         sections.append(("Units that are kept", drawn))
+    if run.coupling:
+        drawn = page_lib.picture(*plots.coupling(run, folder / "coupling.png"))
+        sections.append(("Which layers have units in common", drawn))
     return page_lib.write_run(run, run.name, sections)
 
 

@@ -85,7 +85,7 @@ def _graph(spec: PruningSpec, model: Any, shapes: Any, dataset: AnyDataset) -> G
             model, shapes, dataset.example, ignored=spec.prune.ignored, split=spec.prune.split
         )
     with about("prune.criterion"):
-        structured.check(graph, spec.prune.criterion, dataset.example)
+        structured.check_criterion(graph, spec.prune.criterion, dataset.example)
     if spec.sparsity.penalty != "none":
         with about("sparsity.penalty"):
             jax.eval_shape(lambda v: structured.penalty(graph, v, spec.sparsity.penalty), shapes)
@@ -249,7 +249,7 @@ def make_plan(experiment: Experiment, point: Point, iteration: int, variables: V
     keep = _lowest_of_each(spec, graph, ranked, scores, gone)
     for name, still in before.items():  # a target that is measured again may need fewer
         keep[name] = keep[name] & still
-    unit.finish(keep, {"ratio": ratio})
+    unit.finish(keep, {"ratio": ratio, "coupling": structured.coupling(graph)})
     left, units = sum(int(k[0].sum()) for k in keep.values()), sum(g.units for g in graph.groups)
     context.reporter.end(f"{left} of {units} units kept")
 

@@ -2,8 +2,8 @@
 
 from pruning.structured.choice import choose, lowest_go, to_target
 from pruning.structured.compensation import least_squares
-from pruning.structured.graph import Graph, Group, Member, groups
-from pruning.structured.importance import CRITERIA, Scores, check, scores
+from pruning.structured.graph import Graph, Group, Member, coupling, groups
+from pruning.structured.importance import CRITERIA, Scores, check_criterion, scores
 from pruning.structured.merging import merge
 from pruning.structured.narrowed import Keep, Narrowed, cut, expand, mask, narrow
 from pruning.structured.penalties import PENALTIES, growing, penalty
@@ -17,8 +17,9 @@ __all__ = [
     "Member",
     "Narrowed",
     "Scores",
-    "check",
+    "check_criterion",
     "choose",
+    "coupling",
     "cut",
     "expand",
     "groups",

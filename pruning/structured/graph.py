@@ -145,6 +145,24 @@ def groups(
     )
 
 
+def coupling(graph: Graph) -> dict[str, dict[str, list[str]]]:
+    """Returns layer → {"makes": …, "takes": …}: the groups of its outputs, and of its inputs.
+
+    A layer is what has variables, in the order in which the groups meet it; it takes the units over
+    which its products sum, and all other units it makes or scales.
+    """
+    layers: dict[str, dict[str, list[str]]] = {}
+    for group in graph.groups:
+        for member in group.members:
+            if member.path.startswith("batch_stats/"):
+                continue
+            sums = member.axis in graph.summed.get(member.path, ())
+            layer = layers.setdefault(_layer(member.path), {"makes": [], "takes": []})
+            names = layer["takes" if sums else "makes"]
+            names += [] if group.name in names else [group.name]
+    return layers
+
+
 def arguments(walk: Walk, traced: Program, axes: Mapping[str, list[np.ndarray]]) -> list[Axes]:
     """Returns the axes of a traced call's arguments."""
     return [

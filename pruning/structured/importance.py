@@ -114,7 +114,7 @@ def scores(
     return {group.name: CRITERIA[criterion](evidence, group) for group in graph.groups}
 
 
-def check(graph: Graph, criterion: str, inputs: Any) -> None:
+def check_criterion(graph: Graph, criterion: str, inputs: Any) -> None:
     """Refuses a criterion that cannot judge a group of this network; nothing is computed.
 
     Args:

@@ -3,11 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from groundwork.errors import UserError
+from groundwork.report import figures, tables
 from groundwork.report import page as page_lib
-from groundwork.report import tables
 from pruning import plots, report, results
 from pruning.results import Network, Pruned, Results
 
@@ -22,7 +23,7 @@ def made(*pruned):
     tuned = dataclasses.replace(ORIGINAL, test=[0.95, 0.95])
     units = {"fc1": 40, "fc2": 20}
     config = {"replicates": 2}
-    return Results("run", Path("run"), config, {}, ORIGINAL, tuned, units, list(pruned))
+    return Results("run", Path("run"), config, {}, ORIGINAL, tuned, units, {}, list(pruned))
 
 
 def test_networks_are_shown_before_and_after_with_their_spread():
@@ -94,3 +95,20 @@ def test_the_page_has_each_table_under_its_heading(finished):
 def test_a_foreign_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no readable run"):
         results.read(tmp_path)
+
+
+def test_boxes_have_the_colours_of_the_groups_that_a_layer_takes_and_makes(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.extend(figure.axes))
+    layers = {
+        "fc1": {"makes": ["fc1"], "takes": []},
+        "fc2": {"makes": ["fc2"], "takes": ["fc1"]},
+        "output": {"makes": [], "takes": ["fc2"]},
+    }
+    plots.coupling(dataclasses.replace(made(PRUNED), coupling=layers), Path("nowhere"))
+    colors = [box.get_facecolor() for box in drawn[0].patches]
+    plt.close(drawn[0].figure)
+    grey, first, same, second, again, end = colors
+    assert (first, second, grey) == (same, again, end)
+    assert len({first, second, grey}) == 3
+    assert [text.get_text() for text in drawn[0].texts] == list(layers)

@@ -151,3 +151,12 @@ def test_a_trace_that_depends_on_values_is_refused():
 
     with pytest.raises(ValueError, match="cannot be called with this example: "):
         structured.groups(apply, {"w": jnp.ones((3, 3))}, jnp.ones((2, 3)))
+
+
+def test_a_layer_makes_units_and_the_next_one_takes_them():
+    model, x = Net("flat"), images()
+    graph = structured.groups(model, jax.eval_shape(model.init, jax.random.key(0), x), x)
+    found = structured.coupling(graph)
+    assert found["stem"] == {"makes": ["stem"], "takes": []}
+    assert found["Dense_0"] == {"makes": ["Dense_0"], "takes": ["stem"]}
+    assert found["head"] == {"makes": [], "takes": ["Dense_0"]}

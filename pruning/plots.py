@@ -106,8 +106,8 @@ def coupling(run: Results, path: Path) -> tuple[Path, str]:
     ax.set_axis_off()
     caption = (
         "Layers as boxes, row by row. The left half has the colours of the groups of units that a "
-        "layer takes, the right half of those that it makes or scales: units of one colour go "
-        "together, in all of its layers. Grey stays."
+        "layer takes, the right half of those that it makes: units of one colour go together, in "
+        "all of its layers. Grey stays."
     )
     return figures.save(figure, path), caption
 

@@ -148,19 +148,25 @@ def groups(
 def coupling(graph: Graph) -> dict[str, dict[str, list[str]]]:
     """Returns layer → {"makes": …, "takes": …}: the groups of its outputs, and of its inputs.
 
-    A layer is what has variables, in the order in which the groups meet it; it takes the units over
-    which its products sum, and all other units it makes or scales.
+    A layer is what has a kernel; it takes the units over which its products sum, and makes all
+    others. They are in the order of the last group that they meet, and those that make none at last.
     """
+    order = {group.name: number for number, group in enumerate(graph.groups)}
     layers: dict[str, dict[str, list[str]]] = {}
     for group in graph.groups:
         for member in group.members:
-            if member.path.startswith("batch_stats/"):
+            if len(graph.axes[member.path]) < 2:
                 continue
             sums = member.axis in graph.summed.get(member.path, ())
             layer = layers.setdefault(_layer(member.path), {"makes": [], "takes": []})
             names = layer["takes" if sums else "makes"]
             names += [] if group.name in names else [group.name]
-    return layers
+
+    def place(layer: str) -> tuple[bool, int, int]:
+        makes, takes = ([order[n] for n in layers[layer][side]] for side in ("makes", "takes"))
+        return not makes, max(makes + takes), max(takes, default=-1)
+
+    return {layer: layers[layer] for layer in sorted(layers, key=place)}
 
 
 def arguments(walk: Walk, traced: Program, axes: Mapping[str, list[np.ndarray]]) -> list[Axes]:

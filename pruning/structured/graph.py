@@ -149,7 +149,7 @@ def coupling(graph: Graph) -> dict[str, dict[str, list[str]]]:
     """Returns layer → {"makes": …, "takes": …}: the groups of its outputs, and of its inputs.
 
     A layer is what has a kernel; it takes the units over which its products sum, and makes all
-    others. They are in the order of the last group that they meet, and those that make none at last.
+    others. Layers are in the order of the last group that they meet; those that make none are last.
     """
     order = {group.name: number for number, group in enumerate(graph.groups)}
     layers: dict[str, dict[str, list[str]]] = {}

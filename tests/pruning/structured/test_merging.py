@@ -35,6 +35,21 @@ def test_a_unit_that_is_a_multiple_of_its_partner_loses_nothing():
     assert not np.any(merged["params"]["conv"]["kernel"][..., 2])
 
 
+def test_a_unit_that_is_always_zero_hands_over_nothing_and_breaks_nothing():
+    model, x = Flat(), images()
+    variables = drawn(jax.eval_shape(model.init, jax.random.key(0), x))
+    conv = variables["params"]["conv"]
+    conv["kernel"] = conv["kernel"].at[..., 1:].set(0)
+    conv["bias"] = conv["bias"].at[1:].set(-1)
+    graph = structured.groups(model, variables, x)
+    keep = {"conv": np.array([True, True, False])}
+    merged, _ = structured.merge(graph, variables, keep, x)
+    same = structured.mask(graph, variables, keep)
+    np.testing.assert_array_equal(
+        merged["params"]["head"]["kernel"], same["params"]["head"]["kernel"]
+    )
+
+
 def test_the_partner_is_the_most_alike_and_the_factor_is_of_least_squares():
     class Dense(nn.Module):
         @nn.compact

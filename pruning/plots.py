@@ -83,6 +83,41 @@ def units(run: Results, path: Path) -> tuple[Path, str]:
     return figures.save(figure, path), f"Units that are kept. The original has: {counts}."
 
 
+def coupling(run: Results, path: Path) -> tuple[Path, str]:
+    """Draws layers as boxes, whose halves have the colours of the groups they take and make."""
+    layers, names = list(run.coupling), list(run.units)
+    columns = min(len(layers), 4)
+    rows = -(-len(layers) // columns)
+    figure, (ax,) = figures.subplots(1, width=6.4, height=0.6 + 0.5 * rows)
+    colors = figures.pyplot().get_cmap("hsv")
+    of = {name: colors(number / max(len(names), 1)) for number, name in enumerate(names)}
+    for number, (layer, label) in enumerate(zip(layers, figures.short(layers, 20), strict=True)):
+        left, top = number % columns, number // columns
+        for half, side in enumerate(("takes", "makes")):
+            groups = run.coupling[layer][side]
+            for place, name in enumerate(groups or [""]):
+                width = 0.46 / max(len(groups), 1)
+                at = left + half * 0.46 + place * width
+                color = (*of[name][:3], 0.45) if name else "#eeeeee"
+                ax.add_patch(_box((at, top), width, color))
+        ax.text(left + 0.46, top + 0.35, label, ha="center", va="center", fontsize=7)
+    ax.set_xlim(-0.04, columns)
+    ax.set_ylim(rows, -0.15)
+    ax.set_axis_off()
+    caption = (
+        "Layers as boxes, row by row. The left half has the colours of the groups of units that a "
+        "layer takes, the right half of those that it makes: units of one colour go together, in "
+        "all of its layers. Grey stays."
+    )
+    return figures.save(figure, path), caption
+
+
+def _box(corner: tuple[float, float], width: float, color: Any) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(corner, width, 0.7, facecolor=color, edgecolor="#444444", linewidth=0.5)
+
+
 def _point(ax: Axes, x: float, values: list[float], **style: Any) -> None:
     mean, spread = mean_and_spread(values)
     ax.errorbar(x, mean, spread, capsize=2, linestyle="none", ms=4, **style)

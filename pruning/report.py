@@ -10,7 +10,7 @@ from groundwork.entry import run_main
 from groundwork.report import comparison, tables
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
-from groundwork.report.tables import Rows, averages, plus_minus, time_cells, time_header
+from groundwork.report.tables import Rows, averages, plus_minus, time_cells
 from groundwork.runs.metrics import mean_and_spread
 from pruning import plots, results
 from pruning.results import Network, Pruned, Results
@@ -113,19 +113,19 @@ def _write_page(run: Results) -> Path:
     if run.pruned:
         drawn = page_lib.picture(*plots.units(run, folder / "units.png"))
         sections.append(("Units that are kept", drawn))
+    if run.coupling:
+        drawn = page_lib.picture(*plots.coupling(run, folder / "coupling.png"))
+        sections.append(("Which layers have units in common", drawn))
     return page_lib.write_run(run, run.name, sections)
 
 
 def _network_table(run: Results) -> Rows:
     """Returns one row per network; × is the share of the original's multiply-adds."""
-    header = ["ratio", "units", "parameters", "MACs", "×", "before", "fine-tuned"]
+    header = ["ratio", "parameters", "MACs", "×", "before", "fine-tuned"]
     tuned = plus_minus(run.fine_tuned.test, 4) if run.fine_tuned else ""
-    units = sum(run.units.values())
-    first = ["0", f"{units:,}" if units else "", *_costs(run.original, run)]
-    rows = [[*first, plus_minus(run.original.test, 4), tuned]]
+    rows = [["0", *_costs(run.original, run), plus_minus(run.original.test, 4), tuned]]
     for pruned in run.pruned:
-        kept = sum(pruned.kept.values())
-        row = [_ratio(pruned), f"{kept:,}", *_costs(pruned.network, run)]
+        row = [_ratio(pruned), *_costs(pruned.network, run)]
         row += [plus_minus(pruned.network.before, 4), plus_minus(pruned.network.test, 4)]
         rows.append(row)
     return header, rows
@@ -156,10 +156,14 @@ def _branch_table(run: Results) -> Rows:
 
 
 def _time_table(run: Results) -> Rows:
-    """Returns one row per network: the times of its predictions and of the original's."""
-    batches = list(run.original.milliseconds)
-    rows = [[_ratio(p), *time_cells(p.network.milliseconds, batches)] for p in run.pruned]
-    return ["ratio", *time_header(batches)], rows
+    """Returns one row per network and batch size: its time, the original's, and their ratio."""
+    header = ["ratio", "examples", "original, ms", "own, ms", "×"]
+    rows = [
+        [_ratio(pruned), batch, *time_cells(pruned.network.milliseconds, [batch])]
+        for pruned in run.pruned
+        for batch in pruned.network.milliseconds
+    ]
+    return header, rows
 
 
 main = functools.partial(page_lib.draw_again, show, __doc__)

@@ -51,6 +51,7 @@ class Results(RunResults):
     original: Network
     fine_tuned: Network | None  # the original, with as much fine-tuning as the others
     units: dict[str, int]  # group → units of the original
+    coupling: dict[str, dict[str, list[str]]]  # layer → the groups that it makes and takes
     pruned: list[Pruned]
 
 
@@ -66,11 +67,19 @@ def read(workdir: str | Path) -> Results:
     with readable(run.folder):
         labels = [u.partition("/")[2] for u in run.units() if u.startswith("pruned/")]
         pruned = sorted((_pruned(run, label) for label in labels), key=lambda p: -p.network.macs)
-        plans = [run.unit(unit).result()[0] for unit in run.units() if unit.startswith("plans/")]
-        units = {name: keep.shape[-1] for name, keep in plans[0].items()} if plans else {}
+        plan = next((unit for unit in run.units() if unit.startswith("plans/")), None)
+        keep, about = run.unit(plan).result() if plan else ({}, {})
+        units = {name: kept.shape[-1] for name, kept in keep.items()}
         tuned = _network(run, "fine_tuned") if run.unit("fine_tuned").done else None
         original = _network(run, "original")
-    return Results(**fields, original=original, fine_tuned=tuned, units=units, pruned=pruned)
+    return Results(
+        **fields,
+        original=original,
+        fine_tuned=tuned,
+        units=units,
+        coupling=about.get("coupling", {}),
+        pruned=pruned,
+    )
 
 
 def load(workdir: str | Path, unit: str) -> Variables:

@@ -25,7 +25,7 @@ from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Seed
-from pruning.structured import CRITERIA
+from pruning.structured import CRITERIA, PENALTIES
 
 METHODS = ("structured",)
 BRANCHES = ("scratch_e", "scratch_b", "random_units")
@@ -84,7 +84,9 @@ class StructuredSpec:
       round_to: each group keeps a multiple of it.
       limit: the largest share of a group that goes.
       iterations: of pruning and fine-tuning, in equal steps of what is left.
-      compensate: whether the next layers' weights are solved for anew, by least squares.
+      keep_accuracy: how much validation accuracy may be lost before fine-tuning, as a share; then
+        the ratio is the largest that does. 0 = the ratio or the target decides.
+      compensate: how the next layers make up for what goes: `none`, `least_squares` or `merge`.
       ignored: patterns of variables whose units all stay.
       split: `outer` or `inner`; see `structured.groups`.
       examples: of training, that criteria of activations and gradients, and least squares look at.
@@ -99,7 +101,8 @@ class StructuredSpec:
     round_to: int
     limit: float
     iterations: int
-    compensate: bool
+    keep_accuracy: float
+    compensate: Literal["none", "least_squares", "merge"]
     ignored: Annotated[tuple[str, ...], "texts, such as ('params/conv1/*',)"]
     split: Literal["outer", "inner"]
     examples: int
@@ -111,7 +114,12 @@ class StructuredSpec:
         at_least("prune", self, round_to=1, iterations=1, examples=1)
         if not 0 < self.limit <= 1:
             raise UserError(f"prune.limit={self.limit} must be in (0, 1]")
-        _ = self.budget
+        if not 0 <= self.keep_accuracy < 1:
+            raise UserError(f"prune.keep_accuracy={self.keep_accuracy} must be in [0, 1)")
+        if self.budget.chosen and self.keep_accuracy:
+            raise UserError("prune.keep_accuracy and prune.target are both set: leave one at 0")
+        if not self._ratios:
+            raise UserError(f"prune.ratio={self.ratio} is empty: give a ratio, such as 0.5")
         for ratio in self._ratios:
             if not 0 <= ratio < 1:
                 raise UserError(f"prune.ratio={self.ratio}: {ratio} must be in [0, 1)")
@@ -129,7 +137,7 @@ class StructuredSpec:
     @property
     def points(self) -> list[Point]:
         """The networks of a run, the largest first."""
-        if self.budget.chosen:
+        if self.budget.chosen or self.keep_accuracy:
             return [Point(None, "target")]
         if isinstance(self.ratio, Mapping):
             return [Point(self.ratio, "patterns")]
@@ -138,13 +146,33 @@ class StructuredSpec:
     @property
     def looks(self) -> bool:
         """Whether examples are looked at."""
-        return self.compensate or self.criterion in LOOKS
+        return self.compensate != "none" or self.criterion in LOOKS
 
     @property
     def _ratios(self) -> Sequence[float]:
         if isinstance(self.ratio, Mapping):
             return list(self.ratio.values())
         return self.ratio if isinstance(self.ratio, tuple) else (self.ratio,)
+
+
+@dataclasses.dataclass(frozen=True)
+class SparsitySpec:
+    """`sparsity`: a term of the original's loss, under which units become small before they go.
+
+    Attributes:
+      penalty: `none`, or one of `structured.PENALTIES`.
+      weight: of the penalty.
+    """
+
+    penalty: str
+    weight: float
+
+    def __post_init__(self) -> None:
+        if self.penalty not in ("none", *PENALTIES):
+            raise unknown("sparsity.penalty", self.penalty, ("none", *PENALTIES))
+        at_least("sparsity", self, weight=0)
+        if self.penalty != "none" and not self.weight:
+            raise UserError(f"sparsity.penalty={self.penalty} needs a sparsity.weight above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +193,7 @@ SECTIONS: dict[str, Any] = {
     **SHARED,
     "prune": StructuredSpec,
     "branches": BranchesSpec,
+    "sparsity": SparsitySpec,
     "fine_tune": FineTuneSpec,
     "fine_tune_optimizer": FineTuneOptimizerSpec,
 }
@@ -181,6 +210,7 @@ class PruningSpec:
     optimizer: OptimizerSpec
     prune: StructuredSpec
     branches: BranchesSpec
+    sparsity: SparsitySpec
     fine_tune: TrainSpec
     fine_tune_optimizer: OptimizerSpec
     mesh: MeshSpec
@@ -213,6 +243,10 @@ def without_effect(spec: PruningSpec, config: Mapping[str, Any], given: Sequence
     keys = {**idle.of_optimizers(list(optimizers.values())), **idle.of_data(config["data"])}
     if spec.prune.budget.chosen:
         keys["prune.ratio"] = f"prune.target.{spec.prune.budget.chosen[0]} decides"
+    if spec.prune.keep_accuracy:
+        keys["prune.ratio"] = "prune.keep_accuracy decides"
+    if spec.sparsity.penalty == "none":
+        keys["sparsity.weight"] = "sparsity.penalty=none"
     if not spec.prune.looks:
         keys["prune.examples"] = f"criterion={spec.prune.criterion} looks at none"
     return idle.warnings(idle.beyond_steps(spec, optimizers), keys, given)

@@ -3,7 +3,7 @@
 # R replicates, U units of a group
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,11 +24,13 @@ from groundwork.train import fitting, footprint, latency, networks, own
 from groundwork.train.fitting import Steps
 from groundwork.train.losses import Loss
 from groundwork.train.optim import OptimizerSpec
+from groundwork.train.step import Batch, LossFn, make_loss
 from groundwork.trees import Variables
 from pruning import structured
 from pruning.spec import LOOKS, Point, PruningSpec, plan_name, unit_name
 from pruning.structured import Graph, Keep, Narrowed, Scores
 
+COMPENSATIONS = {"least_squares": structured.least_squares, "merge": structured.merge}
 GONE = -1.0  # the score of a unit that went before; all others are at least 0
 
 
@@ -56,8 +58,10 @@ def prepare(spec: PruningSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     if isinstance(dataset, FileDataset) and spec.prune.looks:
         raise UserError(
             "prune.criterion and prune.compensate look at examples in memory: set "
-            "data.stream=false, prune.compensate=false and another criterion"
+            "data.stream=false, or prune.compensate=none and another criterion"
         )
+    if spec.prune.keep_accuracy and not dataset.examples["validation"]:
+        raise UserError("prune.keep_accuracy needs data.validation_examples above 0")
     graph = _graph(spec, model, shapes, dataset)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
 
@@ -76,13 +80,15 @@ def prepare(spec: PruningSpec, config: Mapping[str, Any], dataset: AnyDataset) -
 
 def _graph(spec: PruningSpec, model: Any, shapes: Any, dataset: AnyDataset) -> Graph:
     """Returns the groups, once it is known that the config's ratios and target fit them."""
-    examples = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), dataset.example
-    )
     with about("prune.ignored"):
         graph = structured.groups(
-            model, shapes, examples, ignored=spec.prune.ignored, split=spec.prune.split
+            model, shapes, dataset.example, ignored=spec.prune.ignored, split=spec.prune.split
         )
+    with about("prune.criterion"):
+        structured.check_criterion(graph, spec.prune.criterion, dataset.example)
+    if spec.sparsity.penalty != "none":
+        with about("sparsity.penalty"):
+            jax.eval_shape(lambda v: structured.penalty(graph, v, spec.sparsity.penalty), shapes)
     alike = {group.name: np.arange(group.units, dtype=float) for group in graph.groups}
     for point in spec.prune.points:
         if point.ratio is not None:
@@ -117,7 +123,20 @@ def make_original(experiment: Experiment) -> None:
     """Trains the network that others are made of."""
     spec = experiment.spec
     start = networks.initial(experiment.context, experiment.model)
-    fitted(experiment, "original", experiment.model, start, spec.train, spec.optimizer)
+    loss = _with_penalty(experiment) if spec.sparsity.penalty != "none" else None
+    fitted(experiment, "original", experiment.model, start, spec.train, spec.optimizer, loss)
+
+
+def _with_penalty(experiment: Experiment) -> LossFn:
+    """Returns the loss of the run and the penalty of the config, by its weight."""
+    loss_fn = make_loss(experiment.model, experiment.loss)
+    kind, weight = experiment.spec.sparsity.penalty, experiment.spec.sparsity.weight
+
+    def with_penalty(key: jax.Array, variables: Variables, batch: Batch) -> tuple[jax.Array, Any]:
+        mean, aux = loss_fn(key, variables, batch)
+        return mean + weight * structured.penalty(experiment.graph, variables, kind), aux
+
+    return with_penalty
 
 
 def make_pruned(experiment: Experiment, point: Point, variables: Variables) -> None:
@@ -138,7 +157,7 @@ def make_pruned(experiment: Experiment, point: Point, variables: Variables) -> N
             make_plan(experiment, point, iteration, variables)
         keep = plan(experiment, point, iteration)
         if name not in done:
-            if spec.prune.compensate:
+            if spec.prune.compensate != "none":
                 variables = compensated(experiment, variables, keep)
             network, small = structured.narrow(graph, variables, keep)
             fitted(experiment, name, network, small, *tuned)
@@ -159,7 +178,7 @@ def make_branch(
     name = unit_name(branch, point)
     if branch == "random_units":
         keep = _shuffled(graph, keep, context.seed)
-        if spec.prune.compensate:
+        if spec.prune.compensate != "none":
             variables = compensated(experiment, variables, keep)
         network, small = structured.narrow(graph, variables, keep)
         fitted(experiment, name, network, small, spec.fine_tune, spec.fine_tune_optimizer)
@@ -179,6 +198,7 @@ def fitted(
     variables: Variables,
     steps: Steps,
     optimizer: OptimizerSpec,
+    loss: LossFn | None = None,
 ) -> None:
     """Evaluates a network, trains it, evaluates it again, and saves it as a unit.
 
@@ -189,12 +209,11 @@ def fitted(
       variables: [R, …] that its training starts from.
       steps: of its training.
       optimizer: of its training.
+      loss: that is trained, if it is not the run's.
     """
     context, model = experiment.context, experiment.model
     unit = context.run.unit(name)
-    compiled = fitting.compile_programs(
-        context, network, steps, optimizer, objective=experiment.loss
-    )
+    compiled = fitting.compile_programs(context, network, steps, optimizer, loss, experiment.loss)
     start = context.put(variables)
     before = networks.accuracies(context, compiled, start)
     end = fitting.train(context, compiled, unit, steps, optimizer, start)
@@ -221,17 +240,63 @@ def make_plan(experiment: Experiment, point: Point, iteration: int, variables: V
     }
     share = iteration / spec.prune.iterations
     ratio = point.ratio
-    if ratio is None:
-        ratio = processes.on_first(_to_target, spec, graph, ranked, context.dataset.example)
+    if ratio is None and spec.prune.keep_accuracy:
+        ratio = _keeping_accuracy(experiment, ranked, scores, variables)
+    elif ratio is None:
+        with about("prune.target"):
+            ratio = processes.on_first(_to_target, spec, graph, ranked, context.dataset.example)
     gone = {name: 1 - (1 - r) ** share for name, r in _by_pattern(ratio).items()}
-    counts = {n: int((~k).sum()) for n, k in _choose(spec, graph, ranked, gone).items()}
-    keep = {
+    keep = _lowest_of_each(spec, graph, ranked, scores, gone)
+    for name, still in before.items():  # a target that is measured again may need fewer
+        keep[name] = keep[name] & still
+    unit.finish(keep, {"ratio": ratio, "coupling": structured.coupling(graph)})
+    left, units = sum(int(k[0].sum()) for k in keep.values()), sum(g.units for g in graph.groups)
+    context.reporter.end(f"{left} of {units} units kept")
+
+
+def _lowest_of_each(
+    spec: PruningSpec, graph: Graph, ranked: Scores, scores: Sequence[Scores], ratio: Any
+) -> dict[str, np.ndarray]:
+    """Returns group → [R, U] bool: as many as `ranked` tells, of each replicate its own lowest."""
+    counts = {
+        name: int((~kept).sum()) for name, kept in _choose(spec, graph, ranked, ratio).items()
+    }
+    return {
         name: np.stack([structured.lowest_go(one[name], count) for one in scores])
         for name, count in counts.items()
     }
-    unit.finish(keep, {"ratio": ratio})
-    left, units = sum(int(k[0].sum()) for k in keep.values()), sum(g.units for g in graph.groups)
-    context.reporter.end(f"{left} of {units} units kept")
+
+
+def _keeping_accuracy(
+    experiment: Experiment, ranked: Scores, scores: Sequence[Scores], variables: Variables
+) -> float:
+    """Returns the largest ratio that bisection finds to lose no more than the config allows.
+
+    What is lost is the mean over replicates on the validation split, before fine-tuning and after
+    compensation, of networks with zeros in place of the units.
+    """
+    spec, graph, context = experiment.spec, experiment.graph, experiment.context
+    tuned = spec.fine_tune, spec.fine_tune_optimizer
+    compiled = fitting.compile_programs(
+        context, experiment.model, *tuned, objective=experiment.loss
+    )
+
+    def validated(variables: Variables) -> float:
+        found = networks.accuracies(context, compiled, context.put(variables))
+        return experiment.loss.metric.sign * float(np.mean(found["validation"]))
+
+    least = validated(context.run.unit("original").result()[0]["variables"])
+    least -= spec.prune.keep_accuracy
+    low, high = 0.0, 1.0
+    while high - low > 0.5 / sum(group.units for group in graph.groups):
+        middle = (low + high) / 2
+        keep = _lowest_of_each(spec, graph, ranked, scores, middle)
+        if spec.prune.compensate != "none":
+            without = _made_up(experiment, variables, keep)[0]
+        else:
+            without = structured.mask(graph, variables, keep)
+        low, high = (middle, high) if validated(without) >= least else (low, middle)
+    return low
 
 
 def plan(experiment: Experiment, point: Point, iteration: int) -> Keep:
@@ -241,19 +306,27 @@ def plan(experiment: Experiment, point: Point, iteration: int) -> Keep:
 
 
 def compensated(experiment: Experiment, variables: Variables, keep: Keep) -> Variables:
-    """Returns variables [R, …] whose layers make up for what goes; see `least_squares`."""
+    """Returns variables [R, …] whose layers make up for what goes, and says which cannot."""
+    made, missed = _made_up(experiment, variables, keep)
+    for path, why in missed.items():
+        experiment.context.reporter.say(f"{path} is not compensated: {why}")
+    return made
+
+
+def _made_up(
+    experiment: Experiment, variables: Variables, keep: Keep
+) -> tuple[Variables, dict[str, str]]:
+    """Returns such variables, and path → why it is not compensated."""
     context = experiment.context
     inputs, _ = data_lib.first_examples(context.dataset, experiment.spec.prune.examples)
-    made = []
+    made, how = [], COMPENSATIONS[experiment.spec.prune.compensate]
     for r in range(context.replicates):
         one = jax.tree.map(jnp.asarray, trees.replicate(variables, r))
-        solved, missed = structured.least_squares(
+        solved, missed = how(
             experiment.graph, one, {name: units[r] for name, units in keep.items()}, inputs
         )
         made.append(solved)
-    for path, why in missed.items():
-        context.reporter.say(f"{path} is not compensated: {why}")
-    return trees.stack(made)
+    return trees.stack(made), missed
 
 
 def _scores(experiment: Experiment, variables: Variables, before: Keep, replicate: int) -> Scores:

@@ -18,7 +18,7 @@ from tests.conftest import CACHE, ROOT
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 PACKAGES = ["compress", "groundwork", "launch", "lottery", "lowrank", "msdnet", "pruning"]
-SCRIPTS = ["compress", "lottery", "lowrank", "msdnet"]
+SCRIPTS = ["compress", "lottery", "lowrank", "msdnet", "pruning"]
 
 
 def pins(file):

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [path for path in sorted(ROOT.glob("[a-z]*/**/README.md")) if ".venv" not in path.parts]
-COMMANDS = ("lottery", "msdnet", "lowrank", "compress")
+COMMANDS = ("lottery", "msdnet", "lowrank", "compress", "pruning")
 
 
 class Foreign(nn.Module):
@@ -217,7 +217,7 @@ def sections(page: Path) -> dict[str, str]:
         return {page.parent.name: text}
     parts = re.split(r"^## ", text, flags=re.M)
     headings = {"Early exits": "msdnet", "Low rank": "lowrank", "Deep compression": "compress"}
-    headings["Distillation"] = "compress"
+    headings |= {"Distillation": "compress", "Smaller networks": "pruning"}
     told: dict[str, str] = {}
     for part in parts:
         command = headings.get(part.split("\n", 1)[0], "lottery")

@@ -33,10 +33,17 @@ def get_config() -> ml_collections.ConfigDict:
         round_to=1,  # each group keeps a multiple of it
         limit=1.0,  # the largest share of a group that goes
         iterations=1,  # of pruning and fine-tuning, on the way to the ratio
-        compensate=False,  # solve the next layers' weights anew, by least squares
+        keep_accuracy=0.0,  # the largest ratio that loses so much on validation, untuned; 0: off
+        compensate="none",  # how the next layers make up for what goes: least_squares or merge
         ignored=(),  # patterns of variables, such as ("params/fc1/*",), whose units all stay
         split="outer",  # units of a reshaped axis: outer (heads) or inner (dimensions of heads)
-        examples=500,  # of training, that taylor, apoz, … and least squares look at
+        examples=500,  # of training, that taylor, apoz, … and compensation look at
+    )
+    config.sparsity = dict(
+        # of the original's loss: none, slimming (L1 of BatchNorm's scales), or the group lasso of
+        # units, filters, channels, shapes or depth
+        penalty="none",
+        weight=0.0,  # of it
     )
     config.branches = dict(
         scratch_e=False,  # also train the pruned shape from new weights, as long as the original

@@ -16,6 +16,6 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.data.validation_examples = 300
     config.prune.ratio = (0.5, 0.75)
-    config.prune.compensate = True
+    config.prune.compensate = "least_squares"
     config.branches.update(scratch_e=True, scratch_b=True, random_units=True)
     return config

@@ -34,7 +34,8 @@ def choose(
       graph: see `graph.groups`.
       scores: group → [U], higher = keep.
       ratio: the share of units that goes, in [0, 1); or patterns of groups' names with such
-        numbers, of which the longest that matches counts: {"*": 0.5, "conv1": 0}.
+        numbers, of which the name itself counts before the longest that matches:
+        {"*": 0.5, "conv1": 0}.
       scope: `group` ranks each group by itself; `global` all units together, by their scores over
         the mean of their group's; `isomorphic` the units together that have alike members, as
         those of blocks that repeat. The latter two take one ratio for all.
@@ -118,7 +119,10 @@ def _ratios(graph: Graph, ratio: Ratio) -> dict[str, float]:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(f"ratio's pattern {pattern!r} matches no group: {', '.join(names)}")
     matching = {n: [p for p in patterns if fnmatchcase(n, p)] for n in names}
-    return {n: patterns[max(found, key=len)] if found else 0.0 for n, found in matching.items()}
+    return {
+        n: patterns[max(found, key=lambda p: (p == n, len(p)))] if found else 0.0
+        for n, found in matching.items()
+    }
 
 
 def _gone(units: int, ratio: float) -> int:

@@ -128,7 +128,7 @@ def groups(
     shapes = jax.tree.map(
         lambda leaf: network.shape(leaf) if program.is_array(leaf) else leaf, variables
     )
-    traced = _calls(model, shapes, trees.example(example))
+    traced = _calls(model, shapes, _of_several(trees.example(example)))
     walk = Walk(rules=RULES, split=split, forest=Forest(), judges=True)
     axes = _new_axes(walk, shapes)
     walk.first = np.full(walk.forest.size, np.iinfo(np.int64).max)
@@ -149,6 +149,30 @@ def groups(
         split=split,
         ignored=tuple(ignored),
     )
+
+
+def coupling(graph: Graph) -> dict[str, dict[str, list[str]]]:
+    """Returns layer → {"makes": …, "takes": …}: the groups of its outputs, and of its inputs.
+
+    A layer is what has a kernel; it takes the units over which its products sum, and makes all
+    others. Layers are in the order of the last group that they meet; those that make none are last.
+    """
+    order = {group.name: number for number, group in enumerate(graph.groups)}
+    layers: dict[str, dict[str, list[str]]] = {}
+    for group in graph.groups:
+        for member in group.members:
+            if len(graph.axes[member.path]) < 2:
+                continue
+            sums = member.axis in graph.summed.get(member.path, ())
+            layer = layers.setdefault(_layer(member.path), {"makes": [], "takes": []})
+            names = layer["takes" if sums else "makes"]
+            names += [] if group.name in names else [group.name]
+
+    def place(layer: str) -> tuple[bool, int, int]:
+        makes, takes = ([order[n] for n in layers[layer][side]] for side in ("makes", "takes"))
+        return not makes, max(makes + takes), max(takes, default=-1)
+
+    return {layer: layers[layer] for layer in sorted(layers, key=place)}
 
 
 def arguments(walk: Walk, traced: Program, axes: Mapping[str, list[np.ndarray]]) -> list[Axes]:
@@ -178,6 +202,16 @@ def _calls(model: Any, shapes: Shapes, example: Any) -> Program:
         raise ValueError(
             f"the network cannot be called with this example: {reason(error)}"
         ) from error
+
+
+def _of_several(example: Any) -> Any:
+    """Returns an example whose batch of one is one of two: an axis of one entry is like no axis."""
+    leaves = jax.tree.leaves(example)
+    if any(not program.is_array(leaf) or leaf.shape[:1] != (1,) for leaf in leaves):
+        return example
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), example
+    )
 
 
 def _new_axes(walk: Walk, shapes: Shapes) -> dict[str, list[np.ndarray]]:

@@ -114,6 +114,26 @@ def scores(
     return {group.name: CRITERIA[criterion](evidence, group) for group in graph.groups}
 
 
+def check_criterion(graph: Graph, criterion: str, inputs: Any) -> None:
+    """Refuses a criterion that cannot judge a group of this network; nothing is computed.
+
+    Args:
+      graph: see `graph.groups`.
+      criterion: one of `CRITERIA`.
+      inputs: [B, …] of the network, arrays or shapes.
+
+    Raises:
+      ValueError: the error says which group, and why.
+    """
+    if criterion == "scale":
+        for group in graph.groups:
+            scales(group)
+    elif criterion in OF_VALUES:
+        found, _ = layers.reached(graph, inputs)
+        for group in graph.groups:
+            _consumer(graph, group, found)
+
+
 def l1(evidence: Evidence, group: Group) -> np.ndarray:
     """Σ |w| of a unit's entries. Source: Li et al., arXiv:1608.08710 (with members=first)."""
     return sum(np.abs(e).sum(1) for e in evidence.entries(group))
@@ -141,11 +161,8 @@ def scale(evidence: Evidence, group: Group) -> np.ndarray:
     Raises:
       ValueError: no normalisation has a scale for these units.
     """
-    scales = [m for m in group.members if m.path.rpartition("/")[2] == "scale"]
-    if not scales:
-        raise ValueError(f"criterion scale: no normalisation scales the units of {group.name}")
     flat = trees.flatten(evidence.variables)
-    return sum(np.abs(_entries(np.asarray(flat[m.path]), m)).sum(1) for m in scales)
+    return sum(np.abs(_entries(np.asarray(flat[m.path]), m)).sum(1) for m in scales(group))
 
 
 def geometric_median(evidence: Evidence, group: Group) -> np.ndarray:
@@ -174,12 +191,12 @@ def taylor(evidence: Evidence, group: Group) -> np.ndarray:
 
 def apoz(evidence: Evidence, group: Group) -> np.ndarray:
     """The share of a unit's values that are not zero. Source: Hu et al., arXiv:1607.03250."""
-    return (_values(evidence, group) != 0).mean(1)
+    return (values_of(evidence, group) != 0).mean(1)
 
 
 def activation(evidence: Evidence, group: Group) -> np.ndarray:
     """The mean of a unit's absolute values."""
-    return np.abs(_values(evidence, group)).mean(1)
+    return np.abs(values_of(evidence, group)).mean(1)
 
 
 def correlation(evidence: Evidence, group: Group) -> np.ndarray:
@@ -187,7 +204,7 @@ def correlation(evidence: Evidence, group: Group) -> np.ndarray:
 
     So of units that are alike, the first one stays. A unit without variance scores 0.
     """
-    values = _values(evidence, group).astype(float)
+    values = values_of(evidence, group).astype(float)
     values -= values.mean(1, keepdims=True)
     norms = np.sqrt(np.square(values).sum(1))
     alike = np.abs(values @ values.T) / np.maximum(np.outer(norms, norms), np.finfo(float).tiny)
@@ -198,6 +215,18 @@ def correlation(evidence: Evidence, group: Group) -> np.ndarray:
 def random(evidence: Evidence, group: Group) -> np.ndarray:
     """Uniform numbers in [0, 1), the control for all others."""
     return _draw(evidence.seed, group.name).random(group.units)
+
+
+def scales(group: Group) -> list[Member]:
+    """Returns the scales of the normalisations that follow a group.
+
+    Raises:
+      ValueError: there is none.
+    """
+    found = [m for m in group.members if m.path.rpartition("/")[2] == "scale"]
+    if not found:
+        raise ValueError(f"criterion scale: no normalisation scales the units of {group.name}")
+    return found
 
 
 def _draw(seed: int, name: str) -> np.random.Generator:
@@ -216,15 +245,24 @@ def _back(ordered: np.ndarray, order: np.ndarray) -> np.ndarray:
     return back
 
 
-def _values(evidence: Evidence, group: Group) -> np.ndarray:
+def values_of(evidence: Evidence, group: Group) -> np.ndarray:
     """Returns [U, N]: what the next layer is given of each unit."""
     found, given = evidence.given
-    after = layers.consumers(evidence.graph, group, found)
+    after = _consumer(evidence.graph, group, found)
+    inputs = given[after.layer.layer.path]
+    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1]))).T
+    return np.stack([columns[after.units == unit].reshape(-1) for unit in range(group.units)])
+
+
+def _consumer(graph: Graph, group: Group, found: dict[str, layers.Reached]) -> layers.Consumer:
+    """Returns the first layer that sums over the units of a group."""
+    after = layers.consumers(graph, group, found)
     if not after:
         raise ValueError(f"no layer whose inputs can be had sums over the units of {group.name}")
-    inputs = given[after[0].layer.layer.path]
-    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1]))).T
-    return np.stack([columns[after[0].units == unit].reshape(-1) for unit in range(group.units)])
+    return after[0]
+
+
+OF_VALUES = ("apoz", "activation", "correlation")  # criteria of what units compute
 
 
 CRITERIA: dict[str, Criterion] = {

@@ -93,3 +93,8 @@ def test_what_cannot_be_chosen_is_said(graph, how, said):
 def test_scores_must_fit(graph):
     with pytest.raises(ValueError, match="scores need 10 numbers for group one"):
         structured.choose(graph, {"one": np.ones(3)})
+
+
+def test_a_name_counts_before_a_pattern_of_its_length(graph):
+    for ratio in ({"o*e": 0.5, "one": 0.0}, {"one": 0.0, "o*e": 0.5}):
+        assert structured.choose(graph, SCORES, ratio)["one"].all()

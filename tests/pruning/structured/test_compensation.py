@@ -63,6 +63,19 @@ def test_a_convolution_is_nearest_on_its_patches():
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3)
 
 
+def test_a_batch_of_one_example_hides_no_layer():
+    model = Dense()
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype("f4")
+    variables, whole = made(model, x)
+    graph = structured.groups(model, variables, x[:1])
+    assert graph.summed == whole.summed
+    keep = {"hidden": np.arange(6) % 2 == 0}
+    solved, missed = structured.least_squares(graph, variables, keep, x)
+    assert missed == {}
+    kept = np.asarray(variables["params"]["head"]["kernel"])[::2]
+    assert not np.allclose(solved["params"]["head"]["kernel"][::2], kept)
+
+
 @pytest.mark.parametrize("kind", ["grouped", "scanned", "transposed"])
 def test_what_cannot_be_compensated_is_named(kind):
     model, x = Net(kind), images()

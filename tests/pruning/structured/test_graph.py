@@ -201,3 +201,12 @@ def test_a_window_that_moves_units_to_their_neighbours_lets_them_stay():
 
     with pytest.raises(ValueError, match="a window moves over it"):
         grouped(Shifted(), jnp.ones((2, 3)))
+
+
+def test_a_layer_makes_units_and_the_next_one_takes_them():
+    model, x = Net("flat"), images()
+    graph = structured.groups(model, jax.eval_shape(model.init, jax.random.key(0), x), x)
+    found = structured.coupling(graph)
+    assert found["stem"] == {"makes": ["stem"], "takes": []}
+    assert found["Dense_0"] == {"makes": ["Dense_0"], "takes": ["stem"]}
+    assert found["head"] == {"makes": [], "takes": ["Dense_0"]}

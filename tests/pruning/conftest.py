@@ -1,0 +1,14 @@
+"""A finished run, which tests read and do not change."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.pruning import tiny
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """One ratio with compensation, and random units; the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("pruning") / "run"
+    return folder, tiny.run(folder, tiny.COMPENSATED, tiny.RANDOM)

@@ -86,8 +86,11 @@ class Bucket:
         with _answered(self.url):
             try:
                 self.files.pipe_file(f"{self.url}/{name}", data, mode="create")
-            except FileExistsError:
-                return self.read(name) == data  # an answer may get lost, and ours be tried again
+            except OSError as error:  # not all stores say that it exists in the same words
+                found = self.read(name)
+                if found is None and not isinstance(error, FileExistsError):
+                    raise
+                return found == data  # an answer may get lost, and ours be tried again
         return True
 
     def bring(self, names: Iterable[str], folder: Path) -> None:

@@ -169,7 +169,9 @@ def open_tfds(name: str, folder: str) -> Any:
             raise UserError(
                 f"{name} has no feature {part!r}: an image classification set is needed"
             )
-    if getattr(builder.info.features["label"], "num_classes", None) is None:
+    label = builder.info.features["label"]
+    # A sequence of labels has the attributes of its members.
+    if getattr(label, "num_classes", None) is None or label.shape != ():
         raise UserError(f"the labels of {name} are not classes: a classification set is needed")
     return builder
 

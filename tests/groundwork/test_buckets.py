@@ -1,11 +1,13 @@
 """Folders in a bucket, on a real server; addresses and their refusals."""
 
+import errno
 import sys
 
 import pytest
 
-from groundwork import buckets, copies, paths
+from groundwork import buckets, copies, entry, paths
 from groundwork.errors import UserError
+from groundwork.runs import identity
 from tests import s3
 
 
@@ -15,6 +17,18 @@ def test_an_object_is_created_once(bucket):
     assert bucket.create("a", b"1")  # ours, if the answer was lost
     assert bucket.read("a") == b"1"
     assert bucket.read("b") is None
+
+
+def test_a_store_may_say_in_any_words_that_an_object_exists(bucket, monkeypatch):
+    def refuses(*args, **kwargs):
+        raise OSError(errno.EIO, "ConditionalRequestConflict")
+
+    bucket.write("a", b"1")
+    monkeypatch.setattr(bucket.files, "pipe_file", refuses)
+    assert not bucket.create("a", b"2")
+    assert bucket.create("a", b"1")
+    with pytest.raises(buckets.BucketError, match="ConditionalRequestConflict"):
+        bucket.create("b", b"1")
 
 
 def test_a_file_in_a_bucket_is_written_and_read_by_its_address(bucket, tmp_path):
@@ -32,9 +46,24 @@ def test_of_a_folder_in_a_bucket_only_what_is_needed_comes_and_nothing_old_stays
     assert _files(copies.near(bucket.url)) == ["a/b/m", "a/d/m", "a/d/n", "c"]
     bucket.remove(["c", "a/d/n"])
     assert _files(copies.near(bucket.url, "a/d")) == ["a/b/m", "a/d/m", "c"]
-    assert _files(copies.near(bucket.url)) == ["a/b/m", "a/d/m"]
+    bucket.remove(["a/b/m"])
+    assert _files(copies.near(bucket.url, "a/*/m", "c")) == ["a/d/m"]
+    assert _files(copies.near(bucket.url)) == ["a/d/m"]
     with pytest.raises(UserError, match=f"^{bucket.url}/x does not exist, or is empty$"):
         copies.near(f"{bucket.url}/x")
+
+
+def test_an_error_names_the_address_and_not_its_copy(bucket, capsys):
+    bucket.write("a/b", b"")
+    copy = copies.near(bucket.url)
+    said = f"checkpoint {copy}/a is damaged: see {copy}/b, /run and s3://c"
+    assert copies.told(said) == (
+        f"checkpoint {bucket.url}/a is damaged: see {bucket.url}/b, /run and s3://c"
+    )
+    with pytest.raises(SystemExit):
+        entry.run_main(lambda _: identity.read_about(copy))
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {bucket.url} holds no readable run: {bucket.url}/config.json")
 
 
 def _files(folder):

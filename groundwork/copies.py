@@ -78,11 +78,11 @@ def told(text: str) -> str:
 
 def _forget(copy: Path, parts: Sequence[str]) -> None:
     """Removes what is there of a copy, or of parts of it."""
-    for path in [found for part in parts for found in copy.glob(part)] if parts else [copy]:
-        if path.is_file():
+    if not parts:
+        shutil.rmtree(copy, ignore_errors=True)
+    for path in [path for path in copy.rglob("*") if path.is_file()]:
+        if any(_is_of(path.relative_to(copy).as_posix(), part) for part in parts):
             path.unlink()
-        else:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_of(name: str, part: str) -> bool:

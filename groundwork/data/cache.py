@@ -162,12 +162,16 @@ class Folder:
                 )
                 with self._able_to("written"):
                     index = os.open(index_file, os.O_RDWR | os.O_CREAT, 0o666)
-                    weakref.finalize(self, os.close, index)
+                    self._close_later(index)
                     how = os.O_RDWR | os.O_CREAT | os.O_APPEND
                     pixels = os.open(pixels_file, how, 0o666)
-                    weakref.finalize(self, os.close, pixels)
+                    self._close_later(pixels)
                 self._files[window] = index, pixels
             return self._files[window]
+
+    def _close_later(self, descriptor: int) -> None:
+        # Not at exit: threads may still write, and another file might have the number by then.
+        weakref.finalize(self, os.close, descriptor).atexit = False
 
     @contextlib.contextmanager
     def _able_to(self, be: str) -> Iterator[None]:

@@ -40,13 +40,13 @@ def test_a_file_in_a_bucket_is_written_and_read_by_its_address(bucket, tmp_path)
 
 
 def test_of_a_folder_in_a_bucket_only_what_is_needed_comes_and_nothing_old_stays(bucket):
-    for name in ("c", "a/b/m", "a/d/m", "a/d/n", "lock/1"):
+    for name in ("c", "a/b/e/m", "a/d/m", "a/d/n", "lock/1"):
         bucket.write(name, b"")
-    assert _files(copies.near(bucket.url, "a/*/m", "c")) == ["a/b/m", "a/d/m", "c"]
-    assert _files(copies.near(bucket.url)) == ["a/b/m", "a/d/m", "a/d/n", "c"]
+    assert _files(copies.near(bucket.url, "a/*/m", "c")) == ["a/b/e/m", "a/d/m", "c"]
+    assert _files(copies.near(bucket.url)) == ["a/b/e/m", "a/d/m", "a/d/n", "c"]
     bucket.remove(["c", "a/d/n"])
-    assert _files(copies.near(bucket.url, "a/d")) == ["a/b/m", "a/d/m", "c"]
-    bucket.remove(["a/b/m"])
+    assert _files(copies.near(bucket.url, "a/d")) == ["a/b/e/m", "a/d/m", "c"]
+    bucket.remove(["a/b/e/m"])
     assert _files(copies.near(bucket.url, "a/*/m", "c")) == ["a/d/m"]
     assert _files(copies.near(bucket.url)) == ["a/d/m"]
     with pytest.raises(UserError, match=f"^{bucket.url}/x does not exist, or is empty$"):

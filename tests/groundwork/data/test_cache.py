@@ -6,6 +6,7 @@ import itertools
 import os
 import pickle
 import shutil
+import weakref
 
 import grain
 import numpy as np
@@ -165,6 +166,18 @@ def test_a_disk_that_cannot_be_read_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pread", gone)
     with pytest.raises(UserError, match=r"cannot be read \(Stale file handle\): give another"):
         kept.get(KEY)
+
+
+def test_files_are_closed_with_their_cache_but_not_under_threads_that_outlive_it(
+    tmp_path, monkeypatch
+):
+    made, finalize = [], weakref.finalize
+    monkeypatch.setattr(weakref, "finalize", lambda *a: made.append(finalize(*a)) or made[-1])
+    kept = folder_of(tmp_path)
+    kept[KEY] = example()
+    assert [(one.alive, one.atexit) for one in made] == [(True, False)] * 2
+    del kept
+    assert not any(one.alive for one in made)
 
 
 def test_a_folder_that_cannot_be_is_said(tmp_path):

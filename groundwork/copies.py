@@ -73,7 +73,8 @@ def place_of(url: str) -> Path:
 
 def told(text: str) -> str:
     """Returns a text that names copies with the addresses of what they are copies of."""
-    return re.sub(rf"(?:/[^/\n]+)*/{SCRATCH}[^/\s]+/({'|'.join(CLASSES)})/", r"\1://", text)
+    scratch = re.escape(f"{tempfile.gettempdir()}/{SCRATCH}")
+    return re.sub(rf"{scratch}[^/\s]+/({'|'.join(CLASSES)})/", r"\1://", text)
 
 
 def _forget(copy: Path, parts: Sequence[str]) -> None:

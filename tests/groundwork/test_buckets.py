@@ -56,10 +56,8 @@ def test_of_a_folder_in_a_bucket_only_what_is_needed_comes_and_nothing_old_stays
 def test_an_error_names_the_address_and_not_its_copy(bucket, capsys):
     bucket.write("a/b", b"")
     copy = copies.near(bucket.url)
-    said = f"checkpoint {copy}/a is damaged: see {copy}/b, /run and s3://c"
-    assert copies.told(said) == (
-        f"checkpoint {bucket.url}/a is damaged: see {bucket.url}/b, /run and s3://c"
-    )
+    said = "a/b of {0}/a is damaged: see {0}/b, /run and s3://c"
+    assert copies.told(said.format(copy)) == said.format(bucket.url)
     with pytest.raises(SystemExit):
         entry.run_main(lambda _: identity.read_about(copy))
     said = capsys.readouterr().err

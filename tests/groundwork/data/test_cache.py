@@ -149,6 +149,18 @@ def test_what_is_in_a_folder_needs_no_room_but_what_is_there_of_others_does(tmp_
         cache.check_room(kind, {("a.name", (8, 8)): 11})
 
 
+def test_a_set_is_opened_where_its_images_fit_or_are_already(tmp_path, monkeypatch):
+    spec = DataSpec("tiny_digits", "tfds", dir=str(TFDS), stream=True, cache=f"{tmp_path}/kept")
+    opened = file_dataset.open_files(spec)
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(UserError, match=r"data\.cache=.*kept needs 5\.6 KiB"):
+        file_dataset.open_files(spec)
+    for source in (opened.train, opened.test):
+        source.examples(np.arange(len(source)))
+    file_dataset.open_files(spec)
+
+
 def test_an_index_that_asks_for_more_than_there_is_asks_for_nothing(tmp_path, monkeypatch):
     folder_of(tmp_path)[KEY] = example(3)
     (path,) = tmp_path.glob("*.index")

@@ -122,8 +122,13 @@ def is_url(path: str | Path) -> bool:
     return isinstance(path, str) and paths.ADDRESS.match(path) is not None
 
 
-def bucket(url: str) -> Bucket:
+def bucket(url: str, line: str = "") -> Bucket:
     """Returns a folder of a bucket. Nothing is asked of it yet.
+
+    Args:
+      url: its address.
+      line: the name of the connections through which it is reached. They are few, so that what must
+        not wait for large copies needs others than these.
 
     Raises:
       UserError: the address is of another kind, or the package that reaches it is missing.
@@ -137,7 +142,8 @@ def bucket(url: str) -> Bucket:
     if re.search(r"[*?\[\]\\#\0]", place):
         raise UserError(f"{url}: the name of a folder in a bucket must do without * ? [ ] \\ #")
     with _answered(url):
-        files = _files(scheme, *(pair for pair in os.environ.items() if pair[0].startswith(LOGIN)))
+        login = (pair for pair in os.environ.items() if pair[0].startswith(LOGIN))
+        files = _files(scheme, line, *login)
     return Bucket(url=f"{scheme}://{place}", files=files)
 
 
@@ -156,8 +162,8 @@ def write(path: str | Path, data: bytes) -> None:
 
 
 @functools.cache
-def _files(scheme: str, *_login: tuple[str, str]) -> Any:
-    """Returns fsspec's view of a scheme; one is made for each login that the environment names.
+def _files(scheme: str, _line: str, *_login: tuple[str, str]) -> Any:
+    """Returns fsspec's view of a scheme; each line, and each login of the environment, has its own.
 
     Raises:
       UserError: its package is missing.

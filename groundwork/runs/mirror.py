@@ -34,7 +34,7 @@ class Mirror:
 
     def __init__(self, bucket: Bucket, folder: Path) -> None:
         self.bucket, self.folder = bucket, folder
-        self._lease = Lease(bucket)
+        self._lease = Lease(buckets.bucket(bucket.url, "signs of life"))
         self._sent: dict[str, Stamp] = {}  # the files that the bucket has as they are here
         self._whole = False  # whether all that the bucket has is here
 

@@ -306,6 +306,13 @@ def test_who_is_silent_loses_the_folder_and_stops(mirrored, monkeypatch):
     third.free()
 
 
+def test_signs_of_life_wait_for_no_copy(bucket, mirrored):
+    """S3's client has ten connections, and a copy of many files takes all of them."""
+    copying, signing = mirrored.bucket, mirrored._lease._bucket
+    assert signing.url == copying.url
+    assert signing.files is not copying.files
+
+
 def test_of_a_process_that_has_ended_here_nothing_is_waited_for(bucket, monkeypatch):
     dead = Lease(bucket)
     dead._about["pid"] = 2**22 + 1  # above the largest that Linux gives

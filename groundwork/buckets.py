@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,12 +95,24 @@ class Bucket:
         return True
 
     def bring(self, names: Iterable[str], folder: Path) -> None:
-        """Copies objects to files below a folder."""
+        """Copies objects to files below a folder.
+
+        Raises:
+          UserError: its disk is full, or the bucket does not answer.
+        """
         names = list(names)
         if names:
             remote = [f"{self.url}/{name}" for name in names]
-            with _answered(self.url):
-                self.files.get(remote, [str(folder / name) for name in names])
+            try:
+                with _answered(self.url):
+                    self.files.get(remote, [str(folder / name) for name in names])
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise UserError(
+                    f"{self.url}: there is no room for a copy of it in {tempfile.gettempdir()}: "
+                    "free some, or let TMPDIR name a folder on another disk"
+                ) from error
 
     def send(self, names: Iterable[str], folder: Path) -> None:
         """Copies files below a folder to objects."""

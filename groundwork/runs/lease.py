@@ -77,8 +77,7 @@ class Lease:
         if self._newest() > self._number:
             raise UserError(
                 f"{self._bucket.url} was taken over by another process, since this one gave no "
-                f"sign of life for {DEAD_SECONDS:.0f} s: this one stops, and has changed nothing "
-                "since"
+                f"sign of life for {DEAD_SECONDS:.0f} s: this one stops"
             )
 
     def free(self) -> None:

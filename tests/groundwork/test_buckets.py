@@ -53,6 +53,16 @@ def test_of_a_folder_in_a_bucket_only_what_is_needed_comes_and_nothing_old_stays
         copies.near(f"{bucket.url}/x")
 
 
+def test_a_disk_without_room_for_a_copy_is_said(bucket, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bucket.write("a", b"")
+    monkeypatch.setattr(bucket.files, "get", full)
+    with pytest.raises(UserError, match=f"^{bucket.url}: there is no room .* let TMPDIR name"):
+        copies.near(bucket.url)
+
+
 def test_an_error_names_the_address_and_not_its_copy(bucket, capsys):
     bucket.write("a/b", b"")
     copy = copies.near(bucket.url)

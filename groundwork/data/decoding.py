@@ -66,7 +66,10 @@ def check_depth(image: Image.Image) -> None:
 
 @functools.cache
 def opencv() -> Any:
-    """Returns OpenCV, which takes 0.1 s to import, silent and without threads of its own."""
+    """Returns OpenCV, which takes 0.1 s to import, silent and without threads of its own.
+
+    Of a JPEG with damage that Pillow reads over, its libjpeg still writes a line to stderr.
+    """
     with IMPORT:  # for a moment its import takes itself out of `sys.modules`
         import cv2
 

@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -98,8 +98,7 @@ def open_files(spec: DataSpec) -> FileDataset:
     digest, sizes = _digest(builder, splits)
     _check_labels(test, sizes[spec.test_split])
     mean, std = _moments(train, spec)
-    # Files of equal sizes may have other labels, for example.
-    known = [digest, [_written(builder, split) for split in splits]]
+    known = {split: [builder.info.full_name, *_written(builder, split)] for split in splits}
     train, validation, test = _cached(train, validation, test, stored, known, spec)
     size = stored if stored and not spec.image_size else (spec.image_size, spec.image_size)
     return FileDataset(
@@ -128,12 +127,12 @@ def _cached(
     validation: Source,
     test: Source,
     stored: tuple[int, int] | None,
-    known: Sequence[Any],
+    known: Mapping[str, Any],
     spec: DataSpec,
 ) -> tuple[Source, Source, Source]:
     """Returns the splits with the caches that `data.cache` asks for.
 
-    What is `known` of the files is equal for equal files alone.
+    What is `known` of the files of each split is equal for equal files alone.
     """
     if spec.cache == "none":
         return train, validation, test
@@ -141,7 +140,7 @@ def _cached(
     evaluation = augment_lib.evaluation_window(spec.augment, spec.image_size)
 
     def name(source: Source) -> str:
-        described = [*known, source.split, source.channels, decoding.versions()]
+        described = [known[source.split], source.channels, decoding.versions()]
         digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
         return f"{source.name}-{source.split}-{digest}".replace("/", "-")
 
@@ -229,6 +228,9 @@ def _digest(builder: Any, splits: Sequence[str]) -> tuple[str, dict[str, int]]:
     return hashlib.sha256(json.dumps(described).encode()).hexdigest(), total
 
 
-def _written(builder: Any, split: str) -> list[int]:
-    """Returns when each file of a split was written, in ns."""
-    return [os.stat(path).st_mtime_ns for path in builder.info.splits[split].filepaths]
+def _written(builder: Any, split: str) -> list[tuple[str, int, int]]:
+    """Returns name, bytes and time of each file: those of equal sizes may have other labels."""
+    paths = builder.info.splits[split].filepaths
+    stats = [os.stat(path) for path in paths]
+    names = [os.path.basename(path) for path in paths]
+    return [(n, stat.st_size, stat.st_mtime_ns) for n, stat in zip(names, stats, strict=True)]

@@ -65,8 +65,8 @@ class Lease:
                 if self._bucket.create(_name(self._number), self._sign(0)):
                     break
             time.sleep(POLL_SECONDS)
-        self._bucket.remove(n for n in self._names() if n < _name(self._number))
         self._beats.start()
+        self._bucket.remove(n for n in self._names() if n < _name(self._number))
 
     def check(self) -> None:
         """Checks that no other process has taken the folder meanwhile.

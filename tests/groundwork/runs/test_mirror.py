@@ -306,6 +306,16 @@ def test_who_is_silent_loses_the_folder_and_stops(mirrored, monkeypatch):
     third.free()
 
 
+def test_who_fails_once_it_has_the_folder_leaves_it_to_others(bucket, monkeypatch):
+    def fails(self, names):
+        raise buckets.BucketError("gone")
+
+    monkeypatch.setattr(buckets.Bucket, "remove", fails)
+    with pytest.raises(buckets.BucketError, match="gone"), _opened(bucket):
+        pass
+    assert json.loads(bucket.read("lock/00000001.json"))["free"]
+
+
 def test_signs_of_life_wait_for_no_copy(bucket, mirrored):
     """S3's client has ten connections, and a copy of many files takes all of them."""
     copying, signing = mirrored.bucket, mirrored._lease._bucket

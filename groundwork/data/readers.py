@@ -205,7 +205,7 @@ def open_split(builder: Any, split: str) -> Records:
     if split not in builder.info.splits:
         raise UserError(f"{builder.name} has no split {split!r}: {list(builder.info.splits)}")
     try:
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES  # Pillow decodes, whatever is installed
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES  # `decoding` does it, whatever TFDS would use
         return Records(builder.as_data_source(split=split, deserialize_method=raw))
     except NotImplementedError as error:
         raise UserError(

@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,17 +87,32 @@ class Bucket:
         with _answered(self.url):
             try:
                 self.files.pipe_file(f"{self.url}/{name}", data, mode="create")
-            except FileExistsError:
-                return self.read(name) == data  # an answer may get lost, and ours be tried again
+            except OSError as error:  # not all stores say that it exists in the same words
+                found = self.read(name)
+                if found is None and not isinstance(error, FileExistsError):
+                    raise
+                return found == data  # an answer may get lost, and ours be tried again
         return True
 
     def bring(self, names: Iterable[str], folder: Path) -> None:
-        """Copies objects to files below a folder."""
+        """Copies objects to files below a folder.
+
+        Raises:
+          UserError: its disk is full, or the bucket does not answer.
+        """
         names = list(names)
         if names:
             remote = [f"{self.url}/{name}" for name in names]
-            with _answered(self.url):
-                self.files.get(remote, [str(folder / name) for name in names])
+            try:
+                with _answered(self.url):
+                    self.files.get(remote, [str(folder / name) for name in names])
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise UserError(
+                    f"{self.url}: there is no room for a copy of it in {tempfile.gettempdir()}: "
+                    "free some, or let TMPDIR name a folder on another disk"
+                ) from error
 
     def send(self, names: Iterable[str], folder: Path) -> None:
         """Copies files below a folder to objects."""
@@ -119,8 +135,13 @@ def is_url(path: str | Path) -> bool:
     return isinstance(path, str) and paths.ADDRESS.match(path) is not None
 
 
-def bucket(url: str) -> Bucket:
+def bucket(url: str, line: str = "") -> Bucket:
     """Returns a folder of a bucket. Nothing is asked of it yet.
+
+    Args:
+      url: its address.
+      line: the name of the connections through which it is reached. They are few, so that what must
+        not wait for large copies needs others than these.
 
     Raises:
       UserError: the address is of another kind, or the package that reaches it is missing.
@@ -134,7 +155,8 @@ def bucket(url: str) -> Bucket:
     if re.search(r"[*?\[\]\\#\0]", place):
         raise UserError(f"{url}: the name of a folder in a bucket must do without * ? [ ] \\ #")
     with _answered(url):
-        files = _files(scheme, *(pair for pair in os.environ.items() if pair[0].startswith(LOGIN)))
+        login = (pair for pair in os.environ.items() if pair[0].startswith(LOGIN))
+        files = _files(scheme, line, *login)
     return Bucket(url=f"{scheme}://{place}", files=files)
 
 
@@ -153,8 +175,8 @@ def write(path: str | Path, data: bytes) -> None:
 
 
 @functools.cache
-def _files(scheme: str, *_login: tuple[str, str]) -> Any:
-    """Returns fsspec's view of a scheme; one is made for each login that the environment names.
+def _files(scheme: str, _line: str, *_login: tuple[str, str]) -> Any:
+    """Returns fsspec's view of a scheme; each line, and each login of the environment, has its own.
 
     Raises:
       UserError: its package is missing.

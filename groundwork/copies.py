@@ -9,14 +9,15 @@ import fcntl
 import fnmatch
 import functools
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from groundwork import paths
-from groundwork.buckets import LOCKS, BucketError, bucket, is_url
+from groundwork.buckets import CLASSES, LOCKS, BucketError, bucket, is_url
 
 SCRATCH = "run-of-a-bucket-"  # how folders for copies begin
 NEW_SECONDS = 60  # a younger folder for copies may not be locked yet
@@ -37,8 +38,7 @@ def near(path: str | Path, *parts: str) -> Path:
         return paths.given(path)
     there = bucket(str(path))
     copy = _copies() / place_of(there.url)
-    for part in parts or [""]:
-        shutil.rmtree(copy / part, ignore_errors=True)
+    _forget(copy, parts)
     names = [name for name in there.names() if not name.startswith(LOCKS)]
     if not names:
         raise BucketError(f"{there.url} does not exist, or is empty")
@@ -69,6 +69,21 @@ def near_file(path: str | Path) -> Path:
 def place_of(url: str) -> Path:
     """Returns an address as the relative path of its copy, from whose parts it can be read."""
     return Path(*url.replace("://", "/").split("/"))
+
+
+def told(text: str) -> str:
+    """Returns a text that names copies with the addresses of what they are copies of."""
+    scratch = re.escape(f"{tempfile.gettempdir()}/{SCRATCH}")
+    return re.sub(rf"{scratch}[^/\s]+/({'|'.join(CLASSES)})/", r"\1://", text)
+
+
+def _forget(copy: Path, parts: Sequence[str]) -> None:
+    """Removes what is there of a copy, or of parts of it."""
+    if not parts:
+        shutil.rmtree(copy, ignore_errors=True)
+    for path in [path for path in copy.rglob("*") if path.is_file()]:
+        if any(_is_of(path.relative_to(copy).as_posix(), part) for part in parts):
+            path.unlink()
 
 
 def _is_of(name: str, part: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from groundwork import terminal
+from groundwork import copies, terminal
 from groundwork.devices import processes
 from groundwork.devices.interruption import BY_HAND, PREEMPTED, Interrupted
 from groundwork.errors import UserError, missing, short
@@ -30,7 +30,7 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
         entry(sys.argv[1:])
         print(end="", flush=True)  # if this failed later, at exit, Python would end with code 120
     except UserError as error:
-        _leave(2, terminal.fitting(f"error: {error}", sys.stderr))
+        _leave(2, terminal.fitting(f"error: {copies.told(str(error))}", sys.stderr))
     except Interrupted as stop:
         _leave(stop.code, str(stop))
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough

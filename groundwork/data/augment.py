@@ -135,7 +135,8 @@ def _resize(image: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Scales an image to the size of `out`, where it is written, in a sixth of Pillow's time.
 
     An image that is twice as large or larger is first shrunk by a whole number, by averages; what
-    remains is bilinear interpolation. Departs: Pillow averages when it shrinks by less than 2, too.
+    remains is bilinear interpolation. Departs: Pillow averages when it shrinks by less than 2, too,
+    and leaves no rows and columns out; here those that are left over go, fewer than that number.
     """
     cv2 = opencv()
     height, width = out.shape[:2]

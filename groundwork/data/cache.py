@@ -13,7 +13,7 @@ import struct
 import threading
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +60,13 @@ def made(kind: str, workers: int, name: str, channels: int, needed: int) -> Cach
       workers: processes that read.
       name: by which a folder knows the images, so that equal names mean equal images.
       channels: of the images.
-      needed: bytes of all decoded images.
+      needed: bytes of all decoded images, which a folder does not ask: see `check_room`.
 
     Raises:
-      UserError: the images do not fit, or the folder cannot be written.
+      UserError: the images do not fit into memory, or the folder cannot be written.
     """
     if is_folder(kind):
-        return Folder(paths.given(kind), name, channels, needed)
+        return Folder(paths.given(kind), name, channels)
     if kind == "memory":
         there = memory.of_machine()
         if needed > SHARE * there:
@@ -80,6 +80,31 @@ def made(kind: str, workers: int, name: str, channels: int, needed: int) -> Cach
     return {} if kind == "auto" and fits and not workers else None
 
 
+def check_room(kind: str, needed: Mapping[tuple[str, Window], int]) -> None:
+    """Checks that the disk of a folder has room for those images that are not in it yet.
+
+    Args:
+      kind: a `data.cache`; there is nothing to check if it is no folder.
+      needed: name of a cache and window → bytes of its decoded images.
+
+    Raises:
+      UserError: they do not fit.
+    """
+    if not is_folder(kind):
+        return
+    folder = paths.given(kind)
+    lacking = sum(
+        max(0, size - _size(_file(folder, name, window, "pixels")))
+        for (name, window), size in needed.items()
+    )
+    free = shutil.disk_usage(_there(folder)).free
+    if lacking > free:
+        raise UserError(
+            f"data.cache={folder} needs {memory.shown(lacking)} for decoded images, but its disk "
+            f"has {memory.shown(free)} left: free some, or set data.cache=none"
+        )
+
+
 class Folder:
     """Decoded images in the files of a folder, two for each window: an index and pixels.
 
@@ -88,35 +113,30 @@ class Folder:
     what is damaged is decoded again. Processes may write one image twice, which wastes its room.
     """
 
-    def __init__(self, folder: Path, name: str, channels: int, needed: int):
-        """Opens the cache `name` in a folder, with room for `needed` bytes in all."""
+    def __init__(self, folder: Path, name: str, channels: int):
+        """Opens the cache `name` in a folder."""
         self.folder, self.name, self.channels = folder, name, channels
         self._files: dict[Window, tuple[int, int]] = {}  # descriptors of the index and the pixels
         self._lock = threading.Lock()
-        with self._writing():
+        with self._able_to("written"):
             folder.mkdir(parents=True, exist_ok=True)
-            there = sum(path.stat().st_size for path in folder.glob(f"{name}-*.pixels"))
-            free = shutil.disk_usage(folder).free
-        if needed - there > free:
-            raise UserError(
-                f"data.cache={folder} needs {memory.shown(needed - there)} for decoded images, but "
-                f"its disk has {memory.shown(free)} left: free some, or set data.cache=none"
-            )
 
-    def __reduce__(self) -> tuple[type, tuple[Path, str, int, int]]:
-        return Folder, (self.folder, self.name, self.channels, 0)
+    def __reduce__(self) -> tuple[type, tuple[Path, str, int]]:
+        return Folder, (self.folder, self.name, self.channels)
 
     def get(self, key: tuple[Window, int]) -> Example | None:
         """Returns the example of a window and a place, or None."""
         window, place = key
         index, pixels = self._opened(window)
-        entry = os.pread(index, ENTRY.size, place * ENTRY.size)
-        if len(entry) < ENTRY.size:
-            return None
-        offset, height, width, label, checksum = ENTRY.unpack(entry)
-        if min(offset, height - 1, width - 1) < 0:
-            return None
-        content = os.pread(pixels, height * width * self.channels, offset)
+        with self._able_to("read"):
+            entry = os.pread(index, ENTRY.size, place * ENTRY.size)
+            if len(entry) < ENTRY.size:
+                return None
+            offset, height, width, label, checksum = ENTRY.unpack(entry)
+            size = height * width * self.channels
+            if min(offset, height - 1, width - 1, os.fstat(pixels).st_size - offset - size) < 0:
+                return None
+            content = os.pread(pixels, size, offset)
         if _checksum(content, place, height, width, label) != checksum:
             return None
         image = np.frombuffer(content, np.uint8).reshape(height, width, self.channels)
@@ -127,7 +147,7 @@ class Folder:
         content, (height, width, _) = image.tobytes(), image.shape
         checksum = _checksum(content, place, height, width, label)
         index, pixels = self._opened(window)
-        with self._writing(), self._lock:
+        with self._able_to("written"), self._lock:
             if os.write(pixels, content) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             offset = os.lseek(pixels, 0, os.SEEK_CUR) - len(content)  # another may have appended
@@ -137,25 +157,45 @@ class Folder:
     def _opened(self, window: Window) -> tuple[int, int]:
         with self._lock:
             if window not in self._files:
-                stem = f"{self.name}-{window[0]}-{window[1]}"
-                with self._writing():
-                    index = os.open(self.folder / f"{stem}.index", os.O_RDWR | os.O_CREAT, 0o666)
-                    weakref.finalize(self, os.close, index)
+                index_file, pixels_file = (
+                    _file(self.folder, self.name, window, end) for end in ("index", "pixels")
+                )
+                with self._able_to("written"):
+                    index = os.open(index_file, os.O_RDWR | os.O_CREAT, 0o666)
+                    self._close_later(index)
                     how = os.O_RDWR | os.O_CREAT | os.O_APPEND
-                    pixels = os.open(self.folder / f"{stem}.pixels", how, 0o666)
-                    weakref.finalize(self, os.close, pixels)
+                    pixels = os.open(pixels_file, how, 0o666)
+                    self._close_later(pixels)
                 self._files[window] = index, pixels
             return self._files[window]
 
+    def _close_later(self, descriptor: int) -> None:
+        # Not at exit: threads may still write, and another file might have the number by then.
+        weakref.finalize(self, os.close, descriptor).atexit = False
+
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _able_to(self, be: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise UserError(
-                f"data.cache={self.folder} cannot be written ({error.strerror}): give another "
+                f"data.cache={self.folder} cannot be {be} ({error.strerror}): give another "
                 "folder, or data.cache=none"
             ) from error
+
+
+def _file(folder: Path, name: str, window: Window, end: str) -> Path:
+    return folder / f"{name}-{window[0]}-{window[1]}.{end}"
+
+
+def _size(path: Path) -> int:
+    """Returns the bytes of a file; 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def _there(folder: Path) -> Path:
+    """Returns the folder, or the one above it in which it will be made."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
 
 
 def _checksum(content: bytes, place: int, height: int, width: int, label: int) -> int:

@@ -18,7 +18,10 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from groundwork.errors import UserError
+
 MODES = {1: "L", 3: "RGB"}  # channels → Pillow's name for such an image
+LONG = ("I", "F")  # the beginnings of its modes of more bits: `convert` would clip them
 LARGEST = 2**26  # pixels: Pillow warns of images that are somewhat larger, and refuses huge ones
 IMPORT = threading.Lock()
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -32,6 +35,7 @@ def decode(content: bytes, channels: int) -> np.ndarray:
     """Returns the pixels of an image file, uint8 [H, W, channels], converted to grey or colour.
 
     Raises:
+      UserError: it has more than 8 bits per pixel; the text begins with "has".
       OSError: Pillow cannot read the image, or it is truncated.
     """
     if channels in _plain(content):
@@ -42,13 +46,30 @@ def decode(content: bytes, channels: int) -> np.ndarray:
         if pixels is not None:
             return pixels.reshape(*pixels.shape[:2], channels)
     with Image.open(io.BytesIO(content)) as image:  # which says what is wrong with a damaged one
+        check_depth(image)
         pixels = np.asarray(image.convert(MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def check_depth(image: Image.Image) -> None:
+    """Checks that an opened image has no more than 8 bits per pixel and channel.
+
+    Raises:
+      UserError: it has; the text begins with "has".
+    """
+    if image.mode.startswith(LONG):
+        raise UserError(
+            f"has more than 8 bits per pixel (mode {image.mode}): write it with 8, or give its "
+            "numbers as an .npz file"
+        )
+
+
 @functools.cache
 def opencv() -> Any:
-    """Returns OpenCV, which takes 0.1 s to import, silent and without threads of its own."""
+    """Returns OpenCV, which takes 0.1 s to import, silent and without threads of its own.
+
+    Of a JPEG with damage that Pillow reads over, its libjpeg still writes a line to stderr.
+    """
     with IMPORT:  # for a moment its import takes itself out of `sys.modules`
         import cv2
 

@@ -88,7 +88,7 @@ class Source:
         """Returns examples, their images `scaled` to a window; an image is decoded once a call.
 
         Raises:
-          UserError: a record is damaged, or has another size or a label out of range.
+          UserError: a record is damaged, or has another size or depth, or a label out of range.
         """
         places = self.places[np.asarray(indices, np.int64)].tolist()
         kept: Cache = {} if self.cache is None else self.cache
@@ -133,6 +133,8 @@ class Source:
     def _decoded(self, place: int, record: dict[str, Any]) -> Example:
         try:
             image = decoding.decode(record["image"], self.channels)
+        except UserError as error:
+            raise UserError(f"{self._called(place)} {error}") from error
         except Exception as error:  # damaged images fail in many ways
             raise self.unreadable(place, error) from error
         if self.shape not in (None, image.shape[:2]):

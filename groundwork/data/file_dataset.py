@@ -6,13 +6,14 @@ processes import it.
 
 # N examples, H W C image height, width, channels
 
+import collections
 import dataclasses
 import hashlib
 import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -97,7 +98,8 @@ def open_files(spec: DataSpec) -> FileDataset:
     digest, sizes = _digest(builder, splits)
     _check_labels(test, sizes[spec.test_split])
     mean, std = _moments(train, spec)
-    train, validation, test = _cached(train, validation, test, stored, digest, spec)
+    known = {split: [builder.info.full_name, *_written(builder, split)] for split in splits}
+    train, validation, test = _cached(train, validation, test, stored, known, spec)
     size = stored if stored and not spec.image_size else (spec.image_size, spec.image_size)
     return FileDataset(
         name=spec.name,
@@ -125,26 +127,35 @@ def _cached(
     validation: Source,
     test: Source,
     stored: tuple[int, int] | None,
-    digest: str,
+    known: Mapping[str, Any],
     spec: DataSpec,
 ) -> tuple[Source, Source, Source]:
-    """Returns the splits with the caches that `data.cache` asks for."""
+    """Returns the splits with the caches that `data.cache` asks for.
+
+    What is `known` of the files of each split is equal for equal files alone.
+    """
     if spec.cache == "none":
         return train, validation, test
     training = augment_lib.training_window(spec.augment, spec.image_size)
     evaluation = augment_lib.evaluation_window(spec.augment, spec.image_size)
-    needed = sum(
-        len(source) * (_pixels(source, window, stored) * source.channels + cache_lib.PER_EXAMPLE)
-        for source, window in ((train, training), (validation, evaluation), (test, evaluation))
-    )
 
-    def cached(source: Source, needed: int) -> Cache | None:
-        described = [digest, source.split, source.channels, decoding.versions()]
-        known = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
-        name = f"{source.name}-{source.split}-{known}".replace("/", "-")
-        return cache_lib.made(spec.cache, spec.workers, name, source.channels, needed)
+    def name(source: Source) -> str:
+        described = [known[source.split], source.channels, decoding.versions()]
+        digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+        return f"{source.name}-{source.split}-{digest}".replace("/", "-")
 
-    shared, own = cached(train, needed), cached(test, 0)
+    needed: collections.Counter[tuple[str, Window]] = collections.Counter()
+    for source, window in ((train, training), (validation, evaluation), (test, evaluation)):
+        pixels = _pixels(source, window, stored) * source.channels
+        needed[name(source), window] += len(source) * pixels
+    cache_lib.check_room(spec.cache, needed)
+    examples = len(train) + len(validation) + len(test)
+    total = needed.total() + examples * cache_lib.PER_EXAMPLE
+
+    def cached(source: Source, total: int) -> Cache | None:
+        return cache_lib.made(spec.cache, spec.workers, name(source), source.channels, total)
+
+    shared, own = cached(train, total), cached(test, 0)
     if shared is None:
         return train, validation, test
     return (
@@ -215,3 +226,11 @@ def _digest(builder: Any, splits: Sequence[str]) -> tuple[str, dict[str, int]]:
         described.append([split, info.num_examples, info.shard_lengths, sizes])
         total[split] = sum(sizes)
     return hashlib.sha256(json.dumps(described).encode()).hexdigest(), total
+
+
+def _written(builder: Any, split: str) -> list[tuple[str, int, int]]:
+    """Returns name, bytes and time of each file: those of equal sizes may have other labels."""
+    paths = builder.info.splits[split].filepaths
+    stats = [os.stat(path) for path in paths]
+    names = [os.path.basename(path) for path in paths]
+    return [(n, stat.st_size, stat.st_mtime_ns) for n, stat in zip(names, stats, strict=True)]

@@ -24,7 +24,6 @@ from groundwork.errors import UserError, missing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 GREY = ("1", "L")  # Pillow's modes of one channel, which have 8 bits or fewer
-LONG = ("I", "F")  # the beginnings of its modes of more bits: `convert` would clip them
 COLUMNS = ("image", "label")  # of a Hugging Face set, unless data.kwargs names others
 SPLITS = ("train", "test", "validation")
 LONGEST = 100  # the most by which an image that is scaled may be longer than wide, or wider
@@ -197,14 +196,10 @@ def _check_sizes(names: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> None
 def _pixels(name: Any, opener: Callable[[], Image.Image], mode: str, image_size: int) -> np.ndarray:
     try:
         with opener() as image:
-            if image.mode.startswith(LONG):
-                raise UserError(
-                    f"{name} has more than 8 bits per pixel (mode {image.mode}): write it with 8, "
-                    "or give its numbers as an .npz file"
-                )
+            decoding.check_depth(image)
             pixels = np.asarray(image.convert(mode))
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{name} {error}") from error
     except Exception as error:  # damaged images fail in many ways
         raise _unreadable(name, error) from error
     pixels = pixels.reshape(*pixels.shape[:2], -1)

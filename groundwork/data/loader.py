@@ -144,6 +144,8 @@ def _read(batches: grain.MapDataset, name: str, workers: int) -> Generator[Any, 
     try:
         yield from reader
     except RuntimeError as error:  # Grain's, when a worker has died
+        if not workers:
+            raise
         raise UserError(
             f"{name} cannot be read further: one of {workers} data.workers was killed; if memory "
             f"is short, use fewer ({' '.join(str(error).split())[:100]})"

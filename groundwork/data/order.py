@@ -19,7 +19,7 @@ import numpy as np
 ROUNDS = 4
 BLOCK_BITS = 16
 BLOCK = 2**BLOCK_BITS  # examples, up to which all of an epoch's order is computed
-EPOCHS = 64  # whose orders are kept, each of 256 KiB at most
+EPOCHS = 256  # whose orders are kept, each of 256 KiB at most: two for each replicate
 WORD = 2**32
 
 

@@ -169,7 +169,9 @@ def open_tfds(name: str, folder: str) -> Any:
             raise UserError(
                 f"{name} has no feature {part!r}: an image classification set is needed"
             )
-    if getattr(builder.info.features["label"], "num_classes", None) is None:
+    label = builder.info.features["label"]
+    # A sequence of labels has the attributes of its members.
+    if getattr(label, "num_classes", None) is None or label.shape != ():
         raise UserError(f"the labels of {name} are not classes: a classification set is needed")
     return builder
 
@@ -203,7 +205,7 @@ def open_split(builder: Any, split: str) -> Records:
     if split not in builder.info.splits:
         raise UserError(f"{builder.name} has no split {split!r}: {list(builder.info.splits)}")
     try:
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES  # Pillow decodes, whatever is installed
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES  # `decoding` does it, whatever TFDS would use
         return Records(builder.as_data_source(split=split, deserialize_method=raw))
     except NotImplementedError as error:
         raise UserError(

@@ -3,13 +3,36 @@
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from groundwork.errors import UserError
 
 
 def of_machine() -> int:
-    """Returns the bytes of this machine's physical memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Returns the bytes of this machine's physical memory, or fewer if a container or job has."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def _limits(groups: Path, root: Path) -> Iterator[int]:
+    """Yields the limits of the control groups that this process is in, on Linux; see cgroups(7).
+
+    A container may see its own group as the root of the tree, so folders may be missing.
+    """
+    lines = groups.read_text().splitlines() if groups.exists() else []
+    for kinds, group in (line.split(":", 2)[1:] for line in lines):
+        if kinds == "memory":
+            tree, name = root / "memory", "memory.limit_in_bytes"  # version 1
+        elif not kinds:
+            tree, name = root, "memory.max"
+        else:
+            continue
+        inner = PurePosixPath(group.lstrip("/"))
+        for file in (tree / folder / name for folder in (inner, *inner.parents)):
+            said = file.read_text().strip() if file.is_file() else ""
+            if said.isdigit():  # otherwise "max"
+                yield int(said)
 
 
 def of_process() -> int:

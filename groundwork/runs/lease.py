@@ -65,8 +65,8 @@ class Lease:
                 if self._bucket.create(_name(self._number), self._sign(0)):
                     break
             time.sleep(POLL_SECONDS)
-        self._bucket.remove(n for n in self._names() if n < _name(self._number))
         self._beats.start()
+        self._bucket.remove(n for n in self._names() if n < _name(self._number))
 
     def check(self) -> None:
         """Checks that no other process has taken the folder meanwhile.
@@ -77,8 +77,7 @@ class Lease:
         if self._newest() > self._number:
             raise UserError(
                 f"{self._bucket.url} was taken over by another process, since this one gave no "
-                f"sign of life for {DEAD_SECONDS:.0f} s: this one stops, and has changed nothing "
-                "since"
+                f"sign of life for {DEAD_SECONDS:.0f} s: this one stops"
             )
 
     def free(self) -> None:

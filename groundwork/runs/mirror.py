@@ -34,7 +34,7 @@ class Mirror:
 
     def __init__(self, bucket: Bucket, folder: Path) -> None:
         self.bucket, self.folder = bucket, folder
-        self._lease = Lease(bucket)
+        self._lease = Lease(buckets.bucket(bucket.url, "signs of life"))
         self._sent: dict[str, Stamp] = {}  # the files that the bucket has as they are here
         self._whole = False  # whether all that the bucket has is here
 
@@ -65,15 +65,21 @@ class Mirror:
 
         Then it leaves the bucket's folder to others. The first process calls it.
         """
-        if self._whole:
-            with contextlib.suppress(UserError):  # the run ends already, and has said why
-                self._send()
-        self._lease.free()
+        try:
+            if self._whole:
+                with contextlib.suppress(UserError, OSError):  # the run ends, and has said why
+                    self._send()
+        finally:
+            self._lease.free()
 
     def send_log(self) -> None:
-        """Copies up the log alone, from any thread, before the process ends itself."""
-        self._lease.check()
-        self.bucket.send([LOG], self.folder)
+        """Copies up the log alone, from any thread, before the process ends itself.
+
+        If it cannot, it says nothing: the terminal has the same lines.
+        """
+        with contextlib.suppress(UserError, OSError):
+            self._lease.check()
+            self.bucket.send([LOG], self.folder)
 
     def add(self, folder: Path) -> None:
         """Copies up a folder of this process, of which the first one knows nothing."""
@@ -135,7 +141,7 @@ def opened(workdir: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
     """Yields the folder in which a run works, and its mirror if `workdir` is an address.
 
     Raises:
-      UserError: the bucket cannot be reached; or what is raised inside, with the address.
+      UserError: the bucket cannot be reached; or what is raised inside, with addresses.
     """
     if not buckets.is_url(workdir):
         yield Path(workdir), None
@@ -146,8 +152,9 @@ def opened(workdir: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
         try:
             yield folder, Mirror(bucket, folder)
         except UserError as error:
-            if str(folder) in str(error):
-                raise UserError(f"{bucket.url}: {error}") from error
+            said = str(error)
+            if copies.told(said) != said:
+                raise UserError(copies.told(said)) from error
             raise
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork import copies, named, paths, trees
+from groundwork import buckets, copies, named, paths, trees
 from groundwork.errors import UserError
 from groundwork.numerics import npz
 from groundwork.runs import identity, run
@@ -38,7 +38,7 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables
     """
     if Path(path).suffix == ".npz":
         return _from_file(copies.near_file(path), shapes)
-    if Path(path).expanduser().is_file():
+    if not buckets.is_url(path) and paths.given(path).is_file():
         raise UserError(f"{path} is neither the folder of a run nor an .npz file")
     identity.read_about(copies.near(path, identity.FILE))
     tree = run.result_of(path, unit)

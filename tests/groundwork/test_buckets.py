@@ -1,11 +1,13 @@
 """Folders in a bucket, on a real server; addresses and their refusals."""
 
+import errno
 import sys
 
 import pytest
 
-from groundwork import buckets, copies, paths
+from groundwork import buckets, copies, entry, paths
 from groundwork.errors import UserError
+from groundwork.runs import identity
 from tests import s3
 
 
@@ -17,6 +19,18 @@ def test_an_object_is_created_once(bucket):
     assert bucket.read("b") is None
 
 
+def test_a_store_may_say_in_any_words_that_an_object_exists(bucket, monkeypatch):
+    def refuses(*args, **kwargs):
+        raise OSError(errno.EIO, "ConditionalRequestConflict")
+
+    bucket.write("a", b"1")
+    monkeypatch.setattr(bucket.files, "pipe_file", refuses)
+    assert not bucket.create("a", b"2")
+    assert bucket.create("a", b"1")
+    with pytest.raises(buckets.BucketError, match="ConditionalRequestConflict"):
+        bucket.create("b", b"1")
+
+
 def test_a_file_in_a_bucket_is_written_and_read_by_its_address(bucket, tmp_path):
     for path in (f"{bucket.url}/a b.npz", tmp_path / "a b.npz"):
         buckets.write(path, b"1")
@@ -26,15 +40,38 @@ def test_a_file_in_a_bucket_is_written_and_read_by_its_address(bucket, tmp_path)
 
 
 def test_of_a_folder_in_a_bucket_only_what_is_needed_comes_and_nothing_old_stays(bucket):
-    for name in ("c", "a/b/m", "a/d/m", "a/d/n", "lock/1"):
+    for name in ("c", "a/b/e/m", "a/d/m", "a/d/n", "lock/1"):
         bucket.write(name, b"")
-    assert _files(copies.near(bucket.url, "a/*/m", "c")) == ["a/b/m", "a/d/m", "c"]
-    assert _files(copies.near(bucket.url)) == ["a/b/m", "a/d/m", "a/d/n", "c"]
+    assert _files(copies.near(bucket.url, "a/*/m", "c")) == ["a/b/e/m", "a/d/m", "c"]
+    assert _files(copies.near(bucket.url)) == ["a/b/e/m", "a/d/m", "a/d/n", "c"]
     bucket.remove(["c", "a/d/n"])
-    assert _files(copies.near(bucket.url, "a/d")) == ["a/b/m", "a/d/m", "c"]
-    assert _files(copies.near(bucket.url)) == ["a/b/m", "a/d/m"]
+    assert _files(copies.near(bucket.url, "a/d")) == ["a/b/e/m", "a/d/m", "c"]
+    bucket.remove(["a/b/e/m"])
+    assert _files(copies.near(bucket.url, "a/*/m", "c")) == ["a/d/m"]
+    assert _files(copies.near(bucket.url)) == ["a/d/m"]
     with pytest.raises(UserError, match=f"^{bucket.url}/x does not exist, or is empty$"):
         copies.near(f"{bucket.url}/x")
+
+
+def test_a_disk_without_room_for_a_copy_is_said(bucket, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bucket.write("a", b"")
+    monkeypatch.setattr(bucket.files, "get", full)
+    with pytest.raises(UserError, match=f"^{bucket.url}: there is no room .* let TMPDIR name"):
+        copies.near(bucket.url)
+
+
+def test_an_error_names_the_address_and_not_its_copy(bucket, capsys):
+    bucket.write("a/b", b"")
+    copy = copies.near(bucket.url)
+    said = "a/b of {0}/a is damaged: see {0}/b, /run and s3://c"
+    assert copies.told(said.format(copy)) == said.format(bucket.url)
+    with pytest.raises(SystemExit):
+        entry.run_main(lambda _: identity.read_about(copy))
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {bucket.url} holds no readable run: {bucket.url}/config.json")
 
 
 def _files(folder):

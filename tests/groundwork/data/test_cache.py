@@ -1,10 +1,12 @@
 """Decoded images that are kept: the batches are the same, and damage or a full disk is no harm."""
 
 import dataclasses
+import errno
 import itertools
 import os
 import pickle
 import shutil
+import weakref
 
 import grain
 import numpy as np
@@ -26,8 +28,8 @@ def example(number=0, size=(5, 4, 3)):
     return np.random.default_rng(number).integers(0, 256, size, np.uint8), number
 
 
-def folder_of(path, needed=0):
-    return cache.made(f"{path}/", 0, "name", 3, needed)
+def folder_of(path):
+    return cache.made(f"{path}/", 0, "a.name", 3, 0)
 
 
 def cached(streams, kept):
@@ -125,12 +127,69 @@ def test_what_is_damaged_is_decoded_again(tmp_path, suffix, damage):
 
 def test_a_disk_that_is_full_or_too_small_is_said_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"needs 1.0 EiB for decoded images, .*data\.cache=none"):
-        folder_of(tmp_path, 2**60)
+        cache.check_room(f"{tmp_path}/not/yet", {("a.name", (0, 0)): 2**60})
     kept = folder_of(tmp_path)
     monkeypatch.setattr(os, "write", lambda *_: 3)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
         kept[KEY] = example()
     assert kept.get(KEY) is None
+
+
+def test_what_is_in_a_folder_needs_no_room_but_what_is_there_of_others_does(tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    folder_of(tmp_path)[KEY] = example()
+    whole = {("a.name", (0, 0)): example()[0].nbytes}
+    cache.check_room(f"{tmp_path}/", whole | {("another", (0, 0)): 10})
+    with pytest.raises(UserError, match=r"needs 0\.0 KiB .* has 0\.0 KiB left"):
+        cache.check_room(f"{tmp_path}/", whole | {("another", (0, 0)): 11})
+    with pytest.raises(UserError, match="left: free some"):
+        cache.check_room(f"{tmp_path}/", {("a.name", (8, 8)): 11})
+    for kind in ("memory", "auto", "none"):
+        cache.check_room(kind, {("a.name", (8, 8)): 11})
+
+
+def test_a_set_is_opened_where_its_images_fit_or_are_already(tmp_path, monkeypatch):
+    spec = DataSpec("tiny_digits", "tfds", dir=str(TFDS), stream=True, cache=f"{tmp_path}/kept")
+    opened = file_dataset.open_files(spec)
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(UserError, match=r"data\.cache=.*kept needs 5\.6 KiB"):
+        file_dataset.open_files(spec)
+    for source in (opened.train, opened.test):
+        source.examples(np.arange(len(source)))
+    file_dataset.open_files(spec)
+
+
+def test_an_index_that_asks_for_more_than_there_is_asks_for_nothing(tmp_path, monkeypatch):
+    folder_of(tmp_path)[KEY] = example(3)
+    (path,) = tmp_path.glob("*.index")
+    path.write_bytes(bytes(72) + cache.ENTRY.pack(0, 2**31 - 1, 2**31 - 1, 3, 0))
+    assert folder_of(tmp_path).get(KEY) is None
+
+
+def test_a_disk_that_cannot_be_read_is_said_in_one_line(tmp_path, monkeypatch):
+    kept = folder_of(tmp_path)
+    kept[KEY] = example(3)
+
+    def gone(*_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "pread", gone)
+    with pytest.raises(UserError, match=r"cannot be read \(Stale file handle\): give another"):
+        kept.get(KEY)
+
+
+def test_files_are_closed_with_their_cache_but_not_under_threads_that_outlive_it(
+    tmp_path, monkeypatch
+):
+    made, finalize = [], weakref.finalize
+    monkeypatch.setattr(weakref, "finalize", lambda *a: made.append(finalize(*a)) or made[-1])
+    kept = folder_of(tmp_path)
+    kept[KEY] = example()
+    assert [(one.alive, one.atexit) for one in made] == [(True, False)] * 2
+    del kept
+    assert not any(one.alive for one in made)
 
 
 def test_a_folder_that_cannot_be_is_said(tmp_path):
@@ -191,12 +250,16 @@ def test_another_set_has_other_files_in_the_folder(tmp_path):
     shutil.copytree(TFDS, tmp_path / "tfds")
     base = dict(name="tiny_digits", source="tfds", stream=True, cache=f"{tmp_path}/kept")
     base["standardize"] = False  # the training images are damaged below
-    names = []
-    for _ in range(2):
+    names, tests = [], set()
+    (path,) = (tmp_path / "tfds").rglob("*train*.array_record*")
+    for change in ("none", "longer", "written again"):
+        if change == "longer":
+            with open(path, "ab") as file:
+                file.write(bytes(1))
+        if change == "written again":  # with other labels, for example
+            os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
         opened = file_dataset.open_files(DataSpec(**base, dir=str(tmp_path / "tfds")))
         names.append(opened.train.cache.name)
-        (path,) = (tmp_path / "tfds").rglob("*train*.array_record*")
-        with open(path, "ab") as file:
-            file.write(bytes(1))
-    assert names[0] != names[1]
-    assert opened.test.cache.name not in names
+        tests.add(opened.test.cache.name)
+    assert len(set(names)) == 3
+    assert len(tests) == 1  # its files are as they were

@@ -201,7 +201,6 @@ STREAM = dict(name="x", source="tfds", stream=True)
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("test_split", "validation"),
         ("image_size", 32),
         ("augment", "crop_flip"),
         ("workers", 2),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundwork.data import decoding
+from groundwork.data import decoding, examples
+from groundwork.errors import UserError
 
 
 def picture(height=20, width=30, mode="RGB"):
@@ -111,7 +112,6 @@ ODD = {
     "JPEG with a byte after it": lambda: encoded(picture(), "JPEG") + b"\0",
     "PNG of 1 bit": lambda: encoded(picture(mode="1"), "PNG"),
     "PNG of a palette": lambda: encoded(picture().quantize(8), "PNG"),
-    "PNG of 16 bits": lambda: encoded(sixteen(), "PNG"),
     "PNG of grey and alpha": lambda: encoded(picture(mode="LA"), "PNG"),
     "PNG of colour and alpha": lambda: encoded(picture(mode="RGBA"), "PNG"),
     "PNG with a transparent grey": lambda: encoded(picture(mode="L"), "PNG", transparency=100),
@@ -132,6 +132,16 @@ ODD = {
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_files_are_read_as_pillow_reads_them(odd, channels):
     assert_pillows(ODD[odd](), channels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_what_pillow_would_clip_is_refused(kind):
+    with pytest.raises(UserError, match=r"^has more than 8 bits .*mode I;16.*: write it with 8"):
+        decoding.decode(encoded(sixteen(), kind), 1)
+    records = [{"image": encoded(sixteen(), kind), "label": 0}]
+    source = examples.Source("set", "train", records, np.zeros(1, int), 1, 3)
+    with pytest.raises(UserError, match=r"^example 0 of train of set has more than 8 bits"):
+        source[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", decoding.JPEG, decoding.PNG])

@@ -400,3 +400,15 @@ def test_damaged_files_are_named(copy, write, damage):
     said = refused(folder, standardize=False)
     assert "tiny_digits" in said
     assert "cannot be read" in said
+
+
+def test_several_labels_of_an_image_are_refused(copy):
+    def several(features):
+        one = features["featuresDict"]["features"]
+        one["label"] = {
+            "pythonClassName": "tensorflow_datasets.core.features.sequence_feature.Sequence",
+            "sequence": {"feature": one["label"], "length": "-1"},
+        }
+
+    edit(copy[1] / "features.json", several)
+    assert "labels of tiny_digits are not classes" in refused(copy[0])

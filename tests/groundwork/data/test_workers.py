@@ -157,6 +157,15 @@ def test_a_programs_workers_end_with_it_quietly_closed_or_not(script):
     assert ends(forgotten)
 
 
+def test_an_error_of_a_thread_is_no_workers(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Source, "examples", fails)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        train(streams_of(images_of(5)), 1)
+
+
 def test_a_program_that_is_killed_leaves_no_worker_behind(script):
     with script("sleep") as program:
         worker = int(program.stdout.readline())

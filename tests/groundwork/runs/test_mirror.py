@@ -228,6 +228,30 @@ def test_what_a_run_writes_as_it_is_stopped_is_kept(bucket):
     assert bucket.read("run.log") == b"saved"
 
 
+def test_what_fails_at_the_end_hides_no_error_and_leaves_the_folder_to_others(bucket, monkeypatch):
+    def fails(self, names, folder):
+        raise OSError(5, "no disk", str(folder))
+
+    def stopped():
+        with _opened(bucket) as (run, _):
+            (run.folder / "run.log").write_text("more")
+            monkeypatch.setattr(buckets.Bucket, "send", fails)
+            raise UserError("the first")
+
+    with pytest.raises(UserError, match=r"^the first$"):
+        stopped()
+    assert json.loads(bucket.read("lock/00000001.json"))["free"]
+
+
+def test_an_error_of_a_run_names_its_address(bucket):
+    def wrong():
+        with _opened(bucket) as (run, _):
+            raise UserError(f"{run.folder}/checkpoints/a is wrong")
+
+    with pytest.raises(UserError, match=f"^{bucket.url}/checkpoints/a is wrong"):
+        wrong()
+
+
 def test_of_a_folder_that_came_down_in_part_nothing_is_sent(bucket, monkeypatch):
     with _opened(bucket) as (run, _):
         (run.folder / "run.log").write_text("whole")
@@ -249,6 +273,8 @@ def test_a_log_goes_up_alone_and_other_processes_add_theirs(mirrored):
     for name in ("run.log", "profile/process-1/trace"):
         assert mirrored.bucket.read(name) == name.encode()
     assert mirrored.bucket.read("more") is None
+    mirrored.folder.joinpath("run.log").unlink()
+    mirrored.send_log()  # the process ends itself: nothing may keep it from that
 
 
 # who holds the folder
@@ -278,6 +304,23 @@ def test_who_is_silent_loses_the_folder_and_stops(mirrored, monkeypatch):
     third = Lease(mirrored.bucket)
     third.take()  # at once: it is free
     third.free()
+
+
+def test_who_fails_once_it_has_the_folder_leaves_it_to_others(bucket, monkeypatch):
+    def fails(self, names):
+        raise buckets.BucketError("gone")
+
+    monkeypatch.setattr(buckets.Bucket, "remove", fails)
+    with pytest.raises(buckets.BucketError, match="gone"), _opened(bucket):
+        pass
+    assert json.loads(bucket.read("lock/00000001.json"))["free"]
+
+
+def test_signs_of_life_wait_for_no_copy(bucket, mirrored):
+    """S3's client has ten connections, and a copy of many files takes all of them."""
+    copying, signing = mirrored.bucket, mirrored._lease._bucket
+    assert signing.url == copying.url
+    assert signing.files is not copying.files
 
 
 def test_of_a_process_that_has_ended_here_nothing_is_waited_for(bucket, monkeypatch):

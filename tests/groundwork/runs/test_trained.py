@@ -56,6 +56,12 @@ def test_a_single_array_is_refused(tmp_path):
         trained.load(tmp_path / "one.npz", "")
 
 
+@pytest.mark.parametrize("path", ["~nobody-at-all/run", "~nobody-at-all/network.npz"])
+def test_the_home_of_nobody_is_said(path):
+    with pytest.raises(UserError, match=r"there is no user 'nobody-at-all'"):
+        trained.load(path, "")
+
+
 def test_floats_become_the_networks_and_others_are_refused():
     found = trained.replicated(TREE, SHAPES, 1, "here")  # of float64
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}

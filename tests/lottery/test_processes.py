@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,9 +24,8 @@ from tests.lottery import small
 from tests.lottery.test_streams import STREAM
 
 pytestmark = pytest.mark.slow
+COMMAND = ("-m", "lottery.main")
 RUN = [
-    "-m",
-    "lottery.main",
     "--config=configs/lottery/digits.py",
     "--config.levels=1",
     "--config.replicates=2",
@@ -40,13 +40,21 @@ RUN = [
 ENVIRONMENT = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE), "JAX_PLATFORMS": "cpu"}
 ENVIRONMENT["NPROC"] = "16"  # see launch/local.py
 UNITS = [(0, "ticket"), (1, "ticket")]
+# The command, but SIGUSR1 makes the main thread sleep; JAX's own threads go on, heartbeats too.
+CAN_HANG = """
+import runpy, signal, time
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep(600))
+runpy.run_module("lottery.main", run_name="__main__", alter_sys=True)
+"""
 
 
-def _launch(folder: Path, processes: int, devices: int, *flags: str) -> subprocess.Popen:
+def _launch(
+    folder: Path, processes: int, devices: int, *flags: str, command: Sequence[str] = COMMAND
+) -> subprocess.Popen:
     """The launcher, and through it all processes."""
     launcher = [sys.executable, "launch/local.py", f"--processes={processes}"]
-    command = [*launcher, f"--devices={devices}", "--", "python", *RUN, *flags]
-    return _open([*command, f"--workdir={folder}"], {})
+    launcher += [f"--devices={devices}", "--", "python", *command]
+    return _open([*launcher, *RUN, *flags, f"--workdir={folder}"], {})
 
 
 def _by_hand(folder: Path, port: int, index: int) -> subprocess.Popen:
@@ -57,7 +65,7 @@ def _by_hand(folder: Path, port: int, index: int) -> subprocess.Popen:
         "JAX_PROCESS_ID": str(index),
         "JAX_NUM_CPU_DEVICES": "4",
     }
-    return _open([sys.executable, *RUN, f"--workdir={folder}"], own)
+    return _open([sys.executable, *COMMAND, *RUN, f"--workdir={folder}"], own)
 
 
 def _open(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
@@ -194,12 +202,13 @@ def test_started_again_and_stopped_by_one_sigterm_the_end_is_the_same_bit_for_bi
 
 
 def test_a_hang_ends_with_its_code_and_the_run_goes_on_bit_for_bit(undisturbed, tmp_path):
-    """One process is stopped; the other one waits for it in a collective, and ends both."""
+    """One process sleeps; the other one waits for it in a collective, and both end."""
     folder = tmp_path / "run"
-    launcher = _launch(folder, 2, 4, "--config.checkpoint.hang_seconds=15")
+    hang = "--config.checkpoint.hang_seconds=15"
+    launcher = _launch(folder, 2, 4, hang, command=("-c", CAN_HANG))
     _wait_for_rows(folder, 8, launcher)
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-    os.kill(int(children[1]), signal.SIGSTOP)
+    os.kill(int(children[1]), signal.SIGUSR1)
     printed = _finish(launcher, 76)
     assert "has not moved for 15 s" in printed
     assert f'File "{loop.__file__}", line' in printed  # where it hangs
@@ -214,7 +223,7 @@ def test_two_processes_read_their_own_shares_of_a_stream(tmp_path, replicates):
     folders = tmp_path / "two", tmp_path / "one"
     stream = [*STREAM, f"--config.replicates={replicates}", "--config.levels=0"]
     _finish(_launch(folders[0], 2, 1, *stream))
-    small.train(folders[1], *RUN[3:], *stream, f"--config.mesh.data={3 - replicates}")
+    small.train(folders[1], *RUN[1:], *stream, f"--config.mesh.data={3 - replicates}")
     two, one = (small.rows(folder) for folder in folders)
     assert len(two) == len(one) > 0
     for a, b in zip(two, one, strict=True):

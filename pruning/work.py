@@ -3,6 +3,7 @@
 # R replicates, U units of a group
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -172,7 +173,8 @@ def make_branch(
     """Trains a control of a pruned network: other units, or new weights.
 
     Source: Liu et al., arXiv:1810.05270: Scratch-E trains new weights for as many steps as the
-    original, Scratch-B for as many multiply-adds. Departs: what fine-tuning costs is not added.
+    original, Scratch-B for as many multiply-adds, with its drops of the rate at the same shares of
+    them. Departs: what fine-tuning costs is not added.
     """
     spec, graph, context = experiment.spec, experiment.graph, experiment.context
     name = unit_name(branch, point)
@@ -184,11 +186,14 @@ def make_branch(
         fitted(experiment, name, network, small, spec.fine_tune, spec.fine_tune_optimizer)
         return
     network = Narrowed(graph=graph, keep=keep)
-    steps = spec.train
+    steps, optimizer = spec.train, spec.optimizer
     if branch == "scratch_b":
-        steps = dataclasses.replace(steps, steps=_as_costly(experiment, network))
+        times = _times_as_long(experiment, network)
+        drops = tuple(round(step * times) for step in optimizer.drop_steps)
+        steps = dataclasses.replace(steps, steps=round(steps.steps * times))
+        optimizer = dataclasses.replace(optimizer, drop_steps=drops)
     start = networks.initial(context, network)
-    fitted(experiment, name, network, start, steps, spec.optimizer)
+    fitted(experiment, name, network, start, steps, optimizer)
 
 
 def fitted(
@@ -389,15 +394,16 @@ def _shuffled(graph: Graph, keep: Keep, seed: int) -> Keep:
     return {group.name: rng.permuted(keep[group.name], axis=-1) for group in graph.groups}
 
 
-def _as_costly(experiment: Experiment, network: Narrowed) -> int:
-    """Returns the steps in which a network takes as many multiply-adds as the original's."""
+def _times_as_long(experiment: Experiment, network: Narrowed) -> float:
+    """Returns the original's multiply-adds over a network's, or the most that the config allows."""
     example, graph = experiment.context.dataset.example, experiment.graph
     small = structured.cut(graph, trees.zeros(graph.shapes), _of_first(network.keep))
     costs = [
         multiply_adds(graph.model.apply, graph.shapes, example),
         multiply_adds(network.apply, small, example),
     ]
-    return round(experiment.spec.train.steps * costs[0] / costs[1])
+    most = experiment.spec.branches.scratch_b_at_most
+    return min(costs[0] / costs[1], most or math.inf)
 
 
 def _of_first(keep: Keep) -> Keep:

@@ -1,6 +1,7 @@
 """Our side of `benchmarks.structured` and `benchmarks.structured_peers`: networks, and pruning."""
 
 import functools
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from benchmarks import setting
 from groundwork import architectures, trees
 from groundwork.architectures import layers
+from groundwork.architectures.cpu.convolution import available
 from groundwork.traced.macs import multiply_adds
 from groundwork.trees import Variables
 from pruning import structured
@@ -24,10 +26,12 @@ norm = functools.partial(layers.batch_norm, train=False, dtype=jnp.float32)
 class Projected(nn.Module):
     """ResNet-20 whose shortcuts are 1×1 convolutions where channels change."""
 
+    base: int = 16  # channels of the first stage
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        x = nn.relu(norm("bn1")(conv(16, 3, padding=1, name="conv1")(x)))
-        for stage, channels in enumerate((16, 32, 64)):
+        x = nn.relu(norm("bn1")(conv(self.base, 3, padding=1, name="conv1")(x)))
+        for stage, channels in enumerate((self.base, 2 * self.base, 4 * self.base)):
             for block in range(3):
                 name, inputs = f"block{stage + 1}_{block + 1}", x
                 strides = 2 if stage and not block else 1
@@ -155,6 +159,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "shuffled": Shuffled,
 }
 STAYS = dict.fromkeys(("attentive", "static"), ("params/patches/*",))  # whose outputs stay
+HALF = {"name": "vgg_11", "width": 0.5}
 UNCOUNTED = "_depthwise/kernel"  # Torch-Pruning's norms lack kernels of depthwise convolutions
 
 
@@ -225,3 +230,32 @@ def compared(network: str, images: np.ndarray, ratio: float) -> dict[str, Any]:
         "share": costs[0] / costs[1],
         "left": trees.count(small["params"]) / trees.count(variables["params"]),
     }
+
+
+def make(network: str, by: str) -> dict[str, Callable[[int], None]]:
+    """Returns form → (batch) → None: calls of the whole network, and of two that are half as wide.
+
+    Args:
+      network: `vgg_11` or `resnet_20`.
+      by: `onednn` or `xla`.
+    """
+    os.environ["ARCHITECTURES_CPU_CONVOLUTION"] = by
+    assert available() == (by == "onednn"), "oneDNN is not built: make cpu"
+    variables = drawn(network)
+    graph, _ = analysed(network, variables)
+    keep = structured.choose(graph, structured.scores(graph, variables, "l2"), 0.5)
+    narrow, small = structured.narrow(graph, variables, keep)
+    built = Projected(base=8) if network == "resnet_20" else architectures.build(HALF, 10)
+    random = np.random.default_rng(0)
+
+    @functools.cache
+    def images(batch: int) -> jax.Array:
+        return jnp.asarray(random.normal(size=(batch, 32, 32, 3)), jnp.float32)
+
+    def call(apply: Callable[..., jax.Array], given: Variables) -> Callable[[int], None]:
+        compiled = jax.jit(functools.partial(apply, train=False))
+        return lambda batch: compiled(given, images(batch)).block_until_ready()
+
+    forms = ((graph.model, variables), (narrow, small), (built, small))
+    names = ("whole", "narrow", "built")
+    return {n: call(model.apply, given) for n, (model, given) in zip(names, forms, strict=True)}

@@ -1,11 +1,13 @@
-"""What Torch-Pruning makes of the networks of `structured_torch`, for `structured_peers`.
+"""What Torch-Pruning makes of `structured_torch`'s networks: for `structured{,_peers}`.
 
 Variables have the paths and shapes that they have in `structured_jax`.
 """
 
 import copy
+import functools
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -207,3 +209,33 @@ def tried(network: str, images: np.ndarray, ratio: float) -> dict[str, Any]:
 def called(model: nn.Module, images: torch.Tensor) -> np.ndarray:
     with torch.inference_mode():
         return model(images).numpy()
+
+
+def make(network: str, layout: str) -> dict[str, Callable[[int], None]]:
+    """Returns form → (batch) → None: calls of the whole network, and of one half as wide.
+
+    Args:
+      network: one of `NETWORKS`.
+      layout: of images and kernels, such as `channels_last`.
+    """
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(0)
+    form = getattr(torch, layout)
+
+    @functools.cache
+    def images(batch: int) -> torch.Tensor:
+        return torch.randn(batch, 3, 32, 32).to(memory_format=form)
+
+    def call(model: nn.Module) -> Callable[[int], None]:
+        laid = copy.deepcopy(model).to(memory_format=form)
+        return functools.partial(_call, laid, images)
+
+    model = NETWORKS[network]().eval()
+    whole = call(model)
+    pruned(network, model, torch.randn(2, 3, 32, 32), 0.5)
+    return {"whole": whole, "narrow": call(model)}
+
+
+def _call(model: nn.Module, images: Callable[[int], torch.Tensor], batch: int) -> None:
+    with torch.inference_mode():
+        model(images(batch))

@@ -28,7 +28,7 @@ from groundwork.report import tables
 
 NETWORKS = ("vgg_11", "resnet_20")
 FORMS = ("whole", "narrow", "built")
-CALLS = {1: 40, 128: 3}  # batch → calls in each turn
+CALLS = {1: 40, 128: 1}  # batch → calls in each turn
 
 
 class Contestant(NamedTuple):
@@ -45,7 +45,8 @@ CONTESTANTS = (
     Contestant("PyTorch, channels last", "structured_torch_pruning", {"layout": "channels_last"}),
     Contestant("PyTorch", "structured_torch_pruning", {"layout": "contiguous_format"}),
 )
-Seconds = dict[tuple[str, int], list[float]]  # form and batch → those of a call, in each turn
+# (form, batch) → wall and CPU seconds of a call, in each turn
+Turns = dict[tuple[str, int], list[tuple[float, float]]]
 
 
 def serve(pipe: Connection, who: Contestant, network: str) -> None:
@@ -61,22 +62,23 @@ def serve(pipe: Connection, who: Contestant, network: str) -> None:
     with contextlib.suppress(EOFError):
         while True:
             form, batch = pipe.recv()
-            begun = time.perf_counter()
+            busy, begun = time.process_time(), time.perf_counter()
             for _ in range(CALLS[batch]):
                 forms[form](batch)
-            pipe.send((time.perf_counter() - begun) / CALLS[batch])
+            seconds = time.perf_counter() - begun
+            pipe.send((seconds / CALLS[batch], (time.process_time() - busy) / CALLS[batch]))
 
 
 @contextlib.contextmanager
 def started(who: Contestant, network: str) -> Iterator[tuple[Any, list[str]]]:
-    """Gives a call (form, batch) → seconds that runs one turn in a warm process, and the forms."""
+    """Gives a call (form, batch) → seconds and CPU seconds of a call in a turn, and the forms."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, who, network))
     process.start()
     theirs.close()
 
-    def once(form: str, batch: int) -> float:
+    def once(form: str, batch: int) -> tuple[float, float]:
         ours.send((form, batch))
         return ours.recv()
 
@@ -87,11 +89,11 @@ def started(who: Contestant, network: str) -> Iterator[tuple[Any, list[str]]]:
         process.join()
 
 
-def measure(network: str, repeats: int) -> list[Seconds]:
-    """Returns the seconds of each contestant's calls."""
+def measure(network: str, repeats: int) -> list[Turns]:
+    """Returns the turns of each contestant."""
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(started(who, network)) for who in CONTESTANTS]
-        found: list[Seconds] = [{} for _ in workers]
+        found: list[Turns] = [{} for _ in workers]
         for _ in range(repeats):
             for batch in CALLS:
                 for (once, forms), seconds in zip(workers, found, strict=True):
@@ -100,19 +102,24 @@ def measure(network: str, repeats: int) -> list[Seconds]:
     return found
 
 
-def rows_of(network: str, found: Sequence[Seconds]) -> list[list[str]]:
+def rows_of(network: str, found: Sequence[Turns]) -> list[list[str]]:
     """Returns one row per contestant and batch: milliseconds, and ratios of medians."""
     rows = []
     for batch in CALLS:
-        medians = [
-            {f: statistics.median(s[f, batch]) for f in FORMS if (f, batch) in s} for s in found
-        ]
-        torch = min(m["narrow"] for m in medians[-2:])
-        for who, own in zip(CONTESTANTS, medians, strict=True):
+        wall, busy = ([_medians(turns, batch, n) for turns in found] for n in (0, 1))
+        torch = min(medians["narrow"] for medians in wall[-2:])
+        for who, own, cpu in zip(CONTESTANTS, wall, busy, strict=True):
             cells = [f"{1e3 * own[f]:.3g}" if f in own else "" for f in FORMS]
             ratios = [own["narrow"] / own["whole"], own["narrow"] / torch]
-            rows.append([network, str(batch), who.label, *cells, *(f"{r:.2f}" for r in ratios)])
+            ratios.append(cpu["narrow"] / cpu["whole"])
+            cells += [*(f"{ratio:.2f}" for ratio in ratios), f"{1e3 * cpu['narrow']:.3g}"]
+            rows.append([network, str(batch), who.label, *cells])
     return rows
+
+
+def _medians(turns: Turns, batch: int, which: int) -> dict[str, float]:
+    """Returns form → the median of wall seconds (`which` is 0), or of CPU seconds (1)."""
+    return {f: statistics.median(t[which] for t in turns[f, b]) for f, b in turns if b == batch}
 
 
 def main() -> None:
@@ -125,10 +132,11 @@ def main() -> None:
         sys.exit("Torch-Pruning is missing: pip install -r requirements-benchmarks.txt")
     load = setting.load()
     header = ["network", "images", "", *FORMS, "× whole", "× PyTorch's"]
+    header += ["CPU time: × whole", "narrow"]
     rows = []
     for network in flags.networks:
         rows += rows_of(network, measure(network, flags.repeats))
-    tables.show("ms/call: medians; × PyTorch's faster narrow network", (header, rows), keys=3)
+    tables.show("ms/call, medians; × the faster of PyTorch's narrow ones", (header, rows), keys=3)
     terminal.say(f"machine: {setting.machine()}; {load}")
     terminal.say(f"medians of {flags.repeats} interleaved turns of {CALLS} calls; float32, 32×32×3")
 

@@ -40,8 +40,8 @@ class Contestant(NamedTuple):
 
 
 CONTESTANTS = (
-    Contestant("oneDNN", "structured_jax", {"by": "onednn"}),
-    Contestant("XLA", "structured_jax", {"by": "xla"}),
+    Contestant("oneDNN", "structured_jax_pruning", {"by": "onednn"}),
+    Contestant("XLA", "structured_jax_pruning", {"by": "xla"}),
     Contestant("PyTorch, channels last", "structured_torch_pruning", {"layout": "channels_last"}),
     Contestant("PyTorch", "structured_torch_pruning", {"layout": "contiguous_format"}),
 )

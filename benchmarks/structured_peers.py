@@ -99,7 +99,7 @@ def main() -> None:
     load = setting.load()
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     both, others = ([n for n in table if n in chosen] for table in (NETWORKS, OTHERS))
-    ours = made("structured_jax", "compared", dict.fromkeys(chosen, (images, RATIO)))
+    ours = made("structured_jax_pruning", "compared", dict.fromkeys(chosen, (images, RATIO)))
     module = "structured_torch_pruning"
     theirs = made(module, "compared", {n: (ours[n]["given"], images, RATIO) for n in both})
     theirs |= made(module, "tried", dict.fromkeys(others, (images, RATIO)))

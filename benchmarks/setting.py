@@ -1,4 +1,4 @@
-"""The data and the machine on which a benchmark runs."""
+"""The data and the machine on which a benchmark runs, and distances in words."""
 
 import contextlib
 import importlib.metadata

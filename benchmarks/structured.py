@@ -125,7 +125,7 @@ def _medians(turns: Turns, batch: int, which: int) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=7, help="turns of each")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     flags = parser.parse_args()
     if importlib.util.find_spec("torch_pruning") is None:

@@ -28,7 +28,7 @@ from groundwork.typed import Seed
 from pruning.structured import CRITERIA, PENALTIES
 
 METHODS = ("structured",)
-BRANCHES = ("scratch_e", "scratch_b", "random_units")
+BRANCHES = ("random_units", "scratch_e", "scratch_b")  # in the order in which they are made
 TARGETS = ("multiply_adds", "parameters", "milliseconds")
 LOOKS = ("taylor", "apoz", "activation", "correlation")  # criteria that look at examples
 

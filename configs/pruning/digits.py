@@ -14,8 +14,8 @@ from configs.pruning import base
 def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
-    config.data.validation_examples = 300
     config.prune.ratio = (0.5, 0.75)
     config.prune.compensate = "least_squares"
     config.branches.update(scratch_e=True, scratch_b=True, random_units=True)
+    config.fine_tune_optimizer.update(config.optimizer)  # whose program is compiled already
     return config

@@ -5,7 +5,7 @@ from pruning.structured.compensation import least_squares
 from pruning.structured.graph import Graph, Group, Member, coupling, groups
 from pruning.structured.importance import CRITERIA, Scores, check_criterion, scores
 from pruning.structured.merging import merge
-from pruning.structured.narrowed import Keep, Narrowed, check, cut, expand, mask, narrow
+from pruning.structured.narrowed import Keep, Narrowed, check, cut, expand, mask, narrow, renewed
 from pruning.structured.penalties import PENALTIES, growing, penalty
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "merge",
     "narrow",
     "penalty",
+    "renewed",
     "scores",
     "to_target",
 ]

@@ -82,31 +82,18 @@ class Narrowed:
         return jax.tree.unflatten(jax.tree.structure(traced.outputs), outputs)
 
     def init(self, key: jax.Array, *args: Any, **kwargs: Any) -> Variables:
-        """Returns new variables of the narrow network.
-
-        They are those of the whole network, cut. The parameters of products are scaled by the root
-        of the number of inputs before over the number after, which the usual initialisers give a
-        network that is built as narrow as this one; biases and all else are as they were made.
+        """Returns new variables of the narrow network, of one replicate: see `renewed`.
 
         Args:
           key: for random numbers.
           *args: as the network's own `init` takes them.
           **kwargs: likewise.
         """
-        graph = self.graph
-        keep = {
+        first = {
             name: np.reshape(units, (-1, np.shape(units)[-1]))[0]
             for name, units in self.keep.items()
         }
-        variables = graph.model.init(key, *args, **kwargs)
-        small = cut(graph, variables, keep)
-
-        def one(path: str, leaf: Any) -> Any:
-            before = [len(graph.axes[path][axis]) for axis in graph.summed.get(path, ())]
-            after = [leaf.shape[axis] for axis in graph.summed.get(path, ())]
-            return leaf * float(np.sqrt(np.prod(before) / np.prod(after)))
-
-        return trees.map_with_path(one, small)
+        return renewed(self.graph, self.graph.model.init(key, *args, **kwargs), first)
 
 
 def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Variables]:
@@ -134,6 +121,28 @@ def cut(graph: Graph, variables: Variables, keep: Keep) -> Variables:
         return leaf
 
     return trees.map_with_path(one, variables)
+
+
+def renewed(graph: Graph, variables: Variables, keep: Keep) -> Variables:
+    """Returns new variables of a narrow network, which are new ones of the whole network, cut.
+
+    The parameters of products are scaled by the root of the number of inputs before over the number
+    after, which the usual initialisers give a network that is built as narrow as this one; biases
+    and all else are as they were made.
+
+    Args:
+      graph: see `groups`.
+      variables: of the whole network, before any training; leaves may be [R, …] if `keep` is.
+      keep: see `Keep`.
+    """
+
+    def one(path: str, leaf: Any) -> Any:
+        axes, first = graph.summed.get(path, ()), leaf.ndim - len(graph.axes[path])
+        before = [len(graph.axes[path][axis]) for axis in axes]
+        after = [leaf.shape[first + axis] for axis in axes]
+        return leaf * float(np.sqrt(np.prod(before) / np.prod(after)))
+
+    return trees.map_with_path(one, cut(graph, variables, keep))
 
 
 def expand(graph: Graph, variables: Variables, keep: Keep) -> Variables:
@@ -174,7 +183,10 @@ def _taken(leaf: Any, entries: np.ndarray, axis: int) -> Any:
     if entries.all():
         return leaf
     if entries.ndim == 1:
-        return jnp.take(leaf, np.flatnonzero(entries), axis=axis)
+        take = np.take if isinstance(leaf, np.ndarray) else jnp.take  # which compiles a program
+        return take(leaf, np.flatnonzero(entries), axis=axis)
+    if isinstance(leaf, np.ndarray):
+        return np.stack([_taken(*each, axis) for each in zip(leaf, entries, strict=True)])
     chosen = np.stack([np.flatnonzero(one) for one in entries])
     return jax.vmap(lambda leaf, chosen: jnp.take(leaf, chosen, axis=axis))(leaf, chosen)
 

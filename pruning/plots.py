@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COSTS: dict[str, Callable[[Network], float]] = {
-    "multiply-adds of an example (millions)": lambda network: network.macs / 1e6,
+    "multiply-adds (millions)": lambda network: network.macs / 1e6,
     "parameters (thousands)": lambda network: network.parameters / 1e3,
-    "time for 128 examples / the original's": lambda network: _time(network, "128"),
-    "time for 1 example / the original's": lambda network: _time(network, "1"),
+    "file (kilobytes)": lambda network: network.bytes / 1e3,
+    "time for 128 examples (ms)": lambda network: network.milliseconds["128"][1],
 }
 STYLES: dict[str, dict[str, Any]] = {
     "fine-tuned": {"color": "#1f5fb4", "marker": "o"},
@@ -27,15 +27,10 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def _time(network: Network, batch: str) -> float:
-    """Returns the time of a call, relative to the original's."""
-    original, pruned = network.milliseconds[batch]
-    return pruned / original
-
-
 def accuracy(run: Results, path: Path) -> tuple[Path, str]:
-    """Draws test accuracy against multiply-adds, parameters and measured times."""
-    figure, axes = figures.subplots(len(COSTS), width=3.4, height=3.6)
+    """Draws test accuracy against multiply-adds, parameters, a file's bytes and measured times."""
+    labels = "", f"test {run.metric.words}"
+    figure, axes = figures.grid(len(COSTS), 2, width=2.7, height=2.4, labels=labels)
     for ax, (label, cost) in zip(axes, COSTS.items(), strict=True):
         _point(
             ax, cost(run.original), run.original.test, marker="D", color="black", label="original"
@@ -52,12 +47,13 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
         _line(ax, cost, before, linestyle="--", **style)
         ax.set_xlabel(label)
         ax.set_ylim(*_range(run))
-    axes[0].set_ylabel(f"test {run.metric.words}")
-    axes[0].legend(fontsize=7)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     caption = (
         f"Test {run.metric.words} after units were removed (hollow) and after fine-tuning (filled),"
-        " against the costs of a prediction, and that of controls of the same shape. Means over "
-        "replicates; bands are one standard deviation."
+        " and that of controls of the same shape, against the multiply-adds of one example, the "
+        "parameters, the bytes of an .npz file of them, and the measured time of a prediction. "
+        "Means over replicates; bands are one standard deviation."
     )
     return figures.save(figure, path), caption
 

@@ -18,10 +18,10 @@ from groundwork.study import Prepared
 from groundwork.train import footprint, networks, own
 from groundwork.train.step import Batch, LossFn, make_loss
 from groundwork.trees import Shapes, Variables
-from pruning import branches, plans, structured
+from pruning import branches, fading, plans, structured
 from pruning.fit import Experiment, Phase, compensated, fitted
 from pruning.spec import Point, PruningSpec, plan_name, unit_name
-from pruning.structured import Graph
+from pruning.structured import PENALTIES, Graph
 
 
 def prepare(spec: PruningSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
@@ -59,7 +59,7 @@ def prepare(spec: PruningSpec, config: Mapping[str, Any], dataset: AnyDataset) -
 
 
 def _check_penalty(spec: PruningSpec, graph: Graph, shapes: Shapes) -> None:
-    if spec.sparsity.penalty != "none":
+    if spec.sparsity.penalty in PENALTIES:
         with about("sparsity.penalty"):
             jax.eval_shape(lambda v: structured.penalty(graph, v, spec.sparsity.penalty), shapes)
 
@@ -89,7 +89,7 @@ def sweep(experiment: Experiment) -> None:
 def make_original(experiment: Experiment) -> None:
     """Trains the network that others are made of."""
     spec = experiment.spec
-    loss = _with_penalty(experiment) if spec.sparsity.penalty != "none" else None
+    loss = _with_penalty(experiment) if spec.sparsity.penalty in PENALTIES else None
     phase = Phase(spec.train, spec.optimizer, loss)
     fitted(experiment, "original", experiment.model, experiment.initial, phase)
 
@@ -123,6 +123,8 @@ def make_pruned(experiment: Experiment, point: Point, variables: Variables) -> N
             plans.make_plan(experiment, point, iteration, variables)
         keep = plans.plan(experiment, point, iteration)
         if name not in done:
+            if spec.sparsity.penalty == "growing":
+                variables = fading.faded(experiment, f"{point.label}/{iteration}", variables, keep)
             made = compensated(experiment, variables, keep)
             network, small = structured.narrow(graph, made, keep)
             fitted(experiment, name, network, small, experiment.tuning)

@@ -41,9 +41,12 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.sparsity = dict(
         # of the original's loss: none, slimming (L1 of BatchNorm's scales), or the group lasso of
-        # units, filters, channels, shapes or depth
+        # units, filters, channels, shapes or depth; or growing: λ/2 · w² of the units that will go
         penalty="none",
-        weight=0.0,  # of it
+        weight=0.0,  # of it; of growing, the largest λ
+        step=1e-4,  # of growing: what λ grows by
+        every=10,  # of growing: updates after which it grows
+        steps=400,  # of growing: updates, as fine_tune's, before the units go
     )
     config.branches = dict(
         scratch_e=False,  # also train the pruned shape from new weights, as long as the original

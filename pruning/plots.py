@@ -61,7 +61,7 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
 def units(run: Results, path: Path) -> tuple[Path, str]:
     """Draws the share of units that each pruned network keeps, group by group."""
     names = list(run.units)
-    figure, axes = figures.subplots(1, width=6.4, height=1.2 + 0.28 * len(names))
+    figure, axes = figures.subplots(1, width=4.8, height=1.2 + 0.28 * len(names))
     (ax,) = axes
     height = 0.8 / max(len(run.pruned), 1)
     for number, pruned in enumerate(run.pruned):
@@ -70,11 +70,13 @@ def units(run: Results, path: Path) -> tuple[Path, str]:
         ax.barh(
             places, shares, height, label=f"{pruned.label}: {sum(pruned.kept.values()):,} units"
         )
-    ax.set_yticks([n + 0.4 - height / 2 for n in range(len(names))], figures.short(names, 28))
+    ax.set_yticks(
+        [n + 0.4 - height / 2 for n in range(len(names))], figures.short(names, 20), fontsize=8
+    )
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
     ax.set_xlabel("share of the units that are kept")
-    ax.legend(fontsize=7)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     counts = ", ".join(f"{name} {count:,}" for name, count in run.units.items())
     return figures.save(figure, path), f"Units that are kept. The original has: {counts}."
 
@@ -82,12 +84,12 @@ def units(run: Results, path: Path) -> tuple[Path, str]:
 def coupling(run: Results, path: Path) -> tuple[Path, str]:
     """Draws layers as boxes, whose halves have the colours of the groups they take and make."""
     layers, names = list(run.coupling), list(run.units)
-    columns = min(len(layers), 4)
+    columns = min(len(layers), 3)
     rows = -(-len(layers) // columns)
-    figure, (ax,) = figures.subplots(1, width=6.4, height=0.6 + 0.5 * rows)
+    figure, (ax,) = figures.subplots(1, width=4.8, height=0.6 + 0.5 * rows)
     colors = figures.pyplot().get_cmap("hsv")
     of = {name: colors(number / max(len(names), 1)) for number, name in enumerate(names)}
-    for number, (layer, label) in enumerate(zip(layers, figures.short(layers, 20), strict=True)):
+    for number, (layer, label) in enumerate(zip(layers, figures.short(layers, 14), strict=True)):
         left, top = number % columns, number // columns
         for half, side in enumerate(("takes", "makes")):
             groups = run.coupling[layer][side]
@@ -96,7 +98,7 @@ def coupling(run: Results, path: Path) -> tuple[Path, str]:
                 at = left + half * 0.46 + place * width
                 color = (*of[name][:3], 0.45) if name else "#eeeeee"
                 ax.add_patch(_box((at, top), width, color))
-        ax.text(left + 0.46, top + 0.35, label, ha="center", va="center", fontsize=7)
+        ax.text(left + 0.46, top + 0.35, label, ha="center", va="center", fontsize=8)
     ax.set_xlim(-0.04, columns)
     ax.set_ylim(rows, -0.15)
     ax.set_axis_off()

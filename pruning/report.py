@@ -138,8 +138,8 @@ def _network_table(run: Results) -> Rows:
 
 def _gone_table(run: Results) -> Rows:
     """Returns one row per pruned network: what was asked for, and which shares of it are gone."""
-    header = ["asked for", "units", "parameters", "MACs", "bytes of the file", "gone"]
-    rows = [["the original", "", "", "", f"{run.original.bytes:,}", ""]]
+    header = ["asked for", "units", "parameters", "MACs", "file", "bytes left"]
+    rows = [["the original", "", "", "", "", f"{run.original.bytes:,}"]]
     for pruned in run.pruned:
         network = pruned.network
         shares = [
@@ -151,8 +151,8 @@ def _gone_table(run: Results) -> Rows:
                 (network.bytes, run.original.bytes),
             )
         ]
-        *most, of_file = [f"{share:.3f}" for share in shares]
-        rows.append([_asked(run, pruned), *most, f"{network.bytes:,}", of_file])
+        gone = [f"{share:.3f}" for share in shares]
+        rows.append([_asked(run, pruned), *gone, f"{network.bytes:,}"])
     return header, rows
 
 

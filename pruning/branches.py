@@ -4,9 +4,9 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
-from groundwork import trees
 from groundwork.traced.macs import multiply_adds
 from groundwork.trees import Variables
 from pruning import structured
@@ -63,7 +63,8 @@ def _as_costly(experiment: Experiment, network: Narrowed) -> int:
     """Returns the steps in which a network takes as many multiply-adds as the original's."""
     example, graph = experiment.context.dataset.example, experiment.graph
     first = {name: units[0] for name, units in network.keep.items()}
-    small = structured.cut(graph, trees.zeros(graph.shapes), first)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), graph.shapes)
+    small = structured.cut(graph, zeros, first)
     costs = [
         multiply_adds(graph.model.apply, graph.shapes, example),
         multiply_adds(network.apply, small, example),

@@ -48,7 +48,7 @@ class Experiment:
     model: Any
     graph: Graph
     loss: Loss
-    shared: dict[str, "Shared"] = dataclasses.field(default_factory=dict)
+    shared: list["Shared"] = dataclasses.field(default_factory=list)
 
     @functools.cached_property
     def initial(self) -> Variables:
@@ -72,6 +72,8 @@ class Phase(NamedTuple):
 class Shared(NamedTuple):
     """What networks that compute the same have in common; it is filled when it is needed first."""
 
+    network: Any  # the first of them
+    shapes: Any  # of the variables of one replicate
     programs: dict[Any, Programs]
     costs: dict[str, Any]  # see `fitting.costs`
 
@@ -116,21 +118,28 @@ def shared_with_equals(experiment: Experiment, network: Any, variables: Variable
       network: with `init` and `apply`.
       variables: [R, …] of the network.
     """
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables)
-    inputs = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype),
-        experiment.context.dataset.example,
-    )
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables)
+    if experiment.shared:
+        (last,) = experiment.shared
+        inputs = experiment.context.dataset.example
+        if last.network == network or (
+            last.shapes == shapes
+            and _digest(last.network, shapes, inputs) == _digest(network, shapes, inputs)
+        ):
+            return last
+    experiment.shared[:] = [Shared(network, shapes, {}, {})]
+    return experiment.shared[0]
+
+
+def _digest(network: Any, shapes: Any, example: Any) -> str:
+    """Returns a digest of what a network computes in training and in evaluation."""
+    two = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), example)
 
     def computed(variables: Variables, inputs: Any, key: jax.Array) -> Any:
         trained = in_training(network)(variables, inputs, key)
         return trained, network.apply(variables, inputs, train=False)
 
-    program = digest(computed, one, inputs, jax.eval_shape(lambda: jax.random.key(0)))
-    if program not in experiment.shared:
-        experiment.shared.clear()
-        experiment.shared[program] = Shared({}, {})
-    return experiment.shared[program]
+    return digest(computed, shapes, two, jax.eval_shape(lambda: jax.random.key(0)))
 
 
 def compile_programs(

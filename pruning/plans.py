@@ -188,7 +188,7 @@ def _to_target(spec: PruningSpec, graph: Graph, scores: Scores, example: Any) ->
     """Returns the ratio that the target of the config needs."""
     assert spec.prune.budget.chosen is not None
     name, target = spec.prune.budget.chosen
-    zeros = trees.zeros(graph.shapes)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), graph.shapes)
 
     def cost(keep: Keep) -> float:
         network, small = structured.narrow(graph, zeros, keep)

@@ -175,6 +175,15 @@ def test_prunings_and_distillations_lines_run():
     exec(code.replace("(wide, variables)", "(wide, runs)"), {**names, "runs": runs})
 
 
+def test_prunings_lines_for_whole_units_run(capsys):
+    names = {}
+    exec(block_with("structured.narrow", "pruning/README.md"), names)
+    assert names["logits"].shape == (128, 10)
+    printed = capsys.readouterr().out
+    assert "(20, 32)" in printed.splitlines()[-1]
+    assert "layers_0" in printed
+
+
 def test_compress_lines_for_quantised_weights_and_codes_run():
     _, variables, _ = lenet()
     params = variables["params"]

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_regression_loses_units_and_is_judged_by_its_error(tmp_path, monkeypatch):
     packages.write(tmp_path, monkeypatch)
+    tiny.leave_untrained(monkeypatch, "original", "pruned/0.5")
     printed = tiny.run(
         tmp_path / "run",
         "--config.model.name=theirs.nets:Regression",
@@ -111,9 +112,9 @@ study.conduct(dataclasses.replace(main.STUDY, show=lambda folders: None), sys.ar
 
 
 def test_two_processes_keep_the_units_of_one(tmp_path, monkeypatch):
-    """Each has two devices: replicates are apart, and batches are halved."""
-    mesh = ("--config.mesh.replicate=2", "--config.mesh.data=2")
-    launcher = [sys.executable, "launch/local.py", "--processes=2", "--devices=2"]
+    """Each has a replicate, which keeps units of its own."""
+    mesh = ("--config.mesh.replicate=2", "--config.mesh.data=1")
+    launcher = [sys.executable, "launch/local.py", "--processes=2", "--devices=1"]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE), "NPROC": "16"}
     done = subprocess.run(
         [*launcher, "--", "python", "-c", CHILD, *tiny.argv(tmp_path / "two", *mesh)],

@@ -10,7 +10,7 @@ import numpy as np
 
 from pruning.structured.graph import Graph, Group
 from pruning.structured.importance import Scores
-from pruning.structured.narrowed import Keep
+from pruning.structured.kept import Keep
 
 SCOPES = ("group", "isomorphic", "global")
 

@@ -1,12 +1,14 @@
 """Which axes of a network's parameters are summed over in products."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from groundwork.traced.walk import PRODUCTS
+from pruning.structured.axes import Axes, Axis
 from pruning.structured.rules.products import contracted
-from pruning.structured.walk import Axes, Axis, Step
+from pruning.structured.walk import Step, Walk
 
 
 class Owners:
@@ -38,7 +40,29 @@ class Owners:
         return next(iter(paths)) if len(paths) == 1 and None not in names else None
 
 
-def summed(owners: Owners, step: Step) -> tuple[str, tuple[int, ...]] | None:
+def summed(
+    walk: Walk, closed: Any, given: list[Axes], axes: Mapping[str, list[np.ndarray]]
+) -> dict[str, tuple[int, ...]]:
+    """Returns path of a parameter → its axes over which products sum.
+
+    Args:
+      walk: that has settled.
+      closed: the jaxpr of the network.
+      given: the axes of its arguments.
+      axes: path of a variable → of each axis the ids of its entries.
+    """
+    owners = Owners(axes)
+    summed: dict[str, tuple[int, ...]] = {}
+
+    def listen(step: Step) -> None:
+        summed.update([found] if (found := _of_step(owners, step)) else [])
+
+    walk.listener = listen
+    walk.run(closed, given)
+    return summed
+
+
+def _of_step(owners: Owners, step: Step) -> tuple[str, tuple[int, ...]] | None:
     """Returns the path of a product's parameter, and those of its axes that are summed over."""
     if step.equation.primitive.name not in PRODUCTS:
         return None

@@ -11,8 +11,8 @@ import optax
 from groundwork import trees
 from groundwork.errors import unknown
 from groundwork.trees import Variables
+from pruning.structured.evidence import scales
 from pruning.structured.graph import Graph, Member
-from pruning.structured.importance import scales
 
 OVER = ("units", "filters", "channels", "shapes", "depth")
 PENALTIES = ("slimming", *OVER)

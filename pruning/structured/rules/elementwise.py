@@ -8,7 +8,8 @@ import numpy as np
 from jax.extend.core import Literal
 
 from groundwork.traced.walk import bind
-from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
+from pruning.structured.axes import Axes, Axis, zeros
+from pruning.structured.walk import Rule, Step, Walk
 
 ALIKE = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pruning.structured.axes import Axes, Axis, zeros
 from pruning.structured.rules.shapes import POSITIONS
-from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
+from pruning.structured.walk import Rule, Step, Walk
 
 TAKEN = "entries of it are taken by their places"
 
@@ -32,7 +33,7 @@ def _gathered(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[An
     equation, (operand, _) = step.equation, step.axes
     sizes = equation.params["slice_sizes"]
     kept = tuple(
-        walk.size([axis])[0] if size == len(axis) else size
+        walk.left.size([axis])[0] if size == len(axis) else size
         for size, axis in zip(sizes, operand, strict=True)
     )
     return [equation.primitive.bind(*operands, **{**equation.params, "slice_sizes": kept})]
@@ -69,7 +70,7 @@ def _dynamic_slice(walk: Walk, step: Step) -> list[Axes]:
 
 
 def _sliced(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
-    options = {**step.equation.params, "slice_sizes": walk.size(outputs[0])}
+    options = {**step.equation.params, "slice_sizes": walk.left.size(outputs[0])}
     return [step.equation.primitive.bind(*operands, **options)]
 
 

@@ -62,6 +62,8 @@ def groups(
     walk.first = np.full(walk.forest.size, np.iinfo(np.int64).max)
     _ignore(walk.forest, axes, ignored)
     given = arguments(walk, traced, axes)
+    sums = meetings.Sums(axes)
+    walk.listener = sums.listen
     walk.settle(traced.closed, given, _end(walk, traced, axes))
     found, frozen = collect(walk, traced, axes)
     if not found:
@@ -72,7 +74,7 @@ def groups(
         model=model,
         shapes=shapes,
         axes=axes,
-        summed=meetings.summed(walk, traced.closed, given, axes),
+        summed=sums.found,
         forest=walk.forest,
         split=split,
         ignored=tuple(ignored),

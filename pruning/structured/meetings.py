@@ -1,14 +1,13 @@
 """Which axes of a network's parameters are summed over in products."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from groundwork.traced.walk import PRODUCTS
 from pruning.structured.axes import Axes, Axis
 from pruning.structured.rules.products import contracted
-from pruning.structured.walk import Step, Walk
+from pruning.structured.walk import Step
 
 
 class Owners:
@@ -40,26 +39,21 @@ class Owners:
         return next(iter(paths)) if len(paths) == 1 and None not in names else None
 
 
-def summed(
-    walk: Walk, closed: Any, given: list[Axes], axes: Mapping[str, list[np.ndarray]]
-) -> dict[str, tuple[int, ...]]:
-    """Returns path of a parameter → its axes over which products sum.
+class Sums:
+    """Listens to a walk, and finds the axes of parameters over which products sum.
 
-    Args:
-      walk: that has settled.
-      closed: the jaxpr of the network.
-      given: the axes of its arguments.
-      axes: path of a variable → of each axis the ids of its entries.
+    Attributes:
+      found: path of a parameter → those of its axes.
     """
-    owners = Owners(axes)
-    summed: dict[str, tuple[int, ...]] = {}
 
-    def listen(step: Step) -> None:
-        summed.update([found] if (found := _of_step(owners, step)) else [])
+    def __init__(self, axes: Mapping[str, list[np.ndarray]]) -> None:
+        self.found: dict[str, tuple[int, ...]] = {}
+        self._owners = Owners(axes)
 
-    walk.listener = listen
-    walk.run(closed, given)
-    return summed
+    def listen(self, step: Step) -> None:
+        """Is told of an equation."""
+        if pair := _of_step(self._owners, step):
+            self.found.update([pair])
 
 
 def _of_step(owners: Owners, step: Step) -> tuple[str, tuple[int, ...]] | None:

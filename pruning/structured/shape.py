@@ -130,15 +130,16 @@ def _shapes(graph: Graph, narrow: Graph, path: str) -> str:
 
 
 def _misfit(graph: Graph, narrow: Graph, group: Group, units: int, count: int) -> str:
+    members = sorted(group.members, key=lambda member: -len(graph.axes[member.path]))
     if count > units:
-        path = group.members[0].path
-        shapes = _shapes(graph, narrow, path)
+        shapes = _shapes(graph, narrow, members[0].path)
         return f"{group.name} has {units} units and cannot shrink to {count}: {shapes}"
-    for member in group.members:
+    for member in members:
         before, after = (len(one.axes[member.path][member.axis]) for one in (graph, narrow))
         if before != after:
-            return f"{_shapes(graph, narrow, member.path)} by taking units of {group.name} away"
-    return f"{group.name} is joined with other layers in the narrower network"
+            shapes = _shapes(graph, narrow, member.path)
+            return f"{shapes}: units of {group.name} are joined with others in the narrower network"
+    return f"units of {group.name} are joined with others in the narrower network"
 
 
 def _check_joins(graph: Graph, narrow: Graph, keep: Keep, single: Keep) -> None:

@@ -59,8 +59,9 @@ class Walk:
       judges: whether zeros are followed once all is joined, to find `inexact`.
       inexact: id → why an output may depend on what stands in the place of the unit.
       first: of each parameter's entry, by id, the number of the equation that uses it first.
+      at_zero: of operations on zeros, whether they make zeros.
       check: refuses joins, made after units were removed, that do not let them go.
-      listener: is told of every equation.
+      listener: is told of every equation once all is joined.
     """
 
     rules: Mapping[str, Rule]
@@ -70,6 +71,7 @@ class Walk:
     judges: bool = False
     inexact: dict[int, str] = dataclasses.field(default_factory=dict)
     first: np.ndarray | None = None
+    at_zero: dict[Any, bool] = dataclasses.field(default_factory=dict)
     check: Callable[[], Any] = lambda: None
     listener: Callable[[Step], None] | None = None
     _equations: int = 0
@@ -88,15 +90,16 @@ class Walk:
           axes: of its arguments.
           end: told the axes of the outputs in each turn; it may join some.
         """
-        judges, self.judges, self._open = self.judges, False, False
-        first = self.first
+        judges, listener, first = self.judges, self.listener, self.first
+        self.judges, self.listener, self._open = False, None, False
         for _ in range(TURNS):
             before, self._asked = self.forest.changes, False
             end(self.run(closed, axes)[0])
             unchanged, self.first = self.forest.changes == before, None  # one turn sees them all
             if unchanged and (self._open or not self._asked):
-                self.judges, self.first, self._open = judges, first, False
-                if judges:  # zeros join nothing, so they are followed once
+                self.judges, self.listener = judges, listener
+                self.first, self._open = first, False
+                if judges or listener:  # zeros join nothing, so they are followed once
                     self.run(closed, axes)
                 return
             self._open = unchanged
@@ -205,6 +208,8 @@ class Walk:
     def join(self, *axes: Axis) -> Axis:
         """Joins axes entry by entry; an entry of the result is zero if it is in all of them."""
         first, *others = axes
+        if not others:
+            return first
         for other in others:
             if other is not first:
                 self.forest.join(first["id"], other["id"])

@@ -322,8 +322,8 @@ REFUSED = {
             "--config.distill.init=shrink",
             "--config.distill.model={'name': 'lenet_300_100', 'width': 0.2}",
         ],
-        "distill.init='shrink': fc1 has 30 units and cannot shrink to 60: params/fc1/bias of shape "
-        "(30,) cannot become (60,)",
+        "distill.init='shrink': fc1 has 30 units and cannot shrink to 60: params/fc1/kernel of "
+        "shape (64, 30) cannot become (64, 60)",
     ),
     "a student of another family": (
         [
@@ -331,7 +331,7 @@ REFUSED = {
             "--config.distill.init=shrink",
             "--config.distill.model={'name': 'residual_mlp', 'width': 0.05}",
         ],
-        "distill.init='shrink': the networks differ in params/",
+        "distill.init='shrink': params/fc1/kernel of shape (64, 30) cannot become (64, 25)",
     ),
     "a pattern of no layer": (
         ["--config.stages=('factorize',)", "--config.factorize.leave=('fc9',)"],

@@ -40,7 +40,7 @@ def _label(walk: Walk, step: Step) -> list[Axes]:
     ]
     joined = [walk.join(*(axis for axis in column if axis is not None)) for column in columns]
     if walk.judges:
-        joined = [_with_zeros(step, *pair) for pair in zip(joined, columns, strict=True)]
+        joined = [_with_zeros(walk, step, *pair) for pair in zip(joined, columns, strict=True)]
     return [joined]
 
 
@@ -54,7 +54,7 @@ def _over_devices(walk: Walk, step: Step) -> list[Axes]:
     return out
 
 
-def _with_zeros(step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis:
+def _with_zeros(walk: Walk, step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis:
     """Returns an axis of the output, zero where the operation makes zeros of its operands'."""
     name, first = step.equation.primitive.name, 0
     if name in ("div", "rem"):
@@ -68,14 +68,14 @@ def _with_zeros(step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis
         return zeros(joined, False)
     known = [axis["zero"] for axis, _ in cases if axis is not None]
     all_zero = np.logical_and.reduce(known) if known else np.zeros(len(joined), bool)
-    return zeros(joined, all_zero & (all_zero.any() and _at_zero(step.equation)))
+    return zeros(joined, all_zero & (all_zero.any() and _at_zero(walk, step.equation)))
 
 
 def _is_number(variable: Any) -> bool:
     return isinstance(variable, Literal) and np.shape(variable.val) == ()
 
 
-def _at_zero(equation: Any) -> bool:
+def _at_zero(walk: Walk, equation: Any) -> bool:
     """Returns whether an operation makes 0 of arrays of 0 and its own numbers."""
     values: list[Any] = []
     for variable in equation.invars:
@@ -88,9 +88,13 @@ def _at_zero(equation: Any) -> bool:
     if equation.primitive.name == "select_n":
         values = values[1:]
         return all(value == 0 for value in values)
-    with jax.ensure_compile_time_eval():
-        (output,) = bind(equation, [jax.numpy.asarray(value) for value in values])
-        return bool(output == 0)
+    numbers = tuple((np.asarray(value).item(), np.result_type(value)) for value in values)
+    key = equation.primitive.name, numbers, str(equation.params)
+    if key not in walk.at_zero:
+        with jax.ensure_compile_time_eval():
+            (output,) = bind(equation, [jax.numpy.asarray(value) for value in values])
+            walk.at_zero[key] = bool(output == 0)
+    return walk.at_zero[key]
 
 
 RULES = {

@@ -133,13 +133,14 @@ def test_families_have_the_shape_of_their_narrower_members(name):
 class Paired(nn.Module):
     """Two hidden layers, of one group where they are added, and of two where not."""
 
-    added: bool
+    how: str
     width: int
 
     @nn.compact
     def __call__(self, x):
         one, two = (nn.Dense(self.width, name=name)(x) for name in ("one", "two"))
-        one = one + two if self.added else one
+        if self.how != "apart":
+            one = one + (two if self.how == "added" else two[:, ::-1])
         return nn.Dense(2, name="a")(nn.relu(one)) + nn.Dense(2, name="b")(nn.relu(two))
 
 
@@ -147,8 +148,8 @@ class Paired(nn.Module):
     ("narrow", "shape", "said"),
     [
         (Dense((5,)), (2,),
-         "fc0 has 4 units and cannot shrink to 5: params/fc0/bias of shape (4,) cannot become "
-         "(5,)"),
+         "fc0 has 4 units and cannot shrink to 5: params/fc0/kernel of shape (2, 4) cannot "
+         "become (2, 5)"),
         (Dense((3,), classes=3), (2,),
          "params/output/bias of shape (2,) cannot become (3,): of axis 0, it is an output"),
         (Dense((3,)), (6,), "params/fc0/kernel of shape (2, 4) cannot become (6, 3): of axis 0, "
@@ -162,9 +163,21 @@ def test_what_is_no_narrower_network_is_refused(narrow, shape, said):
         structured.to_shape(wide, {"fc0": np.ones(4)}, graph(narrow, shape))
 
 
-@pytest.mark.parametrize("wide", [True, False])
-def test_a_network_that_joins_units_otherwise_is_refused(wide):
-    whole, other = graph(Paired(wide, 4), (3,)), graph(Paired(not wide, 2), (3,))
+@pytest.mark.parametrize(
+    ("wide", "narrow", "said"),
+    [
+        ("apart", "added", "one are joined with others in the narrower network"),
+        ("added", "apart", "one are joined with others in the narrower network"),
+        ("flipped", "added", "narrower network joins the units of params/b/kernel, axis 0"),
+        ("flipped", "flipped", None),
+    ],
+)
+def test_a_network_that_joins_units_otherwise_is_refused(wide, narrow, said):
+    whole, other = graph(Paired(wide, 4), (3,)), graph(Paired(narrow, 2), (3,))
     scores = {group.name: np.arange(group.units) for group in whole.groups}
-    with pytest.raises(ValueError, match="narrower network"):
+    if said is None:
+        keep = structured.to_shape(whole, scores, other)
+        assert [units.sum() for units in keep.values()] == [2]
+        return
+    with pytest.raises(ValueError, match=said):
         structured.to_shape(whole, scores, other)

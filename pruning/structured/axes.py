@@ -27,4 +27,6 @@ def parameter(ids: np.ndarray) -> Axis:
 
 def zeros(axis: Axis, zero: Any) -> Axis:
     """Returns an axis with other zeros."""
-    return axis_of(axis["id"], np.broadcast_to(zero, axis.shape))
+    other = axis.copy()
+    other["zero"] = zero
+    return other

@@ -97,10 +97,10 @@ class Walk:
             end(self.run(closed, axes)[0])
             unchanged, self.first = self.forest.changes == before, None  # one turn sees them all
             if unchanged and (self._open or not self._asked):
-                self.judges, self.listener = judges, listener
-                self.first, self._open = first, False
+                self.judges, self.listener, self._open = judges, listener, False
                 if judges or listener:  # zeros join nothing, so they are followed once
                     self.run(closed, axes)
+                self.first = first
                 return
             self._open = unchanged
         raise AssertionError("units are joined without an end")
@@ -208,12 +208,12 @@ class Walk:
     def join(self, *axes: Axis) -> Axis:
         """Joins axes entry by entry; an entry of the result is zero if it is in all of them."""
         first, *others = axes
-        if not others:
-            return first
         for other in others:
             if other is not first:
                 self.forest.join(first["id"], other["id"])
-        return axis_of(first["id"], np.logical_and.reduce([axis["zero"] for axis in axes]))
+        if not others or not self.judges:
+            return first
+        return zeros(first, np.logical_and.reduce([axis["zero"] for axis in axes]))
 
     def free(self, axis: Axis) -> np.ndarray:
         """Returns of each entry whether its unit may be removed."""

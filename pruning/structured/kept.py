@@ -103,6 +103,53 @@ def entries_kept(graph: Graph, keep: Keep) -> dict[str, dict[int, np.ndarray]]:
     return kept
 
 
+def composed(first: Graph, before: Keep, second: Graph, after: Keep) -> Keep | None:
+    """Returns which units of a network are left after two rounds; None if parts of units went.
+
+    Args:
+      first: of the network.
+      before: what the first round kept of it.
+      second: of the network that the first round left.
+      after: what the second round kept of that.
+    """
+    rounds = [before, after]
+    shapes = [np.shape(units) for keep in rounds for units in keep.values()]
+    if not (several := np.broadcast_shapes(*(shape[:-1] for shape in shapes))):
+        return _composed(first, before, second, after)
+    made = []
+    for replicate in range(*several):
+        one, two = (
+            {
+                name: np.atleast_2d(units)[replicate % len(np.atleast_2d(units))]
+                for name, units in keep.items()
+            }
+            for keep in rounds
+        )
+        made.append(_composed(first, one, second, two))
+    if any(keep is None for keep in made):
+        return None
+    return {name: np.stack([keep[name] for keep in made if keep]) for name in made[0] or {}}
+
+
+def _composed(first: Graph, before: Keep, second: Graph, after: Keep) -> Keep | None:
+    """Returns the same of one replicate."""
+    left, later = entries_kept(first, before), entries_kept(second, after)
+    for path, axes in later.items():
+        for axis, kept in axes.items():
+            entries = left.get(path, {}).get(axis)
+            if entries is not None:
+                entries[entries] = kept
+            elif not kept.all():
+                return None
+    keep = {}
+    for group in first.groups:
+        units = [left[m.path][m.axis][m.positions].all(1) for m in group.members]
+        keep[group.name] = np.logical_and.reduce(units)
+    again = entries_kept(first, keep)
+    same = all((again[p][axis] == left[p][axis]).all() for p in left for axis in left[p])
+    return keep if same else None
+
+
 def _taken(leaf: Any, entries: np.ndarray, axis: int) -> Any:
     """Returns the entries of a leaf that are kept along an axis, of each replicate its own."""
     if entries.all():

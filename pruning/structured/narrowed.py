@@ -15,7 +15,7 @@ from groundwork.trees import Variables
 from pruning.structured import program
 from pruning.structured.graph import Graph
 from pruning.structured.grouping import arguments
-from pruning.structured.kept import Keep, check, cut
+from pruning.structured.kept import Keep, check, composed, cut
 from pruning.structured.rules import RULES
 from pruning.structured.walk import Walk
 
@@ -108,6 +108,9 @@ class Narrowed:
 def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Variables]:
     """Returns the network without the units that are not kept, and its variables.
 
+    Where the network lacks units already, and those that go are whole units of the first network,
+    the result is the first network without both.
+
     Args:
       graph: see `groups`.
       variables: of the whole network; leaves may be [R, …] if `keep` is.
@@ -117,7 +120,13 @@ def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Va
       ValueError: a group is unknown, has another number of units, or would lose all of them.
     """
     check(graph, keep)
-    return Narrowed(graph=graph, keep=dict(keep)), cut(graph, variables, keep)
+    small = cut(graph, variables, keep)
+    if isinstance(graph.model, Narrowed):
+        first = graph.model
+        both = composed(first.graph, first.keep, graph, keep)
+        if both is not None:
+            return Narrowed(graph=first.graph, keep=both), small
+    return Narrowed(graph=graph, keep=dict(keep)), small
 
 
 def _at_full_size(graph: Graph, variables: Variables) -> Any:

@@ -21,8 +21,9 @@ round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign 
 square stop_gradient sub tan tanh tie xor zeros_like
 """
 OVER_DEVICES = """
-psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute all_gather_invariant
+psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute
 """
+GATHERED = "it is gathered from all devices"
 OF_DEVICES = ("sharding_constraint", "mesh_cast", "reshard")
 
 
@@ -52,6 +53,16 @@ def _over_devices(walk: Walk, step: Step) -> list[Axes]:
     if [[len(a) for a in axes] for axes in out] != [[*v.aval.shape] for v in step.equation.outvars]:
         return walk.freeze(step, f"{step.equation.primitive.name} gathers it")
     return out
+
+
+def _of_all_devices(walk: Walk, step: Step) -> list[Axes]:
+    """Puts an axis of devices beside the others, or puts their entries one after the other."""
+    (given,), options = step.axes, step.equation.params
+    n = options["all_gather_dimension"]
+    if options["tiled"]:
+        walk.fix(given[n], GATHERED)
+    count = step.equation.outvars[0].aval.shape[n]
+    return [[*given[:n], walk.fixed(count, GATHERED), *given[n + options["tiled"] :]]]
 
 
 def _with_zeros(walk: Walk, step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis:
@@ -101,4 +112,5 @@ RULES = {
     **dict.fromkeys(ALIKE.split(), Rule(_label)),
     **dict.fromkeys(OF_DEVICES, Rule(_label)),
     **dict.fromkeys(OVER_DEVICES.split(), Rule(_over_devices)),
+    **dict.fromkeys(("all_gather", "all_gather_invariant"), Rule(_of_all_devices)),
 }

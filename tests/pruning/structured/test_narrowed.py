@@ -27,13 +27,83 @@ def assert_near(ours, theirs):
         np.testing.assert_allclose(one, other, atol=1e-5 * float(jnp.abs(other).max()))
 
 
-@every
-def test_what_is_left_computes_what_zeros_do_and_so_once_more(kind):
+def rounds(kind):
+    """What two rounds of pruning find and leave: each (graph, keep, model, variables)."""
     model, variables, x = made(kind)
+    done = []
     for seed in range(2):
         graph = structured.groups(model, variables, x)
         keep = half(graph, seed)
-        assert any(group.name == "stem" for group in graph.groups)
-        expected = quickly(model.apply)(structured.mask(graph, variables, keep), x)
         model, variables = structured.narrow(graph, variables, keep)
-        assert_near(quickly(model.apply)(variables, x), expected)
+        done.append((graph, keep, model, variables))
+    return done, x
+
+
+@every
+def test_what_two_rounds_leave_computes_what_zeros_do(kind):
+    ((graph, keep, _, small), (again, then, narrow, smallest)), x = rounds(kind)
+    assert any(group.name == "stem" for group in graph.groups)
+    masked = structured.expand(graph, structured.mask(again, small, then), keep)
+
+    @quickly
+    def both(masked, smallest):
+        return graph.model.apply(masked, x), narrow.apply(smallest, x)
+
+    expected, got = both(masked, smallest)
+    assert_near(got, expected)
+    assert sum(map(np.size, jax.tree.leaves(smallest))) < 0.8 * sum(
+        map(np.size, jax.tree.leaves(masked))
+    )
+
+
+def test_two_rounds_are_one_network_without_the_units_of_both():
+    ((graph, _, first, _), (again, then, narrow, smallest)), x = rounds("dense_block")
+    assert first.graph is narrow.graph is graph
+    assert again.model is first
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        structured.cut(graph, made("dense_block")[1], narrow.keep),
+        smallest,
+    )
+    nested = structured.Narrowed(graph=again, keep=then)
+
+    @quickly
+    def both(smallest):
+        return nested.apply(smallest, x), narrow.apply(smallest, x)
+
+    assert_near(*both(smallest))
+
+
+def test_replicates_of_two_rounds_keep_the_units_of_both():
+    model, variables, x = made("plain")
+    graph = structured.groups(model, variables, x)
+    two = {"stem": np.stack([np.arange(16) < 8, np.arange(16) % 2 == 0])}
+    narrow, small = structured.narrow(
+        graph, jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), variables), two
+    )
+    again = structured.groups(narrow, jax.tree.map(lambda leaf: leaf[0], small), x)
+    narrow, _ = structured.narrow(again, small, {"stem": np.arange(8) < 4})
+    assert [np.flatnonzero(units).tolist() for units in narrow.keep["stem"]] == [
+        [0, 1, 2, 3],
+        [0, 2, 4, 6],
+    ]
+
+
+def test_parts_of_units_that_go_in_a_second_round_are_a_round_of_their_own():
+    """Heads went first, and then dimensions of the heads that are left."""
+    model, variables, x = made("attention")
+    graph = structured.groups(model, variables, x)
+    narrow, small = structured.narrow(
+        graph, variables, {"qkv": np.array([True, False, True, True])}
+    )
+    again = structured.groups(narrow, small, x, split="inner")
+    then = {"qkv": np.array([True, True, False, True])}
+    nested, smallest = structured.narrow(again, small, then)
+    assert nested.graph is again
+    masked = structured.expand(graph, structured.mask(again, small, then), narrow.keep)
+
+    @quickly
+    def both(masked, smallest):
+        return model.apply(masked, x), nested.apply(smallest, x)
+
+    assert_near(*both(masked, smallest))

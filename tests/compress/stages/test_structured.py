@@ -19,12 +19,14 @@ from tests.compress import small
 from tests.conftest import ROOT
 
 
-def test_a_run_takes_units_and_quantises_what_is_left(tmp_path):
+def test_a_run_takes_units_and_quantises_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "LOADS", 1)
     small.train(
         tmp_path / "run",
         "--config.stages=('structured','quantize')",
         "--config.structured.ratio=(0.5,)",
         "--config.structured.compensate=true",
+        "--config.quantize.method=uniform",
         "--config.train.steps=20",
         "--config.fine_tune.steps=10",
         "--config.eval_every=10",
@@ -102,9 +104,10 @@ def test_a_stage_that_was_stopped_ends_as_one_that_was_not(trains, monkeypatch):
     straight = structured.run(own, small.node("structured", 0.5), before)
     stopped = Node("again", "original", "structured", 0.5, True)
     looks = iter(range(100))
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch:
         patch.setattr(Interruption, "reached", lambda self: next(looks) == 1)
-        structured.run(own, stopped, before)
+        with pytest.raises(Interrupted):
+            structured.run(own, stopped, before)
     (folder,) = own.context.run.unit(stopped.unit).folder.glob("step-*")
     state, _ = checkpoint.restore(folder)
     kernels = [

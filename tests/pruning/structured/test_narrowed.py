@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from groundwork import trees
 from pruning import structured
 from tests.pruning.structured.zoo import MIDDLES, Net, drawn, images, quickly
 
@@ -28,65 +29,72 @@ def assert_near(ours, theirs):
 
 
 def rounds(kind):
-    """What two rounds of pruning find and leave: each (graph, keep, model, variables)."""
+    """What two rounds of pruning find and leave: each (graph, what is kept, network)."""
     model, variables, x = made(kind)
-    done = []
+    shapes, done = jax.eval_shape(lambda: variables), []
     for seed in range(2):
-        graph = structured.groups(model, variables, x)
+        graph = structured.groups(model, shapes, x)
         keep = half(graph, seed)
-        model, variables = structured.narrow(graph, variables, keep)
-        done.append((graph, keep, model, variables))
-    return done, x
+        model = left(graph, keep)
+        shapes = jax.eval_shape(lambda v: structured.cut(graph, v, keep), shapes)  # noqa: B023
+        done.append((graph, keep, model))
+    return done, variables, x
+
+
+def left(graph, keep):
+    return structured.narrow(graph, trees.zeros(graph.shapes), keep)[0]
 
 
 @every
 def test_what_two_rounds_leave_computes_what_zeros_do(kind):
-    ((graph, keep, _, small), (again, then, narrow, smallest)), x = rounds(kind)
+    ((graph, keep, _), (again, then, narrow)), variables, x = rounds(kind)
     assert any(group.name == "stem" for group in graph.groups)
-    masked = structured.expand(graph, structured.mask(again, small, then), keep)
+    assert narrow.graph is graph
 
     @quickly
-    def both(masked, smallest):
-        return graph.model.apply(masked, x), narrow.apply(smallest, x)
+    def both(variables):
+        small = structured.cut(again, structured.cut(graph, variables, keep), then)
+        masked = structured.mask(graph, variables, narrow.keep)
+        return graph.model.apply(masked, x), narrow.apply(small, x)
 
-    expected, got = both(masked, smallest)
+    expected, got = both(variables)
     assert_near(got, expected)
-    assert sum(map(np.size, jax.tree.leaves(smallest))) < 0.8 * sum(
-        map(np.size, jax.tree.leaves(masked))
+    assert sum(units.sum() for units in narrow.keep.values()) < 0.6 * sum(
+        group.units for group in graph.groups
     )
 
 
 def test_two_rounds_are_one_network_without_the_units_of_both():
-    ((graph, _, first, _), (again, then, narrow, smallest)), x = rounds("dense_block")
+    ((graph, keep, first), (again, then, narrow)), variables, x = rounds("plain")
     assert first.graph is narrow.graph is graph
     assert again.model is first
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        structured.cut(graph, made("dense_block")[1], narrow.keep),
-        smallest,
-    )
     nested = structured.Narrowed(graph=again, keep=then)
 
     @quickly
-    def both(smallest):
-        return nested.apply(smallest, x), narrow.apply(smallest, x)
+    def both(variables):
+        small = structured.cut(again, structured.cut(graph, variables, keep), then)
+        return (
+            small,
+            structured.cut(graph, variables, narrow.keep),
+            nested.apply(small, x),
+            (narrow.apply(small, x)),
+        )
 
-    assert_near(*both(smallest))
+    twice, once, ours, theirs = both(variables)
+    jax.tree.map(np.testing.assert_array_equal, twice, once)
+    assert_near(ours, theirs)
 
 
 def test_replicates_of_two_rounds_keep_the_units_of_both():
     model, variables, x = made("plain")
     graph = structured.groups(model, variables, x)
     two = {"stem": np.stack([np.arange(16) < 8, np.arange(16) % 2 == 0])}
-    narrow, small = structured.narrow(
-        graph, jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), variables), two
-    )
-    again = structured.groups(narrow, jax.tree.map(lambda leaf: leaf[0], small), x)
-    narrow, _ = structured.narrow(again, small, {"stem": np.arange(8) < 4})
-    assert [np.flatnonzero(units).tolist() for units in narrow.keep["stem"]] == [
-        [0, 1, 2, 3],
-        [0, 2, 4, 6],
-    ]
+    first = structured.Narrowed(graph=graph, keep=two)
+    small = jax.eval_shape(lambda v: structured.cut(graph, v, {"stem": two["stem"][0]}), variables)
+    again = structured.groups(first, small, x)
+    narrow = left(again, {"stem": np.arange(8) < 4})
+    places = [np.flatnonzero(units).tolist() for units in narrow.keep["stem"]]
+    assert places == [[0, 1, 2, 3], [0, 2, 4, 6]]
 
 
 def test_parts_of_units_that_go_in_a_second_round_are_a_round_of_their_own():

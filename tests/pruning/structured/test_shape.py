@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from groundwork import architectures
+from groundwork.architectures.lenet import LeNet5
+from groundwork.architectures.mlp import ResidualMLP
+from groundwork.architectures.resnet import ResNet
 from pruning import masks, structured
 from tests.pruning.structured.zoo import drawn, quickly
 
@@ -109,19 +111,17 @@ def test_a_narrower_network_computes_what_zeros_in_place_of_the_others_do():
     assert np.std(expected) > 0.01
 
 
-FAMILIES = {  # wide, narrow, image
-    "lenet_5": (0.4, 0.2, (20, 20, 1)),
-    "vgg_11": (1 / 32, 1 / 64, (16, 16, 3)),
-    "student_net": (0.25, 0.125, (16, 16, 3)),  # depthwise convolutions
-    "resnet_20": (0.25, 0.125, (8, 8, 3)),  # shortcuts that zeros widen
-    "residual_mlp": (0.04, 0.02, (5,)),
+FAMILIES = {  # by their width, and an image
+    "LeNet-5": (lambda width: LeNet5(5, 0.4 * width), (20, 20, 1)),
+    "ResNet-8": (lambda width: ResNet(5, 0.25 * width, blocks=1), (8, 8, 3)),
+    "residual MLP": (lambda width: ResidualMLP(5, 0.04 * width), (5,)),
 }
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_have_the_shape_of_their_narrower_members(name):
-    *widths, shape = FAMILIES[name]
-    wide, narrow = (architectures.build({"name": name, "width": width}, 5) for width in widths)
+    build, shape = FAMILIES[name]
+    wide, narrow = build(1.0), build(0.5)
     whole = graph(wide, shape)
     scores = {group.name: np.arange(group.units) for group in whole.groups}
     keep = structured.to_shape(whole, scores, graph(narrow, shape))

@@ -19,7 +19,10 @@ Keep = Mapping[str, np.ndarray]
 
 
 def cut(graph: Graph, variables: Variables, keep: Keep) -> Variables:
-    """Returns the variables, or gradients of them, without the units that are not kept."""
+    """Returns the variables, or gradients of them, without the units that are not kept.
+
+    Leaves of numpy are cut by numpy, on the host, and nothing is compiled for them.
+    """
     kept = entries_kept(graph, keep)
 
     def one(path: str, leaf: Any) -> Any:
@@ -55,9 +58,9 @@ def mask(graph: Graph, variables: Variables, keep: Keep) -> Variables:
         for axis, entries in kept.get(path, {}).items():
             ranks = len(graph.axes[path])
             shape = [-1 if n == axis else 1 for n in range(ranks)]
-            leaf = jnp.where(
-                entries.reshape(*entries.shape[:-1], *shape), leaf, jnp.zeros((), leaf.dtype)
-            )
+            where = np.where if isinstance(leaf, np.ndarray) else jnp.where
+            spread = entries.reshape(*entries.shape[:-1], *shape)
+            leaf = where(spread, leaf, np.zeros((), leaf.dtype))
         return leaf
 
     return trees.map_with_path(one, variables)
@@ -154,6 +157,10 @@ def _taken(leaf: Any, entries: np.ndarray, axis: int) -> Any:
     """Returns the entries of a leaf that are kept along an axis, of each replicate its own."""
     if entries.all():
         return leaf
+    if isinstance(leaf, np.ndarray):  # nothing is compiled
+        if entries.ndim == 1:
+            return np.compress(entries, leaf, axis)
+        return np.stack([np.compress(*each, axis) for each in zip(entries, leaf, strict=True)])
     if entries.ndim == 1:
         return jnp.take(leaf, np.flatnonzero(entries), axis=axis)
     chosen = np.stack([np.flatnonzero(one) for one in entries])

@@ -14,7 +14,8 @@ every = pytest.mark.parametrize("kind", MIDDLES)
 
 def made(kind):
     model, x = Net(kind), images()
-    return model, drawn(jax.eval_shape(model.init, jax.random.key(0), x)), x
+    variables = drawn(jax.eval_shape(model.init, jax.random.key(0), x))
+    return model, jax.tree.map(np.asarray, variables), x
 
 
 def half(graph, seed=0, only_exact=True):
@@ -29,35 +30,25 @@ def assert_near(ours, theirs):
 
 
 def rounds(kind):
-    """What two rounds of pruning find and leave: each (graph, what is kept, network)."""
+    """What two rounds of pruning find and leave: each (graph, what is kept, network, variables)."""
     model, variables, x = made(kind)
-    shapes, done = jax.eval_shape(lambda: variables), []
+    done = []
     for seed in range(2):
-        graph = structured.groups(model, shapes, x)
+        graph = structured.groups(model, variables, x)
         keep = half(graph, seed)
-        model = left(graph, keep)
-        shapes = jax.eval_shape(lambda v: structured.cut(graph, v, keep), shapes)  # noqa: B023
-        done.append((graph, keep, model))
-    return done, variables, x
-
-
-def left(graph, keep):
-    return structured.narrow(graph, trees.zeros(graph.shapes), keep)[0]
+        model, variables = structured.narrow(graph, variables, keep)
+        done.append((graph, keep, model, variables))
+    return done, x
 
 
 @every
 def test_what_two_rounds_leave_computes_what_zeros_do(kind):
-    ((graph, keep, _), (again, then, narrow)), variables, x = rounds(kind)
+    ((graph, *_), (*_, narrow, small)), x = rounds(kind)
     assert any(group.name == "stem" for group in graph.groups)
     assert narrow.graph is graph
-
-    @quickly
-    def both(variables):
-        small = structured.cut(again, structured.cut(graph, variables, keep), then)
-        masked = structured.mask(graph, variables, narrow.keep)
-        return graph.model.apply(masked, x), narrow.apply(small, x)
-
-    expected, got = both(variables)
+    expected, got = quickly(
+        lambda masked, small: (graph.model.apply(masked, x), narrow.apply(small, x))
+    )(structured.mask(graph, made(kind)[1], narrow.keep), small)
     assert_near(got, expected)
     assert sum(units.sum() for units in narrow.keep.values()) < 0.6 * sum(
         group.units for group in graph.groups
@@ -65,36 +56,27 @@ def test_what_two_rounds_leave_computes_what_zeros_do(kind):
 
 
 def test_two_rounds_are_one_network_without_the_units_of_both():
-    ((graph, keep, first), (again, then, narrow)), variables, x = rounds("plain")
+    ((graph, _, first, _), (again, then, narrow, small)), x = rounds("plain")
     assert first.graph is narrow.graph is graph
     assert again.model is first
+    once = structured.cut(graph, made("plain")[1], narrow.keep)
+    jax.tree.map(np.testing.assert_array_equal, small, once)
     nested = structured.Narrowed(graph=again, keep=then)
-
-    @quickly
-    def both(variables):
-        small = structured.cut(again, structured.cut(graph, variables, keep), then)
-        return (
-            small,
-            structured.cut(graph, variables, narrow.keep),
-            nested.apply(small, x),
-            (narrow.apply(small, x)),
-        )
-
-    twice, once, ours, theirs = both(variables)
-    jax.tree.map(np.testing.assert_array_equal, twice, once)
-    assert_near(ours, theirs)
+    assert_near(*quickly(lambda small: (nested.apply(small, x), narrow.apply(small, x)))(small))
 
 
 def test_replicates_of_two_rounds_keep_the_units_of_both():
     model, variables, x = made("plain")
     graph = structured.groups(model, variables, x)
-    two = {"stem": np.stack([np.arange(16) < 8, np.arange(16) % 2 == 0])}
-    first = structured.Narrowed(graph=graph, keep=two)
-    small = jax.eval_shape(lambda v: structured.cut(graph, v, {"stem": two["stem"][0]}), variables)
-    again = structured.groups(first, small, x)
-    narrow = left(again, {"stem": np.arange(8) < 4})
+    keep = {"stem": np.stack([np.arange(16) < 8, np.arange(16) % 2 == 0])}
+    both = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), variables)
+    first, small = structured.narrow(graph, both, keep)
+    again = structured.groups(first, trees.replicate(small, 0), x)
+    narrow, smaller = structured.narrow(again, small, {"stem": np.stack([np.arange(8) < 4] * 2)})
     places = [np.flatnonzero(units).tolist() for units in narrow.keep["stem"]]
     assert places == [[0, 1, 2, 3], [0, 2, 4, 6]]
+    once = structured.cut(graph, both, narrow.keep)
+    jax.tree.map(np.testing.assert_array_equal, smaller, once)
 
 
 def test_parts_of_units_that_go_in_a_second_round_are_a_round_of_their_own():

@@ -126,6 +126,7 @@ def hold(seed):
     model = Drawn(seed)
     x = jnp.asarray(np.random.default_rng(seed).normal(size=(2, TIME, FEATURES)), jnp.float32)
     variables = drawn(jax.eval_shape(model.init, jax.random.key(0), x), seed)
+    variables = jax.tree.map(np.asarray, variables)
     narrow, small, rounds = model, variables, []
     for turn in range(2):
         try:

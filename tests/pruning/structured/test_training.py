@@ -38,7 +38,7 @@ X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 5)), jnp.float32)
 def made(**how):
     model = Normed(**how)
     shapes = jax.eval_shape(lambda key: model.init(key, X, train=False), jax.random.key(0))
-    variables = drawn(shapes)
+    variables = jax.tree.map(np.asarray, drawn(shapes))
     graph = structured.groups(model, shapes, jax.ShapeDtypeStruct((2, 5), jnp.float32))
     return model, variables, graph
 
@@ -77,7 +77,7 @@ def test_gradients_and_statistics_over_devices_are_the_masked_networks():
 def test_replicates_keep_units_of_their_own_and_learn_as_masked_ones():
     """`rounded` has a gradient of its own, in which each replicate's units are looked up."""
     model, variables, graph = made(axis_name=None)
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), variables)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), variables)
     keep = {g.name: np.stack([half(graph, s)[g.name] for s in (0, 1)]) for g in graph.groups}
     assert any((units[0] != units[1]).any() for units in keep.values())
     narrow, small = structured.narrow(graph, stacked, keep)

@@ -238,3 +238,34 @@ def test_dropout_draws_for_the_units_that_are_left():
     call = quickly(lambda v: narrow.apply(v, X, train=True, mutable=["batch_stats"], rngs=rngs)[0])
     assert np.isfinite(call(small)).all()
     assert dataclasses.is_dataclass(narrow)
+
+
+@jax.custom_vjp
+def mirrored(x):
+    return x
+
+
+mirrored.defvjp(lambda x: (x, None), lambda _, g: (g + g[..., ::-1],))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_gradient_that_joins_units_which_the_network_does_not_is_refused(several):
+    def apply(variables, x):
+        return mirrored(x @ variables["hidden"]) @ variables["head"]
+
+    variables = {"hidden": np.ones((5, 6), np.float32), "head": np.ones((6, 3), np.float32)}
+    graph = structured.groups(apply, variables, X)
+    (group,) = graph.groups
+    keep = {group.name: np.arange(6) != 0}
+    if several:
+        keep = {group.name: np.stack([np.arange(6) != 0, np.arange(6) != 1])}
+        variables = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), variables)
+    narrow, small = structured.narrow(graph, variables, keep)
+
+    def loss(variables):
+        return jnp.sum(narrow.apply(variables, X))
+
+    one, slopes = (jax.vmap(f) if several else f for f in (loss, jax.grad(loss)))
+    assert jax.eval_shape(one, small).size == 1 + several
+    with pytest.raises(ValueError, match="joins units that are gone with others that are left"):
+        jax.eval_shape(slopes, small)

@@ -32,7 +32,7 @@ def least_squares(
     after the other on what the pruned network gives it, and this one all on the whole network's.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate, at full size.
       keep: group → [U] bool.
       inputs: [B, …] of the network.

@@ -47,7 +47,7 @@ def scores(
     """Returns a score of each unit of each group, higher = keep.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate.
       criterion: one of `CRITERIA`.
       members: see `Evidence`.
@@ -72,7 +72,7 @@ def check_criterion(graph: Graph, criterion: str, inputs: Any) -> None:
     """Refuses a criterion that cannot judge a group of this network; nothing is computed.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       criterion: one of `CRITERIA`.
       inputs: [B, …] of the network, arrays or shapes.
 

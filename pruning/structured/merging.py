@@ -26,7 +26,7 @@ def merge(
     units compute, not by their weights, and u may be any multiple of v.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate, at full size.
       keep: group → [U] bool.
       inputs: [B, …] of the network.

@@ -112,7 +112,7 @@ def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Va
     the result is the first network without both.
 
     Args:
-      graph: see `groups`.
+      graph: see `grouping.groups`.
       variables: of the whole network; leaves may be [R, …] if `keep` is.
       keep: see `Keep`. With replicates, each keeps as many units of a group as any other.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.structured.choice import lowest_go
+from pruning.structured.choice import check_scores, lowest_go
 from pruning.structured.graph import Graph, Group
 from pruning.structured.importance import Scores
 from pruning.structured.kept import Keep, entries_kept
@@ -27,18 +27,19 @@ def to_shape(graph: Graph, scores: Scores, narrow: Graph) -> Keep:
     number of its units, such as the mean of a LayerNorm, it computes in its own way.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       scores: group → [U], higher = keep; ties go to the lower index.
       narrow: of the narrower network, with variables of the same names.
 
     Raises:
-      ValueError: the narrower network has other variables, more units, or joins them otherwise.
+      ValueError: the narrower network has other variables, more units, or joins them otherwise;
+        or scores are missing.
     """
+    check_scores(graph, scores)
     _check_variables(graph, narrow)
     owners, narrow_owners = _owners(graph), _owners(narrow)
     runs, narrow_runs = _runs(owners), _runs(narrow_owners)
-    for place in owners:
-        _check_axis(graph, narrow, place, runs[place], narrow_runs[place], owners[place])
+    _check_runs(graph, narrow, owners, narrow_owners)
     wanted: dict[Signature, int] = collections.Counter()
     for group in narrow.groups:
         wanted.update({s: len(units) for s, units in _alike(group, narrow_runs).items()})
@@ -103,25 +104,18 @@ def _is_single(signature: Signature, runs: Places, owners: Places) -> bool:
     return True
 
 
-def _check_axis(
-    graph: Graph,
-    narrow: Graph,
-    place: tuple[str, int],
-    runs: np.ndarray,
-    narrow_runs: np.ndarray,
-    owners: np.ndarray,
-) -> None:
+def _check_runs(graph: Graph, narrow: Graph, owners: Places, narrow_owners: Places) -> None:
     """Refuses an axis with another number of runs, or with more or less of what stays."""
-    path, axis = place
-    if not runs.size or not narrow_runs.size:
-        same = runs.size == narrow_runs.size
-    else:
-        counts, narrow_counts = np.bincount(runs), np.bincount(narrow_runs)
-        stays = np.array([owners[runs == n][0] == STAYS for n in range(len(counts))])
-        same = len(counts) == len(narrow_counts) and bool((counts == narrow_counts)[stays].all())
-    if not same:
-        why = graph.frozen.get(f"{path} {axis}", "its units stand beside each other otherwise")
-        raise ValueError(f"{_shapes(graph, narrow, path)}: of axis {axis}, {why}")
+    runs, narrow_runs = _runs(owners), _runs(narrow_owners)
+    for (path, axis), of in owners.items():
+        counts, after = (np.bincount(one[path, axis]) for one in (runs, narrow_runs))
+        same = len(counts) == len(after)
+        if same and len(counts):
+            first = np.cumsum(counts) - counts  # the first entry of each run
+            same = bool((counts == after)[of[first] == STAYS].all())
+        if not same:
+            why = graph.frozen.get(f"{path} {axis}", "its units stand beside each other otherwise")
+            raise ValueError(f"{_shapes(graph, narrow, path)}: of axis {axis}, {why}")
 
 
 def _shapes(graph: Graph, narrow: Graph, path: str) -> str:

@@ -163,6 +163,11 @@ def test_what_is_no_narrower_network_is_refused(narrow, shape, said):
         structured.to_shape(wide, {"fc0": np.ones(4)}, graph(narrow, shape))
 
 
+def test_missing_scores_are_refused():
+    with pytest.raises(ValueError, match="scores need 4 numbers for group fc0"):
+        structured.to_shape(graph(Dense(), (2,)), {}, graph(Dense((2,)), (2,)))
+
+
 @pytest.mark.parametrize(
     ("wide", "narrow", "said"),
     [

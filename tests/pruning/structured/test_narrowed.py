@@ -100,3 +100,18 @@ def test_parts_of_units_that_go_in_a_second_round_are_a_round_of_their_own():
         return model.apply(masked, x), nested.apply(smallest, x)
 
     assert_near(*both(masked, smallest))
+
+
+def test_arrays_of_numpy_and_of_jax_are_cut_alike():
+    model, variables, x = made("plain")
+    graph = structured.groups(model, variables, x)
+    keep = {"stem": np.stack([np.arange(16) < 8, np.arange(16) % 2 == 0])}
+    both = jax.tree.map(lambda leaf: np.stack([leaf, leaf]).astype(jnp.bfloat16), variables)
+    for change in (structured.cut, structured.mask):
+        ours, theirs = (
+            change(graph, both, keep),
+            change(graph, jax.tree.map(jnp.asarray, both), keep),
+        )
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(ours))
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(ours))

@@ -20,7 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.prune = dict(
         method="structured",  # structured: whole units go
-        # l1, l2, scale, geometric_median, taylor, apoz, activation, correlation, lamp or random
+        # l1, l2, product, scale, geometric_median, taylor, apoz, activation, correlation, lamp,
+        # random
         criterion="l2",
         members="all",  # what l1, l2, … look at: all entries of a unit, or first: its own kernel
         ratio=base.anything(0.5),  # of the units that go; (0.5, 0.75) or {"*": 0.5, "fc1": 0.75}

@@ -11,8 +11,8 @@ import optax
 from groundwork import trees
 from groundwork.errors import unknown
 from groundwork.trees import Variables
+from pruning.structured.evidence import scales
 from pruning.structured.graph import Graph, Member
-from pruning.structured.importance import scales
 
 OVER = ("units", "filters", "channels", "shapes", "depth")
 PENALTIES = ("slimming", *OVER)
@@ -22,7 +22,7 @@ def penalty(graph: Graph, variables: Variables, kind: str) -> jax.Array:
     """Returns [] float: the penalty of a name, to which a loss gives its weight.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate, at full size.
       kind: one of `PENALTIES`: `slimming`, or what `group_lasso` runs over.
 
@@ -54,7 +54,7 @@ def group_lasso(graph: Graph, variables: Variables, over: str = "units") -> jax.
     unit as one part, in every layer.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate, at full size.
       over: what is a part: `units`; or, of kernels [..., inputs, outputs] that units have, the
         entries of an output (`filters`), of an input (`channels`), of an input at a place of the

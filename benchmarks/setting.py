@@ -1,4 +1,4 @@
-"""The data and the machine on which a benchmark runs."""
+"""The data and the machine on which a benchmark runs, and distances in words."""
 
 import contextlib
 import importlib.metadata
@@ -12,7 +12,18 @@ from pathlib import Path
 import numpy as np
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tensorly", "torch", "pillow", "zstandard")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "tensorly",
+    "torch",
+    "torch-pruning",
+    "pillow",
+    "zstandard",
+)
 
 
 @contextlib.contextmanager
@@ -49,3 +60,10 @@ def machine() -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     return f"{cpu}, {os.cpu_count()} cores and threads; {', '.join(versions)}"
+
+
+def distance(outputs: np.ndarray, expected: np.ndarray) -> str:
+    """Returns in words how far outputs are from those that are expected."""
+    largest = np.abs(np.asarray(expected)).max()
+    off = float(np.abs(np.asarray(outputs) - expected).max() / largest)
+    return "exact" if off < 1e-5 else f"off by {off:.2g} of the largest"

@@ -3,6 +3,7 @@
 # R replicates, U units of a group
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -37,7 +38,8 @@ def make_scratch(experiment: Experiment, branch: str, point: Point, keep: Keep) 
     """Trains new weights of a pruned network's shape.
 
     Source: Liu et al., arXiv:1810.05270: Scratch-E trains for as many steps as the original,
-    Scratch-B for as many multiply-adds. Departs: what fine-tuning costs is not added.
+    Scratch-B for as many multiply-adds, with its drops of the rate at the same shares of them.
+    Departs: what fine-tuning costs is not added.
 
     Args:
       experiment: the run and its network.
@@ -46,11 +48,15 @@ def make_scratch(experiment: Experiment, branch: str, point: Point, keep: Keep) 
       keep: which units the pruned network has.
     """
     spec = experiment.spec
-    network, steps = Narrowed(graph=experiment.graph, keep=keep), spec.train
+    network = Narrowed(graph=experiment.graph, keep=keep)
+    steps, optimizer = spec.train, spec.optimizer
     if branch == "scratch_b":
-        steps = dataclasses.replace(steps, steps=_as_costly(experiment, network))
-    start = structured.renewed(experiment.graph, experiment.initial, keep)
-    fitted(experiment, unit_name(branch, point), network, start, Phase(steps, spec.optimizer))
+        times = _times_as_long(experiment, network)
+        drops = tuple(round(step * times) for step in optimizer.drop_steps)
+        steps = dataclasses.replace(steps, steps=round(steps.steps * times))
+        optimizer = dataclasses.replace(optimizer, drop_steps=drops)
+    start = structured.renewed(experiment.graph, experiment.fresh, keep)
+    fitted(experiment, unit_name(branch, point), network, start, Phase(steps, optimizer))
 
 
 def _shuffled(graph: Graph, keep: Keep, seed: int) -> Keep:
@@ -59,8 +65,8 @@ def _shuffled(graph: Graph, keep: Keep, seed: int) -> Keep:
     return {group.name: rng.permuted(keep[group.name], axis=-1) for group in graph.groups}
 
 
-def _as_costly(experiment: Experiment, network: Narrowed) -> int:
-    """Returns the steps in which a network takes as many multiply-adds as the original's."""
+def _times_as_long(experiment: Experiment, network: Narrowed) -> float:
+    """Returns the original's multiply-adds over a network's, or the most that the config allows."""
     example, graph = experiment.context.dataset.example, experiment.graph
     first = {name: units[0] for name, units in network.keep.items()}
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), graph.shapes)
@@ -69,4 +75,5 @@ def _as_costly(experiment: Experiment, network: Narrowed) -> int:
         multiply_adds(graph.model.apply, graph.shapes, example),
         multiply_adds(network.apply, small, example),
     ]
-    return round(experiment.spec.train.steps * costs[0] / costs[1])
+    most = experiment.spec.branches.scratch_b_at_most
+    return min(costs[0] / costs[1], most or math.inf)

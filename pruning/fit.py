@@ -55,6 +55,11 @@ class Experiment:
         """The variables [R, …] of the original before any training, on the host."""
         return mesh_lib.fetch(networks.initial(self.context, self.model))
 
+    @functools.cached_property
+    def fresh(self) -> Variables:
+        """Likewise, but others, which nothing else starts from."""
+        return mesh_lib.fetch(networks.initial(self.context, self.model, "scratch"))
+
     @property
     def tuning(self) -> "Phase":
         """The training after units are gone."""

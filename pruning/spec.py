@@ -187,11 +187,22 @@ class SparsitySpec:
 
 @dataclasses.dataclass(frozen=True)
 class BranchesSpec:
-    """`branches`: controls beside each pruned network; see `work`."""
+    """`branches`: controls beside each pruned network; see `work`.
+
+    Attributes:
+      scratch_e: new weights in the pruned shape, for as many steps as the original.
+      scratch_b: likewise, for as many multiply-adds.
+      random_units: as many units at random.
+      scratch_b_at_most: the most steps of `scratch_b`, as a multiple of the original's; 0 = any.
+    """
 
     scratch_e: bool
     scratch_b: bool
     random_units: bool
+    scratch_b_at_most: float
+
+    def __post_init__(self) -> None:
+        at_least("branches", self, scratch_b_at_most=0)
 
     @property
     def chosen(self) -> list[str]:
@@ -260,6 +271,8 @@ def without_effect(spec: PruningSpec, config: Mapping[str, Any], given: Sequence
     if spec.sparsity.penalty != "growing":
         for key in ("step", "every", "steps"):
             keys[f"sparsity.{key}"] = f"sparsity.penalty={spec.sparsity.penalty}"
+    if not spec.branches.scratch_b:
+        keys["branches.scratch_b_at_most"] = "branches.scratch_b=false"
     if not spec.prune.looks:
         keys["prune.examples"] = f"criterion={spec.prune.criterion} looks at none"
     return idle.warnings(idle.beyond_steps(spec, optimizers), keys, given)

@@ -53,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
         scratch_e=False,  # also train the pruned shape from new weights, as long as the original
         scratch_b=False,  # likewise, for as many multiply-adds as the original
         random_units=False,  # also keep as many units at random
+        scratch_b_at_most=0.0,  # times the original's steps, however few multiply-adds; 0: any
     )
     config.fine_tune = dict(
         steps=200,  # updates of a network that was changed

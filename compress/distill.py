@@ -5,7 +5,7 @@ loss = weight × T² × KL(teachers ‖ student), both at temperature T, + (1 �
 T² keeps the size of the gradients of the soft part, which go as 1 / T². KL differs from the
 cross-entropy with soft targets, which the paper writes, by the entropy of the teachers. That is
 constant, so the gradients are the same, and KL is 0 for a student that is like its teachers. Read
-`make_loss` first. `shrink` makes a student of a wider network.
+`make_loss` first.
 
 Source: Hinton, Vinyals & Dean, arXiv:1503.02531, Section 2.
 """
@@ -26,18 +26,14 @@ from groundwork.numerics import checks
 from groundwork.train.losses import CROSS_ENTROPY, Counts, Loss, cross_entropy
 from groundwork.train.step import Batch, LossFn, Model
 from groundwork.trees import Variables
-from pruning.structured.chain import Link, chain, shrink
 
 __all__ = [
-    "Link",
     "Teacher",
     "carried",
     "carry",
-    "chain",
     "divergence",
     "fixed",
     "make_loss",
-    "shrink",
     "soften",
     "without_teachers",
 ]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COSTS: dict[str, Callable[[Network], float]] = {
-    "multiply-adds of an example (millions)": lambda network: network.macs / 1e6,
+    "multiply-adds (millions)": lambda network: network.macs / 1e6,
     "parameters (thousands)": lambda network: network.parameters / 1e3,
-    "time for 128 examples / the original's": lambda network: _time(network, "128"),
-    "time for 1 example / the original's": lambda network: _time(network, "1"),
+    "file (kilobytes)": lambda network: network.bytes / 1e3,
+    "time for 128 examples (ms)": lambda network: network.milliseconds["128"][1],
 }
 STYLES: dict[str, dict[str, Any]] = {
     "fine-tuned": {"color": "#1f5fb4", "marker": "o"},
@@ -27,15 +27,10 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def _time(network: Network, batch: str) -> float:
-    """Returns the time of a call, relative to the original's."""
-    original, pruned = network.milliseconds[batch]
-    return pruned / original
-
-
 def accuracy(run: Results, path: Path) -> tuple[Path, str]:
-    """Draws test accuracy against multiply-adds, parameters and measured times."""
-    figure, axes = figures.subplots(len(COSTS), width=3.4, height=3.6)
+    """Draws test accuracy against multiply-adds, parameters, a file's bytes and measured times."""
+    labels = "", f"test {run.metric.words}"
+    figure, axes = figures.grid(len(COSTS), 2, width=2.7, height=2.4, labels=labels)
     for ax, (label, cost) in zip(axes, COSTS.items(), strict=True):
         _point(
             ax, cost(run.original), run.original.test, marker="D", color="black", label="original"
@@ -52,12 +47,13 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
         _line(ax, cost, before, linestyle="--", **style)
         ax.set_xlabel(label)
         ax.set_ylim(*_range(run))
-    axes[0].set_ylabel(f"test {run.metric.words}")
-    axes[0].legend(fontsize=7)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     caption = (
         f"Test {run.metric.words} after units were removed (hollow) and after fine-tuning (filled),"
-        " against the costs of a prediction, and that of controls of the same shape. Means over "
-        "replicates; bands are one standard deviation."
+        " and that of controls of the same shape, against the multiply-adds of one example, the "
+        "parameters, the bytes of an .npz file of them, and the measured time of a prediction. "
+        "Means over replicates; bands are one standard deviation."
     )
     return figures.save(figure, path), caption
 
@@ -65,7 +61,7 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
 def units(run: Results, path: Path) -> tuple[Path, str]:
     """Draws the share of units that each pruned network keeps, group by group."""
     names = list(run.units)
-    figure, axes = figures.subplots(1, width=6.4, height=1.2 + 0.28 * len(names))
+    figure, axes = figures.subplots(1, width=4.8, height=1.2 + 0.28 * len(names))
     (ax,) = axes
     height = 0.8 / max(len(run.pruned), 1)
     for number, pruned in enumerate(run.pruned):
@@ -74,11 +70,13 @@ def units(run: Results, path: Path) -> tuple[Path, str]:
         ax.barh(
             places, shares, height, label=f"{pruned.label}: {sum(pruned.kept.values()):,} units"
         )
-    ax.set_yticks([n + 0.4 - height / 2 for n in range(len(names))], figures.short(names, 28))
+    ax.set_yticks(
+        [n + 0.4 - height / 2 for n in range(len(names))], figures.short(names, 20), fontsize=8
+    )
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
     ax.set_xlabel("share of the units that are kept")
-    ax.legend(fontsize=7)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     counts = ", ".join(f"{name} {count:,}" for name, count in run.units.items())
     return figures.save(figure, path), f"Units that are kept. The original has: {counts}."
 
@@ -86,12 +84,12 @@ def units(run: Results, path: Path) -> tuple[Path, str]:
 def coupling(run: Results, path: Path) -> tuple[Path, str]:
     """Draws layers as boxes, whose halves have the colours of the groups they take and make."""
     layers, names = list(run.coupling), list(run.units)
-    columns = min(len(layers), 4)
+    columns = min(len(layers), 3)
     rows = -(-len(layers) // columns)
-    figure, (ax,) = figures.subplots(1, width=6.4, height=0.6 + 0.5 * rows)
+    figure, (ax,) = figures.subplots(1, width=4.8, height=0.6 + 0.5 * rows)
     colors = figures.pyplot().get_cmap("hsv")
     of = {name: colors(number / max(len(names), 1)) for number, name in enumerate(names)}
-    for number, (layer, label) in enumerate(zip(layers, figures.short(layers, 20), strict=True)):
+    for number, (layer, label) in enumerate(zip(layers, figures.short(layers, 14), strict=True)):
         left, top = number % columns, number // columns
         for half, side in enumerate(("takes", "makes")):
             groups = run.coupling[layer][side]
@@ -100,7 +98,7 @@ def coupling(run: Results, path: Path) -> tuple[Path, str]:
                 at = left + half * 0.46 + place * width
                 color = (*of[name][:3], 0.45) if name else "#eeeeee"
                 ax.add_patch(_box((at, top), width, color))
-        ax.text(left + 0.46, top + 0.35, label, ha="center", va="center", fontsize=7)
+        ax.text(left + 0.46, top + 0.35, label, ha="center", va="center", fontsize=8)
     ax.set_xlim(-0.04, columns)
     ax.set_ylim(rows, -0.15)
     ax.set_axis_off()

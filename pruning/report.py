@@ -18,7 +18,8 @@ from pruning.results import Network, Pruned, Results
 NOTE = (
     "{Values} are the {averages}, on the test split, at the last step. Multiply-adds are those of "
     "convolutions and linear layers, for one example, from the traced computation; parameters are "
-    "counted in the trees. Milliseconds are medians of calls that took turns with the original's, "
+    "counted in the trees; bytes are those of an uncompressed .npz file of one replicate's "
+    "variables. Milliseconds are medians of calls that took turns with the original's, "
     "on this run's machine. All replicates keep as many units of a group; which ones may differ."
 )
 TITLES = {"scratch_e": "scratch-E", "scratch_b": "scratch-B", "random_units": "random units"}
@@ -30,6 +31,7 @@ def show(folders: Sequence[Path]) -> None:
     pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
     for run, page in zip(runs, pages, strict=True):
         tables.show(f"{run.name}: networks", _network_table(run))
+        tables.show(f"{run.name}: asked for, and the shares that are gone", _gone_table(run))
         if any(pruned.branches for pruned in run.pruned):
             tables.show(f"{run.name}: fine-tuned, and trained anew", _branch_table(run))
         tables.show(f"{run.name}: measured times", _time_table(run))
@@ -90,6 +92,7 @@ def _records(name: str, run: Results) -> list[dict[str, Any]]:
             "replicates": len(network.test),
             "macs": network.macs,
             "parameters": network.parameters,
+            "bytes": network.bytes,
             **comparison.accuracy_fields(network.test, run.metric),
         }
         for network_name, network in networks
@@ -106,6 +109,8 @@ def _write_page(run: Results) -> Path:
         drawn = page_lib.picture(*plots.accuracy(run, folder / f"{metric.name}.png"))
         sections.append((f"{metric.title} against cost", drawn))
     sections.append(("Networks", page_lib.table(*_network_table(run))))
+    gone = page_lib.table(*_gone_table(run))
+    sections.append(("Asked for, and the shares that are gone", gone))
     if any(pruned.branches for pruned in run.pruned):
         table = page_lib.table(*_branch_table(run))
         sections.append(("Fine-tuned, and trained anew", table))
@@ -129,6 +134,37 @@ def _network_table(run: Results) -> Rows:
         row += [plus_minus(pruned.network.before, 4), plus_minus(pruned.network.test, 4)]
         rows.append(row)
     return header, rows
+
+
+def _gone_table(run: Results) -> Rows:
+    """Returns one row per pruned network: what was asked for, and which shares of it are gone."""
+    header = ["asked for", "units", "parameters", "MACs", "file", "bytes left"]
+    rows = [["the original", "", "", "", "", f"{run.original.bytes:,}"]]
+    for pruned in run.pruned:
+        network = pruned.network
+        shares = [
+            1 - left / whole
+            for left, whole in (
+                (sum(pruned.kept.values()), sum(run.units.values())),
+                (network.parameters, run.original.parameters),
+                (network.macs, run.original.macs),
+                (network.bytes, run.original.bytes),
+            )
+        ]
+        gone = [f"{share:.3f}" for share in shares]
+        rows.append([_asked(run, pruned), *gone, f"{network.bytes:,}"])
+    return header, rows
+
+
+def _asked(run: Results, pruned: Pruned) -> str:
+    """Returns what the config asked for: units, a cost or an accuracy."""
+    if pruned.label != "target":
+        return "patterns" if pruned.label == "patterns" else f"{pruned.label} of the units"
+    prune = run.config["prune"]
+    if prune["keep_accuracy"]:
+        return f"{prune['keep_accuracy']:g} of the {run.metric.words}"
+    name, target = next((name, value) for name, value in prune["target"].items() if value)
+    return f"{target:,g} {name.replace('_', '-')}"
 
 
 def _costs(network: Network, run: Results) -> list[str]:

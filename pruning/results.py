@@ -4,9 +4,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
+from groundwork import trees
 from groundwork.errors import UserError
+from groundwork.runs import trained
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
 from groundwork.trees import Variables
@@ -22,6 +23,7 @@ class Network:
     steps: int  # of this training
     parameters: int
     macs: int  # multiply-adds of one example
+    bytes: int  # of an .npz file of one replicate's variables
     milliseconds: dict[str, list[float]]  # batch size → the original's and its own, in one run
 
 
@@ -113,7 +115,10 @@ def _last_plan(run: Run, label: str) -> str:
 
 
 def _network(run: Run, unit: str) -> Network:
-    metadata: dict[str, Any] = run.unit(unit).result()[1]
-    names = (field.name for field in dataclasses.fields(Network))
-    values = {name: metadata[name] for name in names}
-    return Network(**{**values, "before": values["before"]["test"]})
+    tree, metadata = run.unit(unit).result()
+    names = ("test", "steps", "parameters", "macs", "milliseconds")
+    return Network(
+        **{name: metadata[name] for name in names},
+        before=metadata["before"]["test"],
+        bytes=trained.size(trees.replicate(tree["variables"], 0)),
+    )

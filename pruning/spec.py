@@ -28,8 +28,9 @@ from groundwork.typed import Seed
 from pruning.structured import CRITERIA, PENALTIES
 
 METHODS = ("structured",)
-BRANCHES = ("scratch_e", "scratch_b", "random_units")
+BRANCHES = ("random_units", "scratch_e", "scratch_b")  # in the order in which they are made
 TARGETS = ("multiply_adds", "parameters", "milliseconds")
+SPARSE = ("none", *PENALTIES, "growing")
 LOOKS = ("taylor", "apoz", "activation", "correlation")  # criteria that look at examples
 
 Ratio = Annotated[
@@ -157,20 +158,29 @@ class StructuredSpec:
 
 @dataclasses.dataclass(frozen=True)
 class SparsitySpec:
-    """`sparsity`: a term of the original's loss, under which units become small before they go.
+    """`sparsity`: under what units become small before they go.
 
     Attributes:
-      penalty: `none`, or one of `structured.PENALTIES`.
-      weight: of the penalty.
+      penalty: `none`; one of `structured.PENALTIES`, a term of the original's loss; or `growing`,
+        under which, after the original, the units that were chosen to go are trained to vanish.
+      weight: of the penalty; of `growing`, the largest.
+      step: of `growing`: by how much the weight grows.
+      every: of `growing`: the updates after which it does.
+      steps: of `growing`: the updates before the units go.
     """
 
     penalty: str
     weight: float
+    step: float
+    every: int
+    steps: int
 
     def __post_init__(self) -> None:
-        if self.penalty not in ("none", *PENALTIES):
-            raise unknown("sparsity.penalty", self.penalty, ("none", *PENALTIES))
-        at_least("sparsity", self, weight=0)
+        if self.penalty not in SPARSE:
+            raise unknown("sparsity.penalty", self.penalty, SPARSE)
+        at_least("sparsity", self, weight=0, every=1, steps=1)
+        if not self.step > 0:
+            raise UserError(f"sparsity.step={self.step} must be above 0")
         if self.penalty != "none" and not self.weight:
             raise UserError(f"sparsity.penalty={self.penalty} needs a sparsity.weight above 0")
 
@@ -258,6 +268,9 @@ def without_effect(spec: PruningSpec, config: Mapping[str, Any], given: Sequence
         keys["prune.ratio"] = "prune.keep_accuracy decides"
     if spec.sparsity.penalty == "none":
         keys["sparsity.weight"] = "sparsity.penalty=none"
+    if spec.sparsity.penalty != "growing":
+        for key in ("step", "every", "steps"):
+            keys[f"sparsity.{key}"] = f"sparsity.penalty={spec.sparsity.penalty}"
     if not spec.branches.scratch_b:
         keys["branches.scratch_b_at_most"] = "branches.scratch_b=false"
     if not spec.prune.looks:

@@ -14,7 +14,6 @@ from compress import form, quantize
 from groundwork import architectures, config, overrides
 from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
-from pruning import masks
 from tests import packages
 from tests.conftest import ROOT
 
@@ -161,18 +160,24 @@ def test_lowranks_lines_run():
     assert names["first"].shape[-2:] == (kernel.shape[2], names["core"].shape[2])
 
 
-def test_prunings_and_distillations_lines_run():
+def test_distillations_lines_run():
     wide, variables, _ = lenet()
     narrow, small, _ = lenet(width=0.5)
-    mask = masks.ones(variables["params"])
     runs = jax.tree.map(lambda leaf: leaf[None], variables)
-    names = {"wide": wide, "narrow": narrow, "mask": mask, "shape": (28, 28, 1)}
-    pruning = {**names, "variables": variables}
-    exec(block_with("chain.shrink", "pruning/README.md"), pruning)
-    assert jax.tree.map(jnp.shape, pruning["start"]) == jax.tree.map(jnp.shape, small)
-    names |= {"variables": variables, "student": narrow}
+    names = {"wide": wide, "narrow": narrow, "student": narrow, "shape": (28, 28, 1)}
+    names |= {"variables": variables, "runs": runs}
     code = block_with("distill.make_loss", "compress/README.md")
-    exec(code.replace("(wide, variables)", "(wide, runs)"), {**names, "runs": runs})
+    exec(code.replace("(wide, variables)", "(wide, runs)"), names)
+    assert jax.tree.map(jnp.shape, names["start"]) == jax.tree.map(jnp.shape, small)
+
+
+def test_prunings_lines_for_whole_units_run(capsys):
+    names = {}
+    exec(block_with("structured.narrow", "pruning/README.md"), names)
+    assert names["logits"].shape == (128, 10)
+    printed = capsys.readouterr().out
+    assert "(20, 32)" in printed.splitlines()[-1]
+    assert "layers_0" in printed
 
 
 def test_compress_lines_for_quantised_weights_and_codes_run():

@@ -15,11 +15,14 @@ import lowrank.report
 import lowrank.results
 import msdnet.report
 import msdnet.results
+import pruning.report
+import pruning.results
 from lowrank.spec import Point
 from tests import screens
 from tests.compress import test_report as compressed
 from tests.lowrank import test_report as factorised
 from tests.msdnet import test_results as exited
+from tests.pruning import test_report as pruned
 
 NAME = "runs/[bold]a[/y]"  # as rich would read it: markup, and an end without a beginning
 LONG = "encoder/block_11/attention/self/query/kernel"
@@ -84,11 +87,24 @@ def _compress():
     return dataclasses.replace(run, name=NAME, folder=Path(NAME))
 
 
+def _pruning():
+    times = {"1": [123.456, 23.456], "128": [12345.678, 2345.678]}
+    costs = {"parameters": 138_357_544, "macs": 15_470_264_320, "bytes": 553_431_000}
+    big = dataclasses.replace(pruned.SMALL, **costs, milliseconds=times)
+    one = dataclasses.replace(
+        pruned.PRUNED, label="0.333", network=big, branches=dict.fromkeys(pruned.NAMES, big)
+    )
+    run = pruned.made(one, dataclasses.replace(pruned.PRUNED, label="target"))
+    run.config["prune"]["target"]["multiply_adds"] = 7_000_000_000.0
+    return dataclasses.replace(run, name=NAME, folder=Path(NAME), original=big)
+
+
 COMMANDS = {
     "lottery": (lottery, _lottery),
     "lowrank": (lowrank, _lowrank),
     "msdnet": (msdnet, _msdnet),
     "compress": (compress, _compress),
+    "pruning": (pruning, _pruning),
 }
 
 

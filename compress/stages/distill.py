@@ -6,18 +6,20 @@ from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
-from compress import distill
 from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages import teachers
 from compress.stages.stage import Stage, one_each, train
 from compress.stages.teachers import Lessons
-from groundwork import architectures
+from groundwork import architectures, trees
 from groundwork.data.dataset import AnyDataset
 from groundwork.errors import UserError, about, unknown
 from groundwork.train import networks
-from groundwork.trees import Variables
+from groundwork.trees import Shapes, Variables
+from pruning import masks, structured
+from pruning.structured import Graph
 
 INITS = ("fresh", "shrink", "keep")
 
@@ -28,8 +30,8 @@ class DistillSpec(Lessons):
 
     Attributes:
       model: the `model` section of the student; empty = the same architecture.
-      init: `fresh`; `shrink` = the units that survived best, for a narrower student; `keep` = the
-        network unchanged, for the same architecture.
+      init: `fresh`; `shrink` = the units that survived best, for a narrower student of the same
+        family; `keep` = the network unchanged, for the same architecture.
       during: other stages in whose training the teachers teach, too.
     """
 
@@ -62,17 +64,17 @@ def place(spec: CompressSpec) -> None:
 
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     """Refuses a student that cannot be made."""
-    section, shape = spec.sections["distill"], shaped.dataset.shape
+    section, example = spec.sections["distill"], shaped.dataset.example
     check_loss(spec, shaped.dataset)
     if section.init == "keep":
         return shaped
     model = _student(section, shaped.form.model, shaped.dataset.classes)
-    small = architectures.shapes(model, shaped.dataset.example)
+    small = architectures.shapes(model, example)
     if section.init == "shrink":
         with about("distill.init='shrink'"):
-            links = distill.chain(shaped.form.model, shape)
-            wide = shaped.shapes
-            jax.eval_shape(lambda wide: distill.shrink(wide, None, links, small), wide)
+            wide, narrow = _graphs(shaped.form.model, shaped.shapes, model, small, example)
+            alike = {group.name: np.ones(group.units) for group in wide.groups}
+            structured.to_shape(wide, alike, narrow)
     return dataclasses.replace(shaped, form=Form(model), shapes=small)
 
 
@@ -119,16 +121,33 @@ def _student(section: DistillSpec, model: nn.Module, classes: int) -> nn.Module:
     return architectures.build(section.model, classes) if section.model else model
 
 
-def _shrunk(pipeline: Pipeline, before: Made, model: nn.Module) -> Variables:
-    """Returns the variables [R, …] of a narrower network: the units that survived best."""
-    shape = pipeline.context.dataset.shape
-    links = distill.chain(before.form.model, shape)
-    small = architectures.shapes(model, pipeline.context.dataset.example)
-    return pipeline.mapped(
-        lambda variables, mask: distill.shrink(variables, mask, links, small),
-        before.variables,
-        before.mask,
+def _graphs(
+    wide: nn.Module, shapes: Shapes, narrow: nn.Module, small: Shapes, example: Any
+) -> tuple[Graph, Graph]:
+    """Returns the units of a network and of its student, which is narrower."""
+    return (
+        structured.groups(wide, shapes, example),
+        structured.groups(narrow, small, example),
     )
+
+
+def _shrunk(pipeline: Pipeline, before: Made, model: nn.Module) -> Variables:
+    """Returns the variables [R, …] of a narrower network: of each replicate, its best units.
+
+    A unit's score is the product of the norms of its weights that survived in each kernel. Pruned
+    weights are zero, and are trained again.
+    """
+    context = pipeline.context
+    small = architectures.shapes(model, context.dataset.example)
+    pruned = {**before.variables, "params": masks.apply(before.mask, before.variables["params"])}
+    each = [jax.tree.map(np.asarray, trees.replicate(pruned, r)) for r in range(context.replicates)]
+    shapes = jax.eval_shape(lambda: each[0])
+    wide, narrow = _graphs(before.form.model, shapes, model, small, context.dataset.example)
+    kept = [
+        structured.to_shape(wide, structured.scores(wide, one, "product"), narrow) for one in each
+    ]
+    keep = {name: np.stack([one[name] for one in kept]) for name in kept[0]}
+    return jax.tree.map(np.asarray, structured.cut(wide, trees.stack(each), keep))
 
 
 STAGE = Stage(

@@ -20,7 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.prune = dict(
         method="structured",  # structured: whole units go
-        # l1, l2, scale, geometric_median, taylor, apoz, activation, correlation, lamp or random
+        # l1, l2, product, scale, geometric_median, taylor, apoz, activation, correlation, lamp,
+        # random
         criterion="l2",
         members="all",  # what l1, l2, … look at: all entries of a unit, or first: its own kernel
         ratio=base.anything(0.5),  # of the units that go; (0.5, 0.75) or {"*": 0.5, "fc1": 0.75}
@@ -41,9 +42,12 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.sparsity = dict(
         # of the original's loss: none, slimming (L1 of BatchNorm's scales), or the group lasso of
-        # units, filters, channels, shapes or depth
+        # units, filters, channels, shapes or depth; or growing: λ/2 · w² of the units that will go
         penalty="none",
-        weight=0.0,  # of it
+        weight=0.0,  # of it; of growing, the largest λ
+        step=1e-4,  # of growing: what λ grows by
+        every=10,  # of growing: updates after which it grows
+        steps=400,  # of growing: updates, as fine_tune's, before the units go
     )
     config.branches = dict(
         scratch_e=False,  # also train the pruned shape from new weights, as long as the original

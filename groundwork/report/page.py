@@ -24,10 +24,13 @@ pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem}
 """
 
 
+PHONE = "<meta name='viewport' content='width=device-width,initial-scale=1'>"
+
+
 def render(title: str, sections: Sequence[tuple[str, str]]) -> str:
     """Returns a self-contained HTML page of (heading, HTML) sections."""
     body = "".join(f"<h2>{html.escape(heading)}</h2>{text}" for heading, text in sections)
-    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{CSS}</style>"
+    head = f"<meta charset='utf-8'>{PHONE}<title>{html.escape(title)}</title><style>{CSS}</style>"
     page = f"<!doctype html><html lang='en'>{head}<h1>{html.escape(title)}</h1>{body}</html>\n"
     return page.encode("utf-8", "backslashreplace").decode()  # names of files may be any bytes
 

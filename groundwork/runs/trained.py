@@ -2,6 +2,7 @@
 
 # R replicates
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,13 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
 def save(path: str | Path, variables: Variables) -> None:
     """Writes an `.npz` file that `load` reads."""
     np.savez(paths.given(path), **trees.flatten(variables))
+
+
+def size(variables: Variables) -> int:
+    """Returns the bytes of the file that `save` writes."""
+    with tempfile.TemporaryFile() as file:
+        np.savez(file, **trees.flatten(variables))
+        return file.tell()
 
 
 def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str) -> Variables:

@@ -61,18 +61,25 @@ def train(
 ) -> Variables:
     """Returns the variables after training from `variables`; a unit that had begun continues."""
     begin = networks.unmasked(optim.make(optimizer, steps.steps))
-    state = networks.make_start(context, begin)(variables)
+    state = networks.make_start(context, begin, once=True)(variables)
     return networks.train(context, compiled, unit, steps.steps, state)
 
 
 def measure(
     context: Context, original: Model, network: Model, compiled: Programs, variables: Variables
 ) -> dict[str, Any]:
-    """Returns accuracies [R] by split, parameters, multiply-adds, and times of predictions."""
+    """Returns accuracies [R] by split, and the `costs`."""
+    accuracies = networks.accuracies(context, compiled, variables)
+    return {**accuracies, **costs(context, original, network, variables)}
+
+
+def costs(
+    context: Context, original: Model, network: Model, variables: Variables
+) -> dict[str, Any]:
+    """Returns parameters, multiply-adds, and times of predictions beside the original's."""
     one = trees.replicate(mesh_lib.fetch(variables), 0)
     example = context.dataset.example
     return {
-        **networks.accuracies(context, compiled, variables),
         "parameters": architectures.count(one["params"]),
         "macs": multiply_adds(network.apply, one, example),
         "milliseconds": processes.on_first(latency.milliseconds, original, network, one, example),

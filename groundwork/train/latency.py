@@ -8,8 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from groundwork import trees
+from groundwork.train.replicates import quickly
 from groundwork.train.step import Model
 from groundwork.trees import Variables
 
@@ -61,7 +63,8 @@ def _compiled(
 ) -> tuple[Callable[..., Any], Variables]:
     """Returns the original's call and variables, made once for all networks of a run."""
     example = trees.zeros(jax.tree.unflatten(structure, leaves))
-    variables = jax.jit(original.init)(jax.random.key(0), example)
+    init = jax.jit(original.init, compiler_options=quickly())
+    variables = init(jax.random.key(0), example)
     return jax.jit(functools.partial(original.apply, train=False)), variables
 
 
@@ -69,7 +72,7 @@ def _some(leaf: Any, batch: int) -> jax.Array:
     """Returns a batch of normal numbers, or of zeros for integers."""
     shape = (batch, *leaf.shape[1:])
     if jnp.issubdtype(leaf.dtype, jnp.floating):
-        return jax.random.normal(jax.random.key(1), shape)
+        return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
     return jnp.zeros(shape, leaf.dtype)
 
 

@@ -59,11 +59,11 @@ def mesh_for(
     return mesh_lib.make(replicates, shared, **dataclasses.asdict(spec), whole=streams)
 
 
-def initial(context: Context, model: Model) -> Variables:
-    """Returns the variables of R replicates before any training."""
+def initial(context: Context, model: Model, stream: str = "init") -> Variables:
+    """Returns the variables of R replicates before any training, drawn from a stream of keys."""
     example = trees.zeros(context.dataset.example)
     init = replicates.each_replicate(
-        context.mesh, lambda root: model.init(keys.stream(root, "init"), example), once=True
+        context.mesh, lambda root: model.init(keys.stream(root, stream), example), once=True
     )
     return init(context.roots)
 

@@ -97,8 +97,13 @@ def each_replicate(
     arguments = len(inspect.signature(function).parameters) - shared
     mapped = jax.vmap(function, in_axes=(0,) * arguments + (None,) * shared)
     specs = (BY_REPLICATE,) * arguments + (REPLICATED,) * shared
-    options = {"compiler_options": QUICKLY} if once and jax.default_backend() == "cpu" else {}
+    options = {"compiler_options": quickly()} if once else {}
     return sharded(mesh, mapped, specs, BY_REPLICATE, **options)
+
+
+def quickly() -> dict[str, Any] | None:
+    """Returns the compiler's options for what is called so rarely that its speed matters less."""
+    return QUICKLY if jax.default_backend() == "cpu" else None
 
 
 def each(form: Form) -> Mapper:

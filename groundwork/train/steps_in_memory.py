@@ -8,6 +8,7 @@ batch s mod steps_per_epoch of epoch s div steps_per_epoch.
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import Dataset, Split
 from groundwork.devices.mesh import BY_REPLICATE, REPLICATED, put
 from groundwork.train.losses import Counts
-from groundwork.train.replicates import Steps, each, sharded
+from groundwork.train.replicates import Steps, each, each_replicate, sharded
 from groundwork.train.step import Batch, Tally, TrainState
 from groundwork.trees import Variables, replicates
 
@@ -41,7 +42,7 @@ class Order:
 def make(steps: Steps, dataset: Dataset) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Returns `feed`, `run_steps` and `evaluate` of `programs.Programs`, and what they jit."""
     orders = _orders(dataset)
-    epoch_order = sharded(steps.mesh, orders, (BY_REPLICATE, REPLICATED), BY_REPLICATE)
+    epoch_order = _epoch_order(steps.mesh, dataset.examples["train"])
     some_steps = _make_steps(steps, orders, dataset)
     examples = put(steps.mesh, dataset.train)
 
@@ -141,6 +142,16 @@ def _make_evaluate(steps: Steps, dataset: Dataset) -> tuple[Callable[..., Counts
 
 def _steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
     return dataset.examples["train"] // batch_size
+
+
+@functools.lru_cache(maxsize=8)
+def _epoch_order(mesh: Mesh, examples: int) -> Any:
+    """Returns keys [R], epoch → orders [R, N], which is compiled once for all networks of a run."""
+
+    def order(key: jax.Array, epoch: jax.Array) -> jax.Array:
+        return data_lib.epoch_order(key, epoch, examples)
+
+    return each_replicate(mesh, order, shared=1, once=True)
 
 
 def _orders(dataset: Dataset) -> Orders:

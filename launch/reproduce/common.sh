@@ -1,5 +1,6 @@
 # What the scripts beside it share. Each of them sets `toy`, the overrides of --smoke, and calls
-# `experiment` for every run and `report` at the end.
+# `experiment` for every run and `report` at the end. Those of another command than lottery set
+# `command` before they source this.
 #
 # Every script takes
 #   --smoke       run at toy scale, in seconds, without files: does it work?
@@ -9,6 +10,7 @@
 # shellcheck shell=bash
 set -euo pipefail
 
+: "${command:=lottery}" # the package whose main and report are called
 runs=runs/reproduce smoke='' dry='' flags=() folders=()
 while (($#)); do
   case $1 in
@@ -43,10 +45,10 @@ experiment() { # NAME CONFIG OVERRIDES…: a run in the folder NAME; under --smo
   # shellcheck disable=SC2154 # each script sets `toy`
   [[ -z $smoke ]] || set -- "$@" "${toy[@]}"
   folders+=("$runs/$name")
-  run "${PYTHON:-python}" -m lottery.main "--config=$config" "--workdir=$runs/$name" \
+  run "${PYTHON:-python}" -m "$command.main" "--config=$config" "--workdir=$runs/$name" \
     "$@" ${flags[@]+"${flags[@]}"}
 }
 
 report() { # one report of all runs
-  run "${PYTHON:-python}" -m lottery.report "${folders[@]}"
+  run "${PYTHON:-python}" -m "$command.report" "${folders[@]}"
 }

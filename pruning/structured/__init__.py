@@ -2,11 +2,14 @@
 
 from pruning.structured.choice import choose, lowest_go, to_target
 from pruning.structured.compensation import least_squares
-from pruning.structured.graph import Graph, Group, Member, coupling, groups
+from pruning.structured.graph import Graph, Group, Member, coupling
+from pruning.structured.grouping import groups
 from pruning.structured.importance import CRITERIA, Scores, check_criterion, scores
+from pruning.structured.kept import Keep, check, cut, expand, mask, renewed
 from pruning.structured.merging import merge
-from pruning.structured.narrowed import Keep, Narrowed, check, cut, expand, mask, narrow
+from pruning.structured.narrowed import Narrowed, narrow
 from pruning.structured.penalties import PENALTIES, growing, penalty
+from pruning.structured.shape import to_shape
 
 __all__ = [
     "CRITERIA",
@@ -31,6 +34,8 @@ __all__ = [
     "merge",
     "narrow",
     "penalty",
+    "renewed",
     "scores",
+    "to_shape",
     "to_target",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from pruning.structured.graph import Graph, Group
 from pruning.structured.importance import Scores
-from pruning.structured.narrowed import Keep
+from pruning.structured.kept import Keep
 
 SCOPES = ("group", "isomorphic", "global")
 
@@ -31,7 +31,7 @@ def choose(
     Units are taken by rank, ties go to the lower index, and each group keeps one unit at least.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       scores: group → [U], higher = keep.
       ratio: the share of units that goes, in [0, 1); or patterns of groups' names with such
         numbers, of which the name itself counts before the longest that matches:
@@ -72,7 +72,7 @@ def to_target(
     """Returns the least that must go for a cost to be at most its target, and the ratio of it.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       scores: group → [U], higher = keep.
       cost: of what is kept, such as multiply-adds, parameters or measured milliseconds.
       target: of the cost.
@@ -104,6 +104,15 @@ def _check(graph: Graph, scores: Scores, scope: str, round_to: int, limit: float
         raise ValueError(f"round_to={round_to} must be 1 or more")
     if not 0 < limit <= 1:
         raise ValueError(f"limit={limit} must be in (0, 1]")
+    check_scores(graph, scores)
+
+
+def check_scores(graph: Graph, scores: Scores) -> None:
+    """Refuses scores that are not one number for each unit.
+
+    Raises:
+      ValueError: a group has no scores, or another number of them.
+    """
     for group in graph.groups:
         if np.shape(scores.get(group.name, ())) != (group.units,):
             raise ValueError(f"scores need {group.units} numbers for group {group.name}")

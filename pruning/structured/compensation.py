@@ -14,7 +14,7 @@ from groundwork.traced.products import Layer, as_kernel, from_kernel
 from groundwork.trees import Variables
 from pruning.structured import layers
 from pruning.structured.graph import Graph
-from pruning.structured.narrowed import Keep, mask
+from pruning.structured.kept import Keep, mask
 
 LARGEST = 4096  # rows of a convolution's patches, beyond which its channels stand for them
 RIDGE = 1e-4  # of the mean square of the inputs
@@ -32,7 +32,7 @@ def least_squares(
     after the other on what the pruned network gives it, and this one all on the whole network's.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate, at full size.
       keep: group → [U] bool.
       inputs: [B, …] of the network.

@@ -77,6 +77,8 @@ class Forest:
 
     def join(self, some: Ids, others: Ids) -> None:
         """Joins the set of each of `some` with that of its partner; two that stay, stay apart."""
+        if (self._parents[some] == self._parents[others]).all():  # mostly so in later turns
+            return
         while True:
             one, other = self.roots(some), self.roots(others)
             stay, stays = self._reasons[one] > 0, self._reasons[other] > 0

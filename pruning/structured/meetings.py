@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from groundwork.traced.walk import PRODUCTS
+from pruning.structured.axes import Axes, Axis
 from pruning.structured.rules.products import contracted
-from pruning.structured.walk import Axes, Axis, Step
+from pruning.structured.walk import Step
 
 
 class Owners:
@@ -38,7 +39,24 @@ class Owners:
         return next(iter(paths)) if len(paths) == 1 and None not in names else None
 
 
-def summed(owners: Owners, step: Step) -> tuple[str, tuple[int, ...]] | None:
+class Sums:
+    """Listens to a walk, and finds the axes of parameters over which products sum.
+
+    Attributes:
+      found: path of a parameter → those of its axes.
+    """
+
+    def __init__(self, axes: Mapping[str, list[np.ndarray]]) -> None:
+        self.found: dict[str, tuple[int, ...]] = {}
+        self._owners = Owners(axes)
+
+    def listen(self, step: Step) -> None:
+        """Is told of an equation."""
+        if pair := _of_step(self._owners, step):
+            self.found.update([pair])
+
+
+def _of_step(owners: Owners, step: Step) -> tuple[str, tuple[int, ...]] | None:
     """Returns the path of a product's parameter, and those of its axes that are summed over."""
     if step.equation.primitive.name not in PRODUCTS:
         return None

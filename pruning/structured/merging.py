@@ -9,10 +9,9 @@ import numpy as np
 
 from groundwork import trees
 from groundwork.trees import Variables
-from pruning.structured import importance
+from pruning.structured.evidence import Evidence, values_of
 from pruning.structured.graph import Graph, Member
-from pruning.structured.importance import Evidence
-from pruning.structured.narrowed import Keep, mask
+from pruning.structured.kept import Keep, mask
 
 
 def merge(
@@ -27,7 +26,7 @@ def merge(
     units compute, not by their weights, and u may be any multiple of v.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate, at full size.
       keep: group → [U] bool.
       inputs: [B, …] of the network.
@@ -45,7 +44,7 @@ def merge(
         if kept.all():
             continue
         try:
-            values = importance.values_of(evidence, group)
+            values = values_of(evidence, group)
         except ValueError as error:
             missed |= {member.path: str(error) for member in summing}
             continue

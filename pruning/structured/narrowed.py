@@ -4,24 +4,20 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from groundwork import trees
-from groundwork.errors import unknown
 from groundwork.traced import network
 from groundwork.trees import Variables
 from pruning.structured import program
-from pruning.structured.graph import Graph, arguments
+from pruning.structured.graph import Graph
+from pruning.structured.grouping import arguments
+from pruning.structured.kept import Keep, check, composed, cut, renewed
 from pruning.structured.rules import RULES
 from pruning.structured.walk import Walk
-
-Keep = Mapping[str, np.ndarray]
-"""Group → [U] or [R, U] bool, True = kept. Groups that it lacks are kept whole."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,48 +68,38 @@ class Narrowed:
         walk = Walk(rules=RULES, split=graph.split, forest=graph.forest.copy())
         given = arguments(walk, traced, graph.axes)
         walk.settle(traced.closed, given, lambda outputs: None)
-        walk.removed = _checked(walk, graph, self.keep)
+        walk.left.removed = _checked(walk, graph, self.keep)
         walk.check = functools.partial(_checked, walk, graph, self.keep)
         values = program.arrays((variables, (args, kwargs)))
         for path, axes, value in zip(traced.paths, given, values, strict=True):
-            if path is not None and np.shape(value) != (size := walk.size(axes)):
+            if path is not None and np.shape(value) != (size := walk.left.size(axes)):
                 raise ValueError(f"{path} is {np.shape(value)}, not {size} as the units kept say")
         outputs = walk.run(traced.closed, given, values)[1]
         return jax.tree.unflatten(jax.tree.structure(traced.outputs), outputs)
 
     def init(self, key: jax.Array, *args: Any, **kwargs: Any) -> Variables:
-        """Returns new variables of the narrow network.
-
-        They are those of the whole network, cut. The parameters of products are scaled by the root
-        of the number of inputs before over the number after, which the usual initialisers give a
-        network that is built as narrow as this one; biases and all else are as they were made.
+        """Returns new variables of the narrow network, of one replicate: see `renewed`.
 
         Args:
           key: for random numbers.
           *args: as the network's own `init` takes them.
           **kwargs: likewise.
         """
-        graph = self.graph
-        keep = {
+        first = {
             name: np.reshape(units, (-1, np.shape(units)[-1]))[0]
             for name, units in self.keep.items()
         }
-        variables = graph.model.init(key, *args, **kwargs)
-        small = cut(graph, variables, keep)
-
-        def one(path: str, leaf: Any) -> Any:
-            before = [len(graph.axes[path][axis]) for axis in graph.summed.get(path, ())]
-            after = [leaf.shape[axis] for axis in graph.summed.get(path, ())]
-            return leaf * float(np.sqrt(np.prod(before) / np.prod(after)))
-
-        return trees.map_with_path(one, small)
+        return renewed(self.graph, self.graph.model.init(key, *args, **kwargs), first)
 
 
 def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Variables]:
     """Returns the network without the units that are not kept, and its variables.
 
+    Where the network lacks units already, and those that go are whole units of the first network,
+    the result is the first network without both.
+
     Args:
-      graph: see `groups`.
+      graph: see `grouping.groups`.
       variables: of the whole network; leaves may be [R, …] if `keep` is.
       keep: see `Keep`. With replicates, each keeps as many units of a group as any other.
 
@@ -121,111 +107,13 @@ def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Va
       ValueError: a group is unknown, has another number of units, or would lose all of them.
     """
     check(graph, keep)
-    return Narrowed(graph=graph, keep=dict(keep)), cut(graph, variables, keep)
-
-
-def cut(graph: Graph, variables: Variables, keep: Keep) -> Variables:
-    """Returns the variables, or gradients of them, without the units that are not kept."""
-    kept = _entries(graph, keep)
-
-    def one(path: str, leaf: Any) -> Any:
-        for axis, entries in kept.get(path, {}).items():
-            leaf = _taken(leaf, entries, axis)
-        return leaf
-
-    return trees.map_with_path(one, variables)
-
-
-def expand(graph: Graph, variables: Variables, keep: Keep) -> Variables:
-    """Returns the variables of a narrow network at full size, with zeros where units are gone."""
-    kept = _entries(graph, keep)
-
-    def one(path: str, leaf: Any) -> Any:
-        for axis, entries in kept.get(path, {}).items():
-            leaf = _spread(np.asarray(leaf), entries, axis)
-        return leaf
-
-    return trees.map_with_path(one, variables)
-
-
-def mask(graph: Graph, variables: Variables, keep: Keep) -> Variables:
-    """Returns the variables with zeros in place of the units that are not kept.
-
-    Raises:
-      ValueError: see `narrow`.
-    """
-    check(graph, keep)
-    kept = _entries(graph, keep)
-
-    def one(path: str, leaf: Any) -> Any:
-        for axis, entries in kept.get(path, {}).items():
-            ranks = len(graph.axes[path])
-            shape = [-1 if n == axis else 1 for n in range(ranks)]
-            leaf = jnp.where(
-                entries.reshape(*entries.shape[:-1], *shape), leaf, jnp.zeros((), leaf.dtype)
-            )
-        return leaf
-
-    return trees.map_with_path(one, variables)
-
-
-def _taken(leaf: Any, entries: np.ndarray, axis: int) -> Any:
-    """Returns the entries of a leaf that are kept along an axis, of each replicate its own."""
-    if entries.all():
-        return leaf
-    if entries.ndim == 1:
-        return jnp.take(leaf, np.flatnonzero(entries), axis=axis)
-    chosen = np.stack([np.flatnonzero(one) for one in entries])
-    return jax.vmap(lambda leaf, chosen: jnp.take(leaf, chosen, axis=axis))(leaf, chosen)
-
-
-def _spread(leaf: np.ndarray, entries: np.ndarray, axis: int) -> np.ndarray:
-    if entries.ndim == 2:
-        return np.stack([_spread(*each, axis) for each in zip(leaf, entries, strict=True)])
-    shape = [*leaf.shape[:axis], len(entries), *leaf.shape[axis + 1 :]]
-    whole = np.zeros(shape, leaf.dtype)
-    whole[(slice(None),) * axis + (np.flatnonzero(entries),)] = leaf
-    return whole
-
-
-def _entries(graph: Graph, keep: Keep) -> dict[str, dict[int, np.ndarray]]:
-    """Returns path → axis → of each entry, or [R, …] of each replicate's, whether it is kept."""
-    kept: dict[str, dict[int, np.ndarray]] = {}
-    several = np.broadcast_shapes(*(np.shape(units)[:-1] for units in keep.values()))
-    for group in graph.groups:
-        units = np.asarray(keep.get(group.name, np.ones(group.units, bool)))
-        units = np.broadcast_to(units, (*several, group.units))
-        for member in group.members:
-            count = len(graph.axes[member.path][member.axis])
-            axes = kept.setdefault(member.path, {})
-            entries = axes.setdefault(member.axis, np.ones((*several, count), bool))
-            entries[..., member.positions] &= units[..., None]
-    return kept
-
-
-def check(graph: Graph, keep: Keep) -> None:
-    """Refuses what cannot be kept.
-
-    Raises:
-      ValueError: a group is unknown, has another number of units, loses all of them, or keeps
-        another number in one replicate than in another.
-    """
-    known = {group.name: group for group in graph.groups}
-    for name, units in keep.items():
-        if name not in known:
-            raise ValueError(str(unknown("group", name, known)))
-        units = np.asarray(units)
-        if units.dtype != bool or units.ndim not in (1, 2) or units.shape[-1] != known[name].units:
-            found = f"{units.dtype}{list(units.shape)}"
-            raise ValueError(f"group {name} needs {known[name].units} truths, not {found}")
-        counts = np.unique(units.sum(-1))
-        if not counts.all():
-            raise ValueError(f"group {name} would lose all of its units: keep one at least")
-        if len(counts) > 1:
-            raise ValueError(
-                f"group {name} keeps {counts.min()} to {counts.max()} units: all "
-                "replicates must keep as many"
-            )
+    small = cut(graph, variables, keep)
+    if isinstance(graph.model, Narrowed):
+        first = graph.model
+        both = composed(first.graph, first.keep, graph, keep)
+        if both is not None:
+            return Narrowed(graph=first.graph, keep=both), small
+    return Narrowed(graph=graph, keep=dict(keep)), small
 
 
 def _at_full_size(graph: Graph, variables: Variables) -> Any:

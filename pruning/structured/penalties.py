@@ -11,8 +11,8 @@ import optax
 from groundwork import trees
 from groundwork.errors import unknown
 from groundwork.trees import Variables
+from pruning.structured.evidence import scales
 from pruning.structured.graph import Graph, Member
-from pruning.structured.importance import scales
 
 OVER = ("units", "filters", "channels", "shapes", "depth")
 PENALTIES = ("slimming", *OVER)
@@ -22,7 +22,7 @@ def penalty(graph: Graph, variables: Variables, kind: str) -> jax.Array:
     """Returns [] float: the penalty of a name, to which a loss gives its weight.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate, at full size.
       kind: one of `PENALTIES`: `slimming`, or what `group_lasso` runs over.
 
@@ -54,7 +54,7 @@ def group_lasso(graph: Graph, variables: Variables, over: str = "units") -> jax.
     unit as one part, in every layer.
 
     Args:
-      graph: see `graph.groups`.
+      graph: see `grouping.groups`.
       variables: of one replicate, at full size.
       over: what is a part: `units`; or, of kernels [..., inputs, outputs] that units have, the
         entries of an output (`filters`), of an input (`channels`), of an input at a place of the
@@ -74,9 +74,10 @@ def group_lasso(graph: Graph, variables: Variables, over: str = "units") -> jax.
 
 
 class GrowingState(NamedTuple):
-    """The number of updates so far, [] int32."""
+    """The number of updates so far, and of each parameter, which entries shall vanish."""
 
-    updates: jax.Array
+    updates: jax.Array  # [] int32
+    fading: Any
 
 
 def growing(
@@ -90,7 +91,8 @@ def growing(
     caller.
 
     Args:
-      fading: of each parameter, which of its entries shall vanish: True or 1.
+      fading: of each parameter, which of its entries shall vanish, True or 1, as `init` puts it
+        into the state; None if the caller puts it there.
       step: of λ.
       every: in updates.
       ceiling: of λ.
@@ -102,7 +104,7 @@ def growing(
         raise ValueError(f"step={step}, every={every} and ceiling={ceiling} must be above 0")
 
     def init(params: Any) -> GrowingState:
-        return GrowingState(jnp.zeros((), jnp.int32))
+        return GrowingState(jnp.zeros((), jnp.int32), fading)
 
     def update(updates: Any, state: GrowingState, params: Any = None) -> tuple[Any, GrowingState]:
         if params is None:
@@ -112,9 +114,9 @@ def growing(
             lambda g, w, f: g + (weight * jnp.where(f, w, 0)).astype(g.dtype),
             updates,
             params,
-            fading,
+            state.fading,
         )
-        return grown, GrowingState(state.updates + 1)
+        return grown, GrowingState(state.updates + 1, state.fading)
 
     return optax.GradientTransformation(init, update)
 

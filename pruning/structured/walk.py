@@ -6,7 +6,6 @@ meets. Read `Walk.run` first. The same walk computes the network on arrays witho
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,13 +15,10 @@ import numpy as np
 from jax.extend.core import Literal
 
 from groundwork.traced.walk import bind
+from pruning.structured.axes import Axes, Axis, axis_of, zeros
 from pruning.structured.forest import FIXED, Forest
+from pruning.structured.left import Left
 
-ENTRY = np.dtype([("id", np.int64), ("zero", np.bool_)])
-Axis = np.ndarray
-"""[n] of `ENTRY`: the unit of each entry, and whether it is zero where its parameters are zero."""
-
-Axes = list[Axis]
 Place = tuple[int | str, ...]
 
 SINGLE = "it has a single entry"
@@ -59,27 +55,32 @@ class Walk:
       split: which units a reshape keeps where equations leave it open: those of the `outer` axis,
         such as whole heads, or of the `inner` one, such as dimensions of all heads.
       forest: of all ids.
+      left: which of their entries are there, where it computes.
       judges: whether zeros are followed once all is joined, to find `inexact`.
       inexact: id → why an output may depend on what stands in the place of the unit.
       first: of each parameter's entry, by id, the number of the equation that uses it first.
-      removed: of each replicate, the ids of the units that are missing.
-      check: refuses joins, made after the units were `removed`, that do not let them go.
-      listener: is told of every equation.
+      at_zero: of operations on zeros, whether they make zeros.
+      check: refuses joins, made after units were removed, that do not let them go.
+      listener: is told of every equation once all is joined.
     """
 
     rules: Mapping[str, Rule]
     split: str
     forest: Forest
+    left: Left = dataclasses.field(init=False)
     judges: bool = False
     inexact: dict[int, str] = dataclasses.field(default_factory=dict)
     first: np.ndarray | None = None
-    removed: Sequence[np.ndarray] = ()
+    at_zero: dict[Any, bool] = dataclasses.field(default_factory=dict)
     check: Callable[[], Any] = lambda: None
     listener: Callable[[Step], None] | None = None
     _equations: int = 0
     _held: dict[Any, Any] = dataclasses.field(default_factory=dict)
     _asked: bool = False  # whether this turn had such a question
     _open: bool = False  # whether this turn may settle one question that the equations leave open
+
+    def __post_init__(self) -> None:
+        self.left = Left(forest=self.forest)
 
     def settle(self, closed: Any, axes: Sequence[Axes], end: Callable[[list[Axes]], None]) -> None:
         """Walks over a jaxpr until nothing changes any more.
@@ -89,16 +90,17 @@ class Walk:
           axes: of its arguments.
           end: told the axes of the outputs in each turn; it may join some.
         """
-        judges, self.judges, self._open = self.judges, False, False
-        first = self.first
+        judges, listener, first = self.judges, self.listener, self.first
+        self.judges, self.listener, self._open = False, None, False
         for _ in range(TURNS):
             before, self._asked = self.forest.changes, False
             end(self.run(closed, axes)[0])
             unchanged, self.first = self.forest.changes == before, None  # one turn sees them all
             if unchanged and (self._open or not self._asked):
-                self.judges, self.first, self._open = judges, first, False
-                if judges:  # zeros join nothing, so they are followed once
+                self.judges, self.listener, self._open = judges, listener, False
+                if judges or listener:  # zeros join nothing, so they are followed once
                     self.run(closed, axes)
+                self.first = first
                 return
             self._open = unchanged
         raise AssertionError("units are joined without an end")
@@ -115,7 +117,7 @@ class Walk:
         Args:
           closed: a jaxpr, and the constants that it may have.
           axes: of its arguments.
-          values: of its arguments, without the units that are `removed`.
+          values: of its arguments, without the units that are not `left`.
           place: where in the program it stands.
         """
         jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
@@ -132,8 +134,8 @@ class Walk:
 
         def value_of(variable: Any, axes: Axes) -> Any:
             if isinstance(variable, Literal):
-                return self.cut(variable.val, axes)
-            return self.cut(numbers[variable], axes) if variable in numbers else have[variable]
+                return self.left.cut(variable.val, axes)
+            return self.left.cut(numbers[variable], axes) if variable in numbers else have[variable]
 
         for number, equation in enumerate(jaxpr.eqns):
             given = [axes_of(v, (number, "use", n)) for n, v in enumerate(equation.invars)]
@@ -164,7 +166,7 @@ class Walk:
         return self.freeze(step, f"it enters {name}, of which nothing is known")
 
     def _computed(self, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
-        whole = all(self.kept(axis).all() for axes in (*step.axes, *outputs) for axis in axes)
+        whole = all(map(self.left.whole, (*step.axes, *outputs)))
         rule = self.rules.get(step.equation.primitive.name)
         if whole or rule is None or rule.compute is None:
             return bind(step.equation, operands)
@@ -177,7 +179,7 @@ class Walk:
         if count == 1:
             return self.fixed(1, SINGLE)
         if key not in self._held:
-            self._held[key] = _axis(self.forest.new(count))
+            self._held[key] = axis_of(self.forest.new(count))
         return self._held[key]
 
     def held(self, key: Any) -> bool:
@@ -186,7 +188,7 @@ class Walk:
 
     def fixed(self, count: int, reason: str) -> Axis:
         """Returns an axis that stays."""
-        return _axis(self.forest.fixed(count, reason))
+        return axis_of(self.forest.fixed(count, reason))
 
     def fixed_axes(self, shape: Sequence[int], reason: str) -> Axes:
         """Returns the axes of an array that stays as it is."""
@@ -209,7 +211,9 @@ class Walk:
         for other in others:
             if other is not first:
                 self.forest.join(first["id"], other["id"])
-        return _axis(first["id"], np.logical_and.reduce([axis["zero"] for axis in axes]))
+        if not others or not self.judges:
+            return first
+        return zeros(first, np.logical_and.reduce([axis["zero"] for axis in axes]))
 
     def free(self, axis: Axis) -> np.ndarray:
         """Returns of each entry whether its unit may be removed."""
@@ -235,45 +239,6 @@ class Walk:
         self._asked = True
         return False
 
-    # entries that are kept
-
-    def kept(self, axis: Axis, replicate: int = 0) -> np.ndarray:
-        """Returns of each entry whether it is there."""
-        if not self.removed:
-            return np.ones(len(axis), bool)
-        gone = self.forest.roots(self.removed[replicate])
-        return ~np.isin(self.forest.roots(axis["id"]), gone)
-
-    def alike(self, computed: Callable[[int], Any]) -> Any:
-        """Returns what is computed of a replicate's entries, if it is the same for all.
-
-        Raises:
-          ValueError: replicates differ, so that no one program serves all of them.
-        """
-        first = computed(0)
-        for replicate in range(1, len(self.removed)):
-            if computed(replicate) != first:
-                raise ValueError(
-                    "replicates keep units of one group at places that the network treats "
-                    "differently: let all keep the same ones"
-                )
-        return first
-
-    def size(self, axes: Axes) -> tuple[int, ...]:
-        """Returns the shape of an array without the units that are removed."""
-        return self.alike(lambda r: tuple(int(self.kept(axis, r).sum()) for axis in axes))
-
-    def _places(self, axis: Axis, replicate: int) -> list[int]:
-        return np.flatnonzero(self.kept(axis, replicate)).tolist()
-
-    def cut(self, value: Any, axes: Axes) -> Any:
-        """Returns a constant without the units that are removed."""
-        for n, axis in enumerate(axes):
-            places = self.alike(functools.partial(self._places, axis))
-            if len(places) < len(axis):
-                value = jnp.take(value, np.array(places, np.int32), axis=n)
-        return value
-
     def _constant(self, const: Any, key: Place) -> Axes:
         """Returns the axes of a constant in one use; its entries go with whatever they meet."""
         shape = np.shape(const)
@@ -283,24 +248,6 @@ class Walk:
             is_known = not isinstance(const, jax.core.Tracer) and _is_numeric(const)
             self._held[key] = is_known and not np.asarray(const).any()
         return [zeros(self.new(count, (key, n)), self._held[key]) for n, count in enumerate(shape)]
-
-
-def _axis(ids: np.ndarray, zero: np.ndarray | None = None) -> Axis:
-    axis = np.zeros(len(ids), ENTRY)
-    axis["id"] = ids
-    if zero is not None:
-        axis["zero"] = zero
-    return axis
-
-
-def parameter(ids: np.ndarray) -> Axis:
-    """Returns an axis of a parameter, whose entries are zero where their unit is removed."""
-    return _axis(ids, np.ones(len(ids), bool))
-
-
-def zeros(axis: Axis, zero: Any) -> Axis:
-    """Returns an axis with other zeros."""
-    return _axis(axis["id"], np.broadcast_to(zero, axis.shape))
 
 
 def _is_numeric(const: Any) -> bool:

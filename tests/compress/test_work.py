@@ -322,16 +322,16 @@ REFUSED = {
             "--config.distill.init=shrink",
             "--config.distill.model={'name': 'lenet_300_100', 'width': 0.2}",
         ],
-        "distill.init='shrink': fc1 has 30 units and cannot shrink to 60",
+        "distill.init='shrink': fc1 has 30 units and cannot shrink to 60: params/fc1/kernel of "
+        "shape (64, 30) cannot become (64, 60)",
     ),
-    "a student of shortcuts": (
+    "a student of another family": (
         [
-            "--config.model.name=residual_mlp",
             "--config.stages=('distill',)",
             "--config.distill.init=shrink",
             "--config.distill.model={'name': 'residual_mlp', 'width': 0.05}",
         ],
-        "do not form a chain",
+        "distill.init='shrink': params/fc1/kernel of shape (64, 30) cannot become (64, 25)",
     ),
     "a pattern of no layer": (
         ["--config.stages=('factorize',)", "--config.factorize.leave=('fc9',)"],

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from groundwork import config as config_lib
-from lottery import spec
+from lottery import spec as lottery_spec
+from pruning import spec as pruning_spec
 from tests.conftest import CACHE, ROOT
 
+SPECS = {"lottery": lottery_spec, "pruning": pruning_spec}
 SCRIPTS = sorted(p for p in (ROOT / "launch/reproduce").glob("*.sh") if p.name != "common.sh")
 
 
@@ -36,7 +38,8 @@ def commands(script, *flags):
 
 def test_there_is_a_script_for_each_figure():
     assert [path.name for path in SCRIPTS] == [
-        "lenet_fashion_mnist.sh", "lenet_mnist.sh", "mnist1d.sh",
+        "lenet_fashion_mnist.sh", "lenet_mnist.sh", "mnist1d.sh", "pruning_cifar10.sh",
+        "pruning_fashion_mnist.sh",
     ]  # fmt: skip
 
 
@@ -64,15 +67,16 @@ def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
     monkeypatch.chdir(ROOT)
     *mains, report = commands(script.name, *flags)
     folders = []
+    command = "pruning" if script.name.startswith("pruning") else "lottery"
     for _, _, module, *arguments in mains:
-        assert module == "lottery.main"
+        assert module == f"{command}.main"
         config, folder = config_lib.parse(arguments, "")
-        checked = spec.from_config(config_lib.resolve(config))
+        checked = SPECS[command].from_config(config_lib.resolve(config))
         folders.append(str(folder))
         if flags:
             assert config.data.source in ("digits", "mnist1d")
-            assert checked.levels * checked.train.steps <= 100
-    assert report[2:] == ["lottery.report", *folders]
+            assert getattr(checked, "levels", 1) * checked.train.steps <= 100
+    assert report[2:] == [f"{command}.report", *folders]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

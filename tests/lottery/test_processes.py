@@ -178,12 +178,23 @@ def test_sigterm_saves_within_ten_seconds_and_fewer_or_more_devices_go_on(
             assert (mask != two[path]).mean() < 1e-3
 
 
-def test_started_again_and_stopped_by_one_sigterm_the_end_is_the_same_bit_for_bit(
-    killed, undisturbed, tmp_path
-):
-    """The killed run goes on; SIGTERM to one of two processes stops both at one step."""
+def test_killed_stopped_and_hung_the_run_ends_the_same_bit_for_bit(killed, undisturbed, tmp_path):
+    """The killed run goes on; SIGTERM to one of two processes stops both at one step.
+
+    It goes on again; one process sleeps, the other one waits for it in a collective, and both end.
+    """
     folder = tmp_path / "run"
     shutil.copytree(killed[0], folder)
+    _stop_by_one_sigterm(folder)
+    before = _rows(folder)
+    _hang(folder)
+    _finish(_launch(folder, 2, 4))
+    assert before < _rows(folder)
+    assert (folder / "run.log").read_text().count("continues from step") == 3
+    small.assert_same_run(folder, undisturbed, UNITS)
+
+
+def _stop_by_one_sigterm(folder: Path) -> None:
     port, before = 30000 + os.getpid() % 10000, _rows(folder)
     one, other = (_by_hand(folder, port, index) for index in (0, 1))
     _wait_for_rows(folder, before + 8, one, other)
@@ -194,27 +205,18 @@ def test_started_again_and_stopped_by_one_sigterm_the_end_is_the_same_bit_for_bi
     stops = [re.findall(r"asked to stop; saved at (\S+, step \d+)", text) for text in printed]
     assert stops[0] == stops[1]
     assert len(stops[0]) == 1
-    before = _rows(folder)
-    _finish(_launch(folder, 2, 4))
-    assert before < _rows(folder)
-    assert (folder / "run.log").read_text().count("continues from step") == 2
-    small.assert_same_run(folder, undisturbed, UNITS)
 
 
-def test_a_hang_ends_with_its_code_and_the_run_goes_on_bit_for_bit(undisturbed, tmp_path):
-    """One process sleeps; the other one waits for it in a collective, and both end."""
-    folder = tmp_path / "run"
-    hang = "--config.checkpoint.hang_seconds=15"
-    launcher = _launch(folder, 2, 4, hang, command=("-c", CAN_HANG))
-    _wait_for_rows(folder, 8, launcher)
+def _hang(folder: Path) -> None:
+    before, flag = _rows(folder), "--config.checkpoint.hang_seconds=15"
+    launcher = _launch(folder, 2, 4, flag, command=("-c", CAN_HANG))
+    _wait_for_rows(folder, before + 8, launcher)
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-    os.kill(int(children[1]), signal.SIGUSR1)
+    os.kill(int(children[0]), signal.SIGUSR1)  # the one that writes run.log
     printed = _finish(launcher, 76)
     assert "has not moved for 15 s" in printed
     assert f'File "{loop.__file__}", line' in printed  # where it hangs
     assert f'File "{loop.__file__}", line' in (folder / "run.log").read_text()
-    _finish(_launch(folder, 2, 4))
-    small.assert_same_run(folder, undisturbed, UNITS)
 
 
 @pytest.mark.parametrize("replicates", [1, 2])

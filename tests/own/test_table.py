@@ -214,19 +214,19 @@ def test_units_that_are_taken_away_are_zeros_in_the_whole_network(name):
     draw = np.random.default_rng(4)
     keep = {g.name: draw.permutation(g.units) < max(1, g.units // 2) for g in graph.groups}
     exact = {g.name: keep[g.name] for g in graph.groups if g.exact}
-    masked = structured.mask(graph, one.variables, exact)
-    narrow, small = structured.narrow(graph, one.variables, exact)
+    narrow = structured.Narrowed(graph=graph, keep=exact)
     flags = one.flags["eval"] if isinstance(one.model, nn.Module) else {}
     both = jax.jit(
-        lambda v, w: (
-            network.apply_of(model)(v, one.inputs, **flags),
-            narrow.apply(w, one.inputs, **flags),
+        lambda v: (
+            network.apply_of(model)(structured.mask(graph, v, exact), one.inputs, **flags),
+            narrow.apply(structured.cut(graph, v, exact), one.inputs, **flags),
         ),
         compiler_options={"xla_backend_optimization_level": 0},
     )
-    want, got = both(masked, small)
+    want, got = both(one.variables)
     np.testing.assert_allclose(got, want, atol=2e-5 * float(jnp.abs(want).max()))
-    narrow, small = structured.narrow(graph, one.variables, keep)
+    narrow = structured.Narrowed(graph=graph, keep=keep)
+    small = jax.eval_shape(lambda v: structured.cut(graph, v, keep), one.variables)
     inputs = jax.tree.map(lambda leaf: leaf[:2], one.inputs)  # another batch than the example's
     outputs = jax.eval_shape(lambda v: narrow.apply(v, inputs, **flags), small)
     assert outputs.shape == (2, *np.shape(want)[1:])

@@ -9,6 +9,6 @@ from tests.pruning import tiny
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[Path, str]:
-    """One ratio with compensation, and random units; the folder, and what was printed."""
+    """One ratio with compensation, and all controls; the folder, and what was printed."""
     folder = tmp_path_factory.mktemp("pruning") / "run"
-    return folder, tiny.run(folder, tiny.COMPENSATED, tiny.RANDOM)
+    return folder, tiny.run(folder, tiny.COMPENSATED, *tiny.BRANCHES)

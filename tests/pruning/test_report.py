@@ -13,16 +13,21 @@ from pruning import plots, report, results
 from pruning.results import Network, Pruned, Results
 
 TIMES = {"1": [0.5, 0.25], "128": [8.0, 2.0]}
-ORIGINAL = Network([0.9, 0.9], [0.1, 0.1], 400, 2500, 4100, {"1": [0.5, 0.5], "128": [8.0, 8.0]})
-SMALL = Network([0.8, 0.9], [0.5, 0.5], 200, 1500, 2050, TIMES)
+ALONE = {"1": [0.5, 0.5], "128": [8.0, 8.0]}
+ORIGINAL = Network([0.9, 0.9], [0.1, 0.1], 400, 2500, 4100, 12_000, ALONE)
+SMALL = Network([0.8, 0.9], [0.5, 0.5], 200, 1500, 2050, 9_000, TIMES)
 PRUNED = Pruned("0.5", 0.5, {"fc1": 20, "fc2": 10}, SMALL, {})
 NAMES = ("scratch_e", "scratch_b", "random_units")
+
+
+TABLES = (report._network_table, report._gone_table, report._branch_table, report._time_table)
 
 
 def made(*pruned):
     tuned = dataclasses.replace(ORIGINAL, test=[0.95, 0.95])
     units = {"fc1": 40, "fc2": 20}
-    config = {"replicates": 2}
+    prune = {"keep_accuracy": 0.0, "target": {"parameters": 0.0, "multiply_adds": 0.0}}
+    config = {"replicates": 2, "prune": prune}
     return Results("run", Path("run"), config, {}, ORIGINAL, tuned, units, {}, list(pruned))
 
 
@@ -35,6 +40,29 @@ def test_networks_are_shown_before_and_after_with_their_spread():
     ]
     patterns = dataclasses.replace(PRUNED, label="patterns", ratio={"fc1": 0.5})
     assert report._network_table(made(patterns))[1][1][0] == "patterns"
+
+
+def test_what_was_asked_for_stands_beside_what_is_gone():
+    header, rows = report._gone_table(made(PRUNED))
+    assert header == ["asked for", "units", "parameters", "MACs", "file", "bytes left"]
+    assert rows == [
+        ["the original", "", "", "", "", "12,000"],
+        ["0.5 of the units", "0.500", "0.400", "0.500", "0.250", "9,000"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prune", "said"),
+    [
+        ({"target": {"multiply_adds": 0.5, "parameters": 0.0}}, "0.5 multiply-adds"),
+        ({"target": {"multiply_adds": 0.0, "parameters": 90_000.0}}, "90,000 parameters"),
+        ({"keep_accuracy": 0.01}, "0.01 of the accuracy"),
+    ],
+)
+def test_a_target_is_named_as_the_config_has_it(prune, said):
+    run = made(dataclasses.replace(PRUNED, label="target"))
+    run.config["prune"].update(prune)
+    assert report._asked(run, run.pruned[0]) == said
 
 
 def test_controls_have_a_column_where_there_are_any():
@@ -55,19 +83,21 @@ def test_times_are_the_originals_then_its_own():
 
 
 def test_every_table_is_whole_in_80_columns():
-    costly = dataclasses.replace(SMALL, parameters=25_557_032, macs=4_089_184_256)
+    costly = dataclasses.replace(
+        SMALL, parameters=25_557_032, macs=4_089_184_256, bytes=102_440_328
+    )
     original = dataclasses.replace(ORIGINAL, macs=2 * costly.macs)
     costly = dataclasses.replace(costly, milliseconds={"128": [12345.678, 2345.678]})
     one = dataclasses.replace(
         PRUNED, label="patterns", ratio={}, network=costly, branches=dict.fromkeys(NAMES, costly)
     )
-    for table in (report._network_table, report._branch_table, report._time_table):
+    for table in TABLES:
         rows = table(dataclasses.replace(made(one), original=original))
         assert len(tables.blocks(rows, 80, 1)) == 1, table
 
 
 def test_the_axes_are_what_their_labels_say():
-    assert [cost(SMALL) for cost in plots.COSTS.values()] == [2050e-6, 1.5, 0.25, 0.5]
+    assert [cost(SMALL) for cost in plots.COSTS.values()] == [2050e-6, 1.5, 9.0, 2.0]
     assert 0.7 < plots._range(made(PRUNED))[0] < 0.8
 
 
@@ -85,6 +115,7 @@ def test_the_page_has_each_table_under_its_heading(finished):
     run, page = results.read(folder), (folder / "report.html").read_text()
     for heading, rows in {
         "Networks": report._network_table(run),
+        "Asked for, and the shares that are gone": report._gone_table(run),
         "Fine-tuned, and trained anew": report._branch_table(run),
         "Measured times": report._time_table(run),
     }.items():

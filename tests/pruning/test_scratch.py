@@ -2,6 +2,7 @@
 
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from groundwork import architectures, trees
 from groundwork import config as config_lib
 from groundwork.errors import UserError
 from groundwork.traced.macs import multiply_adds
-from pruning import spec, structured, work
+from pruning import branches, spec, structured
 
 SHAPE = (8, 8, 1)
 EXAMPLE = np.zeros((1, *SHAPE), np.float32)
@@ -28,15 +29,18 @@ def steps_of(monkeypatch, branch, **overrides):
     model = architectures.build({"name": "lenet_300_100", "width": 0.1}, 10)
     shapes = architectures.shapes(model, SHAPE)
     graph = structured.groups(model, shapes, SHAPE)
-    keep = {group.name: np.arange(group.units) % 2 == 0 for group in graph.groups}
+    keep = {group.name: np.arange(group.units)[None] % 2 == 0 for group in graph.groups}
     context = types.SimpleNamespace(dataset=types.SimpleNamespace(example=EXAMPLE))
-    experiment = types.SimpleNamespace(spec=checked(**overrides), graph=graph, context=context)
+    zeros = jax.tree.map(lambda leaf: np.zeros((1, *leaf.shape), leaf.dtype), shapes)
+    experiment = types.SimpleNamespace(
+        spec=checked(**overrides), graph=graph, context=context, fresh=zeros
+    )
     seen = []
-    monkeypatch.setattr(work.networks, "initial", lambda context, network: network)
-    monkeypatch.setattr(work, "fitted", lambda *given: seen.append(given))
-    work.make_branch(experiment, branch, spec.Point(0.5, "0.5"), keep, shapes)
-    (_, name, network, _, steps, optimizer) = seen[0]
+    monkeypatch.setattr(branches, "fitted", lambda *given: seen.append(given))
+    branches.make_scratch(experiment, branch, spec.Point(0.5, "0.5"), keep)
+    (_, name, network, _, (steps, optimizer, _)) = seen[0]
     assert name == f"{branch}/0.5"
+    keep = {name: units[0] for name, units in keep.items()}
     small = structured.cut(graph, trees.zeros(shapes), keep)
     costs = [multiply_adds(m.apply, v, EXAMPLE) for m, v in ((model, shapes), (network, small))]
     return steps.steps, optimizer.drop_steps, costs[0] / costs[1]

@@ -2,6 +2,7 @@
 
 from pruning.structured.rules import (
     control,
+    derivatives,
     elementwise,
     indexing,
     products,
@@ -13,6 +14,7 @@ from pruning.structured.walk import Rule
 
 RULES: dict[str, Rule] = {
     **control.RULES,
+    **derivatives.RULES,
     **elementwise.RULES,
     **indexing.RULES,
     **products.RULES,

@@ -8,7 +8,8 @@ import numpy as np
 from jax.extend.core import Literal
 
 from groundwork.traced.walk import bind
-from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
+from pruning.structured.axes import Axes, Axis, zeros
+from pruning.structured.walk import Rule, Step, Walk
 
 ALIKE = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
@@ -20,8 +21,9 @@ round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign 
 square stop_gradient sub tan tanh tie xor zeros_like
 """
 OVER_DEVICES = """
-psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute all_gather_invariant
+psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute
 """
+GATHERED = "it is gathered from all devices"
 OF_DEVICES = ("sharding_constraint", "mesh_cast", "reshard")
 
 
@@ -39,7 +41,7 @@ def _label(walk: Walk, step: Step) -> list[Axes]:
     ]
     joined = [walk.join(*(axis for axis in column if axis is not None)) for column in columns]
     if walk.judges:
-        joined = [_with_zeros(step, *pair) for pair in zip(joined, columns, strict=True)]
+        joined = [_with_zeros(walk, step, *pair) for pair in zip(joined, columns, strict=True)]
     return [joined]
 
 
@@ -53,7 +55,17 @@ def _over_devices(walk: Walk, step: Step) -> list[Axes]:
     return out
 
 
-def _with_zeros(step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis:
+def _of_all_devices(walk: Walk, step: Step) -> list[Axes]:
+    """Puts an axis of devices beside the others, or puts their entries one after the other."""
+    (given,), options = step.axes, step.equation.params
+    n = options["all_gather_dimension"]
+    if options["tiled"]:
+        walk.fix(given[n], GATHERED)
+    count = step.equation.outvars[0].aval.shape[n]
+    return [[*given[:n], walk.fixed(count, GATHERED), *given[n + options["tiled"] :]]]
+
+
+def _with_zeros(walk: Walk, step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis:
     """Returns an axis of the output, zero where the operation makes zeros of its operands'."""
     name, first = step.equation.primitive.name, 0
     if name in ("div", "rem"):
@@ -67,14 +79,14 @@ def _with_zeros(step: Step, joined: Axis, column: Sequence[Axis | None]) -> Axis
         return zeros(joined, False)
     known = [axis["zero"] for axis, _ in cases if axis is not None]
     all_zero = np.logical_and.reduce(known) if known else np.zeros(len(joined), bool)
-    return zeros(joined, all_zero & (all_zero.any() and _at_zero(step.equation)))
+    return zeros(joined, all_zero & (all_zero.any() and _at_zero(walk, step.equation)))
 
 
 def _is_number(variable: Any) -> bool:
     return isinstance(variable, Literal) and np.shape(variable.val) == ()
 
 
-def _at_zero(equation: Any) -> bool:
+def _at_zero(walk: Walk, equation: Any) -> bool:
     """Returns whether an operation makes 0 of arrays of 0 and its own numbers."""
     values: list[Any] = []
     for variable in equation.invars:
@@ -87,13 +99,18 @@ def _at_zero(equation: Any) -> bool:
     if equation.primitive.name == "select_n":
         values = values[1:]
         return all(value == 0 for value in values)
-    with jax.ensure_compile_time_eval():
-        (output,) = bind(equation, [jax.numpy.asarray(value) for value in values])
-        return bool(output == 0)
+    numbers = tuple((np.asarray(value).item(), np.result_type(value)) for value in values)
+    key = equation.primitive.name, numbers, str(equation.params)
+    if key not in walk.at_zero:
+        with jax.ensure_compile_time_eval():
+            (output,) = bind(equation, [jax.numpy.asarray(value) for value in values])
+            walk.at_zero[key] = bool(output == 0)
+    return walk.at_zero[key]
 
 
 RULES = {
     **dict.fromkeys(ALIKE.split(), Rule(_label)),
     **dict.fromkeys(OF_DEVICES, Rule(_label)),
     **dict.fromkeys(OVER_DEVICES.split(), Rule(_over_devices)),
+    **dict.fromkeys(("all_gather", "all_gather_invariant"), Rule(_of_all_devices)),
 }

@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pruning.structured.axes import Axes, Axis, zeros
 from pruning.structured.rules.shapes import POSITIONS
-from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
+from pruning.structured.walk import Rule, Step, Walk
 
 TAKEN = "entries of it are taken by their places"
 
@@ -21,18 +26,33 @@ def _gather(walk: Walk, step: Step) -> list[Axes]:
             walk.fix(axis, TAKEN)
     out = walk.fixed_axes(step.equation.outvars[0].aval.shape, TAKEN)
     taken = [n for n in range(len(operand)) if n not in gone]
-    fills = "FILL" in str(options["mode"]) and options["fill_value"] not in (None, 0)
+    fills = _fills(step)
     for into, n in zip(numbers.offset_dims, taken, strict=True):
         if sizes[n] == len(operand[n]):
             out[into] = zeros(operand[n], operand[n]["zero"] & (not fills))
     return [out]
 
 
+def _fills(step: Step) -> bool:
+    """Returns whether places beyond the array give something that zeros in it do not.
+
+    NaN, which floats get by default, is not such: it fills all units of a place, so that what is
+    made of them is NaN with a unit and without.
+    """
+    options = step.equation.params
+    if options["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
+        return False
+    value, dtype = options["fill_value"], step.equation.invars[0].aval.dtype
+    if value is None:  # NaN, or the least or largest integer
+        return not jnp.issubdtype(dtype, jnp.inexact)
+    return not (value == 0 or np.isnan(value))
+
+
 def _gathered(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     equation, (operand, _) = step.equation, step.axes
     sizes = equation.params["slice_sizes"]
     kept = tuple(
-        walk.size([axis])[0] if size == len(axis) else size
+        walk.left.size([axis])[0] if size == len(axis) else size
         for size, axis in zip(sizes, operand, strict=True)
     )
     return [equation.primitive.bind(*operands, **{**equation.params, "slice_sizes": kept})]
@@ -69,7 +89,7 @@ def _dynamic_slice(walk: Walk, step: Step) -> list[Axes]:
 
 
 def _sliced(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
-    options = {**step.equation.params, "slice_sizes": walk.size(outputs[0])}
+    options = {**step.equation.params, "slice_sizes": walk.left.size(outputs[0])}
     return [step.equation.primitive.bind(*operands, **options)]
 
 

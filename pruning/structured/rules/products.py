@@ -7,8 +7,9 @@ import numpy as np
 
 from groundwork.architectures.cpu import convolution
 from groundwork.architectures.cpu.primitive import convolution_p
+from pruning.structured.axes import Axes, Axis, zeros
 from pruning.structured.table import WINDOW
-from pruning.structured.walk import Axes, Axis, Rule, Step, Walk, zeros
+from pruning.structured.walk import Rule, Step, Walk
 
 CONTRACTED = "a product adds up entries that need not be zero"
 
@@ -79,7 +80,7 @@ def _own_convolved(
 
 def _groups(walk: Walk, channels: Axis, groups: int) -> int:
     """Returns the number of groups that are left: of depthwise ones, that of the channels."""
-    return walk.size([channels])[0] if groups == len(channels) else groups
+    return walk.left.size([channels])[0] if groups == len(channels) else groups
 
 
 def _convolution(walk: Walk, step: Step, specs: Sequence[Sequence[int]], groups: int) -> Axes:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pruning.structured.axes import Axes, zeros
 from pruning.structured.rules.shapes import POSITIONS
-from pruning.structured.walk import Axes, Rule, Step, Walk, zeros
+from pruning.structured.walk import Rule, Step, Walk
 
 REDUCTIONS = [f"reduce_{n}" for n in ("sum", "max", "min", "prod", "and", "or", "xor")]
 PLACES = ("argmax", "argmin")

@@ -7,8 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from pruning.structured.axes import Axes, Axis, zeros
 from pruning.structured.forest import FIXED
-from pruning.structured.walk import SINGLE, Axes, Axis, Rule, Step, Walk, zeros
+from pruning.structured.walk import SINGLE, Rule, Step, Walk
 
 MIXED = "a reshape mixes it with another axis"
 
@@ -26,7 +27,7 @@ def _label(walk: Walk, step: Step) -> list[Axes]:
 
 
 def _compute(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
-    return [jnp.reshape(operands[0], walk.size(outputs[0]))]
+    return [jnp.reshape(operands[0], walk.left.size(outputs[0]))]
 
 
 def _runs(given: Sequence[int], wanted: Sequence[int]) -> list[tuple[slice, slice]]:

@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Literal
 
-from pruning.structured.walk import SINGLE, Axes, Axis, Rule, Step, Walk, zeros
+from pruning.structured.axes import Axes, Axis, zeros
+from pruning.structured.walk import SINGLE, Rule, Step, Walk
 
 POSITIONS = "its places are counted"
 KEYS = [f"random_{name}" for name in ("seed", "split", "fold_in", "wrap", "unwrap")]
@@ -28,7 +29,7 @@ def _broadcast_in_dim(walk: Walk, step: Step) -> list[Axes]:
 
 def _broadcast(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     places = step.equation.params["broadcast_dimensions"]
-    return [lax.broadcast_in_dim(operands[0], walk.size(outputs[0]), places)]
+    return [lax.broadcast_in_dim(operands[0], walk.left.size(outputs[0]), places)]
 
 
 def _transpose(walk: Walk, step: Step) -> list[Axes]:
@@ -86,7 +87,7 @@ def _split(walk: Walk, step: Step) -> list[Axes]:
 
 def _split_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     along = step.equation.params["axis"]
-    sizes = tuple(walk.size([axes[along]])[0] for axes in outputs)
+    sizes = tuple(walk.left.size([axes[along]])[0] for axes in outputs)
     return list(lax.split(operands[0], sizes, along))
 
 
@@ -105,7 +106,7 @@ def _cut(walk: Walk, step: Step) -> list[Axes]:
 def _cut_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     value = operands[0]
     for n, (axis, taken) in enumerate(zip(step.axes[0], _ranges(step.equation), strict=True)):
-        places = walk.alike(functools.partial(_places, walk, axis, taken))
+        places = walk.left.alike(functools.partial(_places, walk, axis, taken))
         if len(places) != value.shape[n]:
             value = _take(value, places, n)
     return [value]
@@ -113,7 +114,7 @@ def _cut_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[An
 
 def _places(walk: Walk, axis: Axis, taken: slice, replicate: int) -> list[int]:
     """Returns which of the entries that are kept a slice takes."""
-    kept = walk.kept(axis, replicate)
+    kept = walk.left.kept(axis, replicate)
     return (np.cumsum(kept) - 1)[taken][kept[taken]].tolist()
 
 
@@ -161,7 +162,7 @@ def _pad_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[An
     config = step.equation.params["padding_config"]
     for axis, (low, high, between) in zip(outputs[0], config, strict=True):
         if low > 0 or high > 0:
-            low, high = walk.size([axis[:low], axis[len(axis) - high :]])
+            low, high = walk.left.size([axis[:low], axis[len(axis) - high :]])
         edges.append((low, high, between))
     return [lax.pad(operands[0], operands[1], edges)]
 
@@ -182,7 +183,7 @@ def _made(walk: Walk, step: Step) -> list[Axes]:
 
 def _made_kept(walk: Walk, step: Step, outputs: list[Axes], operands: Sequence[Any]) -> list[Any]:
     equation = step.equation
-    options = {**equation.params, "shape": walk.size(outputs[0])}
+    options = {**equation.params, "shape": walk.left.size(outputs[0])}
     return [equation.primitive.bind(*operands, **options)]
 
 

@@ -210,3 +210,32 @@ def test_a_layer_makes_units_and_the_next_one_takes_them():
     assert found["stem"] == {"makes": ["stem"], "takes": []}
     assert found["Dense_0"] == {"makes": ["Dense_0"], "takes": ["stem"]}
     assert found["head"] == {"makes": [], "takes": ["Dense_0"]}
+
+
+@pytest.mark.parametrize(
+    ("how", "doubt"),
+    [
+        ({}, ""),  # NaN, in all units of a row
+        ({"fill_value": 0.0}, ""),
+        ({"fill_value": 1.0}, "reduce_sum runs over its units"),
+        ({"mode": "clip"}, ""),
+    ],
+)
+def test_rows_beyond_an_array_are_exact_unless_a_number_fills_them(how, doubt):
+    """The sum has a number of each unit, that of a unit that is gone included."""
+    rows = np.array([0, 7])  # of two
+
+    def apply(variables, x):
+        y = jnp.take(x @ variables["hidden"], rows, axis=0, **how)
+        return y @ variables["head"] + y.sum(1, keepdims=True)
+
+    draw = np.random.default_rng(0)
+    variables = {"hidden": draw.normal(size=(3, 4)), "head": draw.normal(size=(4, 2))}
+    variables, x = jax.tree.map(np.float32, variables), np.ones((2, 3), np.float32)
+    graph = structured.groups(apply, variables, x)
+    assert [group.doubt for group in graph.groups] == [doubt]
+    keep = {graph.groups[0].name: np.arange(4) < 2}
+    narrow, small = structured.narrow(graph, variables, keep)
+    got, expected = narrow.apply(small, x), apply(structured.mask(graph, variables, keep), x)
+    assert np.allclose(got, expected, rtol=1e-5, equal_nan=True) == (doubt == "")
+    assert np.isnan(expected).any() == (how == {})

@@ -5,15 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from groundwork import trees
 from pruning import structured
 from tests.pruning.structured.zoo import MIDDLES, Net, drawn, images, quickly
 
+# where a second round meets what the first one has cut: windows, groups, paddings, places
+TWICE = ["grouped", "group_norm", "shuffle", "dense_block", "padded_shortcut", "halves", "scanned"]
 every = pytest.mark.parametrize("kind", MIDDLES)
 
 
 def made(kind):
     model, x = Net(kind), images()
-    return model, drawn(jax.eval_shape(model.init, jax.random.key(0), x)), x
+    variables = drawn(jax.eval_shape(model.init, jax.random.key(0), x))
+    return model, jax.tree.map(np.asarray, variables), x
 
 
 def half(graph, seed=0, only_exact=True):
@@ -27,13 +31,87 @@ def assert_near(ours, theirs):
         np.testing.assert_allclose(one, other, atol=1e-5 * float(jnp.abs(other).max()))
 
 
-@every
-def test_what_is_left_computes_what_zeros_do_and_so_once_more(kind):
+def rounds(kind, count=2):
+    """What rounds of pruning find and leave: each (graph, what is kept, network, variables)."""
     model, variables, x = made(kind)
-    for seed in range(2):
+    done = []
+    for seed in range(count):
         graph = structured.groups(model, variables, x)
         keep = half(graph, seed)
-        assert any(group.name == "stem" for group in graph.groups)
-        expected = quickly(model.apply)(structured.mask(graph, variables, keep), x)
         model, variables = structured.narrow(graph, variables, keep)
-        assert_near(quickly(model.apply)(variables, x), expected)
+        done.append((graph, keep, model, variables))
+    return done, x
+
+
+@every
+def test_what_is_left_computes_what_zeros_do_and_after_two_rounds_too(kind):
+    done, x = rounds(kind, 2 if kind in TWICE else 1)
+    (graph, *_), (*_, narrow, small) = done[0], done[-1]
+    assert any(group.name == "stem" for group in graph.groups)
+    assert narrow.graph is graph
+    expected, got = quickly(
+        lambda masked, small: (graph.model.apply(masked, x), narrow.apply(small, x))
+    )(structured.mask(graph, made(kind)[1], narrow.keep), small)
+    assert_near(got, expected)
+    assert sum(units.sum() for units in narrow.keep.values()) < 0.6 * sum(
+        group.units for group in graph.groups
+    )
+
+
+def test_two_rounds_are_one_network_without_the_units_of_both():
+    ((graph, _, first, _), (again, then, narrow, small)), x = rounds("plain")
+    assert first.graph is narrow.graph is graph
+    assert again.model is first
+    once = structured.cut(graph, made("plain")[1], narrow.keep)
+    jax.tree.map(np.testing.assert_array_equal, small, once)
+    nested = structured.Narrowed(graph=again, keep=then)
+    assert_near(*quickly(lambda small: (nested.apply(small, x), narrow.apply(small, x)))(small))
+
+
+def test_replicates_of_two_rounds_keep_the_units_of_both():
+    model, variables, x = made("plain")
+    graph = structured.groups(model, variables, x)
+    keep = {"stem": np.stack([np.arange(16) < 8, np.arange(16) % 2 == 0])}
+    both = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), variables)
+    first, small = structured.narrow(graph, both, keep)
+    again = structured.groups(first, trees.replicate(small, 0), x)
+    narrow, smaller = structured.narrow(again, small, {"stem": np.stack([np.arange(8) < 4] * 2)})
+    places = [np.flatnonzero(units).tolist() for units in narrow.keep["stem"]]
+    assert places == [[0, 1, 2, 3], [0, 2, 4, 6]]
+    once = structured.cut(graph, both, narrow.keep)
+    jax.tree.map(np.testing.assert_array_equal, smaller, once)
+
+
+def test_parts_of_units_that_go_in_a_second_round_are_a_round_of_their_own():
+    """Heads went first, and then dimensions of the heads that are left."""
+    model, variables, x = made("attention")
+    graph = structured.groups(model, variables, x)
+    narrow, small = structured.narrow(
+        graph, variables, {"qkv": np.array([True, False, True, True])}
+    )
+    again = structured.groups(narrow, small, x, split="inner")
+    then = {"qkv": np.array([True, True, False, True])}
+    nested, smallest = structured.narrow(again, small, then)
+    assert nested.graph is again
+    masked = structured.expand(graph, structured.mask(again, small, then), narrow.keep)
+
+    @quickly
+    def both(masked, smallest):
+        return model.apply(masked, x), nested.apply(smallest, x)
+
+    assert_near(*both(masked, smallest))
+
+
+def test_arrays_of_numpy_and_of_jax_are_cut_alike():
+    model, variables, x = made("plain")
+    graph = structured.groups(model, variables, x)
+    keep = {"stem": np.stack([np.arange(16) < 8, np.arange(16) % 2 == 0])}
+    both = jax.tree.map(lambda leaf: np.stack([leaf, leaf]).astype(jnp.bfloat16), variables)
+    for change in (structured.cut, structured.mask):
+        ours, theirs = (
+            change(graph, both, keep),
+            change(graph, jax.tree.map(jnp.asarray, both), keep),
+        )
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(ours))
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(ours))

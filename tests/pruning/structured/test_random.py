@@ -126,33 +126,38 @@ def hold(seed):
     model = Drawn(seed)
     x = jnp.asarray(np.random.default_rng(seed).normal(size=(2, TIME, FEATURES)), jnp.float32)
     variables = drawn(jax.eval_shape(model.init, jax.random.key(0), x), seed)
-    gone = 0
+    variables = jax.tree.map(np.asarray, variables)
+    narrow, small, rounds = model, variables, []
     for turn in range(2):
         try:
-            graph = structured.groups(model, variables, x)
+            graph = structured.groups(narrow, small, x)
         except ValueError as error:
             if "nothing of this network can be removed" in str(error):
-                return gone
+                break
             raise
         keep = half(graph, seed + turn)
-        masked = structured.mask(graph, variables, keep)
-        made = jax.value_and_grad if turn else _alone  # gradients of what is narrowed twice
-        loss = functools.partial(_loss, model, x)
-        expected, slopes = quickly(made(loss))(masked)
-        before, (model, variables) = variables, structured.narrow(graph, variables, keep)
-        gone += sum(map(np.size, jax.tree.leaves(before))) - sum(
-            map(np.size, jax.tree.leaves(variables))
-        )
-        got, ours = quickly(made(functools.partial(_loss, model, x)))(variables)
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-        near = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
-        if turn:
-            jax.tree.map(near, ours, structured.cut(graph, slopes, keep))
-    return gone
+        masked = structured.mask(graph, small, keep)
+        narrow, small = structured.narrow(graph, small, keep)
+        for before, kept in reversed(rounds):
+            masked = structured.expand(before, masked, kept)
+        rounds.append((graph, keep))
+    if not rounds:
+        return 0
 
+    @quickly
+    def both(masked, small):
+        return [
+            jax.value_and_grad(functools.partial(_loss, one, x))(given)
+            for one, given in ((model, masked), (narrow, small))
+        ]
 
-def _alone(function):
-    return lambda variables: (function(variables), None)
+    (expected, slopes), (got, ours) = both(masked, small)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    for graph, keep in rounds:
+        slopes = structured.cut(graph, slopes, keep)
+    near = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+    jax.tree.map(near, ours, slopes)
+    return sum(map(np.size, jax.tree.leaves(variables))) - sum(map(np.size, jax.tree.leaves(small)))
 
 
 def _loss(model, x, variables):

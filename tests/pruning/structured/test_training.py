@@ -38,7 +38,7 @@ X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 5)), jnp.float32)
 def made(**how):
     model = Normed(**how)
     shapes = jax.eval_shape(lambda key: model.init(key, X, train=False), jax.random.key(0))
-    variables = drawn(shapes)
+    variables = jax.tree.map(np.asarray, drawn(shapes))
     graph = structured.groups(model, shapes, jax.ShapeDtypeStruct((2, 5), jnp.float32))
     return model, variables, graph
 
@@ -62,32 +62,46 @@ def test_gradients_and_statistics_over_devices_are_the_masked_networks():
     narrow, small = structured.narrow(graph, variables, keep)
     mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
 
-    def step(network, variables):
-        given = (jax.P(), jax.P("data"))
-        mapped = jax.shard_map(
-            lambda v, x: learn(network, v, x),
-            mesh=mesh,
-            in_specs=given,
-            out_specs=jax.P(),
-        )
-        return quickly(mapped)(variables, X)
+    def steps(masked, small, x):
+        return learn(model, masked, x), learn(narrow, small, x)
 
-    expected = step(model, structured.mask(graph, variables, keep))
-    got, expected = step(narrow, small), structured.cut(graph, expected, keep)
+    given = (jax.P(), jax.P(), jax.P("data"))
+    mapped = jax.shard_map(steps, mesh=mesh, in_specs=given, out_specs=jax.P())
+    expected, got = quickly(mapped)(structured.mask(graph, variables, keep), small, X)
+    expected = structured.cut(graph, expected, keep)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, expected)
     kernel = expected["params"]["Dense_1"]["kernel"]
     assert float(jnp.abs(kernel).max()) > 1e-3
 
 
-def test_replicates_keep_units_of_their_own():
-    model, variables, graph = made()
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), variables)
+def test_replicates_keep_units_of_their_own_and_learn_as_masked_ones():
+    """`rounded` has a gradient of its own, in which each replicate's units are looked up."""
+    model, variables, graph = made(axis_name=None)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), variables)
     keep = {g.name: np.stack([half(graph, s)[g.name] for s in (0, 1)]) for g in graph.groups}
     assert any((units[0] != units[1]).any() for units in keep.values())
     narrow, small = structured.narrow(graph, stacked, keep)
-    got = quickly(jax.vmap(lambda v: narrow.apply(v, X, train=False)))(small)
     masked = structured.mask(graph, stacked, keep)
-    assert_near(got, quickly(jax.vmap(lambda v: model.apply(v, X, train=False)))(masked))
+
+    def loss(network, params, rest):
+        return jnp.mean(jnp.square(network.apply({**rest, "params": params}, X, train=False)))
+
+    def slopes(network, variables):
+        rest = {"batch_stats": variables["batch_stats"]}
+        return jax.value_and_grad(lambda p: loss(network, p, rest))(variables["params"])
+
+    @quickly
+    def both(small, masked):
+        return (
+            jax.vmap(lambda v: slopes(narrow, v))(small),
+            jax.vmap(lambda v: slopes(model, v))(masked),
+        )
+
+    (value, ours), (expected, theirs) = both(small, masked)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    cut = structured.cut(graph, {"params": theirs}, keep)["params"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, cut)
+    assert any(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(ours))
     back = structured.expand(graph, small, keep)
     jax.tree.map(np.testing.assert_array_equal, back, masked)
 
@@ -148,13 +162,73 @@ def test_bfloat16_and_a_batch_of_another_size():
     low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables)
     narrow, small = structured.narrow(graph, low, keep)
     x = X[:3].astype(jnp.bfloat16)
-    got = quickly(lambda v: narrow.apply(v, x, train=False))(small)
-    expected = jax.eval_shape(lambda v: model.apply(v, x, train=False), low)
-    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
-    masked = structured.mask(graph, low, keep)
-    expected = quickly(lambda v: model.apply(v, x, train=False))(masked)
+
+    @quickly
+    def both(small, masked):
+        return narrow.apply(small, x, train=False), model.apply(masked, x, train=False)
+
+    got, expected = both(small, structured.mask(graph, low, keep))
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape) == (jnp.bfloat16, (3, 3))
     difference = np.abs(np.asarray(got - expected, np.float32)).max()
     assert difference <= 0.03 * np.abs(np.asarray(expected, np.float32)).max()
+
+
+class Exchanged(nn.Module):
+    """What devices tell each other of units: their sum, another's values, or all values."""
+
+    how: str
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(nn.Dense(6, name="first")(x))
+        x = x + nn.Dense(6, name="second")(x) if not train else self.exchanged(x)
+        return nn.Dense(3, name="head")(x)
+
+    def exchanged(self, x):
+        y = nn.Dense(6, name="second")(x)
+        devices = jax.lax.axis_size("data")
+        if self.how == "next":
+            return x + jax.lax.ppermute(y, "data", [(n, (n + 1) % devices) for n in range(devices)])
+        if self.how == "all":
+            return x + jax.lax.all_gather(y, "data").mean(0)
+        return x + jax.lax.psum(y, "data") + jax.lax.pmax(y, "data")
+
+
+@pytest.mark.parametrize("how", ["sum", "next", "all"])
+def test_what_devices_tell_each_other_is_exact(how):
+    model = Exchanged(how)
+    variables = drawn(jax.eval_shape(model.init, jax.random.key(0), X))
+    graph = structured.groups(model, variables, X)
+    assert [group.name for group in graph.groups] == ["first"]
+    keep = half(graph)
+    narrow, small = structured.narrow(graph, variables, keep)
+    parts = X.reshape(2, 4, 5)
+
+    @quickly
+    def both(masked, small):
+        return jax.vmap(
+            lambda x: (model.apply(masked, x, train=True), narrow.apply(small, x, train=True)),
+            axis_name="data",
+        )(parts)
+
+    expected, got = both(structured.mask(graph, variables, keep), small)
+    assert_near(got, expected)
+
+
+def test_a_collective_that_is_not_known_is_refused_where_it_is_called():
+    def apply(variables, x, train=False):
+        y = x @ variables["first"]
+        y = jax.lax.psum_scatter(y, "data", scatter_dimension=0, tiled=True) if train else y
+        return jnp.tanh(y) @ variables["head"]
+
+    variables = {"first": jnp.ones((5, 6)), "head": jnp.ones((6, 3))}
+    graph = structured.groups(apply, variables, X)
+    narrow, small = structured.narrow(graph, variables, half(graph))
+    with pytest.raises(ValueError, match="in this call they stay: it enters reduce_scatter"):
+        jax.eval_shape(
+            jax.vmap(lambda x: narrow.apply(small, x, train=True), axis_name="data"),
+            X.reshape(2, 4, 5),
+        )
 
 
 def test_dropout_draws_for_the_units_that_are_left():
@@ -164,3 +238,34 @@ def test_dropout_draws_for_the_units_that_are_left():
     call = quickly(lambda v: narrow.apply(v, X, train=True, mutable=["batch_stats"], rngs=rngs)[0])
     assert np.isfinite(call(small)).all()
     assert dataclasses.is_dataclass(narrow)
+
+
+@jax.custom_vjp
+def mirrored(x):
+    return x
+
+
+mirrored.defvjp(lambda x: (x, None), lambda _, g: (g + g[..., ::-1],))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_gradient_that_joins_units_which_the_network_does_not_is_refused(several):
+    def apply(variables, x):
+        return mirrored(x @ variables["hidden"]) @ variables["head"]
+
+    variables = {"hidden": np.ones((5, 6), np.float32), "head": np.ones((6, 3), np.float32)}
+    graph = structured.groups(apply, variables, X)
+    (group,) = graph.groups
+    keep = {group.name: np.arange(6) != 0}
+    if several:
+        keep = {group.name: np.stack([np.arange(6) != 0, np.arange(6) != 1])}
+        variables = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), variables)
+    narrow, small = structured.narrow(graph, variables, keep)
+
+    def loss(variables):
+        return jnp.sum(narrow.apply(variables, X))
+
+    one, slopes = (jax.vmap(f) if several else f for f in (loss, jax.grad(loss)))
+    assert jax.eval_shape(one, small).size == 1 + several
+    with pytest.raises(ValueError, match="joins units that are gone with others that are left"):
+        jax.eval_shape(slopes, small)

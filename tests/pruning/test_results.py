@@ -1,5 +1,7 @@
 """A finished run read back in another process: a pruned network is called again."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
 from groundwork.runs.run import Run
 from pruning import results
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -51,3 +54,11 @@ def test_what_cannot_be_loaded_is_refused(brought, unit, width, replicate, said)
     model = architectures.LeNet300100(classes=10, width=width)
     with pytest.raises(UserError, match=said):
         results.load_network(folder, unit, model, dataset.example, replicate=replicate)
+
+
+def test_the_lines_that_read_a_pruned_network_run(brought):
+    page = (ROOT / "pruning" / "README.md").read_text()
+    (code,) = (part for part in page.split("```") if "load_network(" in part)
+    names: dict[str, Any] = {}
+    exec(code.removeprefix("python").replace("runs/pruning_digits", str(brought[0])), names)
+    assert names["logits"].shape == (len(names["data"].test.labels), 10)

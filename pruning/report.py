@@ -33,7 +33,7 @@ def show(folders: Sequence[Path]) -> None:
         tables.show(f"{run.name}: networks", _network_table(run))
         tables.show(f"{run.name}: asked for, and the shares that are gone", _gone_table(run))
         if any(pruned.branches for pruned in run.pruned):
-            tables.show(f"{run.name}: fine-tuned, and trained anew", _branch_table(run))
+            tables.show(f"{run.name}: fine-tuned, and its controls", _branch_table(run))
         tables.show(f"{run.name}: measured times", _time_table(run))
         terminal.say(page)
 
@@ -113,7 +113,7 @@ def _write_page(run: Results) -> Path:
     sections.append(("Asked for, and the shares that are gone", gone))
     if any(pruned.branches for pruned in run.pruned):
         table = page_lib.table(*_branch_table(run))
-        sections.append(("Fine-tuned, and trained anew", table))
+        sections.append(("Fine-tuned, and its controls", table))
     sections.append(("Measured times", page_lib.table(*_time_table(run))))
     if run.pruned:
         drawn = page_lib.picture(*plots.units(run, folder / "units.png"))

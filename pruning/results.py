@@ -4,14 +4,19 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from groundwork import trees
-from groundwork.errors import UserError
+from groundwork.errors import UserError, about
 from groundwork.runs import trained
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
 from groundwork.trees import Variables
+from pruning import structured
 from pruning.spec import BRANCHES
+from pruning.structured import Narrowed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +75,7 @@ def read(workdir: str | Path) -> Results:
         labels = [u.partition("/")[2] for u in run.units() if u.startswith("pruned/")]
         pruned = sorted((_pruned(run, label) for label in labels), key=lambda p: -p.network.macs)
         plan = next((unit for unit in run.units() if unit.startswith("plans/")), None)
-        keep, about = run.unit(plan).result() if plan else ({}, {})
+        keep, metadata = run.unit(plan).result() if plan else ({}, {})
         units = {name: kept.shape[-1] for name, kept in keep.items()}
         tuned = _network(run, "fine_tuned") if run.unit("fine_tuned").done else None
         original = _network(run, "original")
@@ -79,7 +84,7 @@ def read(workdir: str | Path) -> Results:
         original=original,
         fine_tuned=tuned,
         units=units,
-        coupling=about.get("coupling", {}),
+        coupling=metadata.get("coupling", {}),
         pruned=pruned,
     )
 
@@ -91,6 +96,43 @@ def load(workdir: str | Path, unit: str) -> Variables:
       UserError: the run has no such unit (the error lists its units), or its checkpoint is damaged.
     """
     return result_of(workdir, unit)["variables"]
+
+
+def load_network(
+    workdir: str | Path, unit: str, model: Any, example: Any, *, replicate: int = 0
+) -> tuple[Narrowed, Variables]:
+    """Returns a network of a run that lacks units, and the variables of one of its replicates.
+
+    Args:
+      workdir: the folder of the run.
+      unit: such as `pruned/0.5`, or `scratch_e/0.5`, which keeps the same units.
+      model: the original network, as `architectures.build` makes it of the run's config; or, of a
+        Linen module, the module.
+      example: inputs, or the shape of one example: see `structured.groups`.
+      replicate: which one.
+
+    Raises:
+      UserError: the run has no such network or replicate, or the model is another one.
+    """
+    run, fields = open_results(workdir, "pruning")
+    kind, _, label = unit.partition("/")
+    if kind not in ("pruned", "scratch_e", "scratch_b"):
+        raise UserError(
+            f"{unit} has no plan that says which units it keeps: give pruned/… or scratch_…"
+        )
+    replicates = fields["config"]["replicates"]
+    if not 0 <= replicate < replicates:
+        raise UserError(f"replicate={replicate} must be one of the run's {replicates}, from 0")
+    variables = trees.replicate(load(workdir, unit), replicate)
+    whole = trees.replicate(load(workdir, "original"), replicate)
+    keep, prune = run.unit(_last_plan(run, label)).result()[0], fields["config"]["prune"]
+    kept = {name: np.asarray(units[replicate], bool) for name, units in keep.items()}
+    with about(f"the model is not that of {workdir}"):
+        graph = structured.groups(
+            model, whole, example, ignored=prune["ignored"], split=prune["split"]
+        )
+        structured.check(graph, kept)
+    return Narrowed(graph=graph, keep=kept), variables
 
 
 def _pruned(run: Run, label: str) -> Pruned:

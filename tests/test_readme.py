@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -271,3 +272,15 @@ def test_every_file_in_a_packages_table_exists(page):
         for name in re.findall(r"`([\w/.]+\.(?:py|cc|h|sh))(?::\d)?`", cell):
             folder = folder if "/" not in name else (page.parent / name).parent
             assert (folder / Path(name).name).is_file(), name
+
+
+def test_the_lines_that_prune_save_and_load_an_equinox_module_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net, untrained = (eqx.nn.MLP(5, 3, 8, 1, key=jax.random.key(seed)) for seed in range(2))
+    names = {"net": net, "inputs": jnp.ones((2, 5))}
+    exec(block_with("tree_serialise_leaves", "docs/own.md"), names)
+    kept, there = names["keep"], {"untrained": untrained, "inputs": names["inputs"]}
+    there |= {name: names[name] for name in ("structured", "batched", "eqx", "np")}
+    exec(block_with("tree_deserialise_leaves", "docs/own.md"), there)
+    assert [int(units.sum()) for units in kept.values()] == [4]
+    np.testing.assert_array_equal(there["logits"], names["logits"])

@@ -198,11 +198,13 @@ def _narrow(
     narrow: kept.Narrowed, form: Form, leaves: forms.Leaves, example: Any
 ) -> tuple[tuple[int, ...] | None, dict[str, Any]]:
     """Returns the shape of an example and the header's `kept` of a narrow network, checked."""
-    if form.plan or form.groups or form.activations or _is_called_with(example):
+    if _is_called_with(example):
         raise ValueError(
-            "a network without some units takes no plan, groups or activations, and its example "
-            "is a shape; save the function narrow.apply, to be given to load again"
+            "the example of a network without some units is the shape of one, such as (28, 28, 1); "
+            "if that cannot say it, save the function narrow.apply, to be given to load again"
         )
+    if form.plan or form.groups or form.activations:
+        raise ValueError("a network without some units takes no plan, groups or activations")
     shape = fitting.example(form, kept.of(narrow.graph.shapes), _shape(example))
     kept.check(narrow, leaves)
     return shape, kept.to_json(narrow, shape)

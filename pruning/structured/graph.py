@@ -82,6 +82,10 @@ class Graph:
     def __str__(self) -> str:
         return table.table(self.groups, self.frozen)
 
+    def __repr__(self) -> str:  # that of a dataclass has pages of indices
+        units = ", ".join(f"{group.name}: {group.units}" for group in self.groups)
+        return f"Graph({units})"
+
 
 def coupling(graph: Graph) -> dict[str, dict[str, list[str]]]:
     """Returns layer → {"makes": …, "takes": …}: the groups of its outputs, and of its inputs.

@@ -38,6 +38,14 @@ class Narrowed:
     def __hash__(self) -> int:
         return hash(self._key)
 
+    def __repr__(self) -> str:  # that of a dataclass has pages of indices
+        units = (
+            f"{group.name}: {np.sum(np.atleast_2d(self.keep[group.name])[0])} of {group.units}"
+            for group in self.graph.groups
+            if group.name in self.keep
+        )
+        return f"Narrowed({', '.join(units)})"
+
     @property
     def _key(self) -> Any:
         kept = sorted((name, np.asarray(units).tobytes()) for name, units in self.keep.items())

@@ -116,7 +116,7 @@ def test_the_page_has_each_table_under_its_heading(finished):
     for heading, rows in {
         "Networks": report._network_table(run),
         "Asked for, and the shares that are gone": report._gone_table(run),
-        "Fine-tuned, and trained anew": report._branch_table(run),
+        "Fine-tuned, and its controls": report._branch_table(run),
         "Measured times": report._time_table(run),
     }.items():
         assert f"<h2>{heading}</h2>{page_lib.table(*rows)}" in page

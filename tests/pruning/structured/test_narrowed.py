@@ -115,3 +115,14 @@ def test_arrays_of_numpy_and_of_jax_are_cut_alike():
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
         assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(ours))
         assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(ours))
+
+
+def test_a_network_is_shown_in_one_line_in_an_interpreter():
+    graph = structured.groups(*made("plain"))
+    keep = {"stem": np.arange(graph.groups[0].units) < 3}
+    network, _ = structured.narrow(graph, made("plain")[1], keep)
+    units = {group.name: group.units for group in graph.groups}
+    assert repr(graph) == f"Graph({', '.join(f'{name}: {n}' for name, n in units.items())})"
+    assert repr(network) == f"Narrowed(stem: 3 of {units['stem']})"
+    replicates = structured.Narrowed(graph=graph, keep={"stem": np.stack([keep["stem"]] * 2)})
+    assert repr(replicates) == repr(network)

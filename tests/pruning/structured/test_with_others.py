@@ -142,6 +142,10 @@ def test_a_file_gives_back_a_quantised_narrow_network(made, tmp_path):
         compress.load(path)
     with pytest.raises(UserError, match="a narrow network needs example="):
         compress.save(path, narrow, coded)
+    with pytest.raises(
+        UserError, match=r"is the shape of one, such as \(28, 28, 1\); if that cannot"
+    ):
+        compress.save(path, narrow, coded, example=jnp.ones((2, 4, 4, 1)))
 
 
 def test_a_file_of_a_networks_name_needs_no_module(tmp_path):

@@ -41,6 +41,7 @@ class Experiment:
       graph: its groups of units.
       loss: of the run.
       shared: what networks that compute the same have in common, of the last one.
+      told: what was said already.
     """
 
     context: Context
@@ -49,6 +50,7 @@ class Experiment:
     graph: Graph
     loss: Loss
     shared: list["Shared"] = dataclasses.field(default_factory=list)
+    told: set[str] = dataclasses.field(default_factory=set)
 
     @functools.cached_property
     def initial(self) -> Variables:
@@ -173,7 +175,9 @@ def compensated(experiment: Experiment, variables: Variables, keep: Keep) -> Var
         return variables
     made, missed = made_up(experiment, variables, keep)
     for path, why in missed.items():
-        experiment.context.reporter.say(f"{path} is not compensated: {why}")
+        if (line := f"{path} is not compensated: {why}") not in experiment.told:
+            experiment.context.reporter.say(line)
+            experiment.told.add(line)
     return made
 
 

@@ -55,6 +55,8 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
         "parameters, the bytes of an .npz file of them, and the measured time of a prediction. "
         "Means over replicates; bands are one standard deviation."
     )
+    if hidden := _beyond(run):
+        caption += f" Beyond the axis, see the table: before fine-tuning, {', '.join(hidden)}."
     return figures.save(figure, path), caption
 
 
@@ -131,6 +133,17 @@ def _line(
     if points:
         points = sorted(points, key=lambda point: cost(point[0]))
         figures.band(ax, [cost(n) for n, _ in points], [values for _, values in points], **style)
+
+
+def _beyond(run: Results) -> list[str]:
+    """Returns the labels of pruned networks that lie beyond the axis before they are fine-tuned."""
+    low, high = _range(run)
+    means = {pruned.label: mean_and_spread(pruned.network.before)[0] for pruned in run.pruned}
+    return [
+        label
+        for label, mean in means.items()
+        if (low is not None and mean < low) or (high is not None and mean > high)
+    ]
 
 
 def _range(run: Results) -> tuple[float | None, float | None]:

@@ -173,9 +173,11 @@ def _costs(network: Network, run: Results) -> list[str]:
 
 
 def _ratio(pruned: Pruned) -> str:
+    """Returns the ratio, of which the target or the patterns of the config are named, too."""
     if isinstance(pruned.ratio, dict):
         return pruned.label
-    return f"{pruned.ratio:.3g}"
+    found = f"{pruned.ratio:.3g}"
+    return f"target: {found}" if pruned.label == "target" else found
 
 
 def _branch_table(run: Results) -> Rows:

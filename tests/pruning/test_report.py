@@ -42,6 +42,21 @@ def test_networks_are_shown_before_and_after_with_their_spread():
     assert report._network_table(made(patterns))[1][1][0] == "patterns"
 
 
+def test_a_ratio_that_a_target_needs_is_told_from_one_that_was_asked_for():
+    found = dataclasses.replace(PRUNED, label="target", ratio=0.2229)
+    assert report._network_table(made(found))[1][1][0] == "target: 0.223"
+
+
+def test_points_beyond_the_axis_are_named_under_the_figure(tmp_path):
+    _, caption = plots.accuracy(made(PRUNED), tmp_path / "low.png")
+    assert caption.endswith("Beyond the axis, see the table: before fine-tuning, 0.5.")
+    near = dataclasses.replace(SMALL, before=[0.8, 0.8])
+    _, caption = plots.accuracy(
+        made(dataclasses.replace(PRUNED, network=near)), tmp_path / "near.png"
+    )
+    assert "Beyond" not in caption
+
+
 def test_what_was_asked_for_stands_beside_what_is_gone():
     header, rows = report._gone_table(made(PRUNED))
     assert header == ["asked for", "units", "parameters", "MACs", "file", "bytes left"]

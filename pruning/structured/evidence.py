@@ -54,7 +54,7 @@ class Evidence:
         return found, layers.given(self.graph, self.variables, self.inputs, tuple(found))
 
     def entries(self, group: Group, leaves: Any = None) -> list[np.ndarray]:
-        """Returns of each member [U, E]: the entries that each unit has in a parameter.
+        """Returns of each member [U, E] float64: the entries that each unit has in a parameter.
 
         Args:
           group: whose units.
@@ -74,9 +74,12 @@ class Evidence:
 
 
 def entries_of(leaf: np.ndarray, member: Member) -> np.ndarray:
-    """Returns [U, E]: the entries of a leaf that each unit has along the member's axis."""
+    """Returns [U, E] float64: the entries of a leaf that each unit has along the member's axis.
+
+    Sums of half floats would lose their last terms, or overflow.
+    """
     rows = np.moveaxis(leaf, member.axis, 0).reshape(leaf.shape[member.axis], -1)
-    return rows[member.positions].reshape(len(member.positions), -1)
+    return rows[member.positions].reshape(len(member.positions), -1).astype(np.float64)
 
 
 def scales(group: Group) -> list[Member]:
@@ -92,11 +95,11 @@ def scales(group: Group) -> list[Member]:
 
 
 def values_of(evidence: Evidence, group: Group) -> np.ndarray:
-    """Returns [U, N]: what the next layer is given of each unit."""
+    """Returns [U, N] float64: what the next layer is given of each unit."""
     found, given = evidence.given
     after = consumer(evidence.graph, group, found)
     inputs = given[after.layer.layer.path]
-    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1]))).T
+    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1])), np.float64).T
     return np.stack([columns[after.units == unit].reshape(-1) for unit in range(group.units)])
 
 

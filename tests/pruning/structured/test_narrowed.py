@@ -115,3 +115,28 @@ def test_arrays_of_numpy_and_of_jax_are_cut_alike():
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
         assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(ours))
         assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(ours))
+
+
+@pytest.mark.parametrize("asarray", [np.asarray, jnp.asarray])
+def test_variables_of_another_network_are_refused_and_so_are_replicates_for_one_plan(asarray):
+    """Places beyond an array of JAX would be NaN, and an axis before the others cut in vain."""
+
+    def apply(v, x):
+        return x @ v["in"] @ v["out"]
+
+    whole = {"in": np.ones((3, 6)), "out": np.ones((6, 2))}
+    graph = structured.groups(apply, whole, jnp.ones((2, 3)))
+    (group,) = graph.groups
+    keep = {group.name: np.arange(6) > 2}
+    for count in (4, 8):
+        other = {"in": asarray(np.ones((3, count))), "out": asarray(np.ones((count, 2)))}
+        message = rf"in is \(3, {count}\), not \(3, 6\) as of the whole network"
+        with pytest.raises(ValueError, match=message):
+            structured.narrow(graph, other, keep)
+        with pytest.raises(ValueError, match=message):
+            structured.scores(graph, other)
+    stacked = jax.tree.map(lambda leaf: asarray(np.stack([leaf] * 2)), whole)
+    with pytest.raises(ValueError, match=r"in is \(2, 3, 6\), not \(3, 6\)"):
+        structured.narrow(graph, stacked, keep)
+    with pytest.raises(ValueError, match="another network's: they lack out"):
+        structured.scores(graph, {"in": whole["in"]})

@@ -53,6 +53,8 @@ def groups(
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r} must be one of {', '.join(SPLITS)}")
+    if isinstance(ignored, str):
+        raise ValueError(f"ignored={ignored!r} must be a list of patterns, such as [{ignored!r}]")
     shapes = jax.tree.map(
         lambda leaf: network.shape(leaf) if program.is_array(leaf) else leaf, variables
     )

@@ -153,6 +153,7 @@ def test_what_is_ignored_stays():
     [
         ({"ignored": ("nothing*",)}, "ignored='nothing*' matches no variable, such as params/"),
         ({"ignored": ("*",)}, "nothing of this network can be removed: it is ignored, as *"),
+        ({"ignored": "params/*"}, "ignored='params/*' must be a list of patterns, such as ['para"),
         ({"split": "middle"}, "split='middle' must be one of outer, inner"),
     ],
 )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from groundwork import trees
 from pruning import structured
@@ -140,3 +141,27 @@ def test_variables_of_another_network_are_refused_and_so_are_replicates_for_one_
         structured.narrow(graph, stacked, keep)
     with pytest.raises(ValueError, match="another network's: they lack out"):
         structured.scores(graph, {"in": whole["in"]})
+
+
+def test_an_nnx_module_is_a_function_of_its_state_in_evaluation():
+    class Small(nnx.Module):
+        def __init__(self, rngs):
+            self.one = nnx.Linear(4, 6, rngs=rngs)
+            self.norm = nnx.BatchNorm(6, rngs=rngs)
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+            self.two = nnx.Linear(6, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.two(self.drop(nnx.relu(self.norm(self.one(x)))))
+
+    module, x = Small(nnx.Rngs(0)), jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)))
+    for variables in (nnx.state(module), nnx.state(module, nnx.Param)):
+        graph = structured.groups(module, variables, x)
+        assert [(group.units, group.exact) for group in graph.groups] == [(6, True)]
+        keep = structured.choose(graph, structured.scores(graph, variables, "l2"), ratio=0.5)
+        network, small = structured.narrow(graph, variables, keep)
+        whole = nnx.clone(module)
+        nnx.update(whole, structured.mask(graph, variables, keep))
+        whole.eval()
+        np.testing.assert_allclose(network.apply(small, x), whole(x), rtol=1e-5, atol=1e-6)
+    assert not module.drop.deterministic

@@ -14,7 +14,7 @@ import numpy as np
 from groundwork import trees
 from groundwork.trees import Variables
 from pruning.structured import layers
-from pruning.structured.graph import Graph, Group, Member
+from pruning.structured.graph import Graph, Group, Member, parameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,12 @@ class Evidence:
 
     def chosen(self, group: Group) -> list[Member]:
         """Returns the members that are parameters, or the first of them."""
-        of_params = [m for m in group.members if not m.path.startswith("batch_stats/")]
+        of_params = parameters(self.graph, group.members)
         if self.members == "all":
-            return of_params
+            return list(of_params)
         kernels = [m for m in of_params if len(self.graph.axes[m.path]) > 1]
         made = [m for m in kernels if m.axis not in self.graph.summed.get(m.path, ())]
-        return (made or kernels or of_params)[:1]
+        return list(made or kernels or of_params)[:1]
 
 
 def entries_of(leaf: np.ndarray, member: Member) -> np.ndarray:

@@ -40,8 +40,9 @@ def groups(
     with each other (Fang et al., arXiv:2301.12900, find such groups from the kinds of layers).
 
     Args:
-      model: a Linen module; an NNX module, whose variables are `nnx.state(module)`; an object with
-        `apply`; or a function (variables, inputs) → outputs.
+      model: a Linen module; an NNX module, whose variables are `nnx.state(module, nnx.Param)` (in
+        those of a whole state, criteria take statistics for parameters); an object with `apply`;
+        or a function (variables, inputs) → outputs.
       variables: arrays or shapes.
       example: inputs [B, …], arrays or shapes; or the shape of one example of floats.
       ignored: patterns of variables' paths, such as "params/stem/*", whose units all stay.

@@ -75,6 +75,22 @@ def test_many_entries_of_half_floats_are_summed_in_full(criterion):
     np.testing.assert_allclose(found, wanted[criterion], rtol=1e-12)
 
 
+def test_what_is_no_parameter_counts_for_nothing():
+    """Statistics and the like, of whatever collection, are cut with a unit, but not judged."""
+    variables = {
+        "params": {"in": jnp.ones((3, 4)), "out": jnp.ones((4, 2))},
+        "cache": {"seen": jnp.arange(4.0)},
+    }
+
+    def apply(v, x):
+        return (x @ v["params"]["in"] + v["cache"]["seen"][None]) @ v["params"]["out"]
+
+    graph = structured.groups(apply, variables, jnp.ones((2, 3)))
+    (found,) = structured.scores(graph, variables, "l1").values()
+    np.testing.assert_array_equal(found, [5, 5, 5, 5])
+    assert structured.penalty(graph, variables, "units") == pytest.approx(4 * 5**0.5)
+
+
 def test_the_geometric_median_is_the_sum_of_distances(dense):
     _, variables, graph = dense
     kernel, *_ = parts(variables)

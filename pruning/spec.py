@@ -124,6 +124,9 @@ class StructuredSpec:
         for ratio in self._ratios:
             if not 0 <= ratio < 1:
                 raise UserError(f"prune.ratio={self.ratio}: {ratio} must be in [0, 1)")
+        labels = [point.label for point in self.points]
+        if len(set(labels)) < len(labels):
+            raise UserError(f"prune.ratio={self.ratio} has ratios that are alike in six digits")
         if isinstance(self.ratio, Mapping) and self.scope != "group":
             raise UserError(f"prune.scope={self.scope} ranks groups together: give one prune.ratio")
 

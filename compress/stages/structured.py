@@ -16,6 +16,7 @@ from groundwork import trees
 from groundwork.data import dataset as data_lib
 from groundwork.data.file_dataset import FileDataset
 from groundwork.errors import UserError, about, unknown
+from groundwork.runs.progress import Reporter
 from groundwork.train import loss_spec, networks
 from groundwork.trees import Variables
 from pruning import structured as units
@@ -98,7 +99,7 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     if section.compensate:
         inputs, _ = data_lib.first_examples(context.dataset, EXAMPLES)
         pairs = zip(each, kept, strict=True)
-        each = [units.least_squares(graph, one, keep, inputs)[0] for one, keep in pairs]
+        each = [compensated(context.reporter, graph, *pair, inputs) for pair in pairs]
     keep = {name: np.stack([one[name] for one in kept]) for name in kept[0]}
     small = jax.tree.map(np.asarray, units.cut(graph, trees.stack(each), keep))
     paths = {f"params/{path}": leaf for path, leaf in before.mask.items()}
@@ -108,6 +109,24 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     recipe = pipeline.spec.fine_tuned(form)
     tuned = train(pipeline, node, recipe, (small, mask), before)
     return before._replace(form=form, variables=tuned, mask=mask)
+
+
+def compensated(
+    reporter: Reporter, graph: Graph, variables: Variables, keep: Keep, inputs: Any
+) -> Variables:
+    """Returns variables of one replicate that make up for what goes, and says which cannot.
+
+    Args:
+      reporter: of the run.
+      graph: of the network.
+      variables: at full size.
+      keep: group → [U] bool.
+      inputs: [B, …] of the network.
+    """
+    made, missed = units.least_squares(graph, variables, keep, inputs)
+    for path, why in missed.items():
+        reporter.say(f"{path} is not compensated: {why}")
+    return made
 
 
 def _form(graph: Graph, keep: Keep) -> Form:

@@ -86,6 +86,8 @@ def to_target(
         return choose(graph, scores, ratio, **how)  # type: ignore[arg-type]
 
     low, high = 0.0, math.nextafter(1.0, 0.0)
+    if math.isnan(target):
+        raise ValueError("the target is no number")
     if cost(kept(low)) <= target:
         return kept(low), low
     if (least := cost(kept(high))) > target:

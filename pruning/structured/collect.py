@@ -89,7 +89,7 @@ def _why(forest: Forest, ids: np.ndarray, classes: np.ndarray) -> str:
 
 
 def _used(traced: Program) -> set[str]:
-    """Returns the paths of the variables that an equation or an output has."""
+    """Returns the paths of the variables that an equation reads."""
     jaxpr = traced.closed.jaxpr
     read = {id(v) for equation in jaxpr.eqns for v in equation.invars}
     return {p for p, v in zip(traced.paths, jaxpr.invars, strict=True) if p and id(v) in read}

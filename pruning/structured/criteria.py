@@ -26,7 +26,7 @@ def product(evidence: Evidence, group: Group) -> np.ndarray:
     it; a unit without either scores 0.
     """
     members = zip(evidence.chosen(group), evidence.entries(group), strict=True)
-    kernels = [e.astype(float) for m, e in members if len(evidence.graph.axes[m.path]) > 1]
+    kernels = [e for m, e in members if len(evidence.graph.axes[m.path]) > 1]
     norms = [np.sqrt(np.square(entries).sum(1)) for entries in kernels]
     return np.prod([np.ones(group.units), *norms], 0)
 
@@ -57,7 +57,7 @@ def geometric_median(evidence: Evidence, group: Group) -> np.ndarray:
 
     Source: He et al., arXiv:1811.00250, equation 4 (with members=first).
     """
-    rows = np.concatenate(evidence.entries(group), 1).astype(float)
+    rows = np.concatenate(evidence.entries(group), 1)
     squares = np.square(rows).sum(1)
     distances = squares[:, None] + squares - 2 * rows @ rows.T
     np.fill_diagonal(distances, 0)
@@ -91,7 +91,7 @@ def correlation(evidence: Evidence, group: Group) -> np.ndarray:
 
     So of units that are alike, the first one stays. A unit without variance scores 0.
     """
-    values = values_of(evidence, group).astype(float)
+    values = values_of(evidence, group)
     values -= values.mean(1, keepdims=True)
     norms = np.sqrt(np.square(values).sum(1))
     alike = np.abs(values @ values.T) / np.maximum(np.outer(norms, norms), np.finfo(float).tiny)

@@ -14,7 +14,7 @@ import numpy as np
 from groundwork import trees
 from groundwork.trees import Variables
 from pruning.structured import layers
-from pruning.structured.graph import Graph, Group, Member
+from pruning.structured.graph import Graph, Group, Member, parameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Evidence:
         return found, layers.given(self.graph, self.variables, self.inputs, tuple(found))
 
     def entries(self, group: Group, leaves: Any = None) -> list[np.ndarray]:
-        """Returns of each member [U, E]: the entries that each unit has in a parameter.
+        """Returns of each member [U, E] float64: the entries that each unit has in a parameter.
 
         Args:
           group: whose units.
@@ -65,18 +65,21 @@ class Evidence:
 
     def chosen(self, group: Group) -> list[Member]:
         """Returns the members that are parameters, or the first of them."""
-        of_params = [m for m in group.members if not m.path.startswith("batch_stats/")]
+        of_params = parameters(self.graph, group.members)
         if self.members == "all":
-            return of_params
+            return list(of_params)
         kernels = [m for m in of_params if len(self.graph.axes[m.path]) > 1]
         made = [m for m in kernels if m.axis not in self.graph.summed.get(m.path, ())]
-        return (made or kernels or of_params)[:1]
+        return list(made or kernels or of_params)[:1]
 
 
 def entries_of(leaf: np.ndarray, member: Member) -> np.ndarray:
-    """Returns [U, E]: the entries of a leaf that each unit has along the member's axis."""
+    """Returns [U, E] float64: the entries of a leaf that each unit has along the member's axis.
+
+    Sums of half floats would lose their last terms, or overflow.
+    """
     rows = np.moveaxis(leaf, member.axis, 0).reshape(leaf.shape[member.axis], -1)
-    return rows[member.positions].reshape(len(member.positions), -1)
+    return rows[member.positions].reshape(len(member.positions), -1).astype(np.float64)
 
 
 def scales(group: Group) -> list[Member]:
@@ -92,11 +95,11 @@ def scales(group: Group) -> list[Member]:
 
 
 def values_of(evidence: Evidence, group: Group) -> np.ndarray:
-    """Returns [U, N]: what the next layer is given of each unit."""
+    """Returns [U, N] float64: what the next layer is given of each unit."""
     found, given = evidence.given
     after = consumer(evidence.graph, group, found)
     inputs = given[after.layer.layer.path]
-    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1]))).T
+    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1])), np.float64).T
     return np.stack([columns[after.units == unit].reshape(-1) for unit in range(group.units)])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from groundwork.traced import network
 from groundwork.trees import Shapes
 from pruning.structured import table
 from pruning.structured.forest import Forest
@@ -109,6 +110,12 @@ def coupling(graph: Graph) -> dict[str, dict[str, list[str]]]:
         return not makes, max(makes + takes), max(takes, default=-1)
 
     return {layer: layers[layer] for layer in sorted(layers, key=place)}
+
+
+def parameters(graph: Graph, members: tuple[Member, ...]) -> tuple[Member, ...]:
+    """Returns the members that are parameters, where other collections stand beside `params`."""
+    several = network.has_collections(graph.shapes)
+    return tuple(m for m in members if not several or m.path.startswith("params/"))
 
 
 def layer_of(path: str) -> str:

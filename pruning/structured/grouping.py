@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from groundwork import trees
 from groundwork.architectures.own.network import in_training
@@ -39,7 +40,9 @@ def groups(
     with each other (Fang et al., arXiv:2301.12900, find such groups from the kinds of layers).
 
     Args:
-      model: a Linen module; an object with `apply`; or a function (variables, inputs) → outputs.
+      model: a Linen module; an NNX module, whose variables are `nnx.state(module, nnx.Param)` (in
+        those of a whole state, criteria take statistics for parameters); an object with `apply`;
+        or a function (variables, inputs) → outputs.
       variables: arrays or shapes.
       example: inputs [B, …], arrays or shapes; or the shape of one example of floats.
       ignored: patterns of variables' paths, such as "params/stem/*", whose units all stay.
@@ -53,6 +56,10 @@ def groups(
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r} must be one of {', '.join(SPLITS)}")
+    if isinstance(ignored, str):
+        raise ValueError(f"ignored={ignored!r} must be a list of patterns, such as [{ignored!r}]")
+    if isinstance(model, nnx.Module):
+        model = program.of_nnx(model)
     shapes = jax.tree.map(
         lambda leaf: network.shape(leaf) if program.is_array(leaf) else leaf, variables
     )

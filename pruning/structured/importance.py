@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from groundwork import trees
 from groundwork.errors import unknown
 from groundwork.trees import Variables
 from pruning.structured import criteria, layers
 from pruning.structured.evidence import Evidence, consumer, scales
 from pruning.structured.graph import Graph, Group
+from pruning.structured.kept import check_shape
 
 Scores = dict[str, np.ndarray]
 """Group → [U] float64, higher = keep."""
@@ -56,12 +58,18 @@ def scores(
       seed: see `Evidence`.
 
     Raises:
-      ValueError: the criterion is unknown, or cannot judge a group of this network.
+      ValueError: the criterion is unknown, or cannot judge a group of this network; or the
+        variables are another network's, or those of several replicates.
     """
     if criterion not in CRITERIA:
         raise ValueError(str(unknown("criterion", criterion, CRITERIA)))
     if members not in ("all", "first"):
         raise ValueError(f"members={members!r} must be all or first")
+    given = trees.flatten(variables)
+    for path in dict.fromkeys(m.path for group in graph.groups for m in group.members):
+        if path not in given:
+            raise ValueError(f"the variables are another network's: they lack {path}")
+        check_shape(graph, path, given[path])
     evidence = Evidence(
         graph=graph, variables=variables, members=members, loss=loss, inputs=inputs, seed=seed
     )

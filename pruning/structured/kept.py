@@ -22,10 +22,16 @@ def cut(graph: Graph, variables: Variables, keep: Keep) -> Variables:
     """Returns the variables, or gradients of them, without the units that are not kept.
 
     Leaves of numpy are cut by numpy, on the host, and nothing is compiled for them.
+
+    Raises:
+      ValueError: a leaf that loses entries has not the shape that it has in the whole network.
     """
     kept = entries_kept(graph, keep)
 
     def one(path: str, leaf: Any) -> Any:
+        lost = [entries for entries in kept.get(path, {}).values() if not entries.all()]
+        if lost:
+            check_shape(graph, path, leaf, lost[0].shape[:-1])
         for axis, entries in kept.get(path, {}).items():
             leaf = _taken(leaf, entries, axis)
         return leaf
@@ -111,6 +117,23 @@ def check(graph: Graph, keep: Keep) -> None:
                 f"group {name} keeps {counts.min()} to {counts.max()} units: all "
                 "replicates must keep as many"
             )
+
+
+def check_shape(graph: Graph, path: str, leaf: Any, several: tuple[int, ...] = ()) -> None:
+    """Refuses a variable that is not the whole network's.
+
+    Args:
+      graph: see `grouping.groups`.
+      path: of the variable.
+      leaf: that is given for it.
+      several: (R,) if it has a leading axis of replicates.
+
+    Raises:
+      ValueError: its shape is another one.
+    """
+    wanted = (*several, *(len(ids) for ids in graph.axes[path]))
+    if np.shape(leaf) != wanted:
+        raise ValueError(f"{path} is {np.shape(leaf)}, not {wanted} as of the whole network")
 
 
 def entries_kept(graph: Graph, keep: Keep) -> dict[str, dict[int, np.ndarray]]:

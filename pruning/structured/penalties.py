@@ -12,7 +12,7 @@ from groundwork import trees
 from groundwork.errors import unknown
 from groundwork.trees import Variables
 from pruning.structured.evidence import scales
-from pruning.structured.graph import Graph, Member
+from pruning.structured.graph import Graph, Member, parameters
 
 OVER = ("units", "filters", "channels", "shapes", "depth")
 PENALTIES = ("slimming", *OVER)
@@ -67,7 +67,10 @@ def group_lasso(graph: Graph, variables: Variables, over: str = "units") -> jax.
         raise ValueError(str(unknown("over", over, OVER)))
     flat = trees.flatten(variables)
     if over == "units":
-        return sum((_of_units(flat, group.members) for group in graph.groups), jnp.zeros(()))
+        return sum(
+            (_of_units(flat, parameters(graph, group.members)) for group in graph.groups),
+            jnp.zeros(()),
+        )
     paths = dict.fromkeys(m.path for group in graph.groups for m in group.members)
     kernels = [flat[p] for p in paths if p in graph.summed and len(graph.axes[p]) > 1]
     return sum((_norms(_squares(kernel, over)) for kernel in kernels), jnp.zeros(()))
@@ -122,9 +125,8 @@ def growing(
 
 
 def _of_units(flat: Any, members: tuple[Member, ...]) -> jax.Array:
-    """Returns Σ over units of the norm of all entries that a unit has in parameters."""
-    learnt = [m for m in members if not m.path.startswith("batch_stats/")]
-    return _norms(sum(jnp.sum(jnp.square(_rows(flat[m.path], m)), 1) for m in learnt))
+    """Returns Σ over units of the norm of all entries that a unit has in the members."""
+    return _norms(sum(jnp.sum(jnp.square(_rows(flat[m.path], m)), 1) for m in members))
 
 
 def _rows(leaf: jax.Array, member: Member) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+from flax import nnx
 
 from groundwork import trees
 from groundwork.architectures.own import Own, of
@@ -34,6 +35,19 @@ def own(model: Any) -> Own:
     graph = dataclasses.replace(model.graph, model=called)
     narrow = dataclasses.replace(model, graph=graph)
     return dataclasses.replace(called, init=narrow.init, apply=narrow.apply)
+
+
+def of_nnx(module: nnx.Module) -> Callable[..., Any]:
+    """Returns (state, …) → outputs in evaluation; what a state lacks is the module's own."""
+    definition, whole = nnx.split(module)
+
+    def apply(state: Any, *args: Any, **kwargs: Any) -> Any:
+        fresh = nnx.merge(definition, jax.tree.map(lambda leaf: leaf, whole))  # shares no variable
+        nnx.update(fresh, state)
+        fresh.eval()
+        return fresh(*args, **kwargs)
+
+    return apply
 
 
 def evaluation(model: Any) -> Callable[..., Any]:

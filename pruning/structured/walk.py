@@ -59,7 +59,7 @@ class Walk:
       judges: whether zeros are followed once all is joined, to find `inexact`.
       inexact: id → why an output may depend on what stands in the place of the unit.
       first: of each parameter's entry, by id, the number of the equation that uses it first.
-      at_zero: of operations on zeros, whether they make zeros.
+      at_zero: of operations on zeros, what they make.
       check: refuses joins, made after units were removed, that do not let them go.
       listener: is told of every equation once all is joined.
     """
@@ -71,7 +71,7 @@ class Walk:
     judges: bool = False
     inexact: dict[int, str] = dataclasses.field(default_factory=dict)
     first: np.ndarray | None = None
-    at_zero: dict[Any, bool] = dataclasses.field(default_factory=dict)
+    at_zero: dict[Any, np.ndarray] = dataclasses.field(default_factory=dict)
     check: Callable[[], Any] = lambda: None
     listener: Callable[[Step], None] | None = None
     _equations: int = 0

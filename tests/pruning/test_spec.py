@@ -21,6 +21,7 @@ from tests.pruning import tiny
         ("--config.prune.target.multiply_adds=-1.0", "must be at least 0"),
         ("--config.prune.target.multiply_adds=1e-9", "cannot be met: the least is"),
         ("--config.prune.target.parameters=1.0", "cannot be met: the least is"),
+        ("--config.prune.ratio=(0.1234567,0.1234568)", "are alike in six digits"),
         ("--config.prune.scope=all", r"prune\.scope"),
         ("--config.prune.round_to=0", "must be at least 1"),
         ("--config.prune.limit=0.0", r"prune\.limit=0\.0 must be in \(0, 1\]"),

@@ -24,6 +24,7 @@ OVER_DEVICES = """
 psum psum2 psum_invariant pmax pmin pmean pvary pcast ppermute
 """
 GATHERED = "it is gathered from all devices"
+ENDLESS = "where its units are zero, {} makes no finite number"
 OF_DEVICES = ("sharding_constraint", "mesh_cast", "reshard")
 
 
@@ -69,6 +70,8 @@ def _with_zeros(walk: Walk, step: Step, joined: Axis, column: Sequence[Axis | No
     """Returns an axis of the output, zero where the operation makes zeros of its operands'."""
     name, first = step.equation.primitive.name, 0
     if name in ("div", "rem"):
+        if column[1] is not None:
+            walk.doubt(zeros(joined, ~column[1]["zero"]), ENDLESS.format(name))
         return zeros(joined, False if column[0] is None else column[0]["zero"])
     if name in ("mul", "and"):
         return zeros(joined, np.logical_or.reduce([a["zero"] for a in column if a is not None]))
@@ -79,32 +82,34 @@ def _with_zeros(walk: Walk, step: Step, joined: Axis, column: Sequence[Axis | No
         return zeros(joined, False)
     known = [axis["zero"] for axis, _ in cases if axis is not None]
     all_zero = np.logical_and.reduce(known) if known else np.zeros(len(joined), bool)
-    return zeros(joined, all_zero & (all_zero.any() and _at_zero(walk, step.equation)))
+    made = _at_zero(walk, step.equation) if all_zero.any() else None
+    if made is not None and not np.isfinite(made):
+        walk.doubt(zeros(joined, ~all_zero), ENDLESS.format(name))
+    return zeros(joined, all_zero & (made is not None and made == 0))
 
 
 def _is_number(variable: Any) -> bool:
     return isinstance(variable, Literal) and np.shape(variable.val) == ()
 
 
-def _at_zero(walk: Walk, equation: Any) -> bool:
-    """Returns whether an operation makes 0 of arrays of 0 and its own numbers."""
+def _at_zero(walk: Walk, equation: Any) -> Any:
+    """Returns what an operation makes of arrays of 0 and its own numbers; None if unknown."""
     values: list[Any] = []
     for variable in equation.invars:
         if _is_number(variable):
             values.append(variable.val)
         elif jax.numpy.issubdtype(variable.aval.dtype, jax.dtypes.extended):
-            return False
+            return None
         else:
             values.append(np.zeros((), variable.aval.dtype))
     if equation.primitive.name == "select_n":
-        values = values[1:]
-        return all(value == 0 for value in values)
+        return None if any(value != 0 for value in values[1:]) else 0
     numbers = tuple((np.asarray(value).item(), np.result_type(value)) for value in values)
     key = equation.primitive.name, numbers, str(equation.params)
     if key not in walk.at_zero:
         with jax.ensure_compile_time_eval():
             (output,) = bind(equation, [jax.numpy.asarray(value) for value in values])
-            walk.at_zero[key] = bool(output == 0)
+            walk.at_zero[key] = np.asarray(output)
     return walk.at_zero[key]
 
 

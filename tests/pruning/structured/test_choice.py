@@ -72,6 +72,8 @@ def test_a_budget_is_met_and_hardly_undercut(graph):
     assert ratio > 0.5
     with pytest.raises(ValueError, match="the target 3 cannot be met: the least is 10"):
         structured.to_target(graph, SCORES, parameters, 3)
+    with pytest.raises(ValueError, match="the target is no number"):
+        structured.to_target(graph, SCORES, parameters, float("nan"))
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,28 @@ def test_what_a_maximum_or_a_deviation_runs_over_is_not_exact():
     assert "reduce_max" in graph.groups[0].doubt
 
 
+@pytest.mark.parametrize(
+    ("scaled", "operation"),
+    [
+        (lambda w: w / jnp.sqrt(jnp.sum(w**2, 0, keepdims=True)), "div"),
+        (lambda w: w * jax.lax.rsqrt(jnp.sum(w**2, 0, keepdims=True)), "rsqrt"),
+        (lambda w: w * (1 / jnp.sum(jnp.abs(w), 0, keepdims=True)), "div"),
+        (lambda w: w * jnp.log(jnp.abs(w)), "log"),
+        (lambda w: w / jnp.sqrt(jnp.sum(w**2, 0, keepdims=True) + 1e-6), ""),
+    ],
+)
+def test_a_unit_of_which_zeros_make_no_number_is_not_exact(scaled, operation):
+    """The masked network computes NaN, and the narrow one does not."""
+    kernels = {"hidden": jnp.ones((3, 4)), "head": jnp.ones((4, 2))}
+    graph = structured.groups(
+        lambda v, x: (x @ scaled(v["hidden"])) @ v["head"], kernels, jnp.ones((2, 3))
+    )
+    (group,) = graph.groups
+    assert group.doubt == (
+        operation and f"where its units are zero, {operation} makes no finite number"
+    )
+
+
 def test_entries_that_training_treats_otherwise_stay():
     class Sorted(nn.Module):
         @nn.compact
@@ -131,6 +153,7 @@ def test_what_is_ignored_stays():
     [
         ({"ignored": ("nothing*",)}, "ignored='nothing*' matches no variable, such as params/"),
         ({"ignored": ("*",)}, "nothing of this network can be removed: it is ignored, as *"),
+        ({"ignored": "params/*"}, "ignored='params/*' must be a list of patterns, such as ['para"),
         ({"split": "middle"}, "split='middle' must be one of outer, inner"),
     ],
 )

@@ -57,6 +57,40 @@ def test_norms(dense):
     np.testing.assert_allclose(lamp, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("criterion", ["l1", "l2", "lamp"])
+def test_many_entries_of_half_floats_are_summed_in_full(criterion):
+    """A sum of bfloat16 stops at 256, however many ones follow."""
+    kernel = np.ones((300, 3), jnp.bfloat16)
+    kernel[:, 1], kernel[:, 2] = 1.25, 1.5
+    variables = {"hidden": kernel, "head": np.zeros((3, 2), jnp.bfloat16)}
+    graph = structured.groups(
+        lambda v, x: x @ v["hidden"] @ v["head"], variables, jnp.zeros((2, 300), jnp.bfloat16)
+    )
+    ((_, found),) = structured.scores(graph, variables, criterion).items()
+    assert found.dtype == np.float64
+    l1 = 300 * np.array([1, 1.25, 1.5])
+    squares = 300 * np.array([1, 1.5625, 2.25])
+    lamp = squares / np.cumsum(squares[::-1])[::-1]
+    wanted = {"l1": l1, "l2": np.sqrt(squares), "lamp": lamp}
+    np.testing.assert_allclose(found, wanted[criterion], rtol=1e-12)
+
+
+def test_what_is_no_parameter_counts_for_nothing():
+    """Statistics and the like, of whatever collection, are cut with a unit, but not judged."""
+    variables = {
+        "params": {"in": jnp.ones((3, 4)), "out": jnp.ones((4, 2))},
+        "cache": {"seen": jnp.arange(4.0)},
+    }
+
+    def apply(v, x):
+        return (x @ v["params"]["in"] + v["cache"]["seen"][None]) @ v["params"]["out"]
+
+    graph = structured.groups(apply, variables, jnp.ones((2, 3)))
+    (found,) = structured.scores(graph, variables, "l1").values()
+    np.testing.assert_array_equal(found, [5, 5, 5, 5])
+    assert structured.penalty(graph, variables, "units") == pytest.approx(4 * 5**0.5)
+
+
 def test_the_geometric_median_is_the_sum_of_distances(dense):
     _, variables, graph = dense
     kernel, *_ = parts(variables)

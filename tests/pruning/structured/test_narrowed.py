@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from groundwork import trees
 from pruning import structured
@@ -126,3 +127,52 @@ def test_a_network_is_shown_in_one_line_in_an_interpreter():
     assert repr(network) == f"Narrowed(stem: 3 of {units['stem']})"
     replicates = structured.Narrowed(graph=graph, keep={"stem": np.stack([keep["stem"]] * 2)})
     assert repr(replicates) == repr(network)
+
+
+@pytest.mark.parametrize("asarray", [np.asarray, jnp.asarray])
+def test_variables_of_another_network_are_refused_and_so_are_replicates_for_one_plan(asarray):
+    """Places beyond an array of JAX would be NaN, and an axis before the others cut in vain."""
+
+    def apply(v, x):
+        return x @ v["in"] @ v["out"]
+
+    whole = {"in": np.ones((3, 6)), "out": np.ones((6, 2))}
+    graph = structured.groups(apply, whole, jnp.ones((2, 3)))
+    (group,) = graph.groups
+    keep = {group.name: np.arange(6) > 2}
+    for count in (4, 8):
+        other = {"in": asarray(np.ones((3, count))), "out": asarray(np.ones((count, 2)))}
+        message = rf"in is \(3, {count}\), not \(3, 6\) as of the whole network"
+        with pytest.raises(ValueError, match=message):
+            structured.narrow(graph, other, keep)
+        with pytest.raises(ValueError, match=message):
+            structured.scores(graph, other)
+    stacked = jax.tree.map(lambda leaf: asarray(np.stack([leaf] * 2)), whole)
+    with pytest.raises(ValueError, match=r"in is \(2, 3, 6\), not \(3, 6\)"):
+        structured.narrow(graph, stacked, keep)
+    with pytest.raises(ValueError, match="another network's: they lack out"):
+        structured.scores(graph, {"in": whole["in"]})
+
+
+def test_an_nnx_module_is_a_function_of_its_state_in_evaluation():
+    class Small(nnx.Module):
+        def __init__(self, rngs):
+            self.one = nnx.Linear(4, 6, rngs=rngs)
+            self.norm = nnx.BatchNorm(6, rngs=rngs)
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+            self.two = nnx.Linear(6, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.two(self.drop(nnx.relu(self.norm(self.one(x)))))
+
+    module, x = Small(nnx.Rngs(0)), jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)))
+    for variables in (nnx.state(module), nnx.state(module, nnx.Param)):
+        graph = structured.groups(module, variables, x)
+        assert [(group.units, group.exact) for group in graph.groups] == [(6, True)]
+        keep = structured.choose(graph, structured.scores(graph, variables, "l2"), ratio=0.5)
+        network, small = structured.narrow(graph, variables, keep)
+        whole = nnx.clone(module)
+        nnx.update(whole, structured.mask(graph, variables, keep))
+        whole.eval()
+        np.testing.assert_allclose(network.apply(small, x), whole(x), rtol=1e-5, atol=1e-6)
+    assert not module.drop.deterministic

@@ -69,26 +69,30 @@ def _inputs_kept(kept: jax.Array) -> np.ndarray:
 
 
 def _made_up(
-    layer: Layer, kernel: jax.Array, kept: jax.Array, inputs: jax.Array, ridge: float
+    layer: Layer, kernel: jax.Array, kept: jax.Array, calls: list[jax.Array], ridge: float
 ) -> jax.Array:
-    """Returns a kernel whose inputs that are kept make up for the others."""
+    """Returns a kernel whose inputs that are kept make up for the others, in all of its calls."""
     rows = _inputs_kept(kept)
     if kernel.ndim == 2:
-        return _solve(kernel, rows, _gram(inputs), ridge)
+        return _solve(kernel, rows, _gram(calls), ridge)
     moved = kernel.transpose(2, 0, 1, 3)  # C outermost, as patches have it
     if (size := kernel[..., 0].size) <= LARGEST:
-        gram = _gram(_patches(layer, inputs, kernel.shape[:2]))
+        gram = _gram([_patches(layer, inputs, kernel.shape[:2]) for inputs in calls])
         rows = np.repeat(rows, size // len(rows))
     else:
-        gram = _gram(inputs)
+        gram = _gram(calls)
     solved = _solve(moved.reshape(len(gram), -1), rows, gram, ridge)
     return solved.reshape(moved.shape).transpose(1, 2, 0, 3)
 
 
-def _gram(inputs: jax.Array) -> np.ndarray:
-    """Returns Xᵀ X [N, N] of all rows of [..., N]."""
-    rows = inputs.reshape(-1, inputs.shape[-1])
-    return np.asarray(jnp.matmul(rows.T, rows, precision=lax.Precision.HIGHEST), np.float64)
+def _gram(calls: list[jax.Array]) -> np.ndarray:
+    """Returns Xᵀ X [N, N] of all rows of arrays [..., N]."""
+    gram = np.zeros(())
+    for inputs in calls:
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        product = jnp.matmul(rows.T, rows, precision=lax.Precision.HIGHEST)
+        gram = gram + np.asarray(product, np.float64)
+    return gram
 
 
 def _patches(layer: Layer, inputs: jax.Array, window: tuple[int, ...]) -> jax.Array:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from groundwork import trees
@@ -95,11 +94,12 @@ def scales(group: Group) -> list[Member]:
 
 
 def values_of(evidence: Evidence, group: Group) -> np.ndarray:
-    """Returns [U, N] float64: what the next layer is given of each unit."""
+    """Returns [U, N] float64: what the next layer is given of each unit, in all of its calls."""
     found, given = evidence.given
     after = consumer(evidence.graph, group, found)
-    inputs = given[after.layer.layer.path]
-    columns = np.asarray(jnp.reshape(inputs, (-1, inputs.shape[-1])), np.float64).T
+    calls = given[after.layer.layer.path]
+    rows = [np.asarray(inputs, np.float64).reshape(-1, inputs.shape[-1]) for inputs in calls]
+    columns = np.concatenate(rows).T
     return np.stack([columns[after.units == unit].reshape(-1) for unit in range(group.units)])
 
 

@@ -54,12 +54,9 @@ def consumers(graph: Graph, group: Group, layers: Mapping[str, Reached]) -> list
 
 def given(
     graph: Graph, variables: Variables, inputs: Any, paths: tuple[str, ...]
-) -> dict[str, Any]:
-    """Returns layer → what it is given in its first call, as [..., N] or [B, H, W, N]."""
-    apply = program.evaluation(graph.model)
-    return {
-        path: calls[0] for path, calls in reach.inputs_of(apply, variables, paths, inputs).items()
-    }
+) -> dict[str, list[Any]]:
+    """Returns layer → what it is given in each call, as [..., N] or [B, H, W, N]."""
+    return reach.inputs_of(program.evaluation(graph.model), variables, paths, inputs)
 
 
 def _sums(graph: Graph, member: Member) -> bool:

@@ -63,6 +63,29 @@ def test_a_convolution_is_nearest_on_its_patches():
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3)
 
 
+def test_a_kernel_that_is_used_twice_is_nearest_in_both_calls():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 4)).astype("f4")
+    variables = {"in": rng.normal(size=(4, 6)), "other": rng.normal(size=(4, 6))}
+    variables |= {"out": rng.normal(size=(6, 2))}
+
+    def apply(variables, x):
+        made = [jnp.maximum(x @ variables[name], 0) for name in ("in", "other")]
+        made[1] = made[1] * 5
+        return jnp.concatenate([hidden @ variables["out"] for hidden in made], -1)
+
+    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), variables)
+    graph = structured.groups(apply, variables, x)
+    (group,) = graph.groups
+    keep = {group.name: np.arange(6) % 2 == 0}
+    solved, _ = structured.least_squares(graph, variables, keep, x, ridge=0)
+    one, other = (np.maximum(x @ np.asarray(variables[name]), 0) for name in ("in", "other"))
+    rows = np.concatenate([one, 5 * other]).astype(float)
+    wanted = rows @ np.asarray(variables["out"], float)
+    expected = np.linalg.lstsq(rows[:, ::2], wanted, rcond=None)[0]
+    np.testing.assert_allclose(solved["out"][::2], expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_batch_of_one_example_hides_no_layer():
     model = Dense()
     x = np.random.default_rng(0).normal(size=(50, 4)).astype("f4")

@@ -92,7 +92,15 @@ class Narrowed:
           key: for random numbers.
           *args: as the network's own `init` takes them.
           **kwargs: likewise.
+
+        Raises:
+          ValueError: the network is a function, which has no `init`.
         """
+        if not hasattr(self.graph.model, "init"):
+            raise ValueError(
+                "this network is a function and has no init: give new variables of the whole one to "
+                "structured.renewed(graph, variables, keep)"
+            )
         first = {
             name: np.reshape(units, (-1, np.shape(units)[-1]))[0]
             for name, units in self.keep.items()

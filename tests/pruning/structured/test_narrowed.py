@@ -176,3 +176,14 @@ def test_an_nnx_module_is_a_function_of_its_state_in_evaluation():
         whole.eval()
         np.testing.assert_allclose(network.apply(small, x), whole(x), rtol=1e-5, atol=1e-6)
     assert not module.drop.deterministic
+
+
+def test_a_function_has_no_init_and_says_what_makes_new_variables():
+    variables = {"in": jnp.ones((3, 4)), "out": jnp.ones((4, 2))}
+    graph = structured.groups(lambda v, x: x @ v["in"] @ v["out"], variables, jnp.ones((2, 3)))
+    keep = {graph.groups[0].name: np.arange(4) > 1}
+    network, _ = structured.narrow(graph, variables, keep)
+    with pytest.raises(ValueError, match=r"has no init: give new variables .* renewed\(graph"):
+        network.init(jax.random.key(0), jnp.ones((2, 3)))
+    renewed = structured.renewed(graph, variables, keep)
+    np.testing.assert_allclose(renewed["out"], np.sqrt(2) * np.ones((2, 2)), rtol=1e-6)

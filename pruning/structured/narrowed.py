@@ -98,8 +98,8 @@ class Narrowed:
         """
         if not hasattr(self.graph.model, "init"):
             raise ValueError(
-                "this network is a function and has no init: give new variables of the whole one to "
-                "structured.renewed(graph, variables, keep)"
+                "this network is a function and has no init: give new variables of the whole one "
+                "to structured.renewed(graph, variables, keep)"
             )
         first = {
             name: np.reshape(units, (-1, np.shape(units)[-1]))[0]

@@ -37,8 +37,11 @@ class StructuredSpec:
     compensate: bool
 
     def __post_init__(self) -> None:
-        if not self.ratio or len(set(self.ratio)) < len(self.ratio):
-            raise UserError(f"structured.ratio={self.ratio} must be shares, each once")
+        names = {step.name for step in one_each("structured", self.ratio)}
+        if not self.ratio or len(names) < len(self.ratio):
+            raise UserError(
+                f"structured.ratio={self.ratio} must be shares that differ in six digits"
+            )
         if not all(0 < one < 1 for one in self.ratio):
             raise UserError(f"structured.ratio={self.ratio} must lie between 0 and 1")
         if self.criterion not in CRITERIA:

@@ -56,6 +56,10 @@ def test_what_is_not_compensated_is_said(tmp_path, monkeypatch):
     ("sections", "said"),
     [
         ({"structured": {"ratio": ()}}, "structured.ratio=() must be shares"),
+        (
+            {"structured": {"ratio": (0.1234567, 0.1234568)}},
+            "must be shares that differ in six dig",
+        ),
         ({"structured": {"ratio": (1.0,)}}, "must lie between 0 and 1"),
         ({"structured": {"criterion": "l3"}}, "unknown structured.criterion 'l3'"),
         ({"stages": ("structured", "prune")}, "prune must come before structured"),

@@ -17,8 +17,8 @@ from groundwork.train import latency, networks
 from groundwork.trees import Variables
 from pruning import structured
 from pruning.fit import Experiment, compile_programs, made_up, shared_with_equals
-from pruning.spec import LOOKS, Point, PruningSpec, plan_name
-from pruning.structured import Graph, Keep, Scores
+from pruning.spec import Point, PruningSpec, plan_name
+from pruning.structured import LOOKS, Graph, Keep, Scores
 
 GONE = -1.0  # the score of a unit that went before; all others are at least 0
 

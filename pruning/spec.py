@@ -25,13 +25,12 @@ from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Seed
-from pruning.structured import CRITERIA, PENALTIES
+from pruning.structured import CRITERIA, LOOKS, PENALTIES
 
 METHODS = ("structured",)
 BRANCHES = ("random_units", "scratch_e", "scratch_b")  # in the order in which they are made
 TARGETS = ("multiply_adds", "parameters", "milliseconds")
 SPARSE = ("none", *PENALTIES, "growing")
-LOOKS = ("taylor", "apoz", "activation", "correlation")  # criteria that look at examples
 
 Ratio = Annotated[
     float | tuple[float, ...] | Mapping[str, float],

@@ -25,7 +25,6 @@ from pruning.structured import CRITERIA, Graph, Keep, Narrowed, Scores
 AFTER = ("quantize",)  # the stages that may follow
 LOOKS = "structured.criterion or structured.compensate looks at examples: data.stream=false"
 EXAMPLES = 256  # at which criteria and compensation look
-ACTIVE = ("apoz", "activation", "correlation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,7 @@ class StructuredSpec:
     @property
     def looks(self) -> bool:
         """Whether examples are looked at."""
-        return self.compensate or self.criterion in (*ACTIVE, "taylor")
+        return self.compensate or self.criterion in units.LOOKS
 
 
 def place(spec: CompressSpec) -> None:
@@ -141,7 +140,7 @@ def _scores(pipeline: Pipeline, graph: Graph, variables: Variables, replicate: i
     """Returns the scores of one replicate's units."""
     context, section = pipeline.context, pipeline.spec.sections["structured"]
     evidence: dict[str, Any] = {}
-    if section.criterion in (*ACTIVE, "taylor"):
+    if section.criterion in units.LOOKS:
         loss = loss_spec.build(pipeline.spec.loss, context.dataset.target)
         seen = networks.evidence(context, graph.model, EXAMPLES, loss)
         evidence["inputs"] = seen["examples"].inputs

@@ -4,7 +4,7 @@ from pruning.structured.choice import choose, lowest_go, to_target
 from pruning.structured.compensation import least_squares
 from pruning.structured.graph import Graph, Group, Member, coupling
 from pruning.structured.grouping import groups
-from pruning.structured.importance import CRITERIA, Scores, check_criterion, scores
+from pruning.structured.importance import CRITERIA, LOOKS, Scores, check_criterion, scores
 from pruning.structured.kept import Keep, check, cut, expand, mask, renewed
 from pruning.structured.merging import merge
 from pruning.structured.narrowed import Narrowed, narrow
@@ -13,6 +13,7 @@ from pruning.structured.shape import to_shape
 
 __all__ = [
     "CRITERIA",
+    "LOOKS",
     "PENALTIES",
     "Graph",
     "Group",

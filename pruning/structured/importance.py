@@ -34,6 +34,7 @@ CRITERIA: dict[str, Criterion] = {
     "random": criteria.random,
 }
 OF_VALUES = ("apoz", "activation", "correlation")  # criteria of what units compute
+LOOKS = ("taylor", *OF_VALUES)  # criteria that look at examples
 
 
 def scores(

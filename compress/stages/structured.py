@@ -100,8 +100,7 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     ]
     if section.compensate:
         inputs, _ = data_lib.first_examples(context.dataset, EXAMPLES)
-        pairs = zip(each, kept, strict=True)
-        each = [compensated(context.reporter, graph, *pair, inputs) for pair in pairs]
+        each = compensated(context.reporter, graph, each, kept, inputs)
     keep = {name: np.stack([one[name] for one in kept]) for name in kept[0]}
     small = jax.tree.map(np.asarray, units.cut(graph, trees.stack(each), keep))
     paths = {f"params/{path}": leaf for path, leaf in before.mask.items()}
@@ -114,21 +113,23 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
 
 
 def compensated(
-    reporter: Reporter, graph: Graph, variables: Variables, keep: Keep, inputs: Any
-) -> Variables:
-    """Returns variables of one replicate that make up for what goes, and says which cannot.
+    reporter: Reporter, graph: Graph, each: list[Variables], kept: list[Keep], inputs: Any
+) -> list[Variables]:
+    """Returns variables of each replicate that make up for what goes, and says once which cannot.
 
     Args:
       reporter: of the run.
       graph: of the network.
-      variables: at full size.
-      keep: group → [U] bool.
+      each: the variables of each replicate, at full size.
+      kept: of each replicate, group → [U] bool.
       inputs: [B, …] of the network.
     """
-    made, missed = units.least_squares(graph, variables, keep, inputs)
-    for path, why in missed.items():
+    pairs = zip(each, kept, strict=True)
+    made = [units.least_squares(graph, one, keep, inputs) for one, keep in pairs]
+    said = {path: why for _, missed in made for path, why in missed.items()}
+    for path, why in said.items():
         reporter.say(f"{path} is not compensated: {why}")
-    return made
+    return [solved for solved, _ in made]
 
 
 def _form(graph: Graph, keep: Keep) -> Form:

@@ -17,7 +17,7 @@ from pruning.masks import (
     replace,
     total,
 )
-from pruning.patterns import stacked
+from pruning.rates import stacked
 from pruning.select import Rate, Scope, Scores, groups, prune, prune_to
 
 __all__ = [

@@ -14,7 +14,7 @@ from groundwork.study import Prepared
 from groundwork.train import footprint, loss_spec, networks, optim, own, programs, replicates
 from lottery import branches, tickets
 from lottery.spec import LotterySpec
-from pruning import enforce, masks, patterns
+from pruning import enforce, masks, rates
 from pruning.criteria import CRITERIA
 from pruning.pruner import make_pruner
 from pruning.schedule import Plan
@@ -32,7 +32,7 @@ def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
     shapes = architectures.shapes(module, dataset.example)
     footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     leaves = spec.prune.leaves(shapes["params"])
-    stacked = patterns.stacks(module, shapes, trees.example(dataset.example), leaves)
+    stacked = rates.stacks(module, shapes, trees.example(dataset.example), leaves)
     instead = "levels=0 for the dense network alone"
     return spec.prune.plan(leaves, spec.levels, "levels=", instead, stacked)
 

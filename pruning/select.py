@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pruning import patterns
+from pruning import rates as rates_lib
 from pruning.masks import Mask, layer_of
-from pruning.patterns import Rate
+from pruning.rates import Rate
 
 Scores = dict[str, jax.Array]  # path → float array, higher = keep
 Scope = Literal["layerwise", "global"]
@@ -146,8 +146,8 @@ def groups(
     layers: dict[str, list[str]] = {}
     for path in sorted(shapes):
         layers.setdefault(layer_of(path), []).append(path)
-    rates = patterns.rates(layers, rate)
-    slices = patterns.slices(shapes, layers, stacked or {})
+    rates = rates_lib.rates(layers, rate)
+    slices = rates_lib.slices(shapes, layers, stacked or {})
     if scope == "layerwise":
         return {
             layer: Group(tuple(paths), rates[layer], slices[layer])

@@ -20,7 +20,7 @@ from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError, unknown
 from groundwork.train import loss_spec, networks
 from groundwork.typed import Levels
-from pruning import masks, patterns
+from pruning import masks, rates
 from pruning import section as pruning_section
 from pruning.criteria import CRITERIA
 from pruning.masks import Mask
@@ -154,7 +154,7 @@ def _stacks(form: Form, example: Any, leaves: Iterable[str]) -> dict[str, int]:
     if form.plan:  # no stack is factorised, but its network is not the module's own
         leaves = [path for path in leaves if masks.layer_of(path) not in form.plan]
     shapes = architectures.shapes(form.model, example)
-    return patterns.stacks(form.model, shapes, trees.example(example), leaves)
+    return rates.stacks(form.model, shapes, trees.example(example), leaves)
 
 
 def _no_start(spec: CompressSpec) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from groundwork.traced import reach
-from pruning import masks, patterns, schedule, select
+from pruning import masks, rates, schedule, select
 
 SHAPES = {
     "blocks/bias": (3, 4),
@@ -139,7 +139,7 @@ def test_the_stacks_of_a_scanned_network_are_found():
     inputs = jnp.ones((2, 4))
     variables = _Scanned().init(jax.random.key(0), inputs)
     reached, _ = reach.layers(_Scanned(), variables, inputs)
-    stacked = patterns.stacked(reached)
+    stacked = rates.stacked(reached)
     assert stacked == {"blocks/Dense_0": 1}
     params = variables["params"]
     mask = masks.ones(params)

@@ -5,11 +5,31 @@ from typing import TYPE_CHECKING
 from groundwork import lazy
 
 if TYPE_CHECKING:
-    from pruning import criteria, enforce, masks, schedule, select, structured
+    from pruning import criteria, densities, dynamic, enforce, masks, schedule, select, structured
 else:
     __getattr__, __dir__ = lazy.attributes(
         __name__,
-        {"pruning": ("criteria", "enforce", "masks", "schedule", "select", "structured")},
+        {
+            "pruning": (
+                "criteria",
+                "densities",
+                "dynamic",
+                "enforce",
+                "masks",
+                "schedule",
+                "select",
+                "structured",
+            )
+        },
     )
 
-__all__ = ["criteria", "enforce", "masks", "schedule", "select", "structured"]
+__all__ = [
+    "criteria",
+    "densities",
+    "dynamic",
+    "enforce",
+    "masks",
+    "schedule",
+    "select",
+    "structured",
+]

@@ -5,13 +5,25 @@ from typing import TYPE_CHECKING
 from groundwork import lazy
 
 if TYPE_CHECKING:
-    from pruning import criteria, enforce, masks, patterns, schedule, select, structured
+    from pruning import (
+        criteria,
+        densities,
+        dynamic,
+        enforce,
+        masks,
+        patterns,
+        schedule,
+        select,
+        structured,
+    )
 else:
     __getattr__, __dir__ = lazy.attributes(
         __name__,
         {
             "pruning": (
                 "criteria",
+                "densities",
+                "dynamic",
                 "enforce",
                 "masks",
                 "patterns",
@@ -22,4 +34,14 @@ else:
         },
     )
 
-__all__ = ["criteria", "enforce", "masks", "patterns", "schedule", "select", "structured"]
+__all__ = [
+    "criteria",
+    "densities",
+    "dynamic",
+    "enforce",
+    "masks",
+    "patterns",
+    "schedule",
+    "select",
+    "structured",
+]

@@ -90,6 +90,22 @@ def replace(state: Any, mask: Mask) -> Any:
     return _zeroed(changed, mask)
 
 
+def mask_of(state: Any) -> Mask:
+    """Returns the mask in an optimiser's state, whatever wraps it.
+
+    Args:
+      state: see `replace`; under `multi_transform`, the parts of the mask are joined.
+
+    Raises:
+      ValueError: the state has no mask.
+    """
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, EnforceState))
+    held = [node.mask for node in nodes if isinstance(node, EnforceState)]
+    if not held:
+        raise ValueError("the optimiser's state has no mask: wrap the optimiser by enforce")
+    return {path: leaf for mask in held for path, leaf in mask.items()}
+
+
 def density(mask: Mask) -> jax.Array:
     """Returns kept / prunable, [] float32 in [0, 1]."""
     remaining = sum(jnp.sum(leaf, dtype=jnp.int32) for leaf in mask.values())

@@ -1,0 +1,61 @@
+"""SET, sparse evolutionary training: weights of little magnitude give way to random ones."""
+
+import jax
+import optax
+
+from groundwork.trees import Params
+from pruning.criteria.weights import random
+from pruning.dynamic import regrowth
+from pruning.dynamic.changing import changing
+from pruning.masks import Mask
+
+
+def set(
+    optimizer: optax.GradientTransformation,
+    mask: Mask | None,
+    *,
+    key: jax.Array | None,
+    end: int,
+    every: int = 100,
+    fraction: float = 0.3,
+) -> optax.GradientTransformationExtraArgs:
+    """Wraps an optimiser by SET: drop by magnitude, grow at random.
+
+    It is `rigl` in all else, and its gradients need not be dense. The key is part of the state.
+
+    Source: Mocanu et al., arXiv:1707.04780, Section 2, with the settings that Evci et al.,
+    arXiv:1911.11134, give it. Departs from the former: it changes every few steps instead of every
+    epoch, the share decays, what grows is zero at first, and the change takes the place of the
+    optimiser's step.
+
+    Args:
+      optimizer: see `rigl`.
+      mask: see `rigl`.
+      key: [] key, folded with the step; of each replicate its own. None if the caller puts it into
+        the state.
+      end: see `rigl`.
+      every: see `rigl`.
+      fraction: see `rigl`.
+
+    Raises:
+      ValueError: see `rigl`; or `update` finds no key in the state.
+    """
+    regrowth.check(every, fraction, end)
+
+    def change(
+        mask: Mask, params: Params, gradients: Params, step: jax.Array, key: jax.Array | None
+    ) -> Mask:
+        del gradients
+        if key is None:
+            raise ValueError("set needs a key: set(optimizer, mask, key=…)")
+        growth = random(params, mask, key=jax.random.fold_in(key, step))
+        return regrowth.regrown(mask, params, growth, regrowth.cosine(fraction, step, end))
+
+    return changing(
+        optimizer,
+        mask,
+        change,
+        lambda step: regrowth.changes(step, every, end),
+        replaces=True,
+        key=key,
+    )

@@ -1,0 +1,91 @@
+"""The two kinds of runs of the command: whole units go, or single weights; `prune.method` says."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from groundwork.data.dataset import AnyDataset
+from groundwork.errors import UserError, unknown
+from groundwork.report.comparison import Comparison
+from groundwork.runs.results import open_results
+from groundwork.study import Prepared
+from pruning import report, spec, weights, work
+from pruning.spec import PruningSpec
+from pruning.weights import methods
+from pruning.weights import report as weights_report
+from pruning.weights import spec as weights_spec
+from pruning.weights import work as weights_work
+from pruning.weights.spec import WeightsSpec
+
+Spec = PruningSpec | WeightsSpec
+SINGLE = "configs/pruning/weights.py"
+
+
+def check(config: Mapping[str, Any]) -> Spec:
+    """Checks a resolved config (nested dicts) and returns its spec.
+
+    Raises:
+      UserError: a key is wrong; the error names it and says what would be right.
+    """
+    section = config.get("prune")
+    method = section.get("method") if isinstance(section, Mapping) else None
+    if method not in (*spec.METHODS, *methods.METHODS):
+        raise unknown("prune.method", method, (*spec.METHODS, *methods.METHODS))
+    single, keys = method in methods.METHODS, set(section)
+    if single and "ratio" in keys:
+        raise UserError(f"prune.method={method} is one of single weights: start from {SINGLE}")
+    if not single and "density" in keys:
+        raise UserError(
+            f"prune.method={method} removes whole units: start from configs/pruning/base.py"
+        )
+    return weights_spec.from_config(config) if single else spec.from_config(config)
+
+
+def units(of: Spec) -> list[str]:
+    """Returns the names of all units of a run, in their order."""
+    return weights_spec.unit_names(of) if isinstance(of, WeightsSpec) else spec.unit_names(of)
+
+
+def prepare(of: Spec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
+    """Returns the devices and the work, which are checked.
+
+    Raises:
+      UserError: the network cannot take the data, or nothing of it can be removed.
+    """
+    if isinstance(of, WeightsSpec):
+        return weights_work.prepare(of, config, dataset)
+    return work.prepare(of, config, dataset)
+
+
+def without_effect(of: Spec, config: Mapping[str, Any], given: Sequence[str]) -> list[str]:
+    """Returns one line for each setting that changes nothing; see `idle.warnings`."""
+    if isinstance(of, WeightsSpec):
+        return weights_spec.without_effect(of, config, given)
+    return spec.without_effect(of, config, given)
+
+
+def show(folders: Sequence[Path]) -> None:
+    """Draws the figures of each run, writes its page, and prints its tables."""
+    for folder in folders:
+        _report(folder).show([folder])
+
+
+def compare(folders: Sequence[Path]) -> Comparison:
+    """Compares runs of one kind, in `comparison/` beside the first.
+
+    Raises:
+      UserError: a folder has no run with a finished network, or the runs are of both kinds.
+    """
+    kinds = {_report(folder) for folder in folders}
+    if len(kinds) > 1:
+        raise UserError("some runs remove units and some single weights: compare like ones")
+    return kinds.pop().compare(folders)
+
+
+def _report(folder: Path) -> ModuleType:
+    """Returns the module that reports a run."""
+    _, fields = open_results(folder, "pruning")
+    section = fields["config"].get("prune")
+    single = isinstance(section, Mapping) and section.get("method") in methods.METHODS
+    return weights_report if single else report

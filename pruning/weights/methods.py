@@ -1,0 +1,169 @@
+"""How single weights go: `METHODS`, the table of `prune.method`. Each method is a line of it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import optax
+
+from pruning import dynamic
+from pruning.masks import Mask
+
+if TYPE_CHECKING:
+    from pruning.weights.spec import WeightsPruneSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What an optimiser's wrapper needs to know of a training.
+
+    Attributes:
+      section: the config's `prune`.
+      steps: of the training.
+      paths: group → the paths that are ranked together.
+      counts: group → the weights that it keeps in the end.
+      strength: of the L1 norm; 0 without one.
+    """
+
+    section: "WeightsPruneSpec"
+    steps: int
+    paths: Mapping[str, tuple[str, ...]]
+    counts: Mapping[str, int]
+    strength: float
+
+    @property
+    def begin(self) -> int:
+        """The step before which the mask stays."""
+        return round(self.section.begin * self.steps)
+
+    @property
+    def end(self) -> int:
+        """The step from which the mask stays."""
+        return max(self.begin + 1, round(self.section.end * self.steps))
+
+
+Optimizer = optax.GradientTransformation
+Wrap = Callable[[Setting, Optimizer, Mask | None, jax.Array | None], Optimizer]
+"""(setting, optimiser, mask, key) → the optimiser that holds the mask, and may change it"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way in which single weights go.
+
+    Attributes:
+      about: what it does and whose it is, in a sentence or two.
+      first: the mask that training starts from: `dense`, `random` or by the `criterion`.
+      fine_tunes: whether the trained dense network is pruned and fine-tuned, in the section
+        `fine_tune`; else a new network is trained, in the section `train`.
+      keys: of the config's `prune` that have an effect.
+      wrap: see `Wrap`.
+    """
+
+    about: str
+    first: Literal["dense", "random", "criterion"]
+    fine_tunes: bool = False
+    keys: tuple[str, ...]
+    wrap: Wrap
+
+
+def _static(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
+    del setting, key
+    return dynamic.static(optimizer, mask)
+
+
+def _gradual(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
+    del key
+    return dynamic.gradual(
+        optimizer,
+        mask,
+        setting.counts,
+        begin=setting.begin,
+        end=setting.end,
+        every=setting.section.every,
+        paths=setting.paths,
+    )
+
+
+def _set(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
+    section = setting.section
+    return dynamic.set(
+        optimizer, mask, key=key, end=setting.end, every=section.every, fraction=section.drop
+    )
+
+
+def _rigl(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
+    del key
+    section = setting.section
+    return dynamic.rigl(
+        optimizer, mask, end=setting.end, every=section.every, fraction=section.drop
+    )
+
+
+def _proximal(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
+    del key
+    return dynamic.proximal_l1(optimizer, mask, setting.strength)
+
+
+SCORED = ("density", "criterion", "scope", "examples")
+METHODS: dict[str, Method] = {
+    "one_shot": Method(
+        about="The trained network loses its lowest weights at once, and is fine-tuned "
+        "(Han et al., arXiv:1506.02626, in one step).",
+        first="criterion",
+        fine_tunes=True,
+        keys=(*SCORED, "pattern", "correct"),
+        wrap=_static,
+    ),
+    "iterative": Method(
+        about="The trained network is pruned and fine-tuned in turns, by the same share each time "
+        "(Han et al., arXiv:1506.02626).",
+        first="criterion",
+        fine_tunes=True,
+        keys=(*SCORED, "correct", "iterations"),
+        wrap=_static,
+    ),
+    "before_training": Method(
+        about="A new network is pruned before its first step, and trained "
+        "(Lee et al., arXiv:1810.02340; Wang et al., arXiv:2002.07376; Tanaka et al., "
+        "arXiv:2006.05467).",
+        first="criterion",
+        keys=(*SCORED, "pattern"),
+        wrap=_static,
+    ),
+    "static": Method(
+        about="A new network is trained with a random mask, which stays.",
+        first="random",
+        keys=("density", "scope"),
+        wrap=_static,
+    ),
+    "set": Method(
+        about="A new network is trained with a random mask, whose smallest weights give way to "
+        "random ones (Mocanu et al., arXiv:1707.04780).",
+        first="random",
+        keys=("density", "scope", "end", "every", "drop"),
+        wrap=_set,
+    ),
+    "rigl": Method(
+        about="A new network is trained with a random mask, whose smallest weights give way to "
+        "those of the largest gradients (Evci et al., arXiv:1911.11134).",
+        first="random",
+        keys=("density", "scope", "end", "every", "drop"),
+        wrap=_rigl,
+    ),
+    "gradual": Method(
+        about="A new network loses its smallest weights while it trains, along a cubic curve "
+        "(Zhu & Gupta, arXiv:1710.01878).",
+        first="dense",
+        keys=("density", "scope", "begin", "end", "every"),
+        wrap=_gradual,
+    ),
+    "proximal_l1": Method(
+        about="A new network is trained under an L1 norm by proximal steps, which make weights "
+        "exactly zero; the strength decides how many.",
+        first="dense",
+        keys=("strength",),
+        wrap=_proximal,
+    ),
+}

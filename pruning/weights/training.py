@@ -1,0 +1,190 @@
+"""The networks of a run over single weights: how they are trained, measured and saved."""
+
+# R replicates
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from groundwork import keys
+from groundwork.context import Context
+from groundwork.devices import mesh as mesh_lib
+from groundwork.train import loop, networks, optim, programs
+from groundwork.train.losses import Loss
+from groundwork.train.optim import OptimizerSpec
+from groundwork.train.programs import Programs
+from groundwork.train.step import TrainState
+from groundwork.sections import TrainSpec
+from groundwork.trees import Variables
+from pruning import masks
+from pruning.masks import Mask
+from pruning.weights.methods import Setting, Wrap
+from pruning.weights.spec import WeightsSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A run, and the network whose weights go.
+
+    Attributes:
+      context: of the run.
+      spec: of the command.
+      model: the network.
+      loss: of the run.
+      leaves: path → shape of the leaves that may be pruned, of one replicate.
+      programs: what is compiled so far.
+    """
+
+    context: Context
+    spec: WeightsSpec
+    model: Any
+    loss: Loss
+    leaves: Mapping[str, Any]
+    programs: dict[Any, Programs] = dataclasses.field(default_factory=dict)
+
+    def dense(self) -> Mask:
+        """Returns the masks [R, …] that keep everything, on the host."""
+        replicates = self.context.replicates
+        return {p: np.ones((replicates, *leaf.shape), bool) for p, leaf in self.leaves.items()}
+
+
+class Phase(NamedTuple):
+    """A training: its section of the config, its optimiser, and what holds or changes the mask."""
+
+    steps: TrainSpec
+    optimizer: OptimizerSpec
+    wrap: Wrap
+    setting: Setting
+    changes: bool = False  # whether the mask changes, so that the setting is compiled in
+
+
+class Network(NamedTuple):
+    """Masks [R, …] and variables [R, …], and what led to them."""
+
+    mask: Mask
+    variables: Variables
+    trainings: tuple[str, ...] = ()  # units, from the initialisation on
+    steps: int = 0  # of all of them
+
+
+def trained(
+    experiment: Experiment, name: str, start: Network, phase: Phase, about: Mapping[str, Any]
+) -> Network:
+    """Evaluates a network, trains it, evaluates it again, and saves it as a unit.
+
+    Args:
+      experiment: the run.
+      name: of the unit.
+      start: masks and variables that its training starts from.
+      phase: the training.
+      about: further metadata of the unit.
+    """
+    context = experiment.context
+    unit = context.run.unit(name)
+    compiled = compile_programs(experiment, phase)
+    state = _start(experiment, phase, start)
+    before = networks.accuracies(context, compiled, state.variables)
+    rows = {"density": densities(start.mask)}
+    job = loop.Job(programs=compiled, unit=unit, stop=phase.steps.steps, fields=rows)
+    state, _ = loop.train(context, job, state)
+    network = Network(
+        mesh_lib.fetch(_mask(state)),
+        state.variables,
+        (*start.trainings, name),
+        start.steps + phase.steps.steps,
+    )
+    save(experiment, name, network, networks.accuracies(context, compiled, state.variables),
+         {"before": before, **about})
+    return network
+
+
+def save(
+    experiment: Experiment,
+    name: str,
+    network: Network,
+    measured: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> None:
+    """Saves a network as a unit, with its accuracies by split, and says what it is."""
+    metadata = {
+        "untouched": {},
+        **measured,
+        "density": densities(network.mask),
+        "kept": kept(network.mask),
+        "trainings": list(network.trainings),
+        "steps": network.steps,
+        **about,
+    }
+    tree = {"mask": network.mask, "variables": network.variables}
+    experiment.context.run.unit(name).finish(tree, metadata)
+    words = f"test {experiment.loss.metric.words} {np.mean(measured['test']):.4f}"
+    experiment.context.reporter.end(f"density {np.mean(metadata['density']):.4f}, {words}")
+
+
+def load(experiment: Experiment, name: str) -> tuple[Network, dict[str, Any]]:
+    """Returns a finished network and its metadata."""
+    tree, metadata = experiment.context.run.unit(name).result()
+    network = Network(
+        tree["mask"], tree["variables"], tuple(metadata["trainings"]), metadata["steps"]
+    )
+    return network, metadata
+
+
+def densities(mask: Mask) -> list[float]:
+    """Returns kept / prunable of each replicate, [R], from masks [R, …] on the host."""
+    kept = sum(np.sum(leaf.reshape(len(leaf), -1), axis=1, dtype=np.int64) for leaf in mask.values())
+    total = sum(math.prod(leaf.shape[1:]) for leaf in mask.values())
+    return (kept / total).tolist()
+
+
+def kept(mask: Mask) -> dict[str, tuple[float, int]]:
+    """Returns path → (kept weights, the mean over replicates, and all weights)."""
+    return {
+        path: (float(leaf.sum(dtype=np.int64) / len(leaf)), math.prod(leaf.shape[1:]))
+        for path, leaf in mask.items()
+    }
+
+
+def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
+    """Returns the compiled programs of a training; masks are data, so most networks share them."""
+    context, (steps, optimizer, wrap, setting, changes) = experiment.context, phase
+    key: Any = (steps, optimizer, wrap, repr(setting) if changes else "")
+    if key not in experiment.programs:
+        made = programs.make(
+            experiment.model,
+            wrap(setting, optim.make(optimizer, steps.steps), None, None),
+            context.dataset,
+            context.mesh,
+            batch_size=steps.batch_size,
+            stride=context.poll_steps,
+            objective=experiment.loss,
+        )
+        for other in experiment.programs.values():
+            made = made._replace(evaluate=other.evaluate)
+        experiment.programs[key] = made
+    return experiment.programs[key]
+
+
+def _start(experiment: Experiment, phase: Phase, start: Network) -> TrainState:
+    """Returns the state before the first step: pruned weights are zero."""
+    steps, optimizer, wrap, setting, _ = phase
+
+    def begin(variables: Variables, mask: Mask, root: jax.Array) -> tuple[Variables, Any]:
+        params = masks.apply(mask, variables["params"])
+        wrapped = wrap(
+            setting, optim.make(optimizer, steps.steps), mask, keys.stream(root, "mask")
+        )
+        return {**variables, "params": params}, wrapped.init(params)
+
+    made = networks.make_start(experiment.context, begin, once=True)
+    placed = experiment.context.put((start.variables, start.mask))
+    return made(*placed, experiment.context.roots)
+
+
+def _mask(state: TrainState) -> Mask:
+    """Returns the masks [R, …] at the end of a training."""
+    return masks.mask_of(state.opt_state)

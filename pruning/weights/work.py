@@ -1,0 +1,113 @@
+"""The work of a run over single weights: the dense network, then a sparse one for each density."""
+
+# R replicates
+
+from collections.abc import Mapping
+from typing import Any
+
+from groundwork import architectures, trees
+from groundwork.architectures.cpu.convolution import computed_by
+from groundwork.context import Context
+from groundwork.data import dataset as data_lib
+from groundwork.data.dataset import AnyDataset
+from groundwork.devices import mesh as mesh_lib
+from groundwork.devices import processes
+from groundwork.errors import UserError, about
+from groundwork.study import Prepared
+from groundwork.train import footprint, networks, own
+from pruning.criteria import CRITERIA
+from pruning.weights.masking import Groups, groups, masked
+from pruning.weights.methods import METHODS, Setting
+from pruning.weights.spec import Point, WeightsSpec, unit_name
+from pruning.weights.training import Experiment, Network, Phase, load, trained
+from pruning.weights.tuning import fine_tuned, search
+
+
+def prepare(spec: WeightsSpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
+    """Returns the devices and the work, which are checked.
+
+    Raises:
+      UserError: the network cannot take the data, or the config's densities cannot be met.
+    """
+    model = architectures.build(config, dataset.classes)
+    shapes = architectures.shapes(model, dataset.example)
+    footprint.check("this model", shapes, spec.optimizer, spec.replicates)
+    loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
+    leaves = spec.prune.leaves(shapes["params"])
+    if spec.prune.how.first == "criterion" and CRITERIA[spec.prune.criterion].examples:
+        data_lib.first_examples(dataset, 1)  # refuses examples that are not in memory
+    if spec.prune.searches and not dataset.examples["validation"]:
+        raise UserError(
+            "prune.keep_accuracy and prune.least_accuracy need data.validation_examples above 0"
+        )
+    for point in spec.prune.points:
+        groups(spec.prune, leaves, point.density or 1.0)
+    sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
+
+    def work(context: Context) -> None:
+        sweep(Experiment(context=context, spec=spec, model=model, loss=loss, leaves=leaves))
+
+    return Prepared(
+        mesh=networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset),
+        convolutions=computed_by(model, dataset.example),
+        work=work,
+        metric=loss.metric,
+        own=code,
+    )
+
+
+def sweep(experiment: Experiment) -> None:
+    """Makes the dense network, then every sparse one; what is done is skipped."""
+    spec = experiment.spec
+    done = set(processes.on_first(experiment.context.run.units))
+    if "dense" not in done:
+        make_dense(experiment)
+    for point in spec.prune.points:
+        if unit_name(point) in done:
+            continue
+        if spec.prune.searches:
+            search(experiment, point)
+        elif spec.prune.how.fine_tunes:
+            make_fine_tuned(experiment, point)
+        else:
+            make_sparse(experiment, point)
+
+
+def make_dense(experiment: Experiment) -> None:
+    """Trains the network that others are compared with, and that some are made of."""
+    spec = experiment.spec
+    setting = Setting(section=spec.prune, steps=spec.train.steps, paths={}, counts={}, strength=0.0)
+    phase = Phase(spec.train, spec.optimizer, METHODS["static"].wrap, setting)
+    start = Network(experiment.dense(), initial(experiment))
+    trained(experiment, "dense", start, phase, {})
+
+
+def make_fine_tuned(experiment: Experiment, point: Point) -> None:
+    """Prunes the dense network and fine-tunes it, in as many turns as the method takes."""
+    prune = experiment.spec.prune
+    assert point.density is not None
+    network, _ = load(experiment, "dense")
+    turns = prune.iterations if prune.method == "iterative" else 1
+    for turn in range(1, turns + 1):
+        name = unit_name(point) if turn == turns else f"iterations/{point.label}/{turn}"
+        network = fine_tuned(experiment, name, network, point.density ** (turn / turns), turn)
+
+
+def make_sparse(experiment: Experiment, point: Point) -> None:
+    """Trains a new network under the method's mask."""
+    spec, how = experiment.spec, experiment.spec.prune.how
+    planned = groups(spec.prune, experiment.leaves, point.density or 1.0)
+    start = Network(experiment.dense(), initial(experiment))
+    untouched: dict[str, str] = {}
+    if how.first != "dense":
+        criterion = "random" if how.first == "random" else spec.prune.criterion
+        start, untouched = masked(experiment, criterion, start, planned, 0)
+    setting = Setting(
+        section=spec.prune,
+        steps=spec.train.steps,
+        paths=planned.paths,
+        counts=planned.counts,
+        strength=point.strength or 0.0,
+    )
+    phase = Phase(spec.train, spec.optimizer, how.wrap, setting, changes=how.first != "criterion")
+    trained(experiment, unit_name(point), start, phase, {"untouched": untouched})

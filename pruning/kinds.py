@@ -1,19 +1,14 @@
 """The two kinds of runs of the command: whole units go, or single weights; `prune.method` says."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from groundwork.data.dataset import AnyDataset
 from groundwork.errors import UserError, unknown
-from groundwork.report.comparison import Comparison
-from groundwork.runs.results import open_results
 from groundwork.study import Prepared
-from pruning import report, spec, weights, work
+from pruning import spec, work
 from pruning.spec import PruningSpec
 from pruning.weights import methods
-from pruning.weights import report as weights_report
 from pruning.weights import spec as weights_spec
 from pruning.weights import work as weights_work
 from pruning.weights.spec import WeightsSpec
@@ -63,29 +58,3 @@ def without_effect(of: Spec, config: Mapping[str, Any], given: Sequence[str]) ->
     if isinstance(of, WeightsSpec):
         return weights_spec.without_effect(of, config, given)
     return spec.without_effect(of, config, given)
-
-
-def show(folders: Sequence[Path]) -> None:
-    """Draws the figures of each run, writes its page, and prints its tables."""
-    for folder in folders:
-        _report(folder).show([folder])
-
-
-def compare(folders: Sequence[Path]) -> Comparison:
-    """Compares runs of one kind, in `comparison/` beside the first.
-
-    Raises:
-      UserError: a folder has no run with a finished network, or the runs are of both kinds.
-    """
-    kinds = {_report(folder) for folder in folders}
-    if len(kinds) > 1:
-        raise UserError("some runs remove units and some single weights: compare like ones")
-    return kinds.pop().compare(folders)
-
-
-def _report(folder: Path) -> ModuleType:
-    """Returns the module that reports a run."""
-    _, fields = open_results(folder, "pruning")
-    section = fields["config"].get("prune")
-    single = isinstance(section, Mapping) and section.get("method") in methods.METHODS
-    return weights_report if single else report

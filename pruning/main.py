@@ -4,19 +4,19 @@ import functools
 
 from groundwork import study
 from groundwork.entry import run_main, run_script
-from pruning import report, spec, work
+from pruning import kinds, report
 
 STUDY = study.Study(
     command="pruning",
-    about="Smaller networks: remove units of a trained one, fine-tune it, report what it saves.",
+    about="Smaller networks: remove units or single weights, after training or in it; report the rest.",
     example="configs/pruning/digits.py",
-    extendable=("prune.ratio",),
-    check=spec.from_config,
-    units=spec.unit_names,
-    prepare=work.prepare,
+    extendable=("prune.ratio", "prune.density", "prune.strength"),
+    check=kinds.check,
+    units=kinds.units,
+    prepare=kinds.prepare,
     show=report.show,
     compare=report.compare,
-    warn=spec.without_effect,
+    warn=kinds.without_effect,
 )
 main = functools.partial(study.conduct, STUDY)
 run = functools.partial(run_script, main)  # the script of that name

@@ -7,6 +7,7 @@ from typing import Any
 
 from groundwork import terminal
 from groundwork.entry import run_main
+from groundwork.errors import UserError
 from groundwork.report import comparison, tables
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
@@ -14,6 +15,8 @@ from groundwork.report.tables import Rows, averages, plus_minus, time_cells
 from groundwork.runs.metrics import mean_and_spread
 from pruning import plots, results
 from pruning.results import Network, Pruned, Results
+from pruning.weights import report as weights_report
+from pruning.weights.results import of_weights
 
 NOTE = (
     "{Values} are the {averages}, on the test split, at the last step. Multiply-adds are those of "
@@ -27,23 +30,32 @@ TITLES = {"scratch_e": "scratch-E", "scratch_b": "scratch-B", "random_units": "r
 
 def show(folders: Sequence[Path]) -> None:
     """Draws the figures of each run, writes its page, and prints its tables."""
-    runs = [results.read(folder) for folder in folders]
-    pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
-    for run, page in zip(runs, pages, strict=True):
-        tables.show(f"{run.name}: networks", _network_table(run))
-        tables.show(f"{run.name}: asked for, and the shares that are gone", _gone_table(run))
-        if any(pruned.branches for pruned in run.pruned):
-            tables.show(f"{run.name}: fine-tuned, and its controls", _branch_table(run))
-        tables.show(f"{run.name}: measured times", _time_table(run))
-        terminal.say(page)
+    for folder in folders:
+        (weights_report.show if of_weights(folder) else _show)(folder)
+
+
+def _show(folder: Path) -> None:
+    run = results.read(folder)
+    page = page_lib.said(functools.partial(_write_page, run))
+    tables.show(f"{run.name}: networks", _network_table(run))
+    tables.show(f"{run.name}: asked for, and the shares that are gone", _gone_table(run))
+    if any(pruned.branches for pruned in run.pruned):
+        tables.show(f"{run.name}: fine-tuned, and its controls", _branch_table(run))
+    tables.show(f"{run.name}: measured times", _time_table(run))
+    terminal.say(page)
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
     """Compares runs, with their best networks, in `comparison/` beside the first.
 
     Raises:
-      UserError: a folder has no run with a finished original.
+      UserError: a folder has no run with a finished original, or some remove units and some weights.
     """
+    single = {of_weights(folder) for folder in folders}
+    if len(single) > 1:
+        raise UserError("some runs remove units and some single weights: compare like ones")
+    if single == {True}:
+        return weights_report.compare(folders)
     runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
     metric = comparison.metric_of(list(runs.values()))
     curves = [

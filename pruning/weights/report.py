@@ -26,16 +26,15 @@ NOTE = (
 )
 
 
-def show(folders: Sequence[Path]) -> None:
-    """Draws the figures of each run, writes its page, and prints its tables."""
-    runs = [results.read(folder) for folder in folders]
-    pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
-    for run, page in zip(runs, pages, strict=True):
-        tables.show(f"{run.name}: networks", _network_table(run))
-        tables.show(f"{run.name}: weights that are kept", _kept_table(run))
-        for line in _untouched(run):
-            terminal.say(line)
-        terminal.say(page)
+def show(folder: Path) -> None:
+    """Draws the figures of a run, writes its page, and prints its tables."""
+    run = results.read(folder)
+    page = page_lib.said(functools.partial(_write_page, run))
+    tables.show(f"{run.name}: networks", _network_table(run))
+    tables.show(f"{run.name}: weights that are kept", _kept_table(run))
+    for line in _untouched(run):
+        terminal.say(line)
+    terminal.say(page)
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

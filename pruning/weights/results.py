@@ -14,6 +14,7 @@ from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
 from groundwork.trees import Variables
 from pruning.masks import Mask
+from pruning.weights.methods import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,17 @@ class Results(RunResults):
 
     dense: Network
     sparse: list[Network]
+
+
+def of_weights(workdir: str | Path) -> bool:
+    """Returns whether a run of the command is one over single weights.
+
+    Raises:
+      UserError: there is no run of the command.
+    """
+    _, fields = open_results(workdir, "pruning")
+    section = fields["config"].get("prune")
+    return isinstance(section, dict) and section.get("method") in METHODS
 
 
 def read(workdir: str | Path) -> Results:

@@ -126,6 +126,11 @@ class WeightsPruneSpec:
                 raise UserError(
                     f"prune.pattern={self.pattern} needs prune.method=one_shot or before_training"
                 )
+            if criterion.rounds > 1:
+                raise UserError(
+                    f"prune.pattern={self.pattern} takes one round of scores, but "
+                    f"prune.criterion={self.criterion} has {criterion.rounds}: choose another"
+                )
 
     def _check_search(self) -> None:
         if self.keep_accuracy and self.least_accuracy:
@@ -243,11 +248,10 @@ def without_effect(spec: WeightsSpec, config: Mapping[str, Any], given: Sequence
         )
     keys |= idle.of_optimizers(list(trained.values())) | idle.of_data(config["data"])
     used = {"method", "prunable", *prune.how.keys}
-    if prune.searches:
-        used -= {"density"}
-        used |= {"keep_accuracy", "least_accuracy", "least_density"}
-    elif prune.how.fine_tunes:
+    if prune.how.fine_tunes:
         used |= {"keep_accuracy", "least_accuracy"}
+    if prune.searches:
+        used |= {"iterations", "least_density"}
     for field in dataclasses.fields(prune):
         if field.name not in used:
             keys[f"prune.{field.name}"] = f"prune.method={prune.method} does without"
@@ -255,8 +259,6 @@ def without_effect(spec: WeightsSpec, config: Mapping[str, Any], given: Sequence
         keys["prune.density"] = f"prune.pattern={prune.pattern} decides"
     if prune.searches:
         keys["prune.density"] = "the target decides"
-    if prune.method == "iterative" and prune.searches:
-        keys.pop("prune.iterations", None)
     return idle.warnings(idle.beyond_steps(spec, trained), keys, given)
 
 

@@ -36,7 +36,7 @@ class Experiment:
       model: the network.
       loss: of the run.
       leaves: path → shape of the leaves that may be pruned, of one replicate.
-      programs: what is compiled so far.
+      compiled: what is compiled so far, programs and others.
     """
 
     context: Context
@@ -44,7 +44,7 @@ class Experiment:
     model: Any
     loss: Loss
     leaves: Mapping[str, Any]
-    programs: dict[Any, Programs] = dataclasses.field(default_factory=dict)
+    compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     def dense(self) -> Mask:
         """Returns the masks [R, …] that keep everything, on the host."""
@@ -69,6 +69,8 @@ class Network(NamedTuple):
     variables: Variables
     trainings: tuple[str, ...] = ()  # units, from the initialisation on
     steps: int = 0  # of all of them
+    initial: Any = None  # parameters [R, …] before any training, for criteria that look at them
+    movement: Any = None  # of the last training, likewise
 
 
 def trained(
@@ -152,8 +154,8 @@ def kept(mask: Mask) -> dict[str, tuple[float, int]]:
 def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
     """Returns the compiled programs of a training; masks are data, so most networks share them."""
     context, (steps, optimizer, wrap, setting, changes) = experiment.context, phase
-    key: Any = (steps, optimizer, wrap, repr(setting) if changes else "")
-    if key not in experiment.programs:
+    key: Any = ("programs", steps, optimizer, wrap, repr(setting) if changes else "")
+    if key not in experiment.compiled:
         made = programs.make(
             experiment.model,
             wrap(setting, optim.make(optimizer, steps.steps), None, None),
@@ -163,10 +165,12 @@ def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
             stride=context.poll_steps,
             objective=experiment.loss,
         )
-        for other in experiment.programs.values():
-            made = made._replace(evaluate=other.evaluate)
-        experiment.programs[key] = made
-    return experiment.programs[key]
+        for name, other in experiment.compiled.items():
+            if name[0] == "programs":
+                made = made._replace(evaluate=other.evaluate)
+        experiment.compiled[key] = made
+    programs_: Programs = experiment.compiled[key]
+    return programs_
 
 
 def _start(experiment: Experiment, phase: Phase, start: Network) -> TrainState:

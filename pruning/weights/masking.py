@@ -1,0 +1,152 @@
+"""The first mask of a training: how many weights each layer keeps, and which."""
+
+# R replicates
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from groundwork import architectures, trees
+from groundwork.devices import mesh as mesh_lib
+from groundwork.errors import about
+from groundwork.traced import reach
+from groundwork.train import networks, replicates
+from groundwork.trees import Variables
+from pruning import densities, patterns
+from pruning.criteria import CRITERIA
+from pruning.masks import Mask
+from pruning.patterns import Pattern
+from pruning.pruner import Seen, evidence_of, make_corrector, make_pruner
+from pruning.weights.spec import WeightsPruneSpec
+from pruning.weights.training import Experiment, Network
+
+LAYERS = {
+    "layerwise": densities.uniform,
+    "erdos_renyi": densities.erdos_renyi,
+    "erdos_renyi_kernel": densities.erdos_renyi_kernel,
+}
+
+
+class Groups(NamedTuple):
+    """Which leaves are ranked together, and how many weights each group keeps."""
+
+    paths: dict[str, tuple[str, ...]]
+    counts: dict[str, int]
+    density: float  # that is asked for
+    pattern: Pattern | None = None  # then paths and counts are not used
+
+
+def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float) -> Groups:
+    """Returns what a density means for the leaves of a network.
+
+    Every leaf is a group, by one of the scopes of `LAYERS`, but for `global`, which ranks all of
+    them together. Leaves that stack layers are ranked whole.
+
+    Args:
+      section: the config's `prune`.
+      leaves: path → shape of what may be pruned.
+      density: kept / prunable.
+
+    Raises:
+      UserError: nothing would be kept, or the pattern fits no layer.
+    """
+    if section.pattern != "none":
+        pattern = patterns.parse(section.pattern)
+        with about("prune.pattern"):
+            if len(patterns.unfit(pattern, leaves)) == len(leaves):
+                path, why = next(iter(patterns.unfit(pattern, leaves).items()))
+                raise ValueError(f"{pattern} fits no layer; {path}: {why}")
+        return Groups({}, {}, density, pattern)
+    with about("prune.density"):
+        if section.scope == "global":
+            total = sum(int(np.prod(leaf.shape)) for leaf in leaves.values())
+            paths, counts = {"all layers": tuple(sorted(leaves))}, {"all layers": round(density * total)}
+        else:
+            paths = {path: (path,) for path in sorted(leaves)}
+            counts = densities.counts(leaves, LAYERS[section.scope](leaves, density))
+        if not sum(counts.values()):
+            raise ValueError(f"{density:g} keeps none of the weights: choose a larger one")
+    return Groups(paths, counts, density)
+
+
+def masked(
+    experiment: Experiment, criterion: str, network: Network, planned: Groups, turn: int
+) -> tuple[Network, dict[str, str]]:
+    """Returns a network with the mask that a criterion chooses, and path → what is left dense.
+
+    With `prune.correct`, the weights that stay make up for those that go.
+
+    Args:
+      experiment: the run.
+      criterion: its name.
+      network: which is pruned.
+      planned: how much is kept.
+      turn: random criteria draw anew in each.
+    """
+    context, needs = experiment.context, CRITERIA[criterion].needs
+    placed = context.put((network.mask, network.variables))
+    more = {name: getattr(network, name) for name in ("initial", "movement") if name in needs}
+    counts = {g: np.full(context.replicates, n, np.int32) for g, n in planned.counts.items()}
+    prune, untouched = _make(experiment, criterion, planned)
+    with about("prune.criterion"):
+        mask = prune(context.roots, *placed, context.put(counts), turn, context.put(more))
+    variables = network.variables
+    if experiment.spec.prune.correct:
+        correct = _corrector(experiment, criterion)
+        variables = correct(context.roots, placed[0], mask, placed[1])
+    return network._replace(mask=mesh_lib.fetch(mask), variables=variables), untouched
+
+
+def _make(
+    experiment: Experiment, criterion: str, planned: Groups
+) -> tuple[Callable[..., Mask], dict[str, str]]:
+    """Returns what prunes, compiled once for all densities of weights; and what is left dense."""
+    mesh, paths, seen = experiment.context.mesh, planned.paths, _seen(experiment, criterion)
+    if planned.pattern is None:
+        key: Any = ("pruner", criterion, *paths.items())
+        if key not in experiment.compiled:
+            experiment.compiled[key] = make_pruner(mesh, CRITERIA[criterion], paths, **seen)
+        return experiment.compiled[key], {}
+    axes = _input_axes(experiment)
+    untouched = patterns.unfit(planned.pattern, experiment.leaves, axes)
+
+    def prune(
+        root: jax.Array, mask: Mask, variables: Variables, counts: Any, more: Any, turn: Any
+    ) -> Mask:
+        del counts
+        evidence = evidence_of(Seen(**seen), root, mask, variables, more, turn)
+        scores = CRITERIA[criterion](evidence)
+        density = None if isinstance(planned.pattern, patterns.NM) else planned.density
+        return patterns.prune_to(planned.pattern, mask, scores, density, axes)[0]
+
+    mapped = replicates.each_replicate(mesh, prune, shared=1, once=True)
+    return lambda *args: mapped(*args[:4], args[5], args[4]), untouched
+
+
+def _corrector(experiment: Experiment, criterion: str) -> Callable[..., Variables]:
+    """Returns what corrects the weights that stay, compiled once."""
+    key = ("corrector", criterion)
+    if key not in experiment.compiled:
+        seen = _seen(experiment, criterion)
+        experiment.compiled[key] = make_corrector(
+            experiment.context.mesh, CRITERIA[criterion], **seen
+        )
+    return experiment.compiled[key]
+
+
+def _seen(experiment: Experiment, criterion: str) -> dict[str, Any]:
+    """Returns what a criterion sees of the network; see `networks.evidence`."""
+    count = CRITERIA[criterion].examples and experiment.spec.prune.examples
+    count = count or CRITERIA[criterion].examples
+    return networks.evidence(experiment.context, experiment.model, count, experiment.loss)
+
+
+def _input_axes(experiment: Experiment) -> dict[str, int]:
+    """Returns path → the axis of the inputs, over which N:M has its groups."""
+    example = experiment.context.dataset.example
+    shapes = architectures.shapes(experiment.model, example)
+    reached, _ = reach.layers(experiment.model, shapes, trees.example(example))
+    axes = dict.fromkeys(experiment.leaves, patterns.INPUTS)
+    return axes | patterns.input_axes(reached)

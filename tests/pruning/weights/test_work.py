@@ -1,0 +1,119 @@
+"""The command over single weights, end to end, on a tiny network."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+
+from groundwork import trees
+from groundwork.devices.interruption import Interrupted, Interruption
+from groundwork.errors import UserError
+from groundwork.runs.run import Run
+from pruning import densities, masks
+from pruning.criteria import CRITERIA, Evidence
+from pruning.weights import results, spec, training, tuning
+from tests.lottery.small import assert_same_tree
+from tests.pruning.weights import small
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def one_shot(tmp_path_factory):
+    """Two densities by magnitude, as a user runs it: the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("weights") / "run"
+    return folder, small.run(folder, density=(0.3, 0.1))
+
+
+def kept(mask):
+    return {path: leaf.reshape(len(leaf), -1).sum(1).tolist() for path, leaf in mask.items()}
+
+
+def assert_zero_where_pruned(mask, variables):
+    for path, leaf in masks.flatten(variables["params"], mask.__contains__).items():
+        assert not np.any(leaf[~mask[path]]), path
+
+
+def test_one_shot_keeps_the_largest_weights_of_the_dense_network(one_shot):
+    folder, printed = one_shot
+    assert Run(folder).units() == ["dense", "sparse/0.1", "sparse/0.3"]
+    _, dense = results.load(folder, "dense")
+    mask, sparse = results.load(folder, "sparse/0.1")
+    assert_zero_where_pruned(mask, sparse)
+    for path, leaf in masks.flatten(dense["params"]).items():
+        for r in range(2):
+            count = round(0.1 * leaf[r].size)
+            largest = np.sort(np.abs(leaf[r]), axis=None)[-count:]
+            np.testing.assert_array_equal(
+                np.sort(np.abs(leaf[r])[mask[path][r]], axis=None), largest
+            )
+    run = results.read(folder)
+    assert [network.label for network in run.sparse] == ["0.3", "0.1"]
+    assert [network.steps for network in (run.dense, *run.sparse)] == [40, 60, 60]
+    assert all(network.seconds > 0 for network in run.sparse)
+    assert "0.1000" in printed and (folder / "report.html").read_text().count("<img") == 2
+
+
+def test_the_same_command_shows_it_again_and_more_densities_extend_it(one_shot, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(one_shot[0], folder)
+    assert small.run(folder, density=(0.3, 0.1)).split("report:")[0] == (
+        one_shot[1].split("report:")[0]
+    )
+    before = (folder / "metrics.jsonl").read_bytes()
+    small.train(folder, density=(0.3, 0.2, 0.1))
+    assert [network.label for network in results.read(folder).sparse] == ["0.3", "0.2", "0.1"]
+    assert (folder / "metrics.jsonl").read_bytes().startswith(before)
+
+
+@pytest.fixture(scope="module")
+def rigl(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights") / "rigl"
+    small.train(folder, method="rigl", scope="erdos_renyi_kernel")
+    return folder
+
+
+def test_rigl_keeps_the_counts_of_its_layers_all_the_time(rigl):
+    mask, variables = results.load(rigl, "sparse/0.1")
+    assert_zero_where_pruned(mask, variables)
+    shapes = {path: leaf[0] for path, leaf in mask.items()}
+    counts = densities.counts(shapes, densities.erdos_renyi_kernel(shapes, 0.1))
+    assert kept(mask) == {path: [count, count] for path, count in counts.items()}
+
+
+def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_path, monkeypatch):
+    looks = itertools.count()
+    # asked every five steps, as often as masks change, in the second training
+    monkeypatch.setattr(Interruption, "reached", lambda self: next(looks) == 12)
+    with pytest.raises(Interrupted, match=r"sparse/0\.1, step 20"):
+        small.train(tmp_path / "run", method="rigl", scope="erdos_renyi_kernel")
+    monkeypatch.undo()
+    small.train(tmp_path / "run", method="rigl", scope="erdos_renyi_kernel")
+    for mine, whole in zip(
+        results.load(tmp_path / "run", "sparse/0.1"), results.load(rigl, "sparse/0.1"), strict=True
+    ):
+        assert_same_tree(mine, whole)
+
+
+@pytest.mark.parametrize(
+    "prune",
+    [
+        {"method": "gradual", "scope": "global"},
+        {"method": "set", "scope": "erdos_renyi"},
+        {"method": "static"},
+        {"method": "before_training", "criterion": "snip", "scope": "global"},
+        {"method": "one_shot", "criterion": "movement"},
+        {"method": "one_shot", "criterion": "magnitude_increase"},
+        {"method": "one_shot", "criterion": "obs", "correct": True, "scope": "global"},
+        {"method": "iterative", "iterations": 2},
+    ],
+    ids=lambda prune: "-".join(str(value) for value in prune.values()),
+)
+def test_each_method_ends_at_its_density(prune, tmp_path):
+    small.train(tmp_path / "run", **prune)
+    mask, variables = results.load(tmp_path / "run", "sparse/0.1")
+    assert_zero_where_pruned(mask, variables)
+    total = sum(leaf[0].size for leaf in mask.values())
+    found = np.sum(list(kept(mask).values()), axis=0)
+    np.testing.assert_array_equal(found, round(0.1 * total))

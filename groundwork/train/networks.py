@@ -25,8 +25,10 @@ from groundwork.runs.unit import Unit
 from groundwork.train import loop, replicates
 from groundwork.train.losses import CROSS_ENTROPY, Loss
 from groundwork.train.programs import Programs
-from groundwork.train.step import Batch, Model, TrainState, make_eval_step
+from groundwork.train.step import Batch, Model, TrainState
 from groundwork.trees import Variables
+
+SEEN_AT_ONCE = 128  # examples, by criteria
 
 Begin = Callable[..., tuple[Variables, Any]]
 """(variables, …) of one replicate → the variables that training starts from, and its opt_state."""
@@ -141,27 +143,66 @@ def accuracies(
 
 
 def evidence(
-    context: Context, model: Model, count: int, loss: Loss = CROSS_ENTROPY
+    context: Context,
+    model: Model,
+    count: int,
+    loss: Loss = CROSS_ENTROPY,
+    batch_size: int = SEEN_AT_ONCE,
 ) -> dict[str, Any]:
-    """Returns the loss and the examples that criteria need, as arguments of `make_pruner`.
+    """Returns what criteria see of a network, as arguments of `make_pruner`.
+
+    These are `loss` (variables, examples) and `output_loss` (outputs, examples), both means over
+    all examples if those of batches are weighted by their sizes; `apply` (variables, examples) →
+    outputs; `examples`, and `batch_size`.
 
     Args:
       context: of the run.
-      model: the network whose mean loss, in evaluation, is meant.
-      count: the number of training examples; with 0, the result is empty.
+      model: the network that is meant, in evaluation: batch statistics are those of the training.
+      count: the number of training examples, the first ones; with 0, the result is empty.
       loss: the loss of the run.
+      batch_size: the number of examples that are looked at at once.
 
     Raises:
       UserError: the examples are not in memory.
     """
     if not count:
         return {}
-    evaluate = make_eval_step(model, loss)
-
-    def mean_loss(variables: Variables, batch: Batch) -> jax.Array:
-        counts = evaluate(variables, batch)
-        return counts.loss / counts.examples
-
     inputs, labels = data_lib.first_examples(context.dataset, count)
     valid = jnp.ones(len(jax.tree.leaves(labels)[0]), bool)
-    return {"loss": mean_loss, "examples": Batch(inputs, labels, valid)}
+    examples = Batch(inputs, labels, valid)
+
+    def apply(variables: Variables, batch: Batch) -> Any:
+        return model.apply(variables, batch.inputs, train=False)
+
+    each = _counted_in_each(loss, context, model, examples) if loss.uneven else None
+
+    def output_loss(outputs: Any, batch: Batch) -> jax.Array:
+        counts = loss.count(outputs, batch.labels, batch.valid)
+        counted = counts.examples if each is None else len(batch.valid) * each
+        return counts.loss / counted
+
+    return {
+        "loss": lambda variables, batch: output_loss(apply(variables, batch), batch),
+        "output_loss": output_loss,
+        "apply": apply,
+        "examples": examples,
+        "batch_size": batch_size,
+    }
+
+
+def _counted_in_each(loss: Loss, context: Context, model: Model, examples: Batch) -> float:
+    """Returns how many tokens count in an example, the mean; it depends on the targets alone."""
+    key, example = jax.random.key(0), context.dataset.example
+    variables = jax.eval_shape(lambda: model.init(key, trees.zeros(example)))
+    size, counted = len(examples.valid), 0.0
+
+    def part(first: int) -> Batch:
+        return jax.tree.map(lambda leaf: leaf[first : first + SEEN_AT_ONCE], examples)
+
+    for batch in map(part, range(0, size, SEEN_AT_ONCE)):
+        outputs = jax.eval_shape(
+            lambda v, x: model.apply(v, x, train=False), variables, batch.inputs
+        )
+        counts = loss.count(trees.zeros(outputs), batch.labels, batch.valid)
+        counted += float(counts.examples)
+    return counted / size

@@ -6,6 +6,7 @@ from groundwork import lazy
 
 if TYPE_CHECKING:
     from pruning import criteria, enforce, masks, patterns, schedule, select, structured
+    from pruning.top_k import top_k_gradients
 else:
     __getattr__, __dir__ = lazy.attributes(
         __name__,
@@ -18,8 +19,18 @@ else:
                 "schedule",
                 "select",
                 "structured",
-            )
+            ),
+            "pruning.top_k": ("top_k_gradients",),
         },
     )
 
-__all__ = ["criteria", "enforce", "masks", "patterns", "schedule", "select", "structured"]
+__all__ = [
+    "criteria",
+    "enforce",
+    "masks",
+    "patterns",
+    "schedule",
+    "select",
+    "structured",
+    "top_k_gradients",
+]

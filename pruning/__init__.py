@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         select,
         structured,
     )
+    from pruning.top_k import top_k_gradients
 else:
     __getattr__, __dir__ = lazy.attributes(
         __name__,
@@ -30,7 +31,8 @@ else:
                 "schedule",
                 "select",
                 "structured",
-            )
+            ),
+            "pruning.top_k": ("top_k_gradients",),
         },
     )
 
@@ -44,4 +46,5 @@ __all__ = [
     "schedule",
     "select",
     "structured",
+    "top_k_gradients",
 ]

@@ -27,7 +27,7 @@ def check(config: Mapping[str, Any]) -> Spec:
     method = section.get("method") if isinstance(section, Mapping) else None
     if method not in (*spec.METHODS, *methods.METHODS):
         raise unknown("prune.method", method, (*spec.METHODS, *methods.METHODS))
-    single, keys = method in methods.METHODS, set(section)
+    single, keys = method in methods.METHODS, set(section or ())
     if single and "ratio" in keys:
         raise UserError(f"prune.method={method} is one of single weights: start from {SINGLE}")
     if not single and "density" in keys:

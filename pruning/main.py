@@ -8,7 +8,7 @@ from pruning import kinds, report
 
 STUDY = study.Study(
     command="pruning",
-    about="Smaller networks: remove units or single weights, after training or in it; report the rest.",
+    about="Smaller networks: remove units or single weights, after training or in it, and report.",
     example="configs/pruning/digits.py",
     extendable=("prune.ratio", "prune.density", "prune.strength"),
     check=kinds.check,

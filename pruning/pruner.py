@@ -70,7 +70,7 @@ def make_pruner(
         more: Mapping[str, Any],
         level: Any,
     ) -> tuple[Mask, jax.Array]:
-        evidence = _evidence(of_network, root, mask, variables, more, level)
+        evidence = evidence_of(of_network, root, mask, variables, more, level)
         return rounds.prune(criterion, evidence, counts, paths, slices)
 
     compiled = replicates.each_replicate(mesh, prune, shared=1, once=True)
@@ -112,14 +112,14 @@ def make_corrector(mesh: Mesh, criterion: Criterion, **seen: Any) -> Callable[..
         raise ValueError("this criterion corrects no weights")
 
     def corrected(root: jax.Array, mask: Mask, new: Mask, variables: Variables) -> Variables:
-        evidence = _evidence(of_network, root, mask, variables, {}, 0)
+        evidence = evidence_of(of_network, root, mask, variables, {}, 0)
         return {**variables, "params": correct(evidence, new)}
 
     compiled: Callable[..., Variables] = replicates.each_replicate(mesh, corrected, once=True)
     return compiled
 
 
-def _evidence(
+def evidence_of(
     seen: Seen,
     root: jax.Array,
     mask: Mask,

@@ -49,7 +49,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     """Compares runs, with their best networks, in `comparison/` beside the first.
 
     Raises:
-      UserError: a folder has no run with a finished original, or some remove units and some weights.
+      UserError: a folder has no run with a finished original, or not all remove the same.
     """
     single = {of_weights(folder) for folder in folders}
     if len(single) > 1:

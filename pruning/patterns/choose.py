@@ -2,6 +2,7 @@
 
 # I inputs, O outputs of a kernel
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -134,34 +135,46 @@ def prune_to(
 def _n_m(keep: jax.Array, scores: jax.Array, pattern: NM, axis: int, order: Any) -> jax.Array:
     """Returns the mask of the n best of those that are kept, in each group."""
     check_fits(pattern, scores.shape, axis)
-    back = None
-    if order is not None:
-        order = np.asarray(order)
-        if not np.array_equal(np.sort(order, axis=None), np.arange(scores.shape[axis])):
-            raise ValueError(f"order must be a permutation of the {scores.shape[axis]} channels")
-        keep, scores = jnp.take(keep, order, axis), jnp.take(scores, order, axis)
-        back = np.argsort(order)
+    if order is None:
+        return _best_of_groups(keep, scores, pattern, axis)
+    order = np.asarray(order)
+    if not np.array_equal(np.sort(order, axis=None), np.arange(scores.shape[axis])):
+        raise ValueError(f"order must be a permutation of the {scores.shape[axis]} channels")
+    keep, scores = jnp.take(keep, order, axis), jnp.take(scores, order, axis)
+    return jnp.take(_best_of_groups(keep, scores, pattern, axis), np.argsort(order), axis)
+
+
+@functools.partial(jax.jit, static_argnames=("pattern", "axis"))
+def _best_of_groups(keep: jax.Array, scores: jax.Array, pattern: NM, axis: int) -> jax.Array:
+    """Returns the mask of the n best of each m neighbours."""
     keep, scores = jnp.moveaxis(keep, axis, -1), jnp.moveaxis(scores, axis, -1)
     groups = (*scores.shape[:-1], -1, pattern.m)
-    chosen = _best(keep.reshape(groups), scores.reshape(groups), pattern.n).reshape(scores.shape)
-    chosen = jnp.moveaxis(chosen, -1, axis)
-    return chosen if back is None else jnp.take(chosen, back, axis)
+    chosen = _best(keep.reshape(groups), scores.reshape(groups), pattern.n)
+    return jnp.moveaxis(chosen.reshape(scores.shape), -1, axis)
 
 
 def _blocks(keep: jax.Array, scores: jax.Array, pattern: Blocks, density: float) -> jax.Array:
     """Returns the mask of the best of the blocks of which something is kept."""
     check_fits(pattern, scores.shape, INPUTS)
+    count = round(density * (scores.size // math.prod(pattern)))
+    return _best_blocks(keep, scores, count, pattern)
+
+
+@functools.partial(jax.jit, static_argnames="pattern")
+def _best_blocks(
+    keep: jax.Array, scores: jax.Array, count: jax.Array, pattern: Blocks
+) -> jax.Array:
+    """Returns the mask of so many blocks."""
     *lead, inputs, outputs = scores.shape
     shape = (*lead, inputs // pattern.rows, pattern.rows, outputs // pattern.columns)
     keep, scores = (leaf.reshape(*shape, pattern.columns) for leaf in (keep, scores))
-    sums = jnp.sum(jnp.where(keep, scores, 0), (-3, -1))  # of blocks
+    sums = jnp.sum(jnp.where(keep, scores, 0), (-3, -1))
     left = jnp.any(keep, (-3, -1))
-    count = round(density * sums.size)
     chosen = _best(left.ravel(), sums.ravel(), count).reshape(sums.shape)
     return (chosen[..., :, None, :, None] & keep).reshape(*lead, inputs, outputs)
 
 
-def _best(keep: jax.Array, scores: jax.Array, count: int) -> jax.Array:
+def _best(keep: jax.Array, scores: jax.Array, count: Any) -> jax.Array:
     """Returns the `count` best along the last axis among those that are kept."""
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
     order = jnp.lexsort((-scores, ~keep), axis=-1)  # stable: kept first, then best first

@@ -8,8 +8,6 @@ import numpy as np
 
 from pruning.patterns.pattern import INPUTS, NM, check_fits, check_n_m
 
-CHUNK = 2**24  # numbers that are held at once
-
 
 class Permutation(NamedTuple):
     """An order of channels, and the sum of the scores that N:M keeps."""
@@ -73,49 +71,34 @@ def _kept(channels: np.ndarray, order: np.ndarray, n: int, m: int) -> float:
 
 
 def _climb(channels: np.ndarray, order: np.ndarray, n: int, m: int) -> np.ndarray:
-    """Returns the order after the best swaps, until none keeps more."""
-    order = order.copy()
-    count = len(order)
-    group = np.arange(count) // m  # of each place
-    with_ = np.empty((count, count))  # [place, place]: the group of the first, with the second in
-    _fill(with_, channels, order, n, m, np.arange(count // m), np.arange(count))
-    limit = 1e-6 * np.abs(channels).sum(dtype=np.float64) / count  # below it, rounding decides
-    while True:
-        own = with_.diagonal()  # what each place's group keeps as it is
-        gains = with_ + with_.T - own[:, None] - own[None, :]
-        gains[group[:, None] == group[None, :]] = 0
-        one, two = np.unravel_index(np.argmax(gains), gains.shape)
-        if gains[one, two] <= limit:
-            return order
-        order[[one, two]] = order[[two, one]]
-        changed = group[[one, two]]
-        _fill(with_, channels, order, n, m, changed, np.arange(count))
-        _fill(with_, channels, order, n, m, np.delete(np.arange(count // m), changed), [one, two])
+    """Returns the order after the best swaps, until none keeps more.
 
-
-def _fill(
-    with_: np.ndarray,
-    channels: np.ndarray,
-    order: np.ndarray,
-    n: int,
-    m: int,
-    groups: Any,
-    others: Any,
-) -> None:
-    """Fills in what groups keep if the channel at another place takes that of one of their own.
-
-    Without its place, a group keeps the n − 1 best of the rest, and the larger of the newcomer and
-    the n-th best.
+    Without a place, a group keeps the n − 1 best of the rest, and the larger of whoever comes there
+    and the n-th best.
     """
-    newcomers = channels[order[others]]  # [O, L]
-    for number in groups:
-        places = np.arange(number * m, (number + 1) * m)
-        for place in places:
-            rest = np.sort(channels[order[places[places != place]]], axis=0)[::-1]  # [m − 1, L]
-            base = rest[: n - 1].sum(dtype=np.float64)
-            for first in range(0, len(newcomers), step := max(1, CHUNK // rest.shape[1])):
-                part = np.maximum(newcomers[first : first + step], rest[n - 1])
-                with_[place, others[first : first + step]] = base + part.sum(1, dtype=np.float64)
+    order = order.copy()
+    placed = channels[order]  # [C, L]
+    group = np.arange(len(order)) // m  # of each place
+    without, limit = np.empty(len(order)), np.empty_like(placed)  # the n − 1 best; the n-th best
+    kept = np.empty((len(order), len(order)))  # by the first's group, if the second comes there
+    changed, arrived = np.arange(len(order)), np.arange(0)
+    least = 1e-6 * np.abs(channels).sum(dtype=np.float64) / len(order)  # rounding alone gains less
+    while True:
+        for place in changed:
+            members = np.flatnonzero(group == group[place])
+            rest = -np.sort(-placed[members[members != place]], axis=0)  # [m − 1, L]
+            without[place], limit[place] = rest[: n - 1].sum(dtype=np.float64), rest[n - 1]
+            kept[place] = without[place] + np.maximum(placed, limit[place]).sum(1, dtype=np.float64)
+        for place in arrived:
+            kept[:, place] = without + np.maximum(placed[place], limit).sum(1, dtype=np.float64)
+        own = kept.diagonal()
+        gains = kept + kept.T - own[:, None] - own[None, :]
+        gains[group[:, None] == group[None, :]] = 0
+        arrived = np.array(np.unravel_index(np.argmax(gains), gains.shape))
+        if gains[tuple(arrived)] <= least:
+            return order
+        order[arrived], placed[arrived] = order[arrived[::-1]], placed[arrived[::-1]]
+        changed = np.flatnonzero(np.isin(group, group[arrived]))
 
 
 def _disturbed(order: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ from pruning import densities, patterns
 from pruning.criteria import CRITERIA
 from pruning.masks import Mask
 from pruning.patterns import Pattern
+from pruning.patterns.pattern import INPUTS
 from pruning.pruner import Seen, evidence_of, make_corrector, make_pruner
 from pruning.weights.spec import WeightsPruneSpec
 from pruning.weights.training import Experiment, Network
@@ -62,7 +63,10 @@ def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float)
     with about("prune.density"):
         if section.scope == "global":
             total = sum(int(np.prod(leaf.shape)) for leaf in leaves.values())
-            paths, counts = {"all layers": tuple(sorted(leaves))}, {"all layers": round(density * total)}
+            paths, counts = (
+                {"all layers": tuple(sorted(leaves))},
+                {"all layers": round(density * total)},
+            )
         else:
             paths = {path: (path,) for path in sorted(leaves)}
             counts = densities.counts(leaves, LAYERS[section.scope](leaves, density))
@@ -104,13 +108,13 @@ def _make(
 ) -> tuple[Callable[..., Mask], dict[str, str]]:
     """Returns what prunes, compiled once for all densities of weights; and what is left dense."""
     mesh, paths, seen = experiment.context.mesh, planned.paths, _seen(experiment, criterion)
-    if planned.pattern is None:
+    if (pattern := planned.pattern) is None:
         key: Any = ("pruner", criterion, *paths.items())
         if key not in experiment.compiled:
             experiment.compiled[key] = make_pruner(mesh, CRITERIA[criterion], paths, **seen)
         return experiment.compiled[key], {}
     axes = _input_axes(experiment)
-    untouched = patterns.unfit(planned.pattern, experiment.leaves, axes)
+    untouched = patterns.unfit(pattern, experiment.leaves, axes)
 
     def prune(
         root: jax.Array, mask: Mask, variables: Variables, counts: Any, more: Any, turn: Any
@@ -118,8 +122,8 @@ def _make(
         del counts
         evidence = evidence_of(Seen(**seen), root, mask, variables, more, turn)
         scores = CRITERIA[criterion](evidence)
-        density = None if isinstance(planned.pattern, patterns.NM) else planned.density
-        return patterns.prune_to(planned.pattern, mask, scores, density, axes)[0]
+        density = None if isinstance(pattern, patterns.NM) else planned.density
+        return patterns.prune_to(pattern, mask, scores, density, axes)[0]
 
     mapped = replicates.each_replicate(mesh, prune, shared=1, once=True)
     return lambda *args: mapped(*args[:4], args[5], args[4]), untouched
@@ -148,5 +152,5 @@ def _input_axes(experiment: Experiment) -> dict[str, int]:
     example = experiment.context.dataset.example
     shapes = architectures.shapes(experiment.model, example)
     reached, _ = reach.layers(experiment.model, shapes, trees.example(example))
-    axes = dict.fromkeys(experiment.leaves, patterns.INPUTS)
+    axes = dict.fromkeys(experiment.leaves, INPUTS)
     return axes | patterns.input_axes(reached)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import jax
 import optax
@@ -43,7 +43,7 @@ class Setting:
         return max(self.begin + 1, round(self.section.end * self.steps))
 
 
-Optimizer = optax.GradientTransformation
+Optimizer: TypeAlias = optax.GradientTransformation
 Wrap = Callable[[Setting, Optimizer, Mask | None, jax.Array | None], Optimizer]
 """(setting, optimiser, mask, key) → the optimiser that holds the mask, and may change it"""
 

@@ -98,7 +98,10 @@ def _write_page(run: Results) -> Path:
         averages=averages(run.config["replicates"]), Values=metric.plural.capitalize()
     )
     about = METHODS[run.config["prune"]["method"]].about
-    sections = [("The method", page_lib.paragraph(about)), ("What is counted", page_lib.paragraph(note))]
+    sections = [
+        ("The method", page_lib.paragraph(about)),
+        ("What is counted", page_lib.paragraph(note)),
+    ]
     if run.sparse:
         drawn = page_lib.picture(*accuracy_figure(run, folder / f"{metric.name}.png"))
         sections.append((f"{metric.title} against density", drawn))

@@ -77,11 +77,14 @@ class WeightsPruneSpec:
             self._check_search()
 
     def _check_numbers(self) -> None:
-        for key, chosen, most in (("density", self.densities, 1.0), ("strength", self.strengths, 0)):
+        for key, chosen, most in (
+            ("density", self.densities, 1.0),
+            ("strength", self.strengths, 0),
+        ):
             if not chosen:
                 raise UserError(f"prune.{key}=() is empty: give a number")
             for one in chosen:
-                if not 0 < one or (most and one > most):
+                if not one > 0 or (most and one > most):
                     bounds = "in (0, 1]" if most else "above 0"
                     raise UserError(f"prune.{key}={getattr(self, key)}: {one} must be {bounds}")
         if not 0 <= self.begin <= self.end <= 1:
@@ -106,7 +109,9 @@ class WeightsPruneSpec:
                 f"prune.scope=global ranks layers together, but prune.method={self.method} begins "
                 "with random weights: choose layerwise, erdos_renyi or erdos_renyi_kernel"
             )
-        if self.method == "before_training" and (lacking := {"initial", "movement"} & set(criterion.needs)):
+        if self.method == "before_training" and (
+            lacking := {"initial", "movement"} & set(criterion.needs)
+        ):
             raise UserError(
                 f"prune.criterion={self.criterion} looks at what training changed "
                 f"({', '.join(sorted(lacking))}): with prune.method=before_training, choose another"
@@ -134,10 +139,13 @@ class WeightsPruneSpec:
 
     def _check_search(self) -> None:
         if self.keep_accuracy and self.least_accuracy:
-            raise UserError("prune.keep_accuracy and prune.least_accuracy are both set: leave one at 0")
+            raise UserError(
+                "prune.keep_accuracy and prune.least_accuracy are both set: leave one at 0"
+            )
         if self.method not in ("one_shot", "iterative"):
             raise UserError(
-                "prune.keep_accuracy and prune.least_accuracy need prune.method=one_shot or iterative"
+                "prune.keep_accuracy and prune.least_accuracy need prune.method=one_shot or "
+                "iterative"
             )
         if self.pattern != "none":
             raise UserError("prune.keep_accuracy and prune.least_accuracy need prune.pattern=none")

@@ -3,24 +3,28 @@
 # R replicates
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from groundwork import keys
 from groundwork.context import Context
 from groundwork.devices import mesh as mesh_lib
+from groundwork.sections import TrainSpec
 from groundwork.train import loop, networks, optim, programs
 from groundwork.train.losses import Loss
 from groundwork.train.optim import OptimizerSpec
 from groundwork.train.programs import Programs
 from groundwork.train.step import TrainState
-from groundwork.sections import TrainSpec
 from groundwork.trees import Variables
 from pruning import masks
+from pruning.criteria import CRITERIA
+from pruning.dynamic import movement
 from pruning.masks import Mask
 from pruning.weights.methods import Setting, Wrap
 from pruning.weights.spec import WeightsSpec
@@ -45,6 +49,17 @@ class Experiment:
     loss: Loss
     leaves: Mapping[str, Any]
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def initial(self) -> Variables:
+        """The variables [R, …] before any training, on the host."""
+        return mesh_lib.fetch(networks.initial(self.context, self.model))
+
+    @property
+    def sums_movement(self) -> bool:
+        """Whether trainings sum up how weights move, since the criterion asks for it."""
+        prune = self.spec.prune
+        return prune.how.fine_tunes and "movement" in CRITERIA[prune.criterion].needs
 
     def dense(self) -> Mask:
         """Returns the masks [R, …] that keep everything, on the host."""
@@ -93,14 +108,15 @@ def trained(
     rows = {"density": densities(start.mask)}
     job = loop.Job(programs=compiled, unit=unit, stop=phase.steps.steps, fields=rows)
     state, _ = loop.train(context, job, state)
-    network = Network(
-        mesh_lib.fetch(_mask(state)),
-        state.variables,
-        (*start.trainings, name),
-        start.steps + phase.steps.steps,
+    network = start._replace(
+        mask=mesh_lib.fetch(_mask(experiment, phase, state)),
+        variables=state.variables,
+        trainings=(*start.trainings, name),
+        steps=start.steps + phase.steps.steps,
+        movement=movement.sums(state.opt_state) if experiment.sums_movement else None,
     )
-    save(experiment, name, network, networks.accuracies(context, compiled, state.variables),
-         {"before": before, **about})
+    measured = networks.accuracies(context, compiled, state.variables)
+    save(experiment, name, network, measured, {"before": before, **about})
     return network
 
 
@@ -122,6 +138,8 @@ def save(
         **about,
     }
     tree = {"mask": network.mask, "variables": network.variables}
+    if network.movement is not None:
+        tree["movement"] = network.movement
     experiment.context.run.unit(name).finish(tree, metadata)
     words = f"test {experiment.loss.metric.words} {np.mean(measured['test']):.4f}"
     experiment.context.reporter.end(f"density {np.mean(metadata['density']):.4f}, {words}")
@@ -131,16 +149,20 @@ def load(experiment: Experiment, name: str) -> tuple[Network, dict[str, Any]]:
     """Returns a finished network and its metadata."""
     tree, metadata = experiment.context.run.unit(name).result()
     network = Network(
-        tree["mask"], tree["variables"], tuple(metadata["trainings"]), metadata["steps"]
+        tree["mask"],
+        tree["variables"],
+        tuple(metadata["trainings"]),
+        metadata["steps"],
+        initial=experiment.initial["params"],
+        movement=tree.get("movement"),
     )
     return network, metadata
 
 
 def densities(mask: Mask) -> list[float]:
     """Returns kept / prunable of each replicate, [R], from masks [R, …] on the host."""
-    kept = sum(np.sum(leaf.reshape(len(leaf), -1), axis=1, dtype=np.int64) for leaf in mask.values())
-    total = sum(math.prod(leaf.shape[1:]) for leaf in mask.values())
-    return (kept / total).tolist()
+    flat = np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in mask.values()], axis=1)
+    return flat.mean(axis=1, dtype=np.float64).tolist()
 
 
 def kept(mask: Mask) -> dict[str, tuple[float, int]]:
@@ -153,35 +175,43 @@ def kept(mask: Mask) -> dict[str, tuple[float, int]]:
 
 def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
     """Returns the compiled programs of a training; masks are data, so most networks share them."""
-    context, (steps, optimizer, wrap, setting, changes) = experiment.context, phase
-    key: Any = ("programs", steps, optimizer, wrap, repr(setting) if changes else "")
-    if key not in experiment.compiled:
+    context, compiled = experiment.context, experiment.compiled
+    setting = repr(phase.setting) if phase.changes else ""
+    key: Any = ("programs", phase.steps, phase.optimizer, phase.wrap, setting)
+    if key not in compiled:
         made = programs.make(
             experiment.model,
-            wrap(setting, optim.make(optimizer, steps.steps), None, None),
+            _wrapped(experiment, phase, None, None),
             context.dataset,
             context.mesh,
-            batch_size=steps.batch_size,
+            batch_size=phase.steps.batch_size,
             stride=context.poll_steps,
             objective=experiment.loss,
         )
-        for name, other in experiment.compiled.items():
-            if name[0] == "programs":
-                made = made._replace(evaluate=other.evaluate)
-        experiment.compiled[key] = made
-    programs_: Programs = experiment.compiled[key]
-    return programs_
+        for other, one in compiled.items():
+            if other[0] == "programs":
+                made = made._replace(evaluate=one.evaluate)
+        compiled[key] = made
+    found: Programs = compiled[key]
+    return found
+
+
+def _wrapped(
+    experiment: Experiment, phase: Phase, mask: Mask | None, key: jax.Array | None
+) -> optax.GradientTransformation:
+    """Returns the optimiser of a training, under its mask."""
+    optimizer = optim.make(phase.optimizer, phase.steps.steps)
+    if experiment.sums_movement:
+        optimizer = movement.accumulate(optimizer, experiment.spec.prune.is_prunable)
+    return phase.wrap(phase.setting, optimizer, mask, key)
 
 
 def _start(experiment: Experiment, phase: Phase, start: Network) -> TrainState:
     """Returns the state before the first step: pruned weights are zero."""
-    steps, optimizer, wrap, setting, _ = phase
 
     def begin(variables: Variables, mask: Mask, root: jax.Array) -> tuple[Variables, Any]:
         params = masks.apply(mask, variables["params"])
-        wrapped = wrap(
-            setting, optim.make(optimizer, steps.steps), mask, keys.stream(root, "mask")
-        )
+        wrapped = _wrapped(experiment, phase, mask, keys.stream(root, "mask"))
         return {**variables, "params": params}, wrapped.init(params)
 
     made = networks.make_start(experiment.context, begin, once=True)
@@ -189,6 +219,9 @@ def _start(experiment: Experiment, phase: Phase, start: Network) -> TrainState:
     return made(*placed, experiment.context.roots)
 
 
-def _mask(state: TrainState) -> Mask:
+def _mask(experiment: Experiment, phase: Phase, state: TrainState) -> Mask:
     """Returns the masks [R, …] at the end of a training."""
+    if phase.setting.strength:  # what the L1 norm has made zero
+        params = masks.flatten(state.variables["params"], experiment.leaves.__contains__)
+        return {path: leaf != 0 for path, leaf in params.items()}
     return masks.mask_of(state.opt_state)

@@ -1,4 +1,4 @@
-"""A trained network that loses weights and is fine-tuned, once; and until a target would be lost."""
+"""A trained network that loses weights and is fine-tuned: once, or while a target is held."""
 
 # R replicates
 

@@ -5,18 +5,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from groundwork import architectures, trees
+from groundwork import architectures
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
-from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
-from groundwork.errors import UserError, about
+from groundwork.errors import UserError
 from groundwork.study import Prepared
 from groundwork.train import footprint, networks, own
 from pruning.criteria import CRITERIA
-from pruning.weights.masking import Groups, groups, masked
+from pruning.weights.masking import groups, masked
 from pruning.weights.methods import METHODS, Setting
 from pruning.weights.spec import Point, WeightsSpec, unit_name
 from pruning.weights.training import Experiment, Network, Phase, load, trained
@@ -78,7 +77,7 @@ def make_dense(experiment: Experiment) -> None:
     spec = experiment.spec
     setting = Setting(section=spec.prune, steps=spec.train.steps, paths={}, counts={}, strength=0.0)
     phase = Phase(spec.train, spec.optimizer, METHODS["static"].wrap, setting)
-    start = Network(experiment.dense(), initial(experiment))
+    start = Network(experiment.dense(), experiment.initial)
     trained(experiment, "dense", start, phase, {})
 
 
@@ -97,7 +96,7 @@ def make_sparse(experiment: Experiment, point: Point) -> None:
     """Trains a new network under the method's mask."""
     spec, how = experiment.spec, experiment.spec.prune.how
     planned = groups(spec.prune, experiment.leaves, point.density or 1.0)
-    start = Network(experiment.dense(), initial(experiment))
+    start = Network(experiment.dense(), experiment.initial)
     untouched: dict[str, str] = {}
     if how.first != "dense":
         criterion = "random" if how.first == "random" else spec.prune.criterion
@@ -109,5 +108,6 @@ def make_sparse(experiment: Experiment, point: Point) -> None:
         counts=planned.counts,
         strength=point.strength or 0.0,
     )
-    phase = Phase(spec.train, spec.optimizer, how.wrap, setting, changes=how.first != "criterion")
+    changes = how.first != "criterion"
+    phase = Phase(spec.train, spec.optimizer, how.wrap, setting, changes)
     trained(experiment, unit_name(point), start, phase, {"untouched": untouched})

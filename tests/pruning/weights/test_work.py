@@ -6,13 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from groundwork import trees
 from groundwork.devices.interruption import Interrupted, Interruption
-from groundwork.errors import UserError
 from groundwork.runs.run import Run
 from pruning import densities, masks
-from pruning.criteria import CRITERIA, Evidence
-from pruning.weights import results, spec, training, tuning
+from pruning.weights import results
 from tests.lottery.small import assert_same_tree
 from tests.pruning.weights import small
 
@@ -52,14 +49,16 @@ def test_one_shot_keeps_the_largest_weights_of_the_dense_network(one_shot):
     assert [network.label for network in run.sparse] == ["0.3", "0.1"]
     assert [network.steps for network in (run.dense, *run.sparse)] == [40, 60, 60]
     assert all(network.seconds > 0 for network in run.sparse)
-    assert "0.1000" in printed and (folder / "report.html").read_text().count("<img") == 2
+    assert "0.1000" in printed
+    assert (folder / "report.html").read_text().count("<img") == 2
 
 
 def test_the_same_command_shows_it_again_and_more_densities_extend_it(one_shot, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(one_shot[0], folder)
-    assert small.run(folder, density=(0.3, 0.1)).split("report:")[0] == (
-        one_shot[1].split("report:")[0]
+    assert (
+        small.run(folder, density=(0.3, 0.1)).split("report:")[0]
+        == (one_shot[1].split("report:")[0])
     )
     before = (folder / "metrics.jsonl").read_bytes()
     small.train(folder, density=(0.3, 0.2, 0.1))

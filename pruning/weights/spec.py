@@ -75,6 +75,10 @@ class WeightsPruneSpec:
         self._check_method()
         if self.searches:
             self._check_search()
+        labels = [point.label for point in self.points]
+        if len(set(labels)) < len(labels):
+            key = "strength" if self.method == "proximal_l1" else "density"
+            raise UserError(f"prune.{key}={getattr(self, key)} has numbers alike in six digits")
 
     def _check_numbers(self) -> None:
         for key, chosen, most in (
@@ -97,10 +101,6 @@ class WeightsPruneSpec:
                 raise UserError(f"prune.{key}={getattr(self, key)} must be in [0, 1)")
         if not 0 < self.least_density < 1:
             raise UserError(f"prune.least_density={self.least_density} must be in (0, 1)")
-        labels = [point.label for point in self.points]
-        if len(set(labels)) < len(labels):
-            key = "strength" if self.method == "proximal_l1" else "density"
-            raise UserError(f"prune.{key}={getattr(self, key)} has numbers alike in six digits")
 
     def _check_method(self) -> None:
         criterion, how = CRITERIA[self.criterion], self.how

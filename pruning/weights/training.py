@@ -61,7 +61,7 @@ class Experiment:
         prune = self.spec.prune
         return prune.how.fine_tunes and "movement" in CRITERIA[prune.criterion].needs
 
-    def dense(self) -> Mask:
+    def dense(self) -> dict[str, Any]:
         """Returns the masks [R, …] that keep everything, on the host."""
         replicates = self.context.replicates
         return {p: np.ones((replicates, *leaf.shape), bool) for p, leaf in self.leaves.items()}

@@ -38,6 +38,18 @@ class Goodput(NamedTuple):
         return self.useful / self.computed if self.computed else 1.0
 
 
+class Spent(NamedTuple):
+    """What a unit's training took.
+
+    Attributes:
+      steps: of it, each counted once.
+      seconds: in steps, with their evaluations, and with those that were computed again.
+    """
+
+    steps: int
+    seconds: float
+
+
 def read(path: Path) -> list[Row]:
     """Returns the rows of the first process in metrics.jsonl, which stand for all."""
     rows = metrics.read(path, KIND)
@@ -61,6 +73,18 @@ def goodput(rows: Iterable[Row], began: float | None) -> Goodput:
     useful = sum(map(_covered, spans.values()))
     known = began is not None and latest > began
     return Goodput(computed, useful, min(1.0, busy / (latest - began)) if known else None)  # type: ignore[operator]
+
+
+def spent(rows: Iterable[Row]) -> dict[str, Spent]:
+    """Returns unit → what its training took, of the units that `rows` (see `read`) tell of."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    seconds: dict[str, float] = {}
+    for row in rows:
+        span = row["first_step"], row["step"]
+        spans.setdefault(row["unit"], []).append(span)
+        taken = (span[1] - span[0]) * row.get("step_seconds", 0.0)
+        seconds[row["unit"]] = seconds.get(row["unit"], 0.0) + taken
+    return {unit: Spent(_covered(spans[unit]), seconds[unit]) for unit in spans}
 
 
 def first_start(folder: Path) -> float | None:

@@ -3,13 +3,11 @@
 # R replicates
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from groundwork.errors import UserError
 from groundwork.runs import operations
-from groundwork.runs.metrics import Row
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
 from groundwork.trees import Variables
@@ -71,7 +69,7 @@ def read(workdir: str | Path) -> Results:
     if not run.unit("dense").done:
         raise UserError(f"{run.folder} has no finished network yet")
     with readable(run.folder):
-        seconds = _seconds(operations.read(run.metrics))
+        seconds = {u: s.seconds for u, s in operations.spent(operations.read(run.metrics)).items()}
         dense = _network(run, "dense", seconds)
         names = [unit for unit in run.units() if unit.startswith("sparse/")]
         sparse = [_network(run, name, seconds) for name in names]
@@ -102,13 +100,3 @@ def _network(run: Run, unit: str, seconds: dict[str, float]) -> Network:
         kept={path: (mean, size) for path, (mean, size) in metadata["kept"].items()},
         untouched=metadata["untouched"],
     )
-
-
-def _seconds(rows: Iterable[Row]) -> dict[str, float]:
-    """Returns unit → the seconds that its steps took."""
-    spent: dict[str, float] = {}
-    for row in rows:
-        if "step_seconds" in row:
-            taken = (row["step"] - row["first_step"]) * row["step_seconds"]
-            spent[row["unit"]] = spent.get(row["unit"], 0.0) + taken
-    return spent

@@ -3,8 +3,6 @@
 # N weights of a leaf
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp

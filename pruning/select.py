@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pruning import ranking
 from pruning import rates as rates_lib
 from pruning.masks import Mask, layer_of
 from pruning.rates import Rate
@@ -105,19 +106,12 @@ def _chosen(
     )
     count = jnp.broadcast_to(count, (rows,))
     if rows == 1:
-        chosen = _best(keep[0], score[0], count[0])[None]
+        chosen = ranking.best(keep[0], score[0], count[0])[None]
     else:
-        chosen = jax.vmap(_best)(keep, score, count)
+        chosen = jax.vmap(ranking.best)(keep, score, count)
     sizes = np.cumsum([leaf.size // rows for leaf in keeps])[:-1]
     parts = jnp.split(chosen, sizes, axis=1)
     return [part.reshape(leaf.shape) for part, leaf in zip(parts, keeps, strict=True)]
-
-
-def _best(keep: jax.Array, score: jax.Array, count: jax.Array) -> jax.Array:
-    """Returns the `count` weights of the highest scores among those that are kept, [N] bool."""
-    score = jnp.where(jnp.isnan(score), -jnp.inf, score)
-    order = jnp.lexsort((-score, ~keep))  # stable: kept first, then best first  [N]
-    return jnp.zeros_like(keep).at[order].set(jnp.arange(keep.size) < count) & keep
 
 
 class Group(NamedTuple):

@@ -24,13 +24,15 @@ class DynamicState(NamedTuple):
 
 Change = Callable[[Mask, Params, Params, jax.Array, Any], Mask]
 """(mask, parameters, gradients, step, key) → the new mask"""
+Due = Callable[[jax.Array, jax.Array], jax.Array]
+"""(step, the last step before that was seen, −1 if none was) → whether the mask changes, [] bool"""
 
 
 def changing(
     optimizer: optax.GradientTransformation,
     mask: Mask | None,
     change: Change,
-    changes: Callable[[jax.Array], jax.Array],
+    due: Due,
     *,
     replaces: bool,
     key: jax.Array | None = None,
@@ -39,22 +41,22 @@ def changing(
 
     The mask changes before the update of its step is made, behind a branch that stays one under
     `vmap`. In the inner state, what is copied from the parameters, such as moments, is zero
-    wherever a weight was pruned before or is now; so what grows has fresh moments.
+    wherever a weight is pruned, so a weight that grows has fresh moments.
 
-    The step is that which the caller passes as `step`, or else counted here. A change is due if
-    their number has changed since the last step that was seen, so none is missed where a wrapper,
-    such as `optax.MultiSteps`, passes on every k-th update only.
+    The step is that which the caller passes as `step`, or else counted here. Whether a change is
+    due depends on the last step that was seen, too, so that none is missed where a wrapper, such as
+    `optax.MultiSteps`, passes on every k-th update only.
 
     Args:
       optimizer: an optax gradient transformation.
       mask: the mask that `init` puts into the state; None if the caller puts it there.
       change: makes the new mask. It is given dense gradients.
-      changes: step → the number of changes up to that step, this one included.
-      replaces: whether a change takes the place of the optimiser's step, as the sources of RigL
-        have it: weights that stay, other parameters and the inner state do not move.
+      due: when the mask changes.
+      replaces: whether a change takes the place of the optimiser's update: no weight that is kept
+        moves, nor any other parameter. The optimiser's state goes on all the same.
       key: for changes that draw.
     """
-    enforced = enforce(_pausing(optimizer), mask)
+    enforced = enforce(_held(optimizer), mask)
 
     def init(params: Params) -> DynamicState:
         return DynamicState(enforced.init(params), jnp.int32(-1), key)
@@ -70,31 +72,41 @@ def changing(
         if params is None:
             raise ValueError("the mask needs the parameters: update(gradients, state, params)")
         now = state.step + 1 if step is None else jnp.asarray(step, jnp.int32)
-        # a new state, or one that was rewound, has seen all steps before this one
-        before = jnp.where((state.step < 0) | (state.step >= now), now - 1, state.step)
-        due = changes(now) != changes(before)
+        # in a state that was rewound, the last step that was seen is not before this one
+        before = jnp.where(state.step < now, state.step, -1)
+        changes = due(now, before)
         old = state.enforced.mask
-        new = rarely(due, change, old, params, updates, now, state.key)
-        stayed = {path: old[path] & new[path] for path in old}
-        inner = masks.replace(state.enforced, stayed).inner
+        new = rarely(changes, change, old, params, updates, now, state.key)
+        inner = masks.replace(state.enforced, new).inner
         passed = extra_args if step is None else {"step": step, **extra_args}
         updates, held = enforced.update(
-            updates, EnforceState(new, inner), params, pause=due & replaces, **passed
+            updates, EnforceState(new, inner), params, hold=changes if replaces else None, **passed
         )
-        return updates, DynamicState(held, now, state.key)
+        # on a mesh it then varies over the axes over which the step that was seen did
+        seen = state.step + (now - state.step)
+        return updates, DynamicState(held, seen, state.key)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _pausing(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Returns the optimiser, which makes no update and keeps its state where it is to pause."""
+def _held(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Returns the optimiser, whose updates are zero where it is to hold; its state goes on.
+
+    To hold the state as well would cost a tenth of a small network's step, at every step.
+    """
     optimizer = optax.with_extra_args_support(optimizer)
 
     def update(
-        updates: Params, state: Any, params: Params | None = None, *, pause: Any, **extra_args: Any
+        updates: Params,
+        state: Any,
+        params: Params | None = None,
+        *,
+        hold: jax.Array | None,
+        **extra_args: Any,
     ) -> tuple[Params, Any]:
-        moved, new = optimizer.update(updates, state, params, **extra_args)
-        still = jax.tree.map(lambda u: jnp.where(pause, jnp.zeros_like(u), u), moved)
-        return still, jax.tree.map(lambda old, new: jnp.where(pause, old, new), state, new)
+        updates, state = optimizer.update(updates, state, params, **extra_args)
+        if hold is not None:
+            updates = jax.tree.map(lambda u: jnp.where(hold, jnp.zeros_like(u), u), updates)
+        return updates, state
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)

@@ -63,6 +63,7 @@ def gradual(
     number = -(-(end - begin) // every)
 
     def changes(step: jax.Array) -> jax.Array:
+        """Returns the number of changes up to a step."""
         return jnp.where(step >= end, number, jnp.clip((step - begin) // every, 0, number - 1))
 
     def change(mask: Mask, params: Params, gradients: Params, step: jax.Array, key: Any) -> Mask:
@@ -74,7 +75,10 @@ def gradual(
         counts = {n: jnp.asarray(_curve(sizes[n], kept[n], times))[changes(step)] for n in groups}
         return select.prune_to(mask, score(params, mask), counts, groups)
 
-    return changing(optimizer, mask, change, changes, replaces=False)
+    def due(step: jax.Array, before: jax.Array) -> jax.Array:
+        return changes(step) != changes(before)
+
+    return changing(optimizer, mask, change, due, replaces=False)
 
 
 def _kept(sizes: Mapping[str, int], final: float | Mapping[str, int]) -> dict[str, int]:

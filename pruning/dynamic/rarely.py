@@ -30,7 +30,7 @@ def rarely(due: jax.Array, function: Callable[..., Any], value: Any, *rest: Any)
     @branch.def_vmap
     def _batched(size: int, batched: Any, *arguments: Any) -> Any:
         def whole(leaf: jax.Array, is_batched: bool) -> jax.Array:
-            return leaf if is_batched else jnp.broadcast_to(leaf, (size, *leaf.shape))
+            return leaf if is_batched else jnp.broadcast_to(leaf, (size, *jnp.shape(leaf)))
 
         due, value, *rest = jax.tree.map(whole, arguments, tuple(batched))
         result = rarely(jnp.any(due), jax.vmap(_where_due), value, due, *rest)

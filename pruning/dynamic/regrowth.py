@@ -39,12 +39,16 @@ def regrown(mask: Mask, params: Params, growth: Scores, fraction: jax.Array) -> 
 
 def cosine(fraction: float, step: jax.Array, end: int) -> jax.Array:
     """Returns the share that changes at a step: from `fraction` at 0 to 0 at the end."""
-    return fraction / 2 * (1 + jnp.cos(step * (math.pi / end)))
+    return fraction / 2 * (1 + jnp.cos(jnp.minimum(step, end) * (math.pi / end)))
 
 
-def changes(step: jax.Array, every: int, end: int) -> jax.Array:
-    """Returns the number of changes up to a step: at 0, every, 2·every, … before the end."""
-    return jnp.minimum(step, end - 1) // every
+def due(step: jax.Array, before: jax.Array, every: int, end: int) -> jax.Array:
+    """Returns whether one of 0, every, 2·every, … before the end was reached since another step.
+
+    That step is the last one that was seen, or −1 if none was, which then counts as the one before.
+    """
+    before = jnp.where(before < 0, step - 1, before)
+    return jnp.minimum(step, end - 1) // every > jnp.minimum(before, end - 1) // every
 
 
 def check(every: int, fraction: float, end: int) -> None:

@@ -1,5 +1,6 @@
 """RigL: weights of little magnitude give way to those of large gradients."""
 
+import functools
 from typing import Any
 
 import jax
@@ -25,16 +26,17 @@ def rigl(
 
     At the steps 0, every, 2·every, … before `end`, a share of each leaf's kept weights, which a
     cosine takes from `fraction` to 0, gives way to as many pruned ones; see `regrowth.regrown`.
-    Weights that grow are zero at first, with fresh moments. As published, such a step takes the
-    place of the optimiser's: no other parameter moves, and neither does the optimiser's state, nor
-    a count of steps within it. No leaf's count ever changes, and the mask compiles nothing.
+    Weights that grow are zero at first, with fresh moments. As published, such a change takes the
+    place of the optimiser's update: no other weight moves in that step. No leaf's count ever
+    changes, and no mask compiles anything.
 
-    `update` must be given dense gradients: those of the pruned weights, too, which a loss of the
-    parameters has. It takes the keyword `step`, or else counts by itself. It works under jit, vmap
-    and shard_map; what goes inside and outside of it, `enforce.enforce` says.
+    `update` must be given dense gradients: those of the pruned weights, too, as `jax.grad` makes
+    them. It takes the keyword `step`, or else counts by itself. Training starts from
+    `masks.apply(mask, params)`, so that what grows is zero. It works under jit, vmap and shard_map;
+    what goes inside and outside of it, `enforce.enforce` says.
 
     Source: Evci et al., arXiv:1911.11134, Algorithm 1. Departs: what is dropped is no candidate to
-    grow in the same step.
+    grow in the same step; the optimiser's state, its moments and counts, goes on in such a step.
 
     Args:
       optimizer: an optax gradient transformation.
@@ -59,5 +61,9 @@ def rigl(
         return regrowth.regrown(mask, params, growth, regrowth.cosine(fraction, step, end))
 
     return changing(
-        optimizer, mask, change, lambda step: regrowth.changes(step, every, end), replaces=True
+        optimizer,
+        mask,
+        change,
+        functools.partial(regrowth.due, every=every, end=end),
+        replaces=True,
     )

@@ -1,5 +1,7 @@
 """SET, sparse evolutionary training: weights of little magnitude give way to random ones."""
 
+import functools
+
 import jax
 import optax
 
@@ -55,7 +57,7 @@ def set(
         optimizer,
         mask,
         change,
-        lambda step: regrowth.changes(step, every, end),
+        functools.partial(regrowth.due, every=every, end=end),
         replaces=True,
         key=key,
     )

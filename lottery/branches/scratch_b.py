@@ -7,6 +7,7 @@ before are not added. `branches.scratch_b_at_most` bounds the steps.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,6 @@ from groundwork.train.step import TrainState
 from groundwork.trees import Shapes
 from lottery.branches.branch import Branch, fresh
 from lottery.tickets import Levels, Start, Ticket
-from pruning.masks import Mask
 
 
 class Costs(NamedTuple):
@@ -34,8 +34,8 @@ def start(levels: Levels, level: int, ticket: Ticket, point: TrainState) -> Star
     """See `Branch`."""
     example = levels.context.dataset.example
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), point.variables)
-    times = times_as_long(costs(levels.network.model, shapes, example), ticket.mask)
-    times = min(times, levels.scratch_b_at_most or math.inf)
+    whole = costs(levels.network.model, shapes, example)
+    times = times_as_long(whole, mesh_lib.fetch(ticket.mask), levels.scratch_b_at_most)
     longer, stop = levels.longer(times), round(levels.steps * times)
     state = longer.start(fresh(levels, longer, "scratch_b", level), ticket.mask)
     return Start(network=longer, mask=ticket.mask, state=state, stop=stop)
@@ -62,19 +62,20 @@ def costs(model: Any, shapes: Shapes, example: Any) -> Costs:
     return Costs(total, by_path)
 
 
-def times_as_long(costs: Costs, mask: Mask) -> float:
+def times_as_long(costs: Costs, mask: Mapping[str, np.ndarray], at_most: float = 0.0) -> float:
     """Returns the dense network's multiply-adds over those with a ticket's kept weights.
 
     What is not pruned, or cannot be reached in the traced program, counts whole.
 
     Args:
       costs: of the network.
-      mask: [R, …]; the mean over replicates counts.
+      mask: path → [R, …] bool, on the host; the mean over replicates counts.
+      at_most: what the result is bounded by; 0 = nothing.
     """
     pruned = 0.0
     for path, keep in mask.items():
-        pruned += costs.by_path.get(path, 0) * (1 - float(np.mean(mesh_lib.fetch(keep))))
-    return costs.total / max(costs.total - pruned, 1)
+        pruned += costs.by_path.get(path, 0) * (1 - float(np.mean(keep)))
+    return min(costs.total / max(costs.total - pruned, 1), at_most or math.inf)
 
 
 BRANCH = Branch(start=start, colour="#5b8c1f", linestyle=(0, (7, 2, 1, 2)), marker="X")

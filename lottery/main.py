@@ -5,12 +5,13 @@ import functools
 from groundwork import study
 from groundwork.entry import run_main, run_script
 from lottery import report, results, spec, work
+from lottery.branches import BRANCHES
 
 STUDY = study.Study(
     command="lottery",
     about="Lottery tickets: train, prune, rewind and repeat, with controls; then report.",
     example="configs/lottery/mnist1d.py",
-    extendable=("levels", "branches"),
+    extendable=("levels", *(f"branches.{name}" for name in BRANCHES)),
     check=spec.from_config,
     units=spec.unit_names,
     prepare=work.prepare,

@@ -27,6 +27,7 @@ from lottery.branches import BRANCHES
 from lottery.tickets import scored_names, unit_name
 from pruning.section import PruneSpec
 
+AT_MOST = "scratch_b_at_most"  # the key of `branches` that is no branch
 Chosen = Annotated[Literal["all"] | int | tuple[int, ...], "'all' or levels from 1, such as (4, 8)"]
 
 
@@ -95,7 +96,11 @@ SECTIONS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class LotterySpec:
-    """A whole experiment; `branches` has branch → the levels to train it at."""
+    """A whole experiment; `branches` has branch → the levels to train it at.
+
+    `scratch_b_at_most`, a key of `branches`, has the most steps of `scratch_b`, as a multiple of
+    `train.steps`; 0 = any.
+    """
 
     seed: Seed
     levels: Levels
@@ -110,6 +115,7 @@ class LotterySpec:
     checkpoint: CheckpointSpec
     log: LogSpec
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
+    scratch_b_at_most: float = 0.0
 
     def __post_init__(self) -> None:
         check_counts(self)
@@ -117,6 +123,13 @@ class LotterySpec:
         if self.rewind.step >= self.train.steps:
             raise UserError(
                 f"rewind.step={self.rewind.step} must be less than train.steps={self.train.steps}"
+            )
+        at_least("branches", self, scratch_b_at_most=0)
+        if any(self.branches.get("finetune", ())) and self.optimizer.schedule == "cosine":
+            raise UserError(
+                "branches.finetune goes on at the last step's learning rate, which "
+                "optimizer.schedule=cosine lets fall to 0: take branches.lr_rewind, or "
+                "optimizer.schedule=step"
             )
         if not self.rewind.step < self.score_step <= self.train.steps:
             raise UserError(
@@ -137,7 +150,8 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
     Raises:
       UserError: a key is wrong; the error names it and says what would be right.
     """
-    keys = {field.name for field in dataclasses.fields(LotterySpec)} - {"loss"}
+    keys = {field.name for field in dataclasses.fields(LotterySpec)}
+    keys -= {"loss", "scratch_b_at_most"}
     check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "published"])
     numbers = values(config, LotterySpec, "levels")
     if "published" in config:
@@ -146,6 +160,7 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
         **numbers,
         **sections(config, SECTIONS),
         branches=_branches(config["branches"], numbers["levels"]),
+        scratch_b_at_most=_at_most(config["branches"]),
         loss=loss_spec.from_config(config),
     )
 
@@ -156,8 +171,10 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
         raise UserError(f"branches={shown(section)} must be a section, with keys and values")
     branches = {}
     for name, given in section.items():
+        if name == AT_MOST:
+            continue
         if name not in BRANCHES:
-            raise unknown("branch", name, BRANCHES)
+            raise unknown("branch", name, (*BRANCHES, AT_MOST))
         chosen = typed.value(f"branches.{name}", given, Chosen)
         if chosen == "all":
             chosen = range(1, levels + 1)
@@ -167,13 +184,26 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
                 f"branches.{name}={shown(given)} must be 'all' or levels from 1, such as (4, 8)"
             )
         branches[name] = tuple(level for level in chosen if level <= levels)
+        without = set(range(1, max(branches[name], default=0))) - set(branches[name])
+        if BRANCHES[name].goes_on and without:
+            raise UserError(
+                f"branches.{name}={shown(given)}: it goes on from its own level before, so give "
+                f"level {min(without)}, too, or 'all'"
+            )
     return branches
+
+
+def _at_most(section: Mapping[str, Any]) -> float:
+    """Returns `branches.scratch_b_at_most`."""
+    return typed.value(f"branches.{AT_MOST}", section.get(AT_MOST, 0.0), float)
 
 
 def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence[str]) -> list[str]:
     """Returns one line for each setting that changes nothing; see `idle.warnings`."""
     beyond = idle.beyond_steps(spec, {"train": spec.optimizer})
     for name, chosen in config["branches"].items():
+        if name == AT_MOST:
+            continue
         if "levels" in given and f"branches.{name}" not in given:
             continue  # a short run of a config that has more levels
         asked = chosen if isinstance(chosen, list | tuple) else (chosen,)
@@ -182,6 +212,8 @@ def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence
     keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
     if not spec.levels:
         keys["prune"] = "levels=0 prunes nothing"
+    if not spec.branches.get("scratch_b"):
+        keys[f"branches.{AT_MOST}"] = "branches.scratch_b=()"
     if not spec.rewind.step:
         keys["rewind.restore"] = "at rewind.step=0 there are no moments to restore"
     return idle.warnings(beyond, keys, given)

@@ -18,7 +18,7 @@ from groundwork.devices import processes
 from groundwork.runs.run import result_of
 from groundwork.train import loop
 from groundwork.train.programs import Programs
-from groundwork.train.step import TrainState
+from groundwork.train.step import Model, TrainState
 from groundwork.trees import Params, Variables
 from lottery import rows
 from pruning import masks
@@ -39,11 +39,13 @@ class Network:
     """One architecture and all that is compiled for it.
 
     Attributes:
+      model: the architecture.
       programs: training steps and evaluation.
       start: (variables, mask, step=0) → the state from which training starts, with fresh moments.
       ones: parameters → the dense mask.
     """
 
+    model: Model
     programs: Programs
     start: Callable[..., TrainState]
     ones: Callable[[Params], Mask]
@@ -57,6 +59,8 @@ class Levels:
       context: of the run.
       network: the network that is pruned.
       narrowed: n → a dense network of the same family with at most n parameters.
+      settled: () → the network, with the last step's learning rate at every step.
+      longer: n → the network, with the learning rate's schedule spread over n times the steps.
       plan: the number of weights that each level keeps.
       prune: roots, masks, variables, counts of each group [R], level → masks.
       levels: the last level.
@@ -66,11 +70,14 @@ class Levels:
       rewind_step: the step to which tickets are rewound.
       restore: `weights`, or `state` if the optimiser's moments are restored with them.
       branches: control → the levels to train it at.
+      scratch_b_at_most: the most steps of `scratch_b`, as a multiple of `steps`; 0 = any.
     """
 
     context: Context
     network: Network
     narrowed: Callable[[int], Network]
+    settled: Callable[[], Network]
+    longer: Callable[[float], Network]
     plan: Plan
     prune: Callable[..., Mask]
     levels: int
@@ -79,6 +86,7 @@ class Levels:
     rewind_step: int
     restore: str
     branches: Mapping[str, Sequence[int]]
+    scratch_b_at_most: float = 0.0
 
     @property
     def scores_early(self) -> bool:
@@ -96,12 +104,14 @@ class Start:
       state: the state before the first step.
       best: the early-stopping point so far, if the state continues the dense training. A network
         that was rewound chooses among its own steps alone.
+      stop: the step at which its training ends; by default that of every level.
     """
 
     network: Network
     mask: Mask
     state: TrainState
     best: loop.Best | None = None
+    stop: int | None = None
 
 
 def find_tickets(
@@ -129,7 +139,7 @@ def find_tickets(
                 continue
             ticket = Ticket(*run.unit(unit_name(level, "ticket")).result(tuple(like))[0])
         else:
-            mask = _prune(levels, ticket.mask, scored, level) if level else ticket.mask
+            mask = pruned(levels, ticket.mask, scored, level) if level else ticket.mask
             ticket = train_unit(levels, "ticket", level, _start(levels, level, mask, point, best))
         scored = ticket.trained
         if levels.scores_early:
@@ -152,12 +162,26 @@ def rewind(levels: Levels, point: TrainState, mask: Mask) -> TrainState:
     return start
 
 
+def pruned(levels: Levels, mask: Mask, scored: Variables, level: int) -> Mask:
+    """Returns the mask of a level, from that of the level before and the weights to score."""
+    context, planned = levels.context, levels.plan.of_slices(level)
+    counts = {g: np.full(context.replicates, count, np.int32) for g, count in planned.items()}
+    return levels.prune(context.roots, mask, scored, context.put(counts), level)
+
+
+def initial(levels: Levels) -> Variables:
+    """Returns the variables before any training: those from which the dense network begins."""
+    init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(levels.context.roots)
+    return levels.network.programs.init(init_keys)
+
+
 def train_unit(levels: Levels, branch: str, level: int, start: Start) -> Ticket:
     """Trains a branch at a level, and saves it."""
     context, mask, rewound = levels.context, start.mask, start.state.variables
     unit = context.run.unit(unit_name(level, branch))
     fields = rows.fields(levels.plan, branch, level, mask, rewound)
-    job = loop.Job(programs=start.network.programs, unit=unit, stop=levels.steps, fields=fields)
+    stop = start.stop or levels.steps
+    job = loop.Job(programs=start.network.programs, unit=unit, stop=stop, fields=fields)
     state, best = start.state, start.best
     if branch == "ticket" and levels.scores_early:
         state, best = _to_score_step(levels, level, start)
@@ -178,7 +202,7 @@ def load(workdir: str | Path, level: int, branch: str = "ticket") -> Ticket:
     Args:
       workdir: the folder of the run.
       level: 0 is dense.
-      branch: `ticket`, `random_reinit`, `random_mask` or `small_dense`.
+      branch: `ticket`, or a control of `lottery.branches.BRANCHES`.
 
     Raises:
       UserError: the run has no such unit (the error lists its units), or its checkpoint is damaged.
@@ -203,9 +227,8 @@ def scored_names(early: bool, level: int) -> list[str]:
 
 def _train_to_rewind_step(levels: Levels) -> tuple[TrainState, loop.Best | None]:
     """Returns the dense state at the rewind step and its early-stopping point (unit `start`)."""
-    context, network, step = levels.context, levels.network, levels.rewind_step
-    init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(context.roots)
-    variables = network.programs.init(init_keys)
+    network, step = levels.network, levels.rewind_step
+    variables = initial(levels)
     mask = network.ones(variables["params"])
     start = Start(network=network, mask=mask, state=network.start(variables, mask))
     return _stop_over(levels, "start", 0, start, step)
@@ -240,10 +263,3 @@ def _start(
     if level:
         point, best = rewind(levels, point, mask), None
     return Start(network=levels.network, mask=mask, state=point, best=best)
-
-
-def _prune(levels: Levels, mask: Mask, scored: Variables, level: int) -> Mask:
-    """Returns the mask of a level, from that of the level before and the weights to score."""
-    context, planned = levels.context, levels.plan.of_slices(level)
-    counts = {g: np.full(context.replicates, count, np.int32) for g, count in planned.items()}
-    return levels.prune(context.roots, mask, scored, context.put(counts), level)

@@ -1,5 +1,6 @@
 """From a checked config to the levels of a run: plan, devices, networks. Read `prepare` first."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,9 @@ from groundwork.data.dataset import AnyDataset
 from groundwork.errors import UserError
 from groundwork.study import Prepared
 from groundwork.train import footprint, loss_spec, networks, optim, own, programs, replicates
+from groundwork.train.optim import OptimizerSpec
 from lottery import branches, tickets
+from lottery.branches import scratch_b
 from lottery.spec import LotterySpec
 from pruning import enforce, masks, rates
 from pruning.criteria import CRITERIA
@@ -51,6 +54,11 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
             f"{module.name} has not: set branches.small_dense=()"
         )
     shapes = architectures.shapes(module, dataset.example)
+    if any(spec.branches.get("scratch_b", ())):
+        try:
+            scratch_b.costs(module, shapes, dataset.example)
+        except ValueError as error:
+            raise UserError(f"branches.scratch_b: {error}") from error
     loss, code = own.checked_loss(spec.loss, dataset, module, shapes)
     if CRITERIA[spec.prune.criterion].examples:
         data_lib.first_examples(dataset, 1)  # refuses examples that are not in memory
@@ -76,16 +84,27 @@ def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context)
 
     def narrowed(parameters: int) -> tickets.Network:
         section = architectures.narrowed(config, dataset.classes, dataset.shape, parameters)
-        return _make_network(spec, context, section)
+        return _make_network(spec, context, section, optimizer, steps)
 
+    def longer(times: float) -> tickets.Network:
+        return _make_network(
+            spec, context, config["model"], *optim.stretched(optimizer, steps, times)
+        )
+
+    def settled() -> tickets.Network:
+        return _make_network(spec, context, config["model"], optim.settled(optimizer, steps), steps)
+
+    optimizer, steps = spec.optimizer, spec.train.steps
     criterion = CRITERIA[spec.prune.criterion]
     module = architectures.build(config, dataset.classes)
     loss = loss_spec.build(spec.loss, dataset.target)
     evidence = networks.evidence(context, module, criterion.examples, loss)
     return tickets.Levels(
         context=context,
-        network=_make_network(spec, context, config["model"]),
+        network=_make_network(spec, context, config["model"], optimizer, steps),
         narrowed=narrowed,
+        settled=functools.cache(settled),
+        longer=longer,
         plan=plan,
         prune=make_pruner(context.mesh, criterion, plan.paths, slices=plan.slices, **evidence),
         levels=spec.levels,
@@ -94,16 +113,22 @@ def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context)
         rewind_step=spec.rewind.step,
         restore=spec.rewind.restore,
         branches=spec.branches,
+        scratch_b_at_most=spec.scratch_b_at_most,
     )
 
 
 def _make_network(
-    spec: LotterySpec, context: Context, section: Mapping[str, Any]
+    spec: LotterySpec,
+    context: Context,
+    section: Mapping[str, Any],
+    trained_by: OptimizerSpec,
+    steps: int,
 ) -> tickets.Network:
-    """Returns the network of a `model` section."""
-    optimizer = optim.make(spec.optimizer, spec.train.steps)
+    """Returns the network of a `model` section, and how it is trained for so many steps."""
+    optimizer = optim.make(trained_by, steps)
+    model = architectures.build(section, context.dataset.classes)
     compiled = programs.make(
-        architectures.build(section, context.dataset.classes),
+        model,
         enforce.enforce(optimizer, None),
         context.dataset,
         context.mesh,
@@ -112,6 +137,7 @@ def _make_network(
         objective=loss_spec.build(spec.loss, context.dataset.target),
     )
     return tickets.Network(
+        model=model,
         programs=compiled,
         start=networks.make_start(context, enforce.begin(optimizer)),
         ones=replicates.each_replicate(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from groundwork.traced.macs import multiply_adds
+from groundwork.train import optim
 from groundwork.trees import Variables
 from pruning import structured
 from pruning.fit import Experiment, Phase, compensated, fitted
@@ -52,9 +53,8 @@ def make_scratch(experiment: Experiment, branch: str, point: Point, keep: Keep) 
     steps, optimizer = spec.train, spec.optimizer
     if branch == "scratch_b":
         times = _times_as_long(experiment, network)
-        drops = tuple(round(step * times) for step in optimizer.drop_steps)
-        steps = dataclasses.replace(steps, steps=round(steps.steps * times))
-        optimizer = dataclasses.replace(optimizer, drop_steps=drops)
+        optimizer, count = optim.stretched(optimizer, steps.steps, times)
+        steps = dataclasses.replace(steps, steps=count)
     start = structured.renewed(experiment.graph, experiment.fresh, keep)
     fitted(experiment, unit_name(branch, point), network, start, Phase(steps, optimizer))
 

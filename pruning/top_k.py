@@ -116,11 +116,8 @@ def _largest(gradient: jax.Array, k: float, axes: int) -> jax.Array:
 
 
 def _check(k: float, axes: int) -> None:
-    try:
-        valid = not isinstance(k, bool) and (operator.index(k) >= 1)
-    except TypeError:
-        valid = isinstance(k, float) and 0 < k <= 1
-    if not valid:
+    whole = isinstance(k, int) and not isinstance(k, bool)
+    if not (k >= 1 if whole else isinstance(k, float) and 0 < k <= 1):
         raise ValueError(f"k={k!r} must be a number of entries from 1, or a share in (0, 1]")
     if operator.index(axes) < 1:
         raise ValueError(f"axes={axes} must be at least 1")

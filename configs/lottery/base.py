@@ -36,5 +36,14 @@ def get_config() -> ml_collections.ConfigDict:
         random_reinit=anything(()),  # the ticket's mask, new weights: levels, or "all"
         random_mask=anything(()),  # as many weights, drawn at random: levels, or "all"
         small_dense=anything(()),  # a dense network of the ticket's size: levels, or "all"
+        # goes on from its own weights of the level before, at the last learning rate: "all", or
+        # levels from 1 on without a gap
+        finetune=anything(()),
+        lr_rewind=anything(()),  # likewise, and repeats the schedule of the learning rate
+        shuffled_mask=anything(()),  # the ticket's mask, shuffled within each array
+        shuffled_signs=anything(()),  # the ticket, with its signs shuffled within each array
+        constant_signed=anything(()),  # the ticket's signs, times each array's deviation
+        scratch_b=anything(()),  # new weights in its mask, for the dense network's multiply-adds
+        scratch_b_at_most=0.0,  # times train.steps, however few multiply-adds; 0: any
     )
     return config

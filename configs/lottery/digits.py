@@ -2,7 +2,7 @@
 
     python -m lottery.main --config=configs/lottery/digits.py --workdir=runs/digits
 
-LeNet-300-100 is trained on 8×8 digits, with three rounds of layerwise pruning and every control.
+LeNet-300-100 is trained on 8×8 digits, with three rounds of layerwise pruning and three controls.
 """
 
 import ml_collections

@@ -43,6 +43,7 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "data.std": [],
     "loss": "cross_entropy",
     "prune.score_step": -1,
+    "branches.scratch_b_at_most": 0.0,
     "structured.ratio": [0.5],
     "structured.criterion": "l2",
     "structured.compensate": False,

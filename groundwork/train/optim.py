@@ -106,6 +106,20 @@ def make(spec: OptimizerSpec, total_steps: int) -> optax.GradientTransformationE
     )
 
 
+def settled(spec: OptimizerSpec, steps: int) -> OptimizerSpec:
+    """Returns the optimiser whose learning rate is at every step that of the last of the steps."""
+    last = float(schedule(spec, steps)(jnp.asarray(steps - 1)))
+    return dataclasses.replace(
+        spec, learning_rate=last, schedule="constant", drop_steps=(), warmup_steps=0
+    )
+
+
+def stretched(spec: OptimizerSpec, steps: int, times: float) -> tuple[OptimizerSpec, int]:
+    """Returns an optimiser and its steps, so many times as long; drops come at the same shares."""
+    drops = tuple(round(step * times) for step in spec.drop_steps)
+    return dataclasses.replace(spec, drop_steps=drops), round(steps * times)
+
+
 OPTIMIZERS = {
     "sgd": lambda spec: [],
     "momentum": lambda spec: [optax.trace(spec.momentum)],

@@ -5,7 +5,17 @@ A new control is a file of this package with a `Branch`, a line in `BRANCHES`, a
 """
 
 from groundwork.train.step import TrainState
-from lottery.branches import random_mask, random_reinit, small_dense
+from lottery.branches import (
+    constant_signed,
+    finetune,
+    lr_rewind,
+    random_mask,
+    random_reinit,
+    scratch_b,
+    shuffled_mask,
+    shuffled_signs,
+    small_dense,
+)
 from lottery.branches.branch import Branch
 from lottery.tickets import Levels, Ticket, train_unit
 
@@ -13,6 +23,12 @@ BRANCHES: dict[str, Branch] = {
     "random_reinit": random_reinit.BRANCH,
     "random_mask": random_mask.BRANCH,
     "small_dense": small_dense.BRANCH,
+    "finetune": finetune.BRANCH,
+    "lr_rewind": lr_rewind.BRANCH,
+    "shuffled_mask": shuffled_mask.BRANCH,
+    "shuffled_signs": shuffled_signs.BRANCH,
+    "constant_signed": constant_signed.BRANCH,
+    "scratch_b": scratch_b.BRANCH,
 }
 
 

@@ -1,12 +1,14 @@
 """The order of channels of which N:M keeps most: a greedy search of swaps, on the host."""
 
-# C channels, L all other entries; G groups of m channels
+# C channels, L all other entries
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pruning.patterns.pattern import INPUTS, NM, check_fits, check_n_m
+
+SWAPS = 10  # the most for each channel
 
 
 class Permutation(NamedTuple):
@@ -22,10 +24,10 @@ def n_m_permutation(
 ) -> Permutation:
     """Returns an order of the channels along an axis in which N:M keeps a larger sum of scores.
 
-    The best of all swaps of two channels is made until none helps. Then two swaps at random leave
-    that optimum, and the search goes on; the best order counts. The result is a function of the
-    arguments alone, and a local optimum: only few channels have so few orders that all could be
-    tried. A round costs C² L comparisons, a swap about m C L.
+    The best of all swaps of two channels is made until none helps, at most `SWAPS` times C. Then
+    two swaps at random leave that optimum, and the search goes on; the best order counts. The
+    result is a function of the arguments alone, and the best of all orders only where channels are
+    few. A search costs C² L comparisons, and each swap about 2 m C L.
 
     Args:
       scores: an array of finite numbers; higher = keep.
@@ -73,32 +75,32 @@ def _kept(channels: np.ndarray, order: np.ndarray, n: int, m: int) -> float:
 def _climb(channels: np.ndarray, order: np.ndarray, n: int, m: int) -> np.ndarray:
     """Returns the order after the best swaps, until none keeps more.
 
-    Without a place, a group keeps the n − 1 best of the rest, and the larger of whoever comes there
-    and the n-th best.
+    Without the channel at a place, a group keeps its n − 1 best, and the larger of its n-th best
+    and whatever comes to that place. So the first cancel where two channels are compared.
     """
     order = order.copy()
     placed = channels[order]  # [C, L]
     group = np.arange(len(order)) // m  # of each place
-    without, limit = np.empty(len(order)), np.empty_like(placed)  # the n − 1 best; the n-th best
-    kept = np.empty((len(order), len(order)))  # by the first's group, if the second comes there
+    bound = np.empty_like(placed)  # [C, L]: the n-th best of the group's others
+    kept = np.empty((len(order), len(order)))  # by the first place's group, of the second's channel
     changed, arrived = np.arange(len(order)), np.arange(0)
-    least = 1e-6 * np.abs(channels).sum(dtype=np.float64) / len(order)  # rounding alone gains less
-    while True:
+    least = 1e-6 * np.abs(channels).sum(dtype=np.float64) / len(order)
+    for _ in range(SWAPS * len(order)):
         for place in changed:
-            members = np.flatnonzero(group == group[place])
-            rest = -np.sort(-placed[members[members != place]], axis=0)  # [m − 1, L]
-            without[place], limit[place] = rest[: n - 1].sum(dtype=np.float64), rest[n - 1]
-            kept[place] = without[place] + np.maximum(placed, limit[place]).sum(1, dtype=np.float64)
+            others = placed[(group == group[place]) & (np.arange(len(order)) != place)]
+            bound[place] = np.sort(others, axis=0)[-n]
+            kept[place] = np.maximum(placed, bound[place]).sum(1, dtype=np.float64)
         for place in arrived:
-            kept[:, place] = without + np.maximum(placed[place], limit).sum(1, dtype=np.float64)
+            kept[:, place] = np.maximum(placed[place], bound).sum(1, dtype=np.float64)
         own = kept.diagonal()
         gains = kept + kept.T - own[:, None] - own[None, :]
         gains[group[:, None] == group[None, :]] = 0
         arrived = np.array(np.unravel_index(np.argmax(gains), gains.shape))
         if gains[tuple(arrived)] <= least:
-            return order
+            break
         order[arrived], placed[arrived] = order[arrived[::-1]], placed[arrived[::-1]]
         changed = np.flatnonzero(np.isin(group, group[arrived]))
+    return order
 
 
 def _disturbed(order: np.ndarray, rng: np.random.Generator) -> np.ndarray:

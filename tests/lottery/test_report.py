@@ -120,7 +120,7 @@ def test_the_legend_of_several_runs_has_every_run_and_every_branch(folder):
     branches = ["ticket", "random_reinit", "random_mask", "small_dense"]
     assert labels == [*names, *branches, "dense"]
     looks = {(style["linestyle"], style["marker"]) for style in plots.STYLES.values()}
-    assert len(looks) == len(branches)
+    assert len(looks) == len(plots.STYLES)
     assert plots.STYLES.keys() == plots.COLOURS.keys()
 
 

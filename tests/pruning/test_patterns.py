@@ -14,9 +14,10 @@ RNG = np.random.default_rng(0)
 
 
 def scores_of(*shape):
-    """Few different values, so that many are equal, and some NaN."""
+    """Few different values, so that many are equal, and some −∞ or NaN."""
     values = RNG.integers(0, 4, shape).astype(np.float32)
-    values[RNG.random(shape) < 0.1] = np.nan
+    values[RNG.random(shape) < 0.2] = -np.inf
+    values[RNG.random(shape) < 0.2] = np.nan
     return values
 
 
@@ -76,7 +77,7 @@ def test_n_m_keeps_the_best_of_every_group(shape, n, m, axis):
 
 @pytest.mark.parametrize(
     ("shape", "block", "density"),
-    [((4, 8), (1, 4), 0.3), ((2, 8, 4), (4, 4), 0.5), ((3, 3, 4, 4), (2, 4), 0.25)],
+    [((4, 8), (1, 4), 0.35), ((2, 8, 4), (4, 4), 0.5), ((3, 3, 4, 4), (2, 4), 0.25)],
 )
 def test_blocks_go_whole_and_are_counted_exactly(shape, block, density):
     scores = scores_of(*shape)
@@ -163,6 +164,16 @@ def test_the_permutation_of_few_channels_is_the_best_of_all(channels, n, m):
         mask = np.asarray(patterns.n_m(scores, n, m, order=made.order))  # of the scores' own order
         assert scores[mask].sum() == pytest.approx(made.after)
         assert (mask[made.order].reshape(-1, m, 3).sum(1) == n).all()
+
+
+def test_without_escapes_the_permutation_is_one_that_no_swap_improves():
+    scores = RNG.random((12, 4)).astype(np.float32)
+    made = patterns.n_m_permutation(scores, 2, 4, escapes=0)
+    assert made.after > made.before
+    for one, two in itertools.combinations(range(12), 2):
+        order = made.order.copy()
+        order[[one, two]] = order[[two, one]]
+        assert kept(scores, order, 2, 4) <= made.after + 1e-5
 
 
 def test_a_permuted_layer_computes_the_same_from_permuted_inputs():

@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.prune = dict(
         # one_shot and iterative prune the trained network and fine-tune it; before_training,
-        # static, set, rigl, gradual, straight_through and proximal_l1 train a new one
+        # static, set, rigl, gradual, straight_through, proximal_l1 and proximal_l2 train a new one
         method="one_shot",
         density=base.anything((0.2, 0.05)),  # kept share of the weights; several make several
         # magnitude, l1, l2, lamp, random, magnitude_increase, movement, snip, grasp, synflow,
@@ -41,7 +41,10 @@ def get_config() -> ml_collections.ConfigDict:
         end=0.75,  # likewise, after which it stays
         every=20,  # likewise: steps between two changes
         drop=0.3,  # of set, rigl: the share of a layer's weights that changes; falls by a cosine
-        strength=1e-4,  # of proximal_l1: the weight of the L1 norm; several make several networks
+        # of proximal_l1: what |w| shrinks by at each step; of proximal_l2 the share, about; several
+        # make several networks
+        strength=base.anything(1e-5),
+        threshold=1e-2,  # of proximal_l2: below which weights become zero
         examples=0,  # of training, that criteria look at; 0: the criterion's own number
         # Until a target on the validation split would be lost: iterative goes on and one_shot
         # bisects, and what keeps least of those that hold it is the result, in place of density.

@@ -23,7 +23,7 @@ class Setting:
       steps: of the training.
       paths: group → the paths that are ranked together.
       counts: group → the weights that it keeps in the end.
-      strength: of the L1 norm; 0 without one.
+      strength: of the methods that shrink weights; 0 of others.
     """
 
     section: "WeightsPruneSpec"
@@ -101,9 +101,20 @@ def _rigl(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimi
     )
 
 
-def _proximal(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
-    del key
-    return dynamic.proximal_l1(optimizer, mask, setting.strength)
+def _proximal_l1(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
+    del mask, key
+    return dynamic.proximal_l1(optimizer, setting.strength, setting.section.is_prunable)
+
+
+def _proximal_l2(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
+    del mask, key
+    section = setting.section
+    return dynamic.proximal_l2(optimizer, setting.strength, section.threshold, section.is_prunable)
+
+
+def _unmasked(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
+    del setting, mask, key
+    return optimizer
 
 
 SCORED = ("density", "criterion", "scope", "examples")
@@ -159,11 +170,26 @@ METHODS: dict[str, Method] = {
         keys=("density", "scope", "begin", "end", "every"),
         wrap=_gradual,
     ),
+    "straight_through": Method(
+        about="A new network sees its largest weights alone at each step, but all of them learn, "
+        "by straight-through gradients (Bengio et al., arXiv:1308.3432).",
+        first="dense",
+        keys=("density", "scope"),
+        wrap=_unmasked,
+    ),
     "proximal_l1": Method(
-        about="A new network is trained under an L1 norm by proximal steps, which make weights "
-        "exactly zero; the strength decides how many.",
+        about="All weights of a new network shrink by a strength at each step, and stay at zero "
+        "while no gradient is stronger: an L1 norm by proximal steps "
+        "(Daubechies et al., arXiv:math/0307152). The strength decides how many.",
         first="dense",
         keys=("strength",),
-        wrap=_proximal,
+        wrap=_proximal_l1,
+    ),
+    "proximal_l2": Method(
+        about="All weights of a new network decay by a strength at each step, and those below a "
+        "threshold become zero. The strength decides how many.",
+        first="dense",
+        keys=("strength", "threshold"),
+        wrap=_proximal_l2,
     ),
 }

@@ -40,8 +40,8 @@ class Point(NamedTuple):
     """One sparse network of the run."""
 
     density: float | None  # that is asked for; None: what the training or a search leaves
-    strength: float | None  # of the L1 norm, under `proximal_l1`
-    label: str  # "0.1", "2:4" or "target"; of `proximal_l1` the strength, "0.0001"
+    strength: float | None  # of the methods that shrink weights
+    label: str  # "0.1", "2:4" or "target"; of methods that shrink weights the strength, "0.0001"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ class WeightsPruneSpec:
     every: int
     drop: float
     strength: Strength
+    threshold: float
     examples: int
     keep_accuracy: float
     least_accuracy: float
@@ -77,7 +78,7 @@ class WeightsPruneSpec:
             self._check_search()
         labels = [point.label for point in self.points]
         if len(set(labels)) < len(labels):
-            key = "strength" if self.method == "proximal_l1" else "density"
+            key = "strength" if "strength" in self.how.keys else "density"
             raise UserError(f"prune.{key}={getattr(self, key)} has numbers alike in six digits")
 
     def _check_numbers(self) -> None:
@@ -99,6 +100,8 @@ class WeightsPruneSpec:
         for key, high in (("keep_accuracy", 1), ("least_accuracy", 1), ("drop", 1)):
             if not 0 <= getattr(self, key) < high:
                 raise UserError(f"prune.{key}={getattr(self, key)} must be in [0, 1)")
+        if not self.threshold > 0:
+            raise UserError(f"prune.threshold={self.threshold} must be above 0")
         if not 0 < self.least_density < 1:
             raise UserError(f"prune.least_density={self.least_density} must be in (0, 1)")
 
@@ -175,7 +178,7 @@ class WeightsPruneSpec:
         """The sparse networks of a run, the densest first."""
         if self.searches:
             return [Point(None, None, "target")]
-        if self.method == "proximal_l1":
+        if "strength" in self.how.keys:
             return [Point(None, s, f"{s:g}") for s in sorted(set(self.strengths))]
         if self.pattern != "none" and isinstance(form := patterns.parse(self.pattern), patterns.NM):
             return [Point(form.n / form.m, None, str(form))]

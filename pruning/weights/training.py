@@ -1,70 +1,28 @@
-"""The networks of a run over single weights: how they are trained, measured and saved."""
+"""One training of a network under a mask: it is evaluated, trained, evaluated again and saved."""
 
 # R replicates
 
-import dataclasses
-import functools
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 
 from groundwork import keys
-from groundwork.context import Context
 from groundwork.devices import mesh as mesh_lib
 from groundwork.sections import TrainSpec
-from groundwork.train import loop, networks, optim, programs
-from groundwork.train.losses import Loss
+from groundwork.train import loop, networks, optim, programs, replicates
 from groundwork.train.optim import OptimizerSpec
 from groundwork.train.programs import Programs
 from groundwork.train.step import TrainState
-from groundwork.trees import Variables
-from pruning import masks
-from pruning.criteria import CRITERIA
+from groundwork.trees import Params, Variables
+from pruning import masks, select
+from pruning.criteria import magnitude
 from pruning.dynamic import movement
+from pruning.dynamic.straight_through import straight_through
 from pruning.masks import Mask
 from pruning.weights.methods import Setting, Wrap
-from pruning.weights.spec import WeightsSpec
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A run, and the network whose weights go.
-
-    Attributes:
-      context: of the run.
-      spec: of the command.
-      model: the network.
-      loss: of the run.
-      leaves: path → shape of the leaves that may be pruned, of one replicate.
-      compiled: what is compiled so far, programs and others.
-    """
-
-    context: Context
-    spec: WeightsSpec
-    model: Any
-    loss: Loss
-    leaves: Mapping[str, Any]
-    compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
-
-    @functools.cached_property
-    def initial(self) -> Variables:
-        """The variables [R, …] before any training, on the host."""
-        return mesh_lib.fetch(networks.initial(self.context, self.model))
-
-    @property
-    def sums_movement(self) -> bool:
-        """Whether trainings sum up how weights move, since the criterion asks for it."""
-        prune = self.spec.prune
-        return prune.how.fine_tunes and "movement" in CRITERIA[prune.criterion].needs
-
-    def dense(self) -> dict[str, Any]:
-        """Returns the masks [R, …] that keep everything, on the host."""
-        replicates = self.context.replicates
-        return {p: np.ones((replicates, *leaf.shape), bool) for p, leaf in self.leaves.items()}
+from pruning.weights.network import Experiment, Network, densities, save
 
 
 class Phase(NamedTuple):
@@ -74,18 +32,7 @@ class Phase(NamedTuple):
     optimizer: OptimizerSpec
     wrap: Wrap
     setting: Setting
-    changes: bool = False  # whether the mask changes, so that the setting is compiled in
-
-
-class Network(NamedTuple):
-    """Masks [R, …] and variables [R, …], and what led to them."""
-
-    mask: Mask
-    variables: Variables
-    trainings: tuple[str, ...] = ()  # units, from the initialisation on
-    steps: int = 0  # of all of them
-    initial: Any = None  # parameters [R, …] before any training, for criteria that look at them
-    movement: Any = None  # of the last training, likewise
+    changes: bool = False  # whether the setting is compiled in
 
 
 def trained(
@@ -108,9 +55,10 @@ def trained(
     rows = {"density": densities(start.mask)}
     job = loop.Job(programs=compiled, unit=unit, stop=phase.steps.steps, fields=rows)
     state, _ = loop.train(context, job, state)
+    mask, variables = _sparse(experiment, phase, state)
     network = start._replace(
-        mask=mesh_lib.fetch(_mask(experiment, phase, state)),
-        variables=state.variables,
+        mask=mesh_lib.fetch(mask),
+        variables=variables,
         trainings=(*start.trainings, name),
         steps=start.steps + phase.steps.steps,
         movement=movement.sums(state.opt_state) if experiment.sums_movement else None,
@@ -120,59 +68,6 @@ def trained(
     return network
 
 
-def save(
-    experiment: Experiment,
-    name: str,
-    network: Network,
-    measured: Mapping[str, Any],
-    about: Mapping[str, Any],
-) -> None:
-    """Saves a network as a unit, with its accuracies by split, and says what it is."""
-    metadata = {
-        "untouched": {},
-        **measured,
-        "density": densities(network.mask),
-        "kept": kept(network.mask),
-        "trainings": list(network.trainings),
-        "steps": network.steps,
-        **about,
-    }
-    tree = {"mask": network.mask, "variables": network.variables}
-    if network.movement is not None:
-        tree["movement"] = network.movement
-    experiment.context.run.unit(name).finish(tree, metadata)
-    words = f"test {experiment.loss.metric.words} {np.mean(measured['test']):.4f}"
-    experiment.context.reporter.end(f"density {np.mean(metadata['density']):.4f}, {words}")
-
-
-def load(experiment: Experiment, name: str) -> tuple[Network, dict[str, Any]]:
-    """Returns a finished network and its metadata."""
-    tree, metadata = experiment.context.run.unit(name).result()
-    network = Network(
-        tree["mask"],
-        tree["variables"],
-        tuple(metadata["trainings"]),
-        metadata["steps"],
-        initial=experiment.initial["params"],
-        movement=tree.get("movement"),
-    )
-    return network, metadata
-
-
-def densities(mask: Mask) -> list[float]:
-    """Returns kept / prunable of each replicate, [R], from masks [R, …] on the host."""
-    flat = np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in mask.values()], axis=1)
-    return flat.mean(axis=1, dtype=np.float64).tolist()
-
-
-def kept(mask: Mask) -> dict[str, tuple[float, int]]:
-    """Returns path → (kept weights, the mean over replicates, and all weights)."""
-    return {
-        path: (float(leaf.sum(dtype=np.int64) / len(leaf)), math.prod(leaf.shape[1:]))
-        for path, leaf in mask.items()
-    }
-
-
 def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
     """Returns the compiled programs of a training; masks are data, so most networks share them."""
     context, compiled = experiment.context, experiment.compiled
@@ -180,7 +75,7 @@ def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
     key: Any = ("programs", phase.steps, phase.optimizer, phase.wrap, setting)
     if key not in compiled:
         made = programs.make(
-            experiment.model,
+            _network(experiment, phase),
             _wrapped(experiment, phase, None, None),
             context.dataset,
             context.mesh,
@@ -219,9 +114,46 @@ def _start(experiment: Experiment, phase: Phase, start: Network) -> TrainState:
     return made(*placed, experiment.context.roots)
 
 
-def _mask(experiment: Experiment, phase: Phase, state: TrainState) -> Mask:
-    """Returns the masks [R, …] at the end of a training."""
-    if phase.setting.strength:  # what the L1 norm has made zero
-        params = masks.flatten(state.variables["params"], experiment.leaves.__contains__)
-        return {path: leaf != 0 for path, leaf in params.items()}
-    return masks.mask_of(state.opt_state)
+def _sparse(experiment: Experiment, phase: Phase, state: TrainState) -> tuple[Mask, Variables]:
+    """Returns the masks [R, …] at the end of a training, and the variables under them."""
+    variables = state.variables
+    if phase.setting.strength:  # what has become zero
+        params = masks.flatten(variables["params"], experiment.leaves.__contains__)
+        return {path: leaf != 0 for path, leaf in params.items()}, variables
+    if _sees_through(experiment, phase):
+        mesh, setting = experiment.context.mesh, phase.setting
+
+        def chosen(params: Params) -> Mask:
+            dense = masks.ones(params, experiment.leaves.__contains__)
+            scores = magnitude(params, dense)
+            return select.prune_to(dense, scores, setting.counts, setting.paths)
+
+        mask = replicates.each_replicate(mesh, chosen, once=True)(variables["params"])
+        return mask, {**variables, "params": masks.apply(mask, variables["params"])}
+    return masks.mask_of(state.opt_state), variables
+
+
+def _sees_through(experiment: Experiment, phase: Phase) -> bool:
+    """Returns whether the network sees its best weights alone, while all of them learn."""
+    return experiment.spec.prune.method == "straight_through" and bool(phase.setting.counts)
+
+
+def _network(experiment: Experiment, phase: Phase) -> Any:
+    """Returns the network that is trained."""
+    if not _sees_through(experiment, phase):
+        return experiment.model
+    return _Through(experiment.model, phase.setting)
+
+
+class _Through:
+    """A network that sees its best weights alone."""
+
+    def __init__(self, model: Any, setting: Setting) -> None:
+        self.init: Callable[..., Variables] = model.init
+        self._model, self._setting = model, setting
+
+    def apply(self, variables: Variables, *args: Any, **kwargs: Any) -> Any:
+        """Calls the network as it is called itself."""
+        counts, paths = self._setting.counts, self._setting.paths
+        params = straight_through(variables["params"], counts, paths)
+        return self._model.apply({**variables, "params": params}, *args, **kwargs)

@@ -9,8 +9,9 @@ import numpy as np
 from groundwork.devices import processes
 from pruning.weights.masking import groups, masked
 from pruning.weights.methods import Setting
+from pruning.weights.network import Experiment, Network, load, save
 from pruning.weights.spec import Point, unit_name
-from pruning.weights.training import Experiment, Network, Phase, load, save, trained
+from pruning.weights.training import Phase, trained
 
 
 def fine_tuned(

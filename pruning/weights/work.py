@@ -17,8 +17,9 @@ from groundwork.train import footprint, networks, own
 from pruning.criteria import CRITERIA
 from pruning.weights.masking import groups, masked
 from pruning.weights.methods import METHODS, Setting
+from pruning.weights.network import Experiment, Network, load
 from pruning.weights.spec import Point, WeightsSpec, unit_name
-from pruning.weights.training import Experiment, Network, Phase, load, trained
+from pruning.weights.training import Phase, trained
 from pruning.weights.tuning import fine_tuned, search
 
 

@@ -28,6 +28,7 @@ def checked(**prune):
         ({"density": "0.1"}, "prune.density='0.1' must be a number"),
         ({"density": (0.1, 0.1000000001)}, "alike in six digits"),
         ({"strength": (0.0,)}, "prune.strength=.*above 0"),
+        ({"threshold": 0.0}, "prune.threshold=0.0 must be above 0"),
         ({"iterations": 0}, "prune.iterations=0 must be at least 1"),
         ({"every": 0}, "prune.every=0 must be at least 1"),
         ({"begin": 0.8}, "prune.begin=0.8 and prune.end=0.75 must be shares"),

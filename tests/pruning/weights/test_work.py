@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from groundwork.devices.interruption import Interrupted, Interruption
+from groundwork.errors import UserError
 from groundwork.runs.run import Run
 from pruning import densities, masks
 from pruning.weights import results
@@ -106,6 +107,7 @@ def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_
         {"method": "one_shot", "criterion": "magnitude_increase"},
         {"method": "one_shot", "criterion": "obs", "correct": True, "scope": "global"},
         {"method": "iterative", "iterations": 2},
+        {"method": "straight_through", "scope": "global"},
     ],
     ids=lambda prune: "-".join(str(value) for value in prune.values()),
 )
@@ -116,3 +118,60 @@ def test_each_method_ends_at_its_density(prune, tmp_path):
     total = sum(leaf[0].size for leaf in mask.values())
     found = np.sum(list(kept(mask).values()), axis=0)
     np.testing.assert_array_equal(found, round(0.1 * total))
+
+
+def test_a_pattern_holds_in_every_group_and_says_what_it_leaves(tmp_path):
+    printed = small.run(tmp_path / "run", pattern="2:4", density=0.5)
+    mask, variables = results.load(tmp_path / "run", "sparse/2:4")
+    assert_zero_where_pruned(mask, variables)
+    (network,) = results.read(tmp_path / "run").sparse
+    for path, leaf in mask.items():
+        inputs = leaf.shape[1]
+        if inputs % 4:
+            assert leaf.all()
+            assert path in network.untouched
+            assert f"{path} stays dense" in printed
+        else:
+            groups = leaf.reshape(2, inputs // 4, 4, -1).sum(2)
+            np.testing.assert_array_equal(groups, 2)
+
+
+@pytest.mark.parametrize("method", ["proximal_l1", "proximal_l2"])
+def test_weights_shrink_to_zero_where_nothing_pulls(method, tmp_path):
+    small.train(tmp_path / "run", method=method, strength=(3e-4, 3e-3))
+    some, most = (network.density for network in results.read(tmp_path / "run").sparse)
+    assert all(1 > a > b > 0 for a, b in zip(some, most, strict=True))
+
+
+@pytest.mark.parametrize("method", ["one_shot", "iterative"])
+def test_a_search_hands_out_the_sparsest_that_holds_its_target(method, tmp_path):
+    folder = tmp_path / "run"
+    flags = {"method": method, "least_accuracy": 0.7, "iterations": 3, "least_density": 0.02}
+    small.train(folder, "--config.data.validation_examples=200", **flags)
+    run = Run(folder)
+    tried = {
+        name: run.unit(name).verify() for name in run.units() if name.startswith("iterations/")
+    }
+    held = {n: m for n, m in tried.items() if np.mean(m["validation"]) >= 0.7}
+    assert 0 < len(held) < len(tried)  # the target lies between what was tried
+    best = min(held, key=lambda name: held[name]["asked"])
+    chosen = run.unit("sparse/target").verify()
+    assert chosen["test"] == held[best]["test"]
+    assert_same_tree(run.unit("sparse/target").result()[0], run.unit(best).result()[0])
+    if method == "one_shot":  # bisection of the logarithm
+        assert next(iter(tried.values()))["asked"] == pytest.approx(np.sqrt(0.02))
+
+
+def test_a_search_that_finds_none_hands_out_the_dense_network(tmp_path):
+    folder = tmp_path / "run"
+    more = ("--config.data.validation_examples=200",)
+    small.train(folder, *more, least_accuracy=0.999, iterations=1)
+    chosen, dense = (Run(folder).unit(name).verify() for name in ("sparse/target", "dense"))
+    assert chosen["test"] == dense["test"]
+    assert chosen["density"] == [1.0, 1.0]
+    assert "no sparse network holds the target" in (folder / "run.log").read_text()
+
+
+def test_a_search_needs_a_validation_split(tmp_path):
+    with pytest.raises(UserError, match="need data.validation_examples above 0"):
+        small.train(tmp_path / "run", keep_accuracy=0.01)

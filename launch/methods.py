@@ -135,8 +135,6 @@ def table(methods: Sequence[Method], densities: Sequence[float]) -> Rows:
     rows = []
     for method in methods:
         at = [_nearest(method, density) for density in densities]
-        if method.name == "dense":
-            at = [method.networks[0], *at[1:]]
         if not any(at):
             continue
         cells = [plus_minus(one.accuracy) if one else "" for one in at]
@@ -158,7 +156,7 @@ def main(argv: Sequence[str]) -> None:
       UserError: a run cannot be read, or an argument is wrong.
     """
     if not argv or argv[0] in ("-h", "--help"):
-        terminal.say(str(__doc__).strip())
+        print(str(__doc__).strip())
         return
     flags = [word for word in argv if word.startswith("--")]
     if wrong := [flag for flag in flags if not flag.startswith("--to=")]:
@@ -171,7 +169,7 @@ def main(argv: Sequence[str]) -> None:
     densities = sorted(
         {d for run in runs for d in _asked(run)} or {0.2, 0.1, 0.05, 0.02}, reverse=True
     )
-    rows = table(methods, densities)
+    rows = table(methods, [1.0, *densities])
     tables.show(f"test {metric.words} by density", rows)
     folder = Path(flags[-1].removeprefix("--to=")) if flags else comparison.folder(folders)
     curves = [

@@ -1,0 +1,88 @@
+"""The table of methods: which networks count for a density, and what led to them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from groundwork.errors import UserError
+from groundwork.metric import ACCURACY
+from groundwork.runs.operations import Spent
+from launch import methods
+from launch.methods import Method, Sparse
+
+
+def sparse(density, accuracy, steps=10):
+    return Sparse(density, [accuracy, accuracy + 0.02], Spent(steps, 1.4))
+
+
+TICKET = Method("ticket", [sparse(0.51, 0.9), sparse(0.1995, 0.89, 20), sparse(0.0211, 0.8, 30)])
+DENSE = Method("dense", [sparse(1.0, 0.95)])
+
+
+def test_a_network_counts_for_the_density_that_it_nearly_has():
+    header, rows = methods.table([TICKET, DENSE], [1.0, 0.5, 0.2, 0.02])
+    assert header == ["method", "1", "0.5", "0.2", "0.02", "steps", "seconds"]
+    # 0.0211 is 5 % away from 0.02, and the steps are those of the last one that counts
+    assert rows[0] == ["ticket", "", "0.910±0.014", "0.900±0.014", "", "20", "1"]
+    assert rows[1] == ["dense", "0.960±0.014", "", "", "", "10", "1"]
+
+
+def test_a_method_without_a_network_near_any_density_has_no_row():
+    assert methods.table([TICKET], [0.3])[1] == []
+
+
+@pytest.mark.parametrize(
+    ("branch", "units"),
+    [
+        ("ticket", ["start", "levels/00/ticket", "levels/01/ticket", "levels/02/ticket"]),
+        ("random_reinit", ["start", "levels/00/ticket", "levels/01/ticket", "levels/02/random_reinit"]),
+        ("finetune", ["start", "levels/00/ticket", "levels/01/finetune", "levels/02/finetune"]),
+        ("random_mask", ["levels/02/random_mask"]),
+        ("small_dense", ["levels/02/small_dense"]),
+    ],
+)  # fmt: skip
+def test_the_trainings_that_led_to_a_branch(branch, units):
+    assert methods._trainings(branch, 2) == units
+
+
+def of(method, name="a"):
+    run = SimpleNamespace(metric=ACCURACY, config={"prune": {"density": [0.2, 0.02]}}, name=name)
+    return run, [method, DENSE]
+
+
+def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, capsys):
+    found = {"a": of(TICKET), "b": of(TICKET._replace(name="rigl"), "b")}
+    monkeypatch.setattr(methods, "methods_of", lambda folder: found[Path(folder).name])
+    methods.main([f"--to={tmp_path / 'made'}", "a", "b"])
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines() if "±" in line] == [
+        "ticket", "dense", "rigl",
+    ]  # fmt: skip
+    assert (tmp_path / "made" / "methods.png").exists()
+    assert "rigl" in (tmp_path / "made" / "report.html").read_text()
+
+
+def test_the_same_method_twice_is_refused(monkeypatch):
+    monkeypatch.setattr(methods, "methods_of", lambda folder: of(TICKET))
+    with pytest.raises(UserError, match="b: another run has the method 'ticket', too"):
+        methods.gather([Path("a"), Path("b")])
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--form=x", "a"], "unknown flag --form=x"),
+        (["--to=x"], "no run: give the folders of runs"),
+        (["nowhere"], "nowhere holds no readable run"),
+    ],
+)
+def test_wrong_arguments_are_one_line(argv, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        methods.main(argv)
+
+
+def test_help_is_the_docstring(capsys):
+    methods.main(["--help"])
+    assert "a row per\nmethod" in capsys.readouterr().out

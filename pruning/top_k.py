@@ -66,7 +66,7 @@ def in_layers(
 
     The network is not rewritten: its traced program is computed with another product in each of
     these layers, so what is in front of them gets what goes back through k entries. A bias that the
-    network adds to the product gets its whole gradient, as in the authors' program.
+    network adds to the product gets its whole gradient; the paper's layers have none.
 
     Args:
       model: a Linen module, anything with `apply`, or a function (variables, …) → outputs.

@@ -7,11 +7,12 @@ import pytest
 
 from groundwork import architectures, keys
 from groundwork import config as config_lib
+from groundwork.devices import mesh
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.train import optim
 from lottery import spec, tickets
-from lottery.branches import scratch_b
+from lottery.branches import scratch_b, shuffled_mask
 from pruning import masks
 from tests.conftest import ROOT
 from tests.lottery import small
@@ -66,6 +67,16 @@ def test_a_shuffled_mask_keeps_as_many_of_each_array_and_the_dense_weights(folde
             kernels(control.rewound)[path], np.where(keep, dense[path], 0)
         )
     assert not np.array_equal(*control.mask["fc1/kernel"])
+
+
+def test_layers_that_are_stacked_are_shuffled_each_by_itself():
+    counts = np.array([10, 20, 20])
+    keep = np.arange(40) < counts[:, None]
+    devices = mesh.make(1, 1, replicate=1, data=1, devices=jax.devices())
+    shuffle = shuffled_mask.make_shuffle(devices, (("stack", 3),))
+    made = np.asarray(shuffle(keys.roots(0, 1), {"stack": keep[None]}, 1)["stack"][0])
+    assert made.sum(1).tolist() == counts.tolist()
+    assert not np.array_equal(made[1], made[2])
 
 
 def test_shuffled_signs_change_places_among_the_kept_weights(folder):

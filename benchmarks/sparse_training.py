@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/…`
 
@@ -126,7 +126,14 @@ def measure(folder: str, repeats: int) -> dict[str, Times]:
 
 def table(times: dict[str, Times]) -> None:
     """Shows one row per method; ratios are medians of those of each turn."""
-    header = ["", "ms a step between changes", "lowest", "× dense", "ms a change", "× dense, in all"]
+    header = [
+        "",
+        "ms a step between changes",
+        "lowest",
+        "× dense",
+        "ms a change",
+        "× dense, in all",
+    ]
     dense = times["dense"]
     rows = []
     for name, (between, change) in times.items():
@@ -143,7 +150,9 @@ def table(times: dict[str, Times]) -> None:
                 f"{whole / statistics.median(dense.between):.3f}",
             ]
         )
-    tables.show("A training step of LeNet-300-100, batch 128, Adam, three replicates", (header, rows))
+    tables.show(
+        "A training step of LeNet-300-100, batch 128, Adam, three replicates", (header, rows)
+    )
 
 
 def main() -> None:

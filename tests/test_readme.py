@@ -172,6 +172,15 @@ def test_distillations_lines_run():
     assert jax.tree.map(jnp.shape, names["start"]) == jax.tree.map(jnp.shape, small)
 
 
+def test_prunings_lines_for_sparse_training_run(capsys):
+    names = {}
+    exec(block_with("dynamic.rigl", "pruning/README.md"), names)
+    kept = names["masks"].mask_of(names["state"])
+    assert {p: int(jnp.sum(leaf)) for p, leaf in kept.items()} == names["counts"]
+    assert capsys.readouterr().out.startswith("0.1000")  # 365 of 3648
+    assert any(jnp.any(kept[path] != names["mask"][path]) for path in kept)
+
+
 def test_prunings_lines_for_whole_units_run(capsys):
     names = {}
     exec(block_with("structured.narrow", "pruning/README.md"), names)

@@ -25,6 +25,7 @@ from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Levels, Seed
 from lottery.branches import BRANCHES
 from lottery.tickets import scored_names, unit_name
+from pruning.criteria import CRITERIA, OF_TRAINING
 from pruning.section import PruneSpec
 
 Chosen = Annotated[Literal["all"] | int | tuple[int, ...], "'all' or levels from 1, such as (4, 8)"]
@@ -51,14 +52,26 @@ class TicketPruneSpec(PruneSpec):
     """`prune`: as `PruneSpec`.
 
     `score_step` is the step after which a ticket's weights are scored, to choose the next level's
-    mask; -1 = the last one.
+    mask; -1 = the last one. With `before_training`, the mask of each level is chosen by the weights
+    at step 0, from all of them.
     """
 
     score_step: int = -1
+    before_training: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("prune", self, score_step=-1)
+        if self.before_training and set(self.needs) & set(OF_TRAINING):
+            raise UserError(
+                f"prune.criterion={self.criterion} looks at a training, which "
+                "prune.before_training=true has not: set one of them otherwise"
+            )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the criterion needs; see `Criterion`."""
+        return CRITERIA[self.criterion].needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +131,11 @@ class LotterySpec:
             raise UserError(
                 f"rewind.step={self.rewind.step} must be less than train.steps={self.train.steps}"
             )
+        if self.prune.before_training and self.rewind.step:
+            raise UserError(
+                f"prune.before_training=true finds tickets at step 0: set rewind.step=0, not "
+                f"{self.rewind.step}"
+            )
         if not self.rewind.step < self.score_step <= self.train.steps:
             raise UserError(
                 f"prune.score_step={self.score_step} must be a step of a level's training: beyond "
@@ -129,6 +147,13 @@ class LotterySpec:
     def score_step(self) -> int:
         """The step after which weights are scored."""
         return self.train.steps if self.prune.score_step == -1 else self.prune.score_step
+
+    @property
+    def saves_scored(self) -> bool:
+        """Whether the state that is scored is a unit of its own: it is early, or holds sums."""
+        if self.prune.before_training:
+            return False
+        return self.score_step < self.train.steps or "movement" in self.prune.needs
 
 
 def from_config(config: Mapping[str, Any]) -> LotterySpec:
@@ -182,6 +207,10 @@ def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence
     keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
     if not spec.levels:
         keys["prune"] = "levels=0 prunes nothing"
+    if spec.prune.before_training:
+        keys["prune.score_step"] = "prune.before_training=true scores at step 0"
+    if not spec.prune.seen:
+        keys["prune.examples"] = f"prune.criterion={spec.prune.criterion} looks at none"
     if not spec.rewind.step:
         keys["rewind.restore"] = "at rewind.step=0 there are no moments to restore"
     return idle.warnings(beyond, keys, given)
@@ -191,7 +220,7 @@ def unit_names(spec: LotterySpec) -> list[str]:
     """Returns the names of all units of a run, in their order."""
     names = ["start"]
     for level in range(spec.levels + 1):
-        names += scored_names(spec.score_step < spec.train.steps, level)
+        names += scored_names(spec.saves_scored, level)
         names.append(unit_name(level, "ticket"))
         names += [unit_name(level, b) for b, chosen in spec.branches.items() if level in chosen]
     return names

@@ -1,0 +1,1 @@
+"""What changes, or is summed up, while a network trains."""

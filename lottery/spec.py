@@ -25,6 +25,7 @@ from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Levels, Seed
 from lottery.branches import BRANCHES
 from lottery.tickets import scored_names, unit_name
+from pruning.criteria import CRITERIA, OF_TRAINING
 from pruning.section import PruneSpec
 
 AT_MOST = "scratch_b_at_most"  # the key of `branches` that is no branch
@@ -52,14 +53,26 @@ class TicketPruneSpec(PruneSpec):
     """`prune`: as `PruneSpec`.
 
     `score_step` is the step after which a ticket's weights are scored, to choose the next level's
-    mask; -1 = the last one.
+    mask; -1 = the last one. With `before_training`, the mask of each level is chosen by the weights
+    at step 0, from all of them.
     """
 
     score_step: int = -1
+    before_training: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("prune", self, score_step=-1)
+        if self.before_training and set(self.needs) & set(OF_TRAINING):
+            raise UserError(
+                f"prune.criterion={self.criterion} looks at a training, which "
+                "prune.before_training=true has not: set one of them otherwise"
+            )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the criterion needs; see `Criterion`."""
+        return CRITERIA[self.criterion].needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +137,12 @@ class LotterySpec:
             raise UserError(
                 f"rewind.step={self.rewind.step} must be less than train.steps={self.train.steps}"
             )
-        at_least("branches", self, scratch_b_at_most=0)
-        if any(self.branches.get("finetune", ())) and self.optimizer.schedule == "cosine":
+        if self.prune.before_training and self.rewind.step:
             raise UserError(
-                "branches.finetune goes on at the last step's learning rate, which "
-                "optimizer.schedule=cosine lets fall to 0: take branches.lr_rewind, or "
-                "optimizer.schedule=step"
+                f"prune.before_training=true finds tickets at step 0: set rewind.step=0, not "
+                f"{self.rewind.step}"
             )
+        self._check_branches()
         if not self.rewind.step < self.score_step <= self.train.steps:
             raise UserError(
                 f"prune.score_step={self.score_step} must be a step of a level's training: beyond "
@@ -138,10 +150,36 @@ class LotterySpec:
                 "for the last"
             )
 
+    def _check_branches(self) -> None:
+        at_least("branches", self, scratch_b_at_most=0)
+        if any(self.branches.get("finetune", ())) and self.optimizer.schedule == "cosine":
+            raise UserError(
+                "branches.finetune goes on at the last step's learning rate, which "
+                "optimizer.schedule=cosine lets fall to 0: take branches.lr_rewind, or "
+                "optimizer.schedule=step"
+            )
+        going_on = [name for name, levels in self.branches.items() if levels]
+        going_on = [name for name in going_on if BRANCHES[name].goes_on]
+        reason = "prune.before_training=true" if self.prune.before_training else ""
+        if "movement" in self.prune.needs:
+            reason = f"prune.criterion={self.prune.criterion}"
+        if going_on and reason:
+            raise UserError(
+                f"branches.{going_on[0]} prunes by the weights of its own level before, which "
+                f"{reason} does not look at: set branches.{going_on[0]}=()"
+            )
+
     @property
     def score_step(self) -> int:
         """The step after which weights are scored."""
         return self.train.steps if self.prune.score_step == -1 else self.prune.score_step
+
+    @property
+    def saves_scored(self) -> bool:
+        """Whether the state that is scored is a unit of its own: it is early, or holds sums."""
+        if self.prune.before_training:
+            return False
+        return self.score_step < self.train.steps or "movement" in self.prune.needs
 
 
 def from_config(config: Mapping[str, Any]) -> LotterySpec:
@@ -214,6 +252,10 @@ def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence
         keys["prune"] = "levels=0 prunes nothing"
     if not spec.branches.get("scratch_b"):
         keys[f"branches.{AT_MOST}"] = "branches.scratch_b=()"
+    if spec.prune.before_training:
+        keys["prune.score_step"] = "prune.before_training=true scores at step 0"
+    if not spec.prune.seen:
+        keys["prune.examples"] = f"prune.criterion={spec.prune.criterion} looks at none"
     if not spec.rewind.step:
         keys["rewind.restore"] = "at rewind.step=0 there are no moments to restore"
     return idle.warnings(beyond, keys, given)
@@ -223,7 +265,7 @@ def unit_names(spec: LotterySpec) -> list[str]:
     """Returns the names of all units of a run, in their order."""
     names = ["start"]
     for level in range(spec.levels + 1):
-        names += scored_names(spec.score_step < spec.train.steps, level)
+        names += scored_names(spec.saves_scored, level)
         names.append(unit_name(level, "ticket"))
         names += [unit_name(level, b) for b, chosen in spec.branches.items() if level in chosen]
     return names

@@ -7,7 +7,7 @@ rewinding). All functions take R replicates at once: every leaf has a leading ax
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from groundwork import keys
 from groundwork.context import Context
 from groundwork.devices import processes
+from groundwork.errors import about
 from groundwork.runs.run import result_of
 from groundwork.train import loop
 from groundwork.train.programs import Programs
@@ -22,6 +23,7 @@ from groundwork.train.step import Model, TrainState
 from groundwork.trees import Params, Variables
 from lottery import rows
 from pruning import masks
+from pruning.dynamic import movement
 from pruning.masks import Mask
 from pruning.schedule import Plan
 
@@ -62,11 +64,14 @@ class Levels:
       settled: () → the network, with the last step's learning rate at every step.
       longer: n → the network, with the learning rate's schedule spread over n times the steps.
       plan: the number of weights that each level keeps.
-      prune: roots, masks, variables, counts of each group [R], level → masks.
+      prune: roots, masks, variables, counts of each group [R], level, more evidence → masks.
       levels: the last level.
       steps: the step at which each level's training ends; it starts at `rewind_step`.
       score_step: the step after which weights are scored, to choose the next level's mask; at most
         `steps`.
+      saves_scored: whether the state after that step is a unit of its own.
+      before_training: whether each level's mask is chosen at step 0, among all weights.
+      needs: what the criterion needs; see `Criterion`.
       rewind_step: the step to which tickets are rewound.
       restore: `weights`, or `state` if the optimiser's moments are restored with them.
       branches: control → the levels to train it at.
@@ -83,15 +88,13 @@ class Levels:
     levels: int
     steps: int
     score_step: int
+    saves_scored: bool
+    before_training: bool
+    needs: Sequence[str]
     rewind_step: int
     restore: str
     branches: Mapping[str, Sequence[int]]
     scratch_b_at_most: float = 0.0
-
-    @property
-    def scores_early(self) -> bool:
-        """Whether a ticket's weights are scored before its training ends."""
-        return self.score_step < self.steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,23 +131,28 @@ def find_tickets(
     run = levels.context.run
     done = frozenset(processes.on_first(run.units))
     point, best = _train_to_rewind_step(levels)
-    mask, scored = levels.network.ones(point.variables["params"]), point.variables
-    ticket = like = Ticket(mask, point.variables, point.variables)
+    dense = levels.network.ones(point.variables["params"])
+    ticket = like = Ticket(dense, point.variables, point.variables)
+    scored = point
     for level in range(levels.levels + 1):
         branches = [name for name, chosen in levels.branches.items() if level in chosen]
         branches = [name for name in branches if unit_name(level, name) not in done]
         if unit_name(level, "ticket") in done:
-            following = {unit_name(level + 1, "ticket"), *scored_names(levels.scores_early, level)}
+            following = {unit_name(level + 1, "ticket"), *scored_names(levels.saves_scored, level)}
             if not branches and following <= done:
                 continue
             ticket = Ticket(*run.unit(unit_name(level, "ticket")).result(tuple(like))[0])
         else:
-            mask = pruned(levels, ticket.mask, scored, level) if level else ticket.mask
+            before = dense if levels.before_training else ticket.mask
+            mask = dense
+            if level:
+                mask = pruned(levels, before, scored.variables, level, scored.opt_state)
             ticket = train_unit(levels, "ticket", level, _start(levels, level, mask, point, best))
-        scored = ticket.trained
-        if levels.scores_early:
+        if levels.saves_scored:
             start = _start(levels, level, ticket.mask, point, best)
-            scored = _to_score_step(levels, level, start)[0].variables
+            scored = _to_score_step(levels, level, start)[0]
+        elif not levels.before_training:
+            scored = point.replace(variables=ticket.trained, opt_state=None)
         for branch in branches:
             train_branch(levels, branch, level, ticket, point)
 
@@ -162,11 +170,30 @@ def rewind(levels: Levels, point: TrainState, mask: Mask) -> TrainState:
     return start
 
 
-def pruned(levels: Levels, mask: Mask, scored: Variables, level: int) -> Mask:
-    """Returns the mask of a level, from that of the level before and the weights to score."""
+def pruned(
+    levels: Levels, mask: Mask, scored: Variables, level: int, opt_state: Any = None
+) -> Mask:
+    """Returns the mask of a level, from a mask before and the weights to score.
+
+    Args:
+      levels: of the run.
+      mask: of which no more is kept.
+      scored: the variables whose weights are scored.
+      level: the level.
+      opt_state: the optimiser's state at that step, for criteria that look at what it sums up.
+
+    Raises:
+      UserError: the scores are no numbers.
+    """
     context, planned = levels.context, levels.plan.of_slices(level)
     counts = {g: np.full(context.replicates, count, np.int32) for g, count in planned.items()}
-    return levels.prune(context.roots, mask, scored, context.put(counts), level)
+    more = {}
+    if "initial" in levels.needs:
+        more["initial"] = initial(levels)["params"]
+    if "movement" in levels.needs:
+        more["movement"] = movement.sums(opt_state)
+    with about("prune.criterion"):
+        return levels.prune(context.roots, mask, scored, context.put(counts), level, more)
 
 
 def initial(levels: Levels) -> Variables:
@@ -183,7 +210,7 @@ def train_unit(levels: Levels, branch: str, level: int, start: Start) -> Ticket:
     stop = start.stop or levels.steps
     job = loop.Job(programs=start.network.programs, unit=unit, stop=stop, fields=fields)
     state, best = start.state, start.best
-    if branch == "ticket" and levels.scores_early:
+    if branch == "ticket" and levels.saves_scored:
         state, best = _to_score_step(levels, level, start)
     final, _ = loop.train(context, job, state, best)
     ticket = Ticket(mask, rewound, final.variables)
@@ -220,9 +247,9 @@ def unit_name(level: int, branch: str) -> str:
     return f"levels/{level:02d}/{branch}"
 
 
-def scored_names(early: bool, level: int) -> list[str]:
-    """Returns `scored/03`, the unit of a ticket at the step that is scored, if that is early."""
-    return [f"scored/{level:02d}"] if early else []
+def scored_names(saved: bool, level: int) -> list[str]:
+    """Returns `scored/03`, the unit of a ticket at the step that is scored, if it has one."""
+    return [f"scored/{level:02d}"] if saved else []
 
 
 def _train_to_rewind_step(levels: Levels) -> tuple[TrainState, loop.Best | None]:

@@ -8,18 +8,17 @@ from groundwork import architectures, trees
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.architectures.own import Own
 from groundwork.context import Context
-from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
-from groundwork.errors import UserError
+from groundwork.errors import UserError, about
 from groundwork.study import Prepared
 from groundwork.train import footprint, loss_spec, networks, optim, own, programs, replicates
 from groundwork.train.optim import OptimizerSpec
 from lottery import branches, tickets
 from lottery.branches import scratch_b
 from lottery.spec import LotterySpec
-from pruning import enforce, masks, rates
+from pruning import enforce, masks, pruner, rates
 from pruning.criteria import CRITERIA
-from pruning.pruner import make_pruner
+from pruning.dynamic import movement
 from pruning.schedule import Plan
 
 Config = Mapping[str, Any]
@@ -60,8 +59,10 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
         except ValueError as error:
             raise UserError(f"branches.scratch_b: {error}") from error
     loss, code = own.checked_loss(spec.loss, dataset, module, shapes)
-    if CRITERIA[spec.prune.criterion].examples:
-        data_lib.first_examples(dataset, 1)  # refuses examples that are not in memory
+    criterion = CRITERIA[spec.prune.criterion]
+    with about("prune.criterion"):
+        seen = networks.seen(dataset, module, spec.prune.seen, loss)
+        pruner.check(criterion, spec.prune.leaves(shapes["params"]), shapes, **seen)
     sizes = {"train": spec.train.batch_size}
     mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset)
 
@@ -98,7 +99,7 @@ def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context)
     criterion = CRITERIA[spec.prune.criterion]
     module = architectures.build(config, dataset.classes)
     loss = loss_spec.build(spec.loss, dataset.target)
-    evidence = networks.evidence(context, module, criterion.examples, loss)
+    seen = networks.evidence(context, module, spec.prune.seen, loss)
     return tickets.Levels(
         context=context,
         network=_make_network(spec, context, config["model"], optimizer, steps),
@@ -106,10 +107,13 @@ def make_levels(spec: LotterySpec, config: Config, plan: Plan, context: Context)
         settled=functools.cache(settled),
         longer=longer,
         plan=plan,
-        prune=make_pruner(context.mesh, criterion, plan.paths, slices=plan.slices, **evidence),
+        prune=pruner.make_pruner(context.mesh, criterion, plan.paths, plan.slices, **seen),
         levels=spec.levels,
         steps=spec.train.steps,
         score_step=spec.score_step,
+        saves_scored=spec.saves_scored,
+        before_training=spec.prune.before_training,
+        needs=criterion.needs,
         rewind_step=spec.rewind.step,
         restore=spec.rewind.restore,
         branches=spec.branches,
@@ -126,6 +130,8 @@ def _make_network(
 ) -> tickets.Network:
     """Returns the network of a `model` section, and how it is trained for so many steps."""
     optimizer = optim.make(trained_by, steps)
+    if "movement" in spec.prune.needs:
+        optimizer = movement.accumulate(optimizer, spec.prune.is_prunable)
     model = architectures.build(section, context.dataset.classes)
     compiled = programs.make(
         model,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from groundwork import keys
@@ -15,7 +14,7 @@ from groundwork.devices import mesh as mesh_lib
 from groundwork.train import replicates
 from groundwork.trees import Params, Variables
 from pruning import rounds
-from pruning.criteria import Criterion, Evidence
+from pruning.criteria import OF_TRAINING, Criterion, Evidence
 from pruning.masks import Mask
 
 
@@ -84,10 +83,7 @@ def make_pruner(
         more: Mapping[str, Any] | None = None,
     ) -> Mask:
         new, missing = compiled(roots, mask, variables, counts, dict(more or {}), level)
-        if wrong := int(np.sum(mesh_lib.fetch(missing))):
-            raise ValueError(
-                f"{wrong} scores are no numbers: the network's values overflow, or are none"
-            )
+        rounds.check(mesh_lib.fetch(missing))
         return new
 
     return pruned
@@ -117,6 +113,29 @@ def make_corrector(mesh: Mesh, criterion: Criterion, **seen: Any) -> Callable[..
 
     compiled: Callable[..., Variables] = replicates.each_replicate(mesh, corrected, once=True)
     return compiled
+
+
+def check(criterion: Criterion, mask: Any, variables: Any, **seen: Any) -> None:
+    """Refuses a criterion that cannot score the weights of a network; nothing is computed.
+
+    Args:
+      criterion: of a command.
+      mask: path → shape, of the prunable leaves of one network.
+      variables: their shapes.
+      **seen: see `make_pruner`.
+
+    Raises:
+      ValueError: the error says why.
+    """
+
+    def scores(variables: Variables, mask: Mask) -> Any:
+        more = dict.fromkeys(OF_TRAINING, variables["params"])
+        root = jax.random.key(0)
+        evidence = evidence_of(Seen(**seen), root, mask, variables, more, 0)
+        return criterion(evidence)
+
+    kept = {path: jax.ShapeDtypeStruct(leaf.shape, bool) for path, leaf in mask.items()}
+    jax.eval_shape(scores, variables, kept)
 
 
 def evidence_of(

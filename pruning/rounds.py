@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from pruning import masks, select
@@ -68,6 +69,19 @@ def prune(
     state = evidence.params, dict(evidence.mask), _missing({}, evidence.mask)
     _, mask, missing = lax.fori_loop(0, criterion.rounds, one_round, state)
     return mask, missing
+
+
+def check(missing: Any) -> None:
+    """Refuses scores that are no numbers.
+
+    Args:
+      missing: how many there are, as `prune` gives it, [] or [R] on the host.
+
+    Raises:
+      ValueError: there are some.
+    """
+    if wrong := int(np.sum(missing)):
+        raise ValueError(f"{wrong} scores are no numbers: what the criterion computes overflows")
 
 
 def _kept(mask: Mask, paths: tuple[str, ...], slices: int) -> jax.Array:

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from groundwork.errors import UserError, unknown
+from groundwork.sections import at_least
 from groundwork.trees import Params, Shapes
 from pruning import masks, schedule
 from pruning.criteria import CRITERIA
@@ -17,7 +18,8 @@ from pruning.select import Rate, Scope
 class PruneSpec:
     """`prune`: which weights each level removes; see `select.prune` and `schedule.plan`.
 
-    `prunable` has patterns (fnmatch) for the paths of the leaves that may be pruned.
+    `prunable` has patterns (fnmatch) for the paths of the leaves that may be pruned. `examples` is
+    the number of training examples that the criterion looks at; 0 = its own number.
     """
 
     rate: Annotated[Rate, "a number in [0, 1), a share of 1, or patterns with such numbers"]
@@ -25,8 +27,10 @@ class PruneSpec:
     criterion: str
     schedule: str
     prunable: Annotated[tuple[str, ...], "texts, such as ('*kernel',)"]
+    examples: int = dataclasses.field(default=0, kw_only=True)  # older configs lack it
 
     def __post_init__(self) -> None:
+        at_least("prune", self, examples=0)
         for key, known in (("criterion", CRITERIA), ("schedule", SCHEDULES)):
             if getattr(self, key) not in known:
                 raise unknown(f"prune.{key}", getattr(self, key), known)
@@ -35,6 +39,12 @@ class PruneSpec:
             if not 0 <= rate < 1:
                 of = f" of {pattern!r}" if pattern else ""
                 raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
+
+    @property
+    def seen(self) -> int:
+        """The number of training examples that the criterion looks at; 0 if it looks at none."""
+        own = CRITERIA[self.criterion].examples
+        return own and (self.examples or own)
 
     def is_prunable(self, path: str) -> bool:
         """Returns whether a pattern of `prunable` matches."""

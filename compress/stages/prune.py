@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from compress import share
+from compress import form, share
 from compress.fit import Recipe
 from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
@@ -17,14 +17,13 @@ from compress.stages.stage import Stage, Step, train
 from groundwork import architectures, trees
 from groundwork.data import dataset as data_lib
 from groundwork.devices import mesh as mesh_lib
-from groundwork.errors import UserError, unknown
+from groundwork.errors import UserError, about, unknown
 from groundwork.train import loss_spec, networks
 from groundwork.typed import Levels
-from pruning import masks, rates
+from pruning import masks, pruner, rates
 from pruning import section as pruning_section
-from pruning.criteria import CRITERIA
+from pruning.criteria import CRITERIA, OF_TRAINING
 from pruning.masks import Mask
-from pruning.pruner import make_pruner
 from pruning.schedule import Plan
 
 INSTEAD = "leave out the stage prune"
@@ -45,6 +44,11 @@ class PruneSpec(pruning_section.PruneSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if set(CRITERIA[self.criterion].needs) & set(OF_TRAINING):
+            raise UserError(
+                f"prune.criterion={self.criterion} looks at the training before, which compress "
+                "does not keep: choose another, such as magnitude, or use lottery"
+            )
         levels = self.levels
         if not levels or min(levels) < 1 or len(set(levels)) < len(levels):
             raise UserError(f"prune.levels={levels!r} must be integers from 1, such as (8, 12)")
@@ -75,7 +79,14 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
         leaves = section.leaves(shaped.shapes["params"])
         stacked = _stacks(shaped.form, shaped.dataset.example, leaves)
         section.plan(leaves, max(section.levels), "prune.levels of ", INSTEAD, stacked)
-    if CRITERIA[section.criterion].examples:
+        with about("prune.criterion"):
+            pruner.check(
+                CRITERIA[section.criterion],
+                leaves,
+                shaped.shapes,
+                **networks.seen(shaped.dataset, form.network(shaped.form), section.seen),
+            )
+    elif section.seen:
         data_lib.first_examples(shaped.dataset, 1)  # refuses examples that are not in memory
     return shaped
 
@@ -92,7 +103,8 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     groups = tuple((name, paths, plan.slices[name]) for name, paths in plan.paths.items())
     prune = _pruner(pipeline, spec.as_original(before.form), groups)
     placed = context.put((mask, before.variables, counts))
-    mask = mesh_lib.fetch(prune(context.roots, *placed, int(node.setting)))
+    with about("prune.criterion"):
+        mask = mesh_lib.fetch(prune(context.roots, *placed, int(node.setting)))
     if section.rewind == "none":
         recipe, start = spec.fine_tuned(before.form), before.variables
     else:
@@ -175,11 +187,12 @@ def _pruner(
 ) -> Callable[..., Mask]:
     """Returns a function that prunes networks of a recipe, compiled once for all levels."""
     context = pipeline.context
-    criterion = CRITERIA[pipeline.spec.sections["prune"].criterion]
+    section = pipeline.spec.sections["prune"]
     loss = loss_spec.build(recipe.loss, context.dataset.target)
-    evidence = networks.evidence(context, recipe.network, criterion.examples, loss)
+    seen = networks.evidence(context, recipe.network, section.seen, loss)
     paths, slices = {n: paths for n, paths, _ in groups}, {n: count for n, _, count in groups}
-    return make_pruner(context.mesh, criterion, paths, slices=slices, **evidence)
+    criterion = CRITERIA[section.criterion]
+    return pruner.make_pruner(context.mesh, criterion, paths, slices, **seen)
 
 
 STAGE = Stage(

@@ -42,7 +42,10 @@ def get_config() -> ml_collections.ConfigDict:
         ),  # rounds of pruning; each continues as one network; all levels before are trained
         rate=base.anything(0.2),  # pruned share of what remains; or {"*": 0.2, "output": 0.1}
         scope="layerwise",  # where weights are ranked: layerwise or global
-        criterion="magnitude",  # what ranks weights: magnitude or random
+        # What ranks weights: magnitude, l1, l2, lamp or random; of examples: snip, taylor, grasp,
+        # obd, synflow, wanda or obs
+        criterion="magnitude",
+        examples=0,  # of training, that the criterion looks at; 0: its own number
         schedule="geometric",  # geometric, or linear: rate is then a share of the original
         prunable=("*kernel",),  # patterns of the paths that may be pruned
         rewind="start",  # start (initial values, trained as the original) or none (fine-tuned)

@@ -23,10 +23,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.prune = dict(
         rate=anything(0.2),  # pruned share of what remains; or {"*": 0.2, "output": 0.1}
         scope="layerwise",  # where weights are ranked: layerwise or global
-        criterion="magnitude",  # what ranks weights: magnitude or random
+        # What ranks weights: magnitude, l1, l2, lamp or random; of a training: magnitude_increase,
+        # magnitude_increase_same_sign, large_final_same_sign, distance or movement; of examples:
+        # snip, taylor, grasp, obd, synflow, wanda or obs
+        criterion="magnitude",
+        examples=0,  # of training, that the criterion looks at; 0: its own number
         schedule="geometric",  # geometric, or linear: rate is then a share of the original
         prunable=("*kernel",),  # patterns of the paths that may be pruned
         score_step=-1,  # the step after which weights are scored for the next mask; -1: the last
+        before_training=False,  # choose the masks of all levels by the weights at step 0
     )
     config.rewind = dict(
         step=0,  # of the dense training, to which tickets go back

@@ -42,6 +42,8 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "data.mean": [],
     "data.std": [],
     "loss": "cross_entropy",
+    "prune.before_training": False,
+    "prune.examples": 0,
     "prune.score_step": -1,
     "branches.scratch_b_at_most": 0.0,
     "structured.ratio": [0.5],

@@ -149,6 +149,17 @@ def evidence(
     loss: Loss = CROSS_ENTROPY,
     batch_size: int = SEEN_AT_ONCE,
 ) -> dict[str, Any]:
+    """Returns `seen` of the data set of a run."""
+    return seen(context.dataset, model, count, loss, batch_size)
+
+
+def seen(
+    dataset: AnyDataset,
+    model: Model,
+    count: int,
+    loss: Loss = CROSS_ENTROPY,
+    batch_size: int = SEEN_AT_ONCE,
+) -> dict[str, Any]:
     """Returns what criteria see of a network, as arguments of `make_pruner`.
 
     These are `loss` (variables, examples) and `output_loss` (outputs, examples), both means over
@@ -156,7 +167,7 @@ def evidence(
     outputs; `examples`, and `batch_size`.
 
     Args:
-      context: of the run.
+      dataset: of the run.
       model: the network that is meant, in evaluation: batch statistics are those of the training.
       count: the number of training examples, the first ones; with 0, the result is empty.
       loss: the loss of the run.
@@ -167,14 +178,14 @@ def evidence(
     """
     if not count:
         return {}
-    inputs, labels = data_lib.first_examples(context.dataset, count)
+    inputs, labels = data_lib.first_examples(dataset, count)
     valid = jnp.ones(len(jax.tree.leaves(labels)[0]), bool)
     examples = Batch(inputs, labels, valid)
 
     def apply(variables: Variables, batch: Batch) -> Any:
         return model.apply(variables, batch.inputs, train=False)
 
-    each = _counted_in_each(loss, context, model, examples) if loss.uneven else None
+    each = _counted_in_each(loss, dataset, model, examples) if loss.uneven else None
 
     def output_loss(outputs: Any, batch: Batch) -> jax.Array:
         counts = loss.count(outputs, batch.labels, batch.valid)
@@ -190,9 +201,9 @@ def evidence(
     }
 
 
-def _counted_in_each(loss: Loss, context: Context, model: Model, examples: Batch) -> float:
+def _counted_in_each(loss: Loss, dataset: AnyDataset, model: Model, examples: Batch) -> float:
     """Returns how many tokens count in an example, the mean; it depends on the targets alone."""
-    key, example = jax.random.key(0), context.dataset.example
+    key, example = jax.random.key(0), dataset.example
     variables = jax.eval_shape(lambda: model.init(key, trees.zeros(example)))
     size, counted = len(examples.valid), 0.0
 

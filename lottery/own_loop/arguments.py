@@ -8,10 +8,11 @@ import numpy as np
 from groundwork.errors import unknown
 from pruning import schedule
 from pruning.criteria import CRITERIA, Criterion
-from pruning.criteria.evidence import Loss
 from pruning.masks import Mask
 from pruning.schedule import Plan
 from pruning.select import SCOPES, Rate, Scope
+
+FUNCTIONS = ("loss", "apply", "output_loss")  # that criteria call
 
 
 def plan(
@@ -34,20 +35,36 @@ def plan(
         raise ValueError(f"{error}; set levels=0 for the dense network alone") from error
 
 
-def chosen(criterion: str | Criterion, loss: Loss | None, examples: Any) -> Criterion:
+def chosen(criterion: str | Criterion, evidence: Mapping[str, Any]) -> Criterion:
     """Returns the criterion.
 
+    Args:
+      criterion: a name, or the criterion itself.
+      evidence: `loss`, `examples`, `apply` and `output_loss` as they are given, or None.
+
     Raises:
-      ValueError: its name is unknown, or it needs a loss and examples that are not given.
+      ValueError: its name is unknown, or it needs something that is not given.
     """
     if not isinstance(criterion, Criterion):
         check_known("criterion", criterion, CRITERIA)
         criterion = CRITERIA[criterion]
-    if loss is not None and not callable(loss):
-        raise ValueError(f"loss must be a function, not {loss!r}")
-    if criterion.examples and (loss is None or examples is None):
-        raise ValueError(f"the criterion {name_of(criterion)} needs loss= and examples=")
+    for name, given in evidence.items():
+        if name in FUNCTIONS and given is not None and not callable(given):
+            raise ValueError(f"{name} must be a function, not {given!r}")
+    needs = set(criterion.needs) | ({"loss", "examples"} if _looks(criterion) else set())
+    if "movement" in needs:
+        raise ValueError(
+            f"the criterion {name_of(criterion)} needs movement, which iterate has no argument for"
+        )
+    lacking = [f"{name}=" for name, given in evidence.items() if name in needs and given is None]
+    if lacking:
+        raise ValueError(f"the criterion {name_of(criterion)} needs {' and '.join(lacking)}")
     return criterion
+
+
+def _looks(criterion: Criterion) -> bool:
+    """Returns whether a criterion that does not say what it needs looks at examples."""
+    return bool(criterion.examples) and not criterion.needs
 
 
 def name_of(criterion: Criterion) -> str:

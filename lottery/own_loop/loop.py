@@ -19,9 +19,9 @@ from groundwork.trees import Params
 from lottery.own_loop import arguments, trees
 from lottery.own_loop import folder as folders
 from lottery.tickets import unit_name
-from pruning import masks, select
+from pruning import masks, rounds
 from pruning.criteria import Criterion, Evidence
-from pruning.criteria.evidence import Loss
+from pruning.criteria.evidence import Apply, Loss, OutputLoss
 from pruning.masks import Mask
 from pruning.schedule import Plan
 from pruning.select import Rate, Scope
@@ -50,6 +50,8 @@ def iterate(
     criterion: str | Criterion = "magnitude",
     loss: Loss | None = None,
     examples: Any = None,
+    apply: Apply | None = None,
+    output_loss: OutputLoss | None = None,
     key: jax.Array | None = None,
     prunable: Callable[[str], bool] | None = None,
     stacked: Mapping[str, int] | None = None,
@@ -80,9 +82,13 @@ def iterate(
       levels: the last level; `fit` is called `levels + 1` times.
       rate: the share of the remaining weights that each level removes; see `masks.prune`.
       scope: `layerwise` or `global`; see `masks.prune`.
-      criterion: a name of `criteria.CRITERIA`, or a `Criterion`. It scores what was trained.
+      criterion: a name of `criteria.CRITERIA`, or a `Criterion`. It scores what was trained; what
+        it compares with, as `magnitude_increase` does, is `params`. `movement` is refused.
       loss: (a tree like `params`, examples) → the mean loss, for criteria that need it.
-      examples: the examples whose loss is taken, in any pytree of arrays.
+      examples: the examples that criteria look at, in any pytree of arrays.
+      apply: (a tree like `params`, examples) → outputs, for `obd`, `synflow`, `wanda` and `obs`.
+      output_loss: (outputs, examples) → the mean loss, for `obd`. `grasp` divides the outputs by
+        its temperature if it is given with `apply`.
       key: for criteria that draw; by default `jax.random.key(0)`.
       prunable: path → bool, for paths such as `fc1/kernel`; by default the leaves named `kernel`.
       stacked: patterns of layers → how many leading axes stack them; see `masks.prune`.
@@ -106,9 +112,10 @@ def iterate(
       UserError: another process works in the folder, or one of its levels is damaged.
     """
     arguments.check_functions(fit, prunable, warm_up, rewind)
-    scorer = arguments.chosen(criterion, loss, examples)
+    seen = {"loss": loss, "examples": examples, "apply": apply, "output_loss": output_loss}
+    scorer = arguments.chosen(criterion, seen)
     params = trees.arrays("params", params)
-    examples = trees.arrays("examples", examples)
+    seen["examples"] = examples = trees.arrays("examples", examples)
     key = checks.key(jax.random.key(0) if key is None else key)
     dense = trees.dense(params, prunable)
     plan = arguments.plan(dense, rate, scope, levels, stacked)
@@ -128,7 +135,7 @@ def iterate(
             "key": trees.digest(key),
         }
         keep = folders.opened(folder, identity)
-    prune = _make_prune(scorer, plan, loss, examples, key)
+    prune = _make_prune(scorer, plan, {**seen, "initial": params}, key)
     loop = _Loop(fit=fit, plan=plan, prune=prune, rewind=rewind, keep=keep)
     return _levels(loop, params, dense, warm_up)
 
@@ -196,20 +203,23 @@ def _train(loop: _Loop, number: int, start: Params, mask: Mask, trained: Params)
 
 
 def _make_prune(
-    criterion: Criterion, plan: Plan, loss: Loss | None, examples: Any, key: jax.Array
+    criterion: Criterion, plan: Plan, seen: Mapping[str, Any], key: jax.Array
 ) -> Callable[[Mask, Params, int], Mask]:
     """Returns (mask, trained parameters, level) → the level's mask, compiled once for all."""
 
+    functions = {name: seen[name] for name in arguments.FUNCTIONS}
+    arrays = {name: given for name, given in seen.items() if name not in functions}
+
     @jax.jit
-    def prune(mask: Mask, params: Params, key: jax.Array, counts: Any, examples: Any) -> Mask:
-        evidence = Evidence(params=params, mask=mask, key=key, loss=loss, examples=examples)
-        scores = criterion.score(evidence)
-        select.check_same(mask, scores)
-        return select.prune_to(mask, scores, counts, plan.paths, plan.slices)
+    def prune(mask: Mask, params: Params, key: jax.Array, counts: Any, arrays: Any) -> Any:
+        evidence = Evidence(params=params, mask=mask, key=key, **functions, **arrays)
+        return rounds.prune(criterion, evidence, counts, plan.paths, plan.slices)
 
     def to_level(mask: Mask, params: Params, number: int) -> Mask:
         drawn = jax.random.fold_in(keys.stream(key, "criterion"), number)
         counts = {name: np.int32(count) for name, count in plan.of_slices(number).items()}
-        return prune(mask, params, drawn, counts, examples)
+        new, missing = prune(mask, params, drawn, counts, arrays)
+        rounds.check(missing)
+        return new
 
     return to_level

@@ -11,7 +11,7 @@ from pruning.criteria.changes import (
     MAGNITUDE_INCREASE_SAME_SIGN,
     MOVEMENT,
 )
-from pruning.criteria.evidence import Criterion, Evidence
+from pruning.criteria.evidence import OF_TRAINING, Criterion, Evidence
 from pruning.criteria.flow import SYNFLOW
 from pruning.criteria.gradients import GRASP, OBD, SNIP, TAYLOR
 from pruning.criteria.second_order import OBS
@@ -37,4 +37,4 @@ CRITERIA: dict[str, Criterion] = {
     "obs": OBS,
 }
 
-__all__ = ["CRITERIA", "Criterion", "Evidence", "magnitude", "random"]
+__all__ = ["CRITERIA", "OF_TRAINING", "Criterion", "Evidence", "magnitude", "random"]

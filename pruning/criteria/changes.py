@@ -10,7 +10,7 @@ from pruning.select import Scores
 def magnitude_increase(evidence: Evidence) -> Scores:
     """Returns |w_f| − |w_i|, of the weights after training and at step 0.
 
-    Source: Zhou et al., arXiv:1905.01067, Section 3 (there, `large_final` is our `magnitude`).
+    Source: Zhou et al., arXiv:1905.01067 (there, `large_final` is our `magnitude`).
     """
     return {path: abs(final) - abs(initial) for path, (initial, final) in _pairs(evidence).items()}
 
@@ -18,7 +18,7 @@ def magnitude_increase(evidence: Evidence) -> Scores:
 def magnitude_increase_same_sign(evidence: Evidence) -> Scores:
     """Returns max(0, |w_f| − |w_i|) of weights that keep their sign, and 0 of all others.
 
-    Source: Zhou et al., arXiv:1905.01067, Section 3.
+    Source: Zhou et al., arXiv:1905.01067.
     """
     return {
         path: jnp.where(_same_sign(initial, final), jnp.maximum(abs(final) - abs(initial), 0), 0)
@@ -29,7 +29,7 @@ def magnitude_increase_same_sign(evidence: Evidence) -> Scores:
 def large_final_same_sign(evidence: Evidence) -> Scores:
     """Returns |w_f| of weights that keep their sign, and 0 of all others.
 
-    Source: Zhou et al., arXiv:1905.01067, Section 3.
+    Source: Zhou et al., arXiv:1905.01067.
     """
     return {
         path: jnp.where(_same_sign(initial, final), abs(final), 0)
@@ -45,7 +45,7 @@ def distance(evidence: Evidence) -> Scores:
 def movement(evidence: Evidence) -> Scores:
     """Returns Σ −g·w over the steps of the training: high where weights have moved away from zero.
 
-    Source: Sanh et al., arXiv:2005.07683, Section 3. There, scores are learnt under masks that
+    Source: Sanh et al., arXiv:2005.07683. There, scores are learnt under masks that
     change while training, with a straight-through gradient, and a learning rate that changes no
     order; here they are summed up over the training before, under the mask of its level.
     """

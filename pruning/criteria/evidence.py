@@ -23,6 +23,7 @@ Apply = Callable[[Params, Any], Any]
 OutputLoss = Callable[[Any, Any], jax.Array]
 """(outputs, examples) → the mean loss, []."""
 
+OF_TRAINING = ("initial", "movement")  # fields of `Evidence` that only a training gives
 NEEDED = {  # field of `Evidence` → what to give
     "key": "a key of random numbers",
     "loss": "a function (parameters, examples) → mean loss",

@@ -31,7 +31,7 @@ def synflow(evidence: Evidence) -> Scores:
     Departs: batch statistics are as they are; the authors take the absolute values of means, too,
     which are zero at step 0.
 
-    Source: Tanaka et al., arXiv:2006.05467, equations 2 and 3, Algorithm 1.
+    Source: Tanaka et al., arXiv:2006.05467, Algorithm 1.
     """
     weights = {path: jnp.abs(weight) for path, weight in evidence.weights.items()}
     absolute = _absolute(evidence.params)

@@ -25,7 +25,7 @@ Weights = dict[str, jax.Array]
 def snip(evidence: Evidence) -> Scores:
     """Returns |g·w|, of the gradient g of the mean loss of all examples.
 
-    Source: Lee et al., arXiv:1810.02340, equation 6, without the normalisation by the sum of all
+    Source: Lee et al., arXiv:1810.02340, without the normalisation by the sum of all
     scores, which changes no order. There it is the gradient by the mask, which is g·w.
     """
     gradients = evidence.prunable(evidence.gradients())
@@ -60,7 +60,7 @@ def grasp(evidence: Evidence) -> Scores:
     network's outputs are divided by a temperature of 200, as published, which is meant for softmax;
     it needs `apply` and `output_loss`. Of a `loss` alone, the temperature is 1.
 
-    Source: Wang et al., arXiv:2002.07376, equation 8 and Algorithm 1.
+    Source: Wang et al., arXiv:2002.07376, Algorithm 1.
     """
     weights, loss = evidence.weights, _loss_of_weights(evidence, TEMPERATURE)
 
@@ -80,8 +80,7 @@ def obd(evidence: Evidence) -> Scores:
     """Returns h·w² / 2, where h is the diagonal of the Gauss-Newton matrix of the mean loss.
 
     h is the mean over examples of diag(Jᵀ S J), with the Jacobian J of the outputs by the weights
-    and the Hessian S of the loss by the outputs, both exact. Negative curvature of the loss by the
-    outputs, which softmax and squares have not, counts as 0. It takes C backward passes for each
+    and the Hessian S of the loss by the outputs, both exact. It takes C backward passes for each
     example.
 
     Source: LeCun, Denker & Solla, Optimal Brain Damage, 1989, whose second derivatives are
@@ -105,10 +104,8 @@ def obd(evidence: Evidence) -> Scores:
         tree, back = jax.vjp(lambda w: apply(evidence.with_weights(w), example), weights)
         flat, unravel = ravel_pytree(tree)  # [C]
         curvature = jax.hessian(lambda flat: output_loss(unravel(flat), example))(flat)
-        values, vectors = jnp.linalg.eigh(curvature)
-        factor = (vectors * jnp.sqrt(jnp.maximum(values, 0))[None]).T  # [C, C]
-        rows = jax.vmap(lambda row: back(unravel(row))[0])(factor)
-        return jax.tree.map(lambda rows: jnp.sum(jnp.square(rows), 0), rows)
+        rows = jax.vmap(lambda row: back(unravel(row))[0])(jnp.eye(len(flat), dtype=flat.dtype))
+        return jax.tree.map(lambda j: jnp.sum(j * jnp.tensordot(curvature, j, 1), 0), rows)
 
     def diagonals(batch: Any) -> Weights:
         return jax.tree.map(lambda leaf: jnp.sum(leaf, 0), jax.vmap(diagonal)(batch))

@@ -2,11 +2,10 @@
 
 # G groups, K inputs of a layer, M outputs; see `grams`
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from groundwork.trees import Params
@@ -16,7 +15,6 @@ from pruning.masks import Mask
 from pruning.select import Scores
 
 RIDGE = 0.01  # of the mean of the diagonal
-FLOATS = 2**24  # in the matrices that are solved at once
 
 
 def obs(evidence: Evidence) -> Scores:
@@ -29,7 +27,7 @@ def obs(evidence: Evidence) -> Scores:
     is what `correct` computes.
 
     Sources: Hassibi & Stork, Optimal Brain Surgeon, 1993; layer by layer: Frantar et al. (OBC),
-    arXiv:2208.11580, equation 3; the ridge: Frantar & Alistarh (SparseGPT), arXiv:2301.00774.
+    arXiv:2208.11580; the ridge: Frantar & Alistarh (SparseGPT), arXiv:2301.00774.
     Departs: these remove one weight, or one column, after the other, with an update after each;
     here all are scored at once, and corrected together in closed form.
 
@@ -94,6 +92,9 @@ def _inverse_diagonals(hessian: jax.Array, keep: jax.Array) -> jax.Array:
     return lax.fori_loop(0, jnp.sum(~whole), column, diagonals)
 
 
+# Factorisations are made one at a time: two batches of them that jaxlib 0.10 makes at once on the
+# CPU can each hold the thread that the other waits for, and then neither ends.
+@sequential_vmap
 def _inverse_diagonal(matrix: jax.Array) -> jax.Array:
     """Returns the diagonal of the inverse of a positive definite matrix, [K]."""
     lower = jnp.linalg.cholesky(matrix)
@@ -109,14 +110,14 @@ def _within(hessian: jax.Array, keep: jax.Array) -> jax.Array:
 
 def _solved(hessian: jax.Array, keep: jax.Array, wanted: jax.Array) -> jax.Array:
     """Returns v [K, M] with H v = wanted over what each output keeps, and zero elsewhere."""
+    return lax.map(lambda column: _column(hessian, *column), (keep.T, wanted.T)).T
 
-    def column(given: Any) -> jax.Array:
-        keep, wanted = given
-        factor = jnp.linalg.cholesky(_within(hessian, keep))
-        return cho_solve((factor, True), jnp.where(keep, wanted, 0))
 
-    at_once = max(1, FLOATS // hessian.size)
-    return lax.map(column, (keep.T, wanted.T), batch_size=at_once).T
+@sequential_vmap
+def _column(hessian: jax.Array, keep: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Returns one column of `_solved`, [K]."""
+    factor = jnp.linalg.cholesky(_within(hessian, keep))
+    return cho_solve((factor, True), jnp.where(keep, wanted, 0))
 
 
 OBS = Criterion(score=obs, correct=correct, examples=1024, needs=("apply", "examples"))

@@ -21,6 +21,7 @@ CACHE = ROOT / ".jax_cache"
 
 # Tests compile far more than they compute: these halve the processor time of a small run.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK += " --xla_cpu_parallel_codegen_split_count=1"  # many parts cost a fifth more to compile
 if jax.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"  # later releases do not know it
 os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -102,8 +103,12 @@ def each_replicate(
 
 
 def quickly() -> dict[str, Any] | None:
-    """Returns the compiler's options for what is called so rarely that its speed matters less."""
-    return QUICKLY if jax.default_backend() == "cpu" else None
+    """Returns the compiler's options for what is called so rarely that its speed matters less.
+
+    A level that the environment's XLA_FLAGS ask for stays.
+    """
+    asked = any(option in os.environ.get("XLA_FLAGS", "") for option in QUICKLY)
+    return QUICKLY if jax.default_backend() == "cpu" and not asked else None
 
 
 def each(form: Form) -> Mapper:

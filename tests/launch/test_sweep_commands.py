@@ -38,8 +38,8 @@ SHORT = ["--config.train.steps=20", "--config.eval_every=10"]
 TUNED = [*SHORT, "--config.fine_tune.steps=10"]
 CASES = {
     "msdnet": Case(
-        [*msdnet.ARGS, *SHORT, "--config.networks=('msdnet',)", "--config.replicates=2"],
-        "seed", ("0", "1"), "last exit", "exit", "3", "networks/msdnet", 3,
+        [*msdnet.ARGS, *SHORT, "--config.networks=('msdnet',)", "--config.msdnet.blocks=2"],
+        "seed", ("0", "1"), "last exit", "exit", "2", "networks/msdnet", 2,
     ),
     "lowrank": Case(
         [*lowrank.ARGS, *TUNED, "--config.decompose.methods=('svd',)",

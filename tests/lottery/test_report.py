@@ -22,7 +22,7 @@ from tests.lottery.refusals import contents
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "small"
-    small.run(folder, "--config.checkpoint.every_seconds=60")
+    small.run(folder)
     return folder
 
 
@@ -169,13 +169,11 @@ def test_published_figures_stand_beside_ours(folder):
 class TestReadOnly:
     """Nothing needs to be written to show a finished run."""
 
-    SAME = "--config.checkpoint.every_seconds=60"
-
     def test_the_same_command_and_the_report_show_the_result(self, folder, monkeypatch):
         before = contents(folder)
         with monkeypatch.context() as patch:
             read_only.make(patch, folder)
-            printed = small.run(folder, self.SAME)
+            printed = small.run(folder)
         assert _mean(folder, "levels/02/ticket") in printed
         assert re.search(r"^no report.html: .* cannot be written \(Read-only file", printed, re.M)
         assert contents(folder) == before
@@ -186,7 +184,7 @@ class TestReadOnly:
         (copy / "checkpoints/levels/02/ticket/final/manifest.json").unlink()
         read_only.make(monkeypatch, copy)
         with pytest.raises(OSError, match=r"Read-only file system: .*run\.log"):
-            small.run(copy, self.SAME)
+            small.run(copy)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

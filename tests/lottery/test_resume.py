@@ -32,7 +32,8 @@ main.main(sys.argv[1:])
 
 def _start(folder, *python):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE)}
-    command = [sys.executable, *python[:2], *small.ARGS, *python[2:], f"--workdir={folder}"]
+    flags = [*small.ARGS, small.OFTEN, *python[2:], f"--workdir={folder}"]
+    command = [sys.executable, *python[:2], *flags]
     return subprocess.Popen(
         command,
         cwd=ROOT,

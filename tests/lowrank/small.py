@@ -15,8 +15,8 @@ ARGS = [
     "--config.fine_tune.steps=40",
     "--config.eval_every=20",
     "--config.decompose.keep_slow=true",
-    "--config.checkpoint.every_seconds=0",
     "--config.checkpoint.poll_steps=20",
+    "--config.data.validation_examples=297",  # as many as of test: one program counts both
     "--config.mesh.replicate=1",
     "--config.mesh.data=1",
 ]

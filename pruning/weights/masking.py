@@ -142,8 +142,7 @@ def _corrector(experiment: Experiment, criterion: str) -> Callable[..., Variable
 
 def _seen(experiment: Experiment, criterion: str) -> dict[str, Any]:
     """Returns what a criterion sees of the network; see `networks.evidence`."""
-    count = CRITERIA[criterion].examples and experiment.spec.prune.examples
-    count = count or CRITERIA[criterion].examples
+    count = experiment.spec.prune.seen if CRITERIA[criterion].examples else 0
     return networks.evidence(experiment.context, experiment.model, count, experiment.loss)
 
 

@@ -159,6 +159,12 @@ class WeightsPruneSpec:
         return METHODS[self.method]
 
     @property
+    def seen(self) -> int:
+        """The number of training examples that the criterion looks at."""
+        own = CRITERIA[self.criterion].examples
+        return self.examples or own if own else 0
+
+    @property
     def densities(self) -> tuple[float, ...]:
         """The densities of the config."""
         return self.density if isinstance(self.density, tuple) else (self.density,)

@@ -8,12 +8,12 @@ from typing import Any
 from groundwork import architectures
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.context import Context
-from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import processes
-from groundwork.errors import UserError
+from groundwork.errors import UserError, about
 from groundwork.study import Prepared
 from groundwork.train import footprint, networks, own
+from pruning import pruner
 from pruning.criteria import CRITERIA
 from pruning.weights.masking import groups, masked
 from pruning.weights.methods import METHODS, Setting
@@ -34,8 +34,10 @@ def prepare(spec: WeightsSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     leaves = spec.prune.leaves(shapes["params"])
-    if spec.prune.how.first == "criterion" and CRITERIA[spec.prune.criterion].examples:
-        data_lib.first_examples(dataset, 1)  # refuses examples that are not in memory
+    if spec.prune.how.first == "criterion":
+        with about("prune.criterion"):
+            seen = networks.seen(dataset, model, spec.prune.seen, loss)
+            pruner.check(CRITERIA[spec.prune.criterion], leaves, shapes, **seen)
     if spec.prune.searches and not dataset.examples["validation"]:
         raise UserError(
             "prune.keep_accuracy and prune.least_accuracy need data.validation_examples above 0"

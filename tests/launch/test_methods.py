@@ -36,7 +36,10 @@ def test_a_method_without_a_network_near_any_density_has_no_row():
     ("branch", "units"),
     [
         ("ticket", ["start", "levels/00/ticket", "levels/01/ticket", "levels/02/ticket"]),
-        ("random_reinit", ["start", "levels/00/ticket", "levels/01/ticket", "levels/02/random_reinit"]),
+        (
+            "random_reinit",
+            ["start", "levels/00/ticket", "levels/01/ticket", "levels/02/random_reinit"],
+        ),
         ("finetune", ["start", "levels/00/ticket", "levels/01/finetune", "levels/02/finetune"]),
         ("random_mask", ["levels/02/random_mask"]),
         ("small_dense", ["levels/02/small_dense"]),

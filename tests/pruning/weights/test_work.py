@@ -173,5 +173,5 @@ def test_a_search_that_finds_none_hands_out_the_dense_network(tmp_path):
 
 
 def test_a_search_needs_a_validation_split(tmp_path):
-    with pytest.raises(UserError, match="need data.validation_examples above 0"):
+    with pytest.raises(UserError, match=r"need data\.validation_examples above 0"):
         small.train(tmp_path / "run", keep_accuracy=0.01)

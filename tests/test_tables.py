@@ -17,7 +17,10 @@ import msdnet.report
 import msdnet.results
 import pruning.report
 import pruning.results
+import pruning.weights.report
+import pruning.weights.results
 from lowrank.spec import Point
+from pruning import weights
 from tests import screens
 from tests.compress import test_report as compressed
 from tests.lowrank import test_report as factorised
@@ -99,12 +102,31 @@ def _pruning():
     return dataclasses.replace(run, name=NAME, folder=Path(NAME), original=big)
 
 
+def _weights():
+    layers = {f"encoder/layer_{n}/attention/query/kernel": (123456.5, 16_777_216) for n in "12"}
+    network = weights.results.Network(
+        label="0.0123457",
+        density=[0.0123456, 0.0123457],
+        test=[0.98765, 0.97654],
+        before=[0.12345, 0.23456],
+        steps=1_234_567,
+        seconds=123456.78,
+        kept=layers,
+        untouched={"encoder/embedding/kernel": "its 7 inputs are no multiple of 4"},
+    )
+    run = pruned.made()
+    fields = {"name": NAME, "folder": Path(NAME), "config": run.config, "about": run.about}
+    dense = dataclasses.replace(network, label="dense", untouched={})
+    return weights.results.Results(**fields, dense=dense, sparse=[network] * 4)
+
+
 COMMANDS = {
     "lottery": (lottery, _lottery),
     "lowrank": (lowrank, _lowrank),
     "msdnet": (msdnet, _msdnet),
     "compress": (compress, _compress),
     "pruning": (pruning, _pruning),
+    "weights": (weights, _weights),
 }
 
 
@@ -120,9 +142,11 @@ def command(request, monkeypatch):
 
     monkeypatch.setattr(package.results, "read", lambda folder: run)
     monkeypatch.setattr(package.report, "_write_page", page)
+    monkeypatch.setattr(pruning.report, "of_weights", lambda folder: package is weights)
     if request.param == "lottery":
         monkeypatch.setattr(lottery.report, "_read", lambda folders: [run])
-    return SimpleNamespace(show=lambda: package.report.show([Path(NAME)]), order=order)
+    shown = pruning.report if package is weights else package.report
+    return SimpleNamespace(show=lambda: shown.show([Path(NAME)]), order=order)
 
 
 @pytest.mark.parametrize("columns", [40, 80, 100, 200])

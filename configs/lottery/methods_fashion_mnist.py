@@ -8,7 +8,8 @@ LeNet-300-100 on Fashion-MNIST as in `lenet_fashion_mnist.py`. Each of 17 rounds
 each layer, so that levels 7, 10, 13 and 17 have the densities 0.2, 0.1, 0.05 and 0.02 of
 `configs/pruning/methods_fashion_mnist.py`, whose methods `python -m launch.methods` sets beside
 these: fine-tuning, learning rate rewinding (Renda et al., arXiv:2003.02389), random masks, new
-weights, small dense networks.
+weights, small dense networks. The learning rate is a tenth in the last two of the six epochs, so
+that fine-tuning and learning rate rewinding differ.
 """
 
 import ml_collections
@@ -22,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = lenet_fashion_mnist.get_config()
     config.levels = 17
+    config.optimizer.update(schedule="step", drop_steps=(4 * 429,))
     config.prune.rate = 1 - 0.1 ** (1 / 10)
     config.branches.random_reinit = LEVELS
     config.branches.random_mask = LEVELS

@@ -1,5 +1,5 @@
 # What the scripts beside it share. Each of them sets `toy`, the overrides of --smoke, and calls
-# `experiment` for every run and `report` at the end. Those of another command than lottery set
+# `experiment` for every run and `report` at the end; or it calls `methods`. Those of another command than lottery set
 # `command` before they source this.
 #
 # Every script takes
@@ -51,4 +51,19 @@ experiment() { # NAME CONFIG OVERRIDES…: a run in the folder NAME; under --smo
 
 report() { # one report of all runs
   run "${PYTHON:-python}" -m "$command.report" "${folders[@]}"
+}
+
+methods() { # CONFIG: tickets, a sweep of the methods of pruning.main, and a table of all of them
+  local config=$1
+  toy=(--config.data.name=digits --config.data.source=digits --config.data.validation_examples=0
+    --config.model.name=lenet_300_100 --config.model.width=0.1 --config.replicates=2
+    --config.train.steps=5 --config.optimizer.schedule=constant --config.eval_every=5)
+  local -a whole=("${toy[@]}")
+  toy+=(--config.levels=3)
+  experiment tickets "configs/lottery/$config.py"
+  toy=("${whole[@]}")
+  [[ -z $smoke ]] || flags+=("${toy[@]}" --config.fine_tune.steps=5)
+  run "${PYTHON:-python}" -m launch.sweep --module=pruning.main "--config=configs/pruning/$config.py" \
+    "--workdir=$runs/sweep" --points=launch/reproduce/methods.txt -- ${flags[@]+"${flags[@]}"}
+  run "${PYTHON:-python}" -m launch.methods "--to=$runs/methods" "$runs/tickets" "$runs"/sweep/prune.*
 }

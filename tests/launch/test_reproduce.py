@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from groundwork import config as config_lib
+from launch import points
 from lottery import spec as lottery_spec
+from pruning import kinds
 from pruning import spec as pruning_spec
 from tests.conftest import CACHE, ROOT
 
 SPECS = {"lottery": lottery_spec, "pruning": pruning_spec}
 SCRIPTS = sorted(p for p in (ROOT / "launch/reproduce").glob("*.sh") if p.name != "common.sh")
+OF_ONE_COMMAND = [path for path in SCRIPTS if not path.name.startswith("methods_")]
 
 
 def run(script, *flags):
@@ -38,8 +41,8 @@ def commands(script, *flags):
 
 def test_there_is_a_script_for_each_figure():
     assert [path.name for path in SCRIPTS] == [
-        "lenet_fashion_mnist.sh", "lenet_mnist.sh", "mnist1d.sh", "pruning_cifar10.sh",
-        "pruning_fashion_mnist.sh",
+        "lenet_fashion_mnist.sh", "lenet_mnist.sh", "methods_conv2.sh", "methods_fashion_mnist.sh",
+        "mnist1d.sh", "pruning_cifar10.sh", "pruning_fashion_mnist.sh",
     ]  # fmt: skip
 
 
@@ -61,7 +64,7 @@ def test_dry_run_prints_every_command():
     assert report[3:] == ["runs/reproduce/mnist1d", "runs/reproduce/mnist1d_full"]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("script", OF_ONE_COMMAND, ids=lambda path: path.name)
 @pytest.mark.parametrize("flags", [[], ["--smoke"]], ids=["full", "smoke"])
 def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -77,6 +80,30 @@ def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
             assert config.data.source in ("digits", "mnist1d")
             assert getattr(checked, "levels", 1) * checked.train.steps <= 100
     assert report[2:] == [f"{command}.report", *folders]
+
+
+@pytest.mark.parametrize("name", ["methods_fashion_mnist.sh", "methods_conv2.sh"])
+@pytest.mark.parametrize("flags", [[], ["--smoke"]], ids=["full", "smoke"])
+def test_every_method_is_one_that_its_main_accepts(name, flags, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tickets, sweep, table = (command[1:] for command in commands(name, *flags))
+    config, folder = config_lib.parse(tickets[2:], "")
+    lottery_spec.from_config(config_lib.resolve(config))
+    assert sweep[:2] == ["-m", "launch.sweep"]
+    config_file, file = (
+        next(word.partition("=")[2] for word in sweep if word.startswith(flag))
+        for flag in ("--config=", "--points=")
+    )
+    shared = sweep[sweep.index("--") + 1 :]
+    found = points.make([], Path(file))
+    assert len(found) >= 10
+    for point in found:
+        arguments = [f"--config={config_file}", "--workdir=x", *shared, *point.arguments()]
+        config, _ = config_lib.parse(arguments, "")
+        checked = kinds.check(config_lib.resolve(config))
+        assert {point.label for point in checked.prune.points} == {"0.2", "0.1", "0.05", "0.02"}
+    assert table[:2] == ["-m", "launch.methods"]
+    assert str(folder) in table
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -1,0 +1,24 @@
+r"""Are tickets worth their trainings where there are convolutions? A narrow Conv-2.
+
+    python -m lottery.main --config=configs/lottery/methods_conv2.py \
+        --workdir=runs/methods_conv2/tickets --config.data.source=idx \
+        --config.data.dir=/usr/share/datasets/fashion-mnist
+
+As `methods_fashion_mnist.py`, but with a quarter of Conv-2's channels and units (208,058
+parameters), one epoch of 429 steps per level, and weights that are ranked in all layers together:
+by layer, the first convolution would keep 3 of its 144 weights. It needs `make cpu` on a CPU.
+"""
+
+import ml_collections
+
+from configs.lottery import methods_fashion_mnist
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """See the module's docstring."""
+    config = methods_fashion_mnist.get_config()
+    config.model.update(name="conv_2", width=0.25)
+    config.train.steps = 429
+    config.optimizer.drop_steps = (286,)
+    config.prune.scope = "global"
+    return config

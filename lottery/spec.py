@@ -247,6 +247,12 @@ def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence
         asked = chosen if isinstance(chosen, list | tuple) else (chosen,)
         if late := [level for level in asked if level != "all" and level > spec.levels]:
             beyond.append(f"branches.{name}: {late} are not trained, since levels={spec.levels}")
+    one_rate = spec.optimizer.schedule == "constant" and not spec.optimizer.warmup_steps
+    if one_rate and spec.branches.get("finetune") and spec.branches.get("lr_rewind"):
+        beyond.append(
+            "branches.finetune and branches.lr_rewind are the same: optimizer.schedule=constant "
+            "has one learning rate"
+        )
     keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
     if not spec.levels:
         keys["prune"] = "levels=0 prunes nothing"

@@ -190,6 +190,16 @@ def test_prunings_lines_for_whole_units_run(capsys):
     assert "layers_0" in printed
 
 
+def test_prunings_lines_for_patterns_run(capsys):
+    names = {}
+    exec(block_with("patterns.n_m(", "pruning/README.md"), names)
+    for path in ("two_of_four", "permuted"):
+        assert names[path].sum() == 64 * 32 / 2
+    assert names["quarter"].sum() == names["mask"]["fc1/kernel"].sum() == 64 * 32 / 4
+    before, after = map(float, capsys.readouterr().out.splitlines()[0].split())
+    assert after > before
+
+
 def test_compress_lines_for_quantised_weights_and_codes_run():
     _, variables, _ = lenet()
     params = variables["params"]

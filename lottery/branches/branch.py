@@ -38,7 +38,9 @@ def fresh(levels: Levels, network: Network, branch: str, level: int) -> Variable
     return network.programs.init(drawn)
 
 
-def continued(levels: Levels, network: Network, branch: str, level: int, like: Ticket) -> Start:
+def continued(
+    levels: Levels, network: Network, branch: str, level: int, point: TrainState
+) -> Start:
     """Returns the start from what a branch itself has trained at the level before, pruned again.
 
     Level 1 goes on from the dense network. The mask is the branch's own: it is chosen by the
@@ -49,10 +51,11 @@ def continued(levels: Levels, network: Network, branch: str, level: int, like: T
       network: which is trained on.
       branch: the name of the branch.
       level: the level to train.
-      like: arrays of the shapes that are read.
+      point: the dense state at the rewind step.
     """
     unit = levels.context.run.unit(unit_name(level - 1, branch if level > 1 else "ticket"))
-    before = Ticket(*unit.result(tuple(like))[0])
+    like = network.ones(point.variables["params"]), point.variables, point.variables
+    before = Ticket(*unit.result(like)[0])
     mask = pruned(levels, before.mask, before.trained, level)
     state = network.start(before.trained, mask, step=levels.rewind_step)
     return Start(network=network, mask=mask, state=state)

@@ -12,7 +12,7 @@ from lottery.tickets import Levels, Start, Ticket
 
 def start(levels: Levels, level: int, ticket: Ticket, point: TrainState) -> Start:
     """See `Branch`."""
-    return continued(levels, levels.settled(), "finetune", level, ticket)
+    return continued(levels, levels.settled(), "finetune", level, point)
 
 
 BRANCH = Branch(start=start, colour="#8c564b", linestyle=(0, (5, 1)), marker="v", goes_on=True)

@@ -13,7 +13,7 @@ from lottery.tickets import Levels, Start, Ticket
 
 def start(levels: Levels, level: int, ticket: Ticket, point: TrainState) -> Start:
     """See `Branch`."""
-    return continued(levels, levels.network, "lr_rewind", level, ticket)
+    return continued(levels, levels.network, "lr_rewind", level, point)
 
 
 BRANCH = Branch(

@@ -32,6 +32,7 @@ def test_shipped_configs_have_no_setting_without_effect(command):
 BEYOND = [
     ("lottery", ("branches.random_mask=(1,99)",), "branches.random_mask: [99] are not trained"),
     ("lottery", ("branches.random_mask=99",), "branches.random_mask: [99] are not trained"),
+    ("lottery", ("branches.finetune=all", "branches.lr_rewind=all"), "has one learning rate"),
     ("lottery", ("eval_every=10000",), "eval_every=10000 is more than"),
     ("msdnet", ("optimizer.drop_steps=(5, 1000000000,)",), "is before 1000000000, where the rate"),
     ("lottery", ("optimizer.drop_steps=(5,)",), "set optimizer.schedule=step"),
@@ -47,6 +48,7 @@ IDLE = [
     ("lottery", ("data.split_seed=5", "data.validation_examples=0"), "holds none out"),
     ("lottery", ("data.dir=somewhere",), "data.source=digits reads no files"),
     ("lottery", ("levels=0", "prune.scope=global"), "levels=0 prunes nothing"),
+    ("lottery", ("branches.scratch_b_at_most=2",), "branches.scratch_b=()"),
     ("lottery", ("rewind.restore=state", "rewind.step=0"), "no moments to restore"),
     ("msdnet", ("networks=msdnet", "resnets.width=0.5"), "has no resnets"),
     ("msdnet", ("exits.distillation_temperature=2",), "exits.distillation=0 is off"),

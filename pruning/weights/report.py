@@ -149,21 +149,23 @@ def _untouched(run: Results) -> list[str]:
 
 
 def accuracy_figure(run: Results, path: Path) -> tuple[Path, str]:
-    """Draws test accuracy against density, before the last training and after it."""
+    """Draws test accuracy against density; of trained networks, before fine-tuning, too."""
     figure, (ax,) = figures.subplots()
     densities = [float(np.mean(network.density)) for network in run.sparse]
     ax.axhline(mean_and_spread(run.dense.test)[0], color="black", lw=0.8, label="dense")
     after = [network.test for network in run.sparse]
-    figures.band(ax, densities, after, color="#1f5fb4", marker="o", ms=4, label="after training")
-    before = [network.before for network in run.sparse]
-    style: dict[str, Any] = {"linestyle": "--", "marker": "o", "ms": 4, "mfc": "white"}
-    figures.band(ax, densities, before, color="#888888", label="before it", **style)
+    figures.band(ax, densities, after, color="#1f5fb4", marker="o", ms=4, label="sparse")
+    tuned = METHODS[run.config["prune"]["method"]].fine_tunes
+    if tuned:
+        before = [network.before for network in run.sparse]
+        style: dict[str, Any] = {"linestyle": "--", "marker": "o", "ms": 4, "mfc": "white"}
+        figures.band(ax, densities, before, color="#888888", label="before fine-tuning", **style)
     figures.density_axis(ax)
     ax.set_ylabel(f"test {run.metric.words}")
     figure.legend(loc="outside upper center", ncols=3)
     caption = (
-        f"Test {run.metric.words} against density, before the last training and after it. The "
-        "horizontal line is the dense network. Means over replicates; bands are one standard "
+        f"Test {run.metric.words} against density{', before fine-tuning and after it' * tuned}. "
+        "The horizontal line is the dense network. Means over replicates; bands are one standard "
         "deviation."
     )
     return figures.save(figure, path), caption
@@ -181,7 +183,7 @@ def layers_figure(run: Results, path: Path) -> tuple[Path, str]:
     middles = [n + 0.4 - height / 2 for n in range(len(names))]
     ax.set_yticks(middles, figures.short(names, 20), fontsize=8)
     ax.invert_yaxis()
-    ax.set_xscale("log")
+    ax.set_xlim(left=0)
     ax.set_xlabel("density (kept / prunable)")
     figure.legend(loc="outside upper center", ncols=4)
     caption = "The share of each layer's weights that is kept: means over replicates."

@@ -11,7 +11,7 @@ from pruning.criteria.evidence import Criterion, Evidence
 from pruning.select import Scores
 
 ROUNDS = 100
-LARGE = 2.0**100  # a sum of outputs beyond which the input is 1 / LARGE
+LARGE = 2.0**100  # beyond it, or below its inverse, the sum of outputs needs another input
 
 
 def synflow(evidence: Evidence) -> Scores:
@@ -24,9 +24,9 @@ def synflow(evidence: Evidence) -> Scores:
     pruners call it in 100 rounds; see `rounds.prune`.
 
     Scores are divided by R, so that they add up to 1 in such a layer. Deep networks have sums that
-    float32 cannot hold, where the authors take float64: if R is beyond 2¹⁰⁰, the input is 2⁻¹⁰⁰,
-    which changes no order in networks without biases; and if R overflows even then, no score is a
-    number.
+    float32 cannot hold, where the authors take float64: if R is beyond 2¹⁰⁰, the input is 2⁻¹⁰⁰
+    instead of 1, and if it is below 2⁻¹⁰⁰, the input is 2¹⁰⁰, which changes no order in networks
+    without biases. If R is infinite or 0 even then, no score is a number.
 
     Departs: batch statistics are as they are; the authors take the absolute values of means, too,
     which are zero at step 0.
@@ -46,11 +46,13 @@ def synflow(evidence: Evidence) -> Scores:
         floats = [leaf for leaf in jax.tree.leaves(outputs) if _is_float(leaf)]
         return sum((jnp.sum(leaf.astype(jnp.float32)) for leaf in floats), jnp.zeros(()))
 
-    size = jnp.where(flow(weights, jnp.ones(())) < LARGE, 1.0, 1 / LARGE)  # NaN is not below
+    unscaled = flow(weights, jnp.ones(()))
+    size = jnp.where(unscaled < LARGE, 1.0, 1 / LARGE)  # NaN is not below
+    size = jnp.where(unscaled < 1 / LARGE, LARGE, size)
     total, back = jax.vjp(lambda weights: flow(weights, size), weights)
     (gradients,) = back(1 / jnp.where(total > 0, total, 1))
     scores = {path: weights[path] * gradients[path] for path in weights}
-    finite = jnp.isfinite(total)
+    finite = jnp.isfinite(total) & (total > 0)
     return {
         path: jnp.where(finite & jnp.isfinite(score), score, jnp.nan)
         for path, score in scores.items()

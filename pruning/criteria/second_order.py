@@ -92,8 +92,8 @@ def _inverse_diagonals(hessian: jax.Array, keep: jax.Array) -> jax.Array:
     return lax.fori_loop(0, jnp.sum(~whole), column, diagonals)
 
 
-# Factorisations are made one at a time: two batches of them that jaxlib 0.10 makes at once on the
-# CPU can each hold the thread that the other waits for, and then neither ends.
+# Factorisations are made one at a time: of two batches that jaxlib 0.10 works on at once on a CPU,
+# each can hold the thread that the other waits for, and then neither ends.
 @sequential_vmap
 def _inverse_diagonal(matrix: jax.Array) -> jax.Array:
     """Returns the diagonal of the inverse of a positive definite matrix, [K]."""

@@ -1,5 +1,6 @@
 """`pruning.pruner`: a criterion that looks at gradients, against a loop over replicates."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,8 +11,8 @@ import pytest
 from groundwork import keys, trees
 from groundwork.devices import mesh
 from pruning import masks, select
-from pruning.criteria import Criterion, Evidence
-from pruning.pruner import make_pruner
+from pruning.criteria import CRITERIA, Criterion, Evidence
+from pruning.pruner import make_corrector, make_pruner
 
 R, COUNTS = 2, {"one": 9, "two": 4}
 PATHS = {"one": ("one/kernel",), "two": ("two/kernel",)}
@@ -141,3 +142,43 @@ def test_another_level_compiles_nothing(problem):
         mask = prune(roots, mask, variables, counts, level)
     assert np.sum(mask["one/kernel"]) == 2 * 6
     assert len(traced) == 1
+
+
+@pytest.mark.parametrize(("name", "number"), [("synflow", 3), ("obs", 1)])
+def test_rounds_grams_and_corrections_are_the_same_on_any_mesh(name, number):
+    rng = np.random.default_rng(0)
+    params = {
+        "one": {"kernel": rng.normal(size=(R, 6, 4)).astype("f4")},
+        "two": {"kernel": rng.normal(size=(R, 4, 3)).astype("f4")},
+    }
+    mask = {path: np.ones(leaf.shape, bool) for path, leaf in masks.flatten(params).items()}
+    inputs = rng.normal(size=(10, 6)).astype("f4")
+
+    def apply(variables, inputs):
+        params = variables["params"]
+        return jax.nn.relu(inputs @ params["one"]["kernel"]) @ params["two"]["kernel"]
+
+    seen = {"apply": apply, "examples": inputs, "batch_size": 4}
+    criterion, made = dataclasses.replace(CRITERIA[name], rounds=number), []
+    for rows, columns in ((1, 1), (2, 2)):
+        devices = mesh.make(R, 4, replicate=rows, data=columns)
+        put = functools.partial(mesh.put, devices, spec=mesh.BY_REPLICATE)
+        roots, before, variables = put(keys.roots(0, R)), put(mask), put({"params": params})
+        counts = put({group: np.full(R, count, np.int32) for group, count in COUNTS.items()})
+        prune = make_pruner(devices, criterion, PATHS, **seen)
+        new = prune(roots, before, variables, counts, 1)
+        if criterion.correct:
+            correct = make_corrector(devices, criterion, **seen)
+            variables = correct(roots, before, new, variables)
+        made.append(mesh.fetch((new, variables)))
+    (one, left), (other, right) = made
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), left, right)
+    assert {path: keep.sum() for path, keep in one.items()} == {
+        paths[0]: R * COUNTS[group] for group, paths in PATHS.items()
+    }
+
+
+def test_a_criterion_that_corrects_nothing_has_no_corrector():
+    with pytest.raises(ValueError, match="this criterion corrects no weights"):
+        make_corrector(mesh.make(1, 1), CRITERIA["magnitude"])

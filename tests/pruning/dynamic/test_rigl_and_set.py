@@ -170,10 +170,13 @@ def test_no_count_changes_and_nothing_comes_back_in_the_change_in_which_it_goes(
 
 
 def test_set_draws_by_key_and_step():
+    params, mask = drawn(0)
+    optimizer = dynamic.set(optax.sgd(0.1), mask, key=None, every=EVERY, end=10**6)  # one fraction
+    update = jax.jit(lambda state, step: optimizer.update(params, state, params, step=step)[1])
+
     def grown(seed, step):
-        params, mask = drawn(0)
-        state = set_(mask, jax.random.key(seed)).init(params)
-        return as_numpy(masks.mask_of(jitted("set")(params, state, jnp.int32(step))[1]))
+        state = optimizer.init(params)._replace(key=jax.random.key(seed))
+        return as_numpy(masks.mask_of(update(state, jnp.int32(step))))
 
     first, again, other, later = grown(0, 0), grown(0, 0), grown(1, 0), grown(0, 3)
     equal(first, again)

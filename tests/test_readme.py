@@ -161,6 +161,13 @@ def test_lowranks_lines_run():
     assert names["first"].shape[-2:] == (kernel.shape[2], names["core"].shape[2])
 
 
+def test_the_lines_for_criteria_of_weights_run():
+    names: dict = {}
+    exec(block_with('CRITERIA["obs"]', "pruning/README.md"), names)
+    assert float(names["masks"].density(names["new"])) == 0.5
+    assert not names["params"]["fc"]["kernel"][~names["new"]["fc/kernel"]].any()
+
+
 def test_distillations_lines_run():
     wide, variables, _ = lenet()
     narrow, small, _ = lenet(width=0.5)

@@ -6,6 +6,7 @@ import pytest
 
 from compress.stages import prune, share
 from groundwork import keys
+from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
 from tests.compress.small import GROUPS, dense, node, pruned
 
@@ -97,3 +98,21 @@ def test_all_weights_together_may_leave_unequal_slices_which_go_on(pipeline):
     assert set(plan.slices.values()) == {1}
     (count,) = counts.values()
     assert count.tolist() == [47 - round(0.25 * 47)] * 2
+
+
+def test_criteria_of_a_training_before_are_refused(untrained, pipeline):
+    with pytest.raises(UserError, match="movement looks at the training before, which compress"):
+        pipeline(stages=("prune",), prune={"criterion": "movement"})
+
+
+def test_a_criterion_looks_at_as_many_examples_as_the_config_says(untrained, pipeline):
+    rules = {"rewind": "none", "rate": 0.5, "criterion": "wanda", "examples": 20, "levels": (1,)}
+    own = pipeline(stages=("prune",), prune=rules)
+    before = dense(own)
+    made = prune.run(own, node("prune", 1), before)
+    inputs = np.asarray(data_lib.first_examples(own.context.dataset, 20)[0]).reshape(20, -1)
+    norms = np.sqrt(np.square(inputs.astype(np.float64)).sum(0))[:, None]
+    for r in range(2):
+        score = np.abs(before.variables["params"]["fc1"]["kernel"][r]) * norms
+        kept = made.mask["fc1/kernel"][r]
+        assert score[kept].min() >= score[~kept].max() * (1 - 1e-5)

@@ -39,15 +39,16 @@ def best(keep: jax.Array, score: jax.Array, count: jax.Array) -> jax.Array:
 
 def _ordered(score: jax.Array) -> jax.Array:
     """Returns unsigned integers of the same order."""
+    wide = score.dtype.itemsize > 4
+    signed = jnp.int64 if wide else jnp.int32
     if jnp.issubdtype(score.dtype, jnp.floating):
-        score = score.astype(jnp.promote_types(score.dtype, jnp.float32))
+        score = score.astype(jnp.float64 if wide else jnp.float32)
         score = jnp.where(jnp.isnan(score), -jnp.inf, jnp.where(score == 0, 0, score))
-        signed = jnp.int32 if score.dtype == jnp.float32 else jnp.int64
         bits = lax.bitcast_convert_type(score, signed)
         # The bits of a negative float grow with its magnitude: all but the sign are turned round.
         bits = jnp.where(bits < 0, bits ^ np.array(jnp.iinfo(signed).max, signed), bits)
     else:
-        bits = score.astype(jnp.promote_types(score.dtype, jnp.int32))
+        bits = score.astype(signed)
     unsigned = jnp.dtype(f"uint{8 * bits.dtype.itemsize}")
     sign = np.array(1, unsigned) << np.array(8 * unsigned.itemsize - 1, unsigned)
     return lax.bitcast_convert_type(bits, unsigned) ^ sign

@@ -7,6 +7,7 @@ r"""Are tickets worth their trainings where there are convolutions? A narrow Con
 As `methods_fashion_mnist.py`, but with a quarter of Conv-2's channels and units (208,058
 parameters), one epoch of 429 steps per level, and weights that are ranked in all layers together:
 by layer, the first convolution would keep 3 of its 144 weights. It needs `make cpu` on a CPU.
+Source of the network: Frankle & Carbin, arXiv:1803.03635, Figure 2.
 """
 
 import ml_collections

@@ -21,7 +21,7 @@ from pruning.patterns import Pattern
 from pruning.patterns.pattern import INPUTS
 from pruning.pruner import Seen, evidence_of, make_corrector, make_pruner
 from pruning.weights.network import Experiment, Network
-from pruning.weights.spec import WeightsPruneSpec
+from pruning.weights.section import WeightsPruneSpec
 
 LAYERS = {
     "layerwise": densities.uniform,

@@ -11,7 +11,7 @@ from pruning import dynamic
 from pruning.masks import Mask
 
 if TYPE_CHECKING:
-    from pruning.weights.spec import WeightsPruneSpec
+    from pruning.weights.section import WeightsPruneSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

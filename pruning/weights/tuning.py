@@ -10,7 +10,8 @@ from groundwork.devices import processes
 from pruning.weights.masking import groups, masked
 from pruning.weights.methods import Setting
 from pruning.weights.network import Experiment, Network, load, save
-from pruning.weights.spec import Point, unit_name
+from pruning.weights.section import Point
+from pruning.weights.spec import unit_name
 from pruning.weights.training import Phase, trained
 
 

@@ -18,7 +18,8 @@ from pruning.criteria import CRITERIA
 from pruning.weights.masking import groups, masked
 from pruning.weights.methods import METHODS, Setting
 from pruning.weights.network import Experiment, Network, load
-from pruning.weights.spec import Point, WeightsSpec, unit_name
+from pruning.weights.section import Point
+from pruning.weights.spec import WeightsSpec, unit_name
 from pruning.weights.training import Phase, trained
 from pruning.weights.tuning import fine_tuned, search
 

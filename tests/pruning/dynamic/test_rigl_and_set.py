@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
@@ -323,3 +324,22 @@ def test_bad_settings_are_refused():
         without.update(params, without.init(params))
     with pytest.raises(ValueError, match="no mask"):
         masks.mask_of(sgd.init(params))
+
+
+def test_a_network_of_nnx_behind_its_own_optimiser():
+    model = nnx.Linear(6, 8, rngs=nnx.Rngs(0))
+    mask = {"kernel": jnp.asarray(np.random.default_rng(0).random((6, 8)) < 0.4)}
+    nnx.update(model, masks.apply(mask, nnx.state(model, nnx.Param)))
+    optimizer = nnx.Optimizer(model, rigl(mask), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        inputs = jnp.arange(24.0).reshape(4, 6) % 7
+        optimizer.update(model, nnx.grad(lambda model: jnp.mean((model(inputs) - 1) ** 2))(model))
+
+    for _ in range(5):
+        step(model, optimizer)
+    held = masks.mask_of(optimizer.opt_state)["kernel"][...]  # NNX boxes the state, too
+    assert int(jnp.sum(held)) == int(jnp.sum(mask["kernel"]))
+    assert np.any(held != mask["kernel"])
+    assert not np.any(model.kernel[...][~held])

@@ -37,28 +37,32 @@ def regrown(mask: Mask, params: Params, growth: Scores, fraction: jax.Array) -> 
     return {path: stays[path] | grown[path] for path in mask}
 
 
-def cosine(fraction: float, step: jax.Array, end: int) -> jax.Array:
-    """Returns the share that changes at a step: from `fraction` at 0 to 0 at the end."""
+def cosine(fraction: float, step: jax.Array, end: int | None) -> jax.Array:
+    """Returns the share that changes at a step: from `fraction` at 0 to 0 at the end, if any."""
+    if end is None:
+        return jnp.float32(fraction)
     return fraction / 2 * (1 + jnp.cos(jnp.minimum(step, end) * (math.pi / end)))
 
 
-def due(step: jax.Array, before: jax.Array, every: int, end: int) -> jax.Array:
-    """Returns whether one of 0, every, 2·every, … before the end was reached since another step.
+def due(step: jax.Array, before: jax.Array, every: int, end: int | None) -> jax.Array:
+    """Returns whether one of 0, every, 2·every, … before any end was reached since another step.
 
     That step is the last one that was seen, or −1 if none was, which then counts as the one before.
     """
     before = jnp.where(before < 0, step - 1, before)
-    return jnp.minimum(step, end - 1) // every > jnp.minimum(before, end - 1) // every
+    if end is not None:
+        step, before = jnp.minimum(step, end - 1), jnp.minimum(before, end - 1)
+    return step // every > before // every
 
 
-def check(every: int, fraction: float, end: int) -> None:
+def check(every: int, fraction: float, end: int | None) -> None:
     """Checks settings.
 
     Raises:
       ValueError: a number of steps is not positive, or the fraction is outside [0, 1].
     """
     for name, steps in {"every": every, "end": end}.items():
-        if steps < 1:
+        if steps is not None and steps < 1:
             raise ValueError(f"{name}={steps} must be at least 1 step")
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction {fraction} is outside [0, 1]")

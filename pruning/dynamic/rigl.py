@@ -18,7 +18,7 @@ def rigl(
     optimizer: optax.GradientTransformation,
     mask: Mask | None,
     *,
-    end: int,
+    end: int | None = None,
     every: int = 100,
     fraction: float = 0.3,
 ) -> optax.GradientTransformationExtraArgs:
@@ -42,7 +42,8 @@ def rigl(
       optimizer: an optax gradient transformation.
       mask: the mask of the start, such as a random one with the counts of `pruning.densities`; None
         if the caller puts it into the state.
-      end: the step from which the mask stays as it is; the authors' is 3/4 of the training.
+      end: the step from which the mask stays as it is; the authors' is 3/4 of the training. None:
+        it changes to the end of the training, and the share stays as it is.
       every: steps from one change to the next.
       fraction: of the kept weights, in [0, 1], at step 0.
 

@@ -16,8 +16,8 @@ def set(
     optimizer: optax.GradientTransformation,
     mask: Mask | None,
     *,
-    key: jax.Array | None,
-    end: int,
+    key: jax.Array | None = None,
+    end: int | None = None,
     every: int = 100,
     fraction: float = 0.3,
 ) -> optax.GradientTransformationExtraArgs:
@@ -33,14 +33,13 @@ def set(
     Args:
       optimizer: see `rigl`.
       mask: see `rigl`.
-      key: [] key, folded with the step; of each replicate its own. None if the caller puts it into
-        the state.
+      key: [] key, folded with the step; of each replicate its own. By default `jax.random.key(0)`.
       end: see `rigl`.
       every: see `rigl`.
       fraction: see `rigl`.
 
     Raises:
-      ValueError: see `rigl`; or `update` finds no key in the state.
+      ValueError: see `rigl`.
     """
     regrowth.check(every, fraction, end)
 
@@ -48,8 +47,7 @@ def set(
         mask: Mask, params: Params, gradients: Params, step: jax.Array, key: jax.Array | None
     ) -> Mask:
         del gradients
-        if key is None:
-            raise ValueError("set needs a key: set(optimizer, mask, key=…)")
+        assert key is not None
         growth = random(params, mask, key=jax.random.fold_in(key, step))
         return regrowth.regrown(mask, params, growth, regrowth.cosine(fraction, step, end))
 
@@ -59,5 +57,5 @@ def set(
         change,
         functools.partial(regrowth.due, every=every, end=end),
         replaces=True,
-        key=key,
+        key=jax.random.key(0) if key is None else key,
     )

@@ -316,14 +316,7 @@ def test_bad_settings_are_refused():
         dynamic.set(sgd, mask, end=0, key=None)
     with pytest.raises(ValueError, match=r"fraction 1.5 is outside \[0, 1\]"):
         dynamic.rigl(sgd, mask, end=3, fraction=1.5)
-    params, _ = drawn(0)
-    without = dynamic.set(sgd, mask, end=3, key=None)
-    with pytest.raises(ValueError, match="needs a key"):
-        without.update(params, without.init(params), params)
-    with pytest.raises(ValueError, match="needs the parameters"):
-        without.update(params, without.init(params))
-    with pytest.raises(ValueError, match="no mask"):
-        masks.mask_of(sgd.init(params))
+
 
 
 def test_a_network_of_nnx_behind_its_own_optimiser():
@@ -343,3 +336,19 @@ def test_a_network_of_nnx_behind_its_own_optimiser():
     assert int(jnp.sum(held)) == int(jnp.sum(mask["kernel"]))
     assert np.any(held != mask["kernel"])
     assert not np.any(model.kernel[...][~held])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_without_an_end_the_share_never_falls(name):
+    params, mask = drawn(0)
+    optimizer = getattr(dynamic, name)(optax.sgd(0.1), mask, every=1, fraction=FRACTION)
+    state = optimizer.init(params)
+    for i in range(2):
+        _, state = optimizer.update(gradients(params, jnp.int32(10**6 + i)), state, params)
+        new = masks.mask_of(state)
+        for path, before in mask.items():
+            count = int(np.sum(before))
+            moved = min(int(np.rint(np.float32(FRACTION * count))), before.size - count)
+            assert np.sum(np.asarray(before) & ~np.asarray(new[path])) == moved
+            assert np.sum(new[path]) == count
+        mask = new

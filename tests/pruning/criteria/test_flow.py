@@ -106,3 +106,12 @@ def test_rounds_are_those_of_a_loop_with_densities_that_fall_by_one_factor():
     once = select.prune_to(seen.mask, synflow(seen), counts, paths)
     assert any(np.any(once[path] != mask[path]) for path in mask)
     assert CRITERIA["synflow"].rounds == 100
+
+
+def test_biases_count_by_their_absolute_values():
+    def apply(params, inputs):
+        return jax.nn.relu(inputs @ params["fc"]["kernel"] + params["fc"]["bias"][None])
+
+    params = {"fc": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([-9.0, 9.0])}}
+    seen = Evidence(params=params, mask=masks.ones(params), apply=apply, examples=jnp.zeros((1, 1)))
+    np.testing.assert_allclose(synflow(seen)["fc/kernel"], [[1 / 21, 2 / 21]], rtol=1e-6)

@@ -316,7 +316,12 @@ def test_bad_settings_are_refused():
         dynamic.set(sgd, mask, end=0, key=None)
     with pytest.raises(ValueError, match=r"fraction 1.5 is outside \[0, 1\]"):
         dynamic.rigl(sgd, mask, end=3, fraction=1.5)
-
+    params, _ = drawn(0)
+    without = dynamic.set(sgd, mask, end=3)
+    with pytest.raises(ValueError, match="needs the parameters"):
+        without.update(params, without.init(params))
+    with pytest.raises(ValueError, match="no mask"):
+        masks.mask_of(sgd.init(params))
 
 
 def test_a_network_of_nnx_behind_its_own_optimiser():

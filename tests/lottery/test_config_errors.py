@@ -143,7 +143,7 @@ CASES = {
     ),
     "an unknown criterion": (
         "prune.criterion=magnitud",
-        ["prune.criterion 'magnitud'", "did you mean 'magnitude'", "snip, synflow"],
+        ["prune.criterion 'magnitud'", "did you mean 'magnitude'", "taylor, wanda"],
     ),
     "an unknown scope": ("prune.scope=globl", ["prune.scope 'globl'", "global, layerwise"]),
     "an unknown pruning schedule": (

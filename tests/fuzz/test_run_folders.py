@@ -93,7 +93,7 @@ def _quickly(monkeypatch):
 
 def _train(command, folder, *more):
     *_, small, few = COMMANDS[command]
-    small.train(folder, *few, "--config.checkpoint.poll_steps=4", *more)
+    small.train(folder, *few, lottery_small.OFTEN, "--config.checkpoint.poll_steps=4", *more)
 
 
 def _honest(name, folder, other):

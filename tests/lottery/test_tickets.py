@@ -192,7 +192,7 @@ def test_the_early_stopping_step_is_that_of_the_least_validation_loss(finished):
 def test_the_dense_networks_early_stopping_step_may_lie_before_the_rewind_step(tmp_path):
     small.train(
         tmp_path / "run", "--config.optimizer.learning_rate=0.05", "--config.levels=0",
-        "--config.rewind.step=50",
+        "--config.rewind.step=50", "--config.data.validation_examples=200",
     )  # fmt: skip
     found = [_early_stops(tmp_path / "run", 0, "ticket", replicate) for replicate in range(2)]
     assert any(stops[0] <= 50 for _, stops in found)
@@ -264,7 +264,8 @@ def test_all_levels_share_one_compiled_step(tmp_path, caplog):
     random_mask.make_draw.cache_clear()
     draw = random_mask.make_draw(mesh.make(1, 50, replicate=1, data=1, devices=jax.devices()))
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        small.train(tmp_path / "run", "--config.branches.small_dense=()")
+        sizes = "--config.data.validation_examples=200"
+        small.train(tmp_path / "run", "--config.branches.small_dense=()", sizes)
     assert draw._cache_size() == 1  # the random masks of both levels
     compiled = [re.match(r"Compiling jit\((\w+)\)", record.message) for record in caplog.records]
     counts = collections.Counter(found[1] for found in compiled if found)

@@ -19,6 +19,7 @@ from tests import packages
 from tests.groundwork.contexts import context_of
 
 TRAIN, HELD, RATE, STEPS = 12, 7, 0.05, 6
+count_cross_entropy = jax.jit(losses.count_cross_entropy)
 
 
 def test_means_are_the_sums_over_the_examples_by_name():
@@ -39,7 +40,7 @@ def test_a_loss_may_measure_nothing_else():
 
 
 def test_the_cross_entropy_counts_what_it_announces():
-    counts = losses.count_cross_entropy(jnp.eye(3), jnp.arange(3), jnp.ones(3, bool))
+    counts = count_cross_entropy(jnp.eye(3), jnp.arange(3), jnp.ones(3, bool))
     assert counts.measures.keys() == losses.CROSS_ENTROPY.measures.keys()
     for name, dtype in losses.CROSS_ENTROPY.measures.items():
         assert counts.measures[name].dtype == dtype
@@ -49,7 +50,7 @@ def test_the_cross_entropy_counts_what_it_announces():
 def test_examples_that_are_not_valid_count_nowhere():
     logits = jnp.asarray([[2.0, 0.0], [0.0, 1.0], [9.0, 0.0]])
     labels = jnp.asarray([0, 0, 0])
-    counts = losses.count_cross_entropy(logits, labels, jnp.asarray([True, True, False]))
+    counts = count_cross_entropy(logits, labels, jnp.asarray([True, True, False]))
     assert (counts.examples, counts.measures["accuracy"]) == (2, 1)
     np.testing.assert_allclose(counts.loss, np.log1p(np.exp(-2)) + np.log1p(np.exp(1)), rtol=1e-6)
 
@@ -58,7 +59,7 @@ def test_logits_of_a_short_type_have_the_loss_of_their_values():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(8, 5)), jnp.bfloat16)
     labels, valid = jnp.arange(8) % 5, jnp.arange(8) < 6
     short, wide = (
-        losses.count_cross_entropy(each, labels, valid).loss
+        count_cross_entropy(each, labels, valid).loss
         for each in (logits, logits.astype(jnp.float32))
     )
     assert short.dtype == jnp.float32

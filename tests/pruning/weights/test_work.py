@@ -3,9 +3,12 @@
 import itertools
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
+from configs import base
+from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs.run import Run
@@ -26,6 +29,23 @@ def one_shot(tmp_path_factory):
 
 def kept(mask):
     return {path: leaf.reshape(len(leaf), -1).sum(1).tolist() for path, leaf in mask.items()}
+
+
+def accuracies(variables):
+    """Test accuracies of LeNet-300-100's variables [R, …], in NumPy."""
+    data = data_lib.load({"data": base.get_config().data.to_dict()})
+    inputs = np.asarray(data_lib.normalize(data, data.test.inputs)).reshape(
+        len(data.test.labels), -1
+    )
+    found = []
+    for r in range(2):
+        layers = jax.tree.map(lambda leaf, r=r: leaf[r], variables["params"])
+        hidden = inputs
+        for name in ("fc1", "fc2"):
+            hidden = np.maximum(hidden @ layers[name]["kernel"] + layers[name]["bias"], 0)
+        logits = hidden @ layers["output"]["kernel"] + layers["output"]["bias"]
+        found.append(np.mean(logits.argmax(-1) == data.test.labels))
+    return found
 
 
 def assert_zero_where_pruned(mask, variables):
@@ -99,7 +119,7 @@ def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_
 @pytest.mark.parametrize(
     "prune",
     [
-        {"method": "gradual", "scope": "global"},
+        {"method": "gradual", "scope": "global", "begin": 0.5, "end": 1.0},
         {"method": "set", "scope": "erdos_renyi"},
         {"method": "static"},
         {"method": "before_training", "criterion": "snip", "scope": "global"},
@@ -115,6 +135,8 @@ def test_each_method_ends_at_its_density(prune, tmp_path):
     small.train(tmp_path / "run", **prune)
     mask, variables = results.load(tmp_path / "run", "sparse/0.1")
     assert_zero_where_pruned(mask, variables)
+    (network,) = results.read(tmp_path / "run").sparse
+    np.testing.assert_allclose(network.test, accuracies(variables), atol=0.01)
     total = sum(leaf[0].size for leaf in mask.values())
     found = np.sum(list(kept(mask).values()), axis=0)
     np.testing.assert_array_equal(found, round(0.1 * total))

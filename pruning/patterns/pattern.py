@@ -40,7 +40,7 @@ def parse(text: str) -> Pattern:
     Raises:
       ValueError: it names none, or one that would prune nothing or everything.
     """
-    found = re.fullmatch(r"(\d+)([:x])(\d+)", text) if isinstance(text, str) else None
+    found = re.fullmatch(r"([0-9]+)([:x])([0-9]+)", text) if isinstance(text, str) else None
     if not found:
         raise ValueError(f"unknown pattern {text!r}: N:M such as '2:4', or blocks such as '4x4'")
     first, second = int(found[1]), int(found[3])

@@ -98,7 +98,7 @@ class WeightsPruneSpec:
                 f"prune.criterion={self.criterion} looks at what training changed "
                 f"({', '.join(sorted(lacking))}): with prune.method=before_training, choose another"
             )
-        if self.correct and (how.first != "criterion" or criterion.correct is None):
+        if self.correct and not (how.fine_tunes and criterion.correct):
             able = [name for name, one in CRITERIA.items() if one.correct]
             raise UserError(
                 "prune.correct=true needs prune.method=one_shot or iterative and prune.criterion="

@@ -41,7 +41,7 @@ def test_a_method_without_a_network_near_any_density_has_no_row():
             ["start", "levels/00/ticket", "levels/01/ticket", "levels/02/random_reinit"],
         ),
         ("finetune", ["start", "levels/00/ticket", "levels/01/finetune", "levels/02/finetune"]),
-        ("random_mask", ["levels/02/random_mask"]),
+        ("random_mask", ["start", "levels/02/random_mask"]),
         ("small_dense", ["levels/02/small_dense"]),
     ],
 )  # fmt: skip
@@ -49,19 +49,45 @@ def test_the_trainings_that_led_to_a_branch(branch, units):
     assert methods._trainings(branch, 2) == units
 
 
+SCORED = ["start", "scored/00", "scored/01"]
+
+
+@pytest.mark.parametrize(
+    ("branch", "how", "units"),
+    [
+        ("ticket", {"at_step_0": True}, ["start", "levels/02/ticket"]),
+        ("random_reinit", {"at_step_0": True}, ["start", "levels/02/random_reinit"]),
+        ("ticket", {"scored": True}, [*SCORED, "scored/02", "levels/02/ticket"]),
+        ("shuffled_mask", {"scored": True}, [*SCORED, "levels/02/shuffled_mask"]),
+        (
+            "finetune",
+            {"scored": True},
+            [*SCORED[:2], "levels/00/ticket", "levels/01/finetune", "levels/02/finetune"],
+        ),
+    ],
+)
+def test_the_trainings_where_masks_are_chosen_before_or_at_another_step(branch, how, units):
+    assert methods._trainings(branch, 2, **how) == units
+
+
 def of(method, name="a"):
-    run = SimpleNamespace(metric=ACCURACY, config={"prune": {"density": [0.2, 0.02]}}, name=name)
+    config = {"prune": {"density": [0.2, 0.02]}}
+    run = SimpleNamespace(metric=ACCURACY, config=config, about={}, name=name)
     return run, [method, DENSE]
 
 
 def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, capsys):
     found = {"a": of(TICKET), "b": of(TICKET._replace(name="rigl"), "b")}
+    found["c"] = of(Method("static", [sparse(0.4, 0.9)]), "c")
+    found["c"][0].about["data"] = "other"
     monkeypatch.setattr(methods, "methods_of", lambda folder: found[Path(folder).name])
-    methods.main([f"--to={tmp_path / 'made'}", "a", "b"])
+    methods.main([f"--to={tmp_path / 'made'}", "a", "b", "c"])
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines() if "±" in line] == [
         "ticket", "dense", "rigl",
     ]  # fmt: skip
+    assert "static has no row: its densities are 0.4" in printed
+    assert "warning: c has other data than a" in printed
     assert (tmp_path / "made" / "methods.png").exists()
     assert "rigl" in (tmp_path / "made" / "report.html").read_text()
 

@@ -244,8 +244,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _asked(run: RunResults) -> list[float]:
-    """Returns the densities that a run of pruning was asked for."""
-    asked = run.config["prune"].get("density", ())
+    """Returns the densities that a run of pruning was asked for; a search or N:M decides itself."""
+    prune = run.config["prune"]
+    method = METHODS.get(prune.get("method", ""))
+    if method is None or "density" not in method.keys or ":" in prune["pattern"]:
+        return []
+    if prune["keep_accuracy"] or prune["least_accuracy"]:
+        return []
+    asked = prune["density"]
     return list(asked) if isinstance(asked, list | tuple) else [asked]
 
 

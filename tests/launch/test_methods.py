@@ -17,6 +17,13 @@ def sparse(density, accuracy, steps=10):
 
 
 TICKET = Method("ticket", [sparse(0.51, 0.9), sparse(0.1995, 0.89, 20), sparse(0.0211, 0.8, 30)])
+PRUNE = {
+    "method": "rigl",
+    "density": [0.2, 0.02],
+    "pattern": "none",
+    "keep_accuracy": 0.0,
+    "least_accuracy": 0.0,
+}
 DENSE = Method("dense", [sparse(1.0, 0.95)])
 
 
@@ -71,7 +78,7 @@ def test_the_trainings_where_masks_are_chosen_before_or_at_another_step(branch, 
 
 
 def of(method, name="a"):
-    config = {"prune": {"density": [0.2, 0.02]}}
+    config = {"prune": PRUNE}
     run = SimpleNamespace(metric=ACCURACY, config=config, about={}, name=name)
     return run, [method, DENSE]
 
@@ -90,6 +97,20 @@ def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, cap
     assert "warning: c has other data than a" in printed
     assert (tmp_path / "made" / "methods.png").exists()
     assert "rigl" in (tmp_path / "made" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("prune", "asked"),
+    [
+        ({}, [0.2, 0.02]),
+        ({"density": 0.1}, [0.1]),
+        ({"method": "proximal_l1"}, []),
+        ({"method": "one_shot", "pattern": "2:4"}, []),
+        ({"method": "one_shot", "keep_accuracy": 0.01}, []),
+    ],
+)
+def test_columns_are_densities_that_were_asked_for(prune, asked):
+    assert methods._asked(SimpleNamespace(config={"prune": PRUNE | prune})) == asked
 
 
 def test_the_same_method_twice_is_refused(monkeypatch):

@@ -41,6 +41,7 @@ def checked(**prune):
         ({"pattern": "2:4", "method": "rigl"}, "prune.pattern=2:4 needs prune.method=one_shot"),
         ({"pattern": "2:4", "criterion": "synflow"}, "prune.pattern=2:4 takes one round"),
         ({"method": "rigl", "scope": "global"}, "prune.scope=global ranks layers together"),
+        ({"method": "rigl", "every": 1}, "prune.every=1 must be at least 2 for prune.method=rigl"),
         ({"method": "before_training", "criterion": "movement"}, "looks at what training changed"),
         ({"correct": True}, "prune.correct=true needs .* prune.criterion=.*obs"),
         ({"correct": True, "criterion": "obs", "method": "rigl"}, "prune.correct=true needs"),

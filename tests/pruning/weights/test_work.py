@@ -12,6 +12,7 @@ from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs.run import Run
+from groundwork.train import programs
 from pruning import densities, masks
 from pruning.weights import results
 from tests.lottery.small import assert_same_tree
@@ -131,8 +132,14 @@ def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_
     ],
     ids=lambda prune: "-".join(str(value) for value in prune.values()),
 )
-def test_each_method_ends_at_its_density(prune, tmp_path):
+def test_each_method_ends_at_its_density(prune, tmp_path, monkeypatch):
+    made, make = [], programs.make
+    monkeypatch.setattr(
+        programs, "make", lambda *args, **more: made.append(1) or make(*args, **more)
+    )
     small.train(tmp_path / "run", **prune)
+    # a mask is data: where nothing else differs, the dense network's programs train
+    assert len(made) == (1 if prune["method"] in ("static", "before_training") else 2)
     mask, variables = results.load(tmp_path / "run", "sparse/0.1")
     assert_zero_where_pruned(mask, variables)
     (network,) = results.read(tmp_path / "run").sparse

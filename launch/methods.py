@@ -21,7 +21,7 @@ from groundwork.report.comparison import Curve
 from groundwork.report.tables import Rows, plus_minus
 from groundwork.runs import identity, operations
 from groundwork.runs.operations import Spent
-from groundwork.runs.results import RunResults
+from groundwork.runs.results import RunResults, readable
 from lottery import results as tickets
 from lottery.results import Point
 from lottery.tickets import scored_names, unit_name
@@ -54,10 +54,11 @@ def methods_of(folder: Path) -> tuple[RunResults, list[Method]]:
       UserError: there is no such run, or it removes whole units.
     """
     command = identity.read_about(folder)["command"]
-    if command == "lottery":
-        return _of_lottery(folder)
-    if command == "pruning" and weights.of_weights(folder):
-        return _of_pruning(folder)
+    with readable(folder):
+        if command == "lottery":
+            return _of_lottery(folder)
+        if command == "pruning" and weights.of_weights(folder):
+            return _of_pruning(folder)
     raise UserError(f"{folder} has no run over single weights: give runs of lottery or pruning")
 
 

@@ -40,7 +40,9 @@ class Groups(NamedTuple):
     pattern: Pattern | None = None  # then paths and counts are not used
 
 
-def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float) -> Groups:
+def groups(
+    section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float, final: float | None = None
+) -> Groups:
     """Returns what a density means for the leaves of a network.
 
     Every leaf is a group, by one of the scopes of `LAYERS`, but for `global`, which ranks all of
@@ -50,6 +52,8 @@ def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float)
       section: the config's `prune`.
       leaves: path → shape of what may be pruned.
       density: kept / prunable.
+      final: the density to which what is left is pruned later: no group keeps fewer weights than
+        then, as rounding could have it.
 
     Raises:
       UserError: nothing would be kept.
@@ -68,6 +72,9 @@ def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float)
             counts = densities.counts(leaves, LAYERS[section.scope](leaves, density))
         if not sum(counts.values()):
             raise ValueError(f"{density:g} keeps none of the weights: choose a larger one")
+    if final is not None:
+        last = groups(section, leaves, final).counts
+        counts = {name: max(count, last[name]) for name, count in counts.items()}
     return Groups(paths, counts, density)
 
 

@@ -16,7 +16,12 @@ from pruning.weights.training import Phase, trained
 
 
 def fine_tuned(
-    experiment: Experiment, name: str, network: Network, density: float, turn: int
+    experiment: Experiment,
+    name: str,
+    network: Network,
+    density: float,
+    turn: int,
+    final: float | None = None,
 ) -> Network:
     """Prunes a network to a density and fine-tunes it; a unit that is done is loaded.
 
@@ -26,11 +31,12 @@ def fine_tuned(
       network: which is pruned.
       density: kept / prunable after it.
       turn: from 1; random criteria draw anew in each.
+      final: see `groups`.
     """
     spec, run = experiment.spec, experiment.context.run
     if name in processes.on_first(run.units):
         return load(experiment, name)[0]
-    planned = groups(spec.prune, experiment.leaves, density)
+    planned = groups(spec.prune, experiment.leaves, density, final)
     start, untouched = masked(experiment, spec.prune.criterion, network, planned, turn)
     setting = Setting(
         section=spec.prune,

@@ -97,7 +97,8 @@ def make_fine_tuned(experiment: Experiment, point: Point) -> None:
     turns = prune.iterations if prune.method == "iterative" else 1
     for turn in range(1, turns + 1):
         name = unit_name(point) if turn == turns else f"iterations/{point.label}/{turn}"
-        network = fine_tuned(experiment, name, network, point.density ** (turn / turns), turn)
+        density = point.density ** (turn / turns)
+        network = fine_tuned(experiment, name, network, density, turn, point.density)
 
 
 def make_sparse(experiment: Experiment, point: Point) -> None:

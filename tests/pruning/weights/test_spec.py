@@ -1,12 +1,13 @@
 """Every wrong value of the section `prune` ends in one line that names its key."""
 
+import numpy as np
 import pytest
 
 from groundwork import config as config_lib
 from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
 from pruning import kinds
-from pruning.weights import spec
+from pruning.weights import masking, spec
 from tests.conftest import ROOT
 
 
@@ -64,6 +65,19 @@ def test_a_method_of_single_weights_is_refused_for_units():
     config["prune"]["method"] = "rigl"
     with pytest.raises(UserError, match=r"start from configs/pruning/weights\.py"):
         kinds.check(config)
+
+
+def test_turns_end_at_the_counts_of_the_last_density():
+    """Of the bias, the ninth of ten turns to 0.05 would keep none, and the last one."""
+    shapes = {"a": (5, 30), "b": (3,), "c": (5, 3), "d": (5, 3), "e": (10, 3), "f": (10, 3)}
+    leaves = {path: np.zeros(shape) for path, shape in shapes.items()}
+    section = checked(scope="erdos_renyi").prune
+    left = {path: leaf.size for path, leaf in leaves.items()}
+    for turn in range(1, 11):
+        planned = masking.groups(section, leaves, 0.05 ** (turn / 10), 0.05)
+        left = {path: min(count, planned.counts[path]) for path, count in left.items()}
+    assert left == masking.groups(section, leaves, 0.05).counts
+    assert left["b"] == 1
 
 
 def test_gradual_pruning_needs_two_steps():

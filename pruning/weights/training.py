@@ -52,8 +52,9 @@ def trained(
     compiled = compile_programs(experiment, phase)
     state = _start(experiment, phase, start)
     before = networks.accuracies(context, compiled, state.variables)
-    rows = {"density": densities(start.mask)}
-    job = loop.Job(programs=compiled, unit=unit, stop=phase.steps.steps, fields=rows)
+    # of a network that begins dense, rows cannot tell the density: it changes
+    fields = {} if phase.differs else {"density": densities(start.mask)}
+    job = loop.Job(programs=compiled, unit=unit, stop=phase.steps.steps, fields=fields)
     state, _ = loop.train(context, job, state)
     mask, variables = _sparse(experiment, phase, state)
     network = start._replace(

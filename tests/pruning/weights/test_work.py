@@ -11,6 +11,7 @@ from configs import base
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
+from groundwork.runs import metrics
 from groundwork.runs.run import Run
 from groundwork.train import programs
 from pruning import densities, masks
@@ -143,6 +144,10 @@ def test_each_method_ends_at_its_density(prune, tmp_path, monkeypatch):
     mask, variables = results.load(tmp_path / "run", "sparse/0.1")
     assert_zero_where_pruned(mask, variables)
     (network,) = results.read(tmp_path / "run").sparse
+    written = [row for row in metrics.read(Run(tmp_path / "run").metrics) if "split" in row]
+    said = {row["unit"]: row.get("density") for row in written}
+    assert said["dense"] == 1
+    assert said["sparse/0.1"] in (None, network.density[0])  # where it changes, rows do not tell
     np.testing.assert_allclose(network.test, accuracies(variables), atol=0.01)
     total = sum(leaf[0].size for leaf in mask.values())
     found = np.sum(list(kept(mask).values()), axis=0)

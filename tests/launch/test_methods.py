@@ -60,7 +60,7 @@ def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, cap
     methods.main([f"--to={tmp_path / 'made'}", "a", "b"])
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines() if "±" in line] == [
-        "ticket", "dense", "rigl",
+        "dense", "ticket", "rigl",
     ]  # fmt: skip
     assert (tmp_path / "made" / "methods.png").exists()
     assert "rigl" in (tmp_path / "made" / "report.html").read_text()

@@ -4,12 +4,12 @@ r"""Are tickets worth their trainings? They and their controls, at a fifth to a 
         --workdir=runs/methods/tickets --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
-LeNet-300-100 on Fashion-MNIST as in `lenet_fashion_mnist.py`, but for three epochs. Each of 17 rounds prunes 20.57 % of
-each layer, so that levels 7, 10, 13 and 17 have the densities 0.2, 0.1, 0.05 and 0.02 of
-`configs/pruning/methods_fashion_mnist.py`, whose methods `python -m launch.methods` sets beside
-these: fine-tuning, learning rate rewinding (Renda et al., arXiv:2003.02389), random masks, new
-weights, small dense networks. The learning rate is a tenth in the last epoch, so that fine-tuning
-and learning rate rewinding differ.
+LeNet-300-100 on Fashion-MNIST as in `lenet_fashion_mnist.py`, but for three epochs. Each of 17
+rounds prunes 20.57 % of each layer, so that levels 7, 10, 13 and 17 have the densities 0.2, 0.1,
+0.05 and 0.02 of `configs/pruning/methods_fashion_mnist.py`. `python -m launch.methods` sets its
+methods beside these: tickets, fine-tuning, learning rate rewinding (Renda et al.,
+arXiv:2003.02389), random masks, new weights, small dense networks. The learning rate is a tenth in
+the last epoch, so that fine-tuning and learning rate rewinding differ.
 """
 
 import ml_collections

@@ -96,12 +96,13 @@ def _of_pruning(folder: Path) -> tuple[RunResults, list[Method]]:
     if name in ("one_shot", "iterative", "before_training"):
         corrected = ", corrected" if prune["correct"] else ""
         name = f"{name}: {prune['criterion']}{corrected}"
+    ranked = prune["scope"] if prune["pattern"] == "none" else prune["pattern"]
     networks = [
         Sparse(float(np.mean(n.density)), n.test, Spent(n.steps, n.seconds or 0.0))
         for n in run.sparse
     ]
     dense = Sparse(1.0, run.dense.test, Spent(run.dense.steps, run.dense.seconds or 0.0))
-    return run, [Method(f"{name}, {prune['scope']}", networks), Method("dense", [dense])]
+    return run, [Method(f"{name}, {ranked}", networks), Method("dense", [dense])]
 
 
 def _sum(spent: dict[str, Spent], units: Iterable[str]) -> Spent:

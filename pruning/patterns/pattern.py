@@ -31,18 +31,29 @@ class Blocks(NamedTuple):
         return f"{self.rows}x{self.columns}"
 
 
-Pattern = NM | Blocks
+class PerOutput(NamedTuple):
+    """As many weights of each output of a layer are kept."""
+
+    def __str__(self) -> str:
+        return "output"
+
+
+Pattern = NM | Blocks | PerOutput
 
 
 def parse(text: str) -> Pattern:
-    """Returns the pattern that a text names: "2:4" or "1x4".
+    """Returns the pattern that a text names: "2:4", "1x4" or "output".
 
     Raises:
       ValueError: it names none, or one that would prune nothing or everything.
     """
+    if text == "output":
+        return PerOutput()
     found = re.fullmatch(r"(\d+)([:x])(\d+)", text) if isinstance(text, str) else None
     if not found:
-        raise ValueError(f"unknown pattern {text!r}: N:M such as '2:4', or blocks such as '4x4'")
+        raise ValueError(
+            f"unknown pattern {text!r}: N:M such as '2:4', blocks such as '4x4', or 'output'"
+        )
     first, second = int(found[1]), int(found[3])
     if found[2] == ":":
         check_n_m(first, second)
@@ -103,6 +114,10 @@ def check_fits(pattern: Pattern, shape: tuple[int, ...], axis: int) -> None:
         return
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"shape {shape} has no axis {axis} of inputs")
+    if isinstance(pattern, PerOutput):
+        if len(shape) != 2 and axis % len(shape) != len(shape) - 2:
+            raise ValueError(f"the last axis of {shape} is not that of its outputs")
+        return
     if shape[axis] % pattern.m:
         raise ValueError(f"{pattern.m} does not divide the {shape[axis]} entries of axis {axis}")
 

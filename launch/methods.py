@@ -23,12 +23,13 @@ from groundwork.runs import identity, operations
 from groundwork.runs.operations import Spent
 from groundwork.runs.results import RunResults
 from lottery import results as tickets
-from lottery.tickets import unit_name
+from lottery.results import Point
+from lottery.tickets import scored_names, unit_name
 from pruning.weights import results as weights
+from pruning.weights.methods import METHODS
 
 CLOSE = 0.03  # of a density: what counts as the same
 CHAINS = ("finetune", "lr_rewind")  # branches that go on from their own level before
-OF_TICKET = ("random_reinit", "shuffled_mask", "shuffled_signs", "constant_signed", "scratch_b")
 
 
 class Sparse(NamedTuple):
@@ -62,47 +63,68 @@ def methods_of(folder: Path) -> tuple[RunResults, list[Method]]:
 
 def _of_lottery(folder: Path) -> tuple[RunResults, list[Method]]:
     run = tickets.read(folder)
+    prune = run.config["prune"]
     spent = operations.spent(operations.read(run.folder / "metrics.jsonl"))
-    methods = []
-    for branch in run.branches():
-        networks = [
-            Sparse(p.density, p.accuracy, _sum(spent, _trainings(branch, p.level)))
-            for p in run.of(branch)
-            if p.level
-        ]
-        methods.append(Method(branch, networks))
+    scored = any(unit.startswith("scored/") for unit in spent)
+    at_step_0 = bool(prune.get("before_training"))
+
+    def network(point: Point) -> Sparse:
+        units = _trainings(point.branch, point.level, scored, at_step_0)
+        return Sparse(point.density, point.accuracy, _sum(spent, units))
+
+    how = "" if prune["criterion"] == "magnitude" else f": {prune['criterion']}"
+    how += ", before training" if at_step_0 else ""
+    methods = [
+        Method(f"{branch}{how}", [network(point) for point in run.of(branch) if point.level])
+        for branch in run.branches()
+    ]
     if ("ticket", 0) in run.points:
-        dense = run.points["ticket", 0]
-        methods.append(
-            Method("dense", [Sparse(1.0, dense.accuracy, _sum(spent, _trainings("ticket", 0)))])
-        )
+        methods.append(Method("dense", [network(run.points["ticket", 0])]))
     return run, [method for method in methods if method.networks]
 
 
-def _trainings(branch: str, level: int) -> list[str]:
-    """Returns the units that led to a branch at a level."""
-    own, before = unit_name(level, branch), ["start", unit_name(0, "ticket")]
+def _trainings(branch: str, level: int, scored: bool = False, at_step_0: bool = False) -> list[str]:
+    """Returns the units that led to a branch at a level.
+
+    Args:
+      branch: or `ticket`.
+      level: of it.
+      scored: whether tickets stop over at a step at which they are scored, in a unit of its own.
+      at_step_0: whether masks are chosen before any training.
+    """
+
+    def ticket(level: int) -> list[str]:
+        return [*scored_names(scored, level), unit_name(level, "ticket")]
+
+    dense = ["start", *ticket(0)]
     if branch in CHAINS:
-        return [*before, *(unit_name(k, branch) for k in range(1, level + 1))]
-    if branch == "ticket" or branch in OF_TICKET:
-        return [*before, *(unit_name(k, "ticket") for k in range(1, level)), own]
-    return [own]
+        return [*dense, *(unit_name(k, branch) for k in range(1, level + 1))]
+    own = ticket(level) if branch == "ticket" else [unit_name(level, branch)]
+    if branch == "small_dense":
+        return own
+    if branch == "random_mask" or at_step_0:
+        return ["start", *own]
+    return ["start", *(ticket(k)[0] for k in range(level)), *own]
 
 
 def _of_pruning(folder: Path) -> tuple[RunResults, list[Method]]:
     run = weights.read(folder)
     prune = run.config["prune"]
     name = prune["method"]
-    if name in ("one_shot", "iterative", "before_training"):
+    used = METHODS[name].keys
+    if "criterion" in used:
         corrected = ", corrected" if prune["correct"] else ""
         name = f"{name}: {prune['criterion']}{corrected}"
-    ranked = prune["scope"] if prune["pattern"] == "none" else prune["pattern"]
+    if prune["pattern"] != "none":
+        name = f"{name}, {prune['pattern']}"
+    elif "scope" in used:
+        name = f"{name}, {prune['scope']}"
     networks = [
         Sparse(float(np.mean(n.density)), n.test, Spent(n.steps, n.seconds or 0.0))
         for n in run.sparse
     ]
     dense = Sparse(1.0, run.dense.test, Spent(run.dense.steps, run.dense.seconds or 0.0))
-    return run, [Method(f"{name}, {ranked}", networks), Method("dense", [dense])]
+    return run, [Method(name, networks), Method("dense", [dense])]
 
 
 def _sum(spent: dict[str, Spent], units: Iterable[str]) -> Spent:
@@ -145,6 +167,30 @@ def table(methods: Sequence[Method], densities: Sequence[float]) -> Rows:
     return header, rows
 
 
+def _left_out(methods: Sequence[Method], densities: Sequence[float]) -> list[str]:
+    """Returns one line for each method that has no row."""
+    return [
+        f"{method.name} has no row: its densities are "
+        f"{', '.join(f'{network.density:.3g}' for network in method.networks) or 'none'}"
+        for method in methods
+        if not any(_nearest(method, density) for density in densities)
+    ]
+
+
+def _others(runs: Sequence[RunResults]) -> list[str]:
+    """Returns one line for each run with other data or another network than the first."""
+    first, lines = runs[0], []
+    for run in runs[1:]:
+        pairs = {
+            "data": (run.about.get("data"), first.about.get("data")),
+            "model": (run.config.get("model"), first.config.get("model")),
+        }
+        if differing := [key for key, (own, other) in pairs.items() if own != other]:
+            keys = " and ".join(differing)
+            lines.append(f"warning: {run.name} has other {keys} than {first.name}")
+    return lines
+
+
 def _nearest(method: Method, density: float) -> Sparse | None:
     near = [n for n in method.networks if abs(n.density / density - 1) <= CLOSE]
     return min(near, key=lambda network: abs(network.density - density), default=None)
@@ -170,8 +216,13 @@ def main(argv: Sequence[str]) -> None:
     densities = sorted(
         {d for run in runs for d in _asked(run)} or {0.2, 0.1, 0.05, 0.02}, reverse=True
     )
-    rows = table(methods, [1.0, *densities])
+    columns = sorted({1.0, *densities}, reverse=True)
+    rows = table(methods, columns)
+    for line in _others(runs):
+        terminal.say(line)
     tables.show(f"test {metric.words} by density", rows)
+    for line in _left_out(methods, columns):
+        terminal.say(line)
     folder = Path(flags[-1].removeprefix("--to=")) if flags else comparison.folder(folders)
     curves = [
         Curve(
@@ -193,8 +244,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _asked(run: RunResults) -> list[float]:
-    """Returns the densities that a run of pruning was asked for."""
-    asked = run.config["prune"].get("density", ())
+    """Returns the densities that a run of pruning was asked for; a search or N:M decides itself."""
+    prune = run.config["prune"]
+    method = METHODS.get(prune.get("method", ""))
+    if method is None or "density" not in method.keys or ":" in prune["pattern"]:
+        return []
+    if prune["keep_accuracy"] or prune["least_accuracy"]:
+        return []
+    asked = prune["density"]
     return list(asked) if isinstance(asked, list | tuple) else [asked]
 
 

@@ -151,7 +151,11 @@ class LotterySpec:
             )
 
     def _check_branches(self) -> None:
-        at_least("branches", self, scratch_b_at_most=0)
+        most = self.scratch_b_at_most
+        if most and not most >= 1:
+            raise UserError(
+                f"branches.scratch_b_at_most={most} must be at least 1; 0 bounds nothing"
+            )
         if any(self.branches.get("finetune", ())) and self.optimizer.schedule == "cosine":
             raise UserError(
                 "branches.finetune goes on at the last step's learning rate, which "

@@ -61,6 +61,7 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
     loss, code = own.checked_loss(spec.loss, dataset, module, shapes)
     criterion = CRITERIA[spec.prune.criterion]
     with about("prune.criterion"):
+        networks.check_examples("prune.examples", spec.prune.examples, dataset)
         seen = networks.seen(dataset, module, spec.prune.seen, loss)
         pruner.check(criterion, spec.prune.leaves(shapes["params"]), shapes, **seen)
     sizes = {"train": spec.train.batch_size}

@@ -204,7 +204,11 @@ class BranchesSpec:
     scratch_b_at_most: float
 
     def __post_init__(self) -> None:
-        at_least("branches", self, scratch_b_at_most=0)
+        most = self.scratch_b_at_most
+        if most and not most >= 1:
+            raise UserError(
+                f"branches.scratch_b_at_most={most} must be at least 1; 0 bounds nothing"
+            )
 
     @property
     def chosen(self) -> list[str]:

@@ -80,6 +80,7 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
         stacked = _stacks(shaped.form, shaped.dataset.example, leaves)
         section.plan(leaves, max(section.levels), "prune.levels of ", INSTEAD, stacked)
         with about("prune.criterion"):
+            networks.check_examples("prune.examples", section.examples, shaped.dataset)
             pruner.check(
                 CRITERIA[section.criterion],
                 leaves,

@@ -27,8 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
         # static, set, rigl, gradual, straight_through, proximal_l1 and proximal_l2 train a new one
         method="one_shot",
         density=base.anything((0.2, 0.05)),  # kept share of the weights; several make several
-        # magnitude, l1, l2, lamp, random, magnitude_increase, movement, snip, grasp, synflow,
-        # taylor, obd, obs, wanda
+        # What ranks weights: magnitude, l1, l2, lamp or random; of a training: magnitude_increase,
+        # magnitude_increase_same_sign, large_final_same_sign, distance or movement; of examples:
+        # snip, taylor, grasp, obd, synflow, wanda or obs
         criterion="magnitude",
         # which layer keeps how many: layerwise (all the same share), erdos_renyi,
         # erdos_renyi_kernel (fewer of large layers), or global: ranked together
@@ -37,10 +38,10 @@ def get_config() -> ml_collections.ConfigDict:
         # output: as many weights of each output, as Wanda ranks them
         pattern="none",
         prunable=("*kernel",),  # patterns of the paths that may be pruned
-        iterations=3,  # of iterative: how often it is pruned and fine-tuned
-        correct=False,  # the weights that stay make up for the others: of obs and wanda
-        begin=0.0,  # of gradual, set, rigl: the share of training before the mask changes
-        end=0.75,  # likewise, after which it stays
+        iterations=3,  # of iterative, and of a search: how often it is pruned and fine-tuned
+        correct=False,  # of obs, after training: the weights that stay make up for the others
+        begin=0.0,  # of gradual: the share of the training before the mask changes
+        end=0.75,  # of gradual, set, rigl: the share of the training after which it stays
         every=20,  # likewise: steps between two changes
         drop=0.3,  # of set, rigl: the share of a layer's weights that changes; falls by a cosine
         # of proximal_l1: what |w| shrinks by at each step; of proximal_l2 the share, about; several

@@ -153,6 +153,16 @@ def evidence(
     return seen(context.dataset, model, count, loss, batch_size)
 
 
+def check_examples(key: str, count: int, dataset: AnyDataset) -> None:
+    """Refuses to look at more training examples than there are; `key` is that of the config.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    if count > (available := dataset.examples["train"]):
+        raise UserError(f"{key}={count} is more than the {available} training examples")
+
+
 def seen(
     dataset: AnyDataset,
     model: Model,

@@ -1,6 +1,6 @@
 # What the scripts beside it share. Each of them sets `toy`, the overrides of --smoke, and calls
-# `experiment` for every run and `report` at the end; or it calls `methods`. Those of another command than lottery set
-# `command` before they source this.
+# `experiment` for every run and `report` at the end; or it calls `methods`. Those of another command
+# than lottery set `command` before they source this.
 #
 # Every script takes
 #   --smoke       run at toy scale, in seconds, without files: does it work?

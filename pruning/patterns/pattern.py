@@ -49,7 +49,7 @@ def parse(text: str) -> Pattern:
     """
     if text == "output":
         return PerOutput()
-    found = re.fullmatch(r"(\d+)([:x])(\d+)", text) if isinstance(text, str) else None
+    found = re.fullmatch(r"([0-9]+)([:x])([0-9]+)", text) if isinstance(text, str) else None
     if not found:
         raise ValueError(
             f"unknown pattern {text!r}: N:M such as '2:4', blocks such as '4x4', or 'output'"

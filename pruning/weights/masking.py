@@ -2,7 +2,8 @@
 
 # R replicates
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +11,11 @@ import numpy as np
 
 from groundwork import architectures, trees
 from groundwork.devices import mesh as mesh_lib
-from groundwork.errors import about
+from groundwork.errors import UserError, about
 from groundwork.traced import reach
 from groundwork.train import networks, replicates
 from groundwork.trees import Variables
-from pruning import densities, patterns
+from pruning import densities, patterns, rounds
 from pruning.criteria import CRITERIA
 from pruning.masks import Mask
 from pruning.patterns import Pattern
@@ -51,16 +52,11 @@ def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float)
       density: kept / prunable.
 
     Raises:
-      UserError: nothing would be kept, or the pattern fits no layer.
+      UserError: nothing would be kept.
     """
     if section.pattern != "none":
-        pattern = patterns.parse(section.pattern)
-        with about("prune.pattern"):
-            if len(patterns.unfit(pattern, leaves)) == len(leaves):
-                path, why = next(iter(patterns.unfit(pattern, leaves).items()))
-                raise ValueError(f"{pattern} fits no layer; {path}: {why}")
-        return Groups({}, {}, density, pattern)
-    with about("prune.density"):
+        return Groups({}, {}, density, patterns.parse(section.pattern))
+    with about("prune.least_density" if section.searches else "prune.density"):
         if section.scope == "global":
             total = sum(int(np.prod(leaf.shape)) for leaf in leaves.values())
             paths, counts = (
@@ -73,6 +69,33 @@ def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float)
         if not sum(counts.values()):
             raise ValueError(f"{density:g} keeps none of the weights: choose a larger one")
     return Groups(paths, counts, density)
+
+
+def check_pattern(
+    section: WeightsPruneSpec, leaves: Mapping[str, Any], model: Any, example: Any
+) -> None:
+    """Refuses a pattern that fits no layer, and densities at which it keeps nothing.
+
+    Args:
+      section: the config's `prune`.
+      leaves: path → shape of what may be pruned.
+      model: the network.
+      example: of the data set.
+
+    Raises:
+      UserError: the error names the key.
+    """
+    pattern = patterns.parse(section.pattern)
+    left = patterns.unfit(pattern, leaves, input_axes(model, example, leaves))
+    if len(left) == len(leaves):
+        path, why = next(iter(left.items()))
+        raise UserError(f"prune.pattern: {pattern} fits no layer; {path}: {why}")
+    if isinstance(pattern, patterns.NM) or left:
+        return
+    sizes = [math.prod(leaf.shape) // math.prod(pattern) for leaf in leaves.values()]
+    for density in section.densities:
+        if not any(round(density * blocks) for blocks in sizes):
+            raise UserError(f"prune.density: {density:g} keeps none of the blocks of {pattern}")
 
 
 def masked(
@@ -113,20 +136,29 @@ def _make(
         if key not in experiment.compiled:
             experiment.compiled[key] = make_pruner(mesh, CRITERIA[criterion], paths, **seen)
         return experiment.compiled[key], {}
-    axes = _input_axes(experiment)
+    axes = input_axes(experiment.model, experiment.context.dataset.example, experiment.leaves)
     untouched = patterns.unfit(pattern, experiment.leaves, axes)
 
     def prune(
-        root: jax.Array, mask: Mask, variables: Variables, counts: Any, more: Any, turn: Any
-    ) -> Mask:
-        del counts
+        root: jax.Array, mask: Mask, variables: Variables, more: Any, turn: Any
+    ) -> tuple[Mask, jax.Array]:
         evidence = evidence_of(Seen(**seen), root, mask, variables, more, turn)
         scores = CRITERIA[criterion](evidence)
         density = None if isinstance(pattern, patterns.NM) else planned.density
-        return patterns.prune_to(pattern, mask, scores, density, axes)[0]
+        new, _ = patterns.prune_to(pattern, mask, scores, density, axes)
+        return new, rounds.missing_in(scores, mask)
 
     mapped = replicates.each_replicate(mesh, prune, shared=1, once=True)
-    return lambda *args: mapped(*args[:4], args[5], args[4]), untouched
+
+    def pruned(
+        roots: jax.Array, mask: Mask, variables: Variables, counts: Any, turn: int, more: Any
+    ) -> Mask:
+        del counts
+        new, missing = mapped(roots, mask, variables, more, turn)
+        rounds.check(mesh_lib.fetch(missing))
+        return new
+
+    return pruned, untouched
 
 
 def _corrector(experiment: Experiment, criterion: str) -> Callable[..., Variables]:
@@ -146,10 +178,7 @@ def _seen(experiment: Experiment, criterion: str) -> dict[str, Any]:
     return networks.evidence(experiment.context, experiment.model, count, experiment.loss)
 
 
-def _input_axes(experiment: Experiment) -> dict[str, int]:
+def input_axes(model: Any, example: Any, leaves: Iterable[str]) -> dict[str, int]:
     """Returns path → the axis of the inputs, over which N:M has its groups."""
-    example = experiment.context.dataset.example
-    shapes = architectures.shapes(experiment.model, example)
-    reached, _ = reach.layers(experiment.model, shapes, trees.example(example))
-    axes = dict.fromkeys(experiment.leaves, INPUTS)
-    return axes | patterns.input_axes(reached)
+    reached, _ = reach.layers(model, architectures.shapes(model, example), trees.example(example))
+    return dict.fromkeys(leaves, INPUTS) | patterns.input_axes(reached)

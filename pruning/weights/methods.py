@@ -75,12 +75,13 @@ def _static(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Opti
 
 def _gradual(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Optimizer:
     del key
+    end = min(setting.end, setting.steps - 1)  # the last step at which a mask can change
     return dynamic.gradual(
         optimizer,
         mask,
         setting.counts,
-        begin=setting.begin,
-        end=setting.end,
+        begin=min(setting.begin, end - 1),
+        end=end,
         every=setting.section.every,
         paths=setting.paths,
     )

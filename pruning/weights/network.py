@@ -85,6 +85,9 @@ def save(
         "steps": network.steps,
         **about,
     }
+    for path, leaf in network.mask.items():
+        if not np.reshape(leaf, (len(leaf), -1)).any(axis=1).all():
+            experiment.context.reporter.say(f"warning: {name}: {path} is empty")
     tree = {"mask": network.mask, "variables": network.variables}
     if network.movement is not None:
         tree["movement"] = network.movement

@@ -91,6 +91,11 @@ class WeightsPruneSpec:
                 f"prune.scope=global ranks layers together, but prune.method={self.method} begins "
                 "with random weights: choose layerwise, erdos_renyi or erdos_renyi_kernel"
             )
+        if self.method in ("rigl", "set") and self.every < 2:
+            raise UserError(
+                f"prune.every={self.every} must be at least 2 for prune.method={self.method}: a "
+                "change of masks takes the place of a step, and others must be left"
+            )
         if self.method == "before_training" and (
             lacking := {"initial", "movement"} & set(criterion.needs)
         ):
@@ -98,7 +103,7 @@ class WeightsPruneSpec:
                 f"prune.criterion={self.criterion} looks at what training changed "
                 f"({', '.join(sorted(lacking))}): with prune.method=before_training, choose another"
             )
-        if self.correct and (how.first != "criterion" or criterion.correct is None):
+        if self.correct and not (how.fine_tunes and criterion.correct):
             able = [name for name, one in CRITERIA.items() if one.correct]
             raise UserError(
                 "prune.correct=true needs prune.method=one_shot or iterative and prune.criterion="

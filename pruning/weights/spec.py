@@ -6,6 +6,7 @@ from typing import Any
 
 from groundwork import idle
 from groundwork.devices.mesh import MeshSpec
+from groundwork.errors import UserError
 from groundwork.sections import (
     LOSS,
     SHARED,
@@ -52,6 +53,10 @@ class WeightsSpec:
 
     def __post_init__(self) -> None:
         check_counts(self)
+        if self.prune.method == "gradual" and self.train.steps < 2:
+            raise UserError(
+                f"train.steps={self.train.steps} must be at least 2 for prune.method=gradual"
+            )
 
 
 def from_config(config: Mapping[str, Any]) -> WeightsSpec:
@@ -90,8 +95,12 @@ def without_effect(spec: WeightsSpec, config: Mapping[str, Any], given: Sequence
     for field in dataclasses.fields(prune):
         if field.name not in used:
             keys[f"prune.{field.name}"] = f"prune.method={prune.method} does without"
+    if prune.pattern != "none":
+        keys["prune.scope"] = f"prune.pattern={prune.pattern} holds in each layer by itself"
     if ":" in prune.pattern:
         keys["prune.density"] = f"prune.pattern={prune.pattern} decides"
+    if prune.how.first == "criterion" and not prune.seen:
+        keys["prune.examples"] = f"prune.criterion={prune.criterion} looks at none"
     if prune.searches:
         keys["prune.density"] = "the target decides"
     return idle.warnings(idle.beyond_steps(spec, trained), keys, given)

@@ -32,7 +32,7 @@ class Phase(NamedTuple):
     optimizer: OptimizerSpec
     wrap: Wrap
     setting: Setting
-    changes: bool = False  # whether the setting is compiled in
+    differs: bool = False  # whether programs of other settings of the run are others
 
 
 def trained(
@@ -71,7 +71,7 @@ def trained(
 def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
     """Returns the compiled programs of a training; masks are data, so most networks share them."""
     context, compiled = experiment.context, experiment.compiled
-    setting = repr(phase.setting) if phase.changes else ""
+    setting = repr(phase.setting) if phase.differs else ""
     key: Any = ("programs", phase.steps, phase.optimizer, phase.wrap, setting)
     if key not in compiled:
         made = programs.make(
@@ -84,7 +84,7 @@ def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
             objective=experiment.loss,
         )
         for other, one in compiled.items():
-            if other[0] == "programs":
+            if other[0] == "programs" and not _sees_through(experiment, phase):
                 made = made._replace(evaluate=one.evaluate)
         compiled[key] = made
     found: Programs = compiled[key]

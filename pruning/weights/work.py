@@ -15,7 +15,7 @@ from groundwork.study import Prepared
 from groundwork.train import footprint, networks, own
 from pruning import pruner
 from pruning.criteria import CRITERIA
-from pruning.weights.masking import groups, masked
+from pruning.weights.masking import check_pattern, groups, masked
 from pruning.weights.methods import METHODS, Setting
 from pruning.weights.network import Experiment, Network, load
 from pruning.weights.section import Point
@@ -37,14 +37,18 @@ def prepare(spec: WeightsSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     leaves = spec.prune.leaves(shapes["params"])
     if spec.prune.how.first == "criterion":
         with about("prune.criterion"):
+            networks.check_examples("prune.examples", spec.prune.examples, dataset)
             seen = networks.seen(dataset, model, spec.prune.seen, loss)
             pruner.check(CRITERIA[spec.prune.criterion], leaves, shapes, **seen)
     if spec.prune.searches and not dataset.examples["validation"]:
         raise UserError(
             "prune.keep_accuracy and prune.least_accuracy need data.validation_examples above 0"
         )
+    if spec.prune.pattern != "none":
+        check_pattern(spec.prune, leaves, model, dataset.example)
     for point in spec.prune.points:
-        groups(spec.prune, leaves, point.density or 1.0)
+        least = spec.prune.least_density if spec.prune.searches else point.density
+        groups(spec.prune, leaves, least or 1.0)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
 
     def work(context: Context) -> None:
@@ -112,6 +116,6 @@ def make_sparse(experiment: Experiment, point: Point) -> None:
         counts=planned.counts,
         strength=point.strength or 0.0,
     )
-    changes = how.first != "criterion"
-    phase = Phase(spec.train, spec.optimizer, how.wrap, setting, changes)
+    differs = how.first == "dense"  # counts or strengths are compiled in, masks are not
+    phase = Phase(spec.train, spec.optimizer, how.wrap, setting, differs)
     trained(experiment, unit_name(point), start, phase, {"untouched": untouched})

@@ -17,6 +17,13 @@ def sparse(density, accuracy, steps=10):
 
 
 TICKET = Method("ticket", [sparse(0.51, 0.9), sparse(0.1995, 0.89, 20), sparse(0.0211, 0.8, 30)])
+PRUNE = {
+    "method": "rigl",
+    "density": [0.2, 0.02],
+    "pattern": "none",
+    "keep_accuracy": 0.0,
+    "least_accuracy": 0.0,
+}
 DENSE = Method("dense", [sparse(1.0, 0.95)])
 
 
@@ -41,7 +48,7 @@ def test_a_method_without_a_network_near_any_density_has_no_row():
             ["start", "levels/00/ticket", "levels/01/ticket", "levels/02/random_reinit"],
         ),
         ("finetune", ["start", "levels/00/ticket", "levels/01/finetune", "levels/02/finetune"]),
-        ("random_mask", ["levels/02/random_mask"]),
+        ("random_mask", ["start", "levels/02/random_mask"]),
         ("small_dense", ["levels/02/small_dense"]),
     ],
 )  # fmt: skip
@@ -49,21 +56,61 @@ def test_the_trainings_that_led_to_a_branch(branch, units):
     assert methods._trainings(branch, 2) == units
 
 
+SCORED = ["start", "scored/00", "scored/01"]
+
+
+@pytest.mark.parametrize(
+    ("branch", "how", "units"),
+    [
+        ("ticket", {"at_step_0": True}, ["start", "levels/02/ticket"]),
+        ("random_reinit", {"at_step_0": True}, ["start", "levels/02/random_reinit"]),
+        ("ticket", {"scored": True}, [*SCORED, "scored/02", "levels/02/ticket"]),
+        ("shuffled_mask", {"scored": True}, [*SCORED, "levels/02/shuffled_mask"]),
+        (
+            "finetune",
+            {"scored": True},
+            [*SCORED[:2], "levels/00/ticket", "levels/01/finetune", "levels/02/finetune"],
+        ),
+    ],
+)
+def test_the_trainings_where_masks_are_chosen_before_or_at_another_step(branch, how, units):
+    assert methods._trainings(branch, 2, **how) == units
+
+
 def of(method, name="a"):
-    run = SimpleNamespace(metric=ACCURACY, config={"prune": {"density": [0.2, 0.02]}}, name=name)
+    config = {"prune": PRUNE}
+    run = SimpleNamespace(metric=ACCURACY, config=config, about={}, name=name)
     return run, [method, DENSE]
 
 
 def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, capsys):
     found = {"a": of(TICKET), "b": of(TICKET._replace(name="rigl"), "b")}
+    found["c"] = of(Method("static", [sparse(0.4, 0.9)]), "c")
+    found["c"][0].about["data"] = "other"
     monkeypatch.setattr(methods, "methods_of", lambda folder: found[Path(folder).name])
-    methods.main([f"--to={tmp_path / 'made'}", "a", "b"])
+    methods.main([f"--to={tmp_path / 'made'}", "a", "b", "c"])
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines() if "±" in line] == [
         "dense", "ticket", "rigl",
     ]  # fmt: skip
+    assert "static has no row: its densities are 0.4" in printed
+    assert "warning: c has other data than a" in printed
     assert (tmp_path / "made" / "methods.png").exists()
     assert "rigl" in (tmp_path / "made" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("prune", "asked"),
+    [
+        ({}, [0.2, 0.02]),
+        ({"density": 0.1}, [0.1]),
+        ({"method": "proximal_l1"}, []),
+        ({"method": "one_shot", "pattern": "2:4"}, []),
+        ({"method": "one_shot", "keep_accuracy": 0.01}, []),
+    ],
+)
+def test_columns_are_densities_that_were_asked_for(prune, asked):
+    assert methods._asked(SimpleNamespace(config={"prune": PRUNE | prune})) == asked
 
 
 def test_the_same_method_twice_is_refused(monkeypatch):

@@ -207,7 +207,7 @@ def config(**changes):
         ({"branches__finetune": (1, 3)}, r"branches\.finetune=.*give level 2, too, or 'all'"),
         ({"branches__lr_rewind": 2}, r"branches\.lr_rewind=2: .* give level 1"),
         ({"branches__finetune": "all", "optimizer__schedule": "cosine"}, r"take branches\.lr_rew"),
-        ({"branches__scratch_b_at_most": -1.0}, r"branches\.scratch_b_at_most=-1.0 must be at"),
+        ({"branches__scratch_b_at_most": 0.5}, r"branches\.scratch_b_at_most=0.5 must be at"),
         (
             {"branches__scratch_b_at_most": "all"},
             r"branches\.scratch_b_at_most='all' must be a num",

@@ -3,6 +3,7 @@
 import pytest
 
 from groundwork import config as config_lib
+from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
 from pruning import kinds
 from pruning.weights import spec
@@ -36,12 +37,15 @@ def checked(**prune):
         ({"least_density": 0.0}, r"prune.least_density=0.0 must be in \(0, 1\)"),
         ({"pattern": "2:1"}, "prune.pattern: "),
         ({"pattern": "4x"}, "prune.pattern: unknown pattern '4x'"),
+        ({"pattern": "٢:٤"}, "prune.pattern: unknown pattern"),
         ({"pattern": "2:4", "method": "rigl"}, "prune.pattern=2:4 needs prune.method=one_shot"),
         ({"pattern": "2:4", "criterion": "synflow"}, "prune.pattern=2:4 takes one round"),
         ({"method": "rigl", "scope": "global"}, "prune.scope=global ranks layers together"),
+        ({"method": "rigl", "every": 1}, "prune.every=1 must be at least 2 for prune.method=rigl"),
         ({"method": "before_training", "criterion": "movement"}, "looks at what training changed"),
         ({"correct": True}, "prune.correct=true needs .* prune.criterion=.*obs"),
         ({"correct": True, "criterion": "obs", "method": "rigl"}, "prune.correct=true needs"),
+        ({"correct": True, "criterion": "obs", "method": "before_training"}, "prune.correct=true"),
         ({"keep_accuracy": 0.01, "least_accuracy": 0.9}, "both set: leave one at 0"),
         ({"keep_accuracy": 0.01, "method": "set"}, "need prune.method=one_shot or iterative"),
         ({"keep_accuracy": 0.01, "pattern": "2:4"}, "need prune.pattern=none"),
@@ -60,6 +64,44 @@ def test_a_method_of_single_weights_is_refused_for_units():
     config["prune"]["method"] = "rigl"
     with pytest.raises(UserError, match=r"start from configs/pruning/weights\.py"):
         kinds.check(config)
+
+
+def test_gradual_pruning_needs_two_steps():
+    config = config_lib.resolve(config_lib.load(str(ROOT / "configs/pruning/weights.py")))
+    config["prune"]["method"] = "gradual"
+    config["train"]["steps"] = 1
+    with pytest.raises(UserError, match=r"train\.steps=1 must be at least 2"):
+        kinds.check(config)
+
+
+@pytest.mark.parametrize(
+    ("prune", "said"),
+    [
+        ({"density": 1e-9}, "prune.density: 1e-09 keeps none"),
+        (
+            {"pattern": "3:7"},
+            "prune.pattern: 3:7 fits no layer; fc1/kernel: 7 does not divide the 64",
+        ),
+        ({"pattern": "2x10", "density": 1e-3}, "prune.density: 0.001 keeps none of the blocks"),
+        ({"criterion": "snip", "examples": 9999}, "prune.examples=9999 is more than the 1400"),
+        (
+            {"keep_accuracy": 0.1, "least_density": 1e-9},
+            "prune.least_density: 1e-09 keeps none",
+        ),
+    ],
+)
+def test_what_the_network_or_the_data_cannot_give_is_refused_before_training(prune, said, dataset):
+    config = config_lib.resolve(config_lib.load(str(ROOT / "configs/pruning/weights.py")))
+    config["model"]["width"] = 0.1
+    config["prune"].update(prune)
+    with pytest.raises(UserError, match=said):
+        kinds.prepare(kinds.check(config), config, dataset)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    data = config_lib.load(str(ROOT / "configs/pruning/weights.py")).data.to_dict()
+    return data_lib.load({"data": data | {"validation_examples": 100}})
 
 
 @pytest.mark.parametrize(
@@ -85,6 +127,8 @@ def test_a_run_has_one_network_for_each_density(prune, labels):
         ({"method": "rigl"}, "prune.criterion", "prune.method=rigl does without"),
         ({"method": "rigl"}, "fine_tune.steps", "prunes while the network trains"),
         ({"pattern": "2:4"}, "prune.density", "prune.pattern=2:4 decides"),
+        ({"pattern": "4x4"}, "prune.scope", "prune.pattern=4x4 holds in each layer by itself"),
+        ({}, "prune.examples", "prune.criterion=magnitude looks at none"),
         ({"keep_accuracy": 0.1}, "prune.density", "the target decides"),
         ({"method": "static"}, "prune.keep_accuracy", "does without"),
     ],

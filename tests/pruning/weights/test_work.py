@@ -3,12 +3,16 @@
 import itertools
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
+from configs import base
+from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs.run import Run
+from groundwork.train import programs
 from pruning import densities, masks
 from pruning.weights import results
 from tests.lottery.small import assert_same_tree
@@ -26,6 +30,23 @@ def one_shot(tmp_path_factory):
 
 def kept(mask):
     return {path: leaf.reshape(len(leaf), -1).sum(1).tolist() for path, leaf in mask.items()}
+
+
+def accuracies(variables):
+    """Test accuracies of LeNet-300-100's variables [R, …], in NumPy."""
+    data = data_lib.load({"data": base.get_config().data.to_dict()})
+    inputs = np.asarray(data_lib.normalize(data, data.test.inputs)).reshape(
+        len(data.test.labels), -1
+    )
+    found = []
+    for r in range(2):
+        layers = jax.tree.map(lambda leaf, r=r: leaf[r], variables["params"])
+        hidden = inputs
+        for name in ("fc1", "fc2"):
+            hidden = np.maximum(hidden @ layers[name]["kernel"] + layers[name]["bias"], 0)
+        logits = hidden @ layers["output"]["kernel"] + layers["output"]["bias"]
+        found.append(np.mean(logits.argmax(-1) == data.test.labels))
+    return found
 
 
 def assert_zero_where_pruned(mask, variables):
@@ -99,7 +120,7 @@ def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_
 @pytest.mark.parametrize(
     "prune",
     [
-        {"method": "gradual", "scope": "global"},
+        {"method": "gradual", "scope": "global", "begin": 0.5, "end": 1.0},
         {"method": "set", "scope": "erdos_renyi"},
         {"method": "static"},
         {"method": "before_training", "criterion": "snip", "scope": "global"},
@@ -111,10 +132,18 @@ def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_
     ],
     ids=lambda prune: "-".join(str(value) for value in prune.values()),
 )
-def test_each_method_ends_at_its_density(prune, tmp_path):
+def test_each_method_ends_at_its_density(prune, tmp_path, monkeypatch):
+    made, make = [], programs.make
+    monkeypatch.setattr(
+        programs, "make", lambda *args, **more: made.append(1) or make(*args, **more)
+    )
     small.train(tmp_path / "run", **prune)
+    # a mask is data: where nothing else differs, the dense network's programs train
+    assert len(made) == (1 if prune["method"] in ("static", "before_training") else 2)
     mask, variables = results.load(tmp_path / "run", "sparse/0.1")
     assert_zero_where_pruned(mask, variables)
+    (network,) = results.read(tmp_path / "run").sparse
+    np.testing.assert_allclose(network.test, accuracies(variables), atol=0.01)
     total = sum(leaf[0].size for leaf in mask.values())
     found = np.sum(list(kept(mask).values()), axis=0)
     np.testing.assert_array_equal(found, round(0.1 * total))

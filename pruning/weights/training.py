@@ -84,7 +84,7 @@ def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
             objective=experiment.loss,
         )
         for other, one in compiled.items():
-            if other[0] == "programs":
+            if other[0] == "programs" and not _sees_through(experiment, phase):
                 made = made._replace(evaluate=one.evaluate)
         compiled[key] = made
     found: Programs = compiled[key]

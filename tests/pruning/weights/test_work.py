@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from groundwork.data import dataset
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs.run import Run
@@ -31,6 +32,18 @@ def kept(mask):
 def assert_zero_where_pruned(mask, variables):
     for path, leaf in masks.flatten(variables["params"], mask.__contains__).items():
         assert not np.any(leaf[~mask[path]]), path
+
+
+def accuracies(folder, variables):
+    """Test accuracies [R] of the saved network, in NumPy."""
+    data = dataset.load(results.read(folder).config)
+    hidden = dataset.normalize(data, data.test.inputs)
+    hidden = np.asarray(hidden, np.float64).reshape(1, len(data.test.labels), -1)
+    for name in ("fc1", "fc2", "output"):
+        layer = variables["params"][name]
+        hidden = hidden @ layer["kernel"] + layer["bias"][:, None]
+        hidden = hidden if name == "output" else np.maximum(hidden, 0)
+    return np.mean(hidden.argmax(-1) == np.asarray(data.test.labels), axis=1)
 
 
 def test_one_shot_keeps_the_largest_weights_of_the_dense_network(one_shot):
@@ -111,13 +124,15 @@ def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_
     ],
     ids=lambda prune: "-".join(str(value) for value in prune.values()),
 )
-def test_each_method_ends_at_its_density(prune, tmp_path):
+def test_each_method_ends_at_its_density_and_is_judged_by_what_it_saves(prune, tmp_path):
     small.train(tmp_path / "run", **prune)
     mask, variables = results.load(tmp_path / "run", "sparse/0.1")
     assert_zero_where_pruned(mask, variables)
     total = sum(leaf[0].size for leaf in mask.values())
     found = np.sum(list(kept(mask).values()), axis=0)
     np.testing.assert_array_equal(found, round(0.1 * total))
+    (network,) = results.read(tmp_path / "run").sparse
+    np.testing.assert_allclose(network.test, accuracies(tmp_path / "run", variables), atol=1 / 297)
 
 
 def test_a_pattern_holds_in_every_group_and_says_what_it_leaves(tmp_path):

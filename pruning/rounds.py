@@ -46,7 +46,7 @@ def prune(
     if criterion.rounds == 1:
         scores = criterion(evidence)
         select.check_same(evidence.mask, scores)
-        return select.prune_to(evidence.mask, scores, counts, paths, slices), _missing(
+        return select.prune_to(evidence.mask, scores, counts, paths, slices), missing(
             scores, evidence.mask
         )
     before = {
@@ -54,7 +54,7 @@ def prune(
     }
 
     def one_round(number: jax.Array, state: Any) -> Any:
-        params, mask, missing = state
+        params, mask, wrong = state
         seen = dataclasses.replace(evidence, params=masks.apply(mask, params), mask=mask)
         scores = criterion(seen)
         left = {
@@ -64,11 +64,11 @@ def prune(
         new = select.prune_to(mask, scores, left, paths, slices)
         if criterion.correct:
             params = criterion.correct(seen, new)
-        return params, new, missing + _missing(scores, mask)
+        return params, new, wrong + missing(scores, mask)
 
-    state = evidence.params, dict(evidence.mask), _missing({}, evidence.mask)
-    _, mask, missing = lax.fori_loop(0, criterion.rounds, one_round, state)
-    return mask, missing
+    state = evidence.params, dict(evidence.mask), missing({}, evidence.mask)
+    _, mask, wrong = lax.fori_loop(0, criterion.rounds, one_round, state)
+    return mask, wrong
 
 
 def check(missing: Any) -> None:
@@ -98,7 +98,7 @@ def _left(before: jax.Array, count: Any, share: jax.Array) -> jax.Array:
     return jnp.where(share < 1, jnp.maximum(left, count), count)
 
 
-def _missing(scores: Mapping[str, jax.Array], mask: Mask) -> jax.Array:
+def missing(scores: Mapping[str, jax.Array], mask: Mask) -> jax.Array:
     """Returns how many scores of kept weights are no number."""
     none = sum(jnp.sum(leaf & False, dtype=jnp.int32) for leaf in mask.values())
     wrong = (jnp.sum(jnp.isnan(scores[path]) & mask[path], dtype=jnp.int32) for path in scores)

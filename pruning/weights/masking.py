@@ -10,11 +10,11 @@ import numpy as np
 
 from groundwork import architectures, trees
 from groundwork.devices import mesh as mesh_lib
-from groundwork.errors import about
+from groundwork.errors import UserError, about
 from groundwork.traced import reach
 from groundwork.train import networks, replicates
-from groundwork.trees import Variables
-from pruning import densities, patterns
+from groundwork.trees import Shapes, Variables
+from pruning import densities, masks, patterns, rounds
 from pruning.criteria import CRITERIA
 from pruning.masks import Mask
 from pruning.patterns import Pattern
@@ -51,15 +51,10 @@ def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float)
       density: kept / prunable.
 
     Raises:
-      UserError: nothing would be kept, or the pattern fits no layer.
+      UserError: nothing would be kept.
     """
     if section.pattern != "none":
-        pattern = patterns.parse(section.pattern)
-        with about("prune.pattern"):
-            if len(patterns.unfit(pattern, leaves)) == len(leaves):
-                path, why = next(iter(patterns.unfit(pattern, leaves).items()))
-                raise ValueError(f"{pattern} fits no layer; {path}: {why}")
-        return Groups({}, {}, density, pattern)
+        return Groups({}, {}, density, patterns.parse(section.pattern))
     with about("prune.density"):
         if section.scope == "global":
             total = sum(int(np.prod(leaf.shape)) for leaf in leaves.values())
@@ -73,6 +68,36 @@ def groups(section: WeightsPruneSpec, leaves: Mapping[str, Any], density: float)
         if not sum(counts.values()):
             raise ValueError(f"{density:g} keeps none of the weights: choose a larger one")
     return Groups(paths, counts, density)
+
+
+def check_pattern(pattern: Pattern, model: Any, example: Shapes, leaves: Mapping[str, Any]) -> None:
+    """Refuses a pattern that fits no layer of a network; see `input_axes`.
+
+    Raises:
+      UserError: the error says why.
+    """
+    left = patterns.unfit(pattern, leaves, input_axes(model, example, leaves))
+    if len(left) == len(leaves):
+        path, why = next(iter(left.items()))
+        raise UserError(f"prune.pattern: {pattern} fits no layer; {path}: {why}")
+
+
+def input_axes(model: Any, example: Shapes, leaves: Mapping[str, Any]) -> dict[str, int]:
+    """Returns path → the axis of the inputs, over which N:M has its groups, where it is known.
+
+    It is read from the network. Where that does not reach a leaf, one that is called `kernel` has
+    the axes of Flax, unless the network transposes it.
+
+    Args:
+      model: the network.
+      example: one example, or its shape.
+      leaves: path → shape of what may be pruned.
+    """
+    reached, refused = reach.layers(
+        model, architectures.shapes(model, example), trees.example(example)
+    )
+    flax = [p for p in leaves if masks.is_kernel(p) and "transpose" not in refused.get(p, "")]
+    return dict.fromkeys(flax, INPUTS) | patterns.input_axes(reached)
 
 
 def masked(
@@ -113,20 +138,27 @@ def _make(
         if key not in experiment.compiled:
             experiment.compiled[key] = make_pruner(mesh, CRITERIA[criterion], paths, **seen)
         return experiment.compiled[key], {}
-    axes = _input_axes(experiment)
+    axes = input_axes(experiment.model, experiment.context.dataset.example, experiment.leaves)
     untouched = patterns.unfit(pattern, experiment.leaves, axes)
 
     def prune(
         root: jax.Array, mask: Mask, variables: Variables, counts: Any, more: Any, turn: Any
-    ) -> Mask:
+    ) -> tuple[Mask, jax.Array]:
         del counts
         evidence = evidence_of(Seen(**seen), root, mask, variables, more, turn)
         scores = CRITERIA[criterion](evidence)
         density = None if isinstance(pattern, patterns.NM) else planned.density
-        return patterns.prune_to(pattern, mask, scores, density, axes)[0]
+        new, _ = patterns.prune_to(pattern, mask, scores, density, axes)
+        return new, rounds.missing(scores, mask)
 
     mapped = replicates.each_replicate(mesh, prune, shared=1, once=True)
-    return lambda *args: mapped(*args[:4], args[5], args[4]), untouched
+
+    def pruned(*args: Any) -> Mask:
+        new, missing = mapped(*args[:4], args[5], args[4])
+        rounds.check(mesh_lib.fetch(missing))
+        return new
+
+    return pruned, untouched
 
 
 def _corrector(experiment: Experiment, criterion: str) -> Callable[..., Variables]:
@@ -144,12 +176,3 @@ def _seen(experiment: Experiment, criterion: str) -> dict[str, Any]:
     """Returns what a criterion sees of the network; see `networks.evidence`."""
     count = experiment.spec.prune.seen if CRITERIA[criterion].examples else 0
     return networks.evidence(experiment.context, experiment.model, count, experiment.loss)
-
-
-def _input_axes(experiment: Experiment) -> dict[str, int]:
-    """Returns path → the axis of the inputs, over which N:M has its groups."""
-    example = experiment.context.dataset.example
-    shapes = architectures.shapes(experiment.model, example)
-    reached, _ = reach.layers(experiment.model, shapes, trees.example(example))
-    axes = dict.fromkeys(experiment.leaves, INPUTS)
-    return axes | patterns.input_axes(reached)

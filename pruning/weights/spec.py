@@ -90,6 +90,8 @@ def without_effect(spec: WeightsSpec, config: Mapping[str, Any], given: Sequence
     for field in dataclasses.fields(prune):
         if field.name not in used:
             keys[f"prune.{field.name}"] = f"prune.method={prune.method} does without"
+    if prune.pattern != "none":
+        keys["prune.scope"] = f"prune.pattern={prune.pattern} prunes layer by layer"
     if ":" in prune.pattern:
         keys["prune.density"] = f"prune.pattern={prune.pattern} decides"
     if prune.searches:

@@ -13,9 +13,9 @@ from groundwork.devices import processes
 from groundwork.errors import UserError, about
 from groundwork.study import Prepared
 from groundwork.train import footprint, networks, own
-from pruning import pruner
+from pruning import patterns, pruner
 from pruning.criteria import CRITERIA
-from pruning.weights.masking import groups, masked
+from pruning.weights.masking import check_pattern, groups, masked
 from pruning.weights.methods import METHODS, Setting
 from pruning.weights.network import Experiment, Network, load
 from pruning.weights.section import Point
@@ -43,6 +43,9 @@ def prepare(spec: WeightsSpec, config: Mapping[str, Any], dataset: AnyDataset) -
         raise UserError(
             "prune.keep_accuracy and prune.least_accuracy need data.validation_examples above 0"
         )
+    if spec.prune.pattern != "none":
+        pattern = patterns.parse(spec.prune.pattern)
+        check_pattern(pattern, model, dataset.example, leaves)
     for point in spec.prune.points:
         groups(spec.prune, leaves, point.density or 1.0)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}

@@ -85,6 +85,7 @@ def test_a_run_has_one_network_for_each_density(prune, labels):
         ({"method": "rigl"}, "prune.criterion", "prune.method=rigl does without"),
         ({"method": "rigl"}, "fine_tune.steps", "prunes while the network trains"),
         ({"pattern": "2:4"}, "prune.density", "prune.pattern=2:4 decides"),
+        ({"pattern": "4x4"}, "prune.scope", "prune.pattern=4x4 prunes layer by layer"),
         ({"keep_accuracy": 0.1}, "prune.density", "the target decides"),
         ({"method": "static"}, "prune.keep_accuracy", "does without"),
     ],

@@ -27,8 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
         # static, set, rigl, gradual, straight_through, proximal_l1 and proximal_l2 train a new one
         method="one_shot",
         density=base.anything((0.2, 0.05)),  # kept share of the weights; several make several
-        # magnitude, l1, l2, lamp, random, magnitude_increase, movement, snip, grasp, synflow,
-        # taylor, obd, obs, wanda
+        # magnitude, l1, l2, lamp, random, snip, taylor, grasp, obd, synflow, wanda, obs; and after
+        # a training magnitude_increase, distance, movement, large_final_same_sign,
+        # magnitude_increase_same_sign
         criterion="magnitude",
         # which layer keeps how many: layerwise (all the same share), erdos_renyi,
         # erdos_renyi_kernel (fewer of large layers), or global: ranked together
@@ -36,9 +37,9 @@ def get_config() -> ml_collections.ConfigDict:
         pattern="none",  # for hardware: 2:4, 4:8 (then the density), or blocks: 1x4, 4x4, 16x16
         prunable=("*kernel",),  # patterns of the paths that may be pruned
         iterations=3,  # of iterative: how often it is pruned and fine-tuned
-        correct=False,  # the weights that stay make up for the others: of obs and wanda
-        begin=0.0,  # of gradual, set, rigl: the share of training before the mask changes
-        end=0.75,  # likewise, after which it stays
+        correct=False,  # the weights that stay make up for the others: of obs
+        begin=0.0,  # of gradual: the share of training before the mask changes
+        end=0.75,  # of gradual, set, rigl: the share after which it stays
         every=20,  # likewise: steps between two changes
         drop=0.3,  # of set, rigl: the share of a layer's weights that changes; falls by a cosine
         # of proximal_l1: what |w| shrinks by at each step; of proximal_l2 the share, about; several

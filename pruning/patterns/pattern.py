@@ -92,7 +92,7 @@ def axis_of(axis: Axis, path: str) -> int:
     for known in (path, path.removeprefix("params/")):
         if known in axis:
             return axis[known]
-    raise ValueError(f"no axis of inputs is known of {path!r}")
+    raise ValueError(f"no axis of inputs is known of {path!r}: it is none of the layers reached")
 
 
 def check_fits(pattern: Pattern, shape: tuple[int, ...], axis: int) -> None:

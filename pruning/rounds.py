@@ -81,7 +81,9 @@ def check(missing: Any) -> None:
       ValueError: there are some.
     """
     if wrong := int(np.sum(missing)):
-        raise ValueError(f"{wrong} scores are no numbers: what the criterion computes overflows")
+        raise ValueError(
+            f"{wrong} scores are no numbers: what the criterion computes overflows, or is 0 for all"
+        )
 
 
 def _kept(mask: Mask, paths: tuple[str, ...], slices: int) -> jax.Array:

@@ -82,7 +82,8 @@ def input_axes(reached: Mapping[str, Reached]) -> dict[str, int]:
 
     Of several axes that a layer sums over, such as the heads and dimensions before an attention's
     output, it is the last. Needed where kernels are not [I, O] or [KH, KW, I, O]: of PyTorch's
-    order, or [inputs, heads, dimensions].
+    order, or [inputs, heads, dimensions]. Paths are those within `params`; masks of all variables,
+    whose paths begin with `params/`, take them as they are.
     """
     axes = {}
     for one in reached.values():
@@ -96,12 +97,13 @@ def input_axes(reached: Mapping[str, Reached]) -> dict[str, int]:
 
 
 def axis_of(axis: Axis, path: str) -> int:
-    """Returns the axis of the inputs of one path."""
+    """Returns the axis of the inputs of one path, also within `params` of all variables."""
     if not isinstance(axis, Mapping):
         return axis
-    if path not in axis:
-        raise ValueError(f"no axis of inputs is known of {path!r}")
-    return axis[path]
+    for known in (path, path.removeprefix("params/")):
+        if known in axis:
+            return axis[known]
+    raise ValueError(f"no axis of inputs is known of {path!r}: it is none of the layers reached")
 
 
 def check_fits(pattern: Pattern, shape: tuple[int, ...], axis: int) -> None:

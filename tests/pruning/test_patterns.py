@@ -228,6 +228,8 @@ def test_the_axis_of_the_inputs_is_read_from_the_network():
     axes = patterns.input_axes(reached)
     expected = {"torch/weight": 1, "query/kernel": 0, "out/kernel": 1, "stack/kernel": 1}
     assert axes == expected
+    variables = {f"params/{path}": np.ones((4,) * 4) for path in axes}  # of a mask of all of them
+    assert not patterns.unfit("2:4", variables, axes)
 
 
 def pruned(pattern, shape, density=None):

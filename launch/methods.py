@@ -134,7 +134,7 @@ def _sum(spent: dict[str, Spent], units: Iterable[str]) -> Spent:
 
 
 def gather(folders: Sequence[Path]) -> tuple[list[RunResults], list[Method]]:
-    """Returns the runs and their methods, "dense" once: the first run's.
+    """Returns the runs and their methods, "dense" first and once: the first run's.
 
     Raises:
       UserError: see `methods_of`; or two runs have the same method.
@@ -150,7 +150,7 @@ def gather(folders: Sequence[Path]) -> tuple[list[RunResults], list[Method]]:
                 raise UserError(f"{folder}: another run has the method {method.name!r}, too")
             else:
                 methods[method.name] = method
-    return runs, list(methods.values())
+    return runs, sorted(methods.values(), key=lambda method: method.name != "dense")
 
 
 def table(methods: Sequence[Method], densities: Sequence[float]) -> Rows:

@@ -27,7 +27,9 @@ def uniform(shapes: Mapping[str, Any], density: float) -> Densities:
 def erdos_renyi(shapes: Mapping[str, Any], density: float) -> Densities:
     """Returns densities proportional to (inputs + outputs) / (inputs × outputs).
 
-    The last two axes of a leaf are its inputs and outputs, as in Flax; other axes do not count.
+    The last two axes of a leaf are its inputs and outputs, as in Flax's Dense and Conv; other axes,
+    such as that of a stack, do not count. Where a kernel has others, [inputs, heads, dimensions] of
+    attention or PyTorch's [O, I, KH, KW], take `erdos_renyi_kernel`.
     Layers whose share would exceed 1 stay dense, and the rest is raised, so that the network as a
     whole has the density.
 
@@ -47,8 +49,9 @@ def erdos_renyi_kernel(shapes: Mapping[str, Any], density: float) -> Densities:
     """Returns densities proportional to the sum of a leaf's axes over their product.
 
     That is (inputs + outputs + height + width) / (inputs × outputs × height × width) of a
-    convolution, whatever the order of its axes, and `erdos_renyi` of a dense layer. Layers whose
-    share would exceed 1 stay dense, and the rest is raised.
+    convolution, whatever the order of its axes, and `erdos_renyi` of a dense layer. An array that
+    stacks layers counts as one, and its stack as another axis. Layers whose share would exceed 1
+    stay dense, and the rest is raised.
 
     Source: Evci et al., arXiv:1911.11134, Section 3 and Appendix.
 

@@ -43,7 +43,10 @@ def layers(evidence: Evidence) -> dict[str, Reached]:
             reason = ENCLOSED
         elif path in by_path:
             continue
-        raise ValueError(f"the inputs of {path!r} cannot be had: {reason}")
+        raise ValueError(
+            f"the inputs of {path!r} cannot be had: {reason}; leave it out of what may be pruned, "
+            "or choose another criterion"
+        )
     return {path: by_path[path] for path in sorted(evidence.mask)}
 
 

@@ -18,7 +18,7 @@ from groundwork import trees
 from groundwork.context import Context
 from groundwork.train import networks
 from groundwork.train.losses import CROSS_ENTROPY, Loss
-from groundwork.train.replicates import QUICKLY
+from groundwork.train.replicates import quickly
 from groundwork.trees import Params
 from pruning import masks
 from pruning.masks import Mask
@@ -102,4 +102,4 @@ def _one_quantized(settings: Settings, path: str, bits: int) -> Callable[[Params
         flat[path] = quantize.dequantize(stored)
         return unflatten_dict(flat, sep="/")
 
-    return jax.jit(change, compiler_options=QUICKLY if jax.default_backend() == "cpu" else {})
+    return jax.jit(change, compiler_options=quickly())

@@ -79,13 +79,14 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
         leaves = section.leaves(shaped.shapes["params"])
         stacked = _stacks(shaped.form, shaped.dataset.example, leaves)
         section.plan(leaves, max(section.levels), "prune.levels of ", INSTEAD, stacked)
+        loss, network = loss_spec.build(spec.loss, shaped.dataset.target), form.network(shaped.form)
         with about("prune.criterion"):
             networks.check_examples("prune.examples", section.examples, shaped.dataset)
             pruner.check(
                 CRITERIA[section.criterion],
                 leaves,
                 shaped.shapes,
-                **networks.seen(shaped.dataset, form.network(shaped.form), section.seen),
+                **networks.seen(shaped.dataset, network, section.seen, loss),
             )
     elif section.seen:
         data_lib.first_examples(shaped.dataset, 1)  # refuses examples that are not in memory

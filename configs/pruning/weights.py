@@ -34,7 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
         # which layer keeps how many: layerwise (all the same share), erdos_renyi,
         # erdos_renyi_kernel (fewer of large layers), or global: ranked together
         scope="layerwise",
-        pattern="none",  # for hardware: 2:4, 4:8 (then the density), or blocks: 1x4, 4x4, 16x16
+        # for hardware: 2:4, 4:8 (which are the density, too), or blocks: 1x4, 4x4, 16x16; or
+        # output: as many weights of each output, as Wanda ranks them
+        pattern="none",
         prunable=("*kernel",),  # patterns of the paths that may be pruned
         iterations=3,  # of iterative, and of a search: how often it is pruned and fine-tuned
         correct=False,  # of obs, after training: the weights that stay make up for the others

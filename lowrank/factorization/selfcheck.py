@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from groundwork.traced import network
-from groundwork.train.replicates import QUICKLY
+from groundwork.train.replicates import quickly
 
 TOLERANCE = 1e-2  # relative, of the norms of outputs; of two kernels that differ it is near 1
 UNCHECKED = (
@@ -50,10 +50,7 @@ def check(
         return False
     if any(isinstance(leaf, jax.core.Tracer) for leaf in arrays.values()):
         return True
-    options: dict[str, Any] = (
-        {"compiler_options": QUICKLY} if jax.default_backend() == "cpu" else {}
-    )
-    both = list(zip(*jax.jit(call, **options)(arrays), strict=True))
+    both = list(zip(*jax.jit(call, compiler_options=quickly())(arrays), strict=True))
     if other_dtypes := [(a.dtype, b.dtype) for a, b in both if a.dtype != b.dtype]:
         own, other = other_dtypes[0]
         raise ValueError(f"the factorised network gives {other} where the original gives {own}")

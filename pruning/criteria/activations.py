@@ -10,8 +10,9 @@ from pruning.select import Scores
 def wanda(evidence: Evidence) -> Scores:
     """Returns |w|·‖x‖₂, of the input x of a weight over all examples and positions.
 
-    Source: Sun et al., arXiv:2306.11695, equation 1. Departs: there weights are ranked within each
-    output of a layer; here they are ranked as the scope says, in a layer or in all layers.
+    Source: Sun et al., arXiv:2306.11695, equation 1. There weights are ranked within each output of
+    a layer, as the pattern `output` has it (see `pruning.patterns`); scopes rank in a layer or in
+    all layers.
 
     Raises:
       ValueError: the inputs of a layer cannot be had; the error says why.

@@ -28,8 +28,8 @@ def synflow(evidence: Evidence) -> Scores:
     instead of 1, and if it is below 2⁻¹⁰⁰, the input is 2¹⁰⁰, which changes no order in networks
     without biases. If R is infinite or 0 even then, no score is a number.
 
-    Departs: batch statistics are as they are; the authors take the absolute values of means, too,
-    which are zero at step 0.
+    Departs: batch statistics that are no part of the evidence's `params`, as in the commands, are
+    as they are; the authors take the absolute values of means, too, which are zero at step 0.
 
     Source: Tanaka et al., arXiv:2006.05467, Algorithm 1.
     """

@@ -81,7 +81,8 @@ def obd(evidence: Evidence) -> Scores:
 
     h is the mean over examples of diag(Jᵀ S J), with the Jacobian J of the outputs by the weights
     and the Hessian S of the loss by the outputs, both exact. It takes C backward passes for each
-    example.
+    example. Of a loss without curvature, such as the mean absolute error, h is 0 everywhere, and no
+    score is a number.
 
     Source: LeCun, Denker & Solla, Optimal Brain Damage, 1989, whose second derivatives are
     propagated back with the same neglect of the network's own curvature.
@@ -113,8 +114,10 @@ def obd(evidence: Evidence) -> Scores:
     held = outputs * sum(leaf.size for leaf in weights.values())
     size = min(max(1, FLOATS // held), evidence.batch_size or number)
     summed = batches.total(diagonals, evidence.examples, size)
+    curved = jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in summed.values()]))
     return {
-        path: summed[path] / number * jnp.square(weight) / 2 for path, weight in weights.items()
+        path: jnp.where(curved, summed[path] / number * jnp.square(weight) / 2, jnp.nan)
+        for path, weight in weights.items()
     }
 
 

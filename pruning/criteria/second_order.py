@@ -2,11 +2,13 @@
 
 # G groups, K inputs of a layer, M outputs; see `grams`
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.custom_batching import sequential_vmap
-from jax.scipy.linalg import cho_solve, solve_triangular
 
 from groundwork.trees import Params
 from pruning import grams, masks
@@ -77,47 +79,50 @@ def _ridged(gram: jax.Array) -> jax.Array:
 
 
 def _inverse_diagonals(hessian: jax.Array, keep: jax.Array) -> jax.Array:
-    """Returns for each output the diagonal of H⁻¹ over what it keeps, 1 elsewhere, [K, M].
+    """Returns for each output the diagonal of H⁻¹ over what it keeps, 1 elsewhere, [K, M]."""
 
-    Outputs that keep everything share one inverse. The others are computed one after the other.
-    """
-    whole = jnp.all(keep, 0)  # [M]
-    diagonals = jnp.broadcast_to(_inverse_diagonal(hessian)[:, None], keep.shape)
-    columns = jnp.argsort(whole, stable=True)  # those that lack weights come first
+    def on_host(hessian: Any, keep: Any) -> np.ndarray:
+        diagonals = np.ones(keep.shape)
+        for matrix, rows, outputs in _parts(hessian, keep):
+            diagonals[np.ix_(rows, outputs)] = np.diag(np.linalg.inv(matrix))[:, None]
+        return diagonals.astype(hessian.dtype)
 
-    def column(number: jax.Array, diagonals: jax.Array) -> jax.Array:
-        at = columns[number]
-        return diagonals.at[:, at].set(_inverse_diagonal(_within(hessian, keep[:, at])))
-
-    return lax.fori_loop(0, jnp.sum(~whole), column, diagonals)
-
-
-# Factorisations are made one at a time: of two batches that jaxlib 0.10 works on at once on a CPU,
-# each can hold the thread that the other waits for, and then neither ends.
-@sequential_vmap
-def _inverse_diagonal(matrix: jax.Array) -> jax.Array:
-    """Returns the diagonal of the inverse of a positive definite matrix, [K]."""
-    lower = jnp.linalg.cholesky(matrix)
-    inverse = solve_triangular(lower, jnp.eye(len(matrix), dtype=matrix.dtype), lower=True)
-    return jnp.sum(jnp.square(inverse), 0)
-
-
-def _within(hessian: jax.Array, keep: jax.Array) -> jax.Array:
-    """Returns H over the kept inputs, and the identity over the others, [K, K]."""
-    both = keep[:, None] & keep[None, :]
-    return jnp.where(both, hessian, jnp.eye(len(keep), dtype=hessian.dtype))
+    return _called(on_host, hessian, keep)
 
 
 def _solved(hessian: jax.Array, keep: jax.Array, wanted: jax.Array) -> jax.Array:
     """Returns v [K, M] with H v = wanted over what each output keeps, and zero elsewhere."""
-    return lax.map(lambda column: _column(hessian, *column), (keep.T, wanted.T)).T
+
+    def on_host(hessian: Any, keep: Any, wanted: Any) -> np.ndarray:
+        solved = np.zeros(keep.shape)
+        for matrix, rows, outputs in _parts(hessian, keep):
+            solved[np.ix_(rows, outputs)] = np.linalg.solve(
+                matrix, np.asarray(wanted, np.float64)[np.ix_(rows, outputs)]
+            )
+        return solved.astype(hessian.dtype)
+
+    return _called(on_host, hessian, keep, wanted)
 
 
-@sequential_vmap
-def _column(hessian: jax.Array, keep: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Returns one column of `_solved`, [K]."""
-    factor = jnp.linalg.cholesky(_within(hessian, keep))
-    return cho_solve((factor, True), jnp.where(keep, wanted, 0))
+def _parts(hessian: Any, keep: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields H over what some outputs keep, in float64, these rows, and the outputs."""
+    matrix = np.asarray(hessian, np.float64)
+    kept, which = np.unique(np.asarray(keep).T, axis=0, return_inverse=True)
+    for number, one in enumerate(kept):
+        rows = np.flatnonzero(one)
+        if len(rows):
+            yield matrix[np.ix_(rows, rows)], rows, np.flatnonzero(which.ravel() == number)
+
+
+def _called(function: Callable[..., np.ndarray], hessian: jax.Array, *rest: jax.Array) -> jax.Array:
+    """Returns what a function of the host makes, [K, M].
+
+    There the weights that are kept, mostly a small part, are all that is solved. On the device they
+    would all be, in batches of factorisations, of which two that jaxlib 0.10 works on at once on a
+    CPU can wait for each other without end.
+    """
+    shape = jax.ShapeDtypeStruct(rest[0].shape, hessian.dtype)
+    return jax.pure_callback(function, shape, hessian, *rest, vmap_method="sequential")
 
 
 OBS = Criterion(score=obs, correct=correct, examples=1024, needs=("apply", "examples"))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 
 from groundwork.trees import Params
 from pruning import masks, select
@@ -42,6 +43,6 @@ def straight_through(
     dense = masks.ones(still, ranked.__contains__)
     mask = select.prune_to(dense, score(still, dense), counts, groups)
     # w + (masked − w), of which the bracket is constant: w − w and 0 − w are exact
-    return jax.tree.map(
-        lambda w, masked, constant: w + (masked - constant), params, masks.apply(mask, still), still
+    return masks.map_masked(
+        lambda keep, w, constant: w + (jnp.where(keep, constant, 0) - constant), mask, params, still
     )

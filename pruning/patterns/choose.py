@@ -18,6 +18,7 @@ from pruning.patterns.pattern import (
     Axis,
     Blocks,
     Pattern,
+    PerOutput,
     axis_of,
     check_fits,
     check_n_m,
@@ -104,8 +105,9 @@ def prune_to(
       pattern: or its text, such as "2:4" or "4x4".
       mask: path → bool array.
       scores: arrays with the same paths and shapes; higher = keep.
-      density: of blocks, in [0, 1]. That of N:M is n / m; None, or that number.
-      axis: of N:M, as for `n_m`; `input_axes` reads it from a network.
+      density: of blocks, or of the weights of each output, in [0, 1]: exactly
+        `round(density × inputs)` of these. That of N:M is n / m; None, or that number.
+      axis: of the inputs, as for `n_m`; `input_axes` reads it from a network.
 
     Returns:
       `(mask, left)`: the mask, and path → the reason, of the leaves that the pattern does not fit,
@@ -127,6 +129,8 @@ def prune_to(
         keep, score = jnp.asarray(mask[path]), jnp.asarray(scores[path])
         if isinstance(pattern, NM):
             new[path] = _n_m(keep, score, pattern, axis_of(axis, path), None)
+        elif isinstance(pattern, PerOutput):
+            new[path] = _per_output(keep, score, density, axis_of(axis, path))
         else:
             new[path] = _blocks(keep, score, pattern, density)
     return new, left
@@ -174,6 +178,22 @@ def _best_blocks(
     return (chosen[..., :, None, :, None] & keep).reshape(*lead, inputs, outputs)
 
 
+def _per_output(keep: jax.Array, scores: jax.Array, density: float, axis: int) -> jax.Array:
+    """Returns the mask of as many of the best weights of each output."""
+    place = 1 - axis % 2 if scores.ndim == 2 else -1  # of the outputs
+    count = round(density * (scores.size // scores.shape[place]))
+    return _best_of_outputs(keep, scores, count, place)
+
+
+@functools.partial(jax.jit, static_argnames="place")
+def _best_of_outputs(keep: jax.Array, scores: jax.Array, count: jax.Array, place: int) -> jax.Array:
+    """Returns the mask of so many weights of each entry of an axis."""
+    keep, scores = jnp.moveaxis(keep, place, 0), jnp.moveaxis(scores, place, 0)
+    rows = len(scores), -1
+    chosen = _best(keep.reshape(rows), scores.reshape(rows), count).reshape(scores.shape)
+    return jnp.moveaxis(chosen, 0, place)
+
+
 def _best(keep: jax.Array, scores: jax.Array, count: Any) -> jax.Array:
     """Returns the `count` best along the last axis among those that are kept."""
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
@@ -189,5 +209,5 @@ def _density(pattern: Pattern, density: float | None) -> float:
             raise ValueError(f"density={density}: pattern {pattern} keeps {pattern.n / pattern.m}")
         return pattern.n / pattern.m
     if density is None or not 0 <= density <= 1:
-        raise ValueError(f"density={density} of blocks {pattern} must be in [0, 1]")
+        raise ValueError(f"density={density} of the pattern {pattern} must be in [0, 1]")
     return density

@@ -31,18 +31,29 @@ class Blocks(NamedTuple):
         return f"{self.rows}x{self.columns}"
 
 
-Pattern = NM | Blocks
+class PerOutput(NamedTuple):
+    """As many weights of each output of a layer are kept."""
+
+    def __str__(self) -> str:
+        return "output"
+
+
+Pattern = NM | Blocks | PerOutput
 
 
 def parse(text: str) -> Pattern:
-    """Returns the pattern that a text names: "2:4" or "1x4".
+    """Returns the pattern that a text names: "2:4", "1x4" or "output".
 
     Raises:
       ValueError: it names none, or one that would prune nothing or everything.
     """
+    if text == "output":
+        return PerOutput()
     found = re.fullmatch(r"([0-9]+)([:x])([0-9]+)", text) if isinstance(text, str) else None
     if not found:
-        raise ValueError(f"unknown pattern {text!r}: N:M such as '2:4', or blocks such as '4x4'")
+        raise ValueError(
+            f"unknown pattern {text!r}: N:M such as '2:4', blocks such as '4x4', or 'output'"
+        )
     first, second = int(found[1]), int(found[3])
     if found[2] == ":":
         check_n_m(first, second)
@@ -71,7 +82,8 @@ def input_axes(reached: Mapping[str, Reached]) -> dict[str, int]:
 
     Of several axes that a layer sums over, such as the heads and dimensions before an attention's
     output, it is the last. Needed where kernels are not [I, O] or [KH, KW, I, O]: of PyTorch's
-    order, or [inputs, heads, dimensions].
+    order, or [inputs, heads, dimensions]. Paths are those within `params`; masks of all variables,
+    whose paths begin with `params/`, take them as they are.
     """
     axes = {}
     for one in reached.values():
@@ -85,12 +97,13 @@ def input_axes(reached: Mapping[str, Reached]) -> dict[str, int]:
 
 
 def axis_of(axis: Axis, path: str) -> int:
-    """Returns the axis of the inputs of one path."""
+    """Returns the axis of the inputs of one path, also within `params` of all variables."""
     if not isinstance(axis, Mapping):
         return axis
-    if path not in axis:
-        raise ValueError(f"no axis of inputs is known of {path!r}")
-    return axis[path]
+    for known in (path, path.removeprefix("params/")):
+        if known in axis:
+            return axis[known]
+    raise ValueError(f"no axis of inputs is known of {path!r}: it is none of the layers reached")
 
 
 def check_fits(pattern: Pattern, shape: tuple[int, ...], axis: int) -> None:
@@ -103,6 +116,10 @@ def check_fits(pattern: Pattern, shape: tuple[int, ...], axis: int) -> None:
         return
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"shape {shape} has no axis {axis} of inputs")
+    if isinstance(pattern, PerOutput):
+        if len(shape) != 2 and axis % len(shape) != len(shape) - 2:
+            raise ValueError(f"the last axis of {shape} is not that of its outputs")
+        return
     if shape[axis] % pattern.m:
         raise ValueError(f"{pattern.m} does not divide the {shape[axis]} entries of axis {axis}")
 

@@ -15,7 +15,7 @@ from groundwork.errors import UserError, about
 from groundwork.traced import reach
 from groundwork.train import networks, replicates
 from groundwork.trees import Variables
-from pruning import densities, patterns, rounds
+from pruning import densities, masks, patterns, rounds
 from pruning.criteria import CRITERIA
 from pruning.masks import Mask
 from pruning.patterns import Pattern
@@ -99,10 +99,13 @@ def check_pattern(
         raise UserError(f"prune.pattern: {pattern} fits no layer; {path}: {why}")
     if isinstance(pattern, patterns.NM) or left:
         return
-    sizes = [math.prod(leaf.shape) // math.prod(pattern) for leaf in leaves.values()]
+    if isinstance(pattern, patterns.PerOutput):
+        sizes = [math.prod(leaf.shape[:-1]) for leaf in leaves.values()]
+    else:
+        sizes = [math.prod(leaf.shape) // math.prod(pattern) for leaf in leaves.values()]
     for density in section.densities:
-        if not any(round(density * blocks) for blocks in sizes):
-            raise UserError(f"prune.density: {density:g} keeps none of the blocks of {pattern}")
+        if not any(round(density * size) for size in sizes):
+            raise UserError(f"prune.density: {density:g} keeps nothing in the pattern {pattern}")
 
 
 def masked(
@@ -186,6 +189,17 @@ def _seen(experiment: Experiment, criterion: str) -> dict[str, Any]:
 
 
 def input_axes(model: Any, example: Any, leaves: Iterable[str]) -> dict[str, int]:
-    """Returns path → the axis of the inputs, over which N:M has its groups."""
-    reached, _ = reach.layers(model, architectures.shapes(model, example), trees.example(example))
-    return dict.fromkeys(leaves, INPUTS) | patterns.input_axes(reached)
+    """Returns path → the axis of the inputs, over which N:M has its groups, where it is known.
+
+    It is read from the network. Where that does not reach a leaf, one that is called `kernel` has
+    the axes of Flax, unless the network transposes it.
+
+    Args:
+      model: the network.
+      example: one example, or its shape.
+      leaves: the paths of what may be pruned.
+    """
+    shapes = architectures.shapes(model, example)
+    reached, refused = reach.layers(model, shapes, trees.example(example))
+    flax = [p for p in leaves if masks.is_kernel(p) and "transpose" not in refused.get(p, "")]
+    return dict.fromkeys(flax, INPUTS) | patterns.input_axes(reached)

@@ -91,7 +91,7 @@ def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, cap
     methods.main([f"--to={tmp_path / 'made'}", "a", "b", "c"])
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines() if "±" in line] == [
-        "ticket", "dense", "rigl",
+        "dense", "ticket", "rigl",
     ]  # fmt: skip
     assert "static has no row: its densities are 0.4" in printed
     assert "warning: c has other data than a" in printed

@@ -125,6 +125,27 @@ def test_a_mask_is_pruned_to_a_pattern_and_what_does_not_fit_is_named():
         np.testing.assert_array_equal(pruned["out"][index], mask["out"])
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((6, 5), -2), ((5, 6), 1), ((2, 2, 3, 4), -2)])
+def test_as_many_weights_of_each_output_are_kept(shape, axis):
+    scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    dense = {"fc": np.ones(shape, bool)}
+    mask, left = patterns.prune_to("output", dense, {"fc": scores}, 0.4, axis)
+    assert not left
+    outputs = scores.T if axis == 1 else scores.reshape(-1, shape[-1])  # [I, O]
+    kept = np.asarray(mask["fc"].T if axis == 1 else mask["fc"].reshape(-1, shape[-1]))
+    for column, chosen in zip(outputs.T, kept.T, strict=True):
+        count = round(0.4 * len(column))
+        assert set(np.flatnonzero(chosen)) == set(np.argsort(-column)[:count])
+    _, left = patterns.prune_to(
+        "output",
+        {**dense, "b": np.ones(3, bool)},
+        {"fc": scores, "b": np.ones(3)},
+        0.4,
+        {"fc": axis, "b": -2},
+    )
+    assert "b" in left
+
+
 def test_masks_of_falling_densities_are_nested():
     scores = {"fc/kernel": scores_of(8, 8)}
     mask = {"fc/kernel": np.ones((8, 8), bool)}
@@ -207,6 +228,8 @@ def test_the_axis_of_the_inputs_is_read_from_the_network():
     axes = patterns.input_axes(reached)
     expected = {"torch/weight": 1, "query/kernel": 0, "out/kernel": 1, "stack/kernel": 1}
     assert axes == expected
+    variables = {f"params/{path}": np.ones((4,) * 4) for path in axes}  # of a mask of all of them
+    assert not patterns.unfit("2:4", variables, axes)
 
 
 def pruned(pattern, shape, density=None):
@@ -228,7 +251,7 @@ def pruned(pattern, shape, density=None):
         (lambda: patterns.parse("1x1"), "more than one weight"),
         (lambda: pruned("2:4", (6, 2)), "pattern 2:4 fits no layer; 'a': 4 does not divide"),
         (lambda: pruned("2:4", (4, 2), 0.3), "density=0.3: pattern 2:4 keeps 0.5"),
-        (lambda: pruned("2x2", (4, 2)), "density=None of blocks 2x2"),
+        (lambda: pruned("2x2", (4, 2)), "density=None of the pattern 2x2"),
         (lambda: patterns.n_m_permutation(np.full((4, 2), np.nan), 2, 4), "must be finite"),
     ],
 )  # fmt: skip

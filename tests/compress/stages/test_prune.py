@@ -1,14 +1,19 @@
 """Which weights a level takes, and what the others start from."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from compress.form import Form
+from compress.made import Shaped
 from compress.stages import prune, share
-from groundwork import keys
+from groundwork import keys, trees
 from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
-from tests.compress.small import GROUPS, dense, node, pruned
+from groundwork.train.loss_spec import LossSpec
+from tests.compress.small import GROUPS, dense, drawn, node, pruned
 
 
 @pytest.mark.parametrize("prunable", [("*kernel",), ("*",), ("fc*kernel",)])
@@ -103,6 +108,15 @@ def test_all_weights_together_may_leave_unequal_slices_which_go_on(pipeline):
 def test_criteria_of_a_training_before_are_refused(untrained, pipeline):
     with pytest.raises(UserError, match="movement looks at the training before, which compress"):
         pipeline(stages=("prune",), prune={"criterion": "movement"})
+
+
+def test_a_criterion_is_checked_with_the_loss_of_the_run(pipeline):
+    own = pipeline(stages=("prune",), prune={"rewind": "none", "criterion": "snip"})
+    data, shapes = own.context.dataset, trees.replicate(drawn(own), 0)
+    targets = np.zeros((len(data.train.labels), 10), np.float32)
+    data = data._replace(train=data.train._replace(labels=targets))
+    spec = dataclasses.replace(own.spec, loss=LossSpec("mean_squared_error"))
+    prune.check(spec, Shaped(form=Form(own.model), shapes=shapes, dataset=data))
 
 
 def test_a_criterion_looks_at_as_many_examples_as_the_config_says(untrained, pipeline):

@@ -242,3 +242,12 @@ def test_convolutions_on_a_cpu_get_single_steps_and_dense_models_a_loop():
 def test_the_default_mesh(replicates, batch, devices, shape):
     made = mesh.make(replicates, batch, devices=jax.devices()[:devices])
     assert tuple(made.shape.values()) == shape
+
+
+def test_what_is_called_once_is_compiled_quickly_unless_the_environment_asks_for_a_level(
+    monkeypatch,
+):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    assert mapping.quickly() == {"xla_backend_optimization_level": 1}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    assert mapping.quickly() is None

@@ -92,6 +92,12 @@ def test_gradients_in_batches_leave_integers_alone():
     np.testing.assert_allclose(found, gradient(), rtol=1e-4, atol=1e-6)
 
 
+def test_obd_scores_nothing_by_a_loss_without_curvature():
+    seen = tiny.evidence(output_loss=lambda outputs, examples: abs(outputs).mean())
+    scores = jax.jit(lambda: CRITERIA["obd"](seen))()
+    assert all(np.isnan(leaf).all() for leaf in scores.values())
+
+
 def test_obd_refuses_more_outputs_than_it_can_differentiate():
     def wide(params, examples):
         return tiny.apply(params, examples) @ np.ones((3, 2000), np.float32)

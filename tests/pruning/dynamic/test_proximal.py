@@ -75,3 +75,5 @@ def test_straight_through_is_masked_forward_and_dense_backward():
     np.testing.assert_array_equal(seen["a"]["bias"], params["a"]["bias"])
     with pytest.raises(ValueError, match=r"lack \['c'\]"):
         dynamic.straight_through(params, {"c": 1})
+    key = jax.random.key(0)  # as NNX has it among a network's arrays
+    assert dynamic.straight_through({**params, "dropout": key}, counts)["dropout"] is key

@@ -96,7 +96,7 @@ def test_gradual_pruning_needs_two_steps():
             {"pattern": "3:7"},
             "prune.pattern: 3:7 fits no layer; fc1/kernel: 7 does not divide the 64",
         ),
-        ({"pattern": "2x10", "density": 1e-3}, "prune.density: 0.001 keeps none of the blocks"),
+        ({"pattern": "2x10", "density": 1e-3}, "prune.density: 0.001 keeps nothing in"),
         ({"criterion": "snip", "examples": 9999}, "prune.examples=9999 is more than the 1400"),
         (
             {"keep_accuracy": 0.1, "least_density": 1e-9},

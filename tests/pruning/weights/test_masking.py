@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import pytest
 
 from groundwork.errors import UserError
-from pruning.patterns import NM
 from pruning.weights import masking
 
 SHAPES = {"einsum": (8, 6), "transposed": (6, 8), "flax": (6, 4), "window": (3, 1, 4)}
@@ -38,8 +37,9 @@ def test_the_axis_of_inputs_is_read_or_flaxs_or_not_known():
 
 
 def test_a_pattern_that_fits_no_layer_is_refused_by_the_axes_of_the_network():
-    masking.check_pattern(NM(1, 3), MODEL, (6,), LEAVES)
+    masking.check_pattern(types.SimpleNamespace(pattern="1:3"), LEAVES, MODEL, (6,))
     with pytest.raises(
         UserError, match=r"prune\.pattern: 2:4 fits no layer; einsum/kernel: 4 does"
     ):
-        masking.check_pattern(NM(2, 4), MODEL, (6,), LEAVES)  # by Flax's axes, einsum/kernel has 8
+        # by Flax's axes, einsum/kernel has 8
+        masking.check_pattern(types.SimpleNamespace(pattern="2:4"), LEAVES, MODEL, (6,))

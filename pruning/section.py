@@ -14,8 +14,38 @@ from pruning.schedule import SCHEDULES, Plan
 from pruning.select import Rate, Scope
 
 
+class Scored:
+    """What sections that choose single weights have in common."""
+
+    criterion: str
+    prunable: tuple[str, ...]
+    examples: int
+
+    @property
+    def seen(self) -> int:
+        """The number of training examples that the criterion looks at; 0 if it looks at none."""
+        own = CRITERIA[self.criterion].examples
+        return own and (self.examples or own)
+
+    def is_prunable(self, path: str) -> bool:
+        """Returns whether a pattern of `prunable` matches."""
+        return any(fnmatchcase(path, pattern) for pattern in self.prunable)
+
+    def leaves(self, params: Params) -> dict[str, Any]:
+        """Returns path → leaf of all leaves that may be pruned.
+
+        Raises:
+          UserError: there are none.
+        """
+        leaves = masks.flatten(params, self.is_prunable)
+        if not leaves:
+            paths = ", ".join(masks.flatten(params, lambda path: True))
+            raise UserError(f"prune.prunable={self.prunable} matches none of {paths}")
+        return leaves
+
+
 @dataclasses.dataclass(frozen=True)
-class PruneSpec:
+class PruneSpec(Scored):
     """`prune`: which weights each level removes; see `select.prune` and `schedule.plan`.
 
     `prunable` has patterns (fnmatch) for the paths of the leaves that may be pruned. `examples` is
@@ -39,28 +69,6 @@ class PruneSpec:
             if not 0 <= rate < 1:
                 of = f" of {pattern!r}" if pattern else ""
                 raise UserError(f"prune.rate={rate}{of} must be a number in [0, 1), a share of 1")
-
-    @property
-    def seen(self) -> int:
-        """The number of training examples that the criterion looks at; 0 if it looks at none."""
-        own = CRITERIA[self.criterion].examples
-        return own and (self.examples or own)
-
-    def is_prunable(self, path: str) -> bool:
-        """Returns whether a pattern of `prunable` matches."""
-        return any(fnmatchcase(path, pattern) for pattern in self.prunable)
-
-    def leaves(self, params: Params) -> dict[str, Any]:
-        """Returns path → leaf of all leaves that may be pruned.
-
-        Raises:
-          UserError: there are none.
-        """
-        leaves = masks.flatten(params, self.is_prunable)
-        if not leaves:
-            paths = ", ".join(masks.flatten(params, lambda path: True))
-            raise UserError(f"prune.prunable={self.prunable} matches none of {paths}")
-        return leaves
 
     def plan(
         self,

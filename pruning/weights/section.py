@@ -1,14 +1,13 @@
 """The section `prune` of a run over single weights, as a dataclass that checks itself."""
 
 import dataclasses
-from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from groundwork.errors import UserError, unknown
 from groundwork.sections import at_least
-from groundwork.trees import Params
-from pruning import masks, patterns
+from pruning import patterns
 from pruning.criteria import CRITERIA
+from pruning.section import Scored
 from pruning.weights.methods import METHODS, Method
 
 Density = Annotated[float | tuple[float, ...], "a number in (0, 1], or several of them"]
@@ -24,7 +23,7 @@ class Point(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WeightsPruneSpec:
+class WeightsPruneSpec(Scored):
     """`prune`: how single weights go. `configs/pruning/weights.py` says what each key means."""
 
     method: str
@@ -143,12 +142,6 @@ class WeightsPruneSpec:
         return METHODS[self.method]
 
     @property
-    def seen(self) -> int:
-        """The number of training examples that the criterion looks at."""
-        own = CRITERIA[self.criterion].examples
-        return self.examples or own if own else 0
-
-    @property
     def densities(self) -> tuple[float, ...]:
         """The densities of the config."""
         return self.density if isinstance(self.density, tuple) else (self.density,)
@@ -173,19 +166,3 @@ class WeightsPruneSpec:
         if self.pattern != "none" and isinstance(form := patterns.parse(self.pattern), patterns.NM):
             return [Point(form.n / form.m, None, str(form))]
         return [Point(d, None, f"{d:g}") for d in sorted(set(self.densities), reverse=True)]
-
-    def is_prunable(self, path: str) -> bool:
-        """Returns whether a pattern of `prunable` matches."""
-        return any(fnmatchcase(path, pattern) for pattern in self.prunable)
-
-    def leaves(self, params: Params) -> dict[str, Any]:
-        """Returns path → leaf of all leaves that may be pruned.
-
-        Raises:
-          UserError: there are none.
-        """
-        leaves = masks.flatten(params, self.is_prunable)
-        if not leaves:
-            paths = ", ".join(masks.flatten(params, lambda path: True))
-            raise UserError(f"prune.prunable={self.prunable} matches none of {paths}")
-        return leaves

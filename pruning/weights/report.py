@@ -20,9 +20,9 @@ from pruning.weights.results import Network, Results
 NOTE = (
     "{Values} are the {averages}, on the test split, at the last step. Density is the share of the "
     "prunable weights that is kept. Steps are all that led to a network, from its initialisation: "
-    "where a trained network is pruned, its training counts. Seconds were spent in these steps, "
-    "with their evaluations and without compilation, for all replicates together on this run's "
-    "machine."
+    "where a trained network is pruned, its training counts. What a search tries besides does not. "
+    "Seconds were spent in these steps, with their evaluations and without compilation, for all "
+    "replicates together on this run's machine."
 )
 
 

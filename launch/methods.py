@@ -171,6 +171,9 @@ def main(argv: Sequence[str]) -> None:
     )
     rows = table(methods, [1.0, *densities])
     tables.show(f"test {metric.words} by density", rows)
+    shown = {row[0] for row in rows[1]}
+    if left := [method.name for method in methods if method.name not in shown]:
+        terminal.say(f"in the figure alone, with no such density: {', '.join(left)}")
     folder = Path(flags[-1].removeprefix("--to=")) if flags else comparison.folder(folders)
     curves = [
         Curve(

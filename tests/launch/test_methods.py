@@ -56,12 +56,14 @@ def of(method, name="a"):
 
 def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, capsys):
     found = {"a": of(TICKET), "b": of(TICKET._replace(name="rigl"), "b")}
+    found["c"] = of(Method("2:4", [sparse(0.5, 0.9)]), "c")
     monkeypatch.setattr(methods, "methods_of", lambda folder: found[Path(folder).name])
-    methods.main([f"--to={tmp_path / 'made'}", "a", "b"])
+    methods.main([f"--to={tmp_path / 'made'}", "a", "b", "c"])
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines() if "±" in line] == [
         "ticket", "dense", "rigl",
     ]  # fmt: skip
+    assert "in the figure alone, with no such density: 2:4\n" in printed
     assert (tmp_path / "made" / "methods.png").exists()
     assert "rigl" in (tmp_path / "made" / "report.html").read_text()
 

@@ -15,6 +15,7 @@ from groundwork.runs import metrics
 from groundwork.runs.run import Run
 from groundwork.train import programs
 from pruning import densities, masks
+from pruning.criteria import CRITERIA, Criterion
 from pruning.weights import results
 from tests.lottery.small import assert_same_tree
 from tests.pruning.weights import small
@@ -168,6 +169,15 @@ def test_a_pattern_holds_in_every_group_and_says_what_it_leaves(tmp_path):
         else:
             groups = leaf.reshape(2, inputs // 4, 4, -1).sum(2)
             np.testing.assert_array_equal(groups, 2)
+
+
+def test_scores_that_are_no_numbers_make_no_pattern(tmp_path, monkeypatch):
+    def score(evidence):
+        return {path: np.nan * weight for path, weight in evidence.weights.items()}
+
+    monkeypatch.setitem(CRITERIA, "l1", Criterion(score=score))
+    with pytest.raises(UserError, match=r"prune\.criterion: .* scores are no numbers"):
+        small.train(tmp_path / "run", "--config.train.steps=5", criterion="l1", pattern="2:4")
 
 
 @pytest.mark.parametrize("method", ["proximal_l1", "proximal_l2"])

@@ -179,7 +179,7 @@ def _left_out(methods: Sequence[Method], densities: Sequence[float]) -> list[str
 
 
 def _others(runs: Sequence[RunResults]) -> list[str]:
-    """Returns one line for each run with other data or another network than the first."""
+    """Returns one line for each run whose data or network is not that of the first."""
     first, lines = runs[0], []
     for run in runs[1:]:
         pairs = {
@@ -188,7 +188,7 @@ def _others(runs: Sequence[RunResults]) -> list[str]:
         }
         if differing := [key for key, (own, other) in pairs.items() if own != other]:
             keys = " and ".join(differing)
-            lines.append(f"warning: {run.name} has other {keys} than {first.name}")
+            lines.append(f"warning: {run.name} and {first.name} differ in their {keys}")
     return lines
 
 

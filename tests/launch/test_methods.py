@@ -94,7 +94,7 @@ def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, cap
         "dense", "ticket", "rigl",
     ]  # fmt: skip
     assert "static has no row: its densities are 0.4" in printed
-    assert "warning: c has other data than a" in printed
+    assert "warning: c and a differ in their data" in printed
     assert (tmp_path / "made" / "methods.png").exists()
     assert "rigl" in (tmp_path / "made" / "report.html").read_text()
 

@@ -6,151 +6,25 @@ Networks count for a density from which theirs differs by at most 3 %.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from groundwork import copies, terminal
 from groundwork.entry import run_main
 from groundwork.errors import UserError
-from groundwork.report import comparison, tables
+from groundwork.metric import Metric
+from groundwork.report import comparison, figures, tables
 from groundwork.report import page as page_lib
-from groundwork.report.comparison import Curve
 from groundwork.report.tables import Rows, plus_minus
-from groundwork.runs import identity, operations
-from groundwork.runs.operations import Spent
-from groundwork.runs.results import RunResults, readable
-from lottery import results as tickets
-from lottery.results import Point
-from lottery.tickets import scored_names, unit_name
-from pruning.weights import results as weights
+from groundwork.runs.results import RunResults
+from launch.methods_runs import Method, Sparse, gather
 from pruning.weights.methods import METHODS
 
 CLOSE = 0.03  # of a density: what counts as the same
-CHAINS = ("finetune", "lr_rewind")  # branches that go on from their own level before
-
-
-class Sparse(NamedTuple):
-    """A network, and what led to it."""
-
-    density: float  # the mean over replicates
-    accuracy: list[float]  # on test, at the end, [R]
-    spent: Spent  # from the initialisation on
-
-
-class Method(NamedTuple):
-    """A row of the table."""
-
-    name: str
-    networks: list[Sparse]
-
-
-def methods_of(folder: Path) -> tuple[RunResults, list[Method]]:
-    """Returns a run and the methods that it has networks of; "dense" is one of them.
-
-    Raises:
-      UserError: there is no such run, or it removes whole units.
-    """
-    command = identity.read_about(folder)["command"]
-    with readable(folder):
-        if command == "lottery":
-            return _of_lottery(folder)
-        if command == "pruning" and weights.of_weights(folder):
-            return _of_pruning(folder)
-    raise UserError(f"{folder} has no run over single weights: give runs of lottery or pruning")
-
-
-def _of_lottery(folder: Path) -> tuple[RunResults, list[Method]]:
-    run = tickets.read(folder)
-    prune = run.config["prune"]
-    spent = operations.spent(operations.read(run.folder / "metrics.jsonl"))
-    scored = any(unit.startswith("scored/") for unit in spent)
-    at_step_0 = bool(prune.get("before_training"))
-
-    def network(point: Point) -> Sparse:
-        units = _trainings(point.branch, point.level, scored, at_step_0)
-        return Sparse(point.density, point.accuracy, _sum(spent, units))
-
-    how = "" if prune["criterion"] == "magnitude" else f": {prune['criterion']}"
-    how += ", before training" if at_step_0 else ""
-    methods = [
-        Method(f"{branch}{how}", [network(point) for point in run.of(branch) if point.level])
-        for branch in run.branches()
-    ]
-    if ("ticket", 0) in run.points:
-        methods.append(Method("dense", [network(run.points["ticket", 0])]))
-    return run, [method for method in methods if method.networks]
-
-
-def _trainings(branch: str, level: int, scored: bool = False, at_step_0: bool = False) -> list[str]:
-    """Returns the units that led to a branch at a level.
-
-    Args:
-      branch: or `ticket`.
-      level: of it.
-      scored: whether tickets stop over at a step at which they are scored, in a unit of its own.
-      at_step_0: whether masks are chosen before any training.
-    """
-
-    def ticket(level: int) -> list[str]:
-        return [*scored_names(scored, level), unit_name(level, "ticket")]
-
-    dense = ["start", *ticket(0)]
-    if branch in CHAINS:
-        return [*dense, *(unit_name(k, branch) for k in range(1, level + 1))]
-    own = ticket(level) if branch == "ticket" else [unit_name(level, branch)]
-    if branch == "small_dense":
-        return own
-    if branch == "random_mask" or at_step_0:
-        return ["start", *own]
-    return ["start", *(ticket(k)[0] for k in range(level)), *own]
-
-
-def _of_pruning(folder: Path) -> tuple[RunResults, list[Method]]:
-    run = weights.read(folder)
-    prune = run.config["prune"]
-    name = prune["method"]
-    used = METHODS[name].keys
-    if "criterion" in used:
-        corrected = ", corrected" if prune["correct"] else ""
-        name = f"{name}: {prune['criterion']}{corrected}"
-    if prune["pattern"] != "none":
-        name = f"{name}, {prune['pattern']}"
-    elif "scope" in used:
-        name = f"{name}, {prune['scope']}"
-    networks = [
-        Sparse(float(np.mean(n.density)), n.test, Spent(n.steps, n.seconds or 0.0))
-        for n in run.sparse
-    ]
-    dense = Sparse(1.0, run.dense.test, Spent(run.dense.steps, run.dense.seconds or 0.0))
-    return run, [Method(name, networks), Method("dense", [dense])]
-
-
-def _sum(spent: dict[str, Spent], units: Iterable[str]) -> Spent:
-    found = [spent[unit] for unit in units if unit in spent]
-    return Spent(sum(one.steps for one in found), sum(one.seconds for one in found))
-
-
-def gather(folders: Sequence[Path]) -> tuple[list[RunResults], list[Method]]:
-    """Returns the runs and their methods, "dense" first and once: the first run's.
-
-    Raises:
-      UserError: see `methods_of`; or two runs have the same method.
-    """
-    runs, methods = [], dict[str, Method]()
-    for folder in folders:
-        run, found = methods_of(folder)
-        runs.append(run)
-        for method in found:
-            if method.name == "dense":
-                methods.setdefault("dense", method)
-            elif method.name in methods:
-                raise UserError(f"{folder}: another run has the method {method.name!r}, too")
-            else:
-                methods[method.name] = method
-    return runs, sorted(methods.values(), key=lambda method: method.name != "dense")
+KINDS = ("tickets and their controls", "before training", "while training", "after training")
+LOWEST = 0.2  # of a share below the dense network's: what lies beyond the figure's axis
 
 
 def table(methods: Sequence[Method], densities: Sequence[float]) -> Rows:
@@ -225,15 +99,7 @@ def main(argv: Sequence[str]) -> None:
     for line in _left_out(methods, columns):
         terminal.say(line)
     folder = Path(flags[-1].removeprefix("--to=")) if flags else comparison.folder(folders)
-    curves = [
-        Curve(
-            label=method.name,
-            costs=[n.density for n in method.networks],
-            accuracies=[n.accuracy for n in method.networks],
-        )
-        for method in methods
-    ]
-    picture = comparison.draw(curves, "density (kept / prunable)", folder / "methods.png", metric)
+    picture = draw(methods, folder / "methods.png", metric)
     sections = [
         (f"Test {metric.words} by density", page_lib.table(*rows)),
         ("Figure", page_lib.picture(*picture)),
@@ -242,6 +108,41 @@ def main(argv: Sequence[str]) -> None:
         functools.partial(page_lib.write, folder, "What to prune, and when", sections)
     )
     terminal.say(page)
+
+
+def draw(methods: Sequence[Method], path: Path, metric: Metric) -> tuple[Path, str]:
+    """Draws accuracy against density, a panel for each time of pruning; returns the caption."""
+    kinds = [kind for kind in KINDS if any(method.kind == kind for method in methods)]
+    labels = "", f"test {metric.words}"
+    figure, axes = figures.grid(max(len(kinds), 1), 2, width=3.4, height=3.3, labels=labels)
+    dense = next((m.networks[0].accuracy for m in methods if m.name == "dense"), None)
+    low = float(np.mean(dense)) - LOWEST if dense and metric.is_share else None
+    for ax, kind in zip(axes, kinds, strict=False):
+        if dense:
+            ax.axhline(float(np.mean(dense)), color="black", lw=0.8, label="dense")
+        for method in (method for method in methods if method.kind == kind):
+            networks = sorted(method.networks, key=lambda network: -network.density)
+            costs = [network.density for network in networks]
+            accuracies = [network.accuracy for network in networks]
+            figures.band(ax, costs, accuracies, marker="o", ms=3, lw=1, label=method.name)
+        ax.set_title(kind)
+        if low is not None:
+            ax.set_ylim(bottom=max(low, ax.get_ylim()[0]))
+        figures.density_axis(ax)
+        ax.legend(fontsize=6, loc="lower left")
+    caption = (
+        f"Test {metric.words} against density, by when weights are pruned. Lines are means over "
+        "replicates, bands one standard deviation."
+    )
+    beyond = [
+        f"{method.name} at {network.density:.3g}: {np.mean(network.accuracy):.3f}"
+        for method in methods
+        for network in method.networks
+        if low is not None and np.mean(network.accuracy) < low
+    ]
+    if beyond:
+        caption += f" Beyond the axis: {'; '.join(beyond)}."
+    return figures.save(figure, path), caption
 
 
 def _asked(run: RunResults) -> list[float]:

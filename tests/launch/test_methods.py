@@ -8,8 +8,8 @@ import pytest
 from groundwork.errors import UserError
 from groundwork.metric import ACCURACY
 from groundwork.runs.operations import Spent
-from launch import methods
-from launch.methods import Method, Sparse
+from launch import methods, methods_runs
+from launch.methods_runs import Method, Sparse
 
 
 def sparse(density, accuracy, steps=10):
@@ -53,7 +53,7 @@ def test_a_method_without_a_network_near_any_density_has_no_row():
     ],
 )  # fmt: skip
 def test_the_trainings_that_led_to_a_branch(branch, units):
-    assert methods._trainings(branch, 2) == units
+    assert methods_runs._trainings(branch, 2) == units
 
 
 SCORED = ["start", "scored/00", "scored/01"]
@@ -74,7 +74,7 @@ SCORED = ["start", "scored/00", "scored/01"]
     ],
 )
 def test_the_trainings_where_masks_are_chosen_before_or_at_another_step(branch, how, units):
-    assert methods._trainings(branch, 2, **how) == units
+    assert methods_runs._trainings(branch, 2, **how) == units
 
 
 def of(method, name="a"):
@@ -87,7 +87,7 @@ def test_the_command_prints_a_table_and_writes_a_page(monkeypatch, tmp_path, cap
     found = {"a": of(TICKET), "b": of(TICKET._replace(name="rigl"), "b")}
     found["c"] = of(Method("static", [sparse(0.4, 0.9)]), "c")
     found["c"][0].about["data"] = "other"
-    monkeypatch.setattr(methods, "methods_of", lambda folder: found[Path(folder).name])
+    monkeypatch.setattr(methods_runs, "methods_of", lambda folder: found[Path(folder).name])
     methods.main([f"--to={tmp_path / 'made'}", "a", "b", "c"])
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines() if "±" in line] == [
@@ -114,9 +114,9 @@ def test_columns_are_densities_that_were_asked_for(prune, asked):
 
 
 def test_the_same_method_twice_is_refused(monkeypatch):
-    monkeypatch.setattr(methods, "methods_of", lambda folder: of(TICKET))
+    monkeypatch.setattr(methods_runs, "methods_of", lambda folder: of(TICKET))
     with pytest.raises(UserError, match="b: another run has the method 'ticket', too"):
-        methods.gather([Path("a"), Path("b")])
+        methods_runs.gather([Path("a"), Path("b")])
 
 
 @pytest.mark.parametrize(

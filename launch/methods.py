@@ -117,6 +117,7 @@ def draw(methods: Sequence[Method], path: Path, metric: Metric) -> tuple[Path, s
     figure, axes = figures.grid(max(len(kinds), 1), 2, width=3.4, height=3.3, labels=labels)
     dense = next((m.networks[0].accuracy for m in methods if m.name == "dense"), None)
     low = float(np.mean(dense)) - LOWEST if dense and metric.is_share else None
+    shown = [network for method in methods if method.kind for network in method.networks]
     for ax, kind in zip(axes, kinds, strict=False):
         if dense:
             ax.axhline(float(np.mean(dense)), color="black", lw=0.8, label="dense")
@@ -125,11 +126,13 @@ def draw(methods: Sequence[Method], path: Path, metric: Metric) -> tuple[Path, s
             costs = [network.density for network in networks]
             accuracies = [network.accuracy for network in networks]
             figures.band(ax, costs, accuracies, marker="o", ms=3, lw=1, label=method.name)
-        ax.set_title(kind)
-        if low is not None:
-            ax.set_ylim(bottom=max(low, ax.get_ylim()[0]))
+        ax.set_title(kind, fontsize=9)
+        ax.set_xlim(min(n.density for n in shown) / 1.05, max(n.density for n in shown) * 1.05)
         figures.density_axis(ax)
         ax.legend(fontsize=6, loc="lower left")
+    bottom, top = min(ax.get_ylim()[0] for ax in axes), max(ax.get_ylim()[1] for ax in axes)
+    for ax in axes:  # one scale, so that panels can be compared
+        ax.set_ylim(bottom if low is None else max(low, bottom), top)
     caption = (
         f"Test {metric.words} against density, by when weights are pruned. Lines are means over "
         "replicates, bands one standard deviation."

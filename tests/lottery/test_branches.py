@@ -184,7 +184,7 @@ def test_a_run_that_is_stopped_in_a_branch_goes_on_bit_for_bit(folder, tmp_path,
 
     monkeypatch.setattr(Interruption, "reached", reached)
     with pytest.raises(Interrupted, match=rf"saved at {branch}, step 20"):
-        small.train(run, *alone)
+        small.train(run, small.OFTEN, *alone)
     monkeypatch.undo()
     small.train(run, *alone)
     assert rows(run) == rows(folder)

@@ -128,9 +128,10 @@ def test_a_run_says_which_labels_nothing_has_where_it_learns_classes(serve, tmp_
         return dataclasses.replace(main.STUDY.prepare(*args), work=lambda context: None)
 
     data = f"--config.data.dir={tmp_path / 'a.npz'}"
+    few = "--config.data.validation_examples=100"
     in_process.train(
         dataclasses.replace(main.STUDY, prepare=idle),
-        [*small.ARGS, f"--workdir={tmp_path / 'run'}", data, "--config.data.source=npz"],
+        [*small.ARGS, f"--workdir={tmp_path / 'run'}", data, few, "--config.data.source=npz"],
     )
     said = "warning: no training example has the label 0: the network has 11 outputs"
     assert said in capfd.readouterr().err

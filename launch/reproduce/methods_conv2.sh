@@ -5,7 +5,7 @@
 #   launch/reproduce/methods_conv2.sh -- \
 #       --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
 #
-# Without these flags the data comes through TFDS. Three replicates; docs/results.md says how long it
+# Without these flags the data comes through TFDS. Two replicates; docs/results.md says how long it
 # took on two cores with `make cpu`, and has the table.
 #
 # Expect: a table and a figure as those of methods_fashion_mnist.sh, with smaller differences.

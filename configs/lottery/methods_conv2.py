@@ -5,9 +5,9 @@ r"""Are tickets worth their trainings where there are convolutions? A narrow Con
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
 As `methods_fashion_mnist.py`, but with an eighth of Conv-2's channels and units (52,258
-parameters), half an epoch (215 steps) per level, two replicates, and weights that are ranked in all
-layers together: by layer, the first convolution would keep 1 of its 72 weights. It needs `make cpu`
-on a CPU.
+parameters), half an epoch (215 steps) per level, two replicates, and weights that are ranked in
+all layers together: by layer, the first convolution would keep 1 of its 72 weights. It needs
+`make cpu` on a CPU.
 Source of the network: Frankle & Carbin, arXiv:1803.03635, Figure 2.
 """
 

@@ -5,8 +5,8 @@ r"""Which way to a sparse network keeps most accuracy, where there are convoluti
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
 As `methods_fashion_mnist.py`, but with an eighth of Conv-2's channels and units (52,258
-parameters), half an epoch (215 steps), for fine-tuning too, and two replicates. `launch/reproduce/methods_conv2.sh`
-runs all methods and tickets. It needs `make cpu` on a CPU.
+parameters), half an epoch (215 steps), for fine-tuning too, and two replicates.
+`launch/reproduce/methods_conv2.sh` runs all methods and tickets. It needs `make cpu` on a CPU.
 """
 
 import ml_collections

@@ -99,12 +99,13 @@ def save(
 def load(experiment: Experiment, name: str) -> tuple[Network, dict[str, Any]]:
     """Returns a finished network and its metadata."""
     tree, metadata = experiment.context.run.unit(name).result()
+    needs = CRITERIA[experiment.spec.prune.criterion].needs
     network = Network(
         tree["mask"],
         tree["variables"],
         tuple(metadata["trainings"]),
         metadata["steps"],
-        initial=experiment.initial["params"],
+        initial=experiment.initial["params"] if "initial" in needs else None,
         movement=tree.get("movement"),
     )
     return network, metadata

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from configs import base
+from groundwork import keys
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs import metrics
 from groundwork.runs.run import Run
 from groundwork.train import programs
-from pruning import densities, masks
-from pruning.criteria import CRITERIA, Criterion
+from pruning import densities, masks, select
+from pruning.criteria import CRITERIA, Criterion, random
 from pruning.weights import results
 from tests.lottery.small import assert_same_tree
 from tests.pruning.weights import small
@@ -103,6 +104,13 @@ def test_rigl_keeps_the_counts_of_its_layers_all_the_time(rigl):
     shapes = {path: leaf[0] for path, leaf in mask.items()}
     counts = densities.counts(shapes, densities.erdos_renyi_kernel(shapes, 0.1))
     assert kept(mask) == {path: [count, count] for path, count in counts.items()}
+    dense = {path: np.ones(leaf.shape, bool) for path, leaf in shapes.items()}
+    for r, root in enumerate(keys.roots(0, 2)):  # the random mask of the start has moved
+        key = jax.random.fold_in(keys.stream(root, "criterion"), 0)
+        paths = {path: (path,) for path in dense}
+        began = select.prune_to(dense, random({}, dense, key=key), counts, paths)
+        stayed = sum(np.sum(mask[path][r] & began[path]) for path in dense)
+        assert 0.2 < stayed / sum(counts.values()) < 0.9
 
 
 def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_path, monkeypatch):

@@ -121,8 +121,8 @@ def _unmasked(setting: Setting, optimizer: Optimizer, mask: Any, key: Any) -> Op
 SCORED = ("density", "criterion", "scope", "examples")
 METHODS: dict[str, Method] = {
     "one_shot": Method(
-        about="The trained network loses its lowest weights at once, and is fine-tuned "
-        "(Han et al., arXiv:1506.02626, in one step).",
+        about="The trained network loses the weights of the lowest scores at once, and is "
+        "fine-tuned (Han et al., arXiv:1506.02626, in one step).",
         first="criterion",
         fine_tunes=True,
         keys=(*SCORED, "pattern", "correct"),

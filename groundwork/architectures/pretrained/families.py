@@ -1,12 +1,13 @@
-"""The names that PyTorch's networks give to our layers, a file for each family, in one table."""
+"""The names that PyTorch's networks give to our layers, a file for each family, in two tables."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from groundwork.architectures.pretrained import resnet
-from groundwork.architectures.pretrained.conversion import Named
+from groundwork.architectures.pretrained.conversion import Layers
 
-LAYERS: dict[str, Callable[[Any], Mapping[str, str | Named]]] = {
+LAYERS: dict[str, Callable[[Any], Layers]] = {  # the names that `to_torch` writes
     "resnet_18": resnet.layers,
     "resnet_50": resnet.layers,
 }
+OTHERS: dict[str, tuple[Callable[[Any], Layers], ...]] = {}  # further names that are read

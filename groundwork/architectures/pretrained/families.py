@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from groundwork.architectures.pretrained import efficientnet, mobilenet, resnet
+from groundwork.architectures.pretrained import efficientnet, mobilenet, resnet, shufflenet
 from groundwork.architectures.pretrained.conversion import Named
 
 Naming = Callable[[Any], Mapping[str, str | Named]]  # module → path of our layer → PyTorch's name
@@ -15,6 +15,7 @@ LAYERS: dict[str, Naming] = {
     "mobilenet_v2": mobilenet.v2_layers,
     "resnet_18": resnet.layers,
     "resnet_50": resnet.layers,
+    "shufflenet_v2": shufflenet.layers,
 }
 
 OTHERS: dict[str, tuple[Naming, ...]] = {  # of the same network, that files are read in as well

@@ -1,8 +1,10 @@
 """Counts of networks, layer by layer as their papers list them, apart from the modules."""
 
-from tests.groundwork.architectures.layer_tables import efficientnet, resnet
+from tests.groundwork.architectures.layer_tables import efficientnet, mobilenet, resnet, shufflenet
 
-TABLES = {
+TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
     **efficientnet.TABLES,
+    **mobilenet.TABLES,
     **resnet.TABLES,
-}  # name, or name and a setting: "shufflenet_v1 groups=8"
+    **shufflenet.TABLES,
+}

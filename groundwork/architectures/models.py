@@ -8,9 +8,17 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
+from groundwork.architectures.alexnet import AlexNet, AlexNetSmall
 from groundwork.architectures.compact.student_net import StudentNet
+from groundwork.architectures.densenet import (
+    DenseNet40,
+    DenseNet121,
+    DenseNet121Small,
+    DenseNetBC100,
+)
 from groundwork.architectures.lenet import LeNet5, LeNet300100
 from groundwork.architectures.mlp import ResidualMLP
+from groundwork.architectures.nin import NIN, NINSmall
 from groundwork.architectures.plain_conv import Conv2, Conv4, Conv6
 from groundwork.architectures.resnet import ResNet20, ResNet32, ResNet56
 from groundwork.architectures.resnet_imagenet import (
@@ -20,13 +28,22 @@ from groundwork.architectures.resnet_imagenet import (
     ResNet50Small,
 )
 from groundwork.architectures.vgg import VGG11, VGG13, VGG16, VGG19
+from groundwork.architectures.vgg_imagenet import VGG16ImageNet, VGG16ImageNetSmall
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "alexnet": AlexNet,
+    "alexnet_small": AlexNetSmall,
     "conv_2": Conv2,
     "conv_4": Conv4,
     "conv_6": Conv6,
+    "densenet_121": DenseNet121,
+    "densenet_121_small": DenseNet121Small,
+    "densenet_40": DenseNet40,
+    "densenet_bc_100": DenseNetBC100,
     "lenet_300_100": LeNet300100,
     "lenet_5": LeNet5,
+    "nin": NIN,
+    "nin_small": NINSmall,
     "residual_mlp": ResidualMLP,
     "resnet_18": ResNet18,
     "resnet_18_small": ResNet18Small,
@@ -39,5 +56,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg_11": VGG11,
     "vgg_13": VGG13,
     "vgg_16": VGG16,
+    "vgg_16_imagenet": VGG16ImageNet,
+    "vgg_16_imagenet_small": VGG16ImageNetSmall,
     "vgg_19": VGG19,
 }

@@ -1,5 +1,17 @@
 """Counts of networks, layer by layer as their papers list them, apart from the modules."""
 
-from tests.groundwork.architectures.layer_tables import resnet
+from tests.groundwork.architectures.layer_tables import (
+    alexnet,
+    densenet,
+    nin,
+    resnet,
+    vgg_imagenet,
+)
 
-TABLES = {**resnet.TABLES}  # name, or name and a setting: "shufflenet_v1 groups=8"
+TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
+    **alexnet.TABLES,
+    **densenet.TABLES,
+    **nin.TABLES,
+    **resnet.TABLES,
+    **vgg_imagenet.TABLES,
+}

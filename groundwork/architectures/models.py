@@ -9,6 +9,12 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from groundwork.architectures.alexnet import AlexNet, AlexNetSmall
+from groundwork.architectures.compact.efficientnet import (
+    EfficientNetB0,
+    EfficientNetB0Small,
+    EfficientNetLite0,
+    EfficientNetLite0Small,
+)
 from groundwork.architectures.compact.student_net import StudentNet
 from groundwork.architectures.densenet import (
     DenseNet40,
@@ -40,6 +46,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "densenet_121_small": DenseNet121Small,
     "densenet_40": DenseNet40,
     "densenet_bc_100": DenseNetBC100,
+    "efficientnet_b0": EfficientNetB0,
+    "efficientnet_b0_small": EfficientNetB0Small,
+    "efficientnet_lite0": EfficientNetLite0,
+    "efficientnet_lite0_small": EfficientNetLite0Small,
     "lenet_300_100": LeNet300100,
     "lenet_5": LeNet5,
     "nin": NIN,

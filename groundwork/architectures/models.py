@@ -27,6 +27,7 @@ from groundwork.architectures.compact.shufflenet import (
     ShuffleNetV2Small,
 )
 from groundwork.architectures.compact.student_net import StudentNet
+from groundwork.architectures.compact.xception import Xception, XceptionSmall
 from groundwork.architectures.lenet import LeNet5, LeNet300100
 from groundwork.architectures.mlp import ResidualMLP
 from groundwork.architectures.plain_conv import Conv2, Conv4, Conv6
@@ -70,4 +71,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg_13": VGG13,
     "vgg_16": VGG16,
     "vgg_19": VGG19,
+    "xception": Xception,
+    "xception_small": XceptionSmall,
 }

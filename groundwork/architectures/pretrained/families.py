@@ -3,7 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from groundwork.architectures.pretrained import efficientnet, mobilenet, resnet, shufflenet
+from groundwork.architectures.pretrained import (
+    efficientnet,
+    mobilenet,
+    resnet,
+    shufflenet,
+    xception,
+)
 from groundwork.architectures.pretrained.conversion import Named
 
 Naming = Callable[[Any], Mapping[str, str | Named]]  # module → path of our layer → PyTorch's name
@@ -16,6 +22,7 @@ LAYERS: dict[str, Naming] = {
     "resnet_18": resnet.layers,
     "resnet_50": resnet.layers,
     "shufflenet_v2": shufflenet.layers,
+    "xception": xception.layers,
 }
 
 OTHERS: dict[str, tuple[Naming, ...]] = {  # of the same network, that files are read in as well

@@ -1,10 +1,17 @@
 """Counts of networks, layer by layer as their papers list them, apart from the modules."""
 
-from tests.groundwork.architectures.layer_tables import efficientnet, mobilenet, resnet, shufflenet
+from tests.groundwork.architectures.layer_tables import (
+    efficientnet,
+    mobilenet,
+    resnet,
+    shufflenet,
+    xception,
+)
 
 TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
     **efficientnet.TABLES,
     **mobilenet.TABLES,
     **resnet.TABLES,
     **shufflenet.TABLES,
+    **xception.TABLES,
 }

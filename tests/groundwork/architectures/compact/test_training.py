@@ -1,5 +1,6 @@
 """What training asks of every compact network; shapes alone are computed."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -28,7 +29,7 @@ def flat(jaxpr):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_training_in_bfloat16_gives_short_logits_and_long_statistics(name):
+def test_training_in_bfloat16_has_short_products_and_long_statistics_of_the_batch(name):
     width = min(getattr(MODELS[name], "widths", [0.1]))
     module = build({"name": name, "width": width, "dtype": "bfloat16"}, 7)
 
@@ -36,9 +37,19 @@ def test_training_in_bfloat16_gives_short_logits_and_long_statistics(name):
         keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
         return module.init_with_output(keys, images, train=True)
 
+    frozen = []
+
+    def note(call, args, kwargs, context):
+        if isinstance(context.module, nn.BatchNorm):
+            frozen.append(context.module.use_running_average)
+        return call(*args, **kwargs)
+
     images = jax.ShapeDtypeStruct((2, 3, *module.image), jnp.float32)  # two devices' shares
     trace = jax.make_jaxpr(jax.vmap(step, axis_name="data"), return_shape=True)
-    jaxpr, (logits, variables) = trace(images)
+    with nn.intercept_methods(note):
+        jaxpr, (logits, variables) = trace(images)
+    assert frozen
+    assert not any(frozen)
     assert (logits.shape, logits.dtype) == ((2, 3, 7), jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     products = [eqn for eqn in flat(jaxpr.jaxpr) if eqn.primitive.name in PRODUCTS]

@@ -1,6 +1,6 @@
 """python -m benchmarks.blocks: what the building blocks of compact networks cost at one size.
 
-Each block takes [16, 28, 28, 128] and gives as many channels, float32; measured are a forward pass
+Each block takes [8, 28, 28, 128] and gives as many channels, float32; measured are a forward pass
 and a training step (forward, BatchNorm's batch statistics, gradients by parameters and inputs).
 The blocks take turns in one process. `--picture` draws what dilated convolutions see.
 """
@@ -28,7 +28,7 @@ from groundwork.report import figures, tables
 from groundwork.traced.macs import multiply_adds
 from groundwork.trees import count
 
-SHAPE = (16, 28, 28, 128)
+SHAPE = (8, 28, 28, 128)
 C = SHAPE[-1]
 F32 = jnp.float32
 DILATIONS = (1, 2, 4)  # of the picture

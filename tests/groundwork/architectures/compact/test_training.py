@@ -53,6 +53,7 @@ def test_training_in_bfloat16_has_short_products_and_long_statistics_of_the_batc
     assert (logits.shape, logits.dtype) == ((2, 3, 7), jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     products = [eqn for eqn in flat(jaxpr.jaxpr) if eqn.primitive.name in PRODUCTS]
+    assert not any(eqn.primitive.name == "conv_general_dilated" for eqn in products)
     assert {eqn.outvars[0].aval.dtype for eqn in products} == {jnp.dtype("bfloat16")}
     convolutions = [leaf for leaf in jax.tree.leaves(variables["params"]) if leaf.ndim == 5]
     assert len(products) == len(convolutions) + 1  # and the last layer

@@ -35,6 +35,7 @@ from groundwork.architectures.compact.transferred_networks import (
     DoublySmall,
     PlainSmall,
 )
+from groundwork.architectures.compact.xception import Xception, XceptionSmall
 from groundwork.architectures.densenet import (
     DenseNet40,
     DenseNet121,
@@ -102,4 +103,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg_16_imagenet": VGG16ImageNet,
     "vgg_16_imagenet_small": VGG16ImageNetSmall,
     "vgg_19": VGG19,
+    "xception": Xception,
+    "xception_small": XceptionSmall,
 }

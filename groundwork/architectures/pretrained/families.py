@@ -11,6 +11,7 @@ from groundwork.architectures.pretrained import (
     resnet,
     shufflenet,
     vgg_imagenet,
+    xception,
 )
 from groundwork.architectures.pretrained.conversion import Layers
 
@@ -25,6 +26,7 @@ LAYERS: dict[str, Callable[[Any], Layers]] = {  # the names that `to_torch` writ
     "resnet_50": resnet.layers,
     "shufflenet_v2": shufflenet.layers,
     "vgg_16_imagenet": vgg_imagenet.layers,
+    "xception": xception.layers,
 }
 OTHERS: dict[str, tuple[Callable[[Any], Layers], ...]] = {  # further names that are read
     "efficientnet_b0": (efficientnet.timm_layers, efficientnet.port_layers),

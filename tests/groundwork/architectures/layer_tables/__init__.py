@@ -11,6 +11,7 @@ from tests.groundwork.architectures.layer_tables import (
     shufflenet,
     transferred,
     vgg_imagenet,
+    xception,
 )
 
 TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
@@ -24,4 +25,5 @@ TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
     **shufflenet.TABLES,
     **transferred.TABLES,
     **vgg_imagenet.TABLES,
+    **xception.TABLES,
 }

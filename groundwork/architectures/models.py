@@ -15,7 +15,19 @@ from groundwork.architectures.compact.efficientnet import (
     EfficientNetLite0,
     EfficientNetLite0Small,
 )
+from groundwork.architectures.compact.mobilenet import (
+    MobileNetV1,
+    MobileNetV1Small,
+    MobileNetV2,
+    MobileNetV2Small,
+)
 from groundwork.architectures.compact.sep_net import SEPNet, SEPNetSmall
+from groundwork.architectures.compact.shufflenet import (
+    ShuffleNetV1,
+    ShuffleNetV1Small,
+    ShuffleNetV2,
+    ShuffleNetV2Small,
+)
 from groundwork.architectures.compact.student_net import StudentNet
 from groundwork.architectures.compact.transferred_networks import (
     CReLUSmall,
@@ -62,6 +74,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_lite0_small": EfficientNetLite0Small,
     "lenet_300_100": LeNet300100,
     "lenet_5": LeNet5,
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v1_small": MobileNetV1Small,
+    "mobilenet_v2": MobileNetV2,
+    "mobilenet_v2_small": MobileNetV2Small,
     "nin": NIN,
     "nin_small": NINSmall,
     "plain_small": PlainSmall,
@@ -75,6 +91,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet_56": ResNet56,
     "sep_net": SEPNet,
     "sep_net_small": SEPNetSmall,
+    "shufflenet_v1": ShuffleNetV1,
+    "shufflenet_v1_small": ShuffleNetV1Small,
+    "shufflenet_v2": ShuffleNetV2,
+    "shufflenet_v2_small": ShuffleNetV2Small,
     "student_net": StudentNet,
     "vgg_11": VGG11,
     "vgg_13": VGG13,

@@ -4,9 +4,11 @@ from tests.groundwork.architectures.layer_tables import (
     alexnet,
     densenet,
     efficientnet,
+    mobilenet,
     nin,
     resnet,
     sep_net,
+    shufflenet,
     transferred,
     vgg_imagenet,
 )
@@ -15,9 +17,11 @@ TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
     **alexnet.TABLES,
     **densenet.TABLES,
     **efficientnet.TABLES,
+    **mobilenet.TABLES,
     **nin.TABLES,
     **resnet.TABLES,
     **sep_net.TABLES,
+    **shufflenet.TABLES,
     **transferred.TABLES,
     **vgg_imagenet.TABLES,
 }

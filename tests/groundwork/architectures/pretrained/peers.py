@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from groundwork.architectures import build, pretrained, shapes
-from groundwork.architectures.pretrained.families import naming
+from groundwork.architectures.pretrained import conversion
+from groundwork.architectures.pretrained.networks import naming
 from tests.groundwork.architectures.small import quickly
 
 
@@ -72,7 +73,7 @@ def check(name, peer, size, classes=1000, **section):
         expected = peer(torch.from_numpy(inputs).permute(0, 3, 1, 2)).numpy()
     assert expected.std(0).max() > 1e-3 * abs(expected).max()  # the two images differ
     np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
-    back = pretrained.to_torch(layers, variables)
+    back = conversion.to_torch(layers, variables)
     assert back.keys() == state.keys()
     for key in state:
         np.testing.assert_array_equal(back[key], state[key] if "num_batches" not in key else 0)

@@ -2,9 +2,9 @@ import jax
 import numpy as np
 import pytest
 
-from groundwork.architectures import build, pretrained, shapes
-from groundwork.architectures.pretrained import efficientnet
-from groundwork.architectures.pretrained.families import naming
+from groundwork.architectures import build, shapes
+from groundwork.architectures.pretrained import conversion, efficientnet
+from groundwork.architectures.pretrained.networks import naming
 from tests.groundwork.architectures.pretrained import peers
 
 
@@ -36,8 +36,8 @@ def test_a_file_is_known_by_its_names(place, expected):
     module = build({"name": "efficientnet_b0", "width": 0.1}, 3)
     found = shapes(module, (32, 32, 3))
     variables = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), found)
-    tensors = pretrained.to_torch(place(module), variables)
+    tensors = conversion.to_torch(place(module), variables)
     assert tensors[expected].shape == (2, 48, 1, 1)
     assert naming("efficientnet_b0", module, tensors) == place(module)
-    back = pretrained.from_torch(place(module), tensors, found)
+    back = conversion.from_torch(place(module), tensors, found)
     assert jax.tree.map(np.shape, back) == jax.tree.map(np.shape, found)

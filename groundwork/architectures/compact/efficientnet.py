@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from groundwork.architectures import layers
-from groundwork.architectures.blocks import Activation, InvertedResidual
-from groundwork.architectures.initializers import he_fan_out, in_eights
+from groundwork.architectures.blocks import Activation, InvertedResidual, Stage, standard
+from groundwork.architectures.initializers import in_eights
 
 STEM, HEAD = 32, 1280  # channels of the first and the last convolution
 REDUCED = 4  # squeeze-and-excite has the block's input channels divided by it
@@ -23,17 +23,7 @@ RELUS: Mapping[str, Activation] = MappingProxyType({"relu6": nn.relu6, "relu": n
 dense_init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")  # ±1 / √classes
 
 
-class Stage(NamedTuple):
-    """A row of the paper's Table 1."""
-
-    expansion: int
-    size: int
-    strides: int
-    channels: int
-    blocks: int
-
-
-STAGES = (
+STAGES = (  # the paper's Table 1: expansion, window, strides, channels, blocks
     Stage(1, 3, 1, 16, 1),
     Stage(6, 3, 2, 24, 2),
     Stage(6, 5, 2, 40, 2),
@@ -189,16 +179,7 @@ class EfficientNet(nn.Module):
     def _conv(
         self, x: jax.Array, channels: int, size: int, strides: int, name: str, train: bool
     ) -> jax.Array:
-        conv = layers.conv(
-            channels,
-            size,
-            name=name,
-            kernel_init=he_fan_out,
-            dtype=self.dtype,
-            strides=strides,
-            padding=size // 2,
-            bias=False,
-        )
+        conv = standard(channels, size, name=name, dtype=self.dtype, strides=strides)
         norm = layers.batch_norm(name.replace("conv", "bn"), train, self.dtype)
         return self.activations[self.activation](norm(conv(x)))
 

@@ -1,6 +1,7 @@
 """EfficientNet as torchvision, timm and the first PyTorch ports name it."""
 
 from groundwork.architectures.compact.efficientnet import EfficientNet
+from groundwork.architectures.compact.mobilenet import MobileNetV2
 
 SINGLE = {"conv1": "0", "bn1": "1"}  # torchvision's places in a convolution with BatchNorm
 
@@ -24,8 +25,11 @@ def torchvision_layers(module: EfficientNet) -> dict[str, str]:
     return names
 
 
-def timm_layers(module: EfficientNet) -> dict[str, str]:
-    """Returns path of our layer → timm's name, of `efficientnet_b0` and `efficientnet_lite0`."""
+def timm_layers(module: EfficientNet | MobileNetV2) -> dict[str, str]:
+    """Returns path of our layer → timm's name.
+
+    Of `efficientnet_b0`, `efficientnet_lite0` and `mobilenetv2_100`, and of their other sizes.
+    """
     names = {"conv1": "conv_stem", "bn1": "bn1", "conv2": "conv_head", "bn2": "bn2"}
     names["output"] = "classifier"
     for number, stage in enumerate(module.stages(), 1):

@@ -1,8 +1,27 @@
 """Counts of networks, layer by layer as their papers list them, apart from the modules."""
 
-from tests.groundwork.architectures.layer_tables import efficientnet, resnet
+from tests.groundwork.architectures.layer_tables import (
+    alexnet,
+    densenet,
+    efficientnet,
+    mobilenet,
+    nin,
+    resnet,
+    sep_net,
+    shufflenet,
+    transferred,
+    vgg_imagenet,
+)
 
-TABLES = {
+TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
+    **alexnet.TABLES,
+    **densenet.TABLES,
     **efficientnet.TABLES,
+    **mobilenet.TABLES,
+    **nin.TABLES,
     **resnet.TABLES,
-}  # name, or name and a setting: "shufflenet_v1 groups=8"
+    **sep_net.TABLES,
+    **shufflenet.TABLES,
+    **transferred.TABLES,
+    **vgg_imagenet.TABLES,
+}

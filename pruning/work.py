@@ -71,7 +71,7 @@ def sweep(experiment: Experiment) -> None:
     if "original" not in done:
         make_original(experiment)
     variables = run.unit("original").result()[0]["variables"]
-    if "fine_tuned" not in done:  # shows what fine-tuning alone gains
+    if spec.prune.points and "fine_tuned" not in done:  # shows what fine-tuning alone gains
         fitted(experiment, "fine_tuned", experiment.model, variables, experiment.tuning)
     for point in spec.prune.points:
         if unit_name("pruned", point) not in done:

@@ -132,7 +132,7 @@ def test_layers_of_low_rank_are_evened_like_others():
     model = lenet.LeNet300100(classes=10, width=0.05)
     variables, inputs = archives.drawn(model, (16,)), np.eye(16, dtype="f4")
     plan = {"fc1": {"method": "svd", "rank": 3}}
-    apply, factors, _ = factorization.factorize(model, variables, plan, inputs)
+    apply, factors = factorization.factorize(model, variables, plan, inputs)
     network = form_lib.evaluation(Form(model, plan))
     new, pairs, left = data_free.equalize(network, factors, inputs)
     assert [len(following) for following in pairs.values()] == [1, 1, 1]

@@ -14,11 +14,13 @@ from groundwork.sections import (
     FineTuneOptimizerSpec,
     FineTuneSpec,
     LogSpec,
+    SourceSpec,
     TrainSpec,
     at_least,
     check_counts,
     check_keys,
     sections,
+    source,
     values,
 )
 from groundwork.train import loss_spec
@@ -244,10 +246,16 @@ class PruningSpec:
     mesh: MeshSpec
     checkpoint: CheckpointSpec
     log: LogSpec
+    source: SourceSpec
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
 
     def __post_init__(self) -> None:
         check_counts(self)
+        if self.source.path and self.sparsity.penalty in PENALTIES:
+            raise UserError(
+                f"sparsity.penalty={self.sparsity.penalty} is a term of the original's training, "
+                "but source.path has an original that is trained: set one of them alone"
+            )
 
 
 def from_config(config: Mapping[str, Any]) -> PruningSpec:
@@ -256,11 +264,12 @@ def from_config(config: Mapping[str, Any]) -> PruningSpec:
     Raises:
       UserError: a key is wrong; the error names it and says what would be right.
     """
-    keys = {field.name for field in dataclasses.fields(PruningSpec)} - {"loss"}
-    check_keys(config, [*keys, "data", "model"], optional=LOSS)
+    keys = {field.name for field in dataclasses.fields(PruningSpec)} - {"loss", "source"}
+    check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "source"])
     return PruningSpec(
         **values(config, PruningSpec),
         **sections(config, SECTIONS),
+        source=source(config),
         loss=loss_spec.from_config(config),
     )
 
@@ -269,6 +278,10 @@ def without_effect(spec: PruningSpec, config: Mapping[str, Any], given: Sequence
     """Returns one line for each setting that changes nothing; see `idle.warnings`."""
     optimizers = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
     keys = {**idle.of_optimizers(list(optimizers.values())), **idle.of_data(config["data"])}
+    keys |= idle.of_source(spec.source.path)
+    if spec.source.path and not {"scratch_e", "scratch_b"} & set(spec.branches.chosen):
+        del optimizers["train"]
+        keys |= dict.fromkeys(("train.steps", "optimizer"), "source.path has the original")
     if spec.prune.budget.chosen:
         keys["prune.ratio"] = f"prune.target.{spec.prune.budget.chosen[0]} decides"
     if spec.prune.keep_accuracy:

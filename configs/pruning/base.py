@@ -18,6 +18,10 @@ def get_config() -> ml_collections.ConfigDict:
         kwargs=base.anything({}),  # what a network of your own is built with
         call=base.anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
+    config.source = dict(
+        path="",  # a run's folder or a file of weights, such as .safetensors; "" trains it
+        unit="levels/00/ticket",  # the unit of that run
+    )
     config.prune = dict(
         method="structured",  # structured: whole units go
         # l1, l2, product, scale, geometric_median, taylor, apoz, activation, correlation, lamp,

@@ -90,6 +90,18 @@ def read(
         return arrays
 
 
+def names(path: Path) -> list[str]:
+    """Returns the names of an .npz file's arrays.
+
+    Raises:
+      ValueError: as `read`, of the file and the list of its members.
+    """
+    with opened(path) as file, _said():
+        archive = zipfile.ZipFile(file)
+        _check_count(file, len(archive.infolist()))
+        return list(_members(archive, None))
+
+
 def read_one(path: Path) -> np.ndarray:
     """Returns the array of an .npy file.
 

@@ -4,7 +4,7 @@ Read `load` first.
 """
 
 from groundwork.architectures.pretrained.conversion import Layers, Named, from_torch
-from groundwork.architectures.pretrained.files import SUFFIXES, is_file
+from groundwork.architectures.pretrained.files import SUFFIXES, is_file, near
 from groundwork.architectures.pretrained.networks import load, read, save, to_torch
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "from_torch",
     "is_file",
     "load",
+    "near",
     "read",
     "save",
     "to_torch",

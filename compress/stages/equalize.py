@@ -72,13 +72,13 @@ def _equalized(
     variables = folded.variables
     if reporter:
         reporter.say(f"{len(folded.folded)} layers take in what scales their outputs")
-        _tell(reporter, "stays", folded.left)
+        _tell(reporter, "stay as they are", folded.left)
     if section.cross_layer:
         evened = data_free.equalize(apply, variables, two)
         variables = evened.variables
         if reporter:
             reporter.say(f"{len(evened.pairs)} layers have the ranges of those that follow")
-            _tell(reporter, "keeps its range", evened.left)
+            _tell(reporter, "keep their ranges", evened.left)
     return jax.tree.map(jnp.asarray, variables)
 
 

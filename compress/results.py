@@ -57,6 +57,8 @@ class Network:
     kept: dict[str, list[int]]  # path → the entries that are not pruned
     streams: list[Stream]
     masked: list[str]  # paths of the leaves that have a mask
+    measures: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # others, of test
+    multiply_adds: int | None = None  # of one example; older runs do not know
 
     @property
     def step(self) -> str:
@@ -209,7 +211,7 @@ def pareto(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 
 def _network(run: Run, name: str) -> Network:
     tree, metadata = run.unit(_UNITS + name).result()
-    values = {"validation": []} | metadata
+    values = {"validation": [], "measures": {}, "multiply_adds": None} | metadata
     values["streams"] = [Stream(**stream) for stream in metadata["streams"]]
     values["masked"] = sorted(tree.get("mask", {}))
     return Network(**{field.name: values[field.name] for field in dataclasses.fields(Network)})

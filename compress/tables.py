@@ -16,7 +16,12 @@ SHARED = "numbers of several arrays"  # in a stream of no single array
 
 def networks(run: Results) -> Rows:
     """Returns one row per network; × says how many times smaller than the original it is."""
-    return ["network", *_COSTS], [[n.name, *_cost(n)] for n in run.networks]
+    more = list(run.original.measures)
+    header = ["network", *_COSTS, *(name.replace("_", " ") for name in more)]
+    return header, [
+        [n.name, *_cost(n), *(plus_minus(n.measures[name], 4) for name in more)]
+        for n in run.networks
+    ]
 
 
 def stages(run: Results, network: Network) -> Rows:
@@ -53,17 +58,18 @@ def layers(network: Network) -> Rows:
 
 
 def times(measured: Sequence[Network]) -> Rows:
-    """Returns one row per network: the times to load its file and to predict."""
+    """Returns one row per network: times to load its file and predict, and its multiply-adds."""
     batches = sorted({batch for network in measured for batch in network.milliseconds}, key=int)
     rows = [
         [
             network.name,
             f"{network.load_seconds:.3f}",
             *time_cells(network.milliseconds, batches),
+            "" if network.multiply_adds is None else f"{network.multiply_adds:,}",
         ]
         for network in measured
     ]
-    return ["network", "load, s", *time_header(batches)], rows
+    return ["network", "load, s", *time_header(batches), "multiply-adds"], rows
 
 
 def remarks(run: Results) -> list[str]:

@@ -29,6 +29,7 @@ from groundwork.errors import UserError
 from groundwork.runs import checkpoint, place, trained
 from groundwork.runs.run import Run
 from groundwork.study import Prepared
+from groundwork.traced import macs
 from groundwork.train import footprint, latency, loss_spec, networks, own
 from groundwork.trees import Variables
 from pruning.structured import Narrowed
@@ -149,6 +150,7 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
         **accuracies,
         **written,
         "float_bytes": 4 * architectures.count(shapes["params"]),
+        "multiply_adds": _multiply_adds(made.form, variables, context.dataset.example),
         "milliseconds": _milliseconds(pipeline, made.form, variables) if node.leaf else {},
         **made_lib.counts(variables["params"], made.mask),
     }
@@ -186,10 +188,26 @@ def _places(narrow: Narrowed) -> dict[str, Any]:
     }
 
 
-def _accuracies(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:
-    """Returns split → accuracies [R], in the arithmetic of the form."""
+def _accuracies(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, Any]:
+    """Returns split → accuracies [R], in the arithmetic of the form.
+
+    What the loss measures besides stands under `measures`, of the test split.
+    """
     context, compiled = pipeline.context, pipeline.compiled(pipeline.spec.as_original(form))
-    return networks.accuracies(context, compiled.programs, context.put(variables))
+    measured = networks.evaluated(context, compiled.programs, context.put(variables))
+    metric = compiled.programs.metric.name
+    found = {split: means[metric] for split, means in measured.items()}
+    more = {n: each for n, each in measured["test"].items() if n not in ("loss", metric)}
+    return {**found, "measures": more}
+
+
+def _multiply_adds(form: Form, variables: Variables, example: Any) -> int | None:
+    """Returns those of one example; None where a loop's length depends on values."""
+    one = trees.replicate(variables, 0)
+    try:
+        return macs.multiply_adds(form_lib.evaluation(form), one, trees.example(example))
+    except ValueError:
+        return None
 
 
 def _milliseconds(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:

@@ -10,6 +10,9 @@ from flax.linen import initializers
 torch_kernel = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for Linear and Conv kernels: uniform in ±1/√fan_in."""
 
+caffe_xavier = initializers.variance_scaling(1.0, "fan_in", "uniform")
+"""Caffe's filler `xavier`: uniform in ±√(3 / fan_in), of variance 1 / fan_in."""
+
 
 def torch_bias(fan_in: int) -> jax.nn.initializers.Initializer:
     """Returns PyTorch's default for biases: uniform in ±1/√fan_in of the layer's kernel."""

@@ -91,8 +91,8 @@ def max_pool(x: jax.Array) -> jax.Array:
     Flax's pooling 15 times slower on the CPU.
     """
     x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    x = _larger(x[:, :, ::2], x[:, :, 1::2])
-    return _larger(x[:, ::2], x[:, 1::2])
+    x = larger(x[:, :, ::2], x[:, :, 1::2])
+    return larger(x[:, ::2], x[:, 1::2])
 
 
 def global_average(x: jax.Array) -> jax.Array:
@@ -120,6 +120,6 @@ def _not_empty(x: jax.Array) -> jax.Array:
     return x
 
 
-def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+def larger(first: jax.Array, second: jax.Array) -> jax.Array:
     """Returns the larger of each pair, the first if they are equal, NaN if either is."""
     return jnp.where((first >= second) | jnp.isnan(first), first, second)

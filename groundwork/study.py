@@ -10,9 +10,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from groundwork import architectures, keys, named, terminal
 from groundwork import config as config_lib
-from groundwork import keys, named, terminal
-from groundwork.architectures import ModelSpec
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
@@ -170,9 +169,10 @@ def checked(study: Study, config: Mapping[str, Any]) -> Any:
       UserError: a value is wrong; the error names its key.
     """
     spec = study.check(config)
-    for section, kind in (("data", DataSpec), ("model", ModelSpec)):
-        if section in config:
-            config_lib.build(kind, config[section], section)
+    if "data" in config:
+        config_lib.build(DataSpec, config["data"], "data")
+    if "model" in config:
+        architectures.model_spec(config["model"])
     return spec
 
 

@@ -7,14 +7,15 @@ Every module is called as `module.apply(variables, inputs, train=False)` with in
 from groundwork.architectures.compact.student_net import StudentNet
 from groundwork.architectures.lenet import LeNet5, LeNet300100
 from groundwork.architectures.mlp import ResidualMLP
+from groundwork.architectures.models import MODELS
 from groundwork.architectures.plain_conv import Conv2, Conv4, Conv6
 from groundwork.architectures.registry import (
     DTYPES,
-    MODELS,
     ModelSpec,
     build,
     count,
     described,
+    model_spec,
     narrowed,
     section,
     shapes,
@@ -43,6 +44,7 @@ __all__ = [
     "build",
     "count",
     "described",
+    "model_spec",
     "narrowed",
     "section",
     "shapes",

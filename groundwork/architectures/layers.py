@@ -1,5 +1,7 @@
 """Layers that all families share. `conv` makes every convolution of every model."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -24,26 +26,39 @@ TOO_SMALL = "the image is too small for its pooling layers: take larger ones or 
 
 def conv(
     channels: int,
-    size: int,
+    size: int | tuple[int, int],
     *,
     name: str,
     kernel_init: nn.initializers.Initializer,
     dtype: DTypeLike,
     strides: int = 1,
-    padding: str | int = "SAME",
+    padding: str | int | tuple[tuple[int, int], tuple[int, int]] = "SAME",
     bias: bool = True,
     bias_init: nn.initializers.Initializer = nn.initializers.zeros,
     groups: int = 1,
+    dilation: int = 1,
 ) -> nn.Module:
-    """Returns a square convolution, [B, H, W, C] → [B, H', W', channels].
+    """Returns a convolution, [B, H, W, C] → [B, H', W', channels].
 
-    Every convolution of every model is made here. `padding` is one of Flax's, or a number of
-    pixels on every side (at stride 2, `SAME` would pad one side only). `groups` of channels are
-    convolved separately: 1, or C for a depthwise convolution.
+    Every convolution of every model is made here.
+
+    Args:
+      channels: of the outputs.
+      size: of the window, height and width.
+      name: of the layer.
+      kernel_init: of the kernel.
+      dtype: the type in which it computes.
+      strides: of the window, both ways.
+      padding: one of Flax's, or a number of pixels on every side, or those of (top, bottom) and
+        (left, right). At stride 2, `SAME` would pad one side only.
+      bias: whether a number is added to each channel.
+      bias_init: of the biases.
+      groups: of channels, which are convolved separately; C for a depthwise convolution.
+      dilation: pixels from one tap of the window to the next (atrous convolution).
     """
     return nn.Conv(
         channels,
-        (size, size),
+        (size, size) if isinstance(size, int) else size,
         strides=strides,
         padding=padding,
         use_bias=bias,
@@ -51,21 +66,29 @@ def conv(
         kernel_init=kernel_init,
         bias_init=bias_init,
         feature_group_count=groups,
+        kernel_dilation=dilation,
         conv_general_dilated=conv_general_dilated,
         name=name,
     )
 
 
-def batch_norm(name: str, train: bool, dtype: DTypeLike) -> nn.Module:
+def batch_norm(
+    name: str,
+    train: bool,
+    dtype: DTypeLike,
+    momentum: float = BATCH_NORM_MOMENTUM,
+    epsilon: float = BATCH_NORM_EPSILON,
+) -> nn.Module:
     """Returns BatchNorm over B, H, W and, in training, over all devices that share the batch.
 
-    It begins with scale 1 and offset 0; statistics are float32 under every `dtype`. Departs from
-    PyTorch: the running variance is the batch's own, not multiplied by n / (n − 1).
+    It begins with scale 1 and offset 0; statistics are float32 under every `dtype`, keep `momentum`
+    of their value at each step, and `epsilon` is added to the variance. Departs from PyTorch: the
+    running variance is the batch's own, not multiplied by n / (n − 1).
     """
     return nn.BatchNorm(
         use_running_average=not train,
-        momentum=BATCH_NORM_MOMENTUM,
-        epsilon=BATCH_NORM_EPSILON,
+        momentum=momentum,
+        epsilon=epsilon,
         dtype=dtype,
         axis_name="data" if train else None,
         name=name,
@@ -83,16 +106,31 @@ def as_images(inputs: jax.Array) -> jax.Array:
     return inputs
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """Returns the maximum of each 2×2 window, stride 2, of [B, H, W, C].
+def max_pool(x: jax.Array, size: int = 2, strides: int = 2, padding: int = 0) -> jax.Array:
+    """Returns the maximum of each window, [B, H, W, C] → [B, H', W', C].
 
-    An odd last row or column is left out. Values equal `flax.linen.max_pool`'s, and so do gradients
-    where nothing is NaN (the first of equal entries gets all of it); XLA computes the gradient of
-    Flax's pooling 15 times slower on the CPU.
+    Values equal `flax.linen.max_pool`'s, and so do gradients where nothing is NaN (the first of
+    equal entries gets all of it); XLA computes the gradient of Flax's pooling 15 times slower on
+    the CPU.
+
+    Args:
+      x: images.
+      size: of the square windows.
+      strides: from a window to the next, both ways. Where the last window would not fit, its
+        pixels are left out: an odd last row or column at the default.
+      padding: so many pixels of −∞ on every side.
     """
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    x = larger(x[:, :, ::2], x[:, :, 1::2])
-    return larger(x[:, ::2], x[:, 1::2])
+    parts = _windows(x, size, strides, padding, -jnp.inf)
+    while len(parts) > 1:  # neighbours first: the first of equal entries stays the first
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        parts = [_larger(*pair) for pair in pairs] + (parts[-1:] if len(parts) % 2 else [])
+    return parts[0]
+
+
+def average_pool(x: jax.Array, size: int = 2, strides: int = 2, padding: int = 0) -> jax.Array:
+    """Returns the mean of each window, as `max_pool`; the zeros of the padding count in it."""
+    parts = _windows(x, size, strides, padding, 0)
+    return functools.reduce(jnp.add, parts) / size**2
 
 
 def global_average(x: jax.Array) -> jax.Array:
@@ -120,6 +158,20 @@ def _not_empty(x: jax.Array) -> jax.Array:
     return x
 
 
-def larger(first: jax.Array, second: jax.Array) -> jax.Array:
+def _windows(x: jax.Array, size: int, strides: int, padding: int, fill: float) -> list[jax.Array]:
+    """Returns size² arrays [B, H', W', C]: what each place of the window sees, row by row."""
+    if padding:
+        edges = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+        x = jnp.pad(x, edges, constant_values=fill)
+    counts = [max(0, (side - size) // strides + 1) for side in x.shape[1:3]]
+    spans = [max(0, (count - 1) * strides + 1) for count in counts]
+    return [
+        x[:, row : row + spans[0] : strides, column : column + spans[1] : strides]
+        for row in range(size)
+        for column in range(size)
+    ]
+
+
+def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
     """Returns the larger of each pair, the first if they are equal, NaN if either is."""
     return jnp.where((first >= second) | jnp.isnan(first), first, second)

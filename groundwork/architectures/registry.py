@@ -1,7 +1,7 @@
 """The architectures that a config can name: built, described, counted and narrowed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -11,31 +11,9 @@ import jax.numpy as jnp
 from groundwork import config as config_lib
 from groundwork import named, trees
 from groundwork.architectures import own
-from groundwork.architectures.compact.student_net import StudentNet
-from groundwork.architectures.lenet import LeNet5, LeNet300100
-from groundwork.architectures.mlp import ResidualMLP
-from groundwork.architectures.plain_conv import Conv2, Conv4, Conv6
-from groundwork.architectures.resnet import ResNet20, ResNet32, ResNet56
-from groundwork.architectures.vgg import VGG11, VGG13, VGG16, VGG19
-from groundwork.errors import UserError, unknown
+from groundwork.architectures.models import MODELS
+from groundwork.errors import UserError, about, unknown
 from groundwork.trees import Shapes, count
-
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "conv_2": Conv2,
-    "conv_4": Conv4,
-    "conv_6": Conv6,
-    "lenet_300_100": LeNet300100,
-    "lenet_5": LeNet5,
-    "residual_mlp": ResidualMLP,
-    "resnet_20": ResNet20,
-    "resnet_32": ResNet32,
-    "resnet_56": ResNet56,
-    "student_net": StudentNet,
-    "vgg_11": VGG11,
-    "vgg_13": VGG13,
-    "vgg_16": VGG16,
-    "vgg_19": VGG19,
-}
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -49,7 +27,8 @@ class ModelSpec:
       width: multiplies the width of every hidden layer (1.0 = the paper's); of `MODELS` alone.
       dtype: the type in which layers compute, `float32` or `bfloat16`; parameters, optimiser
         state, batch statistics and the loss are float32 under both. For `MODELS` alone.
-      kwargs: what a user's own network is built with.
+      kwargs: what a user's own network is built with; or further settings of one of `MODELS`,
+        those that its module lists in `settings`, such as `{"groups": 8}` of `shufflenet_v1`.
       call: how a user's own network is called, see `own.calls.found`.
     """
 
@@ -68,12 +47,19 @@ class ModelSpec:
             self._check_own()
         elif self.name not in MODELS:
             raise unknown("model", self.name, MODELS)
-        elif self.kwargs or self.call:
-            raise UserError(
-                f"model.kwargs and model.call are for networks of your own, not for {self.name}"
-            )
+        else:
+            self._check_shipped()
         if self.width <= 0:
             raise UserError(f"model.width={self.width} must be positive (1.0 = the paper's)")
+
+    def _check_shipped(self) -> None:
+        if self.call:
+            raise UserError(f"model.call is for networks of your own, not for {self.name}")
+        known = settings(self.name)
+        for key in self.kwargs:
+            if key not in known:
+                has = f"has {', '.join(known)}" if known else "has none"
+                raise UserError(f"model.kwargs: {self.name} has no setting {key!r}; it {has}")
 
     def _check_own(self) -> None:
         own.calls.check(self.call)
@@ -85,24 +71,57 @@ class ModelSpec:
                 )
 
 
+def settings(name: str) -> tuple[str, ...]:
+    """Returns what one of `MODELS` can be built with beside classes, width and dtype."""
+    return getattr(MODELS[name], "settings", ())
+
+
+def model_spec(section: Mapping[str, Any]) -> ModelSpec:
+    """Returns the spec of a config's section `model`.
+
+    Settings of a shipped network may also stand in the section itself, beside its width.
+
+    Raises:
+      UserError: as `build`.
+    """
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if not isinstance(name, str) or name not in MODELS:
+        return config_lib.build(ModelSpec, section, "model")
+    own_keys = settings(name)
+    beside = {key: value for key, value in section.items() if key in own_keys}
+    rest = {key: value for key, value in section.items() if key not in own_keys}
+    if beside:
+        rest["kwargs"] = {**rest.get("kwargs", {}), **beside}
+    return config_lib.build(ModelSpec, rest, "model")
+
+
 def build(config: Mapping[str, Any], classes: int) -> Any:
     """Returns the module that a config names, or a user's own network with `init` and `apply`.
 
     Args:
-      config: an experiment's config, or its `model` section, which has the keys of `ModelSpec`.
+      config: an experiment's config, or its `model` section, which has the keys of `ModelSpec`;
+        settings of a shipped network, such as `groups`, may stand beside them.
       classes: number of outputs.
 
     Raises:
-      UserError: an unknown name or dtype, a width that is not positive, or no classes.
+      UserError: an unknown name, dtype or setting, a width that is not positive or that the family
+        has not, or no classes.
     """
-    spec = config_lib.build(ModelSpec, config.get("model", config), "model")
+    return _built(model_spec(config.get("model", config)), classes)
+
+
+def _built(spec: ModelSpec, classes: int) -> Any:
     if named.is_own(spec.name):
         return own.build(spec.name, spec.kwargs, spec.call, classes)
     if not classes:
         raise UserError(
             f"model.name={spec.name} needs classes as targets: one integer for each example, [N]"
         )
-    return MODELS[spec.name](classes=classes, width=spec.width, dtype=DTYPES[spec.dtype])
+    kwargs = named.as_tuples(spec.kwargs)
+    with about("model"):
+        return MODELS[spec.name](
+            classes=classes, width=spec.width, dtype=DTYPES[spec.dtype], **kwargs
+        )
 
 
 def described(module: nn.Module) -> tuple[dict[str, Any], int] | None:
@@ -119,6 +138,10 @@ def described(module: nn.Module) -> tuple[dict[str, Any], int] | None:
     section = {"name": name, "width": float(getattr(module, "width", 1.0)), "dtype": dtype}
     classes = int(getattr(module, "classes", 0))
     built = build(section, classes)
+    chosen = {key: getattr(module, key) for key in settings(name)}
+    if changed := {key: one for key, one in chosen.items() if one != getattr(built, key)}:
+        section["kwargs"] = changed
+        built = build(section, classes)
     attributes = {field.name for field in dataclasses.fields(built)} - {"dtype", "name", "parent"}
     differing = any(getattr(module, key) != getattr(built, key) for key in attributes)
     return None if differing else (section, classes)
@@ -165,8 +188,9 @@ def narrowed(
 ) -> dict[str, Any]:
     """Returns the `model` section of the widest network of the same family within `parameters`.
 
-    One multiplier, found by bisection, scales every hidden layer. The network has at most
-    `parameters` entries in `params`, unless even one unit per layer makes more.
+    One multiplier, found by bisection, scales every hidden layer; of a family that has certain
+    widths alone, it is one of them. The network has at most `parameters` entries in `params`,
+    unless even the narrowest has more.
     """
     section = dict(config.get("model", config))
 
@@ -176,6 +200,9 @@ def narrowed(
     low, high = 1e-6, float(section["width"])
     if size(high) <= parameters:
         return section
+    if widths := getattr(MODELS[section["name"]], "widths", ()):
+        fitting = [width for width in widths if width <= high and size(width) <= parameters]
+        return {**section, "width": max(fitting, default=min(widths))}
     for _ in range(26):  # far finer than one unit, and hidden widths are integers
         middle = (low + high) / 2
         low, high = (middle, high) if size(middle) <= parameters else (low, middle)

@@ -71,7 +71,7 @@ KITTI = Grid(
 )
 """The published anchors for KITTI, 24×78 cells of 9 (16,848), as in the authors' code.
 
-The paper speaks of 22×76 cells, which convolutions without padding leave.
+The paper speaks of 22×76 cells, which convolutions without padding leave of 375×1242 pixels.
 """
 
 SMALL = Grid(height=64, width=64, stride=8, shapes=((8.0, 16.0), (14.0, 18.0), (20.0, 26.0)))

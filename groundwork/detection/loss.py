@@ -35,7 +35,7 @@ class Weights:
 
 
 class Parts(NamedTuple):
-    """The loss of each image, [B], in its four parts; and the share of its objects that is right."""
+    """The loss of each image, [B], in its parts; and the share of its objects that are right."""
 
     box: jax.Array
     positive: jax.Array
@@ -113,12 +113,12 @@ def _check(outputs: jax.Array, truths: jax.Array, anchors: jax.Array) -> None:
         )
     if outputs.ndim != 3 or outputs.shape[-1] < 6:
         raise ValueError(
-            f"outputs must be [B, anchors, 5 + classes], as those of squeezedet, not {outputs.shape}"
+            f"outputs must be [B, anchors, 5 + classes], as squeezedet's are, not {outputs.shape}"
         )
     if outputs.shape[1] != len(anchors):
         raise ValueError(
-            f"the network has {outputs.shape[1]} anchors and the loss {len(anchors)}: its grid must "
-            "be that of the network and of the images"
+            f"the network has {outputs.shape[1]} anchors and the loss {len(anchors)}: its grid "
+            "must be that of the network and of the images"
         )
     if truths.shape[1] > len(anchors):
         raise ValueError(f"{truths.shape[1]} objects are more than {len(anchors)} anchors")

@@ -16,10 +16,10 @@ def average_precisions(
     """Returns the average precision of each class, in [0, 1]; None of one without an object.
 
     A class's detections are taken from all images, the highest score first (ties in the order of
-    images). One is right if the object of its class that it overlaps most is overlapped by `overlap`
-    at least and was not found before; otherwise it is a false alarm. The average precision is the
-    area under the precision as a function of recall, where the precision at a recall is the
-    greatest at this recall or a higher one.
+    images). One is right if the object of its class that it overlaps most is overlapped by
+    `overlap` at least and was not found before; otherwise it is a false alarm. The average
+    precision is the area under the precision as a function of recall, where the precision at a
+    recall is the greatest at this recall or a higher one.
 
     Args:
       found: leaves [N, K, …]; scores of 0 are no detections.

@@ -10,7 +10,7 @@ from groundwork.detection.boxes import overlaps
 
 
 def responsible(anchors: jax.Array, truths: jax.Array) -> jax.Array:
-    """Returns the place of the anchor of each object of an image, [M] int32; −1 where there is none.
+    """Returns the place of each object's anchor, [M] int32; −1 where there is no object.
 
     In the order of the truths, an object takes the free anchor that overlaps it most. If no free
     one overlaps, it takes the one whose four numbers are nearest to its own, by the sum of squares.

@@ -3,6 +3,7 @@
 # H W image height, width; C channels
 
 import functools
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -83,6 +84,9 @@ class SqueezeNet(nn.Module):
     (6.4 MB).
     """
 
+    image: ClassVar = (224, 224, 3)
+    settings: ClassVar[tuple[str, ...]] = ("bypass",)
+
     classes: int
     width: float = 1.0
     dtype: DTypeLike = jnp.float32
@@ -91,12 +95,17 @@ class SqueezeNet(nn.Module):
     padding: str = "VALID"
     pooled: tuple[int, ...] = (1, 4, 8)
 
+    def __post_init__(self) -> None:
+        if self.bypass not in BYPASSES:
+            raise ValueError(f"bypass={self.bypass!r} must be one of {', '.join(BYPASSES)}")
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         conv = functools.partial(layers.conv, dtype=self.dtype)
         x = trunk(self, layers.as_images(inputs))
         x = nn.Dropout(DROPOUT, deterministic=not train)(x)
-        last = conv(self.classes, 1, name="conv10", kernel_init=nn.initializers.normal(0.01))
+        last = conv(self.classes, 1, name="output", kernel_init=nn.initializers.normal(0.01))
         return layers.global_average(nn.relu(last(x)))
 
 
@@ -104,12 +113,7 @@ def trunk(network: SqueezeNet, x: jax.Array) -> jax.Array:
     """Returns what the first convolution and the fire modules of a network make of images.
 
     It is called in the network's `__call__`.
-
-    Raises:
-      ValueError: `bypass` is unknown.
     """
-    if network.bypass not in BYPASSES:
-        raise ValueError(f"bypass={network.bypass!r} must be one of {', '.join(BYPASSES)}")
     conv = functools.partial(layers.conv, kernel_init=caffe_xavier, dtype=network.dtype)
     channels, size, strides = network.stem
     channels, padding = scaled(channels, network.width), network.padding
@@ -147,6 +151,7 @@ class SqueezeNet10Small(SqueezeNet):
     The first convolution is 3×3 with stride 1 and SAME padding; no paper has this form.
     """
 
+    image: ClassVar = (32, 32, 3)
     stem: tuple[int, int, int] = (96, 3, 1)
     padding: str = "SAME"
 
@@ -157,6 +162,7 @@ class SqueezeNet11Small(SqueezeNet11):
     The first convolution has stride 1 and SAME padding; no paper has this form.
     """
 
+    image: ClassVar = (32, 32, 3)
     stem: tuple[int, int, int] = (64, 3, 1)
     padding: str = "SAME"
 
@@ -170,21 +176,11 @@ def overlapping_max_pool(x: jax.Array) -> jax.Array:
     Raises:
       ValueError: the image is a single row or column.
     """
-    for axis in (1, 2):
-        x = _pooled(x, axis)
-    return x
-
-
-def _pooled(x: jax.Array, axis: int) -> jax.Array:
-    """Returns the maximum of each three entries, stride 2, along one axis."""
-    size = x.shape[axis]
-    outputs = -((3 - size) // 2) + 1
-    if size < 2:
+    if min(x.shape[1:3]) < 2:
         raise ValueError(layers.TOO_SMALL)
-    if 2 * outputs + 1 > size:  # the last entry once more changes no maximum
-        last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
-        x = jnp.concatenate([x, last], axis)
-    parts = [
-        jax.lax.slice_in_dim(x, start, start + 2 * outputs - 1, 2, axis) for start in (0, 1, 2)
-    ]
-    return layers.larger(layers.larger(parts[0], parts[1]), parts[2])
+    for axis in (1, 2):
+        size = x.shape[axis]
+        if size % 2 == 0:  # the last entry once more changes no maximum
+            last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
+            x = jnp.concatenate([x, last], axis)
+    return layers.max_pool(x, 3, 2)

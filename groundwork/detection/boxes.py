@@ -1,6 +1,7 @@
 """Boxes (centre x, centre y, width, height): changes of anchors, and how far boxes overlap."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,19 +39,20 @@ def clipped(boxes: jax.Array, height: float, width: float) -> jax.Array:
     return jnp.concatenate([(low + high) / 2, high - low], -1)
 
 
-def overlaps(first: jax.Array, second: jax.Array) -> jax.Array:
+def overlaps(first: Any, second: Any) -> Any:
     """Returns intersection over union of boxes [..., 4] that broadcast, in [0, 1].
 
-    It is 0 where both have no area.
+    It is 0 where both have no area. Boxes are JAX's or NumPy's arrays, and so is what is returned.
     """
+    xp = first.__array_namespace__()  # jax.numpy, or numpy, which compiles nothing
     (low, high), (other_low, other_high) = corners(first), corners(second)
-    sides = jnp.maximum(jnp.minimum(high, other_high) - jnp.maximum(low, other_low), 0.0)
+    sides = xp.maximum(xp.minimum(high, other_high) - xp.maximum(low, other_low), 0.0)
     intersection = sides[..., 0] * sides[..., 1]
     union = first[..., 2] * first[..., 3] + second[..., 2] * second[..., 3] - intersection
-    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1.0), 0.0)
+    return xp.where(union > 0, intersection / xp.where(union > 0, union, 1.0), 0.0)
 
 
-def corners(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
+def corners(boxes: Any) -> tuple[Any, Any]:
     """Returns the upper left and the lower right corners of boxes, (x, y) [..., 2] each."""
     half = boxes[..., 2:] / 2
     return boxes[..., :2] - half, boxes[..., :2] + half

@@ -33,7 +33,7 @@ def average_precisions(
     """
     boxes, scores, labels = (np.asarray(leaf) for leaf in found)
     truths = np.asarray(truths)
-    shared = np.asarray(overlaps(boxes[:, :, None], truths[:, None, :, :4]))  # [N, K, M]
+    shared = overlaps(boxes[:, :, None], truths[:, None, :, :4])  # [N, K, M]
     return [_of_class(shared, scores, labels, truths[..., 4], c, overlap) for c in range(classes)]
 
 

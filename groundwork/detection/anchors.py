@@ -74,7 +74,7 @@ KITTI = Grid(
 The paper speaks of 22×76 cells, which convolutions without padding leave of 375×1242 pixels.
 """
 
-SMALL = Grid(height=64, width=64, stride=8, shapes=((8.0, 16.0), (14.0, 18.0), (20.0, 26.0)))
-"""Anchors for digits of 12 to 28 pixels on 64×64 canvases: 8×8 cells of 3 (192)."""
+SMALL = Grid(height=64, width=64, stride=8, shapes=((10.0, 15.0), (14.0, 20.0), (19.0, 26.0)))
+"""Anchors for the digits of `digit_canvases`, which are 13 to 29 pixels high: 8×8 cells of 3."""
 
 GRIDS = {"kitti": KITTI, "small": SMALL}

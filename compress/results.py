@@ -14,6 +14,7 @@ from groundwork import trees
 from groundwork.errors import UserError
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
+from groundwork.train.judging import JUDGED, SHOWN
 from groundwork.trees import Variables
 from pruning.masks import Mask
 
@@ -57,6 +58,9 @@ class Network:
     kept: dict[str, list[int]]  # path → the entries that are not pruned
     streams: list[Stream]
     masked: list[str]  # paths of the leaves that have a mask
+    judged: dict[str, dict[str, list[float]]]  # what the loss's judge says: name → split → numbers
+    # What it answers to a few test examples, if the loss has a judge: see `judging.make`
+    shown: dict[str, Any] = dataclasses.field(compare=False)
 
     @property
     def step(self) -> str:
@@ -209,7 +213,7 @@ def pareto(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 
 def _network(run: Run, name: str) -> Network:
     tree, metadata = run.unit(_UNITS + name).result()
-    values = {"validation": []} | metadata
+    values = {"validation": [], JUDGED: {}, SHOWN: tree.get(SHOWN, {})} | metadata
     values["streams"] = [Stream(**stream) for stream in metadata["streams"]]
     values["masked"] = sorted(tree.get("mask", {}))
     return Network(**{field.name: values[field.name] for field in dataclasses.fields(Network)})

@@ -142,23 +142,27 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
     written = processes.on_first(_write, context, folder, made)
     context.run.share(folder)
     variables = _loaded(folder, context.replicates, unnamed(made.form.model))
-    accuracies = _accuracies(pipeline, made.form, variables)
+    compiled = pipeline.compiled(pipeline.spec.as_original(made.form)).programs
+    on_devices = context.put(variables)
+    accuracies = networks.accuracies(context, compiled, on_devices)
+    judged = compiled.judge(on_devices)
     shapes = architectures.shapes(pipeline.model, context.dataset.example)
     metadata = {
         **_about(node, made),
         **accuracies,
+        **judged.metadata,
         **written,
         "float_bytes": 4 * architectures.count(shapes["params"]),
         "milliseconds": _milliseconds(pipeline, made.form, variables) if node.leaf else {},
         **made_lib.counts(variables["params"], made.mask),
     }
-    tree = {"variables": variables, **({"mask": made.mask} if made.mask else {})}
+    tree = {"variables": variables, **({"mask": made.mask} if made.mask else {}), **judged.tree}
     context.run.unit(node.unit).finish(tree, metadata)
     size = np.mean(written["bytes"])
     loss = loss_spec.build(pipeline.spec.loss, context.dataset.target)
     context.reporter.end(
         f"{size:,.0f} bytes, {metadata['float_bytes'] / size:.1f} times fewer; "
-        f"test {loss.metric.words} {np.mean(accuracies['test']):.4f}"
+        f"test {loss.metric.words} {np.mean(accuracies['test']):.4f}{judged.words}"
     )
 
 
@@ -184,12 +188,6 @@ def _places(narrow: Narrowed) -> dict[str, Any]:
         name: [np.flatnonzero(one).tolist() for one in np.atleast_2d(units)]
         for name, units in narrow.keep.items()
     }
-
-
-def _accuracies(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:
-    """Returns split → accuracies [R], in the arithmetic of the form."""
-    context, compiled = pipeline.context, pipeline.compiled(pipeline.spec.as_original(form))
-    return networks.accuracies(context, compiled.programs, context.put(variables))
 
 
 def _milliseconds(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, list[float]]:

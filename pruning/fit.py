@@ -104,13 +104,13 @@ def fitted(
     start = context.put(variables)
     before = networks.accuracies(context, compiled, start)
     end = fitting.train(context, compiled, unit, phase.steps, phase.optimizer, start)
-    measured = networks.accuracies(context, compiled, end)
+    measured, judged = networks.accuracies(context, compiled, end), compiled.judge(end)
     if not shared.costs:
         shared.costs.update(fitting.costs(context, experiment.model, network, end))
-    about = {**measured, **shared.costs, "before": before, "steps": phase.steps.steps}
-    unit.finish({"variables": end}, about)
+    about = {**measured, **judged.metadata, **shared.costs, "before": before}
+    unit.finish({"variables": end, **judged.tree}, {**about, "steps": phase.steps.steps})
     change = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
-    words = f"test {experiment.loss.metric.words} {change}"
+    words = f"test {experiment.loss.metric.words} {change}{judged.words}"
     context.reporter.end(f"{shared.costs['macs']:,} multiply-adds, {words}")
 
 
@@ -161,7 +161,7 @@ def compile_programs(
             experiment.context, network, steps, optimizer, loss, experiment.loss
         )
         for other in shared.programs.values():
-            made = made._replace(evaluate=other.evaluate)
+            made = made._replace(evaluate=other.evaluate, judge=other.judge)
         shared.programs[key] = made
     return shared.programs[key]
 

@@ -58,11 +58,11 @@ def read_canvases(name: str, folder: str, kwargs: Mapping[str, Any], image_size:
     counts = (settings["examples"], settings["test_examples"])
     memory.check("data.kwargs of digit_canvases", sum(counts) * side**2)
     train, test, classes = readers.read_digits("digits", "")
-    made = [
+    made, other = [
         _canvases(digits, count, side, settings["objects"], [settings["seed"], split])
         for split, (digits, count) in enumerate(zip((train, test), counts, strict=True))
     ]
-    return Given(*made, classes=classes)
+    return Given(made, other, classes=classes)
 
 
 def _canvases(digits: Arrays, count: int, side: int, objects: int, seed: list[int]) -> Arrays:

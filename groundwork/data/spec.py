@@ -40,8 +40,8 @@ class DataSpec:
       cache: where decoded images are kept: `none`, `memory`, a folder, or `auto`; see `cache.made`.
       mean: in [0, 1], one per channel; empty = computed (`file_dataset.MOMENT_EXAMPLES` images).
       std: likewise.
-      kwargs: what a function of the user's own is called with; for huggingface, names of columns; for
-        digit_canvases, see `canvases.read_canvases`.
+      kwargs: what a function of the user's own is called with; for huggingface, names of columns;
+        for digit_canvases, see `canvases.read_canvases`.
     """
 
     name: str

@@ -24,10 +24,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.validation_examples = 400
     config.model.update(name="squeezedet_small", width=0.5)
     config.loss = "squeezedet"
-    config.train.update(steps=1500, batch_size=32)
+    config.train.update(steps=2000, batch_size=16)
     config.optimizer.update(learning_rate=1e-3, schedule="cosine", warmup_steps=50)
     config.eval_every = 250
     config.prune.update(levels=(3,), rate=0.4)
     config.quantize.bits = (4, 6)
-    config.fine_tune.update(steps=300, batch_size=32)
+    config.fine_tune.update(steps=400, batch_size=16)
     return config

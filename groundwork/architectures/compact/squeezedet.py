@@ -35,11 +35,11 @@ class SqueezeDet(SqueezeNet11):
 
     Source: Wu et al., arXiv:1612.01051, and the authors' code, BichenWuUCB/squeezeDet, which
     padding (SAME, of pooling too) and ConvDet's initialiser (normal, deviation 0.0001) are taken
-    from. Departs: the numbers of one anchor stand together, where theirs stand by kind; fire
-    modules 10 and 11 start like the others (Caffe's Xavier) and not with deviation 0.001, since
-    nothing here is trained before. KITTI's images have 24×78 cells, as in that code, where the
-    paper has 22×76: those of 375×1242 pixels and convolutions without padding, to which its 9.7
-    billion operations belong as well.
+    from. Departs: the numbers of one anchor stand together, where theirs stand by kind; kernels start
+    as He normal, since nothing here is trained before, where the authors take those of a trained
+    SqueezeNet and a deviation of 0.001 for fire modules 10 and 11. KITTI's images have 24×78 cells,
+    as in that code, where the paper has 22×76: those of 375×1242 pixels and convolutions without
+    padding, to which its 9.7 billion operations belong as well.
     """
 
     image: ClassVar = (384, 1248, 3)
@@ -62,10 +62,10 @@ class SqueezeDet(SqueezeNet11):
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         _check_cells(layers.as_images(inputs), self.stride)
         conv = functools.partial(layers.conv, dtype=self.dtype)
-        x = trunk(self, inputs)
+        x = trunk(self, inputs, layers.he)
         for number, (squeeze, expand) in FIRES.items():
             squeeze, expand = scaled(squeeze, self.width), scaled(expand, self.width)
-            x = Fire(squeeze, expand, self.dtype, name=f"fire{number}")(x)
+            x = Fire(squeeze, expand, self.dtype, layers.he, name=f"fire{number}")(x)
         x = nn.Dropout(DROPOUT, deterministic=not train)(x)
         numbers = BOX + CONFIDENCE + self.classes
         outputs, init = self.anchors * numbers, nn.initializers.normal(0.0001)

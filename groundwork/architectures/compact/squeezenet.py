@@ -32,12 +32,13 @@ class Fire(nn.Module):
 
     [B, H, W, C] → [B, H, W, 2·expand], the 1×1 expansion's channels first. With S = `squeeze` and
     E = `expand` it has (C + 1)·S + (S + 1)·E + (9·S + 1)·E parameters and H·W·(C·S + 10·S·E)
-    multiply-adds. Kernels are Caffe's Xavier, biases zero.
+    multiply-adds. Biases are zero.
 
     Attributes:
       squeeze: channels of the first convolution.
       expand: channels of each of the two others.
       dtype: the type in which layers compute.
+      kernel_init: of all kernels; by default Caffe's Xavier, as published.
 
     Source: Iandola et al., arXiv:1602.07360, Section 3.2 (s1x1 is `squeeze`, e1x1 = e3x3 `expand`).
     """
@@ -45,10 +46,11 @@ class Fire(nn.Module):
     squeeze: int
     expand: int
     dtype: DTypeLike = jnp.float32
+    kernel_init: nn.initializers.Initializer = caffe_xavier
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        conv = functools.partial(layers.conv, kernel_init=caffe_xavier, dtype=self.dtype)
+        conv = functools.partial(layers.conv, kernel_init=self.kernel_init, dtype=self.dtype)
         x = nn.relu(conv(self.squeeze, 1, name="squeeze")(inputs))
         one = nn.relu(conv(self.expand, 1, name="expand1x1")(x))
         three = nn.relu(conv(self.expand, 3, name="expand3x3")(x))
@@ -109,19 +111,24 @@ class SqueezeNet(nn.Module):
         return layers.global_average(nn.relu(last(x)))
 
 
-def trunk(network: SqueezeNet, x: jax.Array) -> jax.Array:
+def trunk(
+    network: SqueezeNet,
+    x: jax.Array,
+    kernel_init: nn.initializers.Initializer = caffe_xavier,
+) -> jax.Array:
     """Returns what the first convolution and the fire modules of a network make of images.
 
     It is called in the network's `__call__`.
     """
-    conv = functools.partial(layers.conv, kernel_init=caffe_xavier, dtype=network.dtype)
+    dtype = network.dtype
+    conv = functools.partial(layers.conv, kernel_init=kernel_init, dtype=dtype)
     channels, size, strides = network.stem
     channels, padding = scaled(channels, network.width), network.padding
     x = nn.relu(conv(channels, size, strides=strides, padding=padding, name="conv1")(x))
     x = overlapping_max_pool(x) if 1 in network.pooled else x
     for number, (squeeze, expand) in FIRES.items():
         squeeze, expand = scaled(squeeze, network.width), scaled(expand, network.width)
-        made = Fire(squeeze, expand, network.dtype, name=f"fire{number}")(x)
+        made = Fire(squeeze, expand, dtype, kernel_init, name=f"fire{number}")(x)
         if number % 2 and network.bypass != "none":
             made = made + x
         elif network.bypass == "complex":

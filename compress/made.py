@@ -18,13 +18,12 @@ from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.mesh import MeshSpec
 from groundwork.runs import trained
-from groundwork.sections import CheckpointSpec, LogSpec, TrainSpec
+from groundwork.sections import CheckpointSpec, LogSpec, SourceSpec, TrainSpec
 from groundwork.train import replicates
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.trees import Params, Shapes, Variables
 from groundwork.typed import Seed
-from lowrank.spec import SourceSpec
 from pruning import masks
 from pruning.masks import Mask
 
@@ -172,10 +171,10 @@ def unit_name(network: str) -> str:
     return f"networks/{network}"
 
 
-def given(spec: CompressSpec, shapes: Shapes) -> Variables:
+def given(spec: CompressSpec, model: Any, shapes: Shapes) -> Variables:
     """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
-    variables = trained.load(spec.source.path, spec.source.unit, shapes)
-    return trained.replicated(variables, shapes, spec.replicates, spec.source.path)
+    source = spec.source
+    return trained.source(source.path, source.unit, model, shapes, spec.replicates)
 
 
 def zeros(params: Params) -> Mask:

@@ -13,13 +13,13 @@ from groundwork.sections import (
     SHARED,
     FineTuneOptimizerSpec,
     FineTuneSpec,
+    SourceSpec,
     check_counts,
     check_keys,
     sections,
     values,
 )
 from groundwork.train import loss_spec
-from lowrank.spec import SourceSpec
 
 SECTIONS: dict[str, Any] = {
     **SHARED,
@@ -70,8 +70,7 @@ def without_effect(
     for unused in optimizers.keys() - used:
         reason = f"no network of this run is trained by the section {unused}"
         keys |= {f"{unused}.steps": reason, optimizers[unused].SECTION: reason}
-    if not spec.source.path:
-        keys["source.unit"] = "source.path is empty"
+    keys |= idle.of_source(spec.source.path)
     for name, stage in STAGES.items():
         keys |= {f"{name}.{key}": reason for key, reason in stage.idle(spec.sections[name]).items()}
         if name not in spec.stages:

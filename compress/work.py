@@ -64,7 +64,7 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
     def begin() -> None:
         if spec.source.path:
             trained.check_data(spec.source.path, config["data"], "source.path", apart=True)
-            made_lib.given(spec, shapes)
+            made_lib.given(spec, model, shapes)
         for stage in STAGES.values():
             stage.begin(spec, config, dataset)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from groundwork import named
+from groundwork.architectures import pretrained
 from groundwork.train.optim import OptimizerSpec
 
 Idle = Mapping[str, str]  # a key of the config, or a section → the reason
@@ -63,6 +64,13 @@ def of_optimizers(optimizers: Sequence[OptimizerSpec]) -> dict[str, str]:
             reason = f"{section}.schedule={spec.schedule}{missing} has no drops"
             idle[f"{section}.drop_factor"] = reason
     return idle
+
+
+def of_source(path: str) -> dict[str, str]:
+    """Returns the idle keys of a config's `source` section."""
+    if not path:
+        return {"source.unit": "source.path is empty"}
+    return {"source.unit": f"{path} is no run"} if pretrained.is_file(path) else {}
 
 
 def of_data(section: Mapping[str, Any]) -> dict[str, str]:

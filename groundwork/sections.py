@@ -37,6 +37,20 @@ class FineTuneOptimizerSpec(OptimizerSpec):
 
 
 @dataclasses.dataclass(frozen=True)
+class SourceSpec:
+    """`source`: a network that was trained before.
+
+    Attributes:
+      path: the folder of a run, or a file of weights (see `groundwork.runs.trained`); "" = a new
+        network is trained.
+      unit: of the run.
+    """
+
+    path: str
+    unit: str
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointSpec:
     """`checkpoint`: how often an unfinished unit is saved, and checks whether it is to stop."""
 
@@ -113,6 +127,15 @@ def sections(config: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, A
       UserError: see `config.build`.
     """
     return {key: config_lib.build(kind, config[key], key) for key, kind in kinds.items()}
+
+
+def source(config: Mapping[str, Any]) -> SourceSpec:
+    """Returns the section `source`, which older configs of pruning lack: nothing is given there.
+
+    Raises:
+      UserError: see `config.build`.
+    """
+    return config_lib.build(SourceSpec, config.get("source", {"path": "", "unit": ""}), "source")
 
 
 def at_least(section: str, spec: Any, **least: float) -> None:

@@ -14,6 +14,7 @@ from groundwork.sections import (
     FineTuneOptimizerSpec,
     FineTuneSpec,
     LogSpec,
+    SourceSpec,
     TrainSpec,
     check_counts,
     check_keys,
@@ -46,20 +47,6 @@ class Point(NamedTuple):
     def name(self) -> str:
         """Such as `tucker-0.25` or `svd-vbmf`."""
         return f"{self.method}-{self.share:g}" if self.share else f"{self.method}-vbmf"
-
-
-@dataclasses.dataclass(frozen=True)
-class SourceSpec:
-    """`source`: a network that was trained before.
-
-    Attributes:
-      path: the folder of a run, or an `.npz` file (see `groundwork.runs.trained`); "" = a new
-        network is trained.
-      unit: of the run.
-    """
-
-    path: str
-    unit: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,9 +160,8 @@ def without_effect(spec: LowRankSpec, config: Mapping[str, Any], given: Sequence
     optimizers = [spec.optimizer, spec.fine_tune_optimizer]
     trained = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
     keys = {**idle.of_optimizers(optimizers), **idle.of_data(config["data"])}
-    if not spec.source.path:
-        keys["source.unit"] = "source.path is empty"
-    elif not spec.decompose.scratch:
+    keys |= idle.of_source(spec.source.path)
+    if spec.source.path and not spec.decompose.scratch:
         del trained["train"]
         for key in ("train.steps", "optimizer"):
             keys[key] = "source.path has the network, which is not trained"

@@ -80,7 +80,7 @@ def prepare(spec: LowRankSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     def begin() -> None:
         if spec.source.path:
             trained.check_data(spec.source.path, config["data"], "source.path")
-            _source(spec, shapes)
+            _source(spec, model, shapes)
 
     return Prepared(
         mesh=mesh,
@@ -100,10 +100,10 @@ def _check_seen(model: nn.Module, shapes: Shapes, layers: Layers, example: Any) 
         raise UserError(f"svd_outputs: {error}, or name it in decompose.leave") from error
 
 
-def _source(spec: LowRankSpec, shapes: Shapes) -> Variables:
+def _source(spec: LowRankSpec, model: nn.Module, shapes: Shapes) -> Variables:
     """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
-    variables = trained.load(spec.source.path, spec.source.unit, shapes)
-    return trained.replicated(variables, shapes, spec.replicates, spec.source.path)
+    source = spec.source
+    return trained.source(source.path, source.unit, model, shapes, spec.replicates)
 
 
 def sweep(experiment: Experiment) -> None:
@@ -182,7 +182,7 @@ def make_original(experiment: Experiment) -> None:
     )
     if spec.source.path:
         shapes = architectures.shapes(model, context.dataset.example)
-        variables = context.put(_source(spec, shapes))
+        variables = context.put(_source(spec, model, shapes))
         context.reporter.begin(unit.name, 0, 1)
     else:
         start = networks.initial(context, model)

@@ -74,6 +74,7 @@ class Phase(NamedTuple):
     steps: Steps
     optimizer: OptimizerSpec
     loss: LossFn | None = None  # that is trained, if it is not the run's
+    given: bool = False  # whether there is no training: the network has it behind it
 
 
 class Shared(NamedTuple):
@@ -90,6 +91,8 @@ def fitted(
 ) -> None:
     """Evaluates a network, trains it, evaluates it again, and saves it as a unit.
 
+    A network that is given trained is evaluated and saved.
+
     Args:
       experiment: the run.
       name: of the unit.
@@ -103,12 +106,18 @@ def fitted(
     compiled = compile_programs(experiment, shared, network, phase)
     start = context.put(variables)
     before = networks.accuracies(context, compiled, start)
-    end = fitting.train(context, compiled, unit, phase.steps, phase.optimizer, start)
-    measured, judged = networks.accuracies(context, compiled, end), compiled.judge(end)
+    if phase.given:
+        context.reporter.begin(name, 0, 1)
+        end, measured = start, before
+    else:
+        end = fitting.train(context, compiled, unit, phase.steps, phase.optimizer, start)
+        measured = networks.accuracies(context, compiled, end)
+    judged = compiled.judge(end)
     if not shared.costs:
         shared.costs.update(fitting.costs(context, experiment.model, network, end))
     about = {**measured, **judged.metadata, **shared.costs, "before": before}
-    unit.finish({"variables": end, **judged.tree}, {**about, "steps": phase.steps.steps})
+    about["steps"] = 0 if phase.given else phase.steps.steps
+    unit.finish({"variables": end, **judged.tree}, about)
     change = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
     words = f"test {experiment.loss.metric.words} {change}{judged.words}"
     context.reporter.end(f"{shared.costs['macs']:,} multiply-adds, {words}")
@@ -153,7 +162,7 @@ def compile_programs(
     experiment: Experiment, shared: Shared, network: Any, phase: Phase
 ) -> Programs:
     """Returns the compiled programs of a network, which may be those of an equal one."""
-    steps, optimizer, loss = phase
+    steps, optimizer, loss, _ = phase
     length = steps.steps if optimizer.schedule == "cosine" else None  # else it changes nothing
     key = (steps.batch_size, length, dataclasses.astuple(optimizer), loss)
     if key not in shared.programs:

@@ -1,7 +1,7 @@
 """python -m pruning.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ NOTE = (
     "variables. Milliseconds are medians of calls that took turns with the original's, "
     "on this run's machine. All replicates keep as many units of a group; which ones may differ."
 )
+PANELS: dict[str, Callable[[Network], float]] = {  # of a comparison
+    "multiply-adds": lambda network: float(network.macs),
+    "parameters": lambda network: float(network.parameters),
+}
 TITLES = {"scratch_e": "scratch-E", "scratch_b": "scratch-B", "random_units": "random units"}
 
 
@@ -38,10 +42,12 @@ def _show(folder: Path) -> None:
     run = results.read(folder)
     page = page_lib.said(functools.partial(_write_page, run))
     tables.show(f"{run.name}: networks", _network_table(run))
-    tables.show(f"{run.name}: asked for, and the shares that are gone", _gone_table(run))
+    if run.pruned:
+        tables.show(f"{run.name}: asked for, and the shares that are gone", _gone_table(run))
     if any(pruned.branches for pruned in run.pruned):
         tables.show(f"{run.name}: fine-tuned, and its controls", _branch_table(run))
-    tables.show(f"{run.name}: measured times", _time_table(run))
+    if run.pruned:
+        tables.show(f"{run.name}: measured times", _time_table(run))
     terminal.say(page)
 
 
@@ -58,21 +64,17 @@ def compare(folders: Sequence[Path]) -> Comparison:
         return weights_report.compare(folders)
     runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
     metric = comparison.metric_of(list(runs.values()))
-    curves = [
-        Curve(
-            label=name,
-            costs=[float(n.macs) for n in (run.original, *(p.network for p in run.pruned))],
-            accuracies=[n.test for n in (run.original, *(p.network for p in run.pruned))],
-        )
-        for name, run in runs.items()
-    ]
+    panels = {
+        cost: [_curve(name, run, of_network) for name, run in runs.items()]
+        for cost, of_network in PANELS.items()
+    }
     figure = comparison.folder(folders) / f"{metric.name}.png"
     return comparison.make(
         "Structured pruning: a comparison",
         folders,
-        figure=comparison.draw(curves, "multiply-adds", figure, metric),
+        figure=comparison.draw_panels(panels, figure, metric),
         summary="The most accurate" if metric.is_share else "The best",
-        header=["original", "best", "MACs", "×", "fine-tuned"],
+        header=["parameters", "MACs", "original", "best", "×", "fine-tuned"],
         rows={name: _best(run) for name, run in runs.items()},
         tables={name: _network_table(run) for name, run in runs.items()},
         records=[record for name, run in runs.items() for record in _records(name, run)],
@@ -81,14 +83,25 @@ def compare(folders: Sequence[Path]) -> Comparison:
 
 
 def _best(run: Results) -> list[str]:
-    """Returns a row: the original's test accuracy, and the most accurate pruned network."""
-    original = plus_minus(run.original.test)
+    """Returns a row: the original, and the ratio, cost and accuracy of the best pruned network.
+
+    × is its share of the original's multiply-adds.
+    """
+    whole = run.original
+    original = [f"{whole.parameters:,}", f"{whole.macs:,}", plus_minus(whole.test)]
     if not run.pruned:
-        return [original, "none yet", "", "", ""]
+        return [*original, "", "", ""]
     sign = run.metric.sign
     best = max(run.pruned, key=lambda pruned: sign * mean_and_spread(pruned.network.test)[0])
-    macs, share = best.network.macs, best.network.macs / run.original.macs
-    return [original, best.label, f"{macs:,}", f"{share:.2f}", plus_minus(best.network.test)]
+    share = best.network.macs / whole.macs
+    return [*original, best.label, f"{share:.2f}", plus_minus(best.network.test)]
+
+
+def _curve(name: str, run: Results, cost: Callable[[Network], float]) -> Curve:
+    networks = [run.original, *(pruned.network for pruned in run.pruned)]
+    return Curve(
+        label=name, costs=[cost(n) for n in networks], accuracies=[n.test for n in networks]
+    )
 
 
 def _records(name: str, run: Results) -> list[dict[str, Any]]:
@@ -125,13 +138,14 @@ def _write_page(run: Results) -> Path:
         if answers := judged.pictures(run, kept, folder / "answers.png"):
             sections.append(("Test examples", page_lib.picture(*answers)))
     sections.append(("Networks", page_lib.table(*_network_table(run))))
-    gone = page_lib.table(*_gone_table(run))
-    sections.append(("Asked for, and the shares that are gone", gone))
+    if run.pruned:
+        gone = page_lib.table(*_gone_table(run))
+        sections.append(("Asked for, and the shares that are gone", gone))
     if any(pruned.branches for pruned in run.pruned):
         table = page_lib.table(*_branch_table(run))
         sections.append(("Fine-tuned, and its controls", table))
-    sections.append(("Measured times", page_lib.table(*_time_table(run))))
     if run.pruned:
+        sections.append(("Measured times", page_lib.table(*_time_table(run))))
         drawn = page_lib.picture(*plots.units(run, folder / "units.png"))
         sections.append(("Units that are kept", drawn))
     if run.coupling:

@@ -14,11 +14,13 @@ from groundwork.sections import (
     FineTuneOptimizerSpec,
     FineTuneSpec,
     LogSpec,
+    SourceSpec,
     TrainSpec,
     at_least,
     check_counts,
     check_keys,
     sections,
+    source,
     values,
 )
 from groundwork.train import loss_spec
@@ -78,7 +80,8 @@ class StructuredSpec:
       method: `structured`.
       criterion: one of `structured.CRITERIA`.
       members: `all` or `first`; see `structured.scores`.
-      ratio: of a group's units, or of all; several make several networks.
+      ratio: of a group's units, or of all; several make several networks, and none at all, (),
+        leaves the run with the original alone.
       target: what the network may cost; then the ratio is what that needs.
       scope: `group`, `isomorphic` or `global`; see `structured.choose`.
       round_to: each group keeps a multiple of it.
@@ -118,8 +121,8 @@ class StructuredSpec:
             raise UserError(f"prune.keep_accuracy={self.keep_accuracy} must be in [0, 1)")
         if self.budget.chosen and self.keep_accuracy:
             raise UserError("prune.keep_accuracy and prune.target are both set: leave one at 0")
-        if not self._ratios:
-            raise UserError(f"prune.ratio={self.ratio} is empty: give a ratio, such as 0.5")
+        if isinstance(self.ratio, Mapping) and not self.ratio:
+            raise UserError(f"prune.ratio={self.ratio} is empty: give a pattern's, or () for none")
         for ratio in self._ratios:
             if not 0 <= ratio < 1:
                 raise UserError(f"prune.ratio={self.ratio}: {ratio} must be in [0, 1)")
@@ -243,10 +246,16 @@ class PruningSpec:
     mesh: MeshSpec
     checkpoint: CheckpointSpec
     log: LogSpec
+    source: SourceSpec
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
 
     def __post_init__(self) -> None:
         check_counts(self)
+        if self.source.path and self.sparsity.penalty in PENALTIES:
+            raise UserError(
+                f"sparsity.penalty={self.sparsity.penalty} is a term of the original's training, "
+                "but source.path has an original that is trained: set one of them alone"
+            )
 
 
 def from_config(config: Mapping[str, Any]) -> PruningSpec:
@@ -255,11 +264,12 @@ def from_config(config: Mapping[str, Any]) -> PruningSpec:
     Raises:
       UserError: a key is wrong; the error names it and says what would be right.
     """
-    keys = {field.name for field in dataclasses.fields(PruningSpec)} - {"loss"}
-    check_keys(config, [*keys, "data", "model"], optional=LOSS)
+    keys = {field.name for field in dataclasses.fields(PruningSpec)} - {"loss", "source"}
+    check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "source"])
     return PruningSpec(
         **values(config, PruningSpec),
         **sections(config, SECTIONS),
+        source=source(config),
         loss=loss_spec.from_config(config),
     )
 
@@ -268,6 +278,10 @@ def without_effect(spec: PruningSpec, config: Mapping[str, Any], given: Sequence
     """Returns one line for each setting that changes nothing; see `idle.warnings`."""
     optimizers = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
     keys = {**idle.of_optimizers(list(optimizers.values())), **idle.of_data(config["data"])}
+    keys |= idle.of_source(spec.source.path)
+    if spec.source.path and not {"scratch_e", "scratch_b"} & set(spec.branches.chosen):
+        del optimizers["train"]
+        keys |= dict.fromkeys(("train.steps", "optimizer"), "source.path has the original")
     if spec.prune.budget.chosen:
         keys["prune.ratio"] = f"prune.target.{spec.prune.budget.chosen[0]} decides"
     if spec.prune.keep_accuracy:
@@ -279,6 +293,10 @@ def without_effect(spec: PruningSpec, config: Mapping[str, Any], given: Sequence
             keys[f"sparsity.{key}"] = f"sparsity.penalty={spec.sparsity.penalty}"
     if not spec.branches.scratch_b:
         keys["branches.scratch_b_at_most"] = "branches.scratch_b=false"
+    if not spec.prune.points:
+        optimizers.pop("fine_tune")
+        sections = ("branches", "fine_tune", "fine_tune_optimizer")
+        keys |= dict.fromkeys(sections, f"prune.ratio={spec.prune.ratio} prunes nothing")
     if not spec.prune.looks:
         keys["prune.examples"] = f"criterion={spec.prune.criterion} looks at none"
     return idle.warnings(idle.beyond_steps(spec, optimizers), keys, given)
@@ -296,7 +314,7 @@ def plan_name(point: Point) -> str:
 
 def unit_names(spec: PruningSpec) -> list[str]:
     """Returns the names of all units of a run, in their order."""
-    names = ["original", "fine_tuned"]
+    names = ["original", "fine_tuned"] if spec.prune.points else ["original"]
     for point in spec.prune.points:
         names += [unit_name(branch, point) for branch in ("pruned", *spec.branches.chosen)]
     return names

@@ -14,6 +14,7 @@ from groundwork.data.dataset import AnyDataset
 from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import processes
 from groundwork.errors import UserError, about
+from groundwork.runs import trained
 from groundwork.study import Prepared
 from groundwork.train import footprint, networks, own
 from groundwork.train.step import Batch, LossFn, make_loss
@@ -49,13 +50,25 @@ def prepare(spec: PruningSpec, config: Mapping[str, Any], dataset: AnyDataset) -
         made = Experiment(context=context, spec=spec, model=model, graph=graph, loss=loss)
         sweep(made)
 
+    def begin() -> None:
+        if spec.source.path:
+            trained.check_data(spec.source.path, config["data"], "source.path", apart=True)
+            _given(spec, model, shapes)
+
     return Prepared(
         mesh=networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset),
         convolutions=computed_by(model, dataset.example),
         work=work,
+        begin=begin,
         metric=loss.metric,
         own=code,
     )
+
+
+def _given(spec: PruningSpec, model: Any, shapes: Shapes) -> Variables:
+    """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
+    source = spec.source
+    return trained.source(source.path, source.unit, model, shapes, spec.replicates)
 
 
 def _check_penalty(spec: PruningSpec, graph: Graph, shapes: Shapes) -> None:
@@ -71,7 +84,7 @@ def sweep(experiment: Experiment) -> None:
     if "original" not in done:
         make_original(experiment)
     variables = run.unit("original").result()[0]["variables"]
-    if "fine_tuned" not in done:  # shows what fine-tuning alone gains
+    if spec.prune.points and "fine_tuned" not in done:  # shows what fine-tuning alone gains
         fitted(experiment, "fine_tuned", experiment.model, variables, experiment.tuning)
     for point in spec.prune.points:
         if unit_name("pruned", point) not in done:
@@ -87,8 +100,14 @@ def sweep(experiment: Experiment) -> None:
 
 
 def make_original(experiment: Experiment) -> None:
-    """Trains the network that others are made of."""
+    """Makes the network that others are made of: it is trained, or taken from `source`."""
     spec = experiment.spec
+    if spec.source.path:
+        shapes = architectures.shapes(experiment.model, experiment.context.dataset.example)
+        given = _given(spec, experiment.model, shapes)
+        phase = Phase(spec.train, spec.optimizer, given=True)
+        fitted(experiment, "original", experiment.model, given, phase)
+        return
     loss = _with_penalty(experiment) if spec.sparsity.penalty in PENALTIES else None
     phase = Phase(spec.train, spec.optimizer, loss)
     fitted(experiment, "original", experiment.model, experiment.initial, phase)

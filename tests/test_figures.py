@@ -83,6 +83,15 @@ def test_curves_of_a_comparison_have_a_legend(path):
     comparison.draw(curves, "bytes", path)
 
 
+def test_panels_of_a_comparison_share_one_legend(path):
+    curves = [
+        comparison.Curve(label=f"{name}{i}", costs=[1.0 + i], accuracies=[[0.1 * i, 0.2]])
+        for i in range(3)
+        for name in LAYERS[:6]
+    ]
+    comparison.draw_panels({"multiply-adds": curves, "parameters": curves}, path)
+
+
 def test_spectra_have_titles(path, monkeypatch):
     rng = np.random.default_rng(0)
     kernels = {layer: rng.normal(size=(2, 8, 8)) for layer in LAYERS[:3] + ODD[:3]}

@@ -14,7 +14,7 @@ def run(pipeline: Pipeline, node: Node) -> Made:
     context, spec, form = pipeline.context, pipeline.spec, Form(pipeline.model)
     if spec.source.path:
         shapes = architectures.shapes(pipeline.model, context.dataset.example)
-        return as_given(form, made_lib.given(spec, shapes))
+        return as_given(form, made_lib.given(spec, pipeline.model, shapes))
     start = networks.initial(context, pipeline.model)
     variables = train(pipeline, node, spec.as_original(form), (start, {}), None)
     return Made(form, variables, {}, {})

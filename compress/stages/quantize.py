@@ -155,7 +155,7 @@ def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
     signs = "quantize" in spec.stages and spec.sections["quantize"].method == "binary"
     if spec.source.path and signs:
         model = architectures.build(config, dataset.classes)
-        variables = made_lib.given(spec, architectures.shapes(model, dataset.example))
+        variables = made_lib.given(spec, model, architectures.shapes(model, dataset.example))
         if made_lib.zeros(variables["params"]):
             check_signs(spec, spec.stages)
 

@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
         call=base.anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
     config.source = dict(
-        path="",  # the run's folder or .npz file that has the network; "" trains it
+        path="",  # a run's folder or a file of weights, such as .safetensors; "" trains it
         unit="levels/00/ticket",  # the unit of that run
     )
     config.predict = ()  # layers, such as ("fc1",), where a few weights are to predict the rest

@@ -18,13 +18,18 @@ def get_config() -> ml_collections.ConfigDict:
         kwargs=base.anything({}),  # what a network of your own is built with
         call=base.anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
+    config.source = dict(
+        path="",  # a run's folder or a file of weights, such as .safetensors; "" trains it
+        unit="levels/00/ticket",  # the unit of that run
+    )
     config.prune = dict(
         method="structured",  # structured: whole units go
         # l1, l2, product, scale, geometric_median, taylor, apoz, activation, correlation, lamp,
         # random
         criterion="l2",
         members="all",  # what l1, l2, … look at: all entries of a unit, or first: its own kernel
-        ratio=base.anything(0.5),  # of the units that go; (0.5, 0.75) or {"*": 0.5, "fc1": 0.75}
+        # Of the units that go; (0.5, 0.75) or {"*": 0.5, "fc1": 0.75}; () trains the original alone
+        ratio=base.anything(0.5),
         target=dict(
             multiply_adds=0.0,  # of one example, in the place of a ratio; below 1 a share; 0: none
             parameters=0.0,  # likewise

@@ -22,6 +22,10 @@ def get_config() -> ml_collections.ConfigDict:
         kwargs=base.anything({}),  # what a network of your own is built with
         call=base.anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
+    config.source = dict(
+        path="",  # a run's folder or a file of weights, such as .safetensors; "" trains it
+        unit="levels/00/ticket",  # the unit of that run
+    )
     config.prune = dict(
         # one_shot and iterative prune the trained network and fine-tune it; before_training,
         # static, set, rigl, gradual, straight_through, proximal_l1 and proximal_l2 train a new one

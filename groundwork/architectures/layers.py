@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from groundwork.architectures.cpu.convolution import conv_general_dilated
+from groundwork.architectures.cpu.convolution import LAYOUT, conv_general_dilated
 
 glorot = nn.initializers.glorot_normal()
 """Glorot & Bengio 2010: normal, variance 2 / (fan in + fan out), cut at two deviations."""
@@ -69,6 +69,31 @@ def conv(
         kernel_dilation=dilation,
         conv_general_dilated=conv_general_dilated,
         name=name,
+    )
+
+
+def convolve(
+    x: jax.Array, kernel: jax.Array, *, dtype: DTypeLike, padding: int = 0, groups: int = 1
+) -> jax.Array:
+    """Returns a convolution with a kernel that was made of other arrays, with stride 1.
+
+    Args:
+      x: images [B, H, W, C].
+      kernel: [h, w, C / groups, C'], of any float type.
+      dtype: the type in which it computes.
+      padding: pixels of zeros on every side.
+      groups: of channels, which are convolved separately.
+
+    Returns:
+      [B, H', W', C'] of that type.
+    """
+    return conv_general_dilated(
+        x.astype(dtype),
+        kernel.astype(dtype),
+        (1, 1),
+        [(padding, padding)] * 2,
+        dimension_numbers=LAYOUT,
+        feature_group_count=groups,
     )
 
 

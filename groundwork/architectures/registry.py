@@ -46,7 +46,7 @@ class ModelSpec:
         if named.is_own(self.name):
             self._check_own()
         elif self.name not in MODELS:
-            raise unknown("model", self.name, MODELS)
+            raise unknown("model", self.name, MODELS, most=len(MODELS))
         else:
             self._check_shipped()
         if self.width <= 0:

@@ -74,7 +74,7 @@ def read(
         but DEFLATE, there twice, or no array of numbers; or the file inflates to more than
         `FREE` bytes and `RATIO` times its size.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         with _said():
             archive = zipfile.ZipFile(file)
             _check_count(file, len(archive.infolist()))
@@ -90,13 +90,25 @@ def read(
         return arrays
 
 
+def names(path: Path) -> list[str]:
+    """Returns the names of an .npz file's arrays.
+
+    Raises:
+      ValueError: as `read`, of the file and the list of its members.
+    """
+    with opened(path) as file, _said():
+        archive = zipfile.ZipFile(file)
+        _check_count(file, len(archive.infolist()))
+        return list(_members(archive, None))
+
+
 def read_one(path: Path) -> np.ndarray:
     """Returns the array of an .npy file.
 
     Raises:
       ValueError: the file cannot be read, or is not one array of numbers of the size it says.
     """
-    with _opened(path) as file, _said():
+    with opened(path) as file, _said():
         header = _header("it", file)
         size = file.seek(0, io.SEEK_END)
         if header.size != size:
@@ -115,7 +127,12 @@ class _File(io.FileIO):
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[_File]:
+def opened(path: Path) -> Iterator[io.FileIO]:
+    """Opens a file, but no pipe and no folder.
+
+    Raises:
+      ValueError: it is none, or cannot be opened.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             raise _Refused("it is no file")
@@ -140,7 +157,7 @@ def _said() -> Iterator[None]:
         raise ValueError(f"it is damaged, or no archive of arrays ({reason})") from error
 
 
-def _check_count(file: _File, members: int) -> None:
+def _check_count(file: io.FileIO, members: int) -> None:
     """Refuses an archive whose end counts other members than zipfile has found."""
     file.seek(max(0, file.seek(0, io.SEEK_END) - _END))
     end = file.read(_END)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from groundwork.errors import UserError
 from groundwork.metric import ACCURACY, Metric
@@ -12,6 +12,11 @@ from groundwork.report import page as page_lib
 from groundwork.report.tables import Rows
 from groundwork.runs.metrics import mean_and_spread
 from groundwork.runs.results import RunResults
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLORS, MARKERS = 10, "osv^D*"  # of lines: after ten, the colours begin anew with another marker
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,22 +82,42 @@ def draw(
     curves: Sequence[Curve], cost: str, path: Path, metric: Metric = ACCURACY
 ) -> tuple[Path, str]:
     """Draws test accuracy against a logarithmic cost, one line per curve; returns a caption."""
-    figure, (ax,) = figures.subplots(width=6.4, height=3.6 + 0.12 * len(curves))
-    labels = figures.short([curve.label for curve in curves])
-    for curve, label in zip(curves, labels, strict=True):
-        order = sorted(range(len(curve.costs)), key=curve.costs.__getitem__)
-        costs = [curve.costs[i] for i in order]
-        accuracies = [curve.accuracies[i] for i in order]
-        figures.band(ax, costs, accuracies, marker="o", markersize=3, label=label)
-    ax.set_xscale("log")
-    ax.set_xlabel(cost)
-    ax.set_ylabel(f"test {metric.words}")
-    figure.legend(loc="outside upper center", ncols=2, fontsize=7)
+    return draw_panels({cost: curves}, path, metric)
+
+
+def draw_panels(
+    panels: Mapping[str, Sequence[Curve]], path: Path, metric: Metric = ACCURACY
+) -> tuple[Path, str]:
+    """Draws as `draw` does, a panel per cost; all panels have the same curves in their order."""
+    first = next(iter(panels.values()))
+    figure, axes = figures.grid(
+        len(panels),
+        2,
+        width=6.4 / min(2, len(panels)),
+        height=3.6 + 0.12 * len(first),
+        labels=("", f"test {metric.words}"),
+    )
+    labels = figures.short([curve.label for curve in first])
+    for ax, (cost, curves) in zip(axes, panels.items(), strict=True):
+        for number, (curve, label) in enumerate(zip(curves, labels, strict=True)):
+            _line(ax, number, curve, label)
+        ax.set_xscale("log")
+        ax.set_xlabel(cost)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=7)
     caption = (
-        f"Test {metric.words} against {cost}. Lines are means over replicates; bands, and bars "
-        "at single points, one standard deviation."
+        f"Test {metric.words} against {' and '.join(panels)}. Lines are means over replicates; "
+        "bands, and bars at single points, one standard deviation."
     )
     return figures.save(figure, path), caption
+
+
+def _line(ax: "Axes", number: int, curve: Curve, label: str) -> None:
+    order = sorted(range(len(curve.costs)), key=curve.costs.__getitem__)
+    costs = [curve.costs[i] for i in order]
+    accuracies = [curve.accuracies[i] for i in order]
+    marker = MARKERS[number // COLORS % len(MARKERS)]
+    figures.band(ax, costs, accuracies, marker=marker, markersize=3, label=label)
 
 
 def make(

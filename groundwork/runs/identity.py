@@ -46,6 +46,8 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "prune.examples": 0,
     "prune.score_step": -1,
     "branches.scratch_b_at_most": 0.0,
+    "source.path": "",
+    "source.unit": "levels/00/ticket",
     "structured.ratio": [0.5],
     "structured.criterion": "l2",
     "structured.compensate": False,

@@ -1,4 +1,4 @@
-"""Variables of networks that were trained before: those of a run, or a file of arrays."""
+"""Variables of networks that were trained before: those of a run, or a file of weights."""
 
 # R replicates
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from groundwork import buckets, copies, named, paths, trees
+from groundwork.architectures import pretrained
 from groundwork.errors import UserError
 from groundwork.numerics import npz
 from groundwork.runs import identity, run
@@ -20,15 +21,18 @@ OWN = ("source", "kwargs")  # of data that a function of the user's own gives
 HELD_OUT = ("validation_examples", "split_seed")  # of data: choose the validation examples
 
 
-def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables:
+def load(path: str | Path, unit: str, shapes: Shapes | None = None, model: Any = None) -> Variables:
     """Returns the variables that a finished unit of a run, or a file, holds.
 
     Args:
-      path: the folder of a run, here or in a bucket; or an `.npz` file whose arrays are named by
-        their path, such as `params/fc1/kernel`. Nothing in such a file is executed.
+      path: the folder of a run, here or in a bucket; an `.npz` file whose arrays are named by
+        their path, such as `params/fc1/kernel`; or a file of PyTorch's weights, see
+        `architectures.pretrained`, for which shapes and model are needed. Nothing in a file is
+        executed.
       unit: of the run, such as `levels/00/ticket`.
       shapes: of the network's variables, if they are known: no array of a file is read before all
         of them have these shapes, or these behind a replicate axis.
+      model: the network, if it is known.
 
     Returns:
       Nested dicts of NumPy arrays; those of a run have a leading replicate axis.
@@ -37,10 +41,14 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables
       UserError: the file, run or unit does not exist, or is damaged, or holds no variables; or a
         file holds those of another network.
     """
-    if Path(path).suffix == ".npz":
-        return _from_file(copies.near_file(path), shapes)
+    if pretrained.is_file(path):
+        near = pretrained.near(path)
+        if model is None or (near.suffix == ".npz" and _is_ours(near)):
+            return _from_file(near, shapes)
+        return pretrained.read(model, path, shapes)
     if not buckets.is_url(path) and paths.given(path).is_file():
-        raise UserError(f"{path} is neither the folder of a run nor an .npz file")
+        suffixes = ", ".join(pretrained.SUFFIXES)
+        raise UserError(f"{path} is neither the folder of a run nor a file of weights ({suffixes})")
     identity.read_about(copies.near(path, identity.FILE))
     tree = run.result_of(path, unit)
     if isinstance(tree, list | tuple):  # of a ticket: the last one is trained
@@ -49,6 +57,25 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None) -> Variables
     if not isinstance(variables, dict) or "params" not in variables:
         raise UserError(f"{unit} of {path} holds no variables of a network")
     return variables
+
+
+def source(path: str, unit: str, model: Any, shapes: Shapes, replicates: int) -> Variables:
+    """Returns the variables [R, …] of the network that a config's section `source` names.
+
+    Args:
+      path: see `load`.
+      unit: see `load`.
+      model: see `load`.
+      shapes: see `replicated`.
+      replicates: R.
+
+    Raises:
+      UserError: see `load` and `replicated`; it names `source.path`.
+    """
+    try:
+        return replicated(load(path, unit, shapes, model), shapes, replicates, path)
+    except UserError as error:
+        raise UserError(f"source.path: {error}") from error
 
 
 def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool = False) -> None:
@@ -64,7 +91,7 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
     Raises:
       UserError: a key of the data differs, which the error names; or there is no run.
     """
-    if Path(path).suffix == ".npz":
+    if pretrained.is_file(path):
         return
     folder = copies.near(path, identity.FILE)
     theirs = identity.section(folder, identity.read_about(folder), "data")
@@ -131,7 +158,18 @@ def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str
     return trees.unflatten(checked, shapes)
 
 
+def _is_ours(path: Path) -> bool:
+    """Returns whether an .npz file has our names, not PyTorch's."""
+    try:
+        return any(name.startswith("params/") for name in npz.names(path))
+    except ValueError:  # which reading the file says better
+        return True
+
+
 def _from_file(path: Path, shapes: Shapes | None) -> Variables:
+    if path.suffix != ".npz":
+        raise UserError(f"{path} has PyTorch's weights, which serve shipped networks alone")
+
     def check(headers: Mapping[str, npz.Header]) -> None:
         if not any(name.startswith("params/") for name in headers):
             raise UserError(f"{path} has no arrays named params/…")

@@ -14,16 +14,19 @@ from groundwork.sections import (
     FineTuneOptimizerSpec,
     FineTuneSpec,
     LogSpec,
+    SourceSpec,
     TrainSpec,
     check_counts,
     check_keys,
     sections,
+    source,
     values,
 )
 from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Seed
+from pruning.criteria import CRITERIA
 from pruning.weights.section import Point, WeightsPruneSpec
 
 SECTIONS: dict[str, Any] = {
@@ -49,13 +52,29 @@ class WeightsSpec:
     mesh: MeshSpec
     checkpoint: CheckpointSpec
     log: LogSpec
+    source: SourceSpec
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
 
     def __post_init__(self) -> None:
         check_counts(self)
+        if self.source.path:
+            self._check_source()
         if self.prune.method == "gradual" and self.train.steps < 2:
             raise UserError(
                 f"train.steps={self.train.steps} must be at least 2 for prune.method=gradual"
+            )
+
+    def _check_source(self) -> None:
+        """Refuses a network that is given where only its training would tell what is needed."""
+        if not self.prune.how.fine_tunes:
+            raise UserError(
+                f"source.path needs prune.method=one_shot or iterative: {self.prune.method} trains "
+                "a new network"
+            )
+        if {"initial", "movement"} & set(CRITERIA[self.prune.criterion].needs):
+            raise UserError(
+                f"prune.criterion={self.prune.criterion} looks at what training changed, which a "
+                "network of source.path does not tell: choose another"
             )
 
 
@@ -65,11 +84,12 @@ def from_config(config: Mapping[str, Any]) -> WeightsSpec:
     Raises:
       UserError: a key is wrong; the error names it and says what would be right.
     """
-    keys = {field.name for field in dataclasses.fields(WeightsSpec)} - {"loss"}
-    check_keys(config, [*keys, "data", "model"], optional=LOSS)
+    keys = {field.name for field in dataclasses.fields(WeightsSpec)} - {"loss", "source"}
+    check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "source"])
     return WeightsSpec(
         **values(config, WeightsSpec),
         **sections(config, SECTIONS),
+        source=source(config),
         loss=loss_spec.from_config(config),
     )
 
@@ -86,7 +106,11 @@ def without_effect(spec: WeightsSpec, config: Mapping[str, Any], given: Sequence
             ("fine_tune", "fine_tune_optimizer"),
             f"prune.method={prune.method} prunes while the network trains",
         )
-    keys |= idle.of_optimizers(list(trained.values())) | idle.of_data(config["data"])
+    keys |= idle.of_optimizers(list(trained.values()))
+    keys |= idle.of_data(config["data"]) | idle.of_source(spec.source.path)
+    if spec.source.path:
+        del trained["train"]
+        keys |= dict.fromkeys(("train.steps", "optimizer"), "source.path has the dense network")
     used = {"method", "prunable", *prune.how.keys}
     if prune.how.fine_tunes:
         used |= {"keep_accuracy", "least_accuracy"}

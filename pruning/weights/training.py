@@ -33,12 +33,15 @@ class Phase(NamedTuple):
     wrap: Wrap
     setting: Setting
     differs: bool = False  # whether programs of other settings of the run are others
+    given: bool = False  # whether there is no training: the network has it behind it
 
 
 def trained(
     experiment: Experiment, name: str, start: Network, phase: Phase, about: Mapping[str, Any]
 ) -> Network:
     """Evaluates a network, trains it, evaluates it again, and saves it as a unit.
+
+    A network that is given trained is evaluated and saved.
 
     Args:
       experiment: the run.
@@ -52,6 +55,12 @@ def trained(
     compiled = compile_programs(experiment, phase)
     state = _start(experiment, phase, start)
     before = networks.accuracies(context, compiled, state.variables)
+    if phase.given:
+        context.reporter.begin(name, 0, 1)
+        network = start._replace(variables=state.variables)
+        judged = compiled.judge(state.variables)
+        save(experiment, name, network, before, {"before": before, **about}, judged)
+        return network
     # of a network that begins dense, rows cannot tell the density: it changes
     fields = {} if phase.differs else {"density": densities(start.mask)}
     job = loop.Job(programs=compiled, unit=unit, stop=phase.steps.steps, fields=fields)

@@ -11,8 +11,10 @@ from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import processes
 from groundwork.errors import UserError, about
+from groundwork.runs import trained as trained_lib
 from groundwork.study import Prepared
 from groundwork.train import footprint, networks, own
+from groundwork.trees import Shapes, Variables
 from pruning import pruner
 from pruning.criteria import CRITERIA
 from pruning.weights.masking import check_pattern, groups, masked
@@ -54,13 +56,25 @@ def prepare(spec: WeightsSpec, config: Mapping[str, Any], dataset: AnyDataset) -
     def work(context: Context) -> None:
         sweep(Experiment(context=context, spec=spec, model=model, loss=loss, leaves=leaves))
 
+    def begin() -> None:
+        if spec.source.path:
+            trained_lib.check_data(spec.source.path, config["data"], "source.path", apart=True)
+            _given(spec, model, shapes)
+
     return Prepared(
         mesh=networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset),
         convolutions=computed_by(model, dataset.example),
         work=work,
+        begin=begin,
         metric=loss.metric,
         own=code,
     )
+
+
+def _given(spec: WeightsSpec, model: Any, shapes: Shapes) -> Variables:
+    """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
+    source = spec.source
+    return trained_lib.source(source.path, source.unit, model, shapes, spec.replicates)
 
 
 def sweep(experiment: Experiment) -> None:
@@ -81,10 +95,18 @@ def sweep(experiment: Experiment) -> None:
 
 
 def make_dense(experiment: Experiment) -> None:
-    """Trains the network that others are compared with, and that some are made of."""
+    """Makes the network that others are compared with, and that some are made of.
+
+    It is trained, or taken from `source`.
+    """
     spec = experiment.spec
     setting = Setting(section=spec.prune, steps=spec.train.steps, paths={}, counts={}, strength=0.0)
     phase = Phase(spec.train, spec.optimizer, METHODS["static"].wrap, setting)
+    if spec.source.path:
+        shapes = architectures.shapes(experiment.model, experiment.context.dataset.example)
+        given = Network(experiment.dense(), _given(spec, experiment.model, shapes))
+        trained(experiment, "dense", given, phase._replace(given=True), {})
+        return
     start = Network(experiment.dense(), experiment.initial)
     trained(experiment, "dense", start, phase, {})
 

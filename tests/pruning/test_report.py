@@ -118,10 +118,10 @@ def test_the_axes_are_what_their_labels_say():
 
 def test_the_best_is_the_most_accurate_and_of_an_error_the_least():
     worse = dataclasses.replace(PRUNED, label="0.9", network=dataclasses.replace(SMALL, test=[3.0]))
-    assert report._best(made(PRUNED, worse))[1] == "0.9"
+    assert report._best(made(PRUNED, worse))[3] == "0.9"
     about = {"metric": {"name": "loss", "higher_is_better": False}}
-    assert report._best(dataclasses.replace(made(PRUNED, worse), about=about))[1] == "0.5"
-    assert report._best(made())[1] == "none yet"
+    assert report._best(dataclasses.replace(made(PRUNED, worse), about=about))[3] == "0.5"
+    assert report._best(made()) == ["2,500", "4,100", "0.900±0.000", "", "", ""]
 
 
 @pytest.mark.slow

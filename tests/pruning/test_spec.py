@@ -54,7 +54,6 @@ def test_bad_configs_are_one_clear_line(override, said, tmp_path):
         (1.0, r"prune\.ratio=1\.0: 1\.0 must be in \[0, 1\)"),
         ((0.5, -0.1), r"-0\.1 must be in \[0, 1\)"),
         ("half", r"prune\.ratio"),
-        ((), r"prune\.ratio=\(\) is empty"),
         ({}, r"prune\.ratio={} is empty"),
         ({"fc3": 0.5}, "prune.ratio.*'fc3' matches no group"),
         ({"fc1": True}, r"prune\.ratio"),

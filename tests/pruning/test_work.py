@@ -122,6 +122,16 @@ def test_a_network_shares_the_programs_of_an_equal_one_alone(monkeypatch, tmp_pa
     assert programs[2] is programs[5] is not programs[6]
 
 
+def test_without_ratios_the_original_is_trained_alone(tmp_path, monkeypatch):
+    tiny.leave_untrained(monkeypatch)
+    printed = tiny.run(tmp_path / "run", ratio=())
+    assert Run(tmp_path / "run").units() == ["original"]
+    assert "shares that are gone" not in printed
+    assert "measured times" not in printed
+    tiny.train(tmp_path / "run", ratio=(0.5,))
+    assert "pruned/0.5" in Run(tmp_path / "run").units()
+
+
 # which units: nothing needs to be trained
 
 

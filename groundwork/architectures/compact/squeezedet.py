@@ -35,11 +35,11 @@ class SqueezeDet(SqueezeNet11):
 
     Source: Wu et al., arXiv:1612.01051, and the authors' code, BichenWuUCB/squeezeDet, which
     padding (SAME, of pooling too) and ConvDet's initialiser (normal, deviation 0.0001) are taken
-    from. Departs: the numbers of one anchor stand together, where theirs stand by kind; kernels start
-    as He normal, since nothing here is trained before, where the authors take those of a trained
-    SqueezeNet and a deviation of 0.001 for fire modules 10 and 11. KITTI's images have 24×78 cells,
-    as in that code, where the paper has 22×76: those of 375×1242 pixels and convolutions without
-    padding, to which its 9.7 billion operations belong as well.
+    from. Departs: the numbers of one anchor stand together, where theirs stand by kind; kernels
+    start as He normal, since nothing here is trained before, where the authors take those of a
+    trained SqueezeNet and a deviation of 0.001 for fire modules 10 and 11. KITTI's images have
+    24×78 cells, as in that code, where the paper has 22×76: those of 375×1242 pixels and
+    convolutions without padding, to which its 9.7 billion operations belong as well.
     """
 
     image: ClassVar = (384, 1248, 3)

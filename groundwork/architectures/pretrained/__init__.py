@@ -1,5 +1,21 @@
-"""Weights that others have trained, in the names and layouts of torchvision and timm, and back."""
+"""Weights that others have trained, in the names and layouts of torchvision and timm, and back.
 
-from groundwork.architectures.pretrained.conversion import Named, from_torch, to_torch
+Read `load` first.
+"""
 
-__all__ = ["Named", "from_torch", "to_torch"]
+from groundwork.architectures.pretrained.conversion import Layers, Named, from_torch
+from groundwork.architectures.pretrained.files import SUFFIXES, is_file, near
+from groundwork.architectures.pretrained.networks import load, read, save, to_torch
+
+__all__ = [
+    "SUFFIXES",
+    "Layers",
+    "Named",
+    "from_torch",
+    "is_file",
+    "load",
+    "near",
+    "read",
+    "save",
+    "to_torch",
+]

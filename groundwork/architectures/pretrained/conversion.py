@@ -2,9 +2,10 @@
 
 # O outputs, I inputs, H W window or image, C channels
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from groundwork import trees
@@ -18,6 +19,7 @@ LEAVES = {  # the last part of our paths → of PyTorch's names
     "var": "running_var",
 }
 COUNTER = "num_batches_tracked"  # of PyTorch's BatchNorm: no part of the network's function
+SHOWN = 5  # names in an error
 
 
 class Named(NamedTuple):
@@ -33,53 +35,76 @@ class Named(NamedTuple):
     channels: int = 0
 
 
-def from_torch(
-    layers: Mapping[str, str | Named], tensors: Mapping[str, np.ndarray], shapes: Shapes
-) -> Variables:
+Layers = Mapping[str, str | Named]
+"""Path of our layer, such as `block1_1/conv1` → PyTorch's name, such as `layer1.0.conv1`."""
+
+
+def from_torch(layers: Layers, tensors: Mapping[str, np.ndarray], shapes: Shapes) -> Variables:
     """Returns a network's variables out of a state dict.
 
     Args:
-      layers: path of our layer, such as `block1_1/conv1` → PyTorch's name, such as
-        `layer1.0.conv1`.
+      layers: see `Layers`.
       tensors: PyTorch's name → array. Kernels are [O, I, H, W] or [O, I].
       shapes: of the network's variables; kernels are [H, W, I, O] or [I, O].
 
     Raises:
-      ValueError: a tensor is missing, has another shape, or is not needed.
+      ValueError: see `check`.
     """
-    wanted = trees.flatten(shapes)
-    left = {name for name in tensors if name.rpartition(".")[2] != COUNTER}
+    check(layers, tensors, shapes)
     found = {}
-    for path, leaf in wanted.items():
-        name, channels = _name(layers, path)
-        if name not in tensors:
-            raise ValueError(f"{name} is missing, which is {path} here")
-        left.discard(name)
-        array = _ours(np.asarray(tensors[name]), channels)
-        if array.shape != tuple(leaf.shape):
-            there = _theirs(np.broadcast_to(np.float32(0), leaf.shape), channels).shape
-            raise ValueError(f"{name} has the shape {tensors[name].shape}, not {there}")
-        found[path] = array.astype(leaf.dtype)
-    if left:
-        raise ValueError(f"{_listed(left)} are no tensors of this network")
+    for path, leaf in trees.flatten(shapes).items():
+        name, channels = name_of(layers, path)
+        found[path] = _ours(np.asarray(tensors[name]), channels).astype(leaf.dtype)
     return trees.unflatten(found, shapes)
 
 
-def to_torch(layers: Mapping[str, str | Named], variables: Variables) -> dict[str, np.ndarray]:
+def check(layers: Layers, tensors: Mapping[str, Any], shapes: Shapes) -> None:
+    """Checks names, shapes and types of a state dict, whose arrays may be headers of a file.
+
+    Args:
+      layers: see `Layers`.
+      tensors: PyTorch's name → what has a `shape` and a `dtype`.
+      shapes: of the network's variables.
+
+    Raises:
+      ValueError: a tensor is missing, is of no floats, has another shape, or is not needed.
+    """
+    wanted = trees.flatten(shapes)
+    needed = {name_of(layers, path)[0]: path for path in wanted}
+    given = without_counters(tensors)
+    left = given - needed.keys()
+    if missing := [name for name in needed if name not in given]:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        instead = f"; it has {listed(left)} instead" if left else ""
+        raise ValueError(
+            f"{missing[0]} is missing, which is {needed[missing[0]]} here{more}{instead}"
+        )
+    if left:
+        raise ValueError(f"it has {listed(left)} besides, which this network has not")
+    for path, leaf in wanted.items():
+        name, _ = name_of(layers, path)
+        given_shape, meant = tuple(tensors[name].shape), _their_shape(tuple(leaf.shape))
+        if given_shape != meant:
+            raise ValueError(f"{name} has the shape {given_shape}, not {meant}, which {path} needs")
+        if not jnp.issubdtype(tensors[name].dtype, jnp.floating):  # of NumPy's and of JAX's own
+            raise ValueError(f"{name} is of {tensors[name].dtype}, not of floats")
+
+
+def to_torch(layers: Layers, variables: Variables) -> dict[str, np.ndarray]:
     """Returns a network's variables as a state dict, PyTorch's name → array.
 
     BatchNorm's counters of batches are 0. See `from_torch`.
     """
     found = {}
     for path, leaf in trees.flatten(variables).items():
-        name, channels = _name(layers, path)
+        name, channels = name_of(layers, path)
         found[name] = np.ascontiguousarray(_theirs(np.asarray(leaf), channels))
         if path.endswith("/var"):
             found[f"{name.rpartition('.')[0]}.{COUNTER}"] = np.array(0, np.int64)
     return found
 
 
-def _name(layers: Mapping[str, str | Named], path: str) -> tuple[str, int]:
+def name_of(layers: Layers, path: str) -> tuple[str, int]:
     """Returns PyTorch's name of one of our leaves, and C of the images that it flattens, or 0."""
     _, _, inside = path.partition("/")  # without `params` or `batch_stats`
     layer, _, last = inside.rpartition("/")
@@ -88,15 +113,31 @@ def _name(layers: Mapping[str, str | Named], path: str) -> tuple[str, int]:
     return f"{named.name}.{LEAVES[last]}", named.channels if last == "kernel" else 0
 
 
+def without_counters(names: Iterable[str]) -> set[str]:
+    """Returns the names of tensors that a network computes with."""
+    return {name for name in names if name.rpartition(".")[2] != COUNTER}
+
+
+def listed(names: Iterable[str]) -> str:
+    """Returns the first names in words, and how many more there are."""
+    shown = sorted(names)
+    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+    return ", ".join(shown[:SHOWN]) + more
+
+
 def _ours(array: np.ndarray, channels: int) -> np.ndarray:
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
     if array.ndim != 2:
         return array
-    if not channels or array.shape[1] % channels:
+    if not channels:
         return array.T
     outputs, inputs = array.shape
     return array.reshape(outputs, channels, -1).transpose(2, 1, 0).reshape(inputs, outputs)
+
+
+def _their_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in (3, 2, 0, 1)) if len(shape) == 4 else shape[::-1]
 
 
 def _theirs(array: np.ndarray, channels: int) -> np.ndarray:
@@ -108,9 +149,3 @@ def _theirs(array: np.ndarray, channels: int) -> np.ndarray:
         return array.T
     inputs, outputs = array.shape
     return array.reshape(-1, channels, outputs).transpose(2, 1, 0).reshape(outputs, inputs)
-
-
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)
-    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-    return ", ".join(shown[:5]) + more

@@ -53,7 +53,8 @@ def test_parameter_counts_are_the_published_ones(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_module_tells_the_section_that_it_was_built_from(name):
-    given = {"name": name, "width": 0.3, "dtype": "bfloat16"}
+    width = min(getattr(MODELS[name], "widths", [0.3]))
+    given = {"name": name, "width": width, "dtype": "bfloat16"}
     assert architectures.described(build(given, 7)) == (given, 7)
     assert architectures.described(MODELS[name](5)) == (section(name) | {"dtype": "float32"}, 5)
     assert architectures.described(MODELS[name](5, dtype=jnp.float16)) is None
@@ -243,7 +244,7 @@ def test_build_takes_the_whole_config_and_the_section(name):
     whole = {"seed": 0, "model": section(name, 0.5), "data": {"name": "digits"}}
     assert build(whole, 10) == build(section(name, 0.5), 10)
     assert isinstance(build(whole, 10), MODELS[name])
-    assert build(whole, 10) != build(section(name, 0.6), 10)
+    assert build(whole, 10) != build(section(name, 2.0), 10)
 
 
 @pytest.mark.parametrize("width", [0, 0.0, -1, -0.5, math.nan, math.inf])

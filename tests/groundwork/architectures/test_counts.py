@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from groundwork.architectures import MODELS, build, count, shapes
+from groundwork.architectures import MODELS, build, count
 from groundwork.traced.macs import multiply_adds
 from tests.groundwork.architectures.layer_tables import TABLES
 from tests.groundwork.architectures.small import PARAMETERS
@@ -21,8 +21,13 @@ def test_counts_are_those_of_the_papers_table_of_layers(label):
     table, name = TABLES[label], label.partition(" ")[0]
     assert sum(layer.parameters for layer in table.layers) == table.parameters
     assert sum(layer.multiply_adds for layer in table.layers) == table.multiply_adds
-    module = build({"name": name, **table.section}, table.classes)
-    variables = shapes(module, module.image)
-    assert count(variables["params"]) == table.parameters
+    module, traced = build({"name": name, **table.section}, table.classes), []
+
+    def initialized(image):  # one trace tells both
+        logits, variables = module.init_with_output(jax.random.key(0), image)
+        traced.append(variables["params"])
+        return logits
+
     image = jax.ShapeDtypeStruct((1, *module.image), jnp.float32)
-    assert multiply_adds(module.apply, variables, image) == table.multiply_adds
+    assert multiply_adds(initialized, image) == table.multiply_adds
+    assert count(traced[0]) == table.parameters

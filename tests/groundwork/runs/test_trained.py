@@ -149,7 +149,7 @@ def test_without_validation_images_none_can_have_been_seen(tmp_path):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "0.cna").write_bytes(b"")
-    with pytest.raises(UserError, match=r"neither the folder of a run nor an \.npz file$"):
+    with pytest.raises(UserError, match=r"neither the folder of a run nor a file of weights"):
         trained.load(tmp_path / "0.cna", "")
 
 

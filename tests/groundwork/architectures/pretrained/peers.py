@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from groundwork.architectures import build, pretrained, shapes
-from groundwork.architectures.pretrained.families import LAYERS
+from groundwork.architectures.pretrained import conversion
+from groundwork.architectures.pretrained.networks import naming
 from tests.groundwork.architectures.small import quickly
 
 
@@ -47,13 +48,24 @@ def randomized(network, seed=0):
     return network.eval()
 
 
+def without_adaptive_pooling(network, fc1, features):
+    """Lets the network take small images: `classifier[fc1]` takes their `features` as they are."""
+    import torch
+
+    network.avgpool = torch.nn.Identity()
+    network.classifier[fc1] = torch.nn.Linear(features, network.classifier[fc1].out_features)
+
+
 def check(name, peer, size, classes=1000, **section):
-    """Our logits equal the peer's within 1e-4 of the largest, and the state dict comes back."""
+    """Our logits equal the peer's within 1e-4 of the largest, and the state dict comes back.
+
+    Its naming is found by its names.
+    """
     import torch
 
     module = build({"name": name, **section}, classes)
     state = {key: tensor.numpy() for key, tensor in randomized(peer).state_dict().items()}
-    layers = LAYERS[name](module)
+    layers = naming(name, module, state)
     variables = pretrained.from_torch(layers, state, shapes(module, (size, size, 3)))
     inputs = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
     found = quickly(module.apply)(variables, jnp.asarray(inputs))
@@ -61,7 +73,7 @@ def check(name, peer, size, classes=1000, **section):
         expected = peer(torch.from_numpy(inputs).permute(0, 3, 1, 2)).numpy()
     assert expected.std(0).max() > 1e-3 * abs(expected).max()  # the two images differ
     np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
-    back = pretrained.to_torch(layers, variables)
+    back = conversion.to_torch(layers, variables)
     assert back.keys() == state.keys()
     for key in state:
         np.testing.assert_array_equal(back[key], state[key] if "num_batches" not in key else 0)

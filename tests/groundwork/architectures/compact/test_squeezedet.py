@@ -1,21 +1,15 @@
 """SqueezeDet's outputs, and what every other part of the codebase does with the network."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import compress
-import lowrank
 from compress import quantize
 from groundwork import detection, trees
 from groundwork.architectures import build, shapes
 from groundwork.errors import UserError
-from groundwork.traced import reach
-from groundwork.traced.macs import multiply_adds
-from lowrank.factorization.methods import METHODS
 from pruning import masks, structured
 from tests.groundwork.architectures.compact.test_squeezenet import fire, pooled
 from tests.groundwork.architectures.references import convolve, relu
@@ -99,23 +93,6 @@ def test_narrowed_it_computes_what_zeros_do(tiny, apply):
     assert want.std() > 0.001
 
 
-def test_factorised_at_full_rank_it_is_the_same(tiny, outputs):
-    model, variables, images = tiny
-    reached, refused = reach.layers(model, variables, images)
-    assert len(reached) == 2 + 3 * 10
-    assert not [path for path in refused if path.endswith("kernel")]
-    plan = {
-        path: {"method": "svd", "rank": METHODS[one.layer.kind]["svd"].full(one.kernel)}
-        for path, one in reached.items()
-        if path in ("conv1", "fire5/expand3x3", "fire11/squeeze", "output")
-    }
-    assert len(plan) == 4
-    apply, changed = lowrank.factorize(model, variables, plan, images)
-    np.testing.assert_allclose(
-        quickly(apply)(changed, images), outputs, atol=2e-5 * abs(outputs).max()
-    )
-
-
 def test_its_file_gives_back_the_quantised_network(tiny, tmp_path):
     model, variables, images = tiny
 
@@ -128,9 +105,3 @@ def test_its_file_gives_back_the_quantised_network(tiny, tmp_path):
     apply, again = compress.load(tmp_path / "a.cna")
     jax.tree.map(np.testing.assert_array_equal, again, whole)
     assert jax.eval_shape(apply, again, images).shape == (2, 12, 5 + CLASSES)
-
-
-def test_multiply_adds_do_not_depend_on_training(tiny):
-    model, variables, images = tiny
-    found = multiply_adds(functools.partial(model.apply, train=False), variables, images)
-    assert found == multiply_adds(model.apply, variables, images) > 0

@@ -67,8 +67,8 @@ def detections(networks: Mapping[str, Mapping[str, Any]], path: Path) -> tuple[P
             if not column:
                 ax.set_ylabel(name, fontsize=8)
     caption = (
-        "The first test images: objects (green, dashed; their class below) and what replicate 0 "
-        f"detects with a score of {CLEAR} at least (red; class and score above)."
+        "The first test images: objects (green, dashed; their class at the lower edge) and what "
+        f"replicate 0 detects with a score of {CLEAR} at least (red; class and score at the upper)."
     )
     return figures.save(figure, path), caption
 
@@ -99,9 +99,9 @@ def _box(ax: Any, box: Sequence[float], text: str, kind: str) -> None:
     ax.add_patch(
         Rectangle(corner, width, height, fill=False, edgecolor=colour, linestyle=line, lw=1.1)
     )
-    above = kind == "found"
-    edge, align = (corner[1], "bottom") if above else (corner[1] + height, "top")
-    ax.text(corner[0], edge, text, color=colour, fontsize=6, va=align, clip_on=True)
+    edge, align = (corner[1], "top") if kind == "found" else (corner[1] + height, "bottom")
+    back = {"facecolor": "black", "alpha": 0.6, "pad": 0.5, "linewidth": 0}
+    ax.text(corner[0], edge, text, color=colour, fontsize=6.5, va=align, clip_on=True, bbox=back)
 
 
 PICTURES = {"squeezedet": detections}  # the name of a loss → what draws its answers

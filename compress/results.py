@@ -58,9 +58,9 @@ class Network:
     kept: dict[str, list[int]]  # path → the entries that are not pruned
     streams: list[Stream]
     masked: list[str]  # paths of the leaves that have a mask
-    judged: dict[str, dict[str, list[float]]]  # what the loss's judge says: name → split → numbers
-    # What it answers to a few test examples, if the loss has a judge: see `judging.make`
-    shown: dict[str, Any] = dataclasses.field(compare=False)
+    # What the loss's judge says, name → split → numbers; and what it answers to a few test examples
+    judged: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    shown: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def step(self) -> str:

@@ -31,9 +31,9 @@ class Network:
     macs: int  # multiply-adds of one example
     bytes: int  # of an .npz file of one replicate's variables
     milliseconds: dict[str, list[float]]  # batch size → the original's and its own, in one run
-    judged: dict[str, dict[str, list[float]]]  # what the loss's judge says: name → split → numbers
-    # What it answers to a few test examples, if the loss has a judge: see `judging.make`
-    shown: dict[str, Any] = dataclasses.field(compare=False)
+    # What the loss's judge says, name → split → numbers; and what it answers to a few test examples
+    judged: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    shown: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Network:
     seconds: float | None
     kept: dict[str, tuple[float, int]]
     untouched: dict[str, str]
-    judged: dict[str, dict[str, list[float]]]
+    judged: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

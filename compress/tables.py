@@ -17,8 +17,13 @@ SHARED = "numbers of several arrays"  # in a stream of no single array
 
 def networks(run: Results) -> Rows:
     """Returns one row per network; × says how many times smaller than the original it is."""
-    rows = [[n.name, *_cost(n)] for n in run.networks]
-    return judged.beside((["network", *_COSTS], rows), [n.judged for n in run.networks])
+    more = list(run.original.measures)
+    header = ["network", *_COSTS, *(name.replace("_", " ") for name in more)]
+    rows = [
+        [n.name, *_cost(n), *(plus_minus(n.measures[name], 4) for name in more)]
+        for n in run.networks
+    ]
+    return judged.beside((header, rows), [n.judged for n in run.networks])
 
 
 def stages(run: Results, network: Network) -> Rows:
@@ -57,17 +62,18 @@ def layers(network: Network) -> Rows:
 
 
 def times(measured: Sequence[Network]) -> Rows:
-    """Returns one row per network: the times to load its file and to predict."""
+    """Returns one row per network: times to load its file and predict, and its multiply-adds."""
     batches = sorted({batch for network in measured for batch in network.milliseconds}, key=int)
     rows = [
         [
             network.name,
             f"{network.load_seconds:.3f}",
             *time_cells(network.milliseconds, batches),
+            "" if network.multiply_adds is None else f"{network.multiply_adds:,}",
         ]
         for network in measured
     ]
-    return ["network", "load, s", *time_header(batches)], rows
+    return ["network", "load, s", *time_header(batches), "multiply-adds"], rows
 
 
 def remarks(run: Results) -> list[str]:

@@ -250,7 +250,7 @@ def sections(page: Path) -> dict[str, str]:
     parts = re.split(r"^## ", text, flags=re.M)
     headings = {"Early exits": "msdnet", "Low rank": "lowrank", "Deep compression": "compress"}
     headings |= {"Distillation": "compress", "Smaller networks": "pruning"}
-    headings["Structured pruning"] = "pruning"
+    headings |= {"Structured pruning": "pruning", "Compressed": "compress"}
     told: dict[str, str] = {}
     for part in parts:
         command = headings.get(part.split("\n", 1)[0], "lottery")

@@ -42,6 +42,7 @@ from groundwork.architectures.compact.transferred_networks import (
     DoublySmall,
     PlainSmall,
 )
+from groundwork.architectures.compact.xception import Xception, XceptionSmall
 from groundwork.architectures.densenet import (
     DenseNet40,
     DenseNet121,
@@ -115,4 +116,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg_16_imagenet": VGG16ImageNet,
     "vgg_16_imagenet_small": VGG16ImageNetSmall,
     "vgg_19": VGG19,
+    "xception": Xception,
+    "xception_small": XceptionSmall,
 }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from groundwork import named, paths
-from groundwork.data import canvases, images, own, readers
+from groundwork.data import canvases, images, own, photographs, readers
 from groundwork.data.own import Given
 
 SOURCES: dict[str, Callable[[str, str, Mapping[str, Any], int], Given]] = {
@@ -12,6 +12,7 @@ SOURCES: dict[str, Callable[[str, str, Mapping[str, Any], int], Given]] = {
     "folder": images.read_folder,
     "huggingface": images.read_huggingface,
     "npz": own.read_npz,
+    "photographs": photographs.read,
 }  # besides `readers.SOURCES`
 
 

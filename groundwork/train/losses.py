@@ -233,10 +233,35 @@ def squeezedet(
     )
 
 
+def agreement() -> Loss:
+    """Returns how far a network is from another one, whose logits [B, C] are the targets.
+
+    The loss is the cross-entropy with the other's softmax. The metric is the share of examples for
+    which both name the same class first; `logit_error` is |z − z₀|² / |z₀|², the mean over
+    examples.
+    """
+
+    def count(logits: jax.Array, targets: jax.Array, valid: jax.Array) -> Counts:
+        _check_same(logits, targets)
+        logits, targets = (each.astype(jnp.float32) for each in (logits, targets))
+        losses = optax.softmax_cross_entropy(logits, jax.nn.softmax(targets))
+        same = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
+        apart = jnp.sum(jnp.square(logits - targets), -1)
+        errors = apart / jnp.maximum(jnp.sum(jnp.square(targets), -1), jnp.finfo(jnp.float32).tiny)
+        loss, error = (jnp.sum(jnp.where(valid, each, 0.0)) for each in (losses, errors))
+        agreed = jnp.sum(same & valid, dtype=jnp.int32)
+        return Counts(loss, _examples(valid), {"agreement": agreed, "logit_error": error})
+
+    metric = Metric("agreement", higher_is_better=True)
+    measures = {metric.name: np.int32, "logit_error": np.float32}
+    return Loss(count=count, measures=measures, metric=metric)
+
+
 LOSSES: dict[str, Callable[..., Loss]] = {
     "cross_entropy": cross_entropy,
     "mean_squared_error": mean_squared_error,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
+    "agreement": agreement,
     "squeezedet": squeezedet,
 }
 

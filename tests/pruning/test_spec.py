@@ -31,6 +31,13 @@ from tests.pruning import tiny
         ("--config.sparsity.penalty=slim", "did you mean 'slimming'"),
         ("--config.sparsity.penalty=units", "needs a sparsity.weight above 0"),
         ("--config.sparsity.weight=-1.0", "must be at least 0"),
+        (
+            "--config.source.path=a.npz --config.sparsity.weight=1 --config.sparsity.penalty=units",
+            "sparsity.penalty=units is a term of the original's training, but source.path has an",
+        ),
+        ("--config.source.path=none", r"none does not exist"),
+        ("--config.source.path=none.npz", r"^source\.path: none\.npz is no readable file"),
+        ("--config.source.path=package:none_such", r"^source\.path: .*pip install none_such$"),
         ("--config.prune.ignored=('params/fc3/*',)", "matches no variable, such as"),
         ("--config.prune.ignored=('*',)", "nothing of this network can be removed"),
         ("--config.prune.split=middle", r"prune\.split"),
@@ -43,7 +50,7 @@ from tests.pruning import tiny
 )
 def test_bad_configs_are_one_clear_line(override, said, tmp_path):
     with pytest.raises(UserError, match=said) as caught:
-        tiny.run(tmp_path / "run", "--config.train.steps=1", override)
+        tiny.run(tmp_path / "run", "--config.train.steps=1", *override.split())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 

@@ -12,6 +12,7 @@ import pytest
 from groundwork import architectures
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
+from groundwork.runs import metrics
 from groundwork.runs.run import Run
 from groundwork.train import latency
 from groundwork.train.losses import CROSS_ENTROPY
@@ -57,6 +58,18 @@ def test_before_fine_tuning_it_is_the_original_without_units_compensated(finishe
         solved, _ = structured.least_squares(graph, own, kept, seen)
         right = np.asarray(graph.model.apply(solved, inputs)).argmax(-1) == dataset.test.labels
         assert right.mean() == pytest.approx(run.pruned[0].network.before[r], abs=1e-6)
+
+
+def test_the_original_may_come_from_another_run(finished, tmp_path):
+    folder, _ = finished
+    flags = (f"--config.source.path={folder}", "--config.source.unit=original")
+    tiny.train(tmp_path / "run", *flags, "--config.fine_tune.steps=1")
+    ours, theirs = (results.read(path) for path in (tmp_path / "run", folder))
+    assert_same_tree(*(results.load(run, "original") for run in (tmp_path / "run", folder)))
+    assert ours.original.test == ours.original.before == theirs.original.test
+    assert (ours.original.steps, theirs.original.steps) == (0, 60)
+    rows = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    assert {row["unit"] for row in rows} == {"fine_tuned", "pruned/0.5"}
 
 
 def test_random_units_are_as_many_and_compensated(finished):

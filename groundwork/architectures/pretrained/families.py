@@ -12,6 +12,7 @@ from groundwork.architectures.pretrained import (
     shufflenet,
     squeezenet,
     vgg_imagenet,
+    xception,
 )
 from groundwork.architectures.pretrained.conversion import Layers
 
@@ -28,6 +29,7 @@ LAYERS: dict[str, Callable[[Any], Layers]] = {  # the names that `to_torch` writ
     "squeezenet_1_0": squeezenet.layers,
     "squeezenet_1_1": squeezenet.layers,
     "vgg_16_imagenet": vgg_imagenet.layers,
+    "xception": xception.layers,
 }
 OTHERS: dict[str, tuple[Callable[[Any], Layers], ...]] = {  # further names that are read
     "efficientnet_b0": (efficientnet.timm_layers, efficientnet.port_layers),

@@ -9,6 +9,8 @@ import pytest
 
 from configs import base
 from groundwork import keys
+from groundwork.architectures import pretrained
+from groundwork.architectures.pretrained import conversion, families
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
@@ -76,6 +78,37 @@ def test_one_shot_keeps_the_largest_weights_of_the_dense_network(one_shot):
     assert all(network.seconds > 0 for network in run.sparse)
     assert "0.1000" in printed
     assert (folder / "report.html").read_text().count("<img") == 2
+
+
+def test_the_dense_network_may_come_from_a_file(one_shot, tmp_path, monkeypatch):
+    layers = {"fc1": "0", "fc2": "2", "output": "4"}  # of a Sequential with ReLUs between
+    monkeypatch.setitem(families.LAYERS, "lenet_300_100", lambda module: layers)
+    _, dense = results.load(one_shot[0], "dense")
+    first = jax.tree.map(lambda leaf: leaf[0], dense)
+    file = tmp_path / "dense.safetensors"
+    pretrained.save(file, conversion.to_torch(layers, first))
+    small.train(tmp_path / "run", f"--config.source.path={file}")
+    mask, found = results.load(tmp_path / "run", "dense")
+    assert all(leaf.all() for leaf in mask.values())
+    assert_same_tree(found, jax.tree.map(lambda leaf: np.stack([leaf] * 2), first))
+    theirs, ours = (results.load(run, "sparse/0.1")[0] for run in (one_shot[0], tmp_path / "run"))
+    for path, leaf in theirs.items():
+        np.testing.assert_array_equal(ours[path], np.stack([leaf[0]] * 2))
+    run = results.read(tmp_path / "run")
+    assert [network.steps for network in (run.dense, *run.sparse)] == [0, 20]
+    assert run.dense.test == run.dense.before
+
+
+@pytest.mark.parametrize(
+    ("prune", "said"),
+    [
+        ({"method": "rigl"}, "source.path needs prune.method=one_shot or iterative: rigl trains a"),
+        ({"criterion": "movement"}, "prune.criterion=movement looks at what training changed, whi"),
+    ],
+)
+def test_what_only_a_training_tells_is_not_asked_of_a_file(prune, said, tmp_path):
+    with pytest.raises(UserError, match=f"^{said}"):
+        small.train(tmp_path / "run", "--config.source.path=a.npz", **prune)
 
 
 def test_the_same_command_shows_it_again_and_more_densities_extend_it(one_shot, tmp_path):

@@ -13,6 +13,7 @@ from tests.groundwork.architectures.layer_tables import (
     squeezenet,
     transferred,
     vgg_imagenet,
+    xception,
 )
 
 TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
@@ -28,4 +29,5 @@ TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
     **squeezenet.TABLES,
     **transferred.TABLES,
     **vgg_imagenet.TABLES,
+    **xception.TABLES,
 }

@@ -11,8 +11,12 @@ from groundwork.study import Study
 from groundwork.train import optim
 from tests.conftest import ROOT
 
-SHAPES = {"digits": (8, 8, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-SHAPES["photographs"] = (224, 224, 3)
+SHAPES = {
+    "digits": (8, 8, 1),
+    "fashion_mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "photographs": (224, 224, 3),
+}
 
 
 def files(command: str) -> list[str]:

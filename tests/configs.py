@@ -16,6 +16,7 @@ SHAPES = {
     "digit_canvases": (64, 64, 1),
     "digits": (8, 8, 1),
     "fashion_mnist": (28, 28, 1),
+    "photographs": (224, 224, 3),
 }
 
 

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax.extend.core import Literal
 
 from groundwork.traced import walk
@@ -153,6 +154,13 @@ def depends_on(flat: Flat, value: int) -> set[str]:
         elif one in makers:
             left.extend(flat.equations[makers[one]].inputs)
     return found
+
+
+def is_zero(flat: Flat, value: int) -> bool:
+    """Returns whether a value is the constant 0."""
+    if value in flat.data or depends_on(flat, value):
+        return False
+    return not np.any(np.asarray(constant(flat, value, {})))
 
 
 def _inline(

@@ -129,7 +129,7 @@ CASES = {
         [
             "'tdfs'",
             "'tfds'",
-            "digit_canvases, digits, folder, huggingface, idx, mnist1d, npz, tfds",
+            "digit_canvases, digits, folder, huggingface, idx, mnist1d, npz, photographs, tfds",
         ],
     ),
     "an unknown data set": ("data.name=digts", ["'digts'", "'digits'"]),

@@ -1,7 +1,8 @@
 """python -m benchmarks.convolution: steps of convolutional networks by oneDNN, XLA and PyTorch.
 
-The networks are ResNet-20 (batch 128), Conv-4 (batch 60), a depthwise-separable network (batch 128)
-and MSDNet (64) on random images of 32×32×3, float32; measured are a training step (forward,
+The networks are ResNet-20 (batch 128), Conv-4 (batch 60), a depthwise-separable network (batch
+128), MSDNet (64), MobileNet v2 (64) and ShuffleNet v1 with three groups (64) on random images of
+32×32×3, float32, without dropout; measured are a training step (forward,
 backward, SGD with momentum) and a forward pass. Each contestant lives in a process of its own, and
 they run alone, in turns.
 """
@@ -26,7 +27,14 @@ from benchmarks import setting
 from groundwork import terminal
 from groundwork.report import tables
 
-NETWORKS = {"resnet_20": 128, "conv_4": 60, "separable": 128, "msdnet": 64}  # name → batch
+NETWORKS = {  # name → batch
+    "resnet_20": 128,
+    "conv_4": 60,
+    "separable": 128,
+    "msdnet": 64,
+    "mobilenet_v2_small": 64,
+    "shufflenet_v1_small": 64,
+}
 STEPS = {"train": 10, "infer": 10}  # in each turn; ours takes the ten training steps in one call
 
 

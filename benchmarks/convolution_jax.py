@@ -45,7 +45,8 @@ def build(network: str) -> nn.Module:
         return Separable()
     if network == "msdnet":
         return MSDNet(10, blocks=5, base=1, step=1, step_mode="lin_grow")
-    return architectures.build({"name": network}, 10)
+    settings = {"dropout": 0.0} if network == "mobilenet_v2_small" else {}
+    return architectures.build({"name": network, **settings}, 10)
 
 
 def make(network: str, batch: int, by: str, form: str) -> tuple[Callable[[str, int], None], Any]:

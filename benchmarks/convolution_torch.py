@@ -63,7 +63,78 @@ def separable() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
 
 
-NETWORKS = {"resnet_20": resnet20, "conv_4": conv4, "separable": separable, "msdnet": MSDNet}
+def normed(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Module:
+    return nn.Sequential(conv(inputs, outputs, size, stride, groups), nn.BatchNorm2d(outputs))
+
+
+class Inverted(nn.Module):
+    """MobileNet v2's block."""
+
+    def __init__(self, inputs: int, channels: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inside = inputs * expansion
+        wider = [normed(inputs, inside, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        depthwise = [normed(inside, inside, 3, stride, inside), nn.ReLU6(inplace=True)]
+        self.layers = nn.Sequential(*wider, *depthwise, normed(inside, channels, 1))
+        self.adds = stride == 1 and inputs == channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x) if self.adds else self.layers(x)
+
+
+def mobilenet_v2() -> nn.Module:
+    layers: list[nn.Module] = [normed(3, 32, 3), nn.ReLU6(inplace=True)]
+    inputs = 32
+    stages = ((1, 1, 16, 1), (6, 1, 24, 2), (6, 2, 32, 3), (6, 2, 64, 4))
+    stages += ((6, 1, 96, 3), (6, 2, 160, 3), (6, 1, 320, 1))
+    for expansion, stride, channels, blocks in stages:
+        for block in range(blocks):
+            layers.append(Inverted(inputs, channels, 1 if block else stride, expansion))
+            inputs = channels
+    layers += [normed(320, 1280, 1), nn.ReLU6(inplace=True)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 10))
+
+
+class Shuffled(nn.Module):
+    """ShuffleNet v1's unit with three groups."""
+
+    def __init__(self, inputs: int, channels: int, stride: int, first: int) -> None:
+        super().__init__()
+        inside = channels // 4
+        outputs = channels if stride == 1 else channels - inputs
+        self.first = normed(inputs, inside, 1, groups=first)
+        self.rest = nn.Sequential(
+            normed(inside, inside, 3, stride, inside), normed(inside, outputs, 1, groups=3)
+        )
+        self.shrinks = stride > 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = functional.channel_shuffle(torch.relu(self.first(x)), 3)
+        y = self.rest(y)
+        if self.shrinks:
+            return torch.relu(torch.cat([functional.avg_pool2d(x, 3, 2, 1), y], 1))
+        return torch.relu(x + y)
+
+
+def shufflenet_v1() -> nn.Module:
+    layers: list[nn.Module] = [normed(3, 24, 3), nn.ReLU(inplace=True)]
+    inputs = 24
+    for stage, blocks in enumerate((4, 8, 4)):
+        for block in range(blocks):
+            channels = 240 << stage
+            layers.append(Shuffled(inputs, channels, 1 if block else 2, 3 if stage or block else 1))
+            inputs = channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(960, 10))
+
+
+NETWORKS = {
+    "resnet_20": resnet20,
+    "conv_4": conv4,
+    "separable": separable,
+    "msdnet": MSDNet,
+    "mobilenet_v2_small": mobilenet_v2,
+    "shufflenet_v1_small": shufflenet_v1,
+}
 
 
 def make(network: str, batch: int) -> tuple[Callable[[str, int], None], Any]:

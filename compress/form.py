@@ -3,6 +3,7 @@
 Low-rank layers, tied layers and inputs of few bits: the module itself knows of none of them.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -84,6 +85,11 @@ def apply_of(form: Form) -> Callable[..., Any]:
         return override.override(form.model, chosen)(untied, inputs, *args, **kwargs)
 
     return apply
+
+
+def evaluation(form: Form) -> Callable[..., Any]:
+    """Returns (variables, inputs) → outputs of a form in evaluation."""
+    return functools.partial(apply_of(form), train=False)
 
 
 def reached(form: Form, example: Any) -> dict[str, reach.Reached]:

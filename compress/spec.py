@@ -21,10 +21,17 @@ from groundwork.sections import (
 )
 from groundwork.train import loss_spec
 
+
+class TuneSpec(FineTuneSpec):
+    """`fine_tune`: with 0 steps, networks stay as they were changed."""
+
+    LEAST_STEPS = 0
+
+
 SECTIONS: dict[str, Any] = {
     **SHARED,
     "source": SourceSpec,
-    "fine_tune": FineTuneSpec,
+    "fine_tune": TuneSpec,
     "fine_tune_optimizer": FineTuneOptimizerSpec,
 }
 
@@ -66,6 +73,7 @@ def without_effect(
     optimizers = {"train": spec.optimizer, "fine_tune": spec.fine_tune_optimizer}
     used = {n for stage in spec.stages for n in STAGES[stage].trains(spec.sections[stage])}
     used |= set() if spec.source.path else {"train"}
+    used -= set() if spec.fine_tune.steps else {"fine_tune"}
     keys = {**idle.of_optimizers(list(optimizers.values())), **idle.of_data(config["data"])}
     for unused in optimizers.keys() - used:
         reason = f"no network of this run is trained by the section {unused}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compress.results import Network, Results, Stream
+from groundwork.report import judged
 from groundwork.report.tables import Rows, plus_minus, time_cells, time_header
 
 SHARED = "numbers of several arrays"  # in a stream of no single array
@@ -16,13 +17,21 @@ SHARED = "numbers of several arrays"  # in a stream of no single array
 
 def networks(run: Results) -> Rows:
     """Returns one row per network; × says how many times smaller than the original it is."""
-    return ["network", *_COSTS], [[n.name, *_cost(n)] for n in run.networks]
+    more = list(run.original.measures)
+    header = ["network", *_COSTS, *(name.replace("_", " ") for name in more)]
+    rows = [
+        [n.name, *_cost(n), *(plus_minus(n.measures[name], 4) for name in more)]
+        for n in run.networks
+    ]
+    return judged.beside((header, rows), [n.judged for n in run.networks])
 
 
 def stages(run: Results, network: Network) -> Rows:
     """Returns one row per stage up to `network`, after one for the original's float32 numbers."""
     first = ["float32 numbers", "", "", f"{network.float_bytes:,}", "1.00", "", ""]
-    return ["after", *_COSTS], [first, *([n.step, *_cost(n)] for n in run.chain(network))]
+    chain = run.chain(network)
+    rows = [first, *([n.step, *_cost(n)] for n in chain)]
+    return judged.beside((["after", *_COSTS], rows), [{}, *(n.judged for n in chain)])
 
 
 def layers(network: Network) -> Rows:
@@ -53,17 +62,18 @@ def layers(network: Network) -> Rows:
 
 
 def times(measured: Sequence[Network]) -> Rows:
-    """Returns one row per network: the times to load its file and to predict."""
+    """Returns one row per network: times to load its file and predict, and its multiply-adds."""
     batches = sorted({batch for network in measured for batch in network.milliseconds}, key=int)
     rows = [
         [
             network.name,
             f"{network.load_seconds:.3f}",
             *time_cells(network.milliseconds, batches),
+            "" if network.multiply_adds is None else f"{network.multiply_adds:,}",
         ]
         for network in measured
     ]
-    return ["network", "load, s", *time_header(batches)], rows
+    return ["network", "load, s", *time_header(batches), "multiply-adds"], rows
 
 
 def remarks(run: Results) -> list[str]:

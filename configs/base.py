@@ -19,14 +19,19 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval_every = 100  # steps between two evaluations
     config.data = dict(
         name="digits",  # of the data set, for sources that have several; else for the reports
-        # digits, mnist1d, idx, tfds, folder, npz, huggingface or PACKAGE:FUNCTION
+        # digits, mnist1d, digit_canvases, idx, tfds, folder, npz, huggingface, photographs or
+        # PACKAGE:FUNCTION
         source="digits",
         dir="",  # the folder of the files, for all sources that have files
-        kwargs=anything({}),  # what PACKAGE:FUNCTION is called with; for huggingface, column names
+        # What PACKAGE:FUNCTION is called with; names of columns for huggingface; for
+        # digit_canvases such as {"examples": 2000}
+        kwargs=anything({}),
         validation_examples=0,  # how many are held out of the training split
         split_seed=0,  # draws which examples are held out
         standardize=True,  # subtract the training mean and divide by the deviation
         pad=0,  # black pixels on each side of an image
+        mean=(),  # one for each channel, of images in [0, 1]; () computes them
+        std=(),  # the deviations, likewise
         # The keys below it are for streams alone, but for test_split and a folder's image_size.
         stream=False,  # read a tfds set during training
         test_split="test",  # of the tfds set; ImageNet has validation
@@ -35,10 +40,9 @@ def get_config() -> ml_collections.ConfigDict:
         workers=0,  # processes that read ahead; 0 uses threads of this one
         # auto, none, memory or a folder's path: where decoded images are kept
         cache="auto",
-        mean=(),  # one for each channel, of images in [0, 1]; () computes them
-        std=(),  # the deviations, likewise
     )
-    # cross_entropy, mean_squared_error, sigmoid_cross_entropy or PACKAGE:FUNCTION
+    # cross_entropy, mean_squared_error, sigmoid_cross_entropy, agreement (with the outputs of
+    # another network, which are the targets) or PACKAGE:FUNCTION
     config.loss = "cross_entropy"
     config.loss_kwargs = anything({})  # what the loss is called with: {"label_smoothing": 0.1}
     config.train = dict(

@@ -27,7 +27,7 @@ class Metric(NamedTuple):
     @property
     def is_share(self) -> bool:
         """Whether its values are shares of 1."""
-        return self.name.endswith("accuracy")
+        return self.name.endswith(("accuracy", "agreement"))
 
     @property
     def stopping(self) -> "Metric":

@@ -19,9 +19,10 @@ class TrainSpec:
     steps: int
     batch_size: int
     SECTION: ClassVar[str] = "train"
+    LEAST_STEPS: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        at_least(self.SECTION, self, steps=1, batch_size=1)
+        at_least(self.SECTION, self, steps=self.LEAST_STEPS, batch_size=1)
 
 
 class FineTuneSpec(TrainSpec):

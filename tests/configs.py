@@ -11,7 +11,12 @@ from groundwork.study import Study
 from groundwork.train import optim
 from tests.conftest import ROOT
 
-SHAPES = {"digits": (8, 8, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+SHAPES = {
+    "cifar10": (32, 32, 3),
+    "digit_canvases": (64, 64, 1),
+    "digits": (8, 8, 1),
+    "fashion_mnist": (28, 28, 1),
+}
 
 
 def files(command: str) -> list[str]:

@@ -14,6 +14,7 @@ from lowrank.factorization.layers import METHODS
 
 KEYS = ("model", "classes", "example", "plan", "share", "activations", "kept", "arrays")
 MOST = 1 << 20  # the largest width, number of classes, or size of an example's axis
+MOST_SETTING = 64  # the largest number among a network's settings, such as its groups
 DEPTH = 64  # the most names in a path
 PATHS = 4096  # the most that are tied, or whose inputs are rounded
 BITS = (2, 16)  # the fewest and the most for inputs
@@ -156,13 +157,29 @@ def _model(header: Mapping[str, Any]) -> nn.Module:
         raise UserError("it does not describe its network: give the module, load(path, model)")
     section, classes = header["model"], header.get("classes")
     kinds = {"name": str, "width": float, "dtype": str}
-    if not isinstance(section, dict) or {k: type(v) for k, v in section.items()} != kinds:
+    if not isinstance(section, dict):
+        raise ValueError("its model is not a section of a config")
+    settings = section.get("kwargs", {})
+    if {k: type(v) for k, v in section.items() if k != "kwargs"} != kinds:
         raise ValueError("its model is not a section of a config")
     if section["width"] > MOST:
         raise ValueError("its network is too wide")
     if type(classes) is not int or not 1 <= classes <= MOST:
         raise ValueError("its number of classes is invalid")
-    return architectures.build({"model": section}, classes)
+    usual = architectures.build({key: section[key] for key in kinds}, classes)
+    if not isinstance(settings, dict) or not all(
+        _is_setting(getattr(usual, key, None), value) for key, value in settings.items()
+    ):
+        raise ValueError("its network has a setting of another kind, or too large a one")
+    return architectures.build(section, classes)
+
+
+def _is_setting(usual: Any, given: Any) -> bool:
+    """Returns whether a setting of a network is of the usual one's kind, and no large number."""
+    if isinstance(usual, bool | str):
+        return type(given) is type(usual)
+    numbers = (int,) if isinstance(usual, int) else (int, float)
+    return usual is None or (type(given) in numbers and 0 <= given <= MOST_SETTING)
 
 
 def _plan(header: Mapping[str, Any]) -> dict[str, Any]:

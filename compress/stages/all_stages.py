@@ -3,7 +3,7 @@
 The defaults of the sections stand in `configs/compress/base.py`.
 """
 
-from compress.stages import distill, factorize, prune, quantize, share, structured
+from compress.stages import distill, equalize, factorize, prune, quantize, share, structured
 from compress.stages.stage import Stage
 
 STAGES: dict[str, Stage] = {
@@ -12,5 +12,6 @@ STAGES: dict[str, Stage] = {
     "prune": prune.STAGE,
     "distill": distill.STAGE,
     "structured": structured.STAGE,
+    "equalize": equalize.STAGE,
     "quantize": quantize.STAGE,
 }

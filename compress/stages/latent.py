@@ -107,15 +107,28 @@ def network(quantizer: Quantizer, inner: Model) -> Network:
     """Returns the network of the variables that `begin` returns, quantised in the forward pass."""
 
     def apply(variables: Variables, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        collections = {name: tree for name, tree in variables.items() if name != STORED}
-        if STORED in variables:
-            params = quantize.materialize(variables[STORED], variables["params"])
-        else:
-            key = kwargs.get("rngs", {}).get("dropout")
-            params = _faked(quantizer, variables["params"], key)
-        return inner.apply({**collections, "params": params}, inputs, *args, **kwargs)
+        key = kwargs.get("rngs", {}).get("dropout")
+        return inner.apply(rounded(quantizer, variables, key), inputs, *args, **kwargs)
 
     return Network(inner.init, apply)
+
+
+def rounded(
+    quantizer: Quantizer, variables: Variables, key: jax.Array | None = None
+) -> dict[str, Any]:
+    """Returns variables with weights in few bits, of those that `begin` returns.
+
+    Args:
+      quantizer: the method.
+      variables: of one replicate.
+      key: from which a stochastic method draws; without it, signs are those of the weights.
+    """
+    collections = {name: tree for name, tree in variables.items() if name != STORED}
+    if STORED in variables:
+        params = quantize.materialize(variables[STORED], variables["params"])
+    else:
+        params = _faked(quantizer, variables["params"], key)
+    return {**collections, "params": params}
 
 
 def finish(quantizer: Quantizer, variables: Variables) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from compress import form as form_lib
 from compress import made as made_lib
 from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
-from compress.quantize import k_means, ranges, ternary_binary
+from compress.quantize import data_free, k_means, ranges, ternary_binary
 from compress.quantize.activations import RANGES as ACTIVATION_RANGES
 from compress.quantize.allocation import BudgetError
 from compress.stages import bits as bits_lib
@@ -32,6 +32,8 @@ from groundwork.trees import Variables
 
 MOST_BITS = 16
 SEEN = 256  # training images with which grids of activations are calibrated
+CORRECTIONS = ("none", "empirical")
+CORRECTED_WITH = 128  # training images over which means of layers' outputs are taken
 OF_METHODS = {  # keys that some methods alone use
     **dict.fromkeys(("bits", "layers", "mixed"), tuple(LEAST_BITS)),
     "init": ("kmeans",),
@@ -53,6 +55,8 @@ class QuantizeSpec(Settings):
       mixed: whether `bits` are the mean over all kept weights, and measured losses choose the bits
         of each layer.
       fine_tune: whether the quantised network is trained.
+      bias_correction: `empirical`: without training, biases are moved by the mean error that
+        rounded weights make on training examples; see `quantize.data_free.correct`. `none`: no.
       activation_bits: of the inputs of layers; 0 = float32.
       activation_range: see `compress.quantize.calibrate`.
       gradient_bits: of the gradients of layers' outputs; 0 = float32.
@@ -62,6 +66,7 @@ class QuantizeSpec(Settings):
     layers: Annotated[Mapping[str, int], "patterns with their bits, such as {'conv*': 6}"]
     mixed: bool
     fine_tune: bool
+    bias_correction: str
     activation_bits: int
     activation_range: str
     gradient_bits: int
@@ -73,16 +78,27 @@ class QuantizeSpec(Settings):
             "range": ranges.RANGES,
             "scales": ternary_binary.SCALES,
             "activation_range": ACTIVATION_RANGES,
+            "bias_correction": CORRECTIONS,
         }
         for key, names in known.items():
             if getattr(self, key) not in names:
                 raise unknown(f"quantize.{key}", getattr(self, key), names)
+        if self.corrects and self.fine_tune:
+            raise UserError(
+                f"quantize.bias_correction={self.bias_correction} is for networks that are not "
+                "trained: set quantize.fine_tune=False"
+            )
         if self.mixed and self.method not in LEAST_BITS:
             raise UserError("quantize.mixed chooses bits of kmeans or uniform alone")
         if self.method in LEAST_BITS:
             self._check_bits()
         for key, least in (("other_bits", 2), ("activation_bits", 2), ("gradient_bits", 1)):
             _check_width(f"quantize.{key}", getattr(self, key), least, none=True)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether biases are moved."""
+        return self.bias_correction != "none"
 
     def _check_bits(self) -> None:
         least = LEAST_BITS[self.method]
@@ -140,7 +156,8 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     section = spec.sections["quantize"]
     if shaped.shapes is not None:
         section.fixed(list(latent.kernels(shaped.shapes["params"])))
-    if isinstance(shaped.dataset, FileDataset) and (section.activation_bits or section.mixed):
+    looks = section.activation_bits or section.mixed or section.corrects
+    if isinstance(shaped.dataset, FileDataset) and looks:
         raise UserError(LOOKS)
     if section.activation_bits and trees.shape_of(shaped.dataset.example) is None:
         raise UserError(
@@ -180,6 +197,8 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
         training = _with_gradients(pipeline, section, form)
         recipe = pipeline.spec.fine_tuned(training, quantizer)
         values = train(pipeline, node, recipe, (values, mask), before)
+    if section.corrects:
+        values = _corrected(pipeline, quantizer, before, values)
     stored = pipeline.mapped(lambda values: latent.finish(quantizer, values), values)
     return Made(form, stored, before.mask, dict(bits))
 
@@ -229,6 +248,27 @@ def _with_grids(pipeline: Pipeline, section: QuantizeSpec, before: Made) -> tupl
         )
     form = before.form._replace(activations=bits)
     return form, {**before.variables, form_lib.ACTIVATIONS: trees.stack(grids)}
+
+
+def _corrected(
+    pipeline: Pipeline, quantizer: Quantizer, before: Made, values: Variables
+) -> Variables:
+    """Returns what quantisation begins with, and biases that make up for its mean errors.
+
+    Inputs of layers keep their bits meanwhile.
+    """
+    context, apply, each = pipeline.context, form_lib.evaluation(before.form), []
+    inputs = data_lib.first_examples(context.dataset, CORRECTED_WITH)[0]
+    for r in range(context.replicates):
+        exact, start = (trees.replicate(tree, r) for tree in (before.variables, values))
+        rounded = trees.flatten(latent.rounded(quantizer, start))
+        found = data_free.correct(apply, exact, trees.unflatten(rounded, exact), inputs)
+        moved = trees.flatten(found.variables)
+        new = {path: moved[path] for path in found.corrected.values()}
+        each.append(trees.map_with_path(lambda path, leaf, new=new: new.get(path, leaf), start))
+        for path, reason in found.left.items() if r == 0 else ():
+            context.reporter.say(f"the error of {path} is not corrected: {reason}")
+    return trees.stack(each)
 
 
 def _with_gradients(pipeline: Pipeline, section: QuantizeSpec, form: Form) -> Form:

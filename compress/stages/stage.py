@@ -19,9 +19,12 @@ from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.train import networks
 from groundwork.trees import Variables
+from pruning import enforce
 from pruning.masks import Mask
 
-LOOKS = "activation_bits, mixed and svd_outputs look at examples: data.stream=false"
+LOOKS = (
+    "activation_bits, bias_correction, mixed and svd_outputs look at examples: data.stream=false"
+)
 
 
 class Step(NamedTuple):
@@ -78,6 +81,9 @@ def train(
     The `parameters` of its rows are those that are not pruned; a network that is quantised has as
     many as it had before the stage.
 
+    Where the recipe has no steps, they are those of the start under the mask, and nothing is
+    compiled to train.
+
     Args:
       pipeline: of the run.
       node: the network to train.
@@ -86,6 +92,8 @@ def train(
       before: the network before the stage, which may teach; None for the original.
     """
     context, (variables, mask) = pipeline.context, start
+    if not recipe.steps.steps:
+        return pipeline.mapped(_masked, variables, mask)
     lessons = pipeline.spec.sections["distill"]
     if before is not None and node.stage in ("distill", *lessons.during):
         recipe = dataclasses.replace(recipe, taught=teachers.taught(lessons, before.form))
@@ -99,3 +107,7 @@ def train(
     unit, steps = context.run.unit(node.unit), recipe.steps.steps
     end = networks.train(context, compiled.programs, unit, steps, state, parameters)
     return mesh_lib.fetch(distill.without_teachers(end))
+
+
+def _masked(variables: Variables, mask: Mask) -> Variables:
+    return {**variables, "params": enforce.apply(mask, variables["params"])}

@@ -22,7 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
         path="",  # a run's folder or a file of weights, such as .safetensors; "" trains it
         unit="levels/00/ticket",  # the unit of that run
     )
-    # Any of share, factorize, prune, distill, structured and quantize, in this order.
+    # Any of share, factorize, prune, distill, structured, equalize and quantize, in this order;
+    # equalize may also stand before factorize or structured.
     config.stages = ("prune", "quantize")
     config.share = dict(
         groups=(),  # layers that become one: (("conv1", "conv2"),)
@@ -65,6 +66,9 @@ def get_config() -> ml_collections.ConfigDict:
         criterion="l2",  # what ranks units, such as l1, l2, scale, taylor, activation or random
         compensate=False,  # solve for the weights that make up for units that go
     )
+    config.equalize = dict(  # without training: BatchNorm is folded into kernels
+        cross_layer=True,  # also make the ranges of neighbouring layers even
+    )
     config.quantize = dict(
         method="kmeans",  # kmeans, uniform, ternary or binary
         bits=(4,),  # of kernels; one network for each
@@ -78,13 +82,15 @@ def get_config() -> ml_collections.ConfigDict:
         stochastic=False,  # of binary: draw signs in training
         scaled=True,  # of binary: values are ± the mean size instead of ±1
         fine_tune=True,  # train the quantised network
+        # Without fine_tune: none, or empirical, where biases make up for the mean errors of layers
+        bias_correction="none",
         other_bits=8,  # of biases and BatchNorm's scales; 0 keeps float32
         activation_bits=0,  # of the inputs of layers; 0 keeps float32
         activation_range="minmax",  # minmax, moving, percentile or mse
         gradient_bits=0,  # of gradients that come back to layers; 0 keeps them
     )
     config.fine_tune = dict(
-        steps=200,  # updates of a network that was changed
+        steps=200,  # updates of a network that was changed; 0 leaves it as it was changed
         batch_size=100,  # examples of a step, of each replicate
     )
     config.fine_tune_optimizer = config.optimizer.copy_and_resolve_references()

@@ -181,6 +181,7 @@ class InvertedResidual(nn.Module):
       reduced: channels that squeeze-and-excite reduces to; 0 = there is none.
       drop: in training, the probability that an example's block is its inputs alone (stochastic
         depth, Huang et al., arXiv:1603.09382; what remains is divided by 1 − drop).
+      momentum: of BatchNorm.
     """
 
     channels: int
@@ -191,11 +192,12 @@ class InvertedResidual(nn.Module):
     activation: Activation = nn.relu6
     reduced: int = 0
     drop: float = 0.0
+    momentum: float = layers.BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
         def normed(name: str, x: jax.Array) -> jax.Array:
-            return layers.batch_norm(f"{name}_bn", train, self.dtype)(x)
+            return layers.batch_norm(f"{name}_bn", train, self.dtype, self.momentum)(x)
 
         x, inside = inputs, inputs.shape[-1] * self.expansion
         if self.expansion > 1:

@@ -7,6 +7,7 @@ examples is a function of (seed, step); see `epoch_order`.
 
 # N examples, B batch, H W C image height, width, channels
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -99,7 +100,8 @@ def load(config: Mapping[str, Any]) -> AnyDataset:
     else:
         validation = _padded(Split(*given.validation), spec)
     leaves, structure = jax.tree.flatten(train.inputs)
-    pairs = [_moments(leaf) if spec.standardize else _no_moments(leaf) for leaf in leaves]
+    of = functools.partial(_given_moments, spec) if spec.mean else _moments
+    pairs = [of(leaf) if spec.standardize else _no_moments(leaf) for leaf in leaves]
     moments = [jax.tree.unflatten(structure, part) for part in zip(*pairs, strict=True)]
     return Dataset(name, train, validation, test, given.classes or 0, *moments)
 
@@ -226,6 +228,18 @@ def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = inputs.mean(axes, dtype=np.float64, keepdims=True) / scale
     std = inputs.std(axes, dtype=np.float64, keepdims=True) / scale
     return mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
+
+
+def _given_moments(spec: DataSpec, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the config's mean and standard deviation of each channel, float32."""
+    if inputs.ndim < 2 or inputs.shape[-1] != len(spec.mean) or not _is_scaled(inputs.dtype):
+        raise UserError(
+            f"data.mean={spec.mean} has {len(spec.mean)} channels, but {spec.name} has inputs of "
+            f"shape {inputs.shape[1:]} and type {inputs.dtype}"
+        )
+    shape = (1,) * (inputs.ndim - 1) + (-1,)
+    mean, std = (np.asarray(part, np.float32).reshape(shape) for part in (spec.mean, spec.std))
+    return mean, std
 
 
 def _no_moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from groundwork.devices import memory
 from groundwork.errors import UserError, shown, unknown
 from groundwork.typed import Seed
 
-STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "cache", "mean", "std")
+STREAM_KEYS = ("test_split", "image_size", "augment", "workers", "cache")
 
 MOST_WORKERS = 1024
 
@@ -21,8 +21,9 @@ class DataSpec:
 
     Attributes:
       name: the data set.
-      source: `digits`, `mnist1d`, `idx`, `tfds`, `folder`, `npz` or `huggingface`; or a function
-        of the user's own, `package.module:name`, see `own.read_function`.
+      source: `digits`, `mnist1d`, `digit_canvases`, `idx`, `tfds`, `folder`, `npz`, `huggingface`
+        or `photographs`; or a function of the user's own, `package.module:name`, see
+        `own.read_function`.
       dir: the folder of the files, for those that have files.
       validation_examples: how many are held out of the training set.
       split_seed: from which the permutation that chooses them is drawn; at least 0.
@@ -31,15 +32,18 @@ class DataSpec:
       stream: whether a tfds set is read from its files as needed (`file_dataset.open_files`), or
         whole (`dataset.load`).
       test_split: the split that serves as the test set; for ImageNet `validation`, as in its
-        papers. It serves all tfds sets; what follows is for streams alone, but for image_size.
+        papers. It serves all tfds sets; what follows is for streams alone, but for image_size, mean
+        and std.
       image_size: the height and width of the network's images; 0 = as they are stored. It serves
-        folder and huggingface as well as streams.
+        digit_canvases, folder, huggingface and photographs as well as streams.
       augment: `none`, `crop_flip` or `resized_crop`; see `augment.training`.
       workers: how many processes read ahead; 0 = threads of this one.
       cache: where decoded images are kept: `none`, `memory`, a folder, or `auto`; see `cache.made`.
-      mean: in [0, 1], one per channel; empty = computed (`file_dataset.MOMENT_EXAMPLES` images).
+      mean: in [0, 1], one per channel; empty = computed, of streams on
+        `file_dataset.MOMENT_EXAMPLES` images.
       std: likewise.
-      kwargs: what a function of the user's own is called with; for huggingface, names of columns.
+      kwargs: what a function of the user's own is called with; for huggingface, names of columns;
+        for digit_canvases, see `canvases.read_canvases`; for photographs, `photographs.read`.
     """
 
     name: str
@@ -69,6 +73,7 @@ class DataSpec:
         memory.check(f"data.image_size={self.image_size}", self.image_size**2)  # of one image
         if self.augment not in augment.AUGMENTS:
             raise unknown("data.augment", self.augment, augment.AUGMENTS)
+        self._check_moments()
         if self.stream:
             self._check_stream()
         else:
@@ -94,6 +99,8 @@ class DataSpec:
         cache.check(self.cache, self.workers)
         if self.augment == "resized_crop" and not self.image_size:
             raise UserError("data.augment=resized_crop needs data.image_size, such as 224")
+
+    def _check_moments(self) -> None:
         if len(self.mean) != len(self.std):
             raise UserError(f"data.mean={self.mean} and data.std={self.std} must be equally long")
         if self.mean and not self.standardize:

@@ -51,6 +51,8 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "structured.ratio": [0.5],
     "structured.criterion": "l2",
     "structured.compensate": False,
+    "equalize.cross_layer": True,
+    "quantize.bias_correction": "none",
 }
 
 

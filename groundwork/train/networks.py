@@ -134,11 +134,19 @@ def accuracies(
 
     If the loss has another metric than the accuracy, they are its values.
     """
+    measured = evaluated(context, programs, variables)
+    return {split: means[programs.metric.name] for split, means in measured.items()}
+
+
+def evaluated(
+    context: Context, programs: Programs, variables: Variables
+) -> dict[str, dict[str, list[float]]]:
+    """Returns split → the loss and each measure by name, [R], for the splits that there are."""
     by_split = {}
     for split in ("validation", "test"):
         if context.dataset.examples[split]:
             counts = mesh_lib.fetch(programs.evaluate(variables, split))
-            by_split[split] = counts.means()[programs.metric.name].tolist()
+            by_split[split] = {name: mean.tolist() for name, mean in counts.means().items()}
     return by_split
 
 

@@ -73,7 +73,7 @@ def schedule(spec: OptimizerSpec, total_steps: int) -> optax.Schedule:
         drops = dict.fromkeys(spec.drop_steps, spec.drop_factor)
         base = optax.piecewise_constant_schedule(spec.learning_rate, drops)
     elif spec.schedule == "cosine":
-        base = optax.cosine_decay_schedule(spec.learning_rate, total_steps)
+        base = optax.cosine_decay_schedule(spec.learning_rate, max(1, total_steps))
     else:
         base = optax.constant_schedule(spec.learning_rate)
 

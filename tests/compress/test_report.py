@@ -202,7 +202,8 @@ def test_replicates_that_store_an_array_in_different_ways_have_a_row_each():
 
 
 def test_times_are_the_originals_then_its_own():
-    header, rows = tables.times([QUANTISED, PRUNED])
+    counted = dataclasses.replace(QUANTISED, multiply_adds=1234567)
+    header, rows = tables.times([counted, PRUNED])
     assert header[1:3] == ["load, s", "1 example: original, ms"]
     assert rows[0] == [
         "prune-02+quantize-2",
@@ -213,8 +214,9 @@ def test_times_are_the_originals_then_its_own():
         "8.000",
         "2.000",
         "0.25",
+        "1,234,567",
     ]
-    assert rows[1] == ["prune-02", "0.250", *[""] * 6]
+    assert rows[1] == ["prune-02", "0.250", *[""] * 7]
 
 
 def test_lines_are_of_one_setting():

@@ -118,7 +118,7 @@ REFUSED = {
     "keep another": (dict(distill={"init": "keep", "model": {"name": "lenet_5"}}), "empty"),
     "share of factors": (dict(factorize={"shares": (2.0,)}), "factorize.shares"),
     "method of factors": (dict(factorize={"method": "qr"}), "factorize.method"),
-    "fine-tuning": (dict(fine_tune={"steps": 0}), "fine_tune.steps=0"),
+    "fine-tuning": (dict(fine_tune={"steps": -1}), "fine_tune.steps=-1"),
     "optimiser": (dict(fine_tune_optimizer={"name": "sdg"}), "fine_tune_optimizer.name"),
 }
 

@@ -15,6 +15,7 @@ from groundwork.architectures.blocks import Activation, InvertedResidual, Stage,
 from groundwork.architectures.initializers import in_eights
 
 STEM, HEAD = 32, 1280  # channels of the first and the last convolution
+MOMENTUM = 0.99  # of BatchNorm: the paper's Section 5.2
 REDUCED = 4  # squeeze-and-excite has the block's input channels divided by it
 RATIOS = (1.2, 1.1, 1.15)  # α, β, γ of the paper's equation 3: depth, width, resolution
 SWISH: Mapping[str, Activation] = MappingProxyType({"swish": nn.silu})
@@ -89,18 +90,18 @@ class EfficientNet(nn.Module):
 
     Blocks have squeeze-and-excite, with a quarter of the block's input channels between its layers.
     Every convolution has BatchNorm, and swish follows unless it is a block's last. In training,
-    blocks are dropped with a probability that grows linearly to `stochastic_depth`, and dropout
-    precedes the last layer (both need `rngs={"dropout": key}`). Kernels are normal with variance
-    2 / fan out (depthwise: 2 / k²), the last layer's uniform in ±1/√classes, biases zero. Channels
-    are rounded to multiples of 8, blocks rounded up.
+    blocks are dropped (the deeper, the more often) and dropout precedes the last layer; both need
+    `rngs={"dropout": key}`. BatchNorm's momentum is 0.99.
+    Kernels are normal with variance 2 / fan out (depthwise: 2 / k²), the last layer's uniform in
+    ±1/√classes, biases zero. Channels are rounded to multiples of 8, blocks rounded up.
 
     The Lite form has no squeeze-and-excite and ReLU6 in place of swish; neither its first and last
     convolution are widened nor its first and last stage deepened.
 
     Source: Tan & Le, arXiv:1905.11946, Table 1 (B0), Section 5.2; Lite: the authors' release in
     tensorflow/tpu. Departs as torchvision and timm do, so that their weights compute the same:
-    (k − 1) / 2 pixels are padded on every side (released: SAME), BatchNorm's epsilon is 1e-5
-    (released: 1e-3), its momentum 0.9 (paper: 0.99).
+    (k − 1) / 2 pixels are padded on every side (released: SAME), and BatchNorm's epsilon is 1e-5
+    (released: 1e-3).
 
     Attributes:
       classes: number of outputs.
@@ -108,11 +109,15 @@ class EfficientNet(nn.Module):
       dtype: the type in which layers compute.
       depth: multiplies the blocks of each stage, rounded up, see `compound`.
       dropout: rate before the last layer, in [0, 1).
-      stochastic_depth: the last block's probability to be dropped, in [0, 1).
+      stochastic_depth: times the share of blocks before it, a block's probability to be dropped in
+        training, in [0, 1).
       activation: `swish`; of the Lite form `relu6` or `relu`.
       lite: whether it is the Lite form.
       small: whether it takes images of 32×32: the first convolution and the second stage, the
         first two that would halve them, have stride 1.
+
+    Raises:
+      ValueError: another activation, or a depth or a rate outside its range.
     """
 
     image: ClassVar = (224, 224, 3)
@@ -158,6 +163,7 @@ class EfficientNet(nn.Module):
                     activation,
                     0 if self.lite else max(1, x.shape[-1] // REDUCED),
                     self.stochastic_depth * done / blocks,
+                    MOMENTUM,
                     name=f"block{number}_{block}",
                 )(x, train)
                 done += 1
@@ -180,7 +186,7 @@ class EfficientNet(nn.Module):
         self, x: jax.Array, channels: int, size: int, strides: int, name: str, train: bool
     ) -> jax.Array:
         conv = standard(channels, size, name=name, dtype=self.dtype, strides=strides)
-        norm = layers.batch_norm(name.replace("conv", "bn"), train, self.dtype)
+        norm = layers.batch_norm(name.replace("conv", "bn"), train, self.dtype, MOMENTUM)
         return self.activations[self.activation](norm(conv(x)))
 
 

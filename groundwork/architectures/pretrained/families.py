@@ -10,7 +10,9 @@ from groundwork.architectures.pretrained import (
     mobilenet,
     resnet,
     shufflenet,
+    squeezenet,
     vgg_imagenet,
+    xception,
 )
 from groundwork.architectures.pretrained.conversion import Layers
 
@@ -24,7 +26,10 @@ LAYERS: dict[str, Callable[[Any], Layers]] = {  # the names that `to_torch` writ
     "resnet_18": resnet.layers,
     "resnet_50": resnet.layers,
     "shufflenet_v2": shufflenet.layers,
+    "squeezenet_1_0": squeezenet.layers,
+    "squeezenet_1_1": squeezenet.layers,
     "vgg_16_imagenet": vgg_imagenet.layers,
+    "xception": xception.layers,
 }
 OTHERS: dict[str, tuple[Callable[[Any], Layers], ...]] = {  # further names that are read
     "efficientnet_b0": (efficientnet.timm_layers, efficientnet.port_layers),

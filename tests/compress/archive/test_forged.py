@@ -101,6 +101,32 @@ FORGED = {
         _set(model={"__reduce__": "os.system"}),
         "its model is not a section",
     ),
+    "setting of another kind": (
+        _set(
+            model={
+                "name": "efficientnet_lite0_small",
+                "width": 1.0,
+                "dtype": "float32",
+                "kwargs": {"activation": ["relu"]},
+            }
+        ),
+        "its network has a setting of another kind",
+    ),
+    "setting of 10^9": (
+        _set(
+            model={
+                "name": "efficientnet_lite0_small",
+                "width": 1.0,
+                "dtype": "float32",
+                "kwargs": {"depth": 1e9},
+            }
+        ),
+        "its network has a setting of another kind, or too large a one",
+    ),
+    "setting that is unknown": (
+        _set(model={"name": "lenet_5", "width": 1.0, "dtype": "float32", "kwargs": {"depth": 2}}),
+        "model.kwargs: lenet_5 has no setting 'depth'",
+    ),
     "no example, another network": (
         lambda h, s: (_wide(0.2)(h, s), h.pop("example"), h["model"].update(width=0.3)),
         "not the arrays of LeNet300100",

@@ -214,6 +214,20 @@ def test_yes_or_no_labels_are_judged_one_by_one():
     assert counts.means()["label_accuracy"] == 0.5
 
 
+def test_agreement_is_with_the_logits_that_are_the_targets():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(size=(2, 6, 4))
+    counts = losses.agreement().count(jnp.asarray(ours), jnp.asarray(theirs), jnp.arange(6) < 5)
+    soft = np.exp(theirs) / np.exp(theirs).sum(1, keepdims=True)
+    logs = ours - np.log(np.exp(ours).sum(1, keepdims=True))
+    means = counts.means()
+    np.testing.assert_allclose(means["loss"], -(soft * logs).sum(1)[:5].mean(), rtol=1e-5)
+    np.testing.assert_allclose(means["agreement"], (ours.argmax(1) == theirs.argmax(1))[:5].mean())
+    errors = ((ours - theirs) ** 2).sum(1) / (theirs**2).sum(1)
+    np.testing.assert_allclose(means["logit_error"], errors[:5].mean(), rtol=1e-5)
+    assert losses.agreement().metric.is_share
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_every_loss_counts_what_it_announces_and_is_judged_by_it(name):
     loss = losses.LOSSES[name]()

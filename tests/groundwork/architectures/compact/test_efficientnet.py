@@ -46,14 +46,16 @@ def test_wrong_settings_are_refused(key, value, said):
         build({"name": "efficientnet_lite0", key: value}, 10)
 
 
-def test_blocks_are_dropped_more_and_more_often():
-    """As in the paper's release: the share of blocks before it, times `stochastic_depth`."""
+def test_training_is_as_published():
+    """A block is dropped by the share of blocks before it, times `stochastic_depth`."""
     module = EfficientNetB0Small(3, width=0.1, depth=0.5, stochastic_depth=0.4)
-    rates = []
+    rates, momenta = [], set()
 
     def note(call, args, kwargs, context):
         if isinstance(context.module, nn.Dropout) and not context.module.deterministic:
             rates.append(context.module.rate)
+        if isinstance(context.module, nn.BatchNorm):
+            momenta.add(context.module.momentum)
         return call(*args, **kwargs)
 
     def step(inputs):
@@ -64,5 +66,6 @@ def test_blocks_are_dropped_more_and_more_often():
         inputs = jax.ShapeDtypeStruct((1, 2, 32, 32, 3), jnp.float32)
         jax.eval_shape(jax.vmap(step, axis_name="data"), inputs)
     assert [stage.blocks for stage in module.stages()] == [1, 1, 1, 2, 2, 2, 1]
+    assert momenta == {0.99}
     residual = [0, 1, 4, 6, 8]  # of ten: strides 1, as many outputs as inputs
     assert rates == pytest.approx([0.4 * block / 10 for block in residual] + [0.2])

@@ -9,8 +9,11 @@ from tests.groundwork.architectures.layer_tables import (
     resnet,
     sep_net,
     shufflenet,
+    squeezedet,
+    squeezenet,
     transferred,
     vgg_imagenet,
+    xception,
 )
 
 TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
@@ -22,6 +25,9 @@ TABLES = {  # name, or name and a setting: "shufflenet_v1 groups=8"
     **resnet.TABLES,
     **sep_net.TABLES,
     **shufflenet.TABLES,
+    **squeezedet.TABLES,
+    **squeezenet.TABLES,
     **transferred.TABLES,
     **vgg_imagenet.TABLES,
+    **xception.TABLES,
 }

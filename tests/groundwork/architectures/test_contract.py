@@ -22,7 +22,9 @@ from groundwork.architectures.compact import (
     mobilenet,
     sep_net,
     shufflenet,
+    squeezenet,
     student_net,
+    xception,
 )
 from groundwork.traced import storage
 from groundwork.traced.macs import multiply_adds
@@ -68,6 +70,7 @@ def dense(**fields):
     return lambda: densenet.DenseNet(CLASSES, 0.3, blocks=(2, 1), **fields)
 
 
+FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128)}
 INVERTED = (Stage(1, 3, 1, 16, 1), Stage(6, 5, 2, 24, 2))
 FORMS = {
     "conv": Form(section("conv_2", 0.1), "conv_2 conv_4 conv_6"),
@@ -124,6 +127,20 @@ FORMS = {
         shallow=(shufflenet, "BLOCKS", (2, 1)),
         trains=True,
     ),
+    "squeezedet": Form(
+        section("squeezedet_small", 0.1, anchors=2),
+        "squeezedet squeezedet_small",
+        (16, 16, 1),
+        shallow=(squeezenet, "FIRES", FIRES),
+        drops=True,
+    ),
+    "squeezenet": Form(
+        section("squeezenet_1_1_small", 0.2, bypass="complex"),
+        "squeezenet_1_0 squeezenet_1_0_small squeezenet_1_1 squeezenet_1_1_small",
+        (16, 16, 3),
+        shallow=(squeezenet, "FIRES", FIRES),
+        drops=True,
+    ),
     "student": Form(
         section("student_net", 0.3),
         "student_net",
@@ -136,6 +153,12 @@ FORMS = {
         "vgg_16_imagenet vgg_16_imagenet_small",
         (32, 32, 3),
         shallow=(vgg_imagenet, "GROUPS", (1, 1, 1, 1, 1)),
+        drops=True,
+    ),
+    "xception": Form(
+        section("xception_small", 0.05),
+        "xception xception_small",
+        shallow=(xception, "BLOCKS", (((64, 64), 2), ((64, 64), 1))),
         drops=True,
     ),
 }

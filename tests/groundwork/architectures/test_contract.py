@@ -15,7 +15,16 @@ import pytest
 
 import compress
 from groundwork import trees
-from groundwork.architectures import MODELS, build, densenet, resnet_imagenet, vgg, vgg_imagenet
+from groundwork.architectures import (
+    MODELS,
+    build,
+    densenet,
+    pretrained,
+    resnet_imagenet,
+    shapes,
+    vgg,
+    vgg_imagenet,
+)
 from groundwork.architectures.blocks import Stage
 from groundwork.architectures.compact import (
     efficientnet,
@@ -26,6 +35,7 @@ from groundwork.architectures.compact import (
     student_net,
     xception,
 )
+from groundwork.errors import UserError
 from groundwork.traced import storage
 from groundwork.traced.macs import multiply_adds
 from lowrank import factorization
@@ -335,5 +345,35 @@ def test_other_networks_have_a_gradient_of_their_shapes(form):
     one = made(form)
     key = jax.random.key(0)
     gradient, _ = shallow(form, lambda: jax.eval_shape(step_of(one), one.variables["params"], key))
-    shapes = jax.tree.map(lambda leaf: (1, *leaf.shape), one.variables["params"])
-    assert jax.tree.map(lambda leaf: leaf.shape, gradient) == shapes
+    wanted = jax.tree.map(lambda leaf: (1, *leaf.shape), one.variables["params"])
+    assert jax.tree.map(lambda leaf: leaf.shape, gradient) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("alexnet", "the image is too small"),
+        ("densenet_121", "the image is too small"),
+        ("nin", "the image is too small"),
+        ("squeezenet_1_0", "the image is too small"),
+        ("squeezedet_small", "images must be multiples of 8 pixels high and wide, not 7×7"),
+        ("vgg_16_imagenet", "the image is too small"),
+    ],
+)
+def test_images_too_small_for_the_strides_are_refused_in_one_line(name, said):
+    with pytest.raises(
+        UserError, match=rf"cannot take examples of shape \(7, 7, 3\): {said}"
+    ) as caught:
+        shapes(build({"name": name, "width": 0.1}, CLASSES), (7, 7, 3))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_width_that_a_family_has_not_is_refused_with_those_that_it_has():
+    said = "model: width=0.7 of ShuffleNet v2 must be one of 0.5, 1.0, 1.5, 2.0"
+    for function in (
+        lambda: build({"name": "shufflenet_v2", "width": 0.7}, CLASSES),
+        lambda: pretrained.load({"name": "shufflenet_v2", "width": 0.7}, "a.npz"),
+    ):
+        with pytest.raises(UserError) as caught:
+            function()
+        assert str(caught.value) == said

@@ -11,17 +11,27 @@ It is found in the network's program, and no layer is known by its name.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from compress.quantize.data_free.flat import Equation, Flat, constant, depends_on
+from compress.quantize.data_free.flat import (
+    Equation,
+    Flat,
+    constant,
+    depends_on,
+    enclosed,
+    hands_on,
+)
 from groundwork import trees
 from groundwork.traced import network
 from groundwork.traced.products import Layer, described
-from groundwork.traced.walk import PRODUCTS, SAME, Mark, Product
+from groundwork.traced.walk import PRODUCTS, Mark, Product
 from groundwork.trees import Variables
+from pruning.structured import program
 
 AFFINE = ("add", "add_any", "sub", "mul", "div")
-SHAPED = (*SAME, "reshape", "broadcast_in_dim", "squeeze", "expand_dims")
+SHAPED = ("reshape", "broadcast_in_dim", "squeeze", "expand_dims")
 
 
 class Step(NamedTuple):
@@ -85,6 +95,10 @@ def chains(flat: Flat) -> tuple[list[Chain], dict[str, str]]:
         path for path in kernels if not used_once(flat, path)
     }
     refused.update(dict.fromkeys(shared, "it is used more than once"))
+    inside = enclosed(flat)
+    named = {path for path in inside if path.rpartition("/")[2] in network.KERNELS}
+    for path in named or inside:
+        refused.setdefault(path, inside[path])
     return [chain for chain in found if chain.kernel not in shared], refused
 
 
@@ -113,7 +127,7 @@ def leaf_of(flat: Flat, value: int, shaped: bool = True) -> str | None:
     makers = flat.makers
     while value not in flat.paths:
         one = flat.equations[makers[value]] if value in makers else None
-        if one is None or one.name not in (SHAPED if shaped else SAME):
+        if one is None or not (hands_on(one) or (shaped and one.name in SHAPED)):
             return None
         value = one.inputs[0]
     return flat.paths[value]
@@ -150,8 +164,13 @@ def slope(flat: Flat, chain: Chain, leaves: Mapping[str, Any], path: str) -> np.
 
 
 def leaves_of(variables: Variables) -> dict[str, np.ndarray]:
-    """Returns path → array on the host."""
-    return {path: np.asarray(leaf) for path, leaf in trees.flatten(variables).items()}
+    """Returns path → array on the host; random keys and what is no array are left as they are."""
+    return {path: _on_host(leaf) for path, leaf in trees.flatten(variables).items()}
+
+
+def _on_host(leaf: Any) -> Any:
+    is_key = jnp.issubdtype(getattr(leaf, "dtype", None) or object, jax.dtypes.prng_key)
+    return leaf if is_key or not program.is_array(leaf) else np.asarray(leaf)
 
 
 def _followed(
@@ -166,14 +185,14 @@ def _followed(
         step = _step(flat, data, chain, flat.equations[following[0]], following[0])
         if step is None:
             break
-        steps = chain.steps if step.name in SAME else (*chain.steps, step)
+        steps = (*chain.steps, step) if step.name in AFFINE else chain.steps
         chain = chain._replace(steps=steps, end=flat.equations[following[0]].outputs[0])
     return chain
 
 
 def _step(flat: Flat, data: set[int], chain: Chain, one: Equation, place: int) -> Step | None:
     """Returns an equation as a step of a chain, or None if it is another."""
-    if one.name in SAME:
+    if hands_on(one):
         return Step(place, one.name, -1)
     if one.name not in AFFINE:
         return None

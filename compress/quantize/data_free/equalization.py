@@ -77,7 +77,7 @@ def equalize(model: Any, variables: Variables, inputs: Any) -> Equalized:
 
 def _scales(found: list[Chain], where: Spans, kernels: list[np.ndarray]) -> list[np.ndarray]:
     """Scales kernels in place; returns by how much the channels of each chain were divided."""
-    total = where.first[-1] + found[-1].channels if found else 0
+    total = sum(chain.channels for chain in found)
     scales = np.ones(total)
     sizes = [np.abs(kernel) for kernel in kernels]
     free = [number for number in range(len(found)) if number not in where.blocked]

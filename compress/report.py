@@ -12,7 +12,7 @@ from compress.results import Network, Results
 from groundwork import terminal
 from groundwork.entry import run_main
 from groundwork.metric import Metric
-from groundwork.report import comparison
+from groundwork.report import comparison, judged
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
 from groundwork.report.tables import averages, plus_minus
@@ -145,11 +145,19 @@ def _drawn(run: Results, chosen: Sequence[Network]) -> list[tuple[str, str]]:
     if run.leaves:
         drawn = plots.parts(run, folder / "bytes.png")
         sections.append(("Where the bytes go", page_lib.picture(*drawn)))
+    if answers := judged.pictures(run, _compared(run, chosen), folder / "answers.png"):
+        sections.append(("Test examples", page_lib.picture(*answers)))
     for network in chosen:
         weights = plots.centroids(run, network, folder / f"weights_{network.name}.png")
         if weights:
             sections.append((f"Weights of {network.name}", page_lib.picture(*weights)))
     return sections
+
+
+def _compared(run: Results, chosen: Sequence[Network]) -> dict[str, Any]:
+    """Returns what the original and the smallest network answer, the smallest of the chosen."""
+    smallest = min(chosen or run.networks, key=lambda network: network.mean_bytes)
+    return {network.name: network.shown for network in (run.original, smallest)}
 
 
 def _few(run: Results, chosen: Sequence[Network]) -> list[Network]:

@@ -14,6 +14,7 @@ from groundwork import trees
 from groundwork.errors import UserError
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
+from groundwork.train.judging import JUDGED, SHOWN
 from groundwork.trees import Variables
 from pruning.masks import Mask
 
@@ -57,6 +58,9 @@ class Network:
     kept: dict[str, list[int]]  # path → the entries that are not pruned
     streams: list[Stream]
     masked: list[str]  # paths of the leaves that have a mask
+    # What the loss's judge says, name → split → numbers; and what it answers to a few test examples
+    judged: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    shown: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
     measures: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # others, of test
     multiply_adds: int | None = None  # of one example; older runs do not know
 
@@ -211,7 +215,8 @@ def pareto(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 
 def _network(run: Run, name: str) -> Network:
     tree, metadata = run.unit(_UNITS + name).result()
-    values = {"validation": [], "measures": {}, "multiply_adds": None} | metadata
+    empty: dict[str, Any] = {"validation": [], "measures": {}, "multiply_adds": None, JUDGED: {}}
+    values = {**empty, SHOWN: tree.get(SHOWN, {})} | metadata
     values["streams"] = [Stream(**stream) for stream in metadata["streams"]]
     values["masked"] = sorted(tree.get("mask", {}))
     return Network(**{field.name: values[field.name] for field in dataclasses.fields(Network)})

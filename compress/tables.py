@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compress.results import Network, Results, Stream
+from groundwork.report import judged
 from groundwork.report.tables import Rows, plus_minus, time_cells, time_header
 
 SHARED = "numbers of several arrays"  # in a stream of no single array
@@ -18,16 +19,19 @@ def networks(run: Results) -> Rows:
     """Returns one row per network; × says how many times smaller than the original it is."""
     more = list(run.original.measures)
     header = ["network", *_COSTS, *(name.replace("_", " ") for name in more)]
-    return header, [
+    rows = [
         [n.name, *_cost(n), *(plus_minus(n.measures[name], 4) for name in more)]
         for n in run.networks
     ]
+    return judged.beside((header, rows), [n.judged for n in run.networks])
 
 
 def stages(run: Results, network: Network) -> Rows:
     """Returns one row per stage up to `network`, after one for the original's float32 numbers."""
     first = ["float32 numbers", "", "", f"{network.float_bytes:,}", "1.00", "", ""]
-    return ["after", *_COSTS], [first, *([n.step, *_cost(n)] for n in run.chain(network))]
+    chain = run.chain(network)
+    rows = [first, *([n.step, *_cost(n)] for n in chain)]
+    return judged.beside((["after", *_COSTS], rows), [{}, *(n.judged for n in chain)])
 
 
 def layers(network: Network) -> Rows:

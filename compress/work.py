@@ -31,6 +31,7 @@ from groundwork.runs.run import Run
 from groundwork.study import Prepared
 from groundwork.traced import macs
 from groundwork.train import footprint, latency, loss_spec, networks, own
+from groundwork.train.programs import Programs
 from groundwork.trees import Variables
 from pruning.structured import Narrowed
 
@@ -143,24 +144,28 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
     written = processes.on_first(_write, context, folder, made)
     context.run.share(folder)
     variables = _loaded(folder, context.replicates, unnamed(made.form.model))
-    accuracies = _accuracies(pipeline, made.form, variables)
+    compiled = pipeline.compiled(pipeline.spec.as_original(made.form)).programs
+    on_devices = context.put(variables)
+    accuracies = _accuracies(context, compiled, on_devices)
+    judged = compiled.judge(on_devices)
     shapes = architectures.shapes(pipeline.model, context.dataset.example)
     metadata = {
         **_about(node, made),
         **accuracies,
+        **judged.metadata,
         **written,
         "float_bytes": 4 * architectures.count(shapes["params"]),
         "multiply_adds": _multiply_adds(made.form, variables, context.dataset.example),
         "milliseconds": _milliseconds(pipeline, made.form, variables) if node.leaf else {},
         **made_lib.counts(variables["params"], made.mask),
     }
-    tree = {"variables": variables, **({"mask": made.mask} if made.mask else {})}
+    tree = {"variables": variables, **({"mask": made.mask} if made.mask else {}), **judged.tree}
     context.run.unit(node.unit).finish(tree, metadata)
     size = np.mean(written["bytes"])
     loss = loss_spec.build(pipeline.spec.loss, context.dataset.target)
     context.reporter.end(
         f"{size:,.0f} bytes, {metadata['float_bytes'] / size:.1f} times fewer; "
-        f"test {loss.metric.words} {np.mean(accuracies['test']):.4f}"
+        f"test {loss.metric.words} {np.mean(accuracies['test']):.4f}{judged.words}"
     )
 
 
@@ -188,14 +193,13 @@ def _places(narrow: Narrowed) -> dict[str, Any]:
     }
 
 
-def _accuracies(pipeline: Pipeline, form: Form, variables: Variables) -> dict[str, Any]:
-    """Returns split → accuracies [R], in the arithmetic of the form.
+def _accuracies(context: Context, compiled: Programs, variables: Variables) -> dict[str, Any]:
+    """Returns split → accuracies [R], in the arithmetic of the programs.
 
     What the loss measures besides stands under `measures`, of the test split.
     """
-    context, compiled = pipeline.context, pipeline.compiled(pipeline.spec.as_original(form))
-    measured = networks.evaluated(context, compiled.programs, context.put(variables))
-    metric = compiled.programs.metric.name
+    measured = networks.evaluated(context, compiled, variables)
+    metric = compiled.metric.name
     found = {split: means[metric] for split, means in measured.items()}
     more = {n: each for n, each in measured["test"].items() if n not in ("loss", metric)}
     return {**found, "measures": more}

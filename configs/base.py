@@ -19,10 +19,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval_every = 100  # steps between two evaluations
     config.data = dict(
         name="digits",  # of the data set, for sources that have several; else for the reports
-        # digits, mnist1d, idx, tfds, folder, npz, huggingface, photographs or PACKAGE:FUNCTION
+        # digits, mnist1d, digit_canvases, idx, tfds, folder, npz, huggingface, photographs or
+        # PACKAGE:FUNCTION
         source="digits",
         dir="",  # the folder of the files, for all sources that have files
-        kwargs=anything({}),  # what PACKAGE:FUNCTION is called with; for huggingface, column names
+        # What PACKAGE:FUNCTION is called with; names of columns for huggingface; for
+        # digit_canvases such as {"examples": 2000}
+        kwargs=anything({}),
         validation_examples=0,  # how many are held out of the training split
         split_seed=0,  # draws which examples are held out
         standardize=True,  # subtract the training mean and divide by the deviation

@@ -14,7 +14,7 @@ from groundwork.train.optim import OptimizerSpec
 
 Idle = Mapping[str, str]  # a key of the config, or a section → the reason
 Trained = Mapping[str, OptimizerSpec]  # section of steps, such as `train` → its optimiser
-WITHOUT_FILES = ("digits", "mnist1d")
+WITHOUT_FILES = ("digit_canvases", "digits", "mnist1d")
 
 
 def warnings(beyond: Iterable[str], idle: Idle, given: Iterable[str]) -> list[str]:

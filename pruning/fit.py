@@ -112,13 +112,14 @@ def fitted(
     else:
         end = fitting.train(context, compiled, unit, phase.steps, phase.optimizer, start)
         measured = networks.accuracies(context, compiled, end)
+    judged = compiled.judge(end)
     if not shared.costs:
         shared.costs.update(fitting.costs(context, experiment.model, network, end))
-    about = {**measured, **shared.costs, "before": before}
+    about = {**measured, **judged.metadata, **shared.costs, "before": before}
     about["steps"] = 0 if phase.given else phase.steps.steps
-    unit.finish({"variables": end}, about)
+    unit.finish({"variables": end, **judged.tree}, about)
     change = f"{np.mean(before['test']):.4f} → {np.mean(measured['test']):.4f}"
-    words = f"test {experiment.loss.metric.words} {change}"
+    words = f"test {experiment.loss.metric.words} {change}{judged.words}"
     context.reporter.end(f"{shared.costs['macs']:,} multiply-adds, {words}")
 
 
@@ -169,7 +170,7 @@ def compile_programs(
             experiment.context, network, steps, optimizer, loss, experiment.loss
         )
         for other in shared.programs.values():
-            made = made._replace(evaluate=other.evaluate)
+            made = made._replace(evaluate=other.evaluate, judge=other.judge)
         shared.programs[key] = made
     return shared.programs[key]
 

@@ -8,7 +8,7 @@ from typing import Any
 from groundwork import terminal
 from groundwork.entry import run_main
 from groundwork.errors import UserError
-from groundwork.report import comparison, tables
+from groundwork.report import comparison, judged, tables
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
 from groundwork.report.tables import Rows, averages, plus_minus, time_cells
@@ -133,6 +133,10 @@ def _write_page(run: Results) -> Path:
     if run.pruned:
         drawn = page_lib.picture(*plots.accuracy(run, folder / f"{metric.name}.png"))
         sections.append((f"{metric.title} against cost", drawn))
+        compared = {"original": run.original, run.pruned[-1].label: run.pruned[-1].network}
+        kept = {name: network.shown for name, network in compared.items()}
+        if answers := judged.pictures(run, kept, folder / "answers.png"):
+            sections.append(("Test examples", page_lib.picture(*answers)))
     sections.append(("Networks", page_lib.table(*_network_table(run))))
     if run.pruned:
         gone = page_lib.table(*_gone_table(run))
@@ -159,7 +163,10 @@ def _network_table(run: Results) -> Rows:
         row = [_ratio(pruned), *_costs(pruned.network, run)]
         row += [plus_minus(pruned.network.before, 4), plus_minus(pruned.network.test, 4)]
         rows.append(row)
-    return header, rows
+    best = run.fine_tuned or run.original
+    return judged.beside(
+        (header, rows), [best.judged, *(pruned.network.judged for pruned in run.pruned)]
+    )
 
 
 def _gone_table(run: Results) -> Rows:

@@ -13,6 +13,7 @@ from groundwork.errors import UserError, about
 from groundwork.runs import trained
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
+from groundwork.train.judging import JUDGED, SHOWN
 from groundwork.trees import Variables
 from pruning import structured
 from pruning.spec import BRANCHES
@@ -30,6 +31,9 @@ class Network:
     macs: int  # multiply-adds of one example
     bytes: int  # of an .npz file of one replicate's variables
     milliseconds: dict[str, list[float]]  # batch size → the original's and its own, in one run
+    # What the loss's judge says, name → split → numbers; and what it answers to a few test examples
+    judged: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    shown: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,4 +167,6 @@ def _network(run: Run, unit: str) -> Network:
         **{name: metadata[name] for name in names},
         before=metadata["before"]["test"],
         bytes=trained.size(trees.replicate(tree["variables"], 0)),
+        judged=metadata.get(JUDGED, {}),
+        shown=tree.get(SHOWN, {}),
     )

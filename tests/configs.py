@@ -12,9 +12,10 @@ from groundwork.train import optim
 from tests.conftest import ROOT
 
 SHAPES = {
+    "cifar10": (32, 32, 3),
+    "digit_canvases": (64, 64, 1),
     "digits": (8, 8, 1),
     "fashion_mnist": (28, 28, 1),
-    "cifar10": (32, 32, 3),
     "photographs": (224, 224, 3),
 }
 

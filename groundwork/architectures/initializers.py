@@ -10,6 +10,9 @@ from flax.linen import initializers
 torch_kernel = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for Linear and Conv kernels: uniform in ±1/√fan_in."""
 
+caffe_xavier = initializers.variance_scaling(1.0, "fan_in", "uniform")
+"""Caffe's filler `xavier`: uniform in ±√(3 / fan_in), of variance 1 / fan_in."""
+
 he_fan_in = initializers.variance_scaling(2, "fan_in", "normal")
 """He et al., arXiv:1502.01852: normal, variance 2 / fan in, not cut. Of a depthwise kernel: 2 / k².
 """

@@ -28,6 +28,13 @@ from groundwork.architectures.compact.shufflenet import (
     ShuffleNetV2,
     ShuffleNetV2Small,
 )
+from groundwork.architectures.compact.squeezedet import SqueezeDet, SqueezeDetSmall
+from groundwork.architectures.compact.squeezenet import (
+    SqueezeNet10,
+    SqueezeNet10Small,
+    SqueezeNet11,
+    SqueezeNet11Small,
+)
 from groundwork.architectures.compact.student_net import StudentNet
 from groundwork.architectures.compact.transferred_networks import (
     CReLUSmall,
@@ -96,6 +103,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "shufflenet_v1_small": ShuffleNetV1Small,
     "shufflenet_v2": ShuffleNetV2,
     "shufflenet_v2_small": ShuffleNetV2Small,
+    "squeezedet": SqueezeDet,
+    "squeezedet_small": SqueezeDetSmall,
+    "squeezenet_1_0": SqueezeNet10,
+    "squeezenet_1_0_small": SqueezeNet10Small,
+    "squeezenet_1_1": SqueezeNet11,
+    "squeezenet_1_1_small": SqueezeNet11Small,
     "student_net": StudentNet,
     "vgg_11": VGG11,
     "vgg_13": VGG13,

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from groundwork import named, paths
-from groundwork.data import images, own, photographs, readers
+from groundwork.data import canvases, images, own, photographs, readers
 from groundwork.data.own import Given
 
 SOURCES: dict[str, Callable[[str, str, Mapping[str, Any], int], Given]] = {
+    "digit_canvases": canvases.read_canvases,
     "folder": images.read_folder,
     "huggingface": images.read_huggingface,
     "npz": own.read_npz,

@@ -21,8 +21,9 @@ class DataSpec:
 
     Attributes:
       name: the data set.
-      source: `digits`, `mnist1d`, `idx`, `tfds`, `folder`, `npz`, `huggingface` or `photographs`;
-        or a function of the user's own, `package.module:name`, see `own.read_function`.
+      source: `digits`, `mnist1d`, `digit_canvases`, `idx`, `tfds`, `folder`, `npz`, `huggingface`
+        or `photographs`; or a function of the user's own, `package.module:name`, see
+        `own.read_function`.
       dir: the folder of the files, for those that have files.
       validation_examples: how many are held out of the training set.
       split_seed: from which the permutation that chooses them is drawn; at least 0.
@@ -34,7 +35,7 @@ class DataSpec:
         papers. It serves all tfds sets; what follows is for streams alone, but for image_size, mean
         and std.
       image_size: the height and width of the network's images; 0 = as they are stored. It serves
-        folder, huggingface and photographs as well as streams.
+        digit_canvases, folder, huggingface and photographs as well as streams.
       augment: `none`, `crop_flip` or `resized_crop`; see `augment.training`.
       workers: how many processes read ahead; 0 = threads of this one.
       cache: where decoded images are kept: `none`, `memory`, a folder, or `auto`; see `cache.made`.
@@ -42,7 +43,7 @@ class DataSpec:
         `file_dataset.MOMENT_EXAMPLES` images.
       std: likewise.
       kwargs: what a function of the user's own is called with; for huggingface, names of columns;
-        for photographs, see `photographs.read`.
+        for digit_canvases, see `canvases.read_canvases`; for photographs, `photographs.read`.
     """
 
     name: str

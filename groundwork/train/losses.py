@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from groundwork.errors import UserError
+from groundwork import detection
+from groundwork.errors import UserError, about, unknown
 from groundwork.metric import ACCURACY, LOSS, Metric
 
 
@@ -33,6 +34,20 @@ class Counts(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Judge:
+    """How networks do by what is no sum over examples. It rules nothing; reports show it.
+
+    Attributes:
+      score: answers and targets of all examples of a split, on the host (leaves [N, …], NumPy) →
+        numbers by name, such as `{"mean_average_precision": 0.8}`; of one replicate.
+      answer: outputs of a batch → what `score` takes of them, computed on the devices.
+    """
+
+    score: Callable[[Any, Any], Mapping[str, float]]
+    answer: Callable[[Any], Any] = lambda outputs: outputs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
     """The loss of a batch, and what it counts.
 
@@ -41,12 +56,14 @@ class Loss:
       measures: name → dtype of its sum.
       metric: the measure by which networks are judged, or the loss itself.
       uneven: whether examples may count differently, as sequences do by their tokens.
+      judge: by what final networks are judged as well, if there is more.
     """
 
     count: Callable[[Any, Any, jax.Array], Counts]
     measures: Mapping[str, Any]
     metric: Metric = LOSS
     uneven: bool = False
+    judge: Judge | None = None
 
 
 def of_examples(function: Callable[[Any, Any], jax.Array], name: str = "the loss") -> Loss:
@@ -153,6 +170,69 @@ def sigmoid_cross_entropy() -> Loss:
     return Loss(count=count, measures={metric.name: np.float32}, metric=metric)
 
 
+def squeezedet(
+    grid: str = "small",
+    *,
+    image: tuple[int, int] = (),  # type: ignore[assignment] # of the grid
+    stride: int = 0,
+    shapes: tuple[tuple[float, float], ...] = (),
+    box: float = 5.0,
+    positive: float = 75.0,
+    negative: float = 100.0,
+) -> Loss:
+    """Returns the loss of detectors, `detection.losses`; mean average precision judges them.
+
+    Outputs are [B, A, 5 + C], those of `squeezedet`, and targets [B, M, 5], boxes and classes, as
+    `groundwork.detection` says. Its metric is the share of an image's objects that are right, the
+    mean over images.
+
+    Args:
+      grid: one of `detection.GRIDS`, of whose anchors the next three settings replace some.
+      image: height and width of images, in pixels.
+      stride: height and width of a cell.
+      shapes: width and height of each anchor of a cell.
+      box: λ_bbox.
+      positive: λ⁺_conf.
+      negative: λ⁻_conf.
+
+    Raises:
+      UserError: there is no such grid, or a number is out of range.
+    """
+    if grid not in detection.GRIDS:
+        raise unknown("loss_kwargs: grid", grid, detection.GRIDS)
+    given = {"stride": stride, "shapes": shapes}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value}
+    if image:
+        changes |= dict(zip(("height", "width"), image, strict=True))
+    with about("loss_kwargs"):
+        chosen = dataclasses.replace(detection.GRIDS[grid], **changes)
+        weights = detection.Weights(box=box, positive=positive, negative=negative)
+
+    def count(outputs: jax.Array, truths: jax.Array, valid: jax.Array) -> Counts:
+        with about("loss=squeezedet"):
+            parts = detection.losses(outputs, truths, jnp.asarray(chosen.anchors), weights)
+        loss = parts.box + parts.positive + parts.negative + parts.classes
+        total, right = (jnp.sum(jnp.where(valid, each, 0.0)) for each in (loss, parts.right))
+        return Counts(total, _examples(valid), {"object_accuracy": right})
+
+    def answer(outputs: jax.Array) -> dict[str, jax.Array]:
+        return detection.detections(outputs, chosen)._asdict()
+
+    def score(found: Mapping[str, Any], truths: np.ndarray) -> dict[str, float]:
+        classes = int(truths[..., 4].max()) + 1
+        if not classes:  # no object at all: there is nothing to find
+            return {}
+        precision = detection.mean_average_precision(detection.Detections(**found), truths, classes)
+        return {"mean_average_precision": precision}
+
+    return Loss(
+        count=count,
+        measures={"object_accuracy": np.float32},
+        metric=Metric("object_accuracy", higher_is_better=True),
+        judge=Judge(score=score, answer=answer),
+    )
+
+
 def agreement() -> Loss:
     """Returns how far a network is from another one, whose logits [B, C] are the targets.
 
@@ -182,6 +262,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "mean_squared_error": mean_squared_error,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
     "agreement": agreement,
+    "squeezedet": squeezedet,
 }
 
 

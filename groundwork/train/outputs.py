@@ -24,30 +24,36 @@ BATCH = 500
 
 
 def make(
-    model: Model, dataset: AnyDataset, mesh: Mesh, form: replicates.Form
-) -> Callable[[Variables, str], tuple[Any, np.ndarray]]:
-    """Returns a function (variables, "validation" or "test") → (outputs, labels [N]).
+    model: Model,
+    dataset: AnyDataset,
+    mesh: Mesh,
+    form: replicates.Form,
+    answer: Callable[[Any], Any] = lambda outputs: outputs,
+) -> Callable[[Variables, str], tuple[Any, Any]]:
+    """Returns a function (variables, "validation" or "test") → (outputs, labels [N, …]).
 
-    Outputs are those of `model.apply(variables, inputs, train=False)`, a pytree whose leaves
-    become [R, N, …], in the order of the split. All processes must call the function; each gets
-    all outputs.
+    Outputs are those of `model.apply(variables, inputs, train=False)`, or what `answer` makes of
+    them: a pytree whose leaves become [R, N, …], in the order of the split. All processes must
+    call the function; each gets all outputs.
     """
 
     def apply_all(variables: Variables, images: jax.Array) -> Any:
         inputs = data_lib.normalize(dataset, images)
-        return replicates.each(form)(lambda v: model.apply(v, inputs, train=False))(variables)
+        return replicates.each(form)(lambda v: answer(model.apply(v, inputs, train=False)))(
+            variables
+        )
 
     apply = replicates.sharded(mesh, apply_all, (BY_REPLICATE, SHARED), SPLIT)
 
-    def outputs(variables: Variables, split: str) -> tuple[Any, np.ndarray]:
+    def outputs(variables: Variables, split: str) -> tuple[Any, Any]:
         parts, labels = [], []
         with contextlib.closing(_batches(dataset, mesh, split)) as batches:
             for images, *answers in batches:
                 part, targets, valid = mesh_lib.fetch((apply(variables, images), *answers))
                 parts.append(jax.tree.map(lambda leaf, valid=valid: leaf[:, valid], part))
-                labels.append(targets[valid])
+                labels.append(jax.tree.map(lambda leaf, valid=valid: leaf[valid], targets))
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *parts)
-        return joined, np.concatenate(labels)
+        return joined, jax.tree.map(lambda *leaves: np.concatenate(leaves), *labels)
 
     return outputs
 

@@ -20,7 +20,8 @@ from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset, Dataset
 from groundwork.data.file_dataset import FileDataset
 from groundwork.metric import Metric
-from groundwork.train import replicates, steps_from_files, steps_in_memory
+from groundwork.train import judging, replicates, steps_from_files, steps_in_memory
+from groundwork.train.judging import Judged
 from groundwork.train.losses import CROSS_ENTROPY, Counts, Loss
 from groundwork.train.replicates import Form
 from groundwork.train.step import (
@@ -53,6 +54,7 @@ class Programs(NamedTuple):
     batch_size: int  # examples of a step, of each replicate
     evaluate: Callable[[Variables, str], Counts]  # variables, "validation" or "test" → counts [R]
     metric: Metric  # by which the network is judged: one of the counts
+    judge: Callable[[Variables], Judged]  # variables [R, …] → what the loss has a judge for
     jitted: dict[str, Any]  # the jitted functions behind these, for tests that count compilations
 
 
@@ -111,8 +113,18 @@ def make(
         batch_size=batch_size,
         evaluate=evaluate_split,
         metric=objective.metric,
+        judge=_judge(model, objective, dataset, mesh, form),
         jitted={"init": init, **jitted},
     )
+
+
+def _judge(
+    model: Model, objective: Loss, dataset: AnyDataset, mesh: Mesh, form: Form
+) -> Callable[[Variables], Judged]:
+    """Returns `Programs.judge`, which compiles nothing before it is called."""
+    if objective.judge is None:
+        return lambda variables: Judged()
+    return judging.make(model, objective.judge, dataset, mesh, form)
 
 
 def _make_add_batch(eval_step: EvalFn, dataset: AnyDataset, form: Form) -> Callable[..., Counts]:

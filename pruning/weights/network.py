@@ -13,6 +13,7 @@ import numpy as np
 from groundwork.context import Context
 from groundwork.devices import mesh as mesh_lib
 from groundwork.train import networks
+from groundwork.train.judging import Judged
 from groundwork.train.losses import Loss
 from groundwork.trees import Variables
 from pruning.criteria import CRITERIA
@@ -74,11 +75,13 @@ def save(
     network: Network,
     measured: Mapping[str, Any],
     about: Mapping[str, Any],
+    judged: Judged,
 ) -> None:
     """Saves a network as a unit, with its accuracies by split, and says what it is."""
     metadata = {
         "untouched": {},
         **measured,
+        **judged.metadata,
         "density": densities(network.mask),
         "kept": kept(network.mask),
         "trainings": list(network.trainings),
@@ -88,11 +91,11 @@ def save(
     for path, leaf in network.mask.items():
         if not np.reshape(leaf, (len(leaf), -1)).any(axis=1).all():
             experiment.context.reporter.say(f"warning: {name}: {path} is empty")
-    tree = {"mask": network.mask, "variables": network.variables}
+    tree = {"mask": network.mask, "variables": network.variables, **judged.tree}
     if network.movement is not None:
         tree["movement"] = network.movement
     experiment.context.run.unit(name).finish(tree, metadata)
-    words = f"test {experiment.loss.metric.words} {np.mean(measured['test']):.4f}"
+    words = f"test {experiment.loss.metric.words} {np.mean(measured['test']):.4f}{judged.words}"
     experiment.context.reporter.end(f"density {np.mean(metadata['density']):.4f}, {words}")
 
 

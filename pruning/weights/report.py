@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from groundwork import terminal
-from groundwork.report import comparison, figures, tables
+from groundwork.report import comparison, figures, judged, tables
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
 from groundwork.report.tables import Rows, averages, plus_minus
@@ -105,6 +105,9 @@ def _write_page(run: Results) -> Path:
     if run.sparse:
         drawn = page_lib.picture(*accuracy_figure(run, folder / f"{metric.name}.png"))
         sections.append((f"{metric.title} against density", drawn))
+        kept = {n.label: results.shown(run, n) for n in (run.dense, run.sparse[-1])}
+        if answers := judged.pictures(run, kept, folder / "answers.png"):
+            sections.append(("Test examples", page_lib.picture(*answers)))
     sections.append(("Networks", page_lib.table(*_network_table(run))))
     if run.sparse:
         drawn = page_lib.picture(*layers_figure(run, folder / "layers.png"))
@@ -118,7 +121,8 @@ def _write_page(run: Results) -> Path:
 def _network_table(run: Results) -> Rows:
     """Returns one row per network."""
     header = ["asked for", "density", "before", "after", "steps", "seconds"]
-    return header, [_row(network) for network in (run.dense, *run.sparse)]
+    networks = (run.dense, *run.sparse)
+    return judged.beside((header, [_row(n) for n in networks]), [n.judged for n in networks])
 
 
 def _row(network: Network) -> list[str]:

@@ -10,6 +10,7 @@ from groundwork.errors import UserError
 from groundwork.runs import operations
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run, result_of
+from groundwork.train.judging import JUDGED, SHOWN
 from groundwork.trees import Variables
 from pruning.masks import Mask
 from pruning.weights.methods import METHODS
@@ -28,6 +29,7 @@ class Network:
       seconds: spent in these steps, without compilation; None if the run does not tell.
       kept: path → (kept weights, means over replicates, and all weights).
       untouched: path → why a pattern leaves it dense.
+      judged: what the loss's judge says: name → split → [R] numbers.
     """
 
     label: str
@@ -38,6 +40,7 @@ class Network:
     seconds: float | None
     kept: dict[str, tuple[float, int]]
     untouched: dict[str, str]
+    judged: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,13 @@ def load(workdir: str | Path, unit: str) -> tuple[Mask, Variables]:
     return tree["mask"], tree["variables"]
 
 
+def shown(run: Results, network: Network) -> dict[str, Any]:
+    """Returns what a network answers to a few test examples; empty without a judge of the loss."""
+    unit = "dense" if network is run.dense else f"sparse/{network.label}"
+    tree: dict[str, Any] = result_of(run.folder, unit) if network.judged else {}
+    return tree.get(SHOWN, {})
+
+
 def _network(run: Run, unit: str, seconds: dict[str, float]) -> Network:
     metadata = run.unit(unit).verify()
     spent = [seconds.get(name) for name in metadata["trainings"]]
@@ -99,4 +109,5 @@ def _network(run: Run, unit: str, seconds: dict[str, float]) -> Network:
         seconds=None if None in spent else sum(s for s in spent if s is not None),
         kept={path: (mean, size) for path, (mean, size) in metadata["kept"].items()},
         untouched=metadata["untouched"],
+        judged=metadata.get(JUDGED, {}),
     )

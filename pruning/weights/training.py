@@ -58,7 +58,8 @@ def trained(
     if phase.given:
         context.reporter.begin(name, 0, 1)
         network = start._replace(variables=state.variables)
-        save(experiment, name, network, before, {"before": before, **about})
+        judged = compiled.judge(state.variables)
+        save(experiment, name, network, before, {"before": before, **about}, judged)
         return network
     # of a network that begins dense, rows cannot tell the density: it changes
     fields = {} if phase.differs else {"density": densities(start.mask)}
@@ -73,7 +74,8 @@ def trained(
         movement=movement.sums(state.opt_state) if experiment.sums_movement else None,
     )
     measured = networks.accuracies(context, compiled, state.variables)
-    save(experiment, name, network, measured, {"before": before, **about})
+    judged = compiled.judge(state.variables)
+    save(experiment, name, network, measured, {"before": before, **about}, judged)
     return network
 
 
@@ -94,7 +96,7 @@ def compile_programs(experiment: Experiment, phase: Phase) -> Programs:
         )
         for other, one in compiled.items():
             if other[0] == "programs" and not _sees_through(experiment, phase):
-                made = made._replace(evaluate=one.evaluate)
+                made = made._replace(evaluate=one.evaluate, judge=one.judge)
         compiled[key] = made
     found: Programs = compiled[key]
     return found

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from groundwork.devices import processes
+from groundwork.train import judging
 from pruning.weights.masking import groups, masked
 from pruning.weights.methods import Setting
 from pruning.weights.network import Experiment, Network, load, save
@@ -80,7 +81,8 @@ def search(experiment: Experiment, point: Point) -> None:
     context.reporter.begin(unit_name(point), 0, 1)
     measured = {split: metadata[split] for split in ("validation", "test")}
     more = {"before": metadata["before"], "untouched": metadata["untouched"], "target": target}
-    save(experiment, unit_name(point), network, measured, more)
+    judged = judging.of_unit(*context.run.unit(best).result())
+    save(experiment, unit_name(point), network, measured, more, judged)
 
 
 def _target(experiment: Experiment, dense: list[float]) -> float:

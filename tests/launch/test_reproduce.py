@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from groundwork import architectures
 from groundwork import config as config_lib
 from launch import points
 from lottery import spec as lottery_spec
@@ -17,7 +18,8 @@ from tests.conftest import CACHE, ROOT
 
 SPECS = {"lottery": lottery_spec, "pruning": pruning_spec}
 SCRIPTS = sorted(p for p in (ROOT / "launch/reproduce").glob("*.sh") if p.name != "common.sh")
-OF_ONE_COMMAND = [path for path in SCRIPTS if not path.name.startswith("methods_")]
+SWEEPS = ("compact_", "methods_")
+OF_ONE_COMMAND = [path for path in SCRIPTS if not path.name.startswith(SWEEPS)]
 
 
 def run(script, *flags):
@@ -41,8 +43,8 @@ def commands(script, *flags):
 
 def test_there_is_a_script_for_each_figure():
     assert [path.name for path in SCRIPTS] == [
-        "lenet_fashion_mnist.sh", "lenet_mnist.sh", "methods_conv2.sh", "methods_fashion_mnist.sh",
-        "mnist1d.sh", "pruning_cifar10.sh", "pruning_fashion_mnist.sh",
+        "compact_fashion_mnist.sh", "lenet_fashion_mnist.sh", "lenet_mnist.sh", "methods_conv2.sh",
+        "methods_fashion_mnist.sh", "mnist1d.sh", "pruning_cifar10.sh", "pruning_fashion_mnist.sh",
     ]  # fmt: skip
 
 
@@ -82,13 +84,8 @@ def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
     assert report[2:] == [f"{command}.report", *folders]
 
 
-@pytest.mark.parametrize("name", ["methods_fashion_mnist.sh", "methods_conv2.sh"])
-@pytest.mark.parametrize("flags", [[], ["--smoke"]], ids=["full", "smoke"])
-def test_every_method_is_one_that_its_main_accepts(name, flags, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    tickets, sweep, table = (command[1:] for command in commands(name, *flags))
-    config, folder = config_lib.parse(tickets[2:], "")
-    lottery_spec.from_config(config_lib.resolve(config))
+def configs_of(sweep):
+    """The config of each point of a sweep of pruning.main, as it would be resolved."""
     assert sweep[:2] == ["-m", "launch.sweep"]
     config_file, file = (
         next(word.partition("=")[2] for word in sweep if word.startswith(flag))
@@ -100,7 +97,31 @@ def test_every_method_is_one_that_its_main_accepts(name, flags, monkeypatch):
     for point in found:
         arguments = [f"--config={config_file}", "--workdir=x", *shared, *point.arguments()]
         config, _ = config_lib.parse(arguments, "")
-        checked = kinds.check(config_lib.resolve(config))
+        yield config_lib.resolve(config)
+
+
+@pytest.mark.parametrize("flags", [[], ["--smoke"]], ids=["full", "smoke"])
+def test_every_compact_network_is_one_that_can_be_built(flags, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (sweep,) = commands("compact_fashion_mnist.sh", *flags)
+    built = []
+    for config in configs_of(sweep[1:]):
+        checked = kinds.check(config)
+        assert bool(checked.prune.points) == (config["model"]["name"] == "vgg_11")
+        assert checked.train.steps == (2 if flags else 429)
+        built.append(architectures.build(config, 10))
+    assert len(built) == len(set(built))
+
+
+@pytest.mark.parametrize("name", ["methods_fashion_mnist.sh", "methods_conv2.sh"])
+@pytest.mark.parametrize("flags", [[], ["--smoke"]], ids=["full", "smoke"])
+def test_every_method_is_one_that_its_main_accepts(name, flags, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tickets, sweep, table = (command[1:] for command in commands(name, *flags))
+    config, folder = config_lib.parse(tickets[2:], "")
+    lottery_spec.from_config(config_lib.resolve(config))
+    for config in configs_of(sweep):
+        checked = kinds.check(config)
         assert {point.label for point in checked.prune.points} == {"0.2", "0.1", "0.05", "0.02"}
     assert table[:2] == ["-m", "launch.methods"]
     assert str(folder) in table

@@ -126,7 +126,11 @@ CASES = {
     # names
     "an unknown source": (
         "data.source=tdfs",
-        ["'tdfs'", "'tfds'", "digits, folder, huggingface, idx, mnist1d, npz, tfds"],
+        [
+            "'tdfs'",
+            "'tfds'",
+            "digit_canvases, digits, folder, huggingface, idx, mnist1d, npz, photographs, tfds",
+        ],
     ),
     "an unknown data set": ("data.name=digts", ["'digts'", "'digits'"]),
     "an unknown model": (

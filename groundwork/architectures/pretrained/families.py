@@ -10,6 +10,7 @@ from groundwork.architectures.pretrained import (
     mobilenet,
     resnet,
     shufflenet,
+    squeezenet,
     vgg_imagenet,
     xception,
 )
@@ -25,6 +26,8 @@ LAYERS: dict[str, Callable[[Any], Layers]] = {  # the names that `to_torch` writ
     "resnet_18": resnet.layers,
     "resnet_50": resnet.layers,
     "shufflenet_v2": shufflenet.layers,
+    "squeezenet_1_0": squeezenet.layers,
+    "squeezenet_1_1": squeezenet.layers,
     "vgg_16_imagenet": vgg_imagenet.layers,
     "xception": xception.layers,
 }

@@ -111,10 +111,11 @@ class SEPNet(nn.Module):
 
     Source: Li et al., arXiv:1706.03912. Layers up to the fourth module are as others name them who
     have the authors' files; we have not read the paper's own table. Assumed: the layers after that,
-    chosen to meet 1.3 M; where BatchNorm and ReLU stand; and that the strided convolutions keep their values, as those do in
-    the ResNet-20 that the authors published for Caffe. Departs: the authors choose one a for a
-    network by trial, binarise once after training and keep the patterns from then on, where here a
-    is the layer's mean and the patterns go on learning by the straight-through gradient.
+    chosen to meet 1.3 M; where BatchNorm and ReLU stand; and that the strided convolutions keep
+    their values, as those do in the ResNet-20 that the authors published for Caffe. Departs: the
+    authors choose one a for a network by trial, binarise once after training and keep the patterns
+    from then on, where here a is the layer's mean and the patterns go on learning by the straight-
+    through gradient.
 
     Attributes:
       classes: number of outputs.

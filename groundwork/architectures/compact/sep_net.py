@@ -109,12 +109,13 @@ class SEPNet(nn.Module):
     which are 8 bits for every one of 1.3 M). Whatever needs the kernel as it is multiplied (low
     rank, activations of 8 bits) cannot take the patterns and lists them.
 
-    Source: Li et al., arXiv:1706.03912. Its table of layers is followed up to the fourth module.
-    Assumed, because we have not seen more of it: the layers after that, chosen to meet 1.3 M; where
-    BatchNorm and ReLU stand; and that the strided convolutions keep their values, as those do in
-    the ResNet-20 that the authors published for Caffe. Departs: the authors choose one a for a
-    network by trial, binarise once after training and keep the patterns from then on, where here a
-    is the layer's mean and the patterns go on learning by the straight-through gradient.
+    Source: Li et al., arXiv:1706.03912. Layers up to the fourth module are as others name them who
+    have the authors' files; we have not read the paper's own table. Assumed: the layers after that,
+    chosen to meet 1.3 M; where BatchNorm and ReLU stand; and that the strided convolutions keep
+    their values, as those do in the ResNet-20 that the authors published for Caffe. Departs: the
+    authors choose one a for a network by trial, binarise once after training and keep the patterns
+    from then on, where here a is the layer's mean and the patterns go on learning by the straight-
+    through gradient.
 
     Attributes:
       classes: number of outputs.

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from safetensors import numpy as peer
 
 from groundwork.numerics import safetensors
 from tests.fuzz import mutations
 from tests.fuzz.cases import generators
-
-peer = pytest.importorskip("safetensors.numpy")  # of the development requirements
 
 MIB = 1 << 20
 NAMES = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=20)

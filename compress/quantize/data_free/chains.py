@@ -2,13 +2,15 @@
 
 A chain begins with a product of data and a kernel: a convolution, a depthwise convolution or a
 dense layer. It goes on with equations that multiply each output channel by a constant or add one:
-its own bias, BatchNorm in evaluation, a scale. It ends where its value is used twice, or otherwise.
+its own bias, BatchNorm in evaluation, a scale. Axes may be moved in between, as `vmap` does. It
+ends where its value is used twice, or otherwise.
 It is found in the network's program, and no layer is known by its name.
 """
 
 # C output channels
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +42,7 @@ class Step(NamedTuple):
     place: int  # of the equation
     name: str  # of the primitive
     operand: int  # the number of the constant
+    axis: int  # along which the channels lie here
 
 
 class Chain(NamedTuple):
@@ -49,7 +52,7 @@ class Chain(NamedTuple):
       layer: how the product computes.
       kernel: path of its kernel among the variables.
       place: of its equation.
-      axis: of its outputs, along which the channels lie.
+      axis: of the value after the last step, along which the channels lie.
       channels: C.
       steps: in their order.
       end: the number of the value after the last step.
@@ -118,7 +121,7 @@ def composite(flat: Flat, chain: Chain, leaves: Mapping[str, Any]) -> tuple[np.n
 def vector(flat: Flat, chain: Chain, step: Step, leaves: Mapping[str, Any]) -> np.ndarray:
     """Returns the operand of a step for each channel, float64 [C]."""
     array = np.asarray(constant(flat, step.operand, leaves), np.float64)
-    along = [slice(None) if n == chain.axis else 0 for n in range(array.ndim)]
+    along = [slice(None) if n == step.axis else 0 for n in range(array.ndim)]
     return np.broadcast_to(array[tuple(along)], (chain.channels,))
 
 
@@ -182,18 +185,34 @@ def _followed(
     axis = _channel_axis(layer, len(shape))
     chain = Chain(layer, product.mark.path, place, axis, shape[axis], (), one.outputs[0])
     while len(following := uses.get(chain.end, ())) == 1 and following[0] >= 0:
-        step = _step(flat, data, chain, flat.equations[following[0]], following[0])
-        if step is None:
-            break
-        steps = (*chain.steps, step) if step.name in AFFINE else chain.steps
-        chain = chain._replace(steps=steps, end=flat.equations[following[0]].outputs[0])
+        after = flat.equations[following[0]]
+        moved = chain.axis if hands_on(after) else _moved(after, chain.axis)
+        if moved is None:
+            step = _step(flat, data, chain, after, following[0])
+            if step is None:
+                break
+            chain = chain._replace(steps=(*chain.steps, step))
+        else:
+            chain = chain._replace(axis=moved)
+        chain = chain._replace(end=after.outputs[0])
     return chain
+
+
+def _moved(one: Equation, axis: int) -> int | None:
+    """Returns where an equation that moves axes has this one; None if it does another thing."""
+    before, after = (v.aval.shape for v in (one.equation.invars[0], one.equation.outvars[0]))
+    if one.name == "transpose":
+        permutation: Sequence[int] = one.equation.params["permutation"]
+        return permutation.index(axis)
+    if one.name not in ("reshape", "squeeze", "expand_dims"):
+        return None
+    lead = math.prod(before[:axis])
+    found = (n for n, size in enumerate(after) if size == before[axis])
+    return next((n for n in found if math.prod(after[:n]) == lead), None)
 
 
 def _step(flat: Flat, data: set[int], chain: Chain, one: Equation, place: int) -> Step | None:
     """Returns an equation as a step of a chain, or None if it is another."""
-    if hands_on(one):
-        return Step(place, one.name, -1)
     if one.name not in AFFINE:
         return None
     side = one.inputs.index(chain.end)
@@ -203,7 +222,7 @@ def _step(flat: Flat, data: set[int], chain: Chain, one: Equation, place: int) -
         return None
     if not _lies_along(flat, other, one.equation.invars[1 - side].aval.shape, chain.axis):
         return None
-    return Step(place, "add" if one.name == "add_any" else one.name, other)
+    return Step(place, "add" if one.name == "add_any" else one.name, other, chain.axis)
 
 
 def _lies_along(flat: Flat, value: int, shape: tuple[int, ...], axis: int) -> bool:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.quantize.data_free import chains as chains_lib
-from compress.quantize.data_free.chains import Chain, added, leaves_of, slope
+from compress.quantize.data_free.affine import added, leaves_of, slope
+from compress.quantize.data_free.chains import Chain
 from compress.quantize.data_free.flat import Equation, Flat, bound, evaluate, flatten
 from groundwork import trees
 from groundwork.trees import Variables

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compress.quantize.data_free import chains as chains_lib
-from compress.quantize.data_free.chains import Chain, added, leaf_of, leaves_of
+from compress.quantize.data_free.affine import added, leaves_of
+from compress.quantize.data_free.chains import Chain, leaf_of
 from compress.quantize.data_free.flat import Flat, flatten
 from compress.quantize.data_free.spans import Spans, Use, spans
 from groundwork import trees

@@ -8,8 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.quantize.data_free import chains as chains_lib
-from compress.quantize.data_free.chains import Chain, added, composite, leaf_of, leaves_of, slope
-from compress.quantize.data_free.flat import Flat, depends_on, enclosed, flatten, hands_on
+from compress.quantize.data_free.affine import added, composite, leaves_of, slope
+from compress.quantize.data_free.chains import Chain, leaf_of
+from compress.quantize.data_free.flat import (
+    Flat,
+    constant,
+    depends_on,
+    enclosed,
+    flatten,
+    hands_on,
+)
 from groundwork import trees
 from groundwork.traced import network
 from groundwork.traced.products import as_kernel, from_kernel
@@ -150,7 +158,7 @@ def _variance(flat: Flat, value: int) -> dict[str, float | None]:
         for side in (0, 1):
             path, other = paths[side], one.inputs[1 - side]
             if path is not None and not depends_on(flat, other):
-                return {path: float(np.max(chains_lib.constant(flat, other, {})))}
+                return {path: float(np.max(constant(flat, other, {})))}
     raise _Cannot("its factor is the root of something else than σ² + ε")
 
 

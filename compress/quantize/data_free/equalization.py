@@ -46,7 +46,8 @@ def equalize(model: Any, variables: Variables, inputs: Any) -> Equalized:
 
     Source: Nagel et al., arXiv:1906.04721, Section 4.1, equations 9 to 11. Departs: several layers
     that take one channel share its scale, r⁽²⁾ being the largest of theirs; a channel that is 0 on
-    either side keeps its scale.
+    either side keeps its scale; large biases are not absorbed (Section 4.1.3), so the ranges of
+    what layers give may grow where a channel's weights are small beside its bias.
 
     Args:
       model: a Linen module, anything with `apply`, or a function (variables, inputs) → outputs.

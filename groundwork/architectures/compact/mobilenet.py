@@ -73,7 +73,9 @@ class MobileNetV1(nn.Module):
 
     Source: Howard et al., arXiv:1704.04861, Table 1, whose last depthwise convolution has strides 1
     (s2 there contradicts its own sizes). Departs as the authors' release and timm do: the
-    activation is ReLU6 (paper: ReLU, `activation="relu"`).
+    activation is ReLU6 (paper: ReLU, `activation="relu"`). Padding, BatchNorm and initial values,
+    on which the paper is silent, are timm's; the release has SAME padding, momentum 0.9997 and
+    epsilon 1e-3.
 
     Attributes:
       classes: number of outputs.

@@ -166,9 +166,9 @@ def is_zero(flat: Flat, value: int) -> bool:
 
 def hands_on(one: Equation) -> bool:
     """Returns whether an equation gives what it takes, but for the precision of floats."""
-    ends = (one.equation.invars[0], one.equation.outvars[0])
     return one.name in walk.SAME and all(
-        jnp.issubdtype(end.aval.dtype, jnp.floating) for end in ends
+        jnp.issubdtype(end.aval.dtype, jnp.floating)
+        for end in (one.equation.invars[0], one.equation.outvars[0])
     )
 
 

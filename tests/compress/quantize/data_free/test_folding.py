@@ -150,3 +150,15 @@ def test_what_stands_in_loops_and_branches_is_listed():
     variables = {"a": np.eye(3, dtype="f4")}
     for change in (fold, equalize):
         assert change(branch, variables, images()[0, 0])[1:] == ({}, {"a": "it stands within cond"})
+
+
+def test_constants_that_the_network_makes_are_added():
+    def counting(variables, x):
+        return x @ variables["a"] * variables["c"][None] + jnp.arange(3.0)[None]
+
+    variables = {"a": np.eye(3, dtype="f4"), "c": np.full(3, 2, "f4")}
+    new, pairs, _ = fold(counting, variables, images()[0, 0])
+    assert pairs == {"a": ("c",)}
+    np.testing.assert_array_equal(new["a"], 2 * np.eye(3))
+    _, pairs, left = equalize(counting, new, images()[0, 0])
+    assert (pairs, left) == ({}, {"a": "the network returns it"})

@@ -46,7 +46,10 @@ class ModelSpec:
         if named.is_own(self.name):
             self._check_own()
         elif self.name not in MODELS:
-            raise unknown("model", self.name, MODELS, most=len(MODELS))
+            raise UserError(
+                f"{unknown('model', self.name, MODELS)} (all {len(MODELS)} networks are listed in "
+                "groundwork/architectures/README.md)"
+            )
         else:
             self._check_shipped()
         if self.width <= 0:

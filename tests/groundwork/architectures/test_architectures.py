@@ -2,6 +2,7 @@ import functools
 import itertools
 import math
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -253,12 +254,17 @@ def test_a_width_that_is_not_positive_and_finite_is_refused(width):
         build(section("lenet_5", width), 10)
 
 
-def test_an_unknown_model_suggests_the_near_one_and_lists_all():
+def test_an_unknown_model_suggests_the_near_one_and_says_where_all_are_listed():
     with pytest.raises(UserError) as caught:
         build(section("lenet_300"), 10)
     said = str(caught.value)
     assert "'lenet_300'; did you mean 'lenet_300_100'?" in said
-    assert all(name in said for name in MODELS)
+    page = Path(__file__).parents[3] / "groundwork/architectures/README.md"
+    assert "groundwork/architectures/README.md" in said
+    listed = page.read_text()
+    assert all(
+        f"`{name}`" in listed or f"`{name.removesuffix('_small')}`" in listed for name in MODELS
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (40,), (28, 28)])

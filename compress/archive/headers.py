@@ -14,7 +14,8 @@ from lowrank.factorization.layers import METHODS
 
 KEYS = ("model", "classes", "example", "plan", "share", "activations", "kept", "arrays")
 MOST = 1 << 20  # the largest width, number of classes, or size of an example's axis
-MOST_SETTING = 64  # the largest number among a network's settings, such as its groups
+MOST_SETTING = 64  # the largest integer among a network's settings, such as its groups
+MOST_FACTOR = 4  # the largest of other numbers, such as what multiplies its depth
 DEPTH = 64  # the most names in a path
 PATHS = 4096  # the most that are tied, or whose inputs are rounded
 BITS = (2, 16)  # the fewest and the most for inputs
@@ -178,8 +179,9 @@ def _is_setting(usual: Any, given: Any) -> bool:
     """Returns whether a setting of a network is of the usual one's kind, and no large number."""
     if isinstance(usual, bool | str):
         return type(given) is type(usual)
-    numbers = (int,) if isinstance(usual, int) else (int, float)
-    return usual is None or (type(given) in numbers and 0 <= given <= MOST_SETTING)
+    if usual is None or isinstance(usual, int):
+        return usual is None or (type(given) is int and 0 <= given <= MOST_SETTING)
+    return type(given) in (int, float) and 0 <= given <= MOST_FACTOR
 
 
 def _plan(header: Mapping[str, Any]) -> dict[str, Any]:

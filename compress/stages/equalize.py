@@ -13,7 +13,7 @@ from compress import form as form_lib
 from compress.form import Form
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.quantize import data_free
-from compress.stages.stage import Stage, Step
+from compress.stages.stage import Stage, Step, unpruned
 from groundwork import trees
 from groundwork.errors import UserError
 from groundwork.runs.progress import Reporter
@@ -40,10 +40,17 @@ def place(spec: CompressSpec) -> None:
 
 
 def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
-    """Refuses to train a network afterwards whose BatchNorm has been folded."""
+    """Refuses to train, or rank by its scales, a network whose BatchNorm has been folded."""
+    folds = shaped.shapes is None or len(shaped.shapes) > 1
+    after = spec.after("equalize")
+    if folds and "structured" in after and spec.sections["structured"].criterion == "scale":
+        raise UserError(
+            "structured.criterion=scale ranks by BatchNorm's scales, which are all 1 after "
+            "equalize: take another, such as l1"
+        )
     tuned = spec.sections["quantize"].fine_tune
-    trained = [name for name in spec.after("equalize") if tuned or name != "quantize"]
-    if trained and spec.fine_tune.steps and (shaped.shapes is None or len(shaped.shapes) > 1):
+    trained = [name for name in after if tuned or name != "quantize"]
+    if trained and spec.fine_tune.steps and folds:
         raise UserError(
             f"stages: {trained[0]} trains after equalize, where BatchNorm would normalise anew: "
             "set fine_tune.steps=0"
@@ -59,7 +66,9 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
         one = jax.tree.map(np.asarray, trees.replicate(before.variables, r))
         reporter = context.reporter if r == 0 else None
         each.append(_equalized(section, before.form, one, context.dataset.example, reporter))
-    return before._replace(variables=trees.stack(each))
+    variables: Any = trees.stack(each)
+    mask = unpruned(before.mask, variables["params"], before.mask)
+    return before._replace(variables=variables, mask=mask)
 
 
 def _equalized(

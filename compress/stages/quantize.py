@@ -19,7 +19,7 @@ from compress.stages import bits as bits_lib
 from compress.stages import latent
 from compress.stages.bits import LEAST_BITS, OF_METHOD
 from compress.stages.latent import METHODS, Quantizer, Settings
-from compress.stages.stage import LOOKS, Stage, Step, one_each, train
+from compress.stages.stage import LOOKS, Stage, Step, one_each, train, unpruned
 from groundwork import architectures, trees
 from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
@@ -197,10 +197,12 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
         training = _with_gradients(pipeline, section, form)
         recipe = pipeline.spec.fine_tuned(training, quantizer)
         values = train(pipeline, node, recipe, (values, mask), before)
+    mask = before.mask
     if section.corrects:
         values = _corrected(pipeline, quantizer, before, values)
+        mask = unpruned(mask, values["params"], mask.keys() - bits.keys())
     stored = pipeline.mapped(lambda values: latent.finish(quantizer, values), values)
-    return Made(form, stored, before.mask, dict(bits))
+    return Made(form, stored, mask, dict(bits))
 
 
 def _choose_bits(

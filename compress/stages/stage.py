@@ -7,7 +7,7 @@ A new stage is a file of this package with its section, its check, its run and a
 # R replicates
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from compress import distill
@@ -15,10 +15,11 @@ from compress import made as made_lib
 from compress.fit import Recipe
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
 from compress.stages import teachers
+from groundwork import trees
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.train import networks
-from groundwork.trees import Variables
+from groundwork.trees import Params, Variables
 from pruning import enforce
 from pruning.masks import Mask
 
@@ -107,6 +108,18 @@ def train(
     unit, steps = context.run.unit(node.unit), recipe.steps.steps
     end = networks.train(context, compiled.programs, unit, steps, state, parameters)
     return mesh_lib.fetch(distill.without_teachers(end))
+
+
+def unpruned(mask: Mask, params: Params, paths: Iterable[str]) -> Mask:
+    """Returns a mask after biases were written: of these paths, what is no longer 0 is kept.
+
+    Args:
+      mask: path → [R, …].
+      params: [R, …].
+      paths: of leaves; those that the mask lacks are ignored.
+    """
+    leaves = trees.flatten(params)
+    return {**mask, **{path: mask[path] | (leaves[path] != 0) for path in paths if path in mask}}
 
 
 def _masked(variables: Variables, mask: Mask) -> Variables:

@@ -4,7 +4,7 @@ Kernels are normal with variance 2 / fan out, of depthwise and group convolution
 convolutions have no biases unless it is said, since BatchNorm follows them.
 """
 
-# k window, C inputs, O outputs, H W image, s strides, H' = ⌈H / s⌉ and W' = ⌈W / s⌉
+# k window, odd, C inputs, O outputs, H W image, s strides, H' = ⌈H / s⌉ and W' = ⌈W / s⌉
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from groundwork import config as config_lib
-from groundwork import named, trees
+from groundwork import named, trees, typed
 from groundwork.architectures import own
 from groundwork.architectures.models import MODELS
 from groundwork.errors import UserError, about, unknown
@@ -59,10 +59,11 @@ class ModelSpec:
         if self.call:
             raise UserError(f"model.call is for networks of your own, not for {self.name}")
         known = settings(self.name)
-        for key in self.kwargs:
+        for key, given in self.kwargs.items():
             if key not in known:
                 has = f"has {', '.join(known)}" if known else "has none"
                 raise UserError(f"model.kwargs: {self.name} has no setting {key!r}; it {has}")
+            typed.value(f"model.kwargs.{key}", given, type(getattr(MODELS[self.name], key)))
 
     def _check_own(self) -> None:
         own.calls.check(self.call)

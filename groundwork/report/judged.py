@@ -29,7 +29,10 @@ def beside(rows: Rows, judged: Sequence[Judged]) -> Rows:
     header, lines = rows
     names = list(dict.fromkeys(name for one in judged for name in one))
     more = [
-        [plus_minus(list(one[name]["test"]), 4) if name in one else "" for name in names]
+        [
+            plus_minus(list(one[name]["test"]), 4) if "test" in one.get(name, {}) else ""
+            for name in names
+        ]
         for one in judged
     ]
     words = [name.replace("_", " ") for name in names]

@@ -34,7 +34,8 @@ class Judged(NamedTuple):
     def words(self) -> str:
         """The test values in words, such as `, mean average precision 0.8012`; or nothing."""
         values = self.metadata.get(JUDGED, {})
-        means = {name: float(np.mean(splits["test"])) for name, splits in values.items()}
+        tests = {name: splits["test"] for name, splits in values.items() if "test" in splits}
+        means = {name: float(np.mean(each)) for name, each in tests.items()}
         return "".join(f", {name.replace('_', ' ')} {mean:.4f}" for name, mean in means.items())
 
 

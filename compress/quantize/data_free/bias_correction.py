@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.quantize.data_free import chains as chains_lib
-from compress.quantize.data_free.chains import Chain, added, leaves_of, slope
+from compress.quantize.data_free.affine import added, leaves_of, slope
+from compress.quantize.data_free.chains import Chain
 from compress.quantize.data_free.flat import Equation, Flat, bound, evaluate, flatten
 from groundwork import trees
 from groundwork.trees import Variables
+from pruning.structured import program
 
 
 class Corrected(NamedTuple):
@@ -62,12 +64,13 @@ def correct(model: Any, exact: Variables, rounded: Variables, inputs: Any) -> Co
     flat = flatten(model, exact, inputs)
     leaves = leaves_of(exact)
     found, refused = chains_lib.chains(flat)
-    targets, left = _targets(flat, found, leaves_of(rounded), refused)
+    rough = leaves_of(rounded)
+    targets, left = _targets(flat, found, rough, refused)
     wanted = _run(flat, targets, exact, inputs, None)
     moved = _run(flat, targets, rounded, inputs, wanted)
     corrected = {}
     for target, change in zip(targets, moved, strict=True):
-        leaf = leaves[target.path]
+        leaf = rough[target.path]
         change = np.asarray(change, np.float64) / target.slope
         leaves[target.path] = (leaf + change.reshape(leaf.shape)).astype(leaf.dtype)
         corrected[target.chain.kernel] = target.path
@@ -130,7 +133,7 @@ def _run(
 
 def arguments(variables: Variables, inputs: Any) -> list[Any]:
     """Returns the arguments of a program in their order."""
-    return [jnp.asarray(leaf) for leaf in jax.tree.leaves((variables, inputs))]
+    return [jnp.asarray(leaf) for leaf in program.arrays((variables, inputs))]
 
 
 def _means(values: jax.Array, axis: int) -> jax.Array:

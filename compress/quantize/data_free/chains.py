@@ -2,26 +2,30 @@
 
 A chain begins with a product of data and a kernel: a convolution, a depthwise convolution or a
 dense layer. It goes on with equations that multiply each output channel by a constant or add one:
-its own bias, BatchNorm in evaluation, a scale. It ends where its value is used twice, or otherwise.
+its own bias, BatchNorm in evaluation, a scale. Axes may be moved in between, as `vmap` does. It
+ends where its value is used twice, or otherwise.
 It is found in the network's program, and no layer is known by its name.
 """
 
 # C output channels
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from compress.quantize.data_free.flat import Equation, Flat, constant, depends_on
-from groundwork import trees
+from compress.quantize.data_free.flat import (
+    Equation,
+    Flat,
+    depends_on,
+    enclosed,
+    hands_on,
+)
 from groundwork.traced import network
 from groundwork.traced.products import Layer, described
-from groundwork.traced.walk import PRODUCTS, SAME, Mark, Product
-from groundwork.trees import Variables
+from groundwork.traced.walk import PRODUCTS, Mark, Product
 
 AFFINE = ("add", "add_any", "sub", "mul", "div")
-SHAPED = (*SAME, "reshape", "broadcast_in_dim", "squeeze", "expand_dims")
+SHAPED = ("reshape", "broadcast_in_dim", "squeeze", "expand_dims")
 
 
 class Step(NamedTuple):
@@ -30,6 +34,7 @@ class Step(NamedTuple):
     place: int  # of the equation
     name: str  # of the primitive
     operand: int  # the number of the constant
+    axis: int  # along which the channels lie here
 
 
 class Chain(NamedTuple):
@@ -39,7 +44,7 @@ class Chain(NamedTuple):
       layer: how the product computes.
       kernel: path of its kernel among the variables.
       place: of its equation.
-      axis: of its outputs, along which the channels lie.
+      axis: of the value after the last step, along which the channels lie.
       channels: C.
       steps: in their order.
       end: the number of the value after the last step.
@@ -85,27 +90,11 @@ def chains(flat: Flat) -> tuple[list[Chain], dict[str, str]]:
         path for path in kernels if not used_once(flat, path)
     }
     refused.update(dict.fromkeys(shared, "it is used more than once"))
+    inside = enclosed(flat)
+    named = {path for path in inside if path.rpartition("/")[2] in network.KERNELS}
+    for path in named or inside:
+        refused.setdefault(path, inside[path])
     return [chain for chain in found if chain.kernel not in shared], refused
-
-
-def composite(flat: Flat, chain: Chain, leaves: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the steps of a chain do: y → a y + b of each channel, float64 [C] both."""
-    factor, offset = np.ones(chain.channels), np.zeros(chain.channels)
-    for step in chain.steps:
-        value = vector(flat, chain, step, leaves)
-        if step.name in ("mul", "div"):
-            value = 1 / value if step.name == "div" else value
-            factor, offset = factor * value, offset * value
-        else:
-            offset = offset - value if step.name == "sub" else offset + value
-    return factor, offset
-
-
-def vector(flat: Flat, chain: Chain, step: Step, leaves: Mapping[str, Any]) -> np.ndarray:
-    """Returns the operand of a step for each channel, float64 [C]."""
-    array = np.asarray(constant(flat, step.operand, leaves), np.float64)
-    along = [slice(None) if n == chain.axis else 0 for n in range(array.ndim)]
-    return np.broadcast_to(array[tuple(along)], (chain.channels,))
 
 
 def leaf_of(flat: Flat, value: int, shaped: bool = True) -> str | None:
@@ -113,7 +102,7 @@ def leaf_of(flat: Flat, value: int, shaped: bool = True) -> str | None:
     makers = flat.makers
     while value not in flat.paths:
         one = flat.equations[makers[value]] if value in makers else None
-        if one is None or one.name not in (SHAPED if shaped else SAME):
+        if one is None or not (hands_on(one) or (shaped and one.name in SHAPED)):
             return None
         value = one.inputs[0]
     return flat.paths[value]
@@ -125,35 +114,6 @@ def used_once(flat: Flat, path: str) -> bool:
     return sum(len(flat.uses.get(number, ())) for number in numbers) == 1
 
 
-def added(flat: Flat, chain: Chain) -> dict[int, str]:
-    """Returns step → path of the variable [C] that it adds or subtracts.
-
-    Those that other equations use, too, are left out.
-    """
-    found = {}
-    for number, step in enumerate(chain.steps):
-        if step.name in ("mul", "div"):
-            continue
-        path = leaf_of(flat, step.operand)
-        if path and flat.sizes[path] == chain.channels and used_once(flat, path):
-            found[number] = path
-    return found
-
-
-def slope(flat: Flat, chain: Chain, leaves: Mapping[str, Any], path: str) -> np.ndarray:
-    """Returns by how much the end of a chain grows with a variable that a step adds, [C]."""
-    ends = [
-        composite(flat, chain, {**leaves, path: np.full_like(leaves[path], value)})[1]
-        for value in (0.0, 1.0)
-    ]
-    return ends[1] - ends[0]
-
-
-def leaves_of(variables: Variables) -> dict[str, np.ndarray]:
-    """Returns path → array on the host."""
-    return {path: np.asarray(leaf) for path, leaf in trees.flatten(variables).items()}
-
-
 def _followed(
     flat: Flat, data: set[int], uses: Any, product: Product, layer: Layer, place: int
 ) -> Chain:
@@ -163,18 +123,34 @@ def _followed(
     axis = _channel_axis(layer, len(shape))
     chain = Chain(layer, product.mark.path, place, axis, shape[axis], (), one.outputs[0])
     while len(following := uses.get(chain.end, ())) == 1 and following[0] >= 0:
-        step = _step(flat, data, chain, flat.equations[following[0]], following[0])
-        if step is None:
-            break
-        steps = chain.steps if step.name in SAME else (*chain.steps, step)
-        chain = chain._replace(steps=steps, end=flat.equations[following[0]].outputs[0])
+        after = flat.equations[following[0]]
+        moved = chain.axis if hands_on(after) else _moved(after, chain.axis)
+        if moved is None:
+            step = _step(flat, data, chain, after, following[0])
+            if step is None:
+                break
+            chain = chain._replace(steps=(*chain.steps, step))
+        else:
+            chain = chain._replace(axis=moved)
+        chain = chain._replace(end=after.outputs[0])
     return chain
+
+
+def _moved(one: Equation, axis: int) -> int | None:
+    """Returns where an equation that moves axes has this one; None if it does another thing."""
+    before, after = (v.aval.shape for v in (one.equation.invars[0], one.equation.outvars[0]))
+    if one.name == "transpose":
+        permutation: Sequence[int] = one.equation.params["permutation"]
+        return permutation.index(axis)
+    if one.name not in ("reshape", "squeeze", "expand_dims"):
+        return None
+    lead = math.prod(before[:axis])
+    found = (n for n, size in enumerate(after) if size == before[axis])
+    return next((n for n in found if math.prod(after[:n]) == lead), None)
 
 
 def _step(flat: Flat, data: set[int], chain: Chain, one: Equation, place: int) -> Step | None:
     """Returns an equation as a step of a chain, or None if it is another."""
-    if one.name in SAME:
-        return Step(place, one.name, -1)
     if one.name not in AFFINE:
         return None
     side = one.inputs.index(chain.end)
@@ -184,7 +160,7 @@ def _step(flat: Flat, data: set[int], chain: Chain, one: Equation, place: int) -
         return None
     if not _lies_along(flat, other, one.equation.invars[1 - side].aval.shape, chain.axis):
         return None
-    return Step(place, "add" if one.name == "add_any" else one.name, other)
+    return Step(place, "add" if one.name == "add_any" else one.name, other, chain.axis)
 
 
 def _lies_along(flat: Flat, value: int, shape: tuple[int, ...], axis: int) -> bool:

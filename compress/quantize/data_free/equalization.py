@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compress.quantize.data_free import chains as chains_lib
-from compress.quantize.data_free.chains import Chain, added, leaf_of, leaves_of
+from compress.quantize.data_free.affine import added, leaves_of
+from compress.quantize.data_free.chains import Chain, leaf_of
 from compress.quantize.data_free.flat import Flat, flatten
 from compress.quantize.data_free.spans import Spans, Use, spans
 from groundwork import trees
@@ -77,7 +78,7 @@ def equalize(model: Any, variables: Variables, inputs: Any) -> Equalized:
 
 def _scales(found: list[Chain], where: Spans, kernels: list[np.ndarray]) -> list[np.ndarray]:
     """Scales kernels in place; returns by how much the channels of each chain were divided."""
-    total = where.first[-1] + found[-1].channels if found else 0
+    total = sum(chain.channels for chain in found)
     scales = np.ones(total)
     sizes = [np.abs(kernel) for kernel in kernels]
     free = [number for number in range(len(found)) if number not in where.blocked]

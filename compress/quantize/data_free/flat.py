@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -161,6 +162,32 @@ def is_zero(flat: Flat, value: int) -> bool:
     if value in flat.data or depends_on(flat, value):
         return False
     return not np.any(np.asarray(constant(flat, value, {})))
+
+
+def hands_on(one: Equation) -> bool:
+    """Returns whether an equation gives what it takes, but for the precision of floats."""
+    ends = (one.equation.invars[0], one.equation.outvars[0])
+    return one.name in walk.SAME and all(
+        jnp.issubdtype(end.aval.dtype, jnp.floating) for end in ends
+    )
+
+
+def enclosed(flat: Flat) -> dict[str, str]:
+    """Returns path of a variable → what it enters as a whole, such as a scan or a branch."""
+    found: dict[str, str] = {}
+    for one in flat.equations:
+        if _has_inside(one.equation):
+            for value in one.inputs:
+                for path in depends_on(flat, value) if value not in flat.data else ():
+                    found.setdefault(path, f"it stands within {one.name}")
+    return found
+
+
+def _has_inside(equation: Any) -> bool:
+    """Returns whether an equation computes others."""
+    options = equation.params.values()
+    each = (one for value in options for one in (value if isinstance(value, tuple) else (value,)))
+    return any(hasattr(one, "jaxpr") or hasattr(one, "eqns") for one in each)
 
 
 def _inline(

@@ -4,17 +4,26 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from compress.quantize.data_free import chains as chains_lib
-from compress.quantize.data_free.chains import Chain, added, composite, leaf_of, leaves_of, slope
-from compress.quantize.data_free.flat import Flat, depends_on, flatten
+from compress.quantize.data_free.affine import added, composite, leaves_of, slope
+from compress.quantize.data_free.chains import Chain, leaf_of
+from compress.quantize.data_free.flat import (
+    Flat,
+    constant,
+    depends_on,
+    enclosed,
+    flatten,
+    hands_on,
+)
 from groundwork import trees
 from groundwork.traced import network
 from groundwork.traced.products import as_kernel, from_kernel
 from groundwork.trees import Variables
 
-TOLERANCE = 1e-5  # of what a folded pair computes, relative to its largest value
+TOLERANCE = 1e-5  # of what a folded pair computes, relative to its largest value, in float32
 ROOTS = ("rsqrt", "sqrt", "pow", "integer_pow")  # through which a variance goes
 
 
@@ -56,7 +65,8 @@ def fold(model: Any, variables: Variables, inputs: Any) -> Folded:
 
     Returns:
       See `Folded`. Each pair was checked to compute what it did, within 1e-5 of its largest factor
-      and offset. Another dtype than float32 rounds folded kernels anew.
+      and offset, or within what its variables' type can tell apart; another type than float32
+      rounds folded kernels anew.
     """
     flat, leaves = flatten(model, variables, inputs), leaves_of(variables)
     found, refused = chains_lib.chains(flat)
@@ -95,8 +105,12 @@ def _folded(flat: Flat, chain: Chain, leaves: dict[str, np.ndarray]) -> dict[str
         new[path] = _like(leaves[path], (offset - start) / per)
     kernel = as_kernel(chain.layer, leaves[chain.kernel].astype(np.float64)) * (factor / ones)
     new[chain.kernel] = _like(leaves[chain.kernel], from_kernel(chain.layer, kernel))
-    _check(composite(flat, chain, new), (ones, offset))
-    return {path: leaf for path, leaf in new.items() if leaf is not leaves[path]}
+    if not np.all(np.isfinite(new[chain.kernel].astype(np.float64))):
+        raise _Cannot("its kernel would not be finite")
+    changed = {path: leaf for path, leaf in new.items() if leaf is not leaves[path]}
+    steps = [2 * float(jnp.finfo(leaf.dtype).eps) for leaf in changed.values()]
+    _check(composite(flat, chain, new), (ones, offset), max(TOLERANCE, *steps))
+    return changed
 
 
 def _neutral(flat: Flat, chain: Chain, leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -123,7 +137,7 @@ def _roles(flat: Flat, value: int) -> dict[str, float | None]:
     one = flat.equations[flat.makers[value]]
     if one.name in ROOTS:
         return _variance(flat, one.inputs[0])
-    if one.name in (*chains_lib.SHAPED, "mul", "div"):
+    if hands_on(one) or one.name in (*chains_lib.SHAPED, "mul", "div"):
         roles: dict[str, float | None] = {}
         for each in one.inputs:
             roles |= _roles(flat, each)
@@ -137,20 +151,22 @@ def _variance(flat: Flat, value: int) -> dict[str, float | None]:
     if path is not None:
         return {path: 0.0}
     one = flat.equations[flat.makers[value]] if value in flat.makers else None
-    if one is not None and one.name in chains_lib.SHAPED:
+    if one is not None and (hands_on(one) or one.name in chains_lib.SHAPED):
         return _variance(flat, one.inputs[0])
     if one is not None and one.name == "add":
         paths = [leaf_of(flat, each) for each in one.inputs]
         for side in (0, 1):
             path, other = paths[side], one.inputs[1 - side]
             if path is not None and not depends_on(flat, other):
-                return {path: float(np.max(chains_lib.constant(flat, other, {})))}
+                return {path: float(np.max(constant(flat, other, {})))}
     raise _Cannot("its factor is the root of something else than σ² + ε")
 
 
-def _check(now: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray]) -> None:
+def _check(
+    now: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray], tolerance: float
+) -> None:
     for new, old in zip(now, wanted, strict=True):
-        if not np.allclose(new, old, rtol=TOLERANCE, atol=TOLERANCE * np.abs(old).max(initial=0)):
+        if not np.allclose(new, old, rtol=tolerance, atol=tolerance * np.abs(old).max(initial=0)):
             raise _Cannot("no parameter of it can hold the offset or the factor 1")
 
 
@@ -171,14 +187,8 @@ def _left(flat: Flat, reasons: dict[int, str], refused: dict[str, str]) -> dict[
             reason = reasons.get(place) or _why(flat, data, refused)
             for path in sorted(paths):
                 left.setdefault(_layer(path), reason)
-    for one in flat.equations:
-        if any(
-            hasattr(value, "jaxpr") or hasattr(value, "eqns")
-            for value in one.equation.params.values()
-        ):
-            for value in one.inputs:
-                if value in flat.paths:
-                    left.setdefault(_layer(flat.paths[value]), f"it stands within {one.name}")
+    for path, reason in enclosed(flat).items():
+        left.setdefault(_layer(path), reason)
     return left
 
 
@@ -195,7 +205,7 @@ def _why(flat: Flat, value: int, refused: dict[str, str]) -> str:
         one = flat.equations[flat.makers[value]]
         if len(flat.uses[value]) > 1:
             return f"what it reads, an output of {one.name}, is used elsewhere, too"
-        if one.name not in (*chains_lib.AFFINE, *chains_lib.SAME):
+        if one.name not in chains_lib.AFFINE and not hands_on(one):
             break
         inputs = [v for v in one.inputs if v in flat.data]
         if len(inputs) != 1:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compress.quantize.data_free.flat import Equation, Flat, is_zero
+from compress.quantize.data_free.flat import Equation, Flat, hands_on, is_zero
 from groundwork.traced import walk
 from groundwork.traced.walk import SAME
 
@@ -49,6 +49,10 @@ Rule = Callable[[Flat, Equation, Sequence[Label | None]], Label | list[Label] | 
 
 def _same(flat: Flat, one: Equation, given: Sequence[Label | None]) -> Label | None:
     return given[0]
+
+
+def _handed_on(flat: Flat, one: Equation, given: Sequence[Label | None]) -> Label | str | None:
+    return given[0] if hands_on(one) else f"it goes through {one.name}, which rounds"
 
 
 def _moved(flat: Flat, one: Equation, given: Sequence[Label | None]) -> Label | str:
@@ -153,7 +157,8 @@ def _joined(flat: Flat, one: Equation, given: Sequence[Label | None]) -> Label |
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys((*SAME, "neg", "abs"), _same),
+    **dict.fromkeys(SAME, _handed_on),
+    **dict.fromkeys(("neg", "abs"), _same),
     **dict.fromkeys(MOVES, _moved),
     **dict.fromkeys(("mul", "div"), _times),
     **dict.fromkeys(("max", "min", *SUMS), _alike),

@@ -69,7 +69,8 @@ def spans(flat: Flat, chains: Sequence[Chain]) -> Spans:
     the axes. ReLU6, swish, sums with other channels and outputs of the network are not.
     """
     ends = np.cumsum([chain.channels for chain in chains])
-    tour = _Tour(flat=flat, chains=chains, first=[0, *ends[:-1].tolist()])
+    starting = [int(end) - chain.channels for end, chain in zip(ends, chains, strict=True)]
+    tour = _Tour(flat=flat, chains=chains, first=starting)
     inside = {step.place for chain in chains for step in chain.steps}
     starts = {chain.place: number for number, chain in enumerate(chains)}
     lasts = {chain.end: number for number, chain in enumerate(chains)}

@@ -134,11 +134,6 @@ class SEPNet(nn.Module):
     binary: bool = False
     small: bool = False
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.binary, bool):
-            raise ValueError(f"binary={self.binary!r} must be True or False")
-        super().__post_init__()
-
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         conv = functools.partial(layers.conv, bias=False, kernel_init=layers.he, dtype=self.dtype)

@@ -82,11 +82,6 @@ class CyclicSmall(PlainSmall):
 
     flips: bool = True
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.flips, bool):
-            raise ValueError(f"flips={self.flips!r} must be True or False")
-        super().__post_init__()
-
     def maps(self, x: jax.Array, number: int, channels: int, train: bool) -> jax.Array:
         elements = transferred.order(self.flips)
         fields = scaled(channels // elements, self.width)
@@ -117,8 +112,7 @@ class DoublySmall(PlainSmall):
     pool: int = 1
 
     def __post_init__(self) -> None:
-        whole = all(isinstance(one, int) for one in (self.meta, self.pool))
-        if not whole or self.meta < 3 or self.pool < 1 or (self.meta - 2) % self.pool:
+        if self.meta < 3 or self.pool < 1 or (self.meta - 2) % self.pool:
             given = f"meta={self.meta!r} and pool={self.pool!r}"
             raise ValueError(f"{given} must be a number from 3 on, and a divisor of meta - 2")
         super().__post_init__()

@@ -32,6 +32,7 @@ LAYERS: dict[str, Callable[[Any], Layers]] = {  # the names that `to_torch` writ
     "xception": xception.layers,
 }
 OTHERS: dict[str, tuple[Callable[[Any], Layers], ...]] = {  # further names that are read
+    "densenet_121": (densenet.dotted_layers,),
     "efficientnet_b0": (efficientnet.timm_layers, efficientnet.port_layers),
     "efficientnet_lite0": (efficientnet.port_layers,),
     "mobilenet_v2": (efficientnet.timm_layers,),

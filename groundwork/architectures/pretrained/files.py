@@ -100,7 +100,7 @@ def _by_pytorch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _array(name: Any, tensor: Any) -> np.ndarray:
-    """Returns a tensor of PyTorch's, bfloat16 as float32, which NumPy has."""
+    """Returns a tensor of PyTorch's; floats that NumPy has not, such as bfloat16, as float32."""
     import torch
 
     if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
@@ -108,7 +108,9 @@ def _array(name: Any, tensor: Any) -> np.ndarray:
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise ValueError(f"{shown(name)} is a sparse or quantised tensor")
     tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    known = (torch.float16, torch.float32, torch.float64)
+    other = tensor.dtype.is_floating_point and tensor.dtype not in known
+    return (tensor.float() if other else tensor).numpy()
 
 
 def _packaged(path: str) -> Path:

@@ -112,13 +112,13 @@ FORGED = {
         ),
         "its network has a setting of another kind",
     ),
-    "setting of 10^9": (
+    "depth that takes long": (
         _set(
             model={
                 "name": "efficientnet_lite0_small",
                 "width": 1.0,
                 "dtype": "float32",
-                "kwargs": {"depth": 1e9},
+                "kwargs": {"depth": 9.0},  # 144 blocks
             }
         ),
         "its network has a setting of another kind, or too large a one",

@@ -24,8 +24,14 @@ WITHOUT = {"fine_tune": {"steps": 0}}
 def test_each_replicate_is_folded_and_evened(untrained, pipeline):
     own = pipeline("vgg_11", 0.05, stages=("equalize",), data={"pad": 12})
     before = positive(dense(own))
+    bias = before.variables["params"]["bn1_1"]["bias"]
+    bias[...] = 0  # pruned, until BatchNorm is folded
+    before = before._replace(mask={"bn1_1/bias": bias != 0})
     made = equalize.run(own, node("equalize"), before)
-    assert (made.form, made.mask) == (before.form, before.mask)
+    assert made.form == before.form
+    written = made.variables["params"]["bn1_1"]["bias"] != 0
+    assert written.any()
+    np.testing.assert_array_equal(made.mask["bn1_1/bias"], written)
     example = jax.ShapeDtypeStruct((2, 32, 32, 1), np.float32)
     for r in range(2):
         one = trees.replicate(before.variables, r)
@@ -49,6 +55,10 @@ def positive(made):
         ({"stages": ("equalize", "prune")}, "prune must come before equalize"),
         ({"stages": ("equalize", "quantize")}, "quantize trains after equalize"),
         ({"stages": ("equalize", "structured")}, "structured trains after equalize"),
+        (
+            {"stages": ("equalize", "structured"), "structured": {"criterion": "scale"}, **WITHOUT},
+            "scales, which are all 1 after equalize",
+        ),
     ],
 )
 def test_what_would_undo_it_is_refused(pipeline, sections, said):

@@ -7,7 +7,7 @@ import pytest
 from groundwork import detection
 from groundwork.errors import UserError
 from groundwork.report import judged
-from groundwork.train import losses
+from groundwork.train import judging, losses
 from groundwork.train.losses import LOSSES
 
 TRUTHS = np.full((2, 2, 5), -1.0, np.float32)
@@ -68,3 +68,6 @@ def test_a_table_has_a_column_for_what_a_judge_says():
     assert lines[0][1].startswith("0.6000±")
     assert lines[1] == ["two", ""]
     assert judged.beside(rows, [{}, {}]) == rows
+    untested = {"mean_average_precision": {"validation": [0.5]}}  # no object among test examples
+    assert judged.beside(rows, [said, untested])[1][1] == ["two", ""]
+    assert not judging.Judged({judging.JUDGED: untested}).words

@@ -1,5 +1,6 @@
 """Small networks in Linen, NNX and plain functions; their answers by numpy."""
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -118,3 +119,28 @@ def plain_variables():
     rng = np.random.default_rng(4)
     shapes = {"a": (6, 3, 3, 3), "b": (6,), "c": (6,), "d": (4, 6), "e": (4,)}
     return {name: rng.normal(size=shape).astype("f4") for name, shape in shapes.items()}
+
+
+class Single(eqx.Module):
+    """A network of one image, channels first, with a scale after a convolution; see `batched`."""
+
+    one: eqx.nn.Conv2d
+    two: eqx.nn.Conv2d
+    last: eqx.nn.Linear
+    scale: jax.Array
+
+    def __init__(self):
+        keys = jax.random.split(jax.random.key(0), 3)
+        self.one = eqx.nn.Conv2d(3, 6, 3, key=keys[0])
+        self.two = eqx.nn.Conv2d(6, 4, 1, groups=2, key=keys[1])
+        self.last = eqx.nn.Linear(4, 5, key=keys[2])
+        self.scale = jnp.arange(1, 7.0)
+
+    def __call__(self, x):
+        x = jax.nn.relu(self.one(x) * self.scale[:, None, None])
+        return self.last(jax.nn.relu(self.two(x)).mean((1, 2)))
+
+
+def batched(module, x):
+    """Axes are moved between products and biases."""
+    return jax.vmap(module)(jnp.transpose(x, (0, 3, 1, 2)))

@@ -61,3 +61,13 @@ def test_a_mean_holds_the_correction_where_there_is_no_bias():
     answers = [Left().apply(variables, images()).mean(0) for variables in (exact, both, rough)]
     np.testing.assert_allclose(answers[1], answers[0], rtol=1e-4, atol=1e-5)
     assert np.abs(answers[2] - answers[0]).max() > 1e-2
+
+
+def test_biases_that_were_rounded_as_well_are_corrected_once():
+    exact, x = drawn(Net()), images(8)
+    rough = trees.map_with_path(lambda path, leaf: np.round(leaf, 1), exact)
+    new, corrected, _ = correct(Net(), exact, rough, x)
+    moved = set(corrected.values())
+    both = trees.map_with_path(lambda path, a, b: a if path in moved else b, new, rough)
+    wanted, got, before = (networks.net(each, x)[0].mean(0) for each in (exact, both, rough))
+    assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max() < np.abs(before - wanted).max()

@@ -2,12 +2,14 @@
 
 import itertools
 
+import equinox as eqx
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compress.quantize.data_free import equalize, fold
+from compress.quantize.data_free import correct, equalize, fold
 from tests.compress.quantize.data_free import networks
 from tests.compress.quantize.data_free.networks import Net, drawn, images
 
@@ -121,3 +123,24 @@ def test_plain_functions_have_pairs_along_any_axes():
     new, pairs, _ = equalize(networks.plain, variables, images())
     assert pairs == {"a": ("d",)}
     close(networks.plain, variables, new)
+
+
+def test_axes_may_be_moved_between_products_and_biases():
+    module = networks.Single()
+    folded, taken, _ = fold(networks.batched, module, images())
+    assert taken == {"one/weight": ("one/bias", "scale")}
+    close(networks.batched, module, folded)
+    new, pairs, left = equalize(networks.batched, folded, images())
+    assert pairs == {"one/weight": ("two/weight",), "two/weight": ("last/weight",)}
+    assert left == {"last/weight": "the network returns it"}
+    close(networks.batched, module, new)
+    rough = eqx.tree_at(lambda tree: tree.two.weight, new, jnp.round(new.two.weight, 1))
+    corrected = correct(networks.batched, new, rough, images()).variables
+    both = eqx.tree_at(lambda tree: tree.two.weight, corrected, rough.two.weight)
+    wanted, got = (
+        jax.vmap(lambda x, m=m: m.two(jax.nn.relu(m.one(x) * m.scale[:, None, None])))(
+            jnp.transpose(images(), (0, 3, 1, 2))
+        ).mean((0, 2, 3))
+        for m in (new, both)
+    )
+    np.testing.assert_allclose(got, wanted, atol=1e-6)

@@ -1,11 +1,12 @@
 """Kernels that take in BatchNorm, against numpy."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from compress.quantize.data_free import fold
+from compress.quantize.data_free import correct, equalize, fold
 from pruning.structured import program
 from tests.compress.quantize.data_free import networks
 from tests.compress.quantize.data_free.networks import EPSILON, Left, Net, NnxNet, drawn, images
@@ -95,3 +96,57 @@ def test_what_is_used_in_two_places_stays():
     new, pairs, left = fold(shared, variables, images()[0, 0])
     assert (pairs, left) == ({}, {"c": "c is used elsewhere, too"})
     jax.tree.map(np.testing.assert_array_equal, new, variables)
+
+
+def rounding(variables, x):
+    """A kernel of integers, then outputs that are rounded."""
+    x = x @ variables["a"].astype(jnp.float32) * variables["c"][None]
+    x = (jnp.maximum(x, 0) @ variables["d"]).astype(jnp.int32).astype(jnp.float32)
+    return (x * variables["e"][None]) @ variables["d"]
+
+
+def test_integers_are_neither_folded_nor_scaled():
+    rng = np.random.default_rng(0)
+    variables = {"a": rng.integers(-9, 9, (3, 3)).astype("i1"), "d": 9 * np.eye(3, dtype="f4")}
+    variables |= {name: rng.uniform(0.1, 2, 3).astype("f4") for name in "ce"}
+    for change in (fold, equalize):
+        new, pairs, left = change(rounding, variables, images()[0, 0])
+        assert not pairs
+        assert left
+        jax.tree.map(np.testing.assert_array_equal, new, variables)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_variables_of_fewer_bits_fold_within_their_own_precision(dtype):
+    variables = jax.tree.map(lambda leaf: leaf.astype(dtype), drawn(Net()))
+    new, pairs, left = fold(Net(), variables, images())
+    assert (len(pairs), left) == (3, {})
+    assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype(dtype)}
+    wanted, got = (np.asarray(Net().apply(each, images()), "f8") for each in (variables, new))
+    assert np.abs(got - wanted).max() < 4 * float(jnp.finfo(dtype).eps) * np.abs(wanted).max()
+
+
+def test_keys_among_the_variables_and_other_leaves_stay():
+    class Dropping(NnxNet):
+        def __init__(self, rngs):
+            super().__init__(rngs)
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    _, state = nnx.split(Dropping(nnx.Rngs(0)))
+    apply = program.of_nnx(Dropping(nnx.Rngs(0)))
+    new, pairs, _ = fold(apply, state, images())
+    assert list(pairs) == ["one/kernel"]
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    variables = {**networks.plain_variables(), "name": jax.tree_util.Partial}
+    plain = fold(networks.plain, variables, images()).variables
+    assert plain["name"] is variables["name"]
+    assert correct(networks.plain, variables, variables, images()).variables["name"]
+
+
+def test_what_stands_in_loops_and_branches_is_listed():
+    def branch(variables, x):
+        return jax.lax.cond(x.sum() > 0, lambda x: x @ variables["a"], lambda x: x, x)
+
+    variables = {"a": np.eye(3, dtype="f4")}
+    for change in (fold, equalize):
+        assert change(branch, variables, images()[0, 0])[1:] == ({}, {"a": "it stands within cond"})

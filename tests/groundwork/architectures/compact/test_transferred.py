@@ -154,7 +154,7 @@ def test_maps_of_neighbouring_crops_are_pooled():
     np.testing.assert_allclose(found, np.concatenate(pooled, -1), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{"meta": 2}, {"meta": 6, "pool": 3}, {"meta": 4.0}])
+@pytest.mark.parametrize("settings", [{"meta": 2}, {"meta": 6, "pool": 3}])
 def test_meta_filters_that_do_not_fit_are_refused(settings):
     with pytest.raises(UserError, match=r"model: meta=.* must be a number from 3 on"):
         build(section("doubly_small", **settings), 10)

@@ -223,6 +223,8 @@ def test_pytorchs_own_files_are_read(tmp_path):
         lambda leaf: leaf.astype(jax.numpy.bfloat16).astype(np.float32), small()[1]
     )
     assert_equal(load(path), wanted)
+    torch.save({**tensors, "fc.bias": torch.ones(3).to(torch.float8_e4m3fn)}, path)
+    np.testing.assert_array_equal(load(path)["params"]["output"]["bias"], 1)
 
 
 def test_files_of_pytorch_that_hold_something_else_are_refused(tmp_path):

@@ -35,7 +35,7 @@ def test_channels_are_multiples_of_8_never_less_than_nine_tenths():
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("depth", 0, r"depth=0 must be positive"),
+        ("depth", 0, r"depth=0\.0 must be positive"),
         ("dropout", 1.0, r"dropout=1\.0 must be at least 0 and less than 1"),
         ("stochastic_depth", -0.1, r"stochastic_depth=-0\.1 must be"),
         ("activation", "swish", r"activation='swish' is none of relu6, relu"),

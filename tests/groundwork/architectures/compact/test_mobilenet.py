@@ -60,8 +60,11 @@ def test_the_resolution_multiplier_is_the_papers(resolution, published):
     ("section", "said"),
     [
         ({"name": "mobilenet_v1", "activation": "swish"}, r"'swish' is none of relu6, relu"),
-        ({"name": "mobilenet_v2", "activation": 6}, r"activation=6 is none of relu6, relu"),
-        ({"name": "mobilenet_v2", "dropout": 1}, r"dropout=1 must be at least 0 and less than 1"),
+        ({"name": "mobilenet_v2", "activation": "6"}, r"activation='6' is none of relu6, relu"),
+        (
+            {"name": "mobilenet_v2", "dropout": 1},
+            r"dropout=1\.0 must be at least 0 and less than 1",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(section, said):

@@ -130,5 +130,5 @@ def test_what_cannot_reach_a_pattern_lists_it():
 
 
 def test_binary_is_true_or_false():
-    with pytest.raises(UserError, match="model: binary=2 must be True or False"):
+    with pytest.raises(UserError, match=r"model\.binary=2 must be True or False"):
         build({"name": "sep_net", "binary": 2}, 10)

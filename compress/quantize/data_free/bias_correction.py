@@ -14,6 +14,7 @@ from compress.quantize.data_free.chains import Chain, added, leaves_of, slope
 from compress.quantize.data_free.flat import Equation, Flat, bound, evaluate, flatten
 from groundwork import trees
 from groundwork.trees import Variables
+from pruning.structured import program
 
 
 class Corrected(NamedTuple):
@@ -58,7 +59,12 @@ def correct(model: Any, exact: Variables, rounded: Variables, inputs: Any) -> Co
     Returns:
       See `Corrected`. Kernels are those of `exact`: round them again, or put the biases into what
       was rounded.
+
+    Raises:
+      ValueError: the two trees have different structures.
     """
+    if [*trees.flatten(exact)] != [*trees.flatten(rounded)]:
+        raise ValueError("the rounded variables must be a tree like the exact ones")
     flat = flatten(model, exact, inputs)
     leaves = leaves_of(exact)
     found, refused = chains_lib.chains(flat)
@@ -130,7 +136,7 @@ def _run(
 
 def arguments(variables: Variables, inputs: Any) -> list[Any]:
     """Returns the arguments of a program in their order."""
-    return [jnp.asarray(leaf) for leaf in jax.tree.leaves((variables, inputs))]
+    return [jnp.asarray(leaf) for leaf in program.arrays((variables, inputs))]
 
 
 def _means(values: jax.Array, axis: int) -> jax.Array:

@@ -19,6 +19,7 @@ from groundwork.traced import network
 from groundwork.traced.products import Layer, described
 from groundwork.traced.walk import PRODUCTS, SAME, Mark, Product
 from groundwork.trees import Variables
+from pruning.structured import program
 
 AFFINE = ("add", "add_any", "sub", "mul", "div")
 SHAPED = (*SAME, "reshape", "broadcast_in_dim", "squeeze", "expand_dims")
@@ -39,7 +40,7 @@ class Chain(NamedTuple):
       layer: how the product computes.
       kernel: path of its kernel among the variables.
       place: of its equation.
-      axis: of its outputs, along which the channels lie.
+      axis: of the last value, along which the channels lie.
       channels: C.
       steps: in their order.
       end: the number of the value after the last step.
@@ -149,9 +150,12 @@ def slope(flat: Flat, chain: Chain, leaves: Mapping[str, Any], path: str) -> np.
     return ends[1] - ends[0]
 
 
-def leaves_of(variables: Variables) -> dict[str, np.ndarray]:
-    """Returns path → array on the host."""
-    return {path: np.asarray(leaf) for path, leaf in trees.flatten(variables).items()}
+def leaves_of(variables: Variables) -> dict[str, Any]:
+    """Returns path → array on the host; what is no array, such as a function, stays as it is."""
+    return {
+        path: np.asarray(leaf) if program.is_array(leaf) else leaf
+        for path, leaf in trees.flatten(variables).items()
+    }
 
 
 def _followed(
@@ -163,11 +167,16 @@ def _followed(
     axis = _channel_axis(layer, len(shape))
     chain = Chain(layer, product.mark.path, place, axis, shape[axis], (), one.outputs[0])
     while len(following := uses.get(chain.end, ())) == 1 and following[0] >= 0:
-        step = _step(flat, data, chain, flat.equations[following[0]], following[0])
+        one = flat.equations[following[0]]
+        if one.name == "transpose" and not chain.steps:  # as vmap makes of a matrix and a vector
+            axis = one.equation.params["permutation"].index(chain.axis)
+            chain = chain._replace(axis=axis, end=one.outputs[0])
+            continue
+        step = _step(flat, data, chain, one, following[0])
         if step is None:
             break
         steps = chain.steps if step.name in SAME else (*chain.steps, step)
-        chain = chain._replace(steps=steps, end=flat.equations[following[0]].outputs[0])
+        chain = chain._replace(steps=steps, end=one.outputs[0])
     return chain
 
 

@@ -254,6 +254,38 @@ def test_a_width_that_is_not_positive_and_finite_is_refused(width):
         build(section("lenet_5", width), 10)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"name": "squeezedet", "anchors": ((1, 2),)},
+            r"model\.kwargs\.anchors=.* must be an integer",
+        ),
+        (
+            {"name": "shufflenet_v1", "groups": 3.0},
+            r"model\.kwargs\.groups=3\.0 must be an integer",
+        ),
+        (
+            {"name": "shufflenet_v1", "groups": True},
+            r"model\.kwargs\.groups=True must be an integer",
+        ),
+        ({"name": "efficientnet_b0", "depth": "x"}, r"model\.kwargs\.depth='x' must be a number"),
+        ({"name": "mobilenet_v1", "kwargs": {"shallow": 2}}, r"shallow=2 must be True or False"),
+        ({"name": "sep_net", "binary": True, "kwargs": {"binary": False}}, "binary .*give it once"),
+        ("resnet_18", "model='resnet_18' must be a section"),
+    ],
+)
+def test_settings_of_another_type_are_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        build(given, 10)
+
+
+@pytest.mark.parametrize("classes", [-5, 2.5, "x"])
+def test_classes_that_are_no_number_of_outputs_are_refused(classes):
+    with pytest.raises(UserError, match=rf"classes={classes!r} must be a positive integer"):
+        build(section("resnet_18"), classes)
+
+
 def test_an_unknown_model_suggests_the_near_one_and_says_where_all_are_listed():
     with pytest.raises(UserError) as caught:
         build(section("lenet_300"), 10)

@@ -81,13 +81,13 @@ def _equalized(
     variables = folded.variables
     if reporter:
         reporter.say(f"{len(folded.folded)} layers take in what scales their outputs")
-        _tell(reporter, "stay as they are", folded.left)
+        _tell(reporter, "not folded", folded.left)
     if section.cross_layer:
         evened = data_free.equalize(apply, variables, two)
         variables = evened.variables
         if reporter:
             reporter.say(f"{len(evened.pairs)} layers have the ranges of those that follow")
-            _tell(reporter, "keep their ranges", evened.left)
+            _tell(reporter, "not made even", evened.left)
     return jax.tree.map(jnp.asarray, variables)
 
 
@@ -98,7 +98,7 @@ def _tell(reporter: Reporter, what: str, left: Mapping[str, str]) -> None:
         by_reason[reason].append(path.removeprefix("params/").removesuffix("/kernel"))
     for reason, paths in by_reason.items():
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        reporter.say(f"{', '.join(paths[:3])}{more} {what}: {reason}")
+        reporter.say(f"{what}, since {reason}: {', '.join(paths[:3])}{more}")
 
 
 STAGE = Stage(

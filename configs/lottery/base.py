@@ -17,7 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
         name="lenet_300_100",  # a network of groundwork.architectures, or PACKAGE:NETWORK
         width=1.0,  # times the layers' usual units or channels
         dtype="float32",  # of what layers compute, or bfloat16; parameters stay float32
-        kwargs=anything({}),  # what a network of your own is built with
+        # settings of the network, such as {"groups": 8}; of your own, what it is built with
+        kwargs=anything({}),
         call=anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
     config.prune = dict(

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from groundwork import config as config_lib
 from groundwork import named, trees, typed
 from groundwork.architectures import own
 from groundwork.architectures.models import MODELS
-from groundwork.errors import UserError, about, unknown
+from groundwork.errors import UserError, about, shown, unknown
 from groundwork.trees import Shapes, count
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -46,7 +47,10 @@ class ModelSpec:
         if named.is_own(self.name):
             self._check_own()
         elif self.name not in MODELS:
-            raise unknown("model", self.name, MODELS, most=len(MODELS))
+            raise UserError(
+                f"{unknown('model', self.name, MODELS)} (all {len(MODELS)} networks are listed in "
+                "groundwork/architectures/README.md)"
+            )
         else:
             self._check_shipped()
         if self.width <= 0:
@@ -91,8 +95,11 @@ def model_spec(section: Mapping[str, Any]) -> ModelSpec:
     own_keys = settings(name)
     beside = {key: value for key, value in section.items() if key in own_keys}
     rest = {key: value for key, value in section.items() if key not in own_keys}
-    if beside:
-        rest["kwargs"] = {**rest.get("kwargs", {}), **beside}
+    inside = rest.get("kwargs", {})
+    if beside and isinstance(inside, Mapping):
+        if twice := sorted(beside.keys() & inside.keys()):
+            raise UserError(f"model.kwargs: {twice[0]} stands beside it as well: give it once")
+        rest["kwargs"] = {**inside, **beside}
     return config_lib.build(ModelSpec, rest, "model")
 
 
@@ -108,7 +115,8 @@ def build(config: Mapping[str, Any], classes: int) -> Any:
       UserError: an unknown name, dtype or setting, a width that is not positive or that the family
         has not, or no classes.
     """
-    return _built(model_spec(config.get("model", config)), classes)
+    section = config.get("model", config) if isinstance(config, Mapping) else config
+    return _built(model_spec(section), classes)
 
 
 def _built(spec: ModelSpec, classes: int) -> Any:
@@ -118,6 +126,8 @@ def _built(spec: ModelSpec, classes: int) -> Any:
         raise UserError(
             f"model.name={spec.name} needs classes as targets: one integer for each example, [N]"
         )
+    if not isinstance(classes, int | np.integer) or classes < 0:
+        raise UserError(f"classes={shown(classes)} must be a positive integer")
     kwargs = named.as_tuples(spec.kwargs)
     with about("model"):
         return MODELS[spec.name](

@@ -7,7 +7,7 @@
 #   launch/reproduce/compact_fashion_mnist.sh -- \
 #       --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
 #
-# Without these flags the data comes through TFDS. Three replicates; docs/results.md says how long it
+# Without these flags the data comes through TFDS. Two replicates; docs/results.md says how long it
 # took on two cores with `make cpu`, and has the figure.
 #
 # Expect: compact/comparison/accuracy.png, with accuracy against multiply-adds and parameters.

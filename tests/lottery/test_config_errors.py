@@ -135,7 +135,7 @@ CASES = {
     "an unknown data set": ("data.name=digts", ["'digts'", "'digits'"]),
     "an unknown model": (
         "model.name=lenet_300",
-        ["'lenet_300'", "did you mean 'lenet_300_100'", "lenet_5", "residual_mlp"],
+        ["'lenet_300'", "did you mean 'lenet_300_100'", "architectures/README.md"],
     ),
     "an unknown optimizer": (
         "optimizer.name=admw",

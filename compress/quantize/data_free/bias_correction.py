@@ -60,7 +60,12 @@ def correct(model: Any, exact: Variables, rounded: Variables, inputs: Any) -> Co
     Returns:
       See `Corrected`. Kernels are those of `exact`: round them again, or put the biases into what
       was rounded.
+
+    Raises:
+      ValueError: the two trees have different structures.
     """
+    if [*trees.flatten(exact)] != [*trees.flatten(rounded)]:
+        raise ValueError("the rounded variables must be a tree like the exact ones")
     flat = flatten(model, exact, inputs)
     leaves = leaves_of(exact)
     found, refused = chains_lib.chains(flat)

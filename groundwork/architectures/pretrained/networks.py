@@ -120,15 +120,15 @@ def save(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict as a `.safetensors` file, which PyTorch's tools read; see `to_torch`.
 
     Raises:
-      UserError, also a ValueError: the path ends in anything else, or an array's type does not
-        exist there.
+      UserError, also a ValueError: the path ends in anything else or cannot be written, or an
+        array's type does not exist there.
     """
     file = paths.given(path)
     if file.suffix != ".safetensors":
         raise ArgumentError(f"{path} must end in .safetensors")
     try:
-        safetensors.write(file, tensors)
-    except ValueError as error:
+        safetensors.write(file, {name: np.asarray(array) for name, array in tensors.items()})
+    except (ValueError, OSError) as error:
         raise ArgumentError(f"{path} cannot be written: {error}") from error
 
 
@@ -192,10 +192,14 @@ def _layers_of(headers: Iterable[str]) -> set[str]:
 
 def _check_ours(headers: Mapping[str, Any], shapes: Shapes) -> None:
     wanted = trees.flatten(shapes)
-    if differing := {*headers} ^ {*wanted}:
-        raise ValueError(f"{conversion.listed(differing)}: in one of the two alone")
+    if missing := wanted.keys() - headers.keys():
+        raise ValueError(f"there is no {conversion.listed(missing)}")
+    if left := headers.keys() - wanted.keys():
+        raise ValueError(f"the network has no {conversion.listed(left)}")
     for path, leaf in wanted.items():
-        if tuple(headers[path].shape) != tuple(leaf.shape):
-            raise ValueError(f"{path} has the shape {headers[path].shape}, not {leaf.shape}")
+        given, meant = tuple(headers[path].shape), tuple(leaf.shape)
+        if given != meant:
+            hint = ": take one replicate" if given[1:] == meant else ""
+            raise ValueError(f"{path} has the shape {given}, not {meant}{hint}")
         if not jnp.issubdtype(headers[path].dtype, jnp.floating):
             raise ValueError(f"{path} is of {headers[path].dtype}, not of floats")

@@ -90,7 +90,7 @@ def loaded(tmp_path, monkeypatch, honest):
         if isinstance(outcome, str):
             assert outcome.startswith(f"cannot load {tmp_path / 'a'}: ")
             assert outcome.isprintable()
-            assert len(outcome) < 1100  # an unknown name is answered with all that are known
+            assert len(outcome) < 600
             return outcome.removeprefix(f"cannot load {tmp_path / 'a'}: ")
         return outcome
 

@@ -132,7 +132,7 @@ def test_a_run_without_training(tmp_path, monkeypatch):
     )
     said = (tmp_path / "run" / "run.log").read_text()
     assert "2 layers have the ranges of those that follow" in said
-    assert "output keep their ranges: the network returns it" in said
+    assert "not made even, since the network returns it: output" in said
     assert "train.steps has no effect" in said
     for name in ("equalize", "equalize+structured-0.2", "equalize+structured-0.2+quantize-3"):
         assert (tmp_path / f"run/files/{name}/1.cna").exists()

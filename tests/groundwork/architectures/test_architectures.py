@@ -2,6 +2,7 @@ import functools
 import itertools
 import math
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -253,12 +254,49 @@ def test_a_width_that_is_not_positive_and_finite_is_refused(width):
         build(section("lenet_5", width), 10)
 
 
-def test_an_unknown_model_suggests_the_near_one_and_lists_all():
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"name": "squeezedet", "anchors": ((1, 2),)},
+            r"model\.kwargs\.anchors=.* must be an integer",
+        ),
+        (
+            {"name": "shufflenet_v1", "groups": 3.0},
+            r"model\.kwargs\.groups=3\.0 must be an integer",
+        ),
+        (
+            {"name": "shufflenet_v1", "groups": True},
+            r"model\.kwargs\.groups=True must be an integer",
+        ),
+        ({"name": "efficientnet_b0", "depth": "x"}, r"model\.kwargs\.depth='x' must be a number"),
+        ({"name": "mobilenet_v1", "kwargs": {"shallow": 2}}, r"shallow=2 must be True or False"),
+        ({"name": "sep_net", "binary": True, "kwargs": {"binary": False}}, "binary .*give it once"),
+        ("resnet_18", "model='resnet_18' must be a section"),
+    ],
+)
+def test_settings_of_another_type_are_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        build(given, 10)
+
+
+@pytest.mark.parametrize("classes", [-5, 2.5, "x"])
+def test_classes_that_are_no_number_of_outputs_are_refused(classes):
+    with pytest.raises(UserError, match=rf"classes={classes!r} must be a positive integer"):
+        build(section("resnet_18"), classes)
+
+
+def test_an_unknown_model_suggests_the_near_one_and_says_where_all_are_listed():
     with pytest.raises(UserError) as caught:
         build(section("lenet_300"), 10)
     said = str(caught.value)
     assert "'lenet_300'; did you mean 'lenet_300_100'?" in said
-    assert all(name in said for name in MODELS)
+    page = Path(__file__).parents[3] / "groundwork/architectures/README.md"
+    assert "groundwork/architectures/README.md" in said
+    listed = page.read_text()
+    assert all(
+        f"`{name}`" in listed or f"`{name.removesuffix('_small')}`" in listed for name in MODELS
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (40,), (28, 28)])

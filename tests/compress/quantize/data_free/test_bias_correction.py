@@ -1,8 +1,11 @@
 """Means of rounded networks' outputs, layer by layer."""
 
+import equinox as eqx
+import jax
 import numpy as np
+import pytest
 
-from compress.quantize.data_free import correct
+from compress.quantize.data_free import correct, equalize
 from groundwork import trees
 from tests.compress.quantize.data_free import networks
 from tests.compress.quantize.data_free.networks import Left, Net, drawn, images
@@ -71,3 +74,33 @@ def test_biases_that_were_rounded_as_well_are_corrected_once():
     both = trees.map_with_path(lambda path, a, b: a if path in moved else b, new, rough)
     wanted, got, before = (networks.net(each, x)[0].mean(0) for each in (exact, both, rough))
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max() < np.abs(before - wanted).max()
+
+
+def test_an_equinox_module_is_mapped_over_its_batch_and_keeps_its_functions():
+    module = eqx.nn.MLP(4, 3, 5, 1, key=jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+
+    def batched(net, x):
+        return jax.vmap(net)(x)
+
+    even = equalize(batched, module, x)
+    assert even.pairs == {"layers/0/weight": ("layers/1/weight",)}
+    assert even.variables.activation is module.activation
+    np.testing.assert_allclose(batched(even.variables, x), batched(module, x), atol=1e-6)
+
+    def round_weights(net):
+        return jax.tree.map(lambda a: np.round(a * 4) / 4 if getattr(a, "ndim", 0) == 2 else a, net)
+
+    rough = round_weights(module)
+    new, corrected, left = correct(batched, module, rough, x)
+    assert corrected == {f"layers/{n}/weight": f"layers/{n}/bias" for n in (0, 1)}
+    assert not left
+    wanted, found = (np.mean(batched(net, x), 0) for net in (module, round_weights(new)))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert np.abs(np.mean(batched(rough, x), 0) - wanted).max() > 1e-3
+
+
+def test_trees_that_differ_are_refused():
+    exact = drawn(Net())
+    with pytest.raises(ValueError, match="must be a tree like the exact ones"):
+        correct(Net(), exact, {"params": exact["params"]}, images(1))

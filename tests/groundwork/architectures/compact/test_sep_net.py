@@ -8,6 +8,7 @@ import pytest
 from groundwork import trees
 from groundwork.architectures import build, shapes
 from groundwork.architectures.compact.sep_net import SEPModule, binarized
+from groundwork.errors import UserError
 from groundwork.traced import reach
 from tests.groundwork.architectures.references import Evaluated, convolve, dense, relu
 from tests.groundwork.architectures.small import as_float32, drawn_by_numpy, quickly
@@ -126,3 +127,8 @@ def test_what_cannot_reach_a_pattern_lists_it():
     assert refused == {
         f"pattern{number}/pattern/kernel": "it goes through stop_gradient" for number in (1, 2)
     }
+
+
+def test_binary_is_true_or_false():
+    with pytest.raises(UserError, match=r"model\.kwargs\.binary=2 must be True or False"):
+        build({"name": "sep_net", "binary": 2}, 10)

@@ -386,18 +386,3 @@ def test_a_width_that_a_family_has_not_is_refused_with_those_that_it_has():
         with pytest.raises(UserError) as caught:
             function()
         assert str(caught.value) == said
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"name": "shufflenet_v1", "groups": 3.0}, "groups=3.0 must be an integer"),
-        ({"name": "mobilenet_v1", "shallow": "no"}, "shallow='no' must be True or False"),
-        ({"name": "efficientnet_b0", "depth": "deep"}, "depth='deep' must be a number"),
-        ({"name": "squeezenet_1_0", "bypass": 3}, "bypass=3 must be a text"),
-    ],
-)
-def test_settings_of_another_kind_are_refused(settings, said):
-    with pytest.raises(UserError) as caught:
-        build(settings, CLASSES)
-    assert str(caught.value) == f"model.kwargs.{said}"

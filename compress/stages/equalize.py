@@ -80,13 +80,13 @@ def _equalized(
     folded = data_free.fold(apply, variables, two)
     variables = folded.variables
     if reporter:
-        reporter.say(f"{len(folded.folded)} layers take in what scales their outputs")
+        reporter.say(f"layers that take in what scales their outputs: {len(folded.folded)}")
         _tell(reporter, "not folded", folded.left)
     if section.cross_layer:
         evened = data_free.equalize(apply, variables, two)
         variables = evened.variables
         if reporter:
-            reporter.say(f"{len(evened.pairs)} layers have the ranges of those that follow")
+            reporter.say(f"layers that have the ranges of those that follow: {len(evened.pairs)}")
             _tell(reporter, "not made even", evened.left)
     return jax.tree.map(jnp.asarray, variables)
 

@@ -1,4 +1,4 @@
-"""How small does a detector's file get? SqueezeDet finds handwritten digits on canvases.
+r"""How small does a detector's file get? SqueezeDet finds handwritten digits on canvases.
 
     python -m compress.main --config=configs/compress/squeezedet_digits.py \
         --workdir=runs/compress_squeezedet

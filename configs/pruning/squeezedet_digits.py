@@ -1,4 +1,4 @@
-"""How few channels does a detector need? SqueezeDet finds handwritten digits on canvases.
+r"""How few channels does a detector need? SqueezeDet finds handwritten digits on canvases.
 
     python -m pruning.main --config=configs/pruning/squeezedet_digits.py \
         --workdir=runs/pruning_squeezedet

@@ -209,7 +209,7 @@ def squeezedet(
         weights = detection.Weights(box=box, positive=positive, negative=negative)
 
     def count(outputs: jax.Array, truths: jax.Array, valid: jax.Array) -> Counts:
-        with about("loss=squeezedet"):
+        with about("loss_kwargs (grid, image, stride, shapes)"):
             parts = detection.losses(outputs, truths, jnp.asarray(chosen.anchors), weights)
         loss = parts.box + parts.positive + parts.negative + parts.classes
         total, right = (jnp.sum(jnp.where(valid, each, 0.0)) for each in (loss, parts.right))

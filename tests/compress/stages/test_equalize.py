@@ -131,7 +131,7 @@ def test_a_run_without_training(tmp_path, monkeypatch):
         "--config.train.steps=5",
     )
     said = (tmp_path / "run" / "run.log").read_text()
-    assert "2 layers have the ranges of those that follow" in said
+    assert "layers that have the ranges of those that follow: 2" in said
     assert "not made even, since the network returns it: output" in said
     assert "train.steps has no effect" in said
     for name in ("equalize", "equalize+structured-0.2", "equalize+structured-0.2+quantize-3"):

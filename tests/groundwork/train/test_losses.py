@@ -231,8 +231,11 @@ def test_agreement_is_with_the_logits_that_are_the_targets():
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_every_loss_counts_what_it_announces_and_is_judged_by_it(name):
     loss = losses.LOSSES[name]()
-    targets = jnp.zeros(3, jnp.int32) if name == "cross_entropy" else jnp.zeros((3, 2))
-    counts = loss.count(jnp.ones((3, 2)), targets, jnp.ones(3, bool))
+    outputs, targets = {
+        "cross_entropy": (jnp.ones((3, 2)), jnp.zeros(3, jnp.int32)),
+        "squeezedet": (jnp.ones((3, 8 * 8 * 3, 6)), jnp.zeros((3, 1, 5))),
+    }.get(name, (jnp.ones((3, 2)), jnp.zeros((3, 2))))
+    counts = loss.count(outputs, targets, jnp.ones(3, bool))
     assert {n: a.dtype for n, a in counts.measures.items()} == dict(loss.measures)
     assert loss.metric.name in loss.measures
 

@@ -145,17 +145,20 @@ def max_pool(x: jax.Array, size: int = 2, strides: int = 2, padding: int = 0) ->
         pixels are left out: an odd last row or column at the default.
       padding: so many pixels of −∞ on every side.
     """
-    parts = _windows(x, size, strides, padding, -jnp.inf)
-    while len(parts) > 1:  # neighbours first: the first of equal entries stays the first
-        pairs = zip(parts[::2], parts[1::2], strict=False)
-        parts = [_larger(*pair) for pair in pairs] + (parts[-1:] if len(parts) % 2 else [])
-    return parts[0]
+    for axis in (2, 1):  # columns first: of equal entries the first in reading order stays it
+        parts = _windows(x, axis, size, strides, padding, -jnp.inf)
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=False)
+            parts = [_larger(*pair) for pair in pairs] + (parts[-1:] if len(parts) % 2 else [])
+        x = parts[0]
+    return x
 
 
 def average_pool(x: jax.Array, size: int = 2, strides: int = 2, padding: int = 0) -> jax.Array:
     """Returns the mean of each window, as `max_pool`; the zeros of the padding count in it."""
-    parts = _windows(x, size, strides, padding, 0)
-    return functools.reduce(jnp.add, parts) / size**2
+    for axis in (2, 1):
+        x = functools.reduce(jnp.add, _windows(x, axis, size, strides, padding, 0))
+    return x / size**2
 
 
 def global_average(x: jax.Array) -> jax.Array:
@@ -183,18 +186,17 @@ def _not_empty(x: jax.Array) -> jax.Array:
     return x
 
 
-def _windows(x: jax.Array, size: int, strides: int, padding: int, fill: float) -> list[jax.Array]:
-    """Returns size² arrays [B, H', W', C]: what each place of the window sees, row by row."""
+def _windows(
+    x: jax.Array, axis: int, size: int, strides: int, padding: int, fill: float
+) -> list[jax.Array]:
+    """Returns `size` arrays: what each place of a window sees that moves along one axis."""
     if padding:
-        edges = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+        edges = [(padding, padding) if own == axis else (0, 0) for own in range(x.ndim)]
         x = jnp.pad(x, edges, constant_values=fill)
-    counts = [max(0, (side - size) // strides + 1) for side in x.shape[1:3]]
-    spans = [max(0, (count - 1) * strides + 1) for count in counts]
-    return [
-        x[:, row : row + spans[0] : strides, column : column + spans[1] : strides]
-        for row in range(size)
-        for column in range(size)
-    ]
+    count = max(0, (x.shape[axis] - size) // strides + 1)
+    span = max(0, (count - 1) * strides + 1)
+    before = (slice(None),) * axis
+    return [x[(*before, slice(place, place + span, strides))] for place in range(size)]
 
 
 def _larger(first: jax.Array, second: jax.Array) -> jax.Array:

@@ -38,7 +38,7 @@ def steps_of(monkeypatch, branch, **overrides):
     seen = []
     monkeypatch.setattr(branches, "fitted", lambda *given: seen.append(given))
     branches.make_scratch(experiment, branch, spec.Point(0.5, "0.5"), keep)
-    (_, name, network, _, (steps, optimizer, _)) = seen[0]
+    (_, name, network, _, (steps, optimizer, *_)) = seen[0]
     assert name == f"{branch}/0.5"
     keep = {name: units[0] for name, units in keep.items()}
     small = structured.cut(graph, trees.zeros(shapes), keep)

@@ -17,5 +17,6 @@ def test_a_layer_that_is_empty_in_a_replicate_is_said():
     context = types.SimpleNamespace(run=run, reporter=reporter)
     experiment = types.SimpleNamespace(context=context, loss=CROSS_ENTROPY)
     mask = {"a": np.array([[True], [False]]), "b": np.array([[True, False], [False, True]])}
-    network.save(experiment, "sparse/0.1", Network(mask, {}), {"test": [0.5, 0.6]}, {})
+    judged = types.SimpleNamespace(metadata={}, tree={}, words="")
+    network.save(experiment, "sparse/0.1", Network(mask, {}), {"test": [0.5, 0.6]}, {}, judged)
     assert said == ["warning: sparse/0.1: a is empty"]

@@ -2,6 +2,8 @@
 
 # N inputs of a layer, M outputs, C channels
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ from pruning.structured import layers
 from pruning.structured.graph import Graph
 from pruning.structured.kept import Keep, mask
 
+AT_ONCE = 1 << 22  # numbers of the network's inputs: of more, the layers' inputs fill the memory
 LARGEST = 4096  # rows of a convolution's patches, beyond which its channels stand for them
 RIDGE = 1e-4  # of the mean square of the inputs
 
@@ -47,7 +50,7 @@ def least_squares(
     solved, missed = trees.flatten(mask(graph, variables, keep)), {}
     found, refused = layers.reached(graph, inputs)
     by_variable = {layers.variable(graph, one.parameter): one for one in found.values()}
-    given = layers.given(graph, variables, inputs, tuple(found))
+    losing: dict[str, Layer] = {}
     for path in graph.summed:
         layer = by_variable.get(path)
         if layer is None or layer.stack or layer.layer.groups > 1:
@@ -56,11 +59,37 @@ def least_squares(
                     path.removeprefix("params/"), "it has groups of channels"
                 )
             continue
-        kernel, kept = (as_kernel(layer.layer, jnp.asarray(tree[path])) for tree in (whole, left))
-        if not _inputs_kept(kept).all():
-            new = _made_up(layer.layer, kernel, kept, given[layer.layer.path], ridge)
-            solved[path] = from_kernel(layer.layer, new * kept)
+        if not _inputs_kept(as_kernel(layer.layer, jnp.asarray(left[path]))).all():
+            losing[path] = layer.layer
+    shapes = {path: as_kernel(one, whole[path]).shape for path, one in losing.items()}
+    grams = _grams(graph, variables, inputs, losing, shapes)
+    for path, one in losing.items():
+        kernel, kept = (as_kernel(one, jnp.asarray(tree[path])) for tree in (whole, left))
+        new = _made_up(kernel, kept, grams[path], ridge)
+        solved[path] = from_kernel(one, new * kept)
     return trees.unflatten(solved, variables), missed
+
+
+def _grams(
+    graph: Graph,
+    variables: Variables,
+    inputs: Any,
+    losing: Mapping[str, Layer],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, np.ndarray]:
+    """Returns path of a kernel → Xᵀ X of its layer's inputs, a share of the examples at a time."""
+    leaves = jax.tree.leaves(inputs)
+    examples = len(leaves[0])
+    size = max(1, AT_ONCE * examples // max(1, sum(np.size(leaf) for leaf in leaves)))
+    grams = dict.fromkeys(losing, np.zeros(()))
+    paths = tuple(layer.path for layer in losing.values())
+    for first in range(0, examples, size) if paths else ():
+        part = jax.tree.map(lambda leaf, first=first: leaf[first : first + size], inputs)
+        given = layers.given(graph, variables, part, paths)
+        for path, layer in losing.items():
+            rows = [_rows(layer, each, shapes[path]) for each in given[layer.path]]
+            grams[path] = grams[path] + _gram(rows)
+    return grams
 
 
 def _inputs_kept(kept: jax.Array) -> np.ndarray:
@@ -68,19 +97,20 @@ def _inputs_kept(kept: jax.Array) -> np.ndarray:
     return np.any(np.asarray(kept, bool).reshape(-1, *kept.shape[-2:]), axis=(0, 2))
 
 
-def _made_up(
-    layer: Layer, kernel: jax.Array, kept: jax.Array, calls: list[jax.Array], ridge: float
-) -> jax.Array:
+def _rows(layer: Layer, inputs: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns what the rows of a kernel of this shape see: patches of a convolution's inputs."""
+    if len(shape) == 4 and math.prod(shape[:3]) <= LARGEST:
+        return _patches(layer, inputs, shape[:2])
+    return inputs
+
+
+def _made_up(kernel: jax.Array, kept: jax.Array, gram: np.ndarray, ridge: float) -> jax.Array:
     """Returns a kernel whose inputs that are kept make up for the others, in all of its calls."""
     rows = _inputs_kept(kept)
     if kernel.ndim == 2:
-        return _solve(kernel, rows, _gram(calls), ridge)
+        return _solve(kernel, rows, gram, ridge)
     moved = kernel.transpose(2, 0, 1, 3)  # C outermost, as patches have it
-    if (size := kernel[..., 0].size) <= LARGEST:
-        gram = _gram([_patches(layer, inputs, kernel.shape[:2]) for inputs in calls])
-        rows = np.repeat(rows, size // len(rows))
-    else:
-        gram = _gram(calls)
+    rows = np.repeat(rows, len(gram) // len(rows))  # of patches
     solved = _solve(moved.reshape(len(gram), -1), rows, gram, ridge)
     return solved.reshape(moved.shape).transpose(1, 2, 0, 3)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pruning import structured
+from pruning.structured import compensation
 from tests.pruning.structured.zoo import Net, drawn, images
 
 
@@ -28,6 +29,14 @@ def made(model, x):
     return variables, structured.groups(model, variables, x)
 
 
+@pytest.fixture(params=["at once", "in parts"])
+def parts(request, monkeypatch):
+    """How many examples are looked at at once: all, or seven and then what is left."""
+    if request.param == "in parts":
+        monkeypatch.setattr(compensation, "AT_ONCE", 7 * 8 * 8 * 2)
+
+
+@pytest.mark.usefixtures("parts")
 def test_a_dense_layer_is_nearest_to_the_whole_one():
     model = Dense()
     x = np.random.default_rng(0).normal(size=(50, 4)).astype("f4")
@@ -46,6 +55,7 @@ def test_a_dense_layer_is_nearest_to_the_whole_one():
     assert missed == {}
 
 
+@pytest.mark.usefixtures("parts")
 def test_a_convolution_is_nearest_on_its_patches():
     model = Convs()
     x = jnp.asarray(np.random.default_rng(0).normal(size=(20, 8, 8, 2)), jnp.float32)

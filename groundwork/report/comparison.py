@@ -101,7 +101,7 @@ def draw_panels(
     for ax, (cost, curves) in zip(axes, panels.items(), strict=True):
         for number, (curve, label) in enumerate(zip(curves, labels, strict=True)):
             _line(ax, number, curve, label)
-        ax.set_xscale("log")
+        figures.cost_axis(ax)
         ax.set_xlabel(cost)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=7)

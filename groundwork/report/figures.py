@@ -131,6 +131,19 @@ def band(axes: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **st
     )
 
 
+def cost_axis(axes: Axes) -> None:
+    """Makes x a logarithmic axis with few and short numbers, such as 200k and 5M."""
+    from matplotlib import ticker
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1.0, 2.0, 5.0) if high < 300 * low else (1.0,)
+    long = ticker.EngFormatter(sep="")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value < 1 else long(value))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
 def density_axis(axes: Axes, label: str = "density (kept / prunable)") -> None:
     """Makes x a logarithmic axis of densities, dense at the left, with plain numbers."""
     axes.set_xscale("log")

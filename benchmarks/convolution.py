@@ -16,7 +16,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,17 +96,19 @@ def started(who: Contestant, network: str) -> Iterator[tuple[Once, float | None]
         process.join()
 
 
-def measure(network: str, repeats: int) -> list[tuple[Contestant, float | None, dict[str, Any]]]:
+def measure(
+    network: str, repeats: int, contestants: Sequence[Contestant] = CONTESTANTS
+) -> list[tuple[Contestant, float | None, dict[str, Any]]]:
     """Returns, for each contestant, seconds to compile, and those of each turn by what it did."""
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(started(who, network)) for who in CONTESTANTS]
+        workers = [stack.enter_context(started(who, network)) for who in contestants]
         turns: list[dict[str, Any]] = [{what: [] for what in STEPS} for _ in workers]
         for _ in range(repeats):
             for what in STEPS:
                 for (once, _), turn in zip(workers, turns, strict=True):
                     turn[what].append(once(what))
     compiled = [seconds for _, seconds in workers]
-    return list(zip(CONTESTANTS, compiled, turns, strict=True))
+    return list(zip(contestants, compiled, turns, strict=True))
 
 
 def rows_of(network: str, results: list[tuple[Contestant, float | None, Any]]) -> list[list[str]]:
@@ -131,16 +133,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5, help="turns of each")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--without-xla", action="store_true", help="leave XLA out, the slowest")
     flags = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
         sys.exit("PyTorch is missing: pip install -r requirements-benchmarks.txt")
+    contestants = [who for who in CONTESTANTS if not (flags.without_xla and "XLA" in who.label)]
     load = setting.load()
     print(load, file=sys.stderr)
     header = ["network", "", "train", "low", "cpu", "×", "infer", "low", "cpu", "×"]
     header.append("scan of 100 steps compiled, s")
     rows = []
     for network in flags.networks:
-        rows += rows_of(network, measure(network, flags.repeats))
+        rows += rows_of(network, measure(network, flags.repeats, contestants))
     tables.show("ms/step: median, lowest, CPU time; × PyTorch's median", (header, rows), keys=2)
     for line in (
         f"machine: {setting.machine()}; {load}",

@@ -18,6 +18,14 @@ from configs.compress import base
 def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
+    detect(config)
+    config.prune.update(levels=(2,), rate=0.5, rewind="none")
+    config.quantize.bits = (4,)
+    return config
+
+
+def detect(config: ml_collections.ConfigDict) -> None:
+    """Sets data, network, loss and training; `../pruning/squeezedet_digits.py` has the same."""
     config.replicates = 1
     config.data.update(name="digit_canvases", source="digit_canvases", image_size=64)
     config.data.kwargs = {"examples": 2400, "test_examples": 400, "objects": 4}
@@ -30,7 +38,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.update(steps=4000, batch_size=16)
     config.optimizer.update(learning_rate=2e-3, schedule="cosine", warmup_steps=50)
     config.eval_every = 400
-    config.prune.update(levels=(2,), rate=0.5, rewind="none")
-    config.quantize.bits = (4,)
     config.fine_tune.update(steps=500, batch_size=16)
-    return config

@@ -12,24 +12,13 @@ Source: Wu et al., arXiv:1612.01051, for the network and its loss; the data are 
 
 import ml_collections
 
+from configs.compress.squeezedet_digits import detect
 from configs.pruning import base
 
 
 def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
-    config.replicates = 1
-    config.data.update(name="digit_canvases", source="digit_canvases", image_size=64)
-    config.data.kwargs = {"examples": 2400, "test_examples": 400, "objects": 4}
-    config.data.validation_examples = 400
-    config.model.update(name="squeezedet_small", width=0.5)
-    config.loss = "squeezedet"
-    # A fifth of the published weights of confidences: nothing here is trained before, and with the
-    # published ones classes are learned late.
-    config.loss_kwargs = {"positive": 15.0, "negative": 20.0}
-    config.train.update(steps=4000, batch_size=16)
-    config.optimizer.update(learning_rate=2e-3, schedule="cosine", warmup_steps=50)
-    config.eval_every = 400
+    detect(config)
     config.prune.ratio = (0.3, 0.5)
-    config.fine_tune.update(steps=500, batch_size=16)
     return config

@@ -1,0 +1,131 @@
+"""The engines, in one literal table, and `load`: a file as a function of numpy arrays."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, NamedTuple
+
+ENGINES = ("onnxruntime", "litert", "ncnn", "openvino", "coreml")
+
+
+class Engine(NamedTuple):
+    """Where an engine's parts are.
+
+    Attributes:
+      package: the name under which Python imports it.
+      install: what pip installs.
+      writer: the module whose `write(graph, path)` makes its file; it returns the files' paths.
+      runtime: the module whose `load(path, threads)` runs it.
+      suffix: of its file; of ncnn's second file `.bin`.
+    """
+
+    package: str
+    install: str
+    writer: str
+    runtime: str
+    suffix: str
+
+
+TABLE: Mapping[str, Engine] = MappingProxyType(
+    {
+        "onnxruntime": Engine(
+            "onnxruntime",
+            "onnxruntime",
+            "deploy.writers.onnx",
+            "deploy.runtimes.onnxruntime",
+            ".onnx",
+        ),
+        "litert": Engine(
+            "ai_edge_litert",
+            "ai-edge-litert",
+            "deploy.writers.tflite",
+            "deploy.runtimes.litert",
+            ".tflite",
+        ),
+        "ncnn": Engine(
+            "ncnn",
+            "ncnn",
+            "deploy.writers.ncnn",
+            "deploy.runtimes.ncnn",
+            ".param",
+        ),
+        "openvino": Engine(
+            "openvino",
+            "openvino",
+            "deploy.writers.onnx",
+            "deploy.runtimes.openvino",
+            ".onnx",
+        ),
+        "coreml": Engine(
+            "coremltools",
+            "coremltools",
+            "deploy.writers.coreml",
+            "deploy.runtimes.coreml",
+            ".mlpackage",
+        ),
+    }
+)
+
+
+def installed() -> list[str]:
+    """Returns the names of the engines that Python finds here."""
+    return [name for name in ENGINES if importlib.util.find_spec(TABLE[name].package)]
+
+
+def engine(name: str) -> Engine:
+    """Returns an engine.
+
+    Raises:
+      ValueError: there is none of this name; the message lists those installed.
+    """
+    if name not in TABLE:
+        here = ", ".join(installed()) or "none"
+        raise ValueError(
+            f"no engine {name!r}: take one of {', '.join(ENGINES)}; installed are {here} "
+            "(`pip install -r requirements-deploy.txt` installs all)"
+        )
+    return TABLE[name]
+
+
+def runtime(name: str) -> ModuleType:
+    """Returns the module that runs an engine's files.
+
+    Raises:
+      ValueError: there is no such engine, or it is not installed.
+    """
+    found = engine(name)
+    if not importlib.util.find_spec(found.package):
+        here = ", ".join(installed()) or "none"
+        raise ValueError(
+            f"engine {name!r} is not installed: `pip install {found.install}`; installed are {here}"
+        )
+    return importlib.import_module(found.runtime)
+
+
+def load(path: str | Path, engine: str, threads: int = 1) -> Callable[..., Any]:
+    """Returns a file of an engine as a function of numpy arrays.
+
+    Args:
+      path: of the file, as `export` returned it first.
+      engine: one of `ENGINES`.
+      threads: on which the engine computes.
+
+    Returns:
+      A function of arrays [N, …] that are as the example with which the file was made (images
+      [N, H, W, C]), N a multiple of its batch, that gives the logits [N, classes], or a tuple of
+      arrays if the network has several outputs. It raises ValueError about other shapes.
+
+    Raises:
+      ValueError: there is no such engine, or it is not installed; the threads are less than 1; the
+        engine cannot read the file.
+      FileNotFoundError: there is no such file.
+    """
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise ValueError(f"threads={threads!r} must be a count from 1")
+    module = runtime(engine)
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    return module.load(path, threads)

@@ -1,0 +1,48 @@
+"""`export`: a network as the file of an engine."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from deploy import engines, grids
+from deploy.graphs import trace
+from groundwork.trees import Variables
+
+
+def export(
+    model: Any,
+    variables: Variables,
+    example: Any,
+    engine: str,
+    path: str | Path,
+    int8: Any = None,
+) -> list[Path]:
+    """Writes a network as the file of an engine, which computes for batches like the example.
+
+    Args:
+      model: a module (Linen's are called with `train=False` where they take it), a narrowed or
+        low-rank network, or any function (variables, inputs) → outputs that JAX traces.
+      variables: of the network.
+      example: inputs [B, …]; their values do not matter.
+      engine: one of `engines.ENGINES`.
+      path: of the file; the engine's suffix is added where it is missing.
+      int8: inputs [N, …] like those that the network will see, from which the ranges of all values
+        are taken, for a network of 8-bit integers; None for one of floats.
+
+    Returns:
+      The files, first the one that `load` takes.
+
+    Raises:
+      ValueError: there is no such engine; the network has an operation that the graph or the engine
+        has not, which is named with its layer; shapes are not all known; the calibration inputs do
+        not fit.
+      OSError: the file cannot be written.
+    """
+    found = engines.engine(engine)
+    path = Path(path)
+    if path.suffix != found.suffix:
+        path = path.with_name(path.name + found.suffix)
+    graph = trace.graph(model, variables, example)
+    if int8 is not None:
+        graph = grids.quantized(graph, int8)
+    return list(importlib.import_module(found.writer).write(graph, path))

@@ -1,0 +1,46 @@
+"""Any number of examples through a file that was made for a fixed number of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Call = Callable[..., Sequence[np.ndarray]]
+
+
+def over(call: Call, shapes: Sequence[tuple[int, ...]], single: bool) -> Callable[..., Any]:
+    """Returns a function that calls an engine as often as the examples need.
+
+    Args:
+      call: arrays of exactly these shapes → the engine's outputs.
+      shapes: of the inputs, the batch B first.
+      single: whether the result is the only output itself, and not a tuple of outputs.
+
+    Returns:
+      A function of arrays [N, …], N a multiple of B, that gives arrays [N, …]. It raises ValueError
+      about other shapes.
+    """
+    batch = shapes[0][0]
+
+    def run(*inputs: Any) -> Any:
+        arrays = [np.ascontiguousarray(array) for array in inputs]
+        _check(arrays, shapes)
+        parts = [
+            call(*(array[start : start + batch] for array in arrays))
+            for start in range(0, len(arrays[0]), batch)
+        ]
+        joined = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        return joined[0] if single else joined
+
+    return run
+
+
+def _check(arrays: list[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> None:
+    wanted = ", ".join(str(list(shape)).replace("[", "[N·", 1) for shape in shapes)
+    given = ", ".join(str(list(array.shape)) for array in arrays)
+    fits = len(arrays) == len(shapes) and all(
+        array.shape[1:] == shape[1:] and array.ndim and len(array) and not len(array) % shape[0]
+        for array, shape in zip(arrays, shapes, strict=False)
+    )
+    if not fits or len({len(array) // shape[0] for array, shape in zip(arrays, shapes)}) > 1:
+        raise ValueError(f"the file takes arrays of shapes {wanted} for a whole N, not {given}")

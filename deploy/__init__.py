@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deploy import integers
     from deploy.engines import ENGINES, load
-    from deploy.export import export
+    from deploy.exports import export
     from deploy.graphs.trace import graph
 else:
     _NAMES = {
         "ENGINES": "deploy.engines",
         "load": "deploy.engines",
-        "export": "deploy.export",
+        "export": "deploy.exports",
         "graph": "deploy.graphs.trace",
     }
 
@@ -22,7 +22,6 @@ else:
         import importlib
 
         if name in _NAMES:
-            # `from deploy import export` binds the function, although a module has this name, too.
             value = getattr(importlib.import_module(_NAMES[name]), name)
             globals()[name] = value
             return value

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from deploy import export, grids
+from deploy import exports, grids
 from deploy.graphs import trace
 from deploy.graphs.graph import Graph
 from deploy.sources.network import Network
@@ -93,7 +93,7 @@ def _written(made: Graph, engine: str, kind: str, batch: int, folder: Path, root
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", grids.CodesLost)
         try:
-            paths = export.write(made, engine, folder / f"{engine}-{kind}-{batch}")
+            paths = exports.write(made, engine, folder / f"{engine}-{kind}-{batch}")
         except ValueError as error:
             return File(engine=engine, kind=kind, batch=batch, failure=str(error))
     lost = [str(one.message) for one in caught if issubclass(one.category, grids.CodesLost)]

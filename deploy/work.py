@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from deploy import answers, exported, files, grids, measure
+from deploy import answers, exported, files, grids, measure, results
 from deploy.answers import Answer, Judge
 from deploy.files import File
 from deploy.graphs import trace
@@ -75,7 +75,8 @@ def prepare(spec: DeploySpec, config: Mapping[str, Any], dataset: AnyDataset) ->
             f"measure.examples={spec.measure.examples} is more than the "
             f"{dataset.examples['test']} test examples"
         )
-    loss, code, convolutions = loss_spec.build(spec.loss, dataset.target), {}, None
+    loss, convolutions = loss_spec.build(spec.loss, dataset.target), None
+    code: dict[str, str] = {}
     if not spec.source.path:
         model = architectures.build(config, dataset.classes)
         shapes = architectures.shapes(model, dataset.example)
@@ -88,9 +89,8 @@ def prepare(spec: DeploySpec, config: Mapping[str, Any], dataset: AnyDataset) ->
         processes.on_first(_each, made) if spec.source.path else _each(made)
 
     def begin() -> None:
-        if spec.source.path and sources.section(spec.source.path) is not None:
-            if not spec.source.path.endswith(sources.ARCHIVE):
-                trained.check_data(spec.source.path, config["data"], "source.path")
+        if spec.source.path and not spec.source.path.endswith(sources.ARCHIVE):
+            trained.check_data(spec.source.path, config["data"], "source.path")
         for name in sources.names(spec.source.source):
             if name != TRAINED:
                 sources.load(spec.source.source, name, config, dataset)
@@ -162,6 +162,7 @@ def _train(made: Deployment) -> None:
 def _network(made: Deployment, name: str) -> Network:
     context, source = made.context, made.spec.source
     if name != TRAINED:
+        assert not isinstance(context.dataset, FileDataset)  # `prepare` refuses them
         return sources.load(source.source, name, made.config, context.dataset)
     variables = context.run.unit(TRAINED).result()[0]["variables"]
     model = architectures.build(made.config, context.dataset.classes)
@@ -176,7 +177,8 @@ def _write(made: Deployment, name: str, network: Network) -> None:
     """Writes a network's files for all engines, kinds and batches."""
     spec, dataset = made.spec, made.context.dataset
     assert not isinstance(dataset, FileDataset)
-    folder, rows = made.folder / FILES / name, []
+    folder = made.folder / FILES / name
+    rows: list[File] = []
     for batch in spec.batches:
         with about(f"source: {name}"):
             whole = files.graph(network, dataset.example, batch)
@@ -218,7 +220,7 @@ def _measure(made: Deployment, name: str, network: Network) -> None:
     context, spec, dataset = made.context, made.spec, made.context.dataset
     assert not isinstance(dataset, FileDataset)
     rows = context.run.unit(files_unit(name)).result()[1]["files"]
-    written = [_file(row) for row in rows if not row["failure"]]
+    written = [results.file(row) for row in rows if not row["failure"]]
     count = spec.measure.examples or dataset.examples["test"]
     inputs, labels = jax.tree.map(lambda leaf: leaf[:count], tuple(dataset.test))
     inputs = jax.tree.map(np.asarray, data_lib.normalize(dataset, inputs))
@@ -302,10 +304,6 @@ def _batch(inputs: Any, batch: int) -> list[np.ndarray]:
     """Returns the leaves of the first B test examples, which begin again where there are fewer."""
     leaves = jax.tree.leaves(inputs)
     return [leaf[np.arange(batch) % len(leaf)] for leaf in leaves]
-
-
-def _file(row: Mapping[str, Any]) -> File:
-    return File(**{**row, "paths": tuple(row["paths"]), "remarks": tuple(row["remarks"])})
 
 
 def _time_row(one: Subject, found: Measured) -> dict[str, Any]:

@@ -35,10 +35,11 @@ def load(path: Path, threads: int) -> Callable[..., Any]:
 
     def call(*arrays: np.ndarray) -> Sequence[np.ndarray]:
         extractor = net.create_extractor()
-        # A Mat reads the array's memory: these must live as long as the extractor.
-        given = [_blob(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True)]
-        for name, array in zip(blobs.inputs, given, strict=True):
-            extractor.input(name, ncnn.Mat(array))
+        for name, array, dtype in zip(blobs.inputs, arrays, dtypes, strict=True):
+            example = _example(array, dtype)
+            # A Mat of an array is its memory, which need not be aligned and goes when the array
+            # does; layers write into it, too.
+            extractor.input(name, ncnn.Mat(example).clone())
         return [_result(extractor, name) for name in blobs.outputs]
 
     return batches.over(call, shapes, blobs.outputs == ("logits",))
@@ -86,7 +87,7 @@ def _shape(sizes: dict[int, int]) -> tuple[int, ...]:
     return (1, *(size for size in order if size is not None))
 
 
-def _blob(array: np.ndarray, dtype: str) -> np.ndarray:
+def _example(array: np.ndarray, dtype: str) -> np.ndarray:
     example = array[0].transpose(2, 0, 1) if array.ndim == 4 else array[0]
     return np.ascontiguousarray(example, np.float32 if dtype == "float32" else np.int32)
 

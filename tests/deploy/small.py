@@ -36,7 +36,9 @@ def graph(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         nodes=tuple(
-            Node(operation=node[0], inputs=tuple(node[1]), output=node[2], attributes=dict(*node[3:]))
+            Node(
+                operation=node[0], inputs=tuple(node[1]), output=node[2], attributes=dict(*node[3:])
+            )
             for node in nodes
         ),
         values={name: Value(np.shape(array), str(array.dtype)) for name, array in values.items()},

@@ -24,6 +24,8 @@ def binary(plan: Plan, node: Node) -> Layers:
     if number is not None:
         (of,) = (name for name in node.inputs if name not in plan.graph.constants)
         yield from _with_number(node, of, output, number, reverse=fixed == [0])
+    elif node.operation == "pow":  # ncnn computes exp(y log x), which has no x ≤ 0
+        raise Unsupported("ncnn", node, "with an exponent that is no constant number")
     else:
         names = list(node.inputs)
         for index in fixed:
@@ -69,12 +71,13 @@ def _number(plan: Plan, node: Node, fixed: list[int]) -> float | None:
 
 
 def _with_number(node: Node, of: str, output: str, number: float, reverse: bool) -> Layers:
-    # Powers are computed as exp(y log x), which has no negative x.
     kind = BINARY[node.operation]
-    if node.operation == "pow" and not reverse and number in POWERS:
+    if node.operation == "pow" and not reverse:
+        if number not in POWERS:
+            raise Unsupported("ncnn", node, f"with the exponent {number:g}")
         yield Layer("UnaryOp", (of,), output, {0: POWERS[number]})
         return
-    if node.operation == "pow" and not reverse and number == round(number):
-        raise Unsupported("ncnn", node, f"with the exponent {number:g}")
+    if node.operation == "pow" and number <= 0:
+        raise Unsupported("ncnn", node, f"of {number:g}")
     kind = REVERSED.get(kind, kind) if reverse else kind
     yield Layer("BinaryOp", (of,), output, {0: kind, 1: 1, 2: blobs.finite(number)})

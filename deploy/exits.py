@@ -118,9 +118,6 @@ def _after(block: Block, variables: Variables, given: Any, example: Any) -> Any:
     program = jax.jit(lambda variables, features: block(variables, features)[0])
     parts = []
     for start in range(0, count, batch):
-        places = np.arange(start, start + batch) % count
-        parts.append(
-            program(variables, jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], given))
-        )  # noqa: B023
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
-    return joined
+        places = jnp.arange(start, start + batch) % count
+        parts.append(program(variables, jax.tree.map(lambda leaf, at=places: leaf[at], given)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)

@@ -13,6 +13,7 @@ import numpy as np
 from deploy.runtimes import batches
 
 SEAL = "sha256:"
+PRODUCTS = ("Convolution", "ConvolutionDepthWise", "InnerProduct")  # setting 8: integers
 
 
 class Blobs(NamedTuple):
@@ -35,14 +36,29 @@ def load(path: Path, threads: int) -> Callable[..., Any]:
 
     def call(*arrays: np.ndarray) -> Sequence[np.ndarray]:
         extractor = net.create_extractor()
-        for name, array, dtype in zip(blobs.inputs, arrays, dtypes, strict=True):
-            example = _example(array, dtype)
+        for name, array in zip(blobs.inputs, batches.typed(arrays, dtypes), strict=True):
+            example = _example(array)
             # A Mat of an array is its memory, which need not be aligned and goes when the array
             # does; layers write into it, too.
             extractor.input(name, ncnn.Mat(example).clone())
         return [_result(extractor, name) for name in blobs.outputs]
 
     return batches.over(call, shapes, blobs.outputs == ("logits",))
+
+
+def operations(path: str | Path) -> list[tuple[str, str, str]]:
+    """Returns what ncnn runs for a file: names, kinds of layers, `int8` or `float32`.
+
+    Raises:
+      ValueError: see `read`.
+    """
+    found = []
+    for line in _lines(Path(path))[2:]:
+        kind, name, _, _, *rest = line.split(" ")
+        is_integral = any(word[:2] == "8=" and word != "8=0" for word in rest)
+        integers = is_integral and kind in PRODUCTS
+        found.append((name, kind, "int8" if integers else "float32"))
+    return found
 
 
 def read(path: Path) -> Blobs:
@@ -52,17 +68,23 @@ def read(path: Path) -> Blobs:
       ValueError: the file or that of its numbers is not as it was written. ncnn itself reads
         changed numbers without a word, and crashes on changed layers.
     """
+    return _blobs(_lines(path)[2:])
+
+
+def _lines(path: Path) -> list[str]:
     binary = path.with_suffix(".bin")
     if not binary.exists():
         raise ValueError(f"{path}: {binary.name}, the file of its numbers, is not beside it")
     *head, last = path.read_bytes().decode(errors="replace").strip("\n").split("\n")
-    words = last.split(" ")
-    if words[0] != "Noop" or not words[1].startswith(SEAL):
+    if not last.startswith(f"Noop {SEAL}"):
         raise ValueError(f"{path}: it is incomplete, or no file that `deploy.export` wrote")
-    digest = hashlib.sha256("\n".join(head).encode() + b"\n" + binary.read_bytes())
-    if words[1] != SEAL + digest.hexdigest():
+    digest = hashlib.sha256("\n".join([*head, ""]).encode())
+    with open(binary, "rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    if last != f"Noop {SEAL}{digest.hexdigest()} 0 0":
         raise ValueError(f"{path}: it or {binary.name} has changed since it was written")
-    return _blobs(head[2:])
+    return head
 
 
 def _blobs(lines: list[str]) -> Blobs:
@@ -87,9 +109,8 @@ def _shape(sizes: dict[int, int]) -> tuple[int, ...]:
     return (1, *(size for size in order if size is not None))
 
 
-def _example(array: np.ndarray, dtype: str) -> np.ndarray:
-    example = array[0].transpose(2, 0, 1) if array.ndim == 4 else array[0]
-    return np.ascontiguousarray(example, np.float32 if dtype == "float32" else np.int32)
+def _example(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array[0].transpose(2, 0, 1) if array.ndim == 4 else array[0])
 
 
 def _result(extractor: Any, name: str) -> np.ndarray:

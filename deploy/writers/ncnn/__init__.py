@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from deploy.graphs.graph import Graph, Unsupported
+from deploy.graphs.graph import Graph, Unsupported, live
 from deploy.writers.ncnn import blobs, entries, products, shapes
 from deploy.writers.ncnn.blobs import Layer, Rule, Setting
 from groundwork import atomic
@@ -71,9 +71,9 @@ def write(graph: Graph, path: str | Path) -> list[Path]:
       Unsupported: ncnn has no such operation, or one that mixes the examples of a batch.
       OSError: the files cannot be written.
     """
-    path = Path(path)
+    graph, path = live(graph), Path(path)
     layers = split(_layers(graph), _results(graph))
-    lines = [_line(index, layer, outputs) for index, (layer, outputs) in enumerate(layers)]
+    lines = [_line(layer, outputs) for layer, outputs in layers]
     blobs = sum(len(outputs) for _, outputs in layers)
     numbers = b"".join(layer.numbers for layer, _ in layers)
     head = [MAGIC, f"{len(lines) + 1} {blobs}", *lines]
@@ -86,8 +86,7 @@ def write(graph: Graph, path: str | Path) -> list[Path]:
 
 def seal(head: Iterable[str], numbers: bytes) -> str:
     """Returns the name of the last layer: a digest of the lines before it and of the numbers."""
-    digest = hashlib.sha256("\n".join(head).encode() + b"\n" + numbers)
-    return SEAL + digest.hexdigest()
+    return SEAL + hashlib.sha256("\n".join([*head, ""]).encode() + numbers).hexdigest()
 
 
 def split(layers: list[Layer], results: list[tuple[str, str]]) -> list[tuple[Layer, list[str]]]:
@@ -116,7 +115,7 @@ def split(layers: list[Layer], results: list[tuple[str, str]]) -> list[tuple[Lay
         found.append((layer, [name]))
         if copies:
             waiting[name] = [copy or f"{name}/{index}" for index, copy in enumerate(copies)]
-            copy = Layer("Split", (name,), name, {}, b"")
+            copy = Layer("Split", (name,), f"{name}/split", {})
             found.append((copy, list(waiting[name])))
     return found
 
@@ -148,8 +147,8 @@ def _results(graph: Graph) -> list[tuple[str, str]]:
     return [(name, f"logits_{index}") for index, name in enumerate(graph.outputs)]
 
 
-def _line(index: int, layer: Layer, outputs: list[str]) -> str:
-    name = layer.name or f"layer_{index}"
+def _line(layer: Layer, outputs: list[str]) -> str:
+    name = layer.name or layer.output
     settings = (_setting(key, value) for key, value in layer.settings.items())
     counts = f"{len(layer.inputs)} {len(outputs)}"
     return " ".join([layer.kind, name, counts, *layer.inputs, *outputs, *settings])

@@ -37,9 +37,11 @@ def evaluate(graph: Graph, *inputs: Any) -> dict[str, jax.Array]:
 
 
 def outputs(graph: Graph, *inputs: Any) -> Any:
-    """Returns the results of the graph: an array, or a tuple of them as the network returned it."""
+    """Returns the results as the network does: an array, a stack of them, or a tuple of leaves."""
     values = evaluate(graph, *inputs)
     found = tuple(values[name] for name in graph.outputs)
+    if graph.structure == "stacked":
+        return jnp.stack(found)
     return found[0] if graph.structure == "single" else found
 
 

@@ -15,9 +15,9 @@ from onnx import helper
 
 from deploy.graphs.graph import Graph, Unsupported, live
 from deploy.writers import producer
-from deploy.writers.onnx_file import Held, Making, add, constant, named, plain
+from deploy.writers.onnx_file import Held, Making, add, named, plain
 from deploy.writers.onnx_operations import RULES
-from deploy.writers.onnx_values import grid, real
+from deploy.writers.onnx_values import real
 from groundwork import atomic
 
 OPSET = 17
@@ -56,7 +56,7 @@ def model(graph: Graph) -> onnx.ModelProto:
     """Returns a graph as ONNX's message; `write` says what is in it."""
     making = Making(graph=graph)
     for name in graph.inputs:
-        _enter(making, name)
+        making.held[name] = Held(plain(len(graph.values[name].shape)), real=named(making, name))
     for node in graph.nodes:
         if node.operation not in RULES:
             raise Unsupported("ONNX", node)
@@ -66,18 +66,6 @@ def model(graph: Graph) -> onnx.ModelProto:
         if found != name:
             add(making, "Identity", [found], name)
     return _message(making)
-
-
-def _enter(making: Making, name: str) -> None:
-    """Puts an input on its grid, if it has one."""
-    order = plain(len(making.graph.values[name].shape))
-    named(making, name)
-    if name not in making.graph.grids:
-        making.held[name] = Held(order, real=name)
-        return
-    names = grid(making, making.graph.grids[name], name)
-    codes = add(making, "QuantizeLinear", [name, *names], f"{name}.codes")
-    making.held[name] = Held(order, codes=codes)
 
 
 def _message(making: Making) -> onnx.ModelProto:

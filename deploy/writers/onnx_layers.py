@@ -4,7 +4,7 @@ import numpy as np
 
 from deploy.graphs.graph import Node, Unsupported
 from deploy.writers.onnx_file import NCHW, Making, Order, add, numbers, once, ordered, plain
-from deploy.writers.onnx_values import codes, order_of, real, settle, settle_codes, working
+from deploy.writers.onnx_values import codes, grid, order_of, real, settle, settle_codes, working
 
 OIHW = (3, 2, 0, 1)  # the axes of [h, w, I, O]
 
@@ -160,16 +160,24 @@ def max_pool(making: Making, node: Node) -> None:
 
 
 def average_pool(making: Making, node: Node) -> None:
-    """Adds an AveragePool that counts the zeros of its padding."""
+    """Adds an AveragePool that counts the zeros of its padding.
+
+    Integers are padded by a node of their own: OpenVINO's average takes the code 0 for padding.
+    """
     _check_padding(node)
-    name = add(
-        making,
-        "AveragePool",
-        [real(making, node.inputs[0], NCHW)],
-        working(making, node, NCHW),
-        count_include_pad=1,
-        **_window(node),
-    )
+    (value,), window = node.inputs, _window(node)
+    found, given = making.graph.grids.get(value), ""
+    if found and any(window["pads"]):
+        top, left, bottom, right = window.pop("pads")
+        amounts = numbers(making, (0, 0, top, left, 0, 0, bottom, right), f"{node.output}.pads")
+        names = grid(making, found, value)
+        given = add(
+            making, "Pad", [codes(making, value, NCHW), amounts, names[1]], f"{node.output}.padded"
+        )
+        given = add(making, "DequantizeLinear", [given, *names], f"{node.output}.padded")
+    given = given or real(making, value, NCHW)
+    wanted = working(making, node, NCHW)
+    name = add(making, "AveragePool", [given], wanted, count_include_pad=1, **window)
     settle(making, node, name, NCHW)
 
 

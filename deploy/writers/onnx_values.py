@@ -46,21 +46,25 @@ def _as(making: Making, value: str, order: Order | None, codes: bool) -> str:
 
 
 def _made(making: Making, value: str, held: Held, order: Order, as_codes: bool) -> str:
-    if held.codes and not as_codes:
-        names = grid(making, making.graph.grids[value], value)
+    found = making.graph.grids.get(value)
+    names = grid(making, found, value) if found else []
+    if found and not as_codes:
         inputs = [codes(making, value, order), *names]
         return add(making, "DequantizeLinear", inputs, own(making, value, order))
-    name = held.codes if as_codes else held.real
     shape = ordered(making.graph.values[value].shape, held.order)
-    target = between(held.order, order)
-    wanted = f"{value}.codes" if as_codes else own(making, value, order)
-    return arranged(making, name, shape, target, wanted)
+    wanted = f"{value}.codes" if held.codes else own(making, value, order)
+    name = held.codes or held.real
+    moved = arranged(making, name, shape, between(held.order, order), wanted)
+    if found and not held.codes:  # an input: OpenVINO's integers begin where nothing moves any more
+        return add(making, "QuantizeLinear", [moved, *names], f"{value}.codes")
+    return moved
 
 
 def own(making: Making, value: str, order: Order) -> str:
     """Returns the name that a value has in the file; that of a result is for its plain order."""
-    inner = value in making.graph.outputs and order != plain(len(order))
-    return f"{value}.inner" if inner else value
+    graph = making.graph
+    taken = value in graph.inputs or (value in graph.outputs and order != plain(len(order)))
+    return f"{value}.inner" if taken else value
 
 
 def _constant(making: Making, value: str, order: Order | None) -> str:

@@ -1,10 +1,12 @@
 """Small graphs built by hand, and grids for them from what they compute."""
 
-import jax
+import dataclasses
+
 import numpy as np
 
-from deploy.graphs.evaluate import compute
-from deploy.graphs.graph import Graph, Node, Value
+from deploy.graphs.graph import Graph, Grid, Node, Stored, Value
+from deploy.grids import FIXED, MOVES
+from tests.deploy import in_numpy
 
 
 class Hand:
@@ -31,9 +33,10 @@ class Hand:
             operation=operation, inputs=inputs, output=name, attributes=attributes, layer=name
         )
         given = [
-            self.constants[i] if i in self.constants else np.zeros(*self.values[i]) for i in inputs
+            self.constants[i] if i in self.constants else np.ones(*self.values[i]) for i in inputs
         ]
-        found = jax.eval_shape(lambda *g: compute(node, list(g), shape), *given)
+        found = in_numpy.one(node, given, shape or given[0].shape)
+        found = found.astype(np.float32) if found.dtype == np.float64 else found
         self.nodes.append(node)
         self.values[name] = Value(tuple(found.shape), str(found.dtype))
         return name
@@ -120,3 +123,29 @@ def resnet(batch=1, side=32, width=16, blocks=3):
     x = h.node("mean", x, axes=(1, 2), keepdims=False)
     h.dense(x, 10, name="logits")
     return h.graph("logits")
+
+
+def integers(graph, *inputs):
+    """Returns a graph of integers, with grids from what it computes in numpy."""
+    grids = {}
+    for name, array in in_numpy.values(graph, *inputs).items():
+        node = next((node for node in graph.nodes if node.output == name), None)
+        if name in graph.constants or array.dtype != np.float64:
+            continue
+        if node and node.operation in FIXED:
+            grids[name] = FIXED[node.operation]
+        elif node and node.operation in MOVES and node.inputs[0] in grids:
+            grids[name] = grids[node.inputs[0]]
+        else:
+            low, high = min(array.min(), 0.0), max(array.max(), 0.0)
+            scale = float(np.float32((high - low) / 255))
+            grids[name] = Grid(scale, round(-128 - low / scale))
+    stored, constants = {}, dict(graph.constants)
+    for node in graph.nodes:
+        if node.operation in ("conv", "dense"):
+            kernel = graph.constants[node.inputs[1]]
+            scales = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(0) / np.float32(127)
+            codes = np.rint(kernel / scales).astype(np.int8)
+            stored[node.inputs[1]] = Stored(codes, scales)
+            constants[node.inputs[1]] = codes * scales
+    return dataclasses.replace(graph, grids=grids, stored=stored, constants=constants)

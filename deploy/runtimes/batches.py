@@ -35,6 +35,28 @@ def over(call: Call, shapes: Sequence[tuple[int, ...]], single: bool) -> Callabl
     return run
 
 
+def typed(arrays: Sequence[np.ndarray], dtypes: Sequence[Any]) -> list[np.ndarray]:
+    """Returns arrays in the dtypes of a file; ValueError where that would cut numbers off."""
+    for array, dtype in zip(arrays, dtypes, strict=True):
+        if not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise ValueError(f"the file takes {np.dtype(dtype).name}, not {array.dtype.name}")
+    return [array.astype(dtype, copy=False) for array, dtype in zip(arrays, dtypes, strict=True)]
+
+
+def precision(given: str, made: str) -> str:
+    """Returns in what an operation computes: `int8`, `float32` or the dtype of indices.
+
+    What converts between integers and floats counts as `float32`.
+
+    Args:
+      given: the dtype of its first input.
+      made: the dtype of its output.
+    """
+    if "float32" in (given, made):
+        return "float32"
+    return "int8" if made in ("int8", "uint8") else made
+
+
 def _check(arrays: list[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> None:
     wanted = ", ".join(str(list(shape)).replace("[", "[N·", 1) for shape in shapes)
     given = ", ".join(str(list(array.shape)) for array in arrays)

@@ -96,6 +96,10 @@ class Stored(NamedTuple):
     scales: np.ndarray  # float32 [O], one for each index of the kernel's last axis
 
 
+def _none() -> Mapping[str, Any]:
+    return NONE  # a dataclass takes no default that has no hash
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Node:
     """One operation.
@@ -111,7 +115,7 @@ class Node:
     operation: str
     inputs: tuple[str, ...]
     output: str
-    attributes: Mapping[str, Any] = NONE
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=_none)
     layer: str = ""
 
 
@@ -137,8 +141,8 @@ class Graph:
     nodes: tuple[Node, ...]
     values: Mapping[str, Value]
     constants: Mapping[str, np.ndarray]
-    grids: Mapping[str, Grid] = NONE
-    stored: Mapping[str, Stored] = NONE
+    grids: Mapping[str, Grid] = dataclasses.field(default_factory=_none)
+    stored: Mapping[str, Stored] = dataclasses.field(default_factory=_none)
     structure: str = "single"
 
 

@@ -42,5 +42,5 @@ def _check(arrays: list[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> None:
         array.shape[1:] == shape[1:] and array.ndim and len(array) and not len(array) % shape[0]
         for array, shape in zip(arrays, shapes, strict=False)
     )
-    if not fits or len({len(array) // shape[0] for array, shape in zip(arrays, shapes)}) > 1:
+    if not fits or len({len(a) // shape[0] for a, shape in zip(arrays, shapes, strict=True)}) > 1:
         raise ValueError(f"the file takes arrays of shapes {wanted} for a whole N, not {given}")

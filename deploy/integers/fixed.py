@@ -1,11 +1,11 @@
 """Fixed-point arithmetic: real factors as an int32 and a shift, and what of a layer is integers.
 
-Source: Jacob et al. 2018 (arXiv:1712.05877), sections 2.2 and 2.4; its rounding is that of gemmlowp.
+Source: Jacob et al. 2018 (arXiv:1712.05877), sections 2.2 and 2.4; rounding is gemmlowp's.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,19 +13,19 @@ from deploy.graphs.graph import Graph, Grid, Node
 
 LOWEST, HIGHEST = -128, 127
 LARGEST = 2**31 - 1
-BIAS = 2**29
+BIAS = 2**30
 """No bias is larger, so that products have room beside it in an int32."""
 
 
 class Factor(NamedTuple):
-    """Real factors mantissa / 2³¹ · 2^shift, mantissa in [2³⁰, 2³¹) or 0: integers, maybe arrays."""
+    """Real factors mantissa / 2³¹ · 2^shift, as integers or arrays of them; [2³⁰, 2³¹) or 0."""
 
     mantissa: np.ndarray  # int64 [] or [O]
     shift: np.ndarray  # int64, the same shape
 
 
 class Parameters(NamedTuple):
-    """A layer's kernel and bias: the kernel is codes × scales, the bias is bias × (grid × scales)."""
+    """A layer's integers: the kernel is codes × scales, the bias has the input's scale × scales."""
 
     codes: np.ndarray  # int8 [..., O]
     scales: np.ndarray  # float64 [O], values of float32
@@ -68,7 +68,7 @@ def saturated(value: np.ndarray) -> np.ndarray:
     return np.clip(value, LOWEST, HIGHEST).astype(np.int8)
 
 
-def quantized(value: np.ndarray, grid: Grid) -> np.ndarray:
+def quantized(value: Any, grid: Grid) -> np.ndarray:
     """Returns the codes of the nearest points of a grid, half to even."""
     return saturated(np.rint(np.asarray(value, np.float32) / np.float32(grid.scale)) + grid.zero)
 
@@ -103,12 +103,18 @@ def code_bounds(bounds: Sequence[float], grid: Grid) -> tuple[int, int]:
     return low, high
 
 
+def within(codes: np.ndarray, bounds: Sequence[float], grid: Grid) -> np.ndarray:
+    """Returns codes no lower and no higher than those of the bounds."""
+    low, high = code_bounds(bounds, grid)
+    return np.clip(codes, np.int8(low), np.int8(high))
+
+
 def parameters(graph: Graph, node: Node) -> Parameters:
     """Returns the integers of a `conv` or `dense`: the stored codes as they are, and the bias.
 
     A bias has the scale of the products (section 2.4). Where it would leave no room in an int32, as
     in channels that are pruned or nearly so, the channel's scale is enlarged and its codes are
-    rounded to it: they change the sum by less than 2⁻²² of the bias for each product.
+    rounded to it: they change the sum by less than 2⁻²³ of the bias for each product.
 
     Raises:
       ValueError: the kernel has no stored integers, or a sum could leave an int32.
@@ -123,12 +129,11 @@ def parameters(graph: Graph, node: Node) -> Parameters:
     )
     scales = stored.astype(np.float32).astype(np.float64)
     needed = np.abs(bias) / (unit * BIAS)
-    enlarged = needed > scales
+    enlarged = needed > scales * (1 + 2.0**-20)
     if enlarged.any():
-        larger = np.where(enlarged, needed * (1 + 2.0**-20), scales).astype(np.float32)
-        larger = larger.astype(np.float64)
-        moved_codes = np.rint(codes * np.where(enlarged, scales / larger, 1.0)).astype(np.int8)
-        codes, scales = moved_codes, larger
+        old = scales
+        scales = np.where(enlarged, needed * (1 + 2.0**-20), old).astype(np.float32).astype(float)
+        codes = np.rint(codes * np.where(enlarged, old / scales, 1.0)).astype(np.int8)
     codes = np.where(scales > 0, codes, np.int8(0))
     scales = np.where(scales > 0, scales, 1.0)
     whole = np.rint(bias / (unit * scales)).astype(np.int64)

@@ -48,7 +48,7 @@ class Call(NamedTuple):
         out = float(np.float32(self.grid.scale))
         codes = fixed.saturated(fixed.scaled(value, fixed.factor(real / out)) + self.grid.zero)
         bounds = self.node.attributes.get("bounds", FREE)
-        return np.clip(codes, *np.int8(fixed.code_bounds(bounds, self.grid)))
+        return fixed.within(codes, bounds, self.grid)
 
     def moved(self, operand: Operand) -> np.ndarray:
         """Returns an operand's codes on the result's grid."""
@@ -117,8 +117,7 @@ def _choice(choose: Any) -> Rule:
 
 
 def _clip(call: Call) -> np.ndarray:
-    bounds = fixed.code_bounds(call.node.attributes["bounds"], call.grid)
-    return np.clip(call.moved(call.given[0]), *np.int8(bounds))
+    return fixed.within(call.moved(call.given[0]), call.node.attributes["bounds"], call.grid)
 
 
 def _table(call: Call) -> np.ndarray:

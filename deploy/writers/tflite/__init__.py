@@ -47,7 +47,7 @@ RULES: Mapping[str, entries.Rule] = MappingProxyType(
         "max_pool": windows.max_pool,
         "average_pool": windows.average_pool,
         "mean": entries.reduction("MEAN"),
-        "sum": entries.reduction("SUM"),
+        "sum": entries.reduction("SUM", integers=False),
         "reduce_max": entries.reduction("REDUCE_MAX", same=True),
         "softmax": entries.softmax,
         "reshape": movements.reshape,
@@ -99,7 +99,6 @@ def _argument(draft: Draft, name: str) -> Tensor:
     """Adds an input: float32 that is moved to its grid at once, or indices as they are."""
     value, grid = draft.graph.values[name], draft.grid(name)
     tensor = draft.file.tensor(name, value.shape, value.dtype)
-    draft.tensors[name, None] = tensor
     draft.tensors[name, grid] = draft.moved(tensor, grid, f"{name}/codes") if grid else tensor
     return tensor
 

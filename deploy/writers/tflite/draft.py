@@ -10,9 +10,12 @@ from deploy.integers import constant_grid, fixed
 from deploy.writers.tflite.file import File, Tensor
 from deploy.writers.tflite.versions import version
 
-ACTIVATIONS: Mapping[tuple[float, float], int] = {FREE: 0, (0.0, float("inf")): 1, (-1.0, 1.0): 2}
-ACTIVATIONS = {**ACTIVATIONS, (0.0, 6.0): 3}
+ACTIVATIONS = {FREE: 0, (0.0, float("inf")): 1, (-1.0, 1.0): 2, (0.0, 6.0): 3}
 """Bounds → the number of the activation that an operator can bring; others are operators."""
+
+
+Kind = str | Grid | None
+Options = tuple[str, Mapping[str, Any]]
 
 
 class Draft:
@@ -63,8 +66,8 @@ class Draft:
         inputs: Sequence[Tensor],
         name: str,
         shape: Sequence[int],
-        kind: str | Grid | None,
-        options: tuple[str, Mapping[str, Any]] | None = None,
+        kind: Kind,
+        options: Options | None = None,
     ) -> Tensor:
         """Adds an operator and returns its result.
 
@@ -88,7 +91,7 @@ class Draft:
         if tensor.grid == grid:
             return tensor
         if grid is None:
-            options: Any = ("DequantizeOptions", {})
+            options: Options = ("DequantizeOptions", {})
             return self.add("DEQUANTIZE", [tensor], name, tensor.shape, None, options)
         return self.add("QUANTIZE", [tensor], name, tensor.shape, grid, ("QuantizeOptions", {}))
 
@@ -105,7 +108,7 @@ class Draft:
             limits = [(code, np.float32(bound)) for code, bound in given if np.isfinite(bound)]
         for code, limit in limits:
             other = self.file.constant("bound", limit, tensor.grid)
-            options = ("MaximumMinimumOptions", {})
+            options: Options = ("MaximumMinimumOptions", {})
             kind = tensor.grid or tensor.dtype
             tensor = self.add(code, [tensor, other], name, tensor.shape, kind, options)
         return tensor
@@ -114,6 +117,6 @@ class Draft:
         """Returns the activation that an operator brings, and the bounds that remain to be kept."""
         if grid is not None and fixed.code_bounds(bounds, grid) == (fixed.LOWEST, fixed.HIGHEST):
             return 0, FREE
-        if tuple(bounds) in ACTIVATIONS:
-            return ACTIVATIONS[tuple(bounds)], FREE
+        if bounds in ACTIVATIONS:
+            return ACTIVATIONS[bounds], FREE
         return 0, bounds

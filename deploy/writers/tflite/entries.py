@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deploy.graphs.graph import FREE, Grid, Node, Unsupported
-from deploy.writers.tflite.draft import Draft
+from deploy.writers.tflite.draft import Draft, Kind, Options
 from deploy.writers.tflite.file import TYPES, Tensor
 
 Rule = Callable[[Draft, Node], Tensor]
@@ -23,8 +23,8 @@ def unary(code: str, table: str | None, integers: bool = False) -> Rule:
         grid = draft.grid(node.output)
         integer = integers and ITS_OWN.get(node.operation, grid) == grid
         x = draft.value(node.inputs[0]) if integer else draft.on(node.inputs[0], None)
-        options = None if table is None else (table, {})
-        kind = grid if integer else None
+        options: Options | None = None if table is None else (table, {})
+        kind: Kind = grid if integer else None
         if grid is None:
             kind = draft.graph.values[node.output].dtype
         return draft.add(code, [x], node.output, x.shape, kind, options)
@@ -79,13 +79,21 @@ def clip(draft: Draft, node: Node) -> Tensor:
     return draft.bounded(x, bounds, node.output)
 
 
-def reduction(code: str, same: bool = False) -> Rule:
-    """Returns the rule of a reduction; `same` says that results lie on the input's grid."""
+def reduction(code: str, same: bool = False, integers: bool = True) -> Rule:
+    """Returns the rule of a reduction.
+
+    Args:
+      code: the operator.
+      same: whether results lie on the input's grid.
+      integers: whether its int8 kernels can be trusted: LiteRT's reference kernel of sums is wrong.
+    """
 
     def rule(draft: Draft, node: Node) -> Tensor:
         value, options = draft.graph.values[node.output], node.attributes
-        x = draft.value(node.inputs[0])
-        kind = (x.grid if same else draft.grid(node.output)) or value.dtype
+        x = draft.value(node.inputs[0]) if integers else draft.on(node.inputs[0], None)
+        kind: Kind = value.dtype
+        if x.grid is not None:
+            kind = x.grid if same else draft.grid(node.output)
         fields = {"keepDims": bool(options["keepdims"])}
         inputs = [x, draft.ints(options["axes"])]
         return draft.add(code, inputs, node.output, value.shape, kind, ("ReducerOptions", fields))
@@ -101,7 +109,7 @@ def softmax(draft: Draft, node: Node) -> Tensor:
     rank, kind = len(x.shape), grid if integer else None
     order = list(range(rank))
     order[axis % rank], order[-1] = order[-1], order[axis % rank]
-    options = ("SoftmaxOptions", {"beta": 1.0})
+    options: Options = ("SoftmaxOptions", {"beta": 1.0})
     if order == sorted(order):
         return draft.add("SOFTMAX", [x], node.output, x.shape, kind, options)
     turned = transposed(draft, node.output + "/turned", x, order)
@@ -122,7 +130,7 @@ def matmul(draft: Draft, node: Node) -> Tensor:
     """A product of matrices."""
     value, grid = draft.graph.values[node.output], draft.grid(node.output)
     given = [draft.operand(node, name) for name in node.inputs]
-    options = ("BatchMatMulOptions", {})
+    options: Options = ("BatchMatMulOptions", {})
     return draft.add("BATCH_MATMUL", given, node.output, value.shape, grid or value.dtype, options)
 
 

@@ -27,12 +27,12 @@ TYPES: Mapping[str, int] = {
 
 
 class Tensor(NamedTuple):
-    """A tensor of the file: its index and what an operator needs to know of it.
+    """A tensor of the file: its place and what an operator needs to know of it.
 
     An int8 tensor without a grid is a kernel with a scale for each output channel.
     """
 
-    index: int
+    place: int
     shape: tuple[int, ...]
     dtype: str
     grid: Grid | None = None
@@ -130,8 +130,8 @@ class File:
         made = schema.OperatorT()
         key = (getattr(schema.BuiltinOperator, code), version)
         made.opcodeIndex = self.codes.setdefault(key, len(self.codes))
-        made.inputs = [tensor.index for tensor in inputs]
-        made.outputs = [output.index]
+        made.inputs = [tensor.place for tensor in inputs]
+        made.outputs = [output.place]
         if options is not None:
             made.builtinOptionsType = getattr(schema.BuiltinOptions, options[0])
             made.builtinOptions = getattr(schema, options[0] + "T")()
@@ -158,8 +158,8 @@ class File:
         size = sum(len(buffer.data) for buffer in self.buffers if buffer.data is not None)
         if size > LIMIT:
             raise ValueError(f"a .tflite file holds 2 GB; this network has {size:,} bytes")
-        self.graph.inputs = [tensor.index for tensor in inputs.values()]
-        self.graph.outputs = [tensor.index for tensor in outputs.values()]
+        self.graph.inputs = [tensor.place for tensor in inputs.values()]
+        self.graph.outputs = [tensor.place for tensor in outputs.values()]
         model = schema.ModelT()
         model.version, model.description = 3, b"deploy"
         model.subgraphs, model.operatorCodes = [self.graph], [_code(*key) for key in self.codes]
@@ -212,6 +212,6 @@ def _map(tensors: Mapping[str, Tensor]) -> list[Any]:
     entries = []
     for name, tensor in tensors.items():
         entry = schema.TensorMapT()
-        entry.name, entry.tensorIndex = name.encode(), tensor.index
+        entry.name, entry.tensorIndex = name.encode(), tensor.place
         entries.append(entry)
     return entries

@@ -3,7 +3,7 @@
 import math
 
 from deploy.graphs.graph import Node
-from deploy.writers.tflite.draft import Draft
+from deploy.writers.tflite.draft import Draft, Options
 from deploy.writers.tflite.entries import transposed
 from deploy.writers.tflite.file import Tensor
 from deploy.writers.tflite.windows import padded
@@ -22,7 +22,7 @@ def broadcast(draft: Draft, node: Node) -> Tensor:
         draft.graph.values[node.output].shape,
     )
     kind = x.grid or x.dtype
-    options = ("BroadcastToOptions", {})
+    options: Options = ("BroadcastToOptions", {})
     return draft.add("BROADCAST_TO", [x, draft.ints(shape)], node.output, shape, kind, options)
 
 
@@ -52,7 +52,7 @@ def part(draft: Draft, node: Node) -> Tensor:
     x, options = draft.on(node.inputs[0], draft.grid(node.output)), node.attributes
     numbers = [draft.ints(options[key]) for key in ("begin", "end", "strides")]
     shape, kind = draft.graph.values[node.output].shape, x.grid or x.dtype
-    table = ("StridedSliceOptions", {})
+    table: Options = ("StridedSliceOptions", {})
     return draft.add("STRIDED_SLICE", [x, *numbers], node.output, shape, kind, table)
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from deploy.measure import Answered
 from groundwork.train.losses import Loss
 
 BATCH = 128  # of JAX's own answers
@@ -59,19 +60,22 @@ class Judge:
     structure: Any
     reference: tuple[np.ndarray, ...]
 
-    def answer(self, engine: str, kind: str, outputs: Sequence[np.ndarray]) -> Answer:
-        """Returns what is said of an engine's outputs, K arrays [N, …]."""
-        if [one.shape for one in outputs] != [one.shape for one in self.reference]:
-            given, wanted = ([o.shape for o in each] for each in (outputs, self.reference))
-            return Answer(engine=engine, kind=kind, failure=f"outputs {given}, not {wanted}")
+    def answer(self, engine: str, kind: str, given: Answered) -> Answer:
+        """Returns what is said of an engine's outputs."""
+        outputs, failure = given.outputs, given.failure
+        if outputs and [one.shape for one in outputs] != [one.shape for one in self.reference]:
+            there, wanted = ([o.shape for o in each] for each in (outputs, self.reference))
+            outputs, failure = (), f"it gives outputs of {there}, not {wanted}"
+        found = Answer(engine=engine, kind=kind, operations=given.operations, failure=failure)
+        if not outputs:
+            return found
         same = None
         if self.classes:
-            same = np.mean(outputs[-1].argmax(-1) == self.reference[-1].argmax(-1))
-        return Answer(
-            engine=engine,
-            kind=kind,
+            same = float(np.mean(outputs[-1].argmax(-1) == self.reference[-1].argmax(-1)))
+        return dataclasses.replace(
+            found,
             values=self.values(outputs),
-            agreement=None if same is None else float(same),
+            agreement=same,
             error=max(map(relative_error, outputs, self.reference)),
         )
 

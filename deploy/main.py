@@ -49,7 +49,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
     given = _joined(argv)
     if not given or {"--help", "-h"} & set(given):
         return given
-    flags = {name: text for name, text in map(_parted, given)}
+    flags = dict(map(_parted, given))
     long = [_long(name, text) for name, text in map(_parted, given)]
     path = flags.get("source") or flags.get("config.source.path") or ""
     if named.is_own(path) and not Path(path).exists():

@@ -32,6 +32,10 @@ class Failed(Exception):
     """A process of an engine has ended, hangs, or answered with an error."""
 
 
+class Refused(Failed):
+    """It answered with an error."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
     """One file on one engine.
@@ -66,6 +70,7 @@ class Measured:
       peak_bytes: that the process had resident above what it had before the engine.
       processors: to which it was pinned; 0 if this system pins no process.
       failure: why there are no numbers, or none of a part; empty if all is well.
+      refused: whether the engine said no to the file, as it would again.
     """
 
     milliseconds: list[float] = dataclasses.field(default_factory=list)
@@ -73,6 +78,23 @@ class Measured:
     load_seconds: float | None = None
     peak_bytes: int | None = None
     processors: int = 0
+    failure: str = ""
+    refused: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What a subject answered to examples.
+
+    Attributes:
+      outputs: K arrays [N, …]; none if it failed.
+      operations: name, operation and precision of what the engine computes; None if it does not
+        tell.
+      failure: why something is missing; empty if all is well.
+    """
+
+    outputs: tuple[np.ndarray, ...] = ()
+    operations: list[tuple[str, str, str]] | None = None
     failure: str = ""
 
 
@@ -115,7 +137,8 @@ def measure(
     inputs: Mapping[int, Sequence[np.ndarray]],
     settings: Settings,
     pause: Callable[[], None] = lambda: None,
-) -> tuple[dict[Subject, Measured], list[float]]:
+    examples: Sequence[np.ndarray] = (),
+) -> tuple[dict[Subject, Measured], dict[Subject, Answered], list[float]]:
     """Measures all subjects in turns: in each round each has one block of calls, the others wait.
 
     Args:
@@ -123,12 +146,16 @@ def measure(
       inputs: B → arrays [B, …] of one call.
       settings: see `Settings`.
       pause: called between two blocks; what it raises ends all.
+      examples: arrays [N, …] that all subjects answer to at the end; none without them. The last
+        batch is filled up with the first examples.
 
     Returns:
-      What was measured, and the machine's load (of `os.getloadavg`, one minute) at the beginning of
-      each round and at the end. A process that fails takes no other with it.
+      What was measured; the answers of those that did not fail before; and the machine's load (of
+      `os.getloadavg`, one minute) at the beginning of each round and at the end. A process that
+      fails takes no other with it.
     """
     found: dict[Subject, Measured] = {}
+    answered: dict[Subject, Answered] = {}
     times: dict[Subject, list[float]] = {}
     load: list[float] = []
     with contextlib.ExitStack() as stack:
@@ -154,41 +181,10 @@ def measure(
         load.append(_load())
         for one, child in running.items():
             found[one] = _finished(child, found[one], times[one])
-    return found, load
-
-
-def answered(
-    one: Subject, batch: Sequence[np.ndarray], examples: Sequence[np.ndarray], limit_seconds: float
-) -> tuple[tuple[np.ndarray, ...], list[tuple[str, str, str]] | Failed | None]:
-    """Returns what an engine's file answers to examples, in a process of its own.
-
-    Args:
-      one: the file and its engine.
-      batch: arrays [B, …] of one call.
-      examples: arrays [N, …]; the last batch is filled up with the first examples.
-      limit_seconds: for each request.
-
-    Returns:
-      The outputs [N, …]; and name, operation and precision of what the engine computes, None if it
-      does not tell, or why it failed there.
-
-    Raises:
-      Failed: the process ended, hangs, or the engine refuses.
-    """
-    count = len(examples[0])
-    places = np.arange(-(-count // one.batch) * one.batch) % count
-    with tempfile.TemporaryDirectory() as name, _child(limit_seconds) as child:
-        folder = Path(name)
-        _load_into(child, one, _saved(folder / "batch.npz", batch))
-        given = _saved(folder / "given.npz", [array[places] for array in examples])
-        child.ask("outputs", inputs=str(given), outputs=str(folder / "found.npz"))
-        with np.load(folder / "found.npz") as file:
-            found = tuple(file[f"arr_{n}"][:count] for n in range(len(file.files)))
-        try:
-            rows = child.ask("operations", path=str(one.path))["operations"]
-        except Failed as failed:
-            return found, failed
-    return found, None if rows is None else [(row[0], row[1], row[2]) for row in rows]
+            pause()
+            if examples and not found[one].failure:
+                answered[one] = _answered(child, one, examples, folder)
+    return found, answered, load
 
 
 def processors(threads: int) -> list[int]:
@@ -220,7 +216,7 @@ class _Child:
             pass
         answer: dict[str, Any] = json.loads(self._line(do))
         if "error" in answer:
-            raise Failed(_short(answer["error"]))
+            raise Refused(_short(answer["error"]))
         return answer
 
     def _line(self, do: str) -> bytes:
@@ -277,7 +273,7 @@ def _started(child: _Child, one: Subject, inputs: Path, warmup: float) -> Measur
         loaded = _load_into(child, one, inputs)
         child.ask("block", seconds=warmup, least=LEAST_CALLS)
     except Failed as failed:
-        return Measured(failure=str(failed))
+        return Measured(failure=str(failed), refused=isinstance(failed, Refused))
     pinned = len(processors(one.threads)) if loaded["pinned"] else 0
     return Measured(load_seconds=loaded["load_seconds"], processors=pinned)
 
@@ -301,6 +297,24 @@ def _finished(child: _Child, so_far: Measured, seconds: list[float]) -> Measured
         return dataclasses.replace(so_far, peak_bytes=child.ask("peak")["peak_bytes"])
     except Failed as failed:
         return dataclasses.replace(so_far, failure=str(failed))
+
+
+def _answered(
+    child: _Child, one: Subject, examples: Sequence[np.ndarray], folder: Path
+) -> Answered:
+    count = len(examples[0])
+    places = np.arange(-(-count // one.batch) * one.batch) % count
+    given = _saved(folder / "given.npz", [array[places] for array in examples])
+    outputs: tuple[np.ndarray, ...] = ()
+    try:
+        child.ask("outputs", inputs=str(given), outputs=str(folder / "found.npz"))
+        with np.load(folder / "found.npz") as file:
+            outputs = tuple(file[f"arr_{n}"][:count] for n in range(len(file.files)))
+        rows = child.ask("operations", path=str(one.path))["operations"]
+    except Failed as failed:
+        return Answered(outputs=outputs, failure=str(failed))
+    operations = None if rows is None else [(row[0], row[1], row[2]) for row in rows]
+    return Answered(outputs=outputs, operations=operations)
 
 
 def _saved(path: Path, arrays: Sequence[np.ndarray]) -> Path:

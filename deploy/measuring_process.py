@@ -117,6 +117,8 @@ def main() -> None:
             asked = json.loads(line)
             try:
                 answer = getattr(process, asked.pop("do"))(**asked)
+            except ValueError as error:  # a refusal, which says what is wrong
+                answer = {"error": " ".join(str(error).split())}
             except Exception as error:
                 answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
             print(json.dumps(answer), file=answers, flush=True)

@@ -24,20 +24,22 @@ def quality(run: Results, batch: int, threads: int, path: Path) -> tuple[Path, s
         if answer is None or not answer.values:
             continue
         low, median, high = one.measured.milliseconds
+        colour = colours(kinds.index(one.name) % 10)
         ax.errorbar(
             median,
             answer.values[-1],
             xerr=[[median - low], [high - median]],
-            color=colours(kinds.index(one.name) % 10),
+            color=colour,
             marker=MARKERS[place % len(MARKERS)],
-            mfc="white" if one.kind == "float" else None,
+            mfc="white" if one.kind == "float" else colour,
             ms=5,
             capsize=2,
             linestyle="none",
         )
     for number, kind in enumerate(kinds):
-        style = {"mfc": "white"} if kind.endswith("float") else {}
-        ax.plot([], [], "s", color=colours(number % 10), label=figures.plain(kind), **style)
+        colour = colours(number % 10)
+        inside = "white" if kind.endswith("float") else colour
+        ax.plot([], [], "s", color=colour, mfc=inside, label=figures.plain(kind))
     names = figures.short([network.name for network in run.networks])
     if len(names) > 1:
         for place, name in enumerate(names):
@@ -47,8 +49,8 @@ def quality(run: Results, batch: int, threads: int, path: Path) -> tuple[Path, s
     ax.set_ylabel(f"test {run.metric.words}")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     caption = (
-        f"{run.metric.title} of each engine's own outputs on the test split against the median time "
-        f"of a call (bars: quartiles). {_shapes(run)}Hollow markers are networks of floats."
+        f"{run.metric.title} of each engine's own outputs on the test split against the median "
+        f"time of a call (bars: quartiles). {_shapes(run)}Hollow markers are networks of floats."
     )
     return figures.save(figure, path), caption
 

@@ -19,12 +19,12 @@ NOTE = (
     "Each engine ran each file in a process of its own, pinned to as many processors as it had "
     "threads; after a warm-up, all processes of a network took turns in several rounds, and one "
     "computed at a time. ms is the median of a call, beside it are the lower and the upper "
-    "quartile; × is how many times faster than JAX's floats on as many threads it was. {Values} are "
-    "those of the engine's own outputs on the test split. “as JAX” is the share of examples for "
-    "which it names JAX's class; the error is the largest difference from JAX's outputs, relative "
-    "to their largest. Peak memory is what the process had resident above what it had before the "
-    "engine was imported; loading is that of the file alone. KiB are those of all files of the "
-    "network for this engine. JAX's numbers are of the network as it was, compiled by jax.jit. "
+    "quartile; × is how many times faster than JAX's floats on as many threads it was. {Values} "
+    "are those of the engine's own outputs on the test split. “as JAX” is the share of examples "
+    "for which it names JAX's class; the error is the largest difference from JAX's outputs, "
+    "relative to their largest. Peak memory is what the process had resident above what it had "
+    "before the engine was imported; loading is that of the file alone. KiB are those of all files "
+    "of the network for this engine. JAX's numbers are of the network as it was, compiled by jax.jit. "
     "Energy is not measured."
 )
 PRECISION = (

@@ -34,7 +34,7 @@ def times(run: Results, network: Network, batch: int) -> Rows:
 
 def costs(network: Network, batch: int) -> Rows:
     """Returns one row per engine, kind and threads: agreement with JAX, memory, loading, sizes."""
-    header = ["engine", "threads", "as JAX", "error", "load, ms", "peak, MiB", "gzip, KiB"]
+    header = ["engine", "threads", "as JAX", "error", "load ms", "peak MiB", "gzip KiB"]
     rows = []
     for one in _of(network, batch):
         made, answer = (

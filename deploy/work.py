@@ -3,8 +3,9 @@
 # R replicates, B batch
 
 import dataclasses
+import itertools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import jax
 import numpy as np
 
 from deploy import answers, exported, files, grids, measure, results
-from deploy.answers import Answer, Judge
+from deploy.answers import Judge
 from deploy.files import File
 from deploy.graphs import trace
-from deploy.measure import Failed, Measured, Subject
+from deploy.measure import Answered, Measured, Subject
 from deploy.sources import networks as sources
 from deploy.sources.network import Network
 from deploy.sources.networks import TRAINED
@@ -225,40 +226,60 @@ def _measure(made: Deployment, name: str, network: Network) -> None:
     inputs, labels = jax.tree.map(lambda leaf: leaf[:count], tuple(dataset.test))
     inputs = jax.tree.map(np.asarray, data_lib.normalize(dataset, inputs))
     judge = _judge(made, network, inputs, labels)
+    batches = {batch: _batch(inputs, batch) for batch in spec.batches}
     times: dict[Subject, Measured] = {}
     load: dict[str, list[float]] = {}
-    batches = {batch: _batch(inputs, batch) for batch in spec.batches}
+    answered: dict[Subject, Answered] = {}
 
     def pause() -> None:
         if context.interruption.reached():
             raise context.interruption.stop(f"the unit before {measures_unit(name)}")
 
     with tempfile.TemporaryDirectory() as scratch:
-        apply = trace.evaluation(network.model)
-        for batch in spec.batches:
-            path = Path(scratch) / f"{batch}.npz"
-            given = jax.tree.unflatten(jax.tree.structure(inputs), batches[batch])
-            exported.write(apply, network.variables, given, path)
-            for threads in spec.threads:
-                subjects = [measure.subject(JAX, "float", threads, batch, path)]
-                for file in (file for file in written if file.batch == batch):
-                    where = made.folder / file.paths[0]
-                    subjects.append(measure.subject(file.engine, file.kind, threads, batch, where))
-                found, seen = measure.measure(
-                    subjects, {batch: batches[batch]}, spec.measure.settings, pause
-                )
-                times |= found
-                load[f"{batch} examples, {threads} threads"] = seen
-        judged = [judge.answer(JAX, "float", judge.reference)]
-        judged += _judged(made, judge, times, batches, jax.tree.leaves(inputs), pause)
+        for batch, threads in itertools.product(spec.batches, spec.threads):
+            jax_file = Path(scratch) / f"{batch}.npz"
+            if not jax_file.exists():
+                given = jax.tree.unflatten(jax.tree.structure(inputs), batches[batch])
+                apply = trace.evaluation(network.model)
+                exported.write(apply, network.variables, given, jax_file)
+            subjects = [measure.subject(JAX, "float", threads, batch, jax_file)]
+            subjects += _subjects(made, written, threads, batch, times)
+            last = (batch, threads) == (spec.batches[-1], spec.threads[-1])
+            found, answers_now, load[f"{batch} examples, {threads} threads"] = measure.measure(
+                subjects,
+                {batch: batches[batch]},
+                spec.measure.settings,
+                pause,
+                jax.tree.leaves(inputs) if last else (),
+            )
+            times |= found
+            answered |= answers_now
+    judged = [judge.answer(JAX, "float", Answered(outputs=judge.reference))]
+    judged += [judge.answer(o.engine, o.kind, a) for o, a in answered.items() if o.engine != JAX]
     metadata = {
-        "times": [_time_row(one, found) for one, found in times.items()],
+        "times": [_time_row(one, measured) for one, measured in times.items()],
         "load": load,
         "answers": [dataclasses.asdict(one) for one in judged],
     }
     seen_load = np.array([value for each in load.values() for value in each])
     context.run.unit(measures_unit(name)).finish({"load": seen_load}, metadata)
     context.reporter.end(_fastest(times))
+
+
+def _subjects(
+    made: Deployment,
+    written: list[File],
+    threads: int,
+    batch: int,
+    before: Mapping[Subject, Measured],
+) -> list[Subject]:
+    """Returns the files of a batch on their engines, but for those that were refused before."""
+    refused = {(one.engine, one.kind) for one, found in before.items() if found.refused}
+    return [
+        measure.subject(file.engine, file.kind, threads, batch, made.folder / file.paths[0])
+        for file in written
+        if file.batch == batch and (file.engine, file.kind) not in refused
+    ]
 
 
 def _judge(made: Deployment, network: Network, inputs: Any, labels: Any) -> Judge:
@@ -268,36 +289,6 @@ def _judge(made: Deployment, network: Network, inputs: Any, labels: Any) -> Judg
     return Judge(
         loss=made.loss, classes=classes, labels=labels, structure=structure, reference=reference
     )
-
-
-def _judged(
-    made: Deployment,
-    judge: Judge,
-    times: Mapping[Subject, Measured],
-    batches: Mapping[int, list[np.ndarray]],
-    examples: list[np.ndarray],
-    pause: Callable[[], None],
-) -> list[Answer]:
-    """Returns the answers of each engine and kind, by the most threads and the largest batch."""
-    found, limit = [], made.spec.measure.limit_seconds
-    best: dict[tuple[str, str], Subject] = {}
-    for one, measured in times.items():
-        if one.engine != JAX and not measured.failure:
-            last = best.get((one.engine, one.kind), one)
-            best[one.engine, one.kind] = max(one, last, key=lambda s: (s.batch, s.threads))
-    for (engine, kind), one in best.items():
-        pause()
-        try:
-            outputs, operations = measure.answered(one, batches[one.batch], examples, limit)
-        except Failed as failed:
-            found.append(Answer(engine=engine, kind=kind, failure=str(failed)))
-            continue
-        answer = judge.answer(engine, kind, outputs)
-        if isinstance(operations, Failed):
-            found.append(dataclasses.replace(answer, failure=str(operations)))
-        else:
-            found.append(dataclasses.replace(answer, operations=operations))
-    return found
 
 
 def _batch(inputs: Any, batch: int) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.graphs.graph import NONE, Stored
+from deploy.graphs.graph import Stored
 from groundwork.trees import Variables
 
 
@@ -21,5 +21,5 @@ class Network:
 
     model: Any
     variables: Variables
-    stored: Mapping[str, Stored] = NONE
+    stored: Mapping[str, Stored] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()

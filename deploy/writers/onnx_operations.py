@@ -12,7 +12,6 @@ from deploy.writers import onnx_layers
 from deploy.writers.onnx_file import (
     NCHW,
     SHIFT,
-    Held,
     Making,
     Order,
     add,

@@ -19,12 +19,8 @@ def load(path: str | Path, threads: int = 1) -> Callable[..., Any]:
       ValueError: LiteRT cannot read or prepare the file.
     """
     path = Path(path)
+    interpreter = _interpreter(path, threads)
     structure = _noted(_root(path), "structure", "single")
-    try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"LiteRT cannot run {path}: {_line(error)}") from error
     given, found = interpreter.get_input_details(), interpreter.get_output_details()
 
     def call(*arrays: np.ndarray) -> list[np.ndarray]:
@@ -46,7 +42,9 @@ def operations(path: str | Path) -> list[tuple[str, str, str]]:
     The precision is that in which it computes: `int8`, or `float32` (also of those that convert
     between the two), or the dtype of indices and conditions.
     """
-    model = schema.ModelT.InitFromObj(_root(Path(path)))
+    path = Path(path)
+    _interpreter(path, 1)  # it checks the offsets in the file
+    model = schema.ModelT.InitFromObj(_root(path))
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[:1] != "_"}
     dtypes = {value: name.lower() for name, value in vars(schema.TensorType).items()}
     graph, rows = model.subgraphs[0], []
@@ -60,11 +58,20 @@ def operations(path: str | Path) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _interpreter(path: Path, threads: int) -> Interpreter:
+    with path.open("rb") as file:
+        if file.read(8)[4:] != b"TFL3":
+            raise ValueError(f"LiteRT cannot run {path}: it is no .tflite file")
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"LiteRT cannot run {path}: {_line(error)}") from error
+    return interpreter
+
+
 def _root(path: Path) -> Any:
-    data = path.read_bytes()
-    if data[4:8] != b"TFL3":
-        raise ValueError(f"LiteRT cannot run {path}: it is no .tflite file")
-    return schema.Model.GetRootAs(data)
+    return schema.Model.GetRootAs(path.read_bytes())
 
 
 def _noted(model: Any, name: str, default: Any) -> Any:

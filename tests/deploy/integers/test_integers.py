@@ -23,17 +23,16 @@ WHOLE = [name for name in CASES if name.split("/")[0] not in REFUSED]
 
 def points(case, graph):
     """What the integers stand for: inputs, and constants as they are stored."""
-    inputs = [on_grid(x, graph.grids[name]) for x, name in zip(arguments(case), graph.inputs)]
+    given = zip(arguments(case), graph.inputs, strict=True)
+    inputs = [on_grid(x, graph.grids[name]) for x, name in given]
     if graph.stored:
         found = fixed.parameters(graph, graph.nodes[0])
         unit = float(np.float32(graph.grids["x0"].scale))
         return inputs, (found.codes * found.scales, found.bias * unit * found.scales)
-    own = [
-        integers.constant_grid(case.operation, array, graph.grids["logits"])
+    return inputs, tuple(
+        on_grid(array, integers.constant_grid(case.operation, array, graph.grids["logits"]))
         for array in graph.constants.values()
-    ]
-    constants = graph.constants.values()
-    return inputs, tuple(on_grid(array, at) for array, at in zip(constants, own))
+    )
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -36,7 +36,7 @@ def test_other_shapes_and_dtypes_are_refused(path):
     run = litert.load(path)
     with pytest.raises(ValueError, match=r"takes arrays of shapes \[N·3, 20\]"):
         run(np.zeros((4, 20), np.float32))
-    with pytest.raises(ValueError, match="is float32, not complex64"):
+    with pytest.raises(ValueError, match="takes float32, not complex64"):
         run(np.zeros((3, 20), np.complex64))
     np.testing.assert_array_equal(run(np.ones((3, 20), np.uint8)), run(np.ones((3, 20))))
 

@@ -53,10 +53,14 @@ def shuffle(draft: Draft, node: Node, counts: Counts) -> str | None:
     return draft.add("channel_shuffle", apart.inputs, shape, layer=node.layer, groups=grouped[-2])
 
 
-RULES: Mapping[str, Sequence[Rule]] = {
+WINDOWS: Mapping[str, Sequence[Rule]] = {
     "where": [pooling.larger],
     "max": [pooling.windows],
     "add": [pooling.windows],
+}
+"""What comes first: it looks for windows of one value, which other rules might replace."""
+
+RULES: Mapping[str, Sequence[Rule]] = {
     "max_pool": [pooling.merged, pooling.padded_before, pooling.last_twice],
     "sum_pool": [pooling.merged, pooling.padded_before],
     "average_pool": [pooling.padded_before],

@@ -27,7 +27,8 @@ def run(graph: Graph, *inputs: Any) -> Any:
       *inputs: an array for each of the graph's inputs, of exactly its shape.
 
     Returns:
-      float32 logits [B, …], points of their grid; a tuple of arrays if the network returned one.
+      float32 logits [B, …], points of their grid; a tuple of arrays, or a stack of them, where the
+      network returned one.
 
     Raises:
       ValueError: shapes differ from the graph's; an operation has no integers (`Unsupported`); a
@@ -40,6 +41,8 @@ def run(graph: Graph, *inputs: Any) -> Any:
         fixed.dequantized(found[name], graph.grids[name]) if name in graph.grids else found[name]
         for name in graph.outputs
     )
+    if graph.structure == "stacked":
+        return np.stack(outputs)
     return outputs[0] if graph.structure == "single" else outputs
 
 

@@ -79,7 +79,7 @@ def dequantized(codes: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def moved(codes: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
-    """Returns the codes of values on another grid; the same array if the grids are one."""
+    """Returns the codes of values on another grid, within 3/4 of a step; of the same, the array."""
     if old == new:
         return codes
     by = factor(float(np.float32(old.scale)) / float(np.float32(new.scale)))

@@ -19,52 +19,55 @@ def load(path: str | Path, threads: int = 1) -> Callable[..., Any]:
       ValueError: LiteRT cannot read or prepare the file.
     """
     path = Path(path)
+    interpreter = _interpreter(path, threads)
     structure = _noted(_root(path), "structure", "single")
-    try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"LiteRT cannot run {path}: {_line(error)}") from error
     given, found = interpreter.get_input_details(), interpreter.get_output_details()
 
     def call(*arrays: np.ndarray) -> list[np.ndarray]:
-        for detail, array in zip(given, arrays, strict=True):
-            if not np.can_cast(array.dtype, detail["dtype"], "same_kind"):
-                wanted = np.dtype(detail["dtype"]).name
-                raise ValueError(f"{detail['name']!r} is {wanted}, not {array.dtype}")
-            interpreter.set_tensor(detail["index"], array.astype(detail["dtype"], copy=False))
+        typed = batches.typed(arrays, [detail["dtype"] for detail in given])
+        for detail, array in zip(given, typed, strict=True):
+            interpreter.set_tensor(detail["index"], array)
         interpreter.invoke()
         return [interpreter.get_tensor(detail["index"]) for detail in found]
 
     shapes = [tuple(int(size) for size in detail["shape"]) for detail in given]
-    return batches.over(call, shapes, structure == "single")
+    return batches.over(call, shapes, structure == "single", structure == "stacked")
 
 
 def operations(path: str | Path) -> list[tuple[str, str, str]]:
     """Returns the operators of a file in order: name of the result, operator, precision.
 
-    The precision is that in which it computes: `int8`, or `float32` (also of those that convert
-    between the two), or the dtype of indices and conditions.
+    The precision is that in which it computes, see `batches.precision`.
     """
-    model = schema.ModelT.InitFromObj(_root(Path(path)))
+    path = Path(path)
+    _interpreter(path, 1)  # it checks the offsets in the file
+    model = schema.ModelT.InitFromObj(_root(path))
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[:1] != "_"}
     dtypes = {value: name.lower() for name, value in vars(schema.TensorType).items()}
     graph, rows = model.subgraphs[0], []
     for operator in graph.operators:
         output = graph.tensors[operator.outputs[0]]
         first = graph.tensors[operator.inputs[0]]
-        floats = schema.TensorType.FLOAT32
-        kind = floats if floats in (first.type, output.type) else output.type
+        kind = batches.precision(dtypes[first.type], dtypes[output.type])
         code = names[model.operatorCodes[operator.opcodeIndex].builtinCode]
-        rows.append((output.name.decode(), code, dtypes[kind]))
+        rows.append((output.name.decode(), code, kind))
     return rows
 
 
+def _interpreter(path: Path, threads: int) -> Interpreter:
+    with path.open("rb") as file:
+        if file.read(8)[4:] != b"TFL3":
+            raise ValueError(f"LiteRT cannot run {path}: it is no .tflite file")
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"LiteRT cannot run {path}: {_line(error)}") from error
+    return interpreter
+
+
 def _root(path: Path) -> Any:
-    data = path.read_bytes()
-    if data[4:8] != b"TFL3":
-        raise ValueError(f"LiteRT cannot run {path}: it is no .tflite file")
-    return schema.Model.GetRootAs(data)
+    return schema.Model.GetRootAs(path.read_bytes())
 
 
 def _noted(model: Any, name: str, default: Any) -> Any:

@@ -62,6 +62,10 @@ RULES: Mapping[str, entries.Rule] = MappingProxyType(
 )
 """Operation → what adds its operators and returns the tensor that holds its result."""
 
+AXES: Mapping[str, int] = MappingProxyType({"pad": 5, "matmul": 5})
+MOST_AXES = 6
+"""Over how many axes LiteRT's kernels go."""
+
 
 def write(graph: Graph, path: str | Path) -> tuple[Path]:
     """Writes the file of a graph; the same graph gives the same bytes.
@@ -107,6 +111,9 @@ def _result(draft: Draft, node: Node) -> Tensor:
     """Adds a node and returns its result on the grid that the graph says."""
     if node.operation not in RULES:
         raise Unsupported("litert", node)
+    axes = max(len(draft.graph.values[name].shape) for name in (*node.inputs, node.output))
+    if axes > AXES.get(node.operation, MOST_AXES):
+        raise Unsupported("litert", node, f"over {axes} axes")
     return draft.moved(RULES[node.operation](draft, node), draft.grid(node.output), node.output)
 
 

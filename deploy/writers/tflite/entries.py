@@ -38,6 +38,8 @@ def rescaling(code: str, table: str) -> Rule:
     def rule(draft: Draft, node: Node) -> Tensor:
         value, grid = draft.graph.values[node.output], draft.grid(node.output)
         given = [draft.operand(node, name) for name in node.inputs]
+        if grid is not None and max(x.grid.scale for x in given if x.grid) >= 256 * grid.scale:
+            given, grid = [draft.on(name, None) for name in node.inputs], None  # kernels err
         activation, left = draft.fused(node.attributes.get("bounds", FREE), grid)
         options = (table, {"fusedActivationFunction": activation})
         kind = grid or value.dtype

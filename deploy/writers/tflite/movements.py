@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from deploy.graphs.graph import Node
 from deploy.writers.tflite.draft import Draft, Options
 from deploy.writers.tflite.entries import transposed
@@ -66,9 +68,17 @@ def channel_shuffle(draft: Draft, node: Node) -> Tensor:
 
 
 def gather(draft: Draft, node: Node) -> Tensor:
-    """Rows of a table."""
+    """Rows of a table, whose length is added to negative indices: LiteRT has none of these."""
     table = draft.on(node.inputs[0], draft.grid(node.output))
     indices = draft.on(node.inputs[1], None)
+    count, zero = (np.asarray(n, indices.dtype) for n in (table.shape[0], 0))
+    size, dtype, name = indices.shape, indices.dtype, node.output + "/rows"
+    ends = [draft.file.constant("rows", number) for number in (count, zero)]
+    below = draft.add("LESS", [indices, ends[1]], name, size, "bool", ("LessOptions", {}))
+    options: Options = ("AddOptions", {"fusedActivationFunction": 0})
+    counted = draft.add("ADD", [indices, ends[0]], name, size, dtype, options)
+    chosen = [below, counted, indices]
+    indices = draft.add("SELECT_V2", chosen, name, size, dtype, ("SelectV2Options", {}))
     shape, kind = draft.graph.values[node.output].shape, table.grid or table.dtype
     return draft.add(
         "GATHER", [table, indices], node.output, shape, kind, ("GatherOptions", {"axis": 0})

@@ -1,7 +1,6 @@
 """Convolutions, dense layers and pooling as operators of TensorFlow Lite."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from ai_edge_litert.schema_py_generated import Padding
@@ -132,9 +131,12 @@ def _parameters(
             file.constant(names[1], bias),
         )
     found = fixed.parameters(draft.graph, node)
-    grid: Any = draft.grid(node.inputs[0])
-    products = (found.scales * float(np.float32(grid.scale))).astype(np.float32)
-    scales = found.scales.astype(np.float32)
+    unit, result = (
+        float(np.float32(draft.graph.grids[name].scale)) for name in (node.inputs[0], node.output)
+    )
+    # XNNPACK wants steps of products below 256 of the result's: at 255 all but 0 saturates, too.
+    scales = np.minimum(found.scales, 255 * result / unit).astype(np.float32)
+    products = (scales * unit).astype(np.float32)
     return (
         file.constant(names[0], found.codes.transpose(order), scales=scales, axis=axis),
         file.constant(names[1], found.bias, scales=products),

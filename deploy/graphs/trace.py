@@ -14,6 +14,7 @@ from deploy.graphs.draft import Draft, both, rewrite
 from deploy.graphs.fold import BOUNDS, folded_affine
 from deploy.graphs.graph import NONE, Graph, Stored, Value
 from deploy.graphs.ones import RULES as ONES
+from deploy.graphs.orders import RULES as ORDERS
 from deploy.graphs.recognise import RULES as RECOGNISE
 from deploy.graphs.recognise import WINDOWS
 from deploy.graphs.tidy import LATE
@@ -76,7 +77,7 @@ def graph(
         draft, returned, inputs, lambda other: jax.eval_shape(call, shapes, other)
     )
     rewrite(draft, both(WINDOWS, TIDY))
-    rewrite(draft, both(RECOGNISE, ONES, TIDY))
+    rewrite(draft, both(RECOGNISE, ONES, ORDERS, TIDY))
     rewrite(draft, both(LATE, {"sum_pool": [pooling.averages]}, TIDY))
     folded_affine(draft)
     rewrite(draft, both(BOUNDS, TIDY))

@@ -56,6 +56,7 @@ class Draft:
         inputs: Sequence[str],
         shape: Sequence[int],
         dtype: str = "float32",
+        /,
         layer: str | None = None,
         **attributes: Any,
     ) -> str:
@@ -177,13 +178,11 @@ def _sweep(draft: Draft, rules: Mapping[str, Sequence[Rule]]) -> bool:
         if inputs != node.inputs:
             node = dataclasses.replace(node, inputs=inputs)
             draft.nodes[node.output] = node
-        name: str | None = node.output
-        while name is not None:
-            found = draft.nodes.get(name)
-            name = None if found is None else _applied(draft, found, rules, counts)
-            if name is not None:
-                counts.setdefault(name, counts.get(node.output, 1))
-                alias[node.output], changed = name, True
+        found: Node | None = node
+        while found is not None and (new := _applied(draft, found, rules, counts)) is not None:
+            counts.setdefault(new, counts.get(node.output, 1))
+            alias[node.output], changed = new, True
+            found = draft.nodes.get(new)
     draft.outputs = [alias.get(name, name) for name in draft.outputs]
     return changed
 

@@ -66,7 +66,7 @@ def compute(node: Node, given: list[jax.Array], shape: tuple[int, ...]) -> jax.A
         return _bounded(_OF_ENTRIES[operation](*given), options)
     match operation:
         case "conv":
-            return _bounded(_conv(*given, options), options)
+            return _bounded(_conv(given[0], given[1], given[2], options), options)
         case "dense":
             return _bounded(given[0] @ given[1] + given[2], options)
         case "max_pool":
@@ -74,7 +74,7 @@ def compute(node: Node, given: list[jax.Array], shape: tuple[int, ...]) -> jax.A
         case "average_pool":
             return _windows(given[0], 0.0, lax.add, options) / np.prod(options["window"])
         case "mean" | "sum" | "reduce_max":
-            reduce = {"mean": jnp.mean, "sum": jnp.sum, "reduce_max": jnp.max}[operation]
+            reduce: Any = {"mean": jnp.mean, "sum": jnp.sum, "reduce_max": jnp.max}[operation]
             return reduce(given[0], axis=options["axes"], keepdims=options["keepdims"])
         case "softmax":
             return jax.nn.softmax(given[0], axis=options["axis"])

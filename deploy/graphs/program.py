@@ -13,8 +13,8 @@ from deploy.graphs.rules.moves import joined, reshaped, sliced
 from deploy.graphs.step import Step, refused
 from groundwork.traced.walk import CALLS, OWN_DERIVATIVES, REMATS, parts
 
-SAME = ("copy", "copy_p", "stop_gradient", "pvary", "pcast", "sharding_constraint", "name")
-SAME += ("optimization_barrier", "reduce_precision")
+SAME = ["copy", "copy_p", "stop_gradient", "pvary", "pcast", "sharding_constraint", "name"]
+SAME += ["optimization_barrier", "reduce_precision"]
 INSIDE = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where calls have what they compute
 MOST_TURNS = 1000
 ROUNDING = "export without activation bits and give int8= instead"

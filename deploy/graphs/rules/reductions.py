@@ -13,7 +13,7 @@ def over_axes(operation: str) -> Lowering:
     """Returns the rule of a reduction."""
 
     def rule(draft: Draft, step: Step) -> str:
-        axes = tuple(sorted(step.params["axes"]))
+        axes = tuple(sorted(map(int, step.params["axes"])))
         options: dict[str, Any] = {"axes": axes, "keepdims": False}
         if not axes:
             return step.inputs[0]
@@ -26,7 +26,10 @@ def reduce_min(draft: Draft, step: Step) -> str:
     """Lowers the least entry as that of the negatives that is greatest."""
     (name,) = step.inputs
     below = draft.add("neg", [name], draft.shape(name), step.dtype)
-    options: dict[str, Any] = {"axes": tuple(sorted(step.params["axes"])), "keepdims": False}
+    options: dict[str, Any] = {
+        "axes": tuple(sorted(map(int, step.params["axes"]))),
+        "keepdims": False,
+    }
     found = draft.add("reduce_max", [below], step.shape, step.dtype, **options)
     return draft.add("neg", [found], step.shape, step.dtype)
 

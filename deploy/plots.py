@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from deploy import tables
 from deploy.results import Results, Time
 from groundwork.report import figures
 
@@ -45,7 +46,8 @@ def quality(run: Results, batch: int, threads: int, path: Path) -> tuple[Path, s
         for place, name in enumerate(names):
             ax.plot([], [], MARKERS[place % len(MARKERS)], color="black", mfc="none", label=name)
     figures.cost_axis(ax)
-    ax.set_xlabel(f"milliseconds of a call of {batch}, {threads} threads")
+    where = f"{tables.examples(batch)}, {tables.threads(threads)}"
+    ax.set_xlabel(f"milliseconds of a call ({where})")
     ax.set_ylabel(f"test {run.metric.words}")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     caption = (

@@ -1,6 +1,7 @@
 """python -m deploy.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
 
 import functools
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ NOTE = (
     "for which it names JAX's class; the error is the largest difference from JAX's outputs, "
     "relative to their largest. Peak memory is what the process had resident above what it had "
     "before the engine was imported; loading is that of the file alone. KiB are those of all files "
-    "of the network for this engine. JAX's numbers are of the network as it was, compiled by jax.jit. "
-    "Energy is not measured."
+    "of the network for this engine. JAX's numbers are of the network as it was, compiled by "
+    "jax.jit. Energy is not measured."
 )
 PRECISION = (
     "What the engine computes in integers and what in floats, as its own graph of the file tells; "
@@ -41,6 +42,8 @@ def show(folders: Sequence[Path]) -> None:
         for network in run.networks:
             for title, rows, keys in _tables(run, network):
                 show_table(f"{run.name}: {title}", rows, keys)
+            if network.graph:
+                terminal.say(f"{run.name}: {network.name}: graph\n{network.graph}\n")
             for line in tables.remarks(network):
                 terminal.say(line)
         terminal.say("energy is not measured")
@@ -121,13 +124,11 @@ def _tables(run: Results, network: Network) -> list[tuple[str, Rows, int]]:
     """Returns the tables of a network: title, rows, and how many columns name a row."""
     found: list[tuple[str, Rows, int]] = []
     for batch in tables.batches(network):
-        of = "1 example" if batch == 1 else f"{batch} examples"
+        of = tables.examples(batch)
         found.append((f"{network.name}, {of}", tables.times(run, network, batch), 2))
         found.append((f"{network.name}, {of}: costs", tables.costs(network, batch), 2))
     if (rows := tables.integers(network))[1]:
         found.append((f"{network.name}: operations", rows, 1))
-    if network.graph is not None:
-        found.append((f"{network.name}: graph", network.graph, 1))
     return found
 
 
@@ -137,7 +138,8 @@ def _write_page(run: Results) -> Path:
     for batch, threads in plots.settings(run):
         path = run.folder / "figures" / f"{run.metric.name}_{batch}_{threads}.png"
         drawn = page_lib.picture(*plots.quality(run, batch, threads, path))
-        heading = f"{run.metric.title} against time: calls of {batch}, {threads} threads"
+        where = f"{tables.examples(batch)}, {tables.threads(threads)}"
+        heading = f"{run.metric.title} against time: {where}"
         sections.append((heading, drawn))
     for network in run.networks:
         for title, rows, _ in _tables(run, network):
@@ -145,10 +147,11 @@ def _write_page(run: Results) -> Path:
             explained = page_lib.paragraph(PRECISION) if title.endswith(": operations") else ""
             sections.append((title, explained + text))
         picture = run.folder / "figures" / f"graph_{network.name.replace('/', '_')}.png"
-        if network.graph is not None and picture.exists():
-            caption = "The operations, and which reads what of which."
-            drawn = page_lib.picture(picture, caption)
-            sections.append((f"{network.name}: picture of the graph", drawn))
+        if network.graph:
+            text = f"<pre>{html.escape(network.graph)}</pre>"
+            if picture.exists():
+                text += page_lib.picture(picture, "Operations, and which reads what of which.")
+            sections.append((f"{network.name}: graph", text))
         lines = page_lib.bullets(tables.remarks(network))
         sections.append((f"{network.name}: remarks", lines))
     return page_lib.write_run(run, run.name, sections)

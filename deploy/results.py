@@ -10,7 +10,6 @@ from deploy.files import File
 from deploy.measure import Measured
 from deploy.spec import JAX, files_unit, graph_unit, measures_unit
 from groundwork.errors import UserError
-from groundwork.report.tables import Rows
 from groundwork.runs.results import RunResults, open_results, readable
 from groundwork.runs.run import Run
 
@@ -41,7 +40,7 @@ class Network:
     times: list[Time]
     load: dict[str, list[float]]  # of the machine, while these were measured
     answers: dict[tuple[str, str], Answer]  # engine, kind → what it answers
-    graph: Rows | None
+    graph: str  # a table of its operations; empty if none was asked for
 
     def file(self, engine: str, kind: str, batch: int) -> File | None:
         """Returns the file of an engine; None of JAX, which has none."""
@@ -83,10 +82,7 @@ def _network(run: Run, name: str) -> Network:
     measured: Mapping[str, Any] = {"times": [], "load": {}, "answers": []}
     if run.unit(measures_unit(name)).done:
         measured = run.unit(measures_unit(name)).result()[1]
-    graph = None
-    if run.unit(graph_unit(name)).done:
-        drawn = run.unit(graph_unit(name)).result()[1]
-        graph = (drawn["header"], drawn["rows"])
+    drawn = run.unit(graph_unit(name))
     answers = [_answer(row) for row in measured["answers"]]
     return Network(
         name=name,
@@ -95,7 +91,7 @@ def _network(run: Run, name: str) -> Network:
         times=[_time(row) for row in measured["times"]],
         load=measured["load"],
         answers={(one.engine, one.kind): one for one in answers},
-        graph=graph,
+        graph=drawn.result()[1]["table"] if drawn.done else "",
     )
 
 

@@ -82,13 +82,12 @@ def remarks(network: Network) -> list[str]:
     lines = [f"{network.name}: {line}" for line in network.remarks]
     for file in network.files:
         if file.failure:
-            lines.append(f"{file.name}, {_examples(file.batch)}: not written: {file.failure}")
+            lines.append(f"{file.name}, {examples(file.batch)}: not written: {file.failure}")
         lines += file.remarks
     for one in network.times:
         if one.measured.failure:
             lines.append(
-                f"{one.name}, {_threads(one.threads)}, {_examples(one.batch)}: "
-                f"{one.measured.failure}"
+                f"{one.name}, {threads(one.threads)}, {examples(one.batch)}: {one.measured.failure}"
             )
     for answer in network.answers.values():
         if answer.failure:
@@ -120,10 +119,10 @@ def _processors(network: Network) -> list[str]:
         if one.measured.milliseconds and one.measured.processors < one.threads
     }
     return [
-        f"{_threads(threads)} ran on {count} processors: there are no more"
+        f"{threads(wanted)} ran on {count} processors: there are no more"
         if count
         else "processes were not pinned to processors: this system does not allow it"
-        for threads, count in few.items()
+        for wanted, count in few.items()
     ]
 
 
@@ -134,9 +133,11 @@ def _load(network: Network) -> list[str]:
     return [f"load of the machine meanwhile (one minute): {min(seen):.1f} to {max(seen):.1f}"]
 
 
-def _threads(count: int) -> str:
+def threads(count: int) -> str:
+    """Returns so many threads in words."""
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def _examples(count: int) -> str:
+def examples(count: int) -> str:
+    """Returns so many examples in words."""
     return "1 example" if count == 1 else f"{count} examples"

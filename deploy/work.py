@@ -209,11 +209,14 @@ def _draw(made: Deployment, name: str, network: Network) -> None:
     folder = made.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"graph_{name.replace('/', '_')}"
-    rows = table.rows(whole)
-    picture.draw(whole, folder / f"{stem}.png")
+    said = f"{len(whole.nodes)} operations"
+    try:
+        picture.picture(whole, folder / f"{stem}.png")
+    except ValueError as error:  # there are too many to draw
+        said += f"; no picture: {error}"
     unit = made.context.run.unit(graph_unit(name))
-    unit.finish({"nodes": np.array(len(whole.nodes))}, {"header": rows[0], "rows": rows[1]})
-    made.context.reporter.end(f"{len(whole.nodes)} operations")
+    unit.finish({"nodes": np.array(len(whole.nodes))}, {"table": table.table(whole)})
+    made.context.reporter.end(said)
 
 
 def _measure(made: Deployment, name: str, network: Network) -> None:

@@ -73,6 +73,7 @@ def graph(
         draft.input(Value(leaf.shape, name_of(leaf.dtype))) for leaf in jax.tree.leaves(inputs)
     ]
     draft.outputs = program.walked(draft, closed.jaxpr, closed.consts, given)
+    draft.is_walked = True
     structure = results.split(
         draft, returned, inputs, lambda other: jax.eval_shape(call, shapes, other)
     )

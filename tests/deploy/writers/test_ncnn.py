@@ -1,13 +1,13 @@
-"""Each operation in ncnn beside numpy, files whose graph has several readers, integers, refusals."""
+"""Each operation in ncnn beside numpy, whole networks, integers, refusals, spoilt files."""
 
+import dataclasses
 import itertools
 import math
 
 import numpy as np
 import pytest
 
-from deploy import grids
-from deploy.graphs.graph import FREE, Graph, Node, Unsupported, Value
+from deploy.graphs.graph import FREE, Graph, Grid, Node, Stored, Unsupported, Value
 from tests.deploy import in_numpy, onnx_graphs
 
 pytest.importorskip("ncnn")
@@ -228,13 +228,13 @@ def test_what_ncnn_has_not_is_refused_by_name(graph, why, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def symmetric(graph, *inputs):
+def symmetric(graph, *inputs, floats=()):
     """Results where inputs of products alone are rounded, to 255 points around zero."""
     values = {name: in_numpy.wide(array) for name, array in graph.constants.items()}
     values |= {name: in_numpy.wide(array) for name, array in zip(graph.inputs, inputs, strict=True)}
     for node in graph.nodes:
         given = [values[name] for name in node.inputs]
-        if node.operation in ("conv", "dense"):
+        if node.operation in ("conv", "dense") and node.output not in floats:
             scale, zero = graph.grids[node.inputs[0]]
             step = max(128 + zero, 127 - zero) * scale / 127
             codes = np.abs(given[0]) / step
@@ -242,3 +242,138 @@ def symmetric(graph, *inputs):
         found = in_numpy.one(node, given, graph.values[node.output].shape)
         values[node.output] = np.clip(found, *node.attributes.get("bounds", FREE))
     return [values[name] for name in graph.outputs]
+
+
+def separable():
+    """A convolution, a depthwise one that reads its integers, a pointwise and a grouped one."""
+    hand = onnx_graphs.Hand(input=(1, 8, 8, 3))
+    x = hand.conv("input", 8)
+    x = hand.conv(hand.conv(x, 8, groups=8), 16, size=1)
+    x = hand.node("mean", hand.conv(x, 16, groups=2), axes=(1, 2), keepdims=False)
+    return hand.graph(hand.dense(x, 5))
+
+
+def with_integers(graph, x):
+    """The graph with grids over what its values are for x, and with codes of its kernels."""
+    found, stored, floats = in_numpy.values(graph, x), {}, {}
+    of_nodes = [*graph.inputs, *(node.output for node in graph.nodes)]
+    ends = {name: (min(found[name].min(), 0), max(found[name].max(), 0)) for name in of_nodes}
+    steps = {name: (high - low) / 255 for name, (low, high) in ends.items()}
+    for node in graph.nodes:
+        if node.operation in ("conv", "dense"):
+            kernel = graph.constants[node.inputs[1]]
+            scales = np.abs(kernel).max(tuple(range(kernel.ndim - 1))) / np.float32(127)
+            codes = np.rint(kernel / scales).astype(np.int8)
+            stored[node.inputs[1]] = Stored(codes, scales)
+            floats[node.inputs[1]] = codes * scales
+    return dataclasses.replace(
+        graph,
+        constants={**graph.constants, **floats},
+        grids={n: Grid(step, round(-128 - ends[n][0] / step)) for n, step in steps.items()},
+        stored=stored,
+    )
+
+
+@pytest.fixture(scope="module", params=["resnet", "separable"])
+def of_integers(request, tmp_path_factory):
+    made = separable() if request.param == "separable" else onnx_graphs.resnet(1, 8, 8, 1)
+    x = normal(4, 8, 8, 3)
+    graph = with_integers(made, x)
+    path = tmp_path_factory.mktemp("ncnn") / "net.param"
+    writer.write(graph, path)
+    return graph, path, x
+
+
+def test_integers_round_inputs_of_products_alone(of_integers):
+    graph, path, x = of_integers
+    found = runtime.load(path, 1)(x)
+    grouped = {node.output for node in graph.nodes if node.attributes.get("groups", 1) == 2}
+    expected = np.concatenate([symmetric(graph, image[None], floats=grouped)[0] for image in x])
+    step = np.abs(expected).max() / 127
+    # A float sum that lies between two points may round to the other one, as in one value of many.
+    assert np.abs(found - expected).max() < step
+    assert np.median(np.abs(found - expected)) < 1e-5 * np.abs(expected).max()
+
+
+def test_codes_are_in_the_file_as_they_are_stored(of_integers):
+    graph, path, _ = of_integers
+    numbers = path.with_suffix(".bin").read_bytes()
+    kinds = {name: kind for name, _, kind in runtime.operations(path)}
+    for node in graph.nodes:
+        if node.operation not in ("conv", "dense"):
+            assert kinds[node.output] == "float32"
+            continue
+        codes = graph.stored[node.inputs[1]].codes
+        order = (3, 2, 0, 1) if node.operation == "conv" else (1, 0)
+        is_there = np.ascontiguousarray(codes.transpose(order)).tobytes() in numbers
+        is_grouped = node.attributes.get("groups", 1) == 2
+        assert is_there != is_grouped, node.output
+        assert kinds[node.output] == ("float32" if is_grouped else "int8")
+
+
+def test_a_convolution_that_only_convolutions_read_gives_integers_on(of_integers):
+    graph, path, _ = of_integers
+    lines = [line.split(" ") for line in path.read_text().splitlines()[2:]]
+    gives = {words[1] for words in lines if {"8=101", "8=102"} & set(words)}
+    floats = {node.output for node in graph.nodes if node.attributes.get("groups") == 2}
+    wanted = set()
+    for node in graph.nodes:
+        after = [reader for reader in graph.nodes if node.output in reader.inputs]
+        if node.operation == "conv" and node.output not in floats:
+            if all(r.operation == "conv" and r.output not in floats for r in after):
+                wanted.add(node.output)
+    assert gives == wanted
+    assert gives
+
+
+@pytest.fixture
+def files(tmp_path):
+    writer.write(onnx_graphs.lenet(), tmp_path / "net.param")
+    return tmp_path / "net.param", tmp_path / "net.bin"
+
+
+def test_the_same_graph_makes_the_same_bytes(files, tmp_path):
+    (tmp_path / "again").mkdir()
+    again = writer.write(onnx_graphs.lenet(), tmp_path / "again" / "net.param")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in files]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_that_is_cut_or_changed_is_refused(which, files):
+    whole = files[which].read_bytes()
+    middle = len(whole) // 2
+    flipped = bytearray(whole)
+    flipped[middle] ^= 1
+    for content in (whole[:middle], whole[:-1], b"", flipped, whole + b"0", b"\xff\0" + whole):
+        if content == whole[:-1] and not which:
+            continue  # the last line's end
+        files[which].write_bytes(content)
+        with pytest.raises(ValueError, match=r"incomplete|changed since") as caught:
+            runtime.load(files[0], 1)
+        assert "\n" not in str(caught.value)
+
+
+def test_files_of_others_and_missing_numbers_are_refused(files):
+    files[1].unlink()
+    with pytest.raises(ValueError, match=r"net\.bin, the file of its numbers, is not beside it"):
+        runtime.load(files[0], 1)
+    files[1].write_bytes(b"")
+    files[0].write_text("7767517\n1 1\nInput data 0 1 data 0=4\n")
+    with pytest.raises(ValueError, match="no file that"):
+        runtime.load(files[0], 1)
+
+
+def test_layers_that_ncnn_has_not_are_one_line(files):
+    head = files[0].read_text().replace("Pooling", "Ballooning").splitlines()[:-1]
+    sealed = f"Noop {writer.seal(head, files[1].read_bytes())} 0 0"
+    files[0].write_text("\n".join([*head, sealed, ""]))
+    with pytest.raises(ValueError, match="cannot read it"):
+        runtime.load(files[0], 1)
+
+
+def test_inputs_of_other_shapes_and_types_are_refused(files):
+    run = runtime.load(files[0], 2)
+    x = normal(1, 12, 12, 1)
+    for wrong in (x[0], x[:, :11], x.astype(complex)):
+        with pytest.raises(ValueError, match="the file takes"):
+            run(wrong)

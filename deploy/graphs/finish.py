@@ -143,7 +143,7 @@ def _named(draft: Draft, nodes: list[Node], names: list[str]) -> dict[str, str]:
 
 
 def _name(node: Node) -> str:
-    """Returns what an operation is called: its layer's name, or its own within the layer's parent."""
+    """Returns what an operation is called: its layer, or its own name beside the layer's."""
     if node.operation in ("conv", "dense", "gather") and node.layer:
         return node.layer
     what = node.operation

@@ -13,7 +13,7 @@ from deploy.graphs.draft import Draft, Rule
 from deploy.graphs.graph import FREE, Node
 from deploy.graphs.rules.entries import binary
 
-ONE, NOTHING = np.float64(1), np.float64(0)
+ONE, NOTHING = np.ones(()), np.zeros(())
 PRODUCTS = ("conv", "dense")
 
 
@@ -58,9 +58,9 @@ def folded_affine(draft: Draft) -> None:
         if longer is not None:
             del chains[name]
     for output, chain in chains.items():
-        name = _emitted(draft, output, chain, counts)
-        if name is not None:
-            alias[output] = name
+        emitted = _emitted(draft, output, chain, counts)
+        if emitted is not None:
+            alias[output] = emitted
     _renamed(draft, alias)
 
 
@@ -103,23 +103,38 @@ def _emitted(draft: Draft, output: str, chain: Affine, counts: Mapping[str, int]
     """Returns what stands for a chain; None where it stays as it is."""
     channels = draft.shape(output)[-1:]
     scale, offset = chain.scale, chain.offset
-    product = draft.made_by(chain.root, *PRODUCTS)
     flat = all(np.ndim(a) == 0 or np.shape(a) == channels for a in (scale, offset))
-    if product is not None and flat and counts[chain.root] == 1 and not _bounded(product):
-        return _into(draft, product, scale, offset)
-    if len(chain.steps) == 1 or chain.steps == ("mul", "add"):
+    if flat and _takes(draft, chain.root, counts):
+        return _into(draft, chain.root, scale, offset)
+    if chain.steps in (("mul",), ("add",), ("sub",), ("neg",), ("mul", "add")):
         return None
-    name, layer = chain.root, draft.layers[output]
+    made, layer = chain.root, draft.layers[output]
     for operation, array in (("mul", scale), ("add", offset)):
         if not np.all(array == (1 if operation == "mul" else 0)):
-            name = binary(
-                draft, operation, name, draft.constant(np.float32(array), f"{layer}/{operation}")
-            )
-    return name
+            number = draft.constant(np.float32(array), f"{layer}/{operation}")
+            made = binary(draft, operation, made, number)
+    return made
 
 
-def _into(draft: Draft, node: Node, scale: np.ndarray, offset: np.ndarray) -> str:
-    """Returns a product whose outputs are scale × those of a node + offset."""
+def _takes(draft: Draft, name: str, counts: Mapping[str, int]) -> bool:
+    """Returns whether a value is one product, or a sum of two, that nothing else reads."""
+    node = draft.made_by(name, *PRODUCTS, "add")
+    if node is None or counts.get(name, 1) != 1 or _bounded(node):
+        return False
+    if node.operation in PRODUCTS:
+        return True
+    parts = [draft.made_by(part, *PRODUCTS) for part in node.inputs]
+    alike = {draft.shape(part) for part in node.inputs} == {draft.shape(name)}
+    return alike and all(part and _takes(draft, part.output, counts) for part in parts)
+
+
+def _into(draft: Draft, name: str, scale: np.ndarray, offset: np.ndarray) -> str:
+    """Returns a product, or a sum of two, that is scale × a value + offset."""
+    node = draft.nodes[name]
+    if node.operation == "add":
+        left, right = node.inputs
+        parts = [_into(draft, left, scale, offset), _into(draft, right, scale, NOTHING)]
+        return draft.add("add", parts, draft.shape(name), layer=node.layer)
     x, kernel, bias = node.inputs
     taps, sums = draft.constants[kernel], draft.constants[bias]
     wide = sums.array.astype(np.float64) * scale + offset

@@ -1,7 +1,7 @@
 """Rules that find pooling: in slices of which the larger or the sum is taken, axis by axis.
 
-`sum_pool` is an operation of drafts alone; what is left of it at the end becomes `average_pool` times
-the size of its windows, see `averages`.
+`sum_pool` is an operation of drafts alone; what is left of it becomes `average_pool` times the
+size of its windows, see `averages`.
 """
 
 import dataclasses

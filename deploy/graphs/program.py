@@ -13,8 +13,8 @@ from deploy.graphs.rules.moves import joined, reshaped, sliced
 from deploy.graphs.step import Step, refused
 from groundwork.traced.walk import CALLS, OWN_DERIVATIVES, REMATS, parts
 
-SAME = ("copy", "copy_p", "stop_gradient", "pvary", "pcast", "sharding_constraint", "name")
-SAME += ("optimization_barrier", "reduce_precision")
+SAME = ["copy", "copy_p", "stop_gradient", "pvary", "pcast", "sharding_constraint", "name"]
+SAME += ["optimization_barrier", "reduce_precision"]
 INSIDE = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where calls have what they compute
 MOST_TURNS = 1000
 ROUNDING = "export without activation bits and give int8= instead"
@@ -45,7 +45,7 @@ def walked(draft: Draft, jaxpr: Any, consts: Sequence[Any], given: Sequence[str]
 def _equation(draft: Draft, step: Step) -> list[str]:
     if step.name in SAME:
         return list(step.inputs)
-    if step.name in (*CALLS, *REMATS, *OWN_DERIVATIVES):
+    if step.name in (*CALLS, *REMATS, *OWN_DERIVATIVES, "composite"):
         inner = next(step.params[key] for key in INSIDE if key in step.params)
         consts = getattr(inner, "consts", ())
         return walked(draft, getattr(inner, "jaxpr", inner), consts, step.inputs)

@@ -32,7 +32,7 @@ def split(draft: Draft, returned: Any, inputs: Any, shapes_for: Callable[[Any], 
             raise ValueError(f"result {number} is {shape}: its first axis is not the batch {batch}")
     if len(shapes) > 1:
         return "tuple"
-    is_single = jax.tree.structure(returned) == jax.tree.structure(0)
+    is_single = jax.tree_util.treedef_is_leaf(jax.tree.structure(returned))
     if len(axes[0]) == 2 and len(shapes[0]) > 2:
         axes[0] = _varying(batch, shapes[0], inputs, shapes_for)
     if 0 in axes[0]:

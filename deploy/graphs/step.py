@@ -15,10 +15,12 @@ class Step(NamedTuple):
 
     @property
     def name(self) -> str:
+        """Of its primitive."""
         return self.equation.primitive.name
 
     @property
     def params(self) -> Any:
+        """Of its primitive."""
         return self.equation.params
 
     @property

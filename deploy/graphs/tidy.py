@@ -11,24 +11,9 @@ from deploy.graphs.rules.entries import binary, small
 from deploy.graphs.rules.moves import joined, padded, reshaped, sliced, transposed
 
 Counts = Mapping[str, int]
-UNARY = (
-    *(
-        "clip",
-        "sigmoid",
-        "tanh",
-        "exp",
-        "log",
-        "sqrt",
-        "rsqrt",
-        "erf",
-        "neg",
-        "abs",
-        "sign",
-        "cast",
-    ),
-)
-BINARY = ("add", "sub", "mul", "div", "max", "min", "pow", "equal", "less", "greater")
-BINARY += ("ne", "le", "ge", "and", "or")
+UNARY = ["clip", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "erf", "neg", "abs", "sign"]
+BINARY = ["add", "sub", "mul", "div", "max", "min", "pow", "equal", "less", "greater"]
+BINARY += ["ne", "le", "ge", "and", "or"]
 NEUTRAL = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "max": -math.inf, "min": math.inf}
 
 
@@ -51,7 +36,7 @@ def reshapes(draft: Draft, node: Node, counts: Counts) -> str | None:
     """A reshape of a reshape."""
     before = draft.made_by(node.inputs[0], "reshape")
     shape = draft.shape(node.output)
-    return before and reshaped(draft, before.inputs[0], shape, node.layer)
+    return reshaped(draft, before.inputs[0], shape, node.layer) if before else None
 
 
 def keeps_dimensions(draft: Draft, node: Node, counts: Counts) -> str | None:
@@ -67,6 +52,14 @@ def keeps_dimensions(draft: Draft, node: Node, counts: Counts) -> str | None:
     return draft.add(
         before.operation, before.inputs, kept, dtype, before.layer, axes=axes, keepdims=True
     )
+
+
+def over_nothing(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A reduction of single entries."""
+    (name,), axes = node.inputs, node.attributes["axes"]
+    if any(draft.shape(name)[axis] != 1 for axis in axes):
+        return None
+    return reshaped(draft, name, draft.shape(node.output), node.layer)
 
 
 def transposes(draft: Draft, node: Node, counts: Counts) -> str | None:
@@ -86,7 +79,7 @@ def transposes(draft: Draft, node: Node, counts: Counts) -> str | None:
 
 def slices(draft: Draft, node: Node, counts: Counts) -> str | None:
     """A slice of a slice."""
-    begin, end, strides = (node.attributes[key] for key in ("begin", "end", "strides"))
+    begin, strides = node.attributes["begin"], node.attributes["strides"]
     before = draft.made_by(node.inputs[0], "slice")
     if before is None:
         return None
@@ -128,6 +121,8 @@ def pads(draft: Draft, node: Node, counts: Counts) -> str | None:
 def neutral(draft: Draft, node: Node, counts: Counts) -> str | None:
     """A sum with 0, a product with 1 and their like."""
     left, right = node.inputs
+    if node.attributes:  # bounds
+        return None
     for constant, other in ((right, left), (left, right)):
         is_right = constant == right
         value = draft.uniform(constant)
@@ -212,7 +207,8 @@ def chosen(draft: Draft, node: Node, counts: Counts) -> str | None:
             return choose(before.inputs[0], choose(before.inputs[1], yes, no), no)
         case "or":
             return choose(before.inputs[0], yes, choose(before.inputs[1], yes, no))
-    return choose(binary(draft, opposite[before.operation], *before.inputs, "bool"), no, yes)
+    left, right = before.inputs
+    return choose(binary(draft, opposite[before.operation], left, right, "bool"), no, yes)
 
 
 def before_reshape(draft: Draft, node: Node, counts: Counts) -> str | None:
@@ -256,6 +252,7 @@ def _table() -> Mapping[str, Sequence[Rule]]:
         "clip": [is_same, clips, before_reshape],
         "concat": [single],
         "where": [chosen],
+        **{operation: [over_nothing] for operation in ("sum", "mean", "reduce_max")},
     }
     for operation in UNARY:
         table.setdefault(operation, [before_reshape])

@@ -13,7 +13,10 @@ from deploy.graphs.constants import Constant, name_of
 from deploy.graphs.draft import Draft, both, rewrite
 from deploy.graphs.fold import BOUNDS, folded_affine
 from deploy.graphs.graph import NONE, Graph, Stored, Value
+from deploy.graphs.ones import RULES as ONES
+from deploy.graphs.orders import RULES as ORDERS
 from deploy.graphs.recognise import RULES as RECOGNISE
+from deploy.graphs.recognise import WINDOWS
 from deploy.graphs.tidy import LATE
 from deploy.graphs.tidy import RULES as TIDY
 from groundwork import trees
@@ -70,10 +73,12 @@ def graph(
         draft.input(Value(leaf.shape, name_of(leaf.dtype))) for leaf in jax.tree.leaves(inputs)
     ]
     draft.outputs = program.walked(draft, closed.jaxpr, closed.consts, given)
+    draft.is_walked = True
     structure = results.split(
         draft, returned, inputs, lambda other: jax.eval_shape(call, shapes, other)
     )
-    rewrite(draft, both(RECOGNISE, TIDY))
+    rewrite(draft, both(WINDOWS, TIDY))
+    rewrite(draft, both(RECOGNISE, ONES, ORDERS, TIDY))
     rewrite(draft, both(LATE, {"sum_pool": [pooling.averages]}, TIDY))
     folded_affine(draft)
     rewrite(draft, both(BOUNDS, TIDY))
@@ -141,8 +146,8 @@ def _whole(found: Constant, stored: Stored) -> Constant:
     path, shape = found.source, found.array.shape
     if codes.shape != shape or scales.shape != shape[-1:] or codes.dtype != np.int8:
         raise ValueError(
-            f"stored[{path!r}] has codes {codes.dtype} {codes.shape} and scales {scales.shape}, not "
-            f"int8 {shape} and {shape[-1:]}"
+            f"stored[{path!r}] has codes {codes.dtype} {codes.shape} and scales {scales.shape}, "
+            f"not int8 {shape} and {shape[-1:]}"
         )
     values = codes * scales
     if not np.allclose(values, found.array, atol=1e-5 * np.abs(found.array).max(initial=0)):

@@ -37,7 +37,8 @@ def plain(operation: str) -> Lowering:
 
     def rule(draft: Draft, step: Step) -> str:
         if len(step.inputs) == 2:
-            return binary(draft, operation, *step.inputs, dtype=step.dtype)
+            left, right = step.inputs
+            return binary(draft, operation, left, right, step.dtype)
         return draft.add(operation, step.inputs, step.shape, step.dtype)
 
     return rule

@@ -47,8 +47,7 @@ def sliced(
     if name in draft.constants:
         where = tuple(map(slice, begin, end, steps))
         return draft.constant(draft.constants[name].moved(lambda array: array[where]))
-    options = {"begin": begin, "end": end, "strides": steps}
-    return draft.add("slice", [name], shape, draft.dtype(name), **options)
+    return draft.add("slice", [name], shape, draft.dtype(name), begin=begin, end=end, strides=steps)
 
 
 def joined(draft: Draft, names: Sequence[str], axis: int) -> str:
@@ -56,10 +55,10 @@ def joined(draft: Draft, names: Sequence[str], axis: int) -> str:
     names = [name for name in names if draft.shape(name)[axis]] or list(names[:1])
     if len(names) == 1:
         return names[0]
-    arrays = [draft.array(name) for name in names]
-    if all(array is not None for array in arrays):
-        sources = [draft.constants[name].source for name in names]
-        return draft.constant(np.concatenate(arrays, axis), next(filter(None, sources), ""))
+    if all(name in draft.constants for name in names):
+        parts = [draft.constants[name] for name in names]
+        source = next((part.source for part in parts if part.source), "")
+        return draft.constant(np.concatenate([part.array for part in parts], axis), source)
     shape = list(draft.shape(names[0]))
     shape[axis] = sum(draft.shape(name)[axis] for name in names)
     return draft.add("concat", names, shape, draft.dtype(names[0]), axis=axis)
@@ -80,8 +79,8 @@ def padded(
     if array is not None:
         return draft.constant(np.pad(array, margins, constant_values=value))
     sizes = [size + sum(pair) for size, pair in zip(draft.shape(name), margins, strict=True)]
-    options = {"pads": margins, "value": float(value)}
-    return draft.add("pad", [name], sizes, draft.dtype(name), layer, **options)
+    dtype, number = draft.dtype(name), float(value)
+    return draft.add("pad", [name], sizes, dtype, layer, pads=margins, value=number)
 
 
 def broadcast(draft: Draft, name: str, shape: Sequence[int]) -> str:
@@ -121,6 +120,33 @@ def broadcast_in_dim(draft: Draft, step: Step) -> str:
 def concatenate(draft: Draft, step: Step) -> str:
     """Lowers concatenate."""
     return joined(draft, step.inputs, step.params["dimension"])
+
+
+def stack(draft: Draft, step: Step) -> str:
+    """Lowers stack."""
+    axis, shape = step.params["axis"], list(step.shape)
+    shape[axis] = 1
+    return joined(draft, [reshaped(draft, name, shape) for name in step.inputs], axis)
+
+
+def unstack(draft: Draft, step: Step) -> list[str]:
+    """Lowers unstack."""
+    (name,), axis = step.inputs, step.params["axis"]
+    shape, parts = draft.shape(name), []
+    for place in range(shape[axis]):
+        begin, end = [0] * len(shape), list(shape)
+        begin[axis], end[axis] = place, place + 1
+        parts.append(reshaped(draft, sliced(draft, name, begin, end), step.shape))
+    return parts
+
+
+def tile(draft: Draft, step: Step) -> str:
+    """Lowers tile, as a repetition along new axes."""
+    (name,), reps = step.inputs, step.params["reps"]
+    shape = draft.shape(name)
+    apart = [size for own in shape for size in (1, own)]
+    whole = [size for pair in zip(reps, shape, strict=True) for size in pair]
+    return reshaped(draft, broadcast(draft, reshaped(draft, name, apart), whole), step.shape)
 
 
 def slice_(draft: Draft, step: Step) -> str:

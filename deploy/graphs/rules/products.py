@@ -19,7 +19,8 @@ def convolution(draft: Draft, step: Step) -> str | list[str]:
     if step.inputs[1] not in draft.constants:
         return refused(draft, step, "its kernel is computed from the inputs")
     parts = {key: getattr(geometry, key) for key in ("strides", "padding", "dilation", "groups")}
-    return _conv(draft, *step.inputs, step.shape, **parts)
+    x, kernel = step.inputs
+    return _conv(draft, x, kernel, step.shape, **parts)
 
 
 def conv_general_dilated(draft: Draft, step: Step) -> str | list[str]:
@@ -84,7 +85,7 @@ def _conv(
 def dot_general(draft: Draft, step: Step) -> str | list[str]:
     """Lowers a product: `dense` where one side is a constant, else `matmul`."""
     (left, right), numbers = step.inputs, step.params["dimension_numbers"]
-    (left_in, right_in), (left_batch, right_batch) = numbers
+    (left_in, right_in), (left_batch, _) = numbers
     if step.dtype != "float32":
         return refused(draft, step, f"it is of {step.dtype}")
     if not left_batch and right in draft.constants:

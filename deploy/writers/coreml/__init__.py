@@ -9,6 +9,8 @@ iOS 16 and macOS 13.
 
 # B batch, H W image, C channels
 
+import contextlib
+import io
 import json
 import shutil
 import uuid
@@ -93,14 +95,15 @@ def write(graph: Graph, path: str | Path) -> list[Path]:
       OSError: the package cannot be written.
     """
     path = Path(path)
-    model = ct.convert(
-        _program(graph),
-        convert_to="mlprogram",
-        minimum_deployment_target=TARGET,
-        compute_precision=ct.precision.FLOAT32,
-        pass_pipeline=ct.PassPipeline.EMPTY,
-        skip_model_load=True,
-    )
+    with contextlib.redirect_stderr(io.StringIO()):  # bars of progress
+        model = ct.convert(
+            _program(graph),
+            convert_to="mlprogram",
+            minimum_deployment_target=TARGET,
+            compute_precision=ct.precision.FLOAT32,
+            pass_pipeline=ct.PassPipeline.EMPTY,
+            skip_model_load=True,
+        )
     beside = path.with_name(f"part_{path.name}")
     shutil.rmtree(beside, ignore_errors=True)
     model.save(str(beside))

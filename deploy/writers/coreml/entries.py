@@ -16,7 +16,7 @@ def of_two(make: Any) -> Rule:
 
     def rule(graph: Graph, node: Node, *given: Any) -> Any:
         x, y = (operand(graph, node, value) for value in given)
-        if np.ndim(x) != np.ndim(y) and x.rank != y.rank:
+        if len({one.rank for one in (x, y) if not isinstance(one, np.ndarray)}) > 1:
             raise Unsupported("Core ML", node, "of values with different numbers of axes")
         return bounded(node, lambda name: make(x=x, y=y, name=name))
 

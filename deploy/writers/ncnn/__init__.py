@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from deploy import grids
 from deploy.graphs.graph import Graph, Unsupported, live
 from deploy.writers.ncnn import blobs, entries, products, shapes
 from deploy.writers.ncnn.blobs import Layer, Rule, Setting
@@ -79,6 +80,9 @@ def write(graph: Graph, path: str | Path) -> list[Path]:
     head = [MAGIC, f"{len(lines) + 1} {blobs}", *lines]
     text = "\n".join([*head, f"Noop {seal(head, numbers)} 0 0", ""])
     binary = path.with_suffix(".bin")
+    grids.say_lost(
+        "ncnn", _lost(graph), "one scale per group is all that ncnn has: they are floats"
+    )
     atomic.write(binary, numbers)
     atomic.write(path, text)
     return [path, binary]
@@ -103,19 +107,20 @@ def split(layers: list[Layer], results: list[tuple[str, str]]) -> list[tuple[Lay
     for name, result in results:
         waiting[name].append(result)
     found = []
+    given_out = {result for _, result in results}
     for layer in layers:
         # Readers take the copies of a blob in the order in which they come.
         layer = layer._replace(inputs=tuple(waiting[name].pop(0) for name in layer.inputs))
         name, copies = layer.output, waiting[layer.output]
-        plain = layer.kind != "Input" or copies == [""]
-        if len(copies) == 1 and plain:
-            waiting[name] = [copies[0] or name]
+        whole = f"{name}:whole" if name in given_out else name
+        if len(copies) == 1 and not (layer.kind == "Input" and copies[0]):
+            waiting[name] = [copies[0] or whole]
             found.append((layer, list(waiting[name])))
             continue
-        found.append((layer, [name]))
+        found.append((layer, [whole]))
         if copies:
-            waiting[name] = [copy or f"{name}/{index}" for index, copy in enumerate(copies)]
-            copy = Layer("Split", (name,), f"{name}/split", {})
+            waiting[name] = [copy or f"{name}:{index}" for index, copy in enumerate(copies)]
+            copy = Layer("Split", (whole,), f"{name}:split", {})
             found.append((copy, list(waiting[name])))
     return found
 
@@ -139,6 +144,14 @@ def _layers(graph: Graph) -> list[Layer]:
         if name in graph.constants or not 2 <= len(shape) <= 5:
             raise ValueError(f"ncnn gives arrays [B, …] of 2 to 5 axes, not {list(shape)}")
     return found
+
+
+def _lost(graph: Graph) -> list[str]:
+    """Returns the kernels whose integers are not in the file."""
+    if not graph.grids:
+        return []
+    floats = (node for node in grids.layers(graph) if not blobs.is_integral(graph, node))
+    return [node.inputs[1] for node in floats]
 
 
 def _results(graph: Graph) -> list[tuple[str, str]]:

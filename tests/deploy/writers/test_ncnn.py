@@ -3,11 +3,13 @@
 import dataclasses
 import itertools
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from deploy.graphs.graph import FREE, Graph, Grid, Node, Stored, Unsupported, Value
+from deploy.grids import CodesLost
 from tests.deploy import in_numpy, onnx_graphs
 
 pytest.importorskip("ncnn")
@@ -94,7 +96,7 @@ def test_products_of_matrices(shape, tmp_path):
 
 @pytest.mark.parametrize("operation", ["add", "sub", "mul", "div", "max", "min"])
 def test_two_values_of_shapes_that_numpy_broadcasts(operation, tmp_path):
-    for shape in SHAPES:
+    for shape in SHAPES if operation == "sub" else SHAPES[:1]:
         x, number, of_channels = normal(*shape), np.float32(1.7), normal(shape[-1])
         agree(one(operation, x, x[::-1]), tmp_path, x, x[::-1])
         for constant, first in itertools.product((number, of_channels, x[:1]), (False, True)):
@@ -145,7 +147,7 @@ def test_windows_whose_averages_count_zeros(operation, tmp_path):
 
 @pytest.mark.parametrize("operation", ["mean", "sum", "reduce_max"])
 def test_reductions_over_all_sets_of_axes(operation, tmp_path):
-    for shape in (ROW, ROWS, IMAGE, FIVE):
+    for shape in (ROW, ROWS, IMAGE, FIVE) if operation == "mean" else (IMAGE,):
         x = normal(*shape)
         for count in range(1, len(shape)):
             for axes in itertools.combinations(range(1, len(shape)), count):
@@ -280,7 +282,9 @@ def of_integers(request, tmp_path_factory):
     x = normal(4, 8, 8, 3)
     graph = with_integers(made, x)
     path = tmp_path_factory.mktemp("ncnn") / "net.param"
-    writer.write(graph, path)
+    is_grouped = request.param == "separable"
+    with pytest.warns(CodesLost, match="conv3/kernel") if is_grouped else nullcontext():
+        writer.write(graph, path)
     return graph, path, x
 
 
@@ -319,9 +323,8 @@ def test_a_convolution_that_only_convolutions_read_gives_integers_on(of_integers
     wanted = set()
     for node in graph.nodes:
         after = [reader for reader in graph.nodes if node.output in reader.inputs]
-        if node.operation == "conv" and node.output not in floats:
-            if all(r.operation == "conv" and r.output not in floats for r in after):
-                wanted.add(node.output)
+        if all(r.operation == "conv" and r.output not in floats for r in (node, *after)):
+            wanted.add(node.output)
     assert gives == wanted
     assert gives
 

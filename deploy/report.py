@@ -43,7 +43,8 @@ def show(folders: Sequence[Path]) -> None:
             for title, rows, keys in _tables(run, network):
                 show_table(f"{run.name}: {title}", rows, keys)
             if network.graph:
-                terminal.say(f"{run.name}: {network.name}: graph\n{network.graph}\n")
+                for line in (f"{run.name}: {network.name}: graph", *network.graph.split("\n"), ""):
+                    terminal.say(line)
             for line in tables.remarks(network):
                 terminal.say(line)
         terminal.say("energy is not measured")

@@ -4,9 +4,7 @@
 
 A small LeNet-5 learns scikit-learn's digits, padded to 16×16, and is written for every engine that
 is installed, as floats and as 8-bit integers; all are measured beside JAX on one and two threads.
-A run of another command takes the place of that network:
-
-    python -m deploy.main --source=runs/lowrank_digits --engines=onnxruntime,litert
+A run of another command takes the place of that network with `--source=runs/lowrank_digits`.
 """
 
 import ml_collections

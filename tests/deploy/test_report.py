@@ -109,7 +109,7 @@ def test_runs_are_compared_by_their_fastest_call():
     records = report._records("a", made(network()))
     assert report._fastest(records) == ["pruned/0.5", "litert int8", "1", "1.000", "0.9150"]
     assert [record["milliseconds"] for record in records] == [2.0, 1.0, 1.0]
-    assert records[0]["test_accuracy_mean"] == pytest.approx(0.92)
+    assert records[0]["accuracy_mean"] == pytest.approx(0.92)
 
 
 def test_tables_fit_a_terminal_of_80_columns():

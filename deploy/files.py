@@ -80,6 +80,11 @@ def write(
             yield _written(made, engine, kind, batch, folder, root)
 
 
+def failed(kind: str, why: str, engines: Sequence[str], batch: int) -> list[File]:
+    """Returns what stands for the files of a kind that could not be made for any engine."""
+    return [File(engine=name, kind=kind, batch=batch, failure=why) for name in engines]
+
+
 def parts(paths: Sequence[Path]) -> list[Path]:
     """Returns the files, and those inside of what is a folder, in order."""
     found = []

@@ -70,6 +70,8 @@ def prepare(spec: DeploySpec, config: Mapping[str, Any], dataset: AnyDataset) ->
     """
     if isinstance(dataset, FileDataset):
         raise UserError("data.stream: calibration needs examples in memory: set it to false")
+    if processes.count() > 1:
+        raise UserError("engines are measured on one machine: start the command as one process")
     networks.check_examples("calibration.examples", spec.calibration.examples, dataset)
     if spec.measure.examples > dataset.examples["test"]:
         raise UserError(
@@ -86,8 +88,7 @@ def prepare(spec: DeploySpec, config: Mapping[str, Any], dataset: AnyDataset) ->
         convolutions = computed_by(model, dataset.example)
 
     def work(context: Context) -> None:
-        made = Deployment(context=context, spec=spec, config=config, loss=loss)
-        processes.on_first(_each, made) if spec.source.path else _each(made)
+        _each(Deployment(context=context, spec=spec, config=config, loss=loss))
 
     def begin() -> None:
         if spec.source.path and not spec.source.path.endswith(sources.ARCHIVE):
@@ -180,20 +181,24 @@ def _write(made: Deployment, name: str, network: Network) -> None:
     assert not isinstance(dataset, FileDataset)
     folder = made.folder / FILES / name
     rows: list[File] = []
+    lost: dict[str, str] = {}
     for batch in spec.batches:
         with about(f"source: {name}"):
-            whole = files.graph(network, dataset.example, batch)
-        graphs = {"float": whole}
+            graphs = {"float": files.graph(network, dataset.example, batch)}
+        lost |= graphs["float"].lost
         if "int8" in spec.kinds:
             inputs, _ = data_lib.first_examples(dataset, spec.calibration.examples)
-            with about(f"calibration: {name}"):
-                graphs["int8"] = grids.quantized(whole, inputs, spec.calibration.range)
-        chosen = {kind: graphs[kind] for kind in spec.kinds}
+            try:
+                graphs["int8"] = grids.quantized(graphs["float"], inputs, spec.calibration.range)
+            except ValueError as error:
+                rows += files.failed("int8", str(error), spec.chosen, batch)
+        chosen = {kind: graphs[kind] for kind in spec.kinds if kind in graphs}
         rows += files.write(chosen, spec.chosen, batch, folder, made.folder)
+    remarks = [*network.remarks, *(f"the integers of {k} are lost: {w}" for k, w in lost.items())]
     made.context.run.share(folder)
     described = [dataclasses.asdict(row) for row in rows]
     sizes = {"bytes": np.array([row.bytes for row in rows])}
-    metadata = {"files": described, "remarks": list(network.remarks)}
+    metadata = {"files": described, "remarks": remarks}
     made.context.run.unit(files_unit(name)).finish(sizes, metadata)
     failed = [f"{row.name}: {row.failure}" for row in rows if row.failure]
     written = f"{sum(not row.failure for row in rows)} of {len(rows)} written"

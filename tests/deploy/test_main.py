@@ -3,13 +3,12 @@
 import json
 import re
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from deploy import main, results, spec
-from groundwork import architectures
+from deploy.sources.networks import TRAINED
+from groundwork import architectures, trees
 from groundwork import config as config_lib
 from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
@@ -21,7 +20,7 @@ MODEL = {"name": "lenet_300_100", "width": 0.05}
 QUICK = [
     "--config.model.width=0.05",
     "--config.threads=(1,)",
-    "--config.batches=(1,3)",
+    "--config.batches=(3,)",
     "--config.calibration.examples=200",
     "--config.measure.rounds=1",
     "--config.measure.seconds=0",
@@ -31,24 +30,14 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A file of weights of the config's network."""
-    model = architectures.build(MODEL, 10)
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-    path = tmp_path_factory.mktemp("weights") / "lenet.npz"
-    trained.save(path, variables)
-    return path
-
-
-@pytest.fixture(scope="module")
-def folder(weights, tmp_path_factory):
-    """The folder of a run of the command."""
+def folder(tmp_path_factory):
+    """The folder of a run of the command, and how it was typed."""
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("runs") / "run"
     arguments = main.arguments(
         [
             "--config=configs/deploy/base.py",
-            f"--source={weights}",
+            "--config.train.steps=0",
             "--engines=onnxruntime",
             "--graph",
             f"--workdir={folder}",
@@ -59,13 +48,11 @@ def folder(weights, tmp_path_factory):
     return folder, arguments
 
 
-def test_a_run_writes_measures_and_judges(folder, weights):
+def test_a_run_writes_measures_and_judges(folder):
     run = results.read(folder[0])
     (network,) = run.networks
-    assert network.name == "lenet"
+    assert network.name == "trained"
     assert [(f.name, f.batch) for f in network.files] == [
-        ("onnxruntime-float", 1),
-        ("onnxruntime-int8", 1),
         ("onnxruntime-float", 3),
         ("onnxruntime-int8", 3),
     ]
@@ -73,12 +60,12 @@ def test_a_run_writes_measures_and_judges(folder, weights):
         (path,) = file.paths
         assert (folder[0] / path).stat().st_size == file.bytes > file.gzip_bytes > 0
     measured = {(t.engine, t.kind, t.threads, t.batch): t.measured for t in network.times}
-    assert len(measured) == 2 * 3
+    assert len(measured) == 3
     assert all(m.milliseconds and m.peak_bytes for m in measured.values())
     dataset = data_lib.load(run.config)
     model = architectures.build(MODEL, 10)
     inputs = data_lib.normalize(dataset, dataset.test.inputs[:40])
-    variables = trained.load(weights, "")
+    variables = trees.replicate(trained.load(folder[0], TRAINED), 0)
     logits = np.asarray(model.apply(variables, inputs, train=False))
     right = float(np.mean(logits.argmax(-1) == dataset.test.labels[:40]))
     floats, integers = (network.answers["onnxruntime", kind] for kind in ("float", "int8"))
@@ -87,21 +74,21 @@ def test_a_run_writes_measures_and_judges(folder, weights):
     assert floats.error < 1e-5 < integers.error < 0.1
     assert {precision for _, _, precision in floats.operations} == {"float32"}
     assert "fc1" in network.graph
-    assert (folder[0] / "figures/graph_lenet.png").exists()
+    assert (folder[0] / "figures/graph_trained.png").exists()
 
 
 def test_a_lost_file_is_written_again_as_it_was(folder, capsys):
     workdir, arguments = folder
-    path = workdir / "files/lenet/onnxruntime-float-1.onnx"
+    path = workdir / "files/trained/onnxruntime-float-3.onnx"
     before = path.read_bytes()
     path.unlink()
     in_process.train(main.STUDY, arguments)
-    assert "files/lenet is done again" in capsys.readouterr().err
+    assert "files/trained is done again" in capsys.readouterr().err
     assert path.read_bytes() == before
     printed = in_process.run(main.STUDY, arguments)
     assert "onnxruntime int8" in printed
     assert "energy is not measured" in printed
-    assert "lenet: graph" in (workdir / "report.html").read_text()
+    assert "trained: graph" in (workdir / "report.html").read_text()
 
 
 def _run_folder(tmp_path, command="lottery", **data):

@@ -1,4 +1,4 @@
-"""The graph of every architecture computes what the network computes, of few kinds of operations."""
+"""The graph of every architecture computes what the network does, by few kinds of operations."""
 
 from collections import Counter
 

@@ -98,9 +98,7 @@ def _saturates() -> bool:
 
 def _session(path: str | Path, options: Any) -> Any:
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes have no common one but this
         raise ValueError(f"onnxruntime cannot read {path}: {_line(error)}") from None
 

@@ -42,7 +42,16 @@ class Hand:
         return name
 
     def conv(
-        self, x, channels, size=3, stride=1, groups=1, relu=True, padding=None, dilation=1, name=None
+        self,
+        x,
+        channels,
+        size=3,
+        stride=1,
+        groups=1,
+        relu=True,
+        padding=None,
+        dilation=1,
+        name=None,
     ):
         name = name or f"conv{len(self.nodes)}"
         inside = self.values[x].shape[-1] // groups

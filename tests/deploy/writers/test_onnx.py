@@ -1,12 +1,11 @@
 """Each operation beside numpy, in both engines, with floats and with integers."""
 
-import dataclasses
 import importlib
 
 import numpy as np
 import pytest
 
-from deploy.graphs.graph import OPERATIONS, Value, readers
+from deploy.graphs.graph import OPERATIONS
 from deploy.writers import onnx as writer
 from deploy.writers.onnx_operations import RULES
 from tests.deploy import in_numpy
@@ -82,9 +81,7 @@ def compared(operation):
 def attention(h):
     """Two heads of 60 tokens: transposes, products of three axes, softmax."""
     x = h.node("reshape", image(h), shape=(2, 15, 8))
-    q, k = (
-        h.node("reshape", h.dense(x, 8), shape=(2, 15, 2, 4)) for _ in range(2)
-    )
+    q, k = (h.node("reshape", h.dense(x, 8), shape=(2, 15, 2, 4)) for _ in range(2))
     q = h.node("transpose", q, permutation=(0, 2, 1, 3))
     k = h.node("transpose", k, permutation=(0, 2, 3, 1))
     weights = h.node("softmax", h.node("matmul", q, k), axis=-1)
@@ -109,9 +106,7 @@ CASES = {
     "conv, dilated": lambda h: h.conv(image(h), 3, dilation=2, padding=((2, 2), (2, 2))),
     "conv, groups": lambda h: h.conv(image(h), 6, groups=2),
     "conv, depthwise": lambda h: h.conv(image(h), 8, groups=4, relu=False),
-    "conv, ReLU6": lambda h: h.node(
-        "clip", h.conv(image(h), 5, relu=False), bounds=(0.0, 6.0)
-    ),
+    "conv, ReLU6": lambda h: h.node("clip", h.conv(image(h), 5, relu=False), bounds=(0.0, 6.0)),
     "dense": lambda h: h.dense("input", 3, relu=True),
     "dense of an image": lambda h: h.dense(image(h), 3),
     "dense of a flattened image": flattened,
@@ -144,9 +139,7 @@ CASES = {
         "cast", h.node("less", image(h), h.constant(np.float32(0.2))), dtype="float32"
     ),
     "cast": lambda h: h.node("cast", h.node("cast", image(h), dtype="int32"), dtype="float32"),
-    "max_pool": on_images(
-        "max_pool", window=(3, 2), strides=(2, 1), padding=((1, 1), (0, 1))
-    ),
+    "max_pool": on_images("max_pool", window=(3, 2), strides=(2, 1), padding=((1, 1), (0, 1))),
     "average_pool": on_images(
         "average_pool", window=(3, 3), strides=(2, 2), padding=((1, 1), (0, 1))
     ),
@@ -164,7 +157,14 @@ CASES = {
     "pad": on_images("pad", pads=((0, 0), (1, 0), (0, 2), (3, 1)), value=0.0),
     "pad with ones": on_images("pad", pads=((0, 0), (0, 0), (0, 0), (0, 1)), value=1.0),
     "slice": on_images("slice", begin=(0, 1, 0, 1), end=(2, 6, 5, 3), strides=(1, 2, 2, 1)),
-    "channel_shuffle": on_images("channel_shuffle", groups=2),
+    "channel_shuffle": lambda h: h.conv(
+        h.node("channel_shuffle", h.conv("input", 8), groups=2), 5, relu=False
+    ),
+    "concat, ReLU": lambda h: h.node(
+        "clip",
+        h.node("concat", x := h.conv("input", 3, relu=False), h.node("neg", x), axis=3),
+        bounds=(0.0, 0.9),
+    ),
 }
 
 

@@ -7,9 +7,17 @@ from typing import Any
 import numpy as np
 
 from deploy.graphs.graph import Node
-from deploy.writers.onnx_file import SHIFT, Making, Order, add, constant, numbers, ordered, plain
+from deploy.writers.onnx_file import Making, Order, add, constant, numbers, ordered, plain
 from deploy.writers.onnx_kernels import absorbed
-from deploy.writers.onnx_values import codes, order_of, real, settle, settle_codes, working
+from deploy.writers.onnx_values import (
+    codes,
+    codes_of,
+    order_of,
+    real,
+    settle,
+    settle_codes,
+    working,
+)
 
 
 def move(making: Making, node: Node, order: Order, make: Callable[[list[str], str], str]) -> None:
@@ -79,8 +87,7 @@ def pad(making: Making, node: Node) -> None:
     def make(inputs: list[str], wanted: str) -> str:
         filling: Any = np.array(node.attributes["value"], making.graph.values[value].dtype)
         if wanted.endswith(".codes") and found:
-            code = np.rint(filling / np.float32(found.scale)) + found.zero + SHIFT
-            filling = np.array(np.clip(code, 0, 255), np.uint8)
+            filling = codes_of(filling, found)
         extra = [
             numbers(making, amounts, f"{node.output}.pads"),
             constant(making, filling, f"{node.output}.value"),
@@ -144,11 +151,15 @@ def channel_shuffle(making: Making, node: Node) -> None:
 
 
 def gather(making: Making, node: Node) -> None:
-    """Adds a Gather of rows, of codes where there is a grid."""
+    """Adds a Gather of rows: of the table's codes if the output has a grid."""
     table, indices = node.inputs
     order = plain(len(making.graph.values[node.output].shape))
-    inputs = [
-        real(making, table),
-        real(making, indices, plain(len(making.graph.values[indices].shape))),
-    ]
-    settle(making, node, add(making, "Gather", inputs, working(making, node, order)), order)
+    places = real(making, indices, plain(len(making.graph.values[indices].shape)))
+    found = making.graph.grids.get(node.output)
+    if found:
+        rows = codes_of(making.graph.constants[table], found)
+        inputs = [constant(making, rows, f"{table}.codes"), places]
+        settle_codes(making, node, add(making, "Gather", inputs, f"{node.output}.codes"), order)
+    else:
+        inputs = [real(making, table), places]
+        settle(making, node, add(making, "Gather", inputs, working(making, node, order)), order)

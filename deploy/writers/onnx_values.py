@@ -87,6 +87,12 @@ def grid(making: Making, found: Grid, value: str) -> list[str]:
     return making.grids[found]
 
 
+def codes_of(array: np.ndarray, found: Grid) -> np.ndarray:
+    """Returns numbers as the file's codes of a grid, as JAX rounds them."""
+    code = np.rint(array / np.float32(found.scale)) + found.zero + SHIFT
+    return np.asarray(np.clip(code, 0, 255), np.uint8)
+
+
 def uniform(making: Making, value: str) -> str:
     """Returns a constant with one number everywhere as the code of a grid, which is exact."""
     number = float(making.graph.constants[value].flat[0])

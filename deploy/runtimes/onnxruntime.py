@@ -98,9 +98,15 @@ def _saturates() -> bool:
 
 def _session(path: str | Path, options: Any) -> Any:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # its classes have no common one but this
         raise ValueError(f"onnxruntime cannot read {path}: {_line(error)}") from None
+    shapes = [value.shape for value in session.get_inputs()]
+    if not shapes or not all(isinstance(size, int) for shape in shapes for size in shape):
+        raise ValueError(f"onnxruntime cannot read {path}: its inputs have no fixed shapes")
+    return session
 
 
 def _dtypes(session: Any) -> list[np.dtype]:

@@ -1,13 +1,14 @@
 """ONNX files in OpenVINO, on the CPU."""
 
+import importlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import openvino
-from openvino.frontend import FrontEndManager
 
 from deploy.runtimes import batches
 
@@ -74,16 +75,25 @@ def _compiled(path: str | Path, threads: int) -> tuple[Any, dict[str, str]]:
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
     }
+    openvino = _openvino()
     try:
         # `read_model` would try the readers of other forms, which write to stderr.
-        reader = FrontEndManager().load_by_framework("onnx")
+        reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
         model = reader.convert(reader.load(str(path)))
         compiled = openvino.Core().compile_model(model, "CPU", settings)
-    except RuntimeError as error:
+    except Exception as error:  # its classes have no common one but this
         raise ValueError(f"OpenVINO cannot read {path}: {_line(error)}") from None
+    if not compiled.inputs or any(value.partial_shape.is_dynamic for value in compiled.inputs):
+        raise ValueError(f"OpenVINO cannot read {path}: it has no inputs, or not of fixed shapes")
     keys = ("structure", "outputs")
     notes = {key: ["framework", key] for key in keys if model.has_rt_info(["framework", key])}
     return compiled, {key: model.get_rt_info(place).astype(str) for key, place in notes.items()}
+
+
+def _openvino() -> ModuleType:
+    """Imports OpenVINO without its telemetry, which would send a message for each import."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
 
 
 def _line(error: Exception) -> str:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from deploy.graphs.graph import Node, Unsupported
-from deploy.writers.onnx_file import NCHW, Making, Order, add, numbers, once, plain
+from deploy.writers import onnx_kernels
+from deploy.writers.onnx_file import NCHW, Making, add, numbers, plain
 from deploy.writers.onnx_values import codes, grid, order_of, real, settle, settle_codes, working
 
 OIHW = (3, 2, 0, 1)  # the axes of [h, w, I, O]
@@ -18,8 +19,8 @@ def conv(making: Making, node: Node) -> None:
         "Conv",
         [
             real(making, value, NCHW),
-            _kernel(making, kernel, OIHW),
-            _bias(making, node),
+            onnx_kernels.kernel(making, kernel, OIHW),
+            onnx_kernels.bias(making, node),
         ],
         working(making, node, NCHW),
         kernel_shape=list(making.graph.values[kernel].shape[:2]),
@@ -40,9 +41,9 @@ def dense(making: Making, node: Node) -> None:
     """Adds a Gemm, of rows if the input has more axes; a Conv of 1 × 1 where it stands as NCHW."""
     value, kernel, _ = node.inputs
     shape = making.graph.values[value].shape
-    bias = _bias(making, node)
+    bias = onnx_kernels.bias(making, node)
     if order_of(making, value) == NCHW:
-        weights = _kernel(making, kernel, (1, 0), (1, 1))
+        weights = onnx_kernels.kernel(making, kernel, (1, 0), (1, 1))
         inputs = [real(making, value), weights, bias]
         name = add(making, "Conv", inputs, working(making, node, NCHW), kernel_shape=[1, 1])
         settle(making, node, name, NCHW)
@@ -52,97 +53,49 @@ def dense(making: Making, node: Node) -> None:
     if not flat:
         rows = numbers(making, (-1, shape[-1]), f"{node.output}.rows.shape")
         given = add(making, "Reshape", [given, rows], f"{node.output}.rows")
-    weights = _kernel(making, kernel, (1, 0), rows=_rows(making, value))
+    weights = onnx_kernels.kernel(making, kernel, (1, 0), rows=onnx_kernels.rows(making, value))
     wanted = working(making, node, order, then=not flat)
     name = add(making, "Gemm", [given, weights, bias], wanted, transB=1)
     settle(making, node, name, order, None if flat else making.graph.values[node.output].shape)
 
 
-def absorbed(making: Making, node: Node) -> bool:
-    """Says whether a reshape of images to [B, H · W · C] needs no transpose.
+def of_channels(making: Making, node: Node) -> bool:
+    """Says whether a node adds to or multiplies images of integers by a constant per channel."""
+    constants = [name for name in node.inputs if name in making.graph.constants]
+    if node.output not in making.graph.grids or node.operation not in ("add", "mul"):
+        return False
+    shape = making.graph.values[node.output].shape
+    if len(shape) != 4 or len(constants) != 1:
+        return False
+    array = making.graph.constants[constants[0]]
+    (value,) = (name for name in node.inputs if name not in constants)
+    whole = making.graph.values[value].shape == shape and bool(np.isfinite(array).all())
+    return whole and array.size == shape[-1] > 1 and array.shape[-1] == shape[-1]
 
-    That holds if dense layers alone read it: their kernels' rows then stand in the images' order.
+
+def channels(making: Making, node: Node) -> None:
+    """Adds a Conv of one pixel and one channel for what `of_channels` finds.
+
+    The engines have integers for it. A factor c is ±1 × |c|; beside a term, 127 × (1 / 127)
+    multiplies, so that the term is rounded to 1 / 127 of the input's step.
     """
-    (value,) = node.inputs
-    given, shape = making.graph.values[value].shape, making.graph.values[node.output].shape
-    alone = node.output not in making.graph.outputs and all(
-        reader.operation == "dense" and reader.inputs[1] != node.output
-        for reader in making.graph.nodes
-        if node.output in reader.inputs
-    )
-    order = order_of(making, value)
-    return (
-        alone
-        and order[0] == 0
-        and order != plain(len(order))
-        and shape == (given[0], int(np.prod(given[1:])))
-    )
-
-
-def _rows(making: Making, value: str) -> np.ndarray | None:
-    """Returns which rows of a kernel stand where for a flattened value; None as they are."""
-    source = next((n for n in making.graph.nodes if n.output == value), None)
-    if source is None or source.operation != "reshape" or not absorbed(making, source):
-        return None
-    given = making.graph.values[source.inputs[0]].shape
-    entries = np.arange(int(np.prod(given[1:]))).reshape((1, *given[1:]))
-    return entries.transpose(order_of(making, source.inputs[0])).reshape(-1)
-
-
-def _kernel(
-    making: Making,
-    kernel: str,
-    order: Order,
-    window: tuple[int, ...] = (),
-    rows: np.ndarray | None = None,
-) -> str:
-    """Returns the name of a kernel, outputs first; of integers, through DequantizeLinear.
-
-    Args:
-      making: what is being written.
-      kernel: a constant of the graph.
-      order: which of its axes stands where.
-      window: further axes at the end.
-      rows: which row of the first axis stands where.
-    """
-
-    def arranged(array: np.ndarray) -> np.ndarray:
-        array = (array if rows is None else array[rows]).transpose(order)
-        return array.reshape(array.shape + window)
-
-    form = "" if rows is None else ".rows"
-    stored = making.graph.stored.get(kernel)
-    if stored is None or not making.graph.grids:
-        suffix = "x".join(map(str, order + window))
-        name = f"{kernel}.{suffix}{form}"
-        return once(making, name, lambda: arranged(making.graph.constants[kernel]))
-    name = f"{kernel}.{len(order + window)}d{form}"
-    if name in making.names:
-        return name
+    value, name = sorted(node.inputs, key=lambda name: name in making.graph.constants)
+    array = making.graph.constants[name].reshape(-1)
+    if node.operation == "mul":
+        codes_, scales = np.sign(array), np.where(array == 0, 1, np.abs(array))
+    else:
+        codes_, scales = np.full(array.shape, 127), np.full(array.shape, np.float32(1) / 127)
+    kernel = codes_.astype(np.int8).reshape(-1, 1, 1, 1)
     inputs = [
-        once(making, f"{name}.codes", lambda: arranged(stored.codes)),
-        once(making, f"{kernel}.scales", lambda: stored.scales),
-        once(making, f"{kernel}.zeros", lambda: np.zeros(len(stored.scales), np.int8)),
+        real(making, value, NCHW),
+        onnx_kernels.dequantized(making, kernel, scales, f"{node.output}.kernel"),
     ]
-    return add(making, "DequantizeLinear", inputs, name, axis=0)
-
-
-def _bias(making: Making, node: Node) -> str:
-    """Returns the name of a bias; of integers, as multiples of the product's own scale."""
-    value, kernel, bias = node.inputs
-    stored, grid = making.graph.stored.get(kernel), making.graph.grids.get(value)
-    if stored is None or grid is None:
-        return real(making, bias)
-    scales = (np.float32(grid.scale) * stored.scales).astype(np.float32)
-    units = np.rint(making.graph.constants[bias].astype(np.float64) / scales)
-    if np.abs(units).max(initial=0) >= 2**31:
-        raise Unsupported("ONNX", node, "its bias exceeds 32 bits in the units of its kernel")
-    inputs = [
-        once(making, f"{node.output}.bias.codes", lambda: units.astype(np.int32)),
-        once(making, f"{node.output}.bias.scales", lambda: scales),
-        once(making, f"{node.output}.bias.zeros", lambda: np.zeros(len(scales), np.int32)),
-    ]
-    return add(making, "DequantizeLinear", inputs, f"{node.output}.bias", axis=0)
+    if node.operation == "add":
+        units = np.float32(making.graph.grids[value].scale) * scales
+        inputs.append(onnx_kernels.rounded(making, node, array, units))
+    wanted, groups = working(making, node, NCHW), len(array)
+    name = add(making, "Conv", inputs, wanted, kernel_shape=[1, 1], group=groups)
+    settle(making, node, name, NCHW)
 
 
 def max_pool(making: Making, node: Node) -> None:

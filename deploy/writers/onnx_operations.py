@@ -1,15 +1,13 @@
 """A rule for each operation of the graph: which nodes of ONNX compute it, and in which order."""
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from onnx import helper
 
 from deploy.graphs.graph import Node
-from deploy.writers import onnx_layers
+from deploy.writers import onnx_layers, onnx_moves
 from deploy.writers.onnx_file import (
     NCHW,
     SHIFT,
@@ -19,7 +17,6 @@ from deploy.writers.onnx_file import (
     arranged,
     constant,
     numbers,
-    ordered,
     plain,
 )
 from deploy.writers.onnx_values import (
@@ -74,6 +71,9 @@ def _one(making: Making, name: str) -> bool:
 
 def _entries(operation: str) -> Rule:
     def rule(making: Making, node: Node) -> None:
+        if onnx_layers.of_channels(making, node):
+            onnx_layers.channels(making, node)
+            return
         order = common_order(making, node)
         inputs = [operand(making, node, name, order) for name in node.inputs]
         settle(making, node, add(making, operation, inputs, working(making, node, order)), order)
@@ -168,142 +168,6 @@ def _without(order: Order, gone: set[int]) -> Order:
     return tuple(sorted(left).index(axis) for axis in left)
 
 
-def move(making: Making, node: Node, order: Order, make: Callable[[list[str], str], str]) -> None:
-    """Adds a movement of entries: of codes if all values share a grid, else of floats.
-
-    Args:
-      making: what is being written.
-      node: of the graph.
-      order: in which it takes its inputs and leaves its output.
-      make: adds the nodes for names of inputs and a wanted name; it returns the name.
-    """
-    grids = making.graph.grids
-    values = [name for name in node.inputs if name in grids]
-    if node.output in grids and {grids[name] for name in values} == {grids[node.output]}:
-        name = make([codes(making, name, order) for name in values], f"{node.output}.codes")
-        settle_codes(making, node, name, order)
-    else:
-        inputs = [real(making, name, order) for name in node.inputs]
-        settle(making, node, make(inputs, working(making, node, order)), order)
-
-
-def _reshape(making: Making, node: Node) -> None:
-    (value,), shape = node.inputs, making.graph.values[node.output].shape
-    target = numbers(making, shape, f"{node.output}.shape")
-    given = plain(len(making.graph.values[value].shape))
-    after = plain(len(shape))
-    if onnx_layers.absorbed(making, node):
-        given = order_of(making, value)
-    reshape = lambda name, wanted: add(making, "Reshape", [name, target], wanted)  # noqa: E731
-    grids = making.graph.grids
-    if node.output in grids and grids[node.output] == grids.get(value):
-        moved = reshape(codes(making, value, given), f"{node.output}.codes")
-        settle_codes(making, node, moved, after)
-    else:
-        moved = reshape(real(making, value, given), working(making, node, after))
-        settle(making, node, moved, after)
-
-
-def _transpose(making: Making, node: Node) -> None:
-    (value,), held = node.inputs, making.held[node.inputs[0]]
-    permutation = node.attributes["permutation"]
-    order = tuple(permutation.index(axis) for axis in held.order)
-    grids = making.graph.grids
-    if grids.get(value) == grids.get(node.output):  # nothing moves before somebody reads it
-        making.held[node.output] = held._replace(order=order)
-    else:
-        settle(making, node, real(making, value), order)
-
-
-def _concat(making: Making, node: Node) -> None:
-    order = next((order_of(making, n) for n in node.inputs if n in making.held), None)
-    order = order or plain(len(making.graph.values[node.output].shape))
-    axis = order.index(node.attributes["axis"] % len(order))
-    move(making, node, order, lambda i, wanted: add(making, "Concat", i, wanted, axis=axis))
-
-
-def _pad(making: Making, node: Node) -> None:
-    order, (value,) = order_of(making, node.inputs[0]), node.inputs
-    pads = ordered(node.attributes["pads"], order)
-    found = making.graph.grids.get(node.output)
-    amounts = [low for low, _ in pads] + [high for _, high in pads]
-
-    def make(inputs: list[str], wanted: str) -> str:
-        filling: Any = np.array(node.attributes["value"], making.graph.values[value].dtype)
-        if wanted.endswith(".codes") and found:
-            code = np.rint(filling / np.float32(found.scale)) + found.zero + SHIFT
-            filling = np.array(np.clip(code, 0, 255), np.uint8)
-        extra = [
-            numbers(making, amounts, f"{node.output}.pads"),
-            constant(making, filling, f"{node.output}.value"),
-        ]
-        return add(making, "Pad", [*inputs, *extra], wanted)
-
-    move(making, node, order, make)
-
-
-def _slice(making: Making, node: Node) -> None:
-    order = order_of(making, node.inputs[0])
-    shape = making.graph.values[node.inputs[0]].shape
-    options = node.attributes
-    cut = [
-        (place, options["begin"][axis], options["end"][axis], options["strides"][axis])
-        for place, axis in enumerate(order)
-        if (options["begin"][axis], options["end"][axis], options["strides"][axis])
-        != (0, shape[axis], 1)
-    ]
-
-    def make(inputs: list[str], wanted: str) -> str:
-        columns = dict(
-            starts=[c[1] for c in cut], ends=[c[2] for c in cut],
-            axes=[c[0] for c in cut], steps=[c[3] for c in cut],
-        )  # fmt: skip
-        extra = [numbers(making, v, f"{node.output}.{name}") for name, v in columns.items()]
-        return add(making, "Slice", [*inputs, *extra], wanted)
-
-    move(making, node, order, make)
-
-
-def _broadcast(making: Making, node: Node) -> None:
-    order = order_of(making, node.inputs[0])
-    shape = ordered(making.graph.values[node.output].shape, order)
-    target = numbers(making, shape, f"{node.output}.shape")
-    move(making, node, order, lambda i, wanted: add(making, "Expand", [*i, target], wanted))
-
-
-def _channel_shuffle(making: Making, node: Node) -> None:
-    """Adds a Gather of channels, which is faster than a transpose of five axes.
-
-    Codes are gathered with one axis of pixels: OpenVINO's integers with two come out wrong.
-    """
-    order, groups = order_of(making, node.inputs[0]), node.attributes["groups"]
-    shape = ordered(making.graph.values[node.output].shape, order)
-    axis = order.index(len(order) - 1)
-    source = np.arange(shape[axis]).reshape(groups, -1).T.reshape(-1)
-
-    def make(inputs: list[str], wanted: str) -> str:
-        indices = numbers(making, source, f"{node.output}.channels")
-        if node.output not in making.graph.grids:
-            return add(making, "Gather", [*inputs, indices], wanted, axis=axis)
-        joined = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
-        target = numbers(making, joined, f"{wanted}.joined.shape")
-        name = add(making, "Reshape", [*inputs, target], f"{wanted}.joined")
-        name = add(making, "Gather", [name, indices], f"{wanted}.gathered", axis=1)
-        return add(making, "Reshape", [name, numbers(making, shape, f"{wanted}.shape")], wanted)
-
-    move(making, node, order, make)
-
-
-def _gather(making: Making, node: Node) -> None:
-    table, indices = node.inputs
-    order = plain(len(making.graph.values[node.output].shape))
-    inputs = [
-        real(making, table),
-        real(making, indices, plain(len(making.graph.values[indices].shape))),
-    ]
-    settle(making, node, add(making, "Gather", inputs, working(making, node, order)), order)
-
-
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "conv": onnx_layers.conv,
@@ -338,14 +202,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "sum": _reduce("ReduceSum"),
         "reduce_max": _reduce("ReduceMax"),
         "softmax": _softmax,
-        "reshape": _reshape,
-        "broadcast": _broadcast,
-        "transpose": _transpose,
-        "concat": _concat,
-        "pad": _pad,
-        "slice": _slice,
-        "channel_shuffle": _channel_shuffle,
-        "gather": _gather,
+        "reshape": onnx_moves.reshape,
+        "broadcast": onnx_moves.broadcast,
+        "transpose": onnx_moves.transpose,
+        "concat": onnx_moves.concat,
+        "pad": onnx_moves.pad,
+        "slice": onnx_moves.slice,
+        "channel_shuffle": onnx_moves.channel_shuffle,
+        "gather": onnx_moves.gather,
     }
 )
 """Operation → its rule; one for each of `OPERATIONS`."""

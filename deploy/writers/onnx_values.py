@@ -87,18 +87,20 @@ def grid(making: Making, found: Grid, value: str) -> list[str]:
     return making.grids[found]
 
 
+def codes_of(array: np.ndarray, found: Grid) -> np.ndarray:
+    """Returns numbers as the file's codes of a grid, as JAX rounds them."""
+    code = np.rint(array / np.float32(found.scale)) + found.zero + SHIFT
+    return np.asarray(np.clip(code, 0, 255), np.uint8)
+
+
 def uniform(making: Making, value: str) -> str:
     """Returns a constant with one number everywhere as the code of a grid, which is exact."""
     number = float(making.graph.constants[value].flat[0])
     zero = 1 if number < 0 else 0
-    grid = {
-        "scale": np.array(abs(number) or 1.0, np.float32),
-        "zero": np.array(zero, np.uint8),
-        "codes": np.array(zero + np.sign(number), np.uint8),
-    }
-    scale, at, code = (
-        once(making, f"{value}.{name}", lambda array=array: array) for name, array in grid.items()
-    )
+    code, scale, at = (f"{value}.{name}" for name in ("codes", "scale", "zero"))
+    once(making, code, lambda: np.array(zero + np.sign(number), np.uint8))
+    once(making, scale, lambda: np.array(abs(number) or 1.0, np.float32))
+    once(making, at, lambda: np.array(zero, np.uint8))
     return add(making, "DequantizeLinear", [code, scale, at], value)
 
 
@@ -143,7 +145,7 @@ def settle_codes(making: Making, node: Node, name: str, order: Order) -> None:
 def bounds_of_codes(found: Grid, bounds: tuple[float, float]) -> tuple[int, int]:
     """Returns the codes of the file between which a bounded value lies."""
     scale = np.float32(found.scale)
-    cut = np.clip(np.float32(bounds) / scale, -(2.0**20), 2.0**20)
+    cut = np.clip(np.asarray(bounds, np.float32) / scale, -(2.0**20), 2.0**20)
     low, high = np.clip(np.rint(cut) + found.zero + SHIFT, 0, 255)
     return int(low), int(high)
 

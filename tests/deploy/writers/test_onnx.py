@@ -6,8 +6,9 @@ import importlib
 import numpy as np
 import pytest
 
-from deploy.graphs.graph import OPERATIONS, Value, readers
+from deploy.graphs.graph import OPERATIONS, Node, Unsupported, Value
 from deploy.writers import onnx as writer
+from deploy.writers import producer
 from deploy.writers.onnx_operations import RULES
 from tests.deploy import in_numpy
 from tests.deploy.onnx_graphs import Hand, integers
@@ -158,7 +159,14 @@ CASES = {
     "pad": on_images("pad", pads=((0, 0), (1, 0), (0, 2), (3, 1)), value=0.0),
     "pad with ones": on_images("pad", pads=((0, 0), (0, 0), (0, 0), (0, 1)), value=1.0),
     "slice": on_images("slice", begin=(0, 1, 0, 1), end=(2, 6, 5, 3), strides=(1, 2, 2, 1)),
-    "channel_shuffle": on_images("channel_shuffle", groups=2),
+    "channel_shuffle": lambda h: h.conv(
+        h.node("channel_shuffle", h.conv("input", 8), groups=2), 5, relu=False
+    ),
+    "concat, ReLU": lambda h: h.node(
+        "clip",
+        h.node("concat", x := h.conv("input", 3, relu=False), h.node("neg", x), axis=3),
+        bounds=(0.0, 0.9),
+    ),
 }
 
 
@@ -204,3 +212,97 @@ def test_integers_are_those_of_numpy_within_a_step(case, tmp_path):
         apart = np.abs(found - wanted) / step
         assert apart.max() < 1.01, engine
         assert np.mean(apart > 0.01) <= 0.02, engine
+
+
+def test_a_file_says_what_it_is_and_has_the_same_bytes_each_time(tmp_path):
+    graph = dataclasses.replace(made("concat"), structure="tuple")
+    first, second = (
+        writer.write(graph, tmp_path / name)[0].read_bytes() for name in ("a.onnx", "b.onnx")
+    )
+    assert first == second
+    model = onnx.load_model_from_string(first)
+    assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "classes": "8",
+        "kind": "float32",
+        "layout": "NHWC",
+        "outputs": '["concat2"]',
+        "structure": "tuple",
+    }
+    assert model.producer_name == producer.NAME
+    assert model.producer_version == producer.version()
+    assert [(value.name, shape_of(value)) for value in model.graph.input] == [
+        ("input", list(IMAGE))
+    ]
+    assert [value.name for value in model.graph.output] == ["concat2"]
+    assert {node.output[0] for node in model.graph.node} >= {"max_pool0", "neg1"}
+
+
+def shape_of(value):
+    return [size.dim_value for size in value.type.tensor_type.shape.dim]
+
+
+def test_codes_of_kernels_are_those_of_the_graph():
+    graph = integers(made("conv"), np.ones(IMAGE, np.float32))
+    constants = {
+        c.name: onnx.numpy_helper.to_array(c) for c in writer.model(graph).graph.initializer
+    }
+    ((name, stored),) = graph.stored.items()
+    written = constants[f"{name}.4d.codes"]
+    assert written.dtype == np.int8
+    np.testing.assert_array_equal(written, stored.codes.transpose(3, 2, 0, 1))
+    np.testing.assert_array_equal(constants[f"{name}.4d.scales"], stored.scales)
+
+
+def test_rows_of_a_kernel_move_instead_of_an_image():
+    operations = [
+        node.op_type for node in writer.model(made("dense of a flattened image")).graph.node
+    ]
+    assert operations == ["Transpose", "MaxPool", "Reshape", "Gemm"]
+
+
+def test_a_flattened_image_that_others_read_is_transposed(tmp_path):
+    h = Hand(input=IMAGE)
+    flat = h.node("reshape", image(h), shape=(2, 120))
+    h.node("sub", h.dense(flat, 120), flat)
+    x = np.random.default_rng(1).normal(size=IMAGE).astype(np.float32)
+    (wanted,) = in_numpy.run(h.graph(), x)
+    for engine in ENGINES:
+        found = run(engine, h.graph(), tmp_path / "a.onnx", x)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-6)
+
+
+def test_what_a_file_cannot_hold_is_one_line(tmp_path):
+    h = Hand(input=(1, 2**15))
+    graph = h.graph(h.node("neg", "input"))
+    huge = np.broadcast_to(np.float32(0), (2**15, 2**15))
+    node = Node(operation="matmul", inputs=("neg0", "huge"), output="much")
+    values = {**graph.values, "huge": Value(huge.shape), "much": Value((1, 2**15))}
+    graph = dataclasses.replace(
+        graph,
+        nodes=(*graph.nodes, node),
+        values=values,
+        constants={"huge": huge},
+        outputs=("much",),
+    )
+    with pytest.raises(ValueError, match=r"a\.onnx: an ONNX file ends at 2 GB .* 4294967296 bytes"):
+        writer.write(graph, tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+    h = Hand(input=IMAGE)
+    h.node("max_pool", "input", window=(2, 2), strides=(2, 2), padding=((0, 2), (0, 0)))
+    with pytest.raises(Unsupported, match="ONNX has no max_pool of 'max_pool0': its padding is"):
+        writer.write(h.graph(), tmp_path / "a.onnx")
+
+    strange = dataclasses.replace(h.graph().nodes[0], operation="fft")
+    with pytest.raises(Unsupported, match="ONNX has no fft of 'max_pool0'"):
+        writer.write(dataclasses.replace(h.graph(), nodes=(strange,)), tmp_path / "a.onnx")
+
+    graph = integers(made("conv"), np.ones(IMAGE, np.float32))
+    constants = {**graph.constants, graph.nodes[1].inputs[2]: np.full(6, 1e9, np.float32)}
+    with pytest.raises(Unsupported, match="its bias exceeds 32 bits"):
+        writer.write(dataclasses.replace(graph, constants=constants), tmp_path / "a.onnx")
+
+
+def test_a_folder_that_is_not_there_is_an_oserror(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        writer.write(made("neg"), tmp_path / "nowhere" / "a.onnx")

@@ -150,6 +150,7 @@ MOVES: Mapping[str, Callable[..., np.ndarray]] = {
     "rev": lambda array, dimensions, **_: np.flip(array, dimensions),
     "broadcast_in_dim": _broadcast,
     "slice": _slice,
+    "tile": lambda array, reps, **_: np.tile(array, reps),
 }
 """Equations of one constant that move its entries, and repeat or leave out some."""
 

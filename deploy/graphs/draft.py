@@ -26,6 +26,8 @@ class Draft:
       inputs: names.
       outputs: names.
       layers: name → the path of the layer from which the value came, as far as it is known.
+      current: the layer whose parameters the network has used last, while it is walked through.
+      is_walked: whether it was.
     """
 
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
@@ -34,6 +36,8 @@ class Draft:
     inputs: list[str] = dataclasses.field(default_factory=list)
     outputs: list[str] = dataclasses.field(default_factory=list)
     layers: dict[str, str] = dataclasses.field(default_factory=dict)
+    current: str = ""
+    is_walked: bool = False
     _names: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
     def input(self, value: Value) -> str:
@@ -67,7 +71,7 @@ class Draft:
           inputs: names.
           shape: of the output.
           dtype: of the output.
-          layer: by default that of its constants, or else that of its latest input.
+          layer: by default see `layer`.
           **attributes: of the operation.
         """
         layer = self.layer(inputs) if layer is None else layer
@@ -83,10 +87,16 @@ class Draft:
         return name
 
     def layer(self, inputs: Sequence[str]) -> str:
-        """Returns the layer to which an operation on these values belongs."""
+        """Returns the layer to which an operation on these values belongs.
+
+        It is that of its constants; else the current one; else that of its latest input.
+        """
         for name in inputs:
             if name in self.constants and self.layers[name]:
-                return self.layers[name]
+                self.current = self.layers[name]
+                return self.current
+        if not self.is_walked:
+            return self.current
         latest = sorted((name for name in inputs if self.layers.get(name)), key=int)
         return self.layers[latest[-1]] if latest else ""
 

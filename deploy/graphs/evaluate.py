@@ -63,12 +63,15 @@ def compute(node: Node, given: list[jax.Array], shape: tuple[int, ...]) -> jax.A
     """
     options, operation = node.attributes, node.operation
     if operation in _OF_ENTRIES:
-        return _bounded(_OF_ENTRIES[operation](*given), options)
+        return _bounded(_OF_ENTRIES[operation](*_of_one_rank(given)), options)
     match operation:
+        case "matmul":
+            return given[0] @ given[1]
         case "conv":
             return _bounded(_conv(given[0], given[1], given[2], options), options)
         case "dense":
-            return _bounded(given[0] @ given[1] + given[2], options)
+            product, bias = _of_one_rank([given[0] @ given[1], given[2]])
+            return _bounded(product + bias, options)
         case "max_pool":
             return _windows(given[0], -jnp.inf, lax.max, options)
         case "average_pool":
@@ -101,7 +104,6 @@ def compute(node: Node, given: list[jax.Array], shape: tuple[int, ...]) -> jax.A
 
 
 _OF_ENTRIES: Mapping[str, Any] = {
-    "matmul": jnp.matmul,
     "add": jnp.add,
     "sub": jnp.subtract,
     "mul": jnp.multiply,
@@ -127,6 +129,12 @@ _OF_ENTRIES: Mapping[str, Any] = {
 }
 
 
+def _of_one_rank(given: list[jax.Array]) -> list[jax.Array]:
+    """Returns the arrays with as many axes as the one that has most, for JAX to broadcast."""
+    rank = max(array.ndim for array in given)
+    return [array.reshape((1,) * (rank - array.ndim) + array.shape) for array in given]
+
+
 def _bounded(value: jax.Array, options: Mapping[str, Any]) -> jax.Array:
     low, high = options.get("bounds", FREE)
     return value if (low, high) == FREE else jnp.clip(value, low, high)
@@ -135,7 +143,7 @@ def _bounded(value: jax.Array, options: Mapping[str, Any]) -> jax.Array:
 def _conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, options: Mapping[str, Any]
 ) -> jax.Array:
-    return bias + lax.conv_general_dilated(
+    return bias[None, None, None] + lax.conv_general_dilated(
         x,
         kernel,
         options["strides"],

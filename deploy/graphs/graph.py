@@ -74,8 +74,8 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
         "slice": "begin, end, strides (a number for each axis; strides > 0)",
         # [B, H, W, C]: channels as [groups, C / groups], transposed
         "channel_shuffle": "groups",
-        # table [N, D] (a constant), indices (integers, −N … N − 1; negative ones count from the end)
-        # [...] → [..., D]
+        # table [N, D] (a constant), indices [...] (integers −N … N − 1; those below 0 count from
+        # the end) → [..., D]
         "gather": "",
     }
 )

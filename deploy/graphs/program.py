@@ -45,7 +45,7 @@ def walked(draft: Draft, jaxpr: Any, consts: Sequence[Any], given: Sequence[str]
 def _equation(draft: Draft, step: Step) -> list[str]:
     if step.name in SAME:
         return list(step.inputs)
-    if step.name in (*CALLS, *REMATS, *OWN_DERIVATIVES):
+    if step.name in (*CALLS, *REMATS, *OWN_DERIVATIVES, "composite"):
         inner = next(step.params[key] for key in INSIDE if key in step.params)
         consts = getattr(inner, "consts", ())
         return walked(draft, getattr(inner, "jaxpr", inner), consts, step.inputs)

@@ -53,12 +53,30 @@ def shuffle(draft: Draft, node: Node, counts: Counts) -> str | None:
     return draft.add("channel_shuffle", apart.inputs, shape, layer=node.layer, groups=grouped[-2])
 
 
+def from_the_end(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A look-up at places to which N is added where they are below 0, as `gather` itself does."""
+    table, places = node.inputs
+    choice = draft.made_by(places, "where")
+    if choice is None:
+        return None
+    condition, wrapped, given = choice.inputs
+    below, moved = draft.made_by(condition, "less"), draft.made_by(wrapped, "add")
+    if below is None or moved is None or below.inputs[0] != given or given not in moved.inputs:
+        return None
+    added = next((name for name in moved.inputs if name != given), "")
+    rows = draft.shape(table)[0]
+    if draft.uniform(below.inputs[1]) != 0 or not added or draft.uniform(added) != rows:
+        return None
+    return draft.add("gather", [table, given], draft.shape(node.output), layer=node.layer)
+
+
 WINDOWS: Mapping[str, Sequence[Rule]] = {
     "where": [pooling.larger],
     "max": [pooling.windows],
     "add": [pooling.windows],
+    "reshape": [shuffle],
 }
-"""What comes first: it looks for windows of one value, which other rules might replace."""
+"""What comes first: other rules might replace what these look for."""
 
 RULES: Mapping[str, Sequence[Rule]] = {
     "max_pool": [pooling.merged, pooling.padded_before, pooling.last_twice],
@@ -67,5 +85,5 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "conv": [pooling.padded_before],
     "div": [pooling.average, mean, softmax],
     "mul": [pooling.average, mean],
-    "reshape": [shuffle],
+    "gather": [from_the_end],
 }

@@ -121,6 +121,8 @@ def pads(draft: Draft, node: Node, counts: Counts) -> str | None:
 def neutral(draft: Draft, node: Node, counts: Counts) -> str | None:
     """A sum with 0, a product with 1 and their like."""
     left, right = node.inputs
+    if node.attributes:  # bounds
+        return None
     for constant, other in ((right, left), (left, right)):
         is_right = constant == right
         value = draft.uniform(constant)

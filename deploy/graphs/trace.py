@@ -13,6 +13,8 @@ from deploy.graphs.constants import Constant, name_of
 from deploy.graphs.draft import Draft, both, rewrite
 from deploy.graphs.fold import BOUNDS, folded_affine
 from deploy.graphs.graph import NONE, Graph, Stored, Value
+from deploy.graphs.ones import RULES as ONES
+from deploy.graphs.orders import RULES as ORDERS
 from deploy.graphs.recognise import RULES as RECOGNISE
 from deploy.graphs.recognise import WINDOWS
 from deploy.graphs.tidy import LATE
@@ -71,11 +73,12 @@ def graph(
         draft.input(Value(leaf.shape, name_of(leaf.dtype))) for leaf in jax.tree.leaves(inputs)
     ]
     draft.outputs = program.walked(draft, closed.jaxpr, closed.consts, given)
+    draft.is_walked = True
     structure = results.split(
         draft, returned, inputs, lambda other: jax.eval_shape(call, shapes, other)
     )
     rewrite(draft, both(WINDOWS, TIDY))
-    rewrite(draft, both(RECOGNISE, TIDY))
+    rewrite(draft, both(RECOGNISE, ONES, ORDERS, TIDY))
     rewrite(draft, both(LATE, {"sum_pool": [pooling.averages]}, TIDY))
     folded_affine(draft)
     rewrite(draft, both(BOUNDS, TIDY))
@@ -103,11 +106,16 @@ def without_activations(model: form.Form, variables: Variables) -> tuple[form.Fo
 
 def _checked(example: Any) -> Any:
     """Returns the shapes of the inputs, all of whose sizes must be known."""
-    for path, leaf in trees.flatten(example).items():
+    leaves = trees.flatten(example)
+    batch = next((leaf.shape[0] for leaf in leaves.values() if getattr(leaf, "shape", ())), None)
+    for path, leaf in leaves.items():
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             raise ValueError(f"example{f' {path}' if path else ''} is no array and no shape")
         if not all(isinstance(size, int | np.integer) for size in leaf.shape):
             raise ValueError(f"example: the shape {leaf.shape} is not known: give one of numbers")
+        if not leaf.shape or leaf.shape[0] != batch:
+            shapes = ", ".join(str(leaf.shape) for leaf in leaves.values())
+            raise ValueError(f"example: arrays {shapes} have no first axis of one size, the batch")
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example)
 
 

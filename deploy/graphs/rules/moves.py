@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jax.lax import GatherScatterMode
 
 from deploy.graphs.draft import Draft
 from deploy.graphs.step import Step, refused
@@ -122,6 +123,33 @@ def concatenate(draft: Draft, step: Step) -> str:
     return joined(draft, step.inputs, step.params["dimension"])
 
 
+def stack(draft: Draft, step: Step) -> str:
+    """Lowers stack."""
+    axis, shape = step.params["axis"], list(step.shape)
+    shape[axis] = 1
+    return joined(draft, [reshaped(draft, name, shape) for name in step.inputs], axis)
+
+
+def unstack(draft: Draft, step: Step) -> list[str]:
+    """Lowers unstack."""
+    (name,), axis = step.inputs, step.params["axis"]
+    shape, parts = draft.shape(name), []
+    for place in range(shape[axis]):
+        begin, end = [0] * len(shape), list(shape)
+        begin[axis], end[axis] = place, place + 1
+        parts.append(reshaped(draft, sliced(draft, name, begin, end), step.shape))
+    return parts
+
+
+def tile(draft: Draft, step: Step) -> str:
+    """Lowers tile, as a repetition along new axes."""
+    (name,), reps = step.inputs, step.params["reps"]
+    shape = draft.shape(name)
+    apart = [size for own in shape for size in (1, own)]
+    whole = [size for pair in zip(reps, shape, strict=True) for size in pair]
+    return reshaped(draft, broadcast(draft, reshaped(draft, name, apart), whole), step.shape)
+
+
 def slice_(draft: Draft, step: Step) -> str:
     """Lowers slice."""
     options = [step.params[key] for key in ("start_indices", "limit_indices", "strides")]
@@ -179,5 +207,9 @@ def gather(draft: Draft, step: Step) -> str | list[str]:
     shape = draft.shape(indices)[:-1]
     flat = reshaped(draft, table, (draft.shape(table)[0], int(np.prod(sizes[1:]))))
     places = reshaped(draft, indices, shape)
+    if params["mode"] == GatherScatterMode.CLIP:
+        least, most = (np.asarray(n, draft.dtype(places)) for n in (0, draft.shape(table)[0] - 1))
+        places = draft.add("max", [places, draft.constant(least)], shape, draft.dtype(places))
+        places = draft.add("min", [places, draft.constant(most)], shape, draft.dtype(places))
     rows = draft.add("gather", [flat, places], (*shape, draft.shape(flat)[1]), step.dtype)
     return reshaped(draft, rows, step.shape)

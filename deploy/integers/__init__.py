@@ -9,7 +9,7 @@ It is a reference: engines' outputs are held beside it. It differs from the pape
 are int8, kernels are symmetric and have a scale for each output channel, as LiteRT wants them.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,14 +17,19 @@ from deploy.graphs.graph import Graph, Grid, Unsupported
 from deploy.integers import fixed
 from deploy.integers.operations import Call, Operand, computed, movement
 
+Rounding = Literal["once", "twice"]
 
-def run(graph: Graph, *inputs: Any) -> Any:
+
+def run(graph: Graph, *inputs: Any, rounding: Rounding = "once") -> Any:
     """Returns the outputs of a network that computes with integers alone.
 
     Args:
       graph: with grids; one without them gets `deploy.grids.quantized(graph, inputs[0])`: its
         ranges are those of these very inputs, which flatters it. That, and nothing else, needs JAX.
       *inputs: an array for each of the graph's inputs, of exactly its shape.
+      rounding: of a sum that is brought to its grid: `once`, to the nearest code, as LiteRT's
+        default kernels do; or `twice`, as gemmlowp and LiteRT's reference kernels do, which then
+        agree with this bit for bit.
 
     Returns:
       float32 logits [B, …], points of their grid; a tuple of arrays, or a stack of them, where the
@@ -36,7 +41,7 @@ def run(graph: Graph, *inputs: Any) -> Any:
     """
     if not graph.grids:
         graph = _calibrated(graph, inputs)
-    found = codes(graph, *inputs)
+    found = codes(graph, *inputs, rounding=rounding)
     outputs = tuple(
         fixed.dequantized(found[name], graph.grids[name]) if name in graph.grids else found[name]
         for name in graph.outputs
@@ -46,12 +51,13 @@ def run(graph: Graph, *inputs: Any) -> Any:
     return outputs[0] if graph.structure == "single" else outputs
 
 
-def codes(graph: Graph, *inputs: Any) -> dict[str, np.ndarray]:
+def codes(graph: Graph, *inputs: Any, rounding: Rounding = "once") -> dict[str, np.ndarray]:
     """Returns every value of the graph but its constants, by name.
 
     Args:
       graph: with grids.
       *inputs: see `run`.
+      rounding: see `run`.
 
     Returns:
       int8 codes where a value has a grid; other values (indices, conditions) as they are.
@@ -65,6 +71,8 @@ def codes(graph: Graph, *inputs: Any) -> dict[str, np.ndarray]:
     if [np.shape(array) for array in inputs] != shapes:
         given = [np.shape(array) for array in inputs]
         raise ValueError(f"the graph takes inputs of shapes {shapes}, not {given}")
+    if rounding not in ("once", "twice"):
+        raise ValueError(f"rounding={rounding!r} must be once or twice")
     values: dict[str, np.ndarray] = {}
     for name, array in zip(graph.inputs, inputs, strict=True):
         grid = graph.grids.get(name)
@@ -73,7 +81,7 @@ def codes(graph: Graph, *inputs: Any) -> dict[str, np.ndarray]:
         grid, shape = graph.grids.get(node.output), graph.values[node.output].shape
         read = node.inputs[:1] if node.operation in ("conv", "dense") else node.inputs
         operands = [_operand(graph, values, name, grid, node.operation) for name in read]
-        call = Call(graph, node, operands, shape, grid or Grid(1.0, 0))
+        call = Call(graph, node, operands, shape, grid or Grid(1.0, 0), rounding == "twice")
         if grid:
             values[node.output] = computed(call)
             continue

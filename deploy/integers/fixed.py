@@ -42,21 +42,24 @@ def factor(real: float | np.ndarray) -> Factor:
     return Factor(np.where(shift < -31, 0, mantissa), np.where(shift < -31, 0, shift))
 
 
-def scaled(value: np.ndarray, by: Factor) -> np.ndarray:
-    """Returns integers times a factor, rounded twice as gemmlowp and LiteRT's own kernels do.
-
-    A doubling product's upper half rounds halves up, and the shift to the right that follows rounds
-    them away from zero. A factor from 1 shifts to the left first, and saturates at an int32.
+def scaled(value: np.ndarray, by: Factor, twice: bool = False) -> np.ndarray:
+    """Returns integers times a factor; one from 1 shifts to the left first, within an int32.
 
     Args:
       value: int64 [..., O] or any shape, within an int32.
       by: factors that broadcast against it.
+      twice: whether it is rounded as gemmlowp and LiteRT's own kernels do: the upper half of the
+        doubled product to the nearest integer, halves up, then the shift to the right of it, halves
+        away from zero. Else the product is rounded once, halves up, so that the result is the
+        nearest integer, as that of LiteRT's default kernels (XNNPACK's, with floats) is.
 
     Returns:
       int64, within an int32.
     """
     left, right = np.maximum(by.shift, 0), np.maximum(-by.shift, 0)
     raised = np.clip(value.astype(np.int64) << left, -LARGEST - 1, LARGEST)
+    if not twice:
+        return (raised * by.mantissa + (np.int64(1) << (30 + right))) >> (31 + right)
     product = (raised * by.mantissa + 2**30) >> 31
     rest = product & ((np.int64(1) << right) - 1)
     threshold = (((np.int64(1) << right) - 1) >> 1) + (product < 0)
@@ -78,12 +81,12 @@ def dequantized(codes: np.ndarray, grid: Grid) -> np.ndarray:
     return (codes.astype(np.float32) - np.float32(grid.zero)) * np.float32(grid.scale)
 
 
-def moved(codes: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
-    """Returns the codes of values on another grid, within 3/4 of a step; of the same, the array."""
+def moved(codes: np.ndarray, old: Grid, new: Grid, twice: bool = False) -> np.ndarray:
+    """Returns the codes of values on another grid, rounded as `scaled`; on the same, the array."""
     if old == new:
         return codes
     by = factor(float(np.float32(old.scale)) / float(np.float32(new.scale)))
-    return saturated(scaled(codes.astype(np.int64) - old.zero, by) + new.zero)
+    return saturated(scaled(codes.astype(np.int64) - old.zero, by, twice) + new.zero)
 
 
 def of_constant(array: np.ndarray) -> Grid:

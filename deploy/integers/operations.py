@@ -42,17 +42,22 @@ class Call(NamedTuple):
     given: list[Operand]
     shape: tuple[int, ...]
     grid: Grid
+    twice: bool  # see `fixed.scaled`
+
+    def scaled(self, value: np.ndarray, real: float | np.ndarray) -> np.ndarray:
+        """Returns integers times a real factor, rounded."""
+        return fixed.scaled(value, fixed.factor(real), self.twice)
 
     def rescaled(self, value: np.ndarray, real: float | np.ndarray) -> np.ndarray:
         """Returns the codes of integers times a real factor of the result's scale."""
         out = float(np.float32(self.grid.scale))
-        codes = fixed.saturated(fixed.scaled(value, fixed.factor(real / out)) + self.grid.zero)
+        codes = fixed.saturated(self.scaled(value, real / out) + self.grid.zero)
         bounds = self.node.attributes.get("bounds", FREE)
         return fixed.within(codes, bounds, self.grid)
 
     def moved(self, operand: Operand) -> np.ndarray:
         """Returns an operand's codes on the result's grid."""
-        return fixed.moved(operand.codes, operand.grid or self.grid, self.grid)
+        return fixed.moved(operand.codes, operand.grid or self.grid, self.grid, self.twice)
 
 
 Rule = Callable[[Call], np.ndarray]
@@ -99,7 +104,7 @@ def _sum_of_two(sign: int) -> Rule:
         left, right = call.given
         common = 2 * max(left.scale, right.scale)
         one, two = (
-            fixed.scaled(operand.centred << ADDED_BITS, fixed.factor(operand.scale / common))
+            call.scaled(operand.centred << ADDED_BITS, operand.scale / common)
             for operand in call.given
         )
         return call.rescaled(one + sign * two, common / 2**ADDED_BITS)

@@ -27,15 +27,27 @@ def by_hand(value, real):
 def test_a_scaled_integer_is_that_of_exact_arithmetic(real):
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.integers(-(2**22), 2**22, 300), [0, 1, -1, 2, -2, 3, -3, 6, -6]])
-    found = fixed.scaled(values, fixed.factor(real))
+    found = fixed.scaled(values, fixed.factor(real), twice=True)
     assert found.tolist() == [by_hand(int(value), real) for value in values]
 
 
 def test_halves_round_up_in_the_product_and_away_from_zero_in_the_shift():
     half = fixed.factor(0.5)  # no shift: the product itself rounds
-    assert fixed.scaled(np.array([1, -1, 3, -3]), half).tolist() == [1, 0, 2, -1]
+    assert fixed.scaled(np.array([1, -1, 3, -3]), half, twice=True).tolist() == [1, 0, 2, -1]
     quarter = fixed.factor(0.25)  # 2 × 0.5 is exact, then the shift rounds
-    assert fixed.scaled(np.array([2, -2, 6, -6]), quarter).tolist() == [1, -1, 2, -2]
+    assert fixed.scaled(np.array([2, -2, 6, -6]), quarter, twice=True).tolist() == [1, -1, 2, -2]
+
+
+@pytest.mark.parametrize("real", [0.5, 0.25, 1e-6, 0.0372, 1 - 2**-40, 1.0, 1.75, 100.3])
+def test_rounded_once_it_is_the_nearest_integer(real):
+    values = np.random.default_rng(0).integers(-(2**22), 2**22, 300)
+    found = fixed.scaled(values, fixed.factor(real))
+    factor = Fraction(int(fixed.factor(real).mantissa), 2**31) * Fraction(2) ** int(
+        fixed.factor(real).shift
+    )
+    assert abs(factor / Fraction(real) - 1) <= Fraction(1, 2**31)
+    exact = [math.floor(int(value) * factor + Fraction(1, 2)) for value in values]
+    assert found.tolist() == exact
 
 
 def test_a_scaled_integer_is_within_one_of_the_real_product():
@@ -62,10 +74,10 @@ def test_codes_of_bounds():
     assert fixed.code_bounds((-math.inf, math.inf), Grid(0.1, 3)) == (-128, 127)
 
 
-def test_moving_is_to_a_near_point():
-    """Rounded twice: 3/4 of a step at most, where one rounding would give 1/2."""
+def test_moving_is_to_the_nearest_point_or_a_near_one():
     codes = np.arange(-128, 128).astype(np.int8)
     old, new = Grid(0.02, -10), Grid(0.05, 7)
     exact = np.clip((codes.astype(float) + 10) * 0.02 / 0.05 + 7, -128, 127)
-    assert np.abs(fixed.moved(codes, old, new) - exact).max() <= 0.75
+    assert np.abs(fixed.moved(codes, old, new) - exact).max() <= 0.5 + 1e-6
+    assert 0.5 < np.abs(fixed.moved(codes, old, new, twice=True) - exact).max() <= 0.75
     assert fixed.moved(codes, old, old) is codes

@@ -134,8 +134,11 @@ def _named(draft: Draft, nodes: list[Node], names: list[str]) -> dict[str, str]:
         if node.operation in ("conv", "dense"):
             _, kernel, bias = node.inputs
             layer = node.layer or called[node.output]
-            called.setdefault(kernel, unique(draft.constants[kernel].source or f"{layer}/kernel"))
-            called.setdefault(bias, unique(f"{layer}/bias"))
+            for name, source in (
+                (kernel, draft.constants[kernel].source or f"{layer}/kernel"),
+                (bias, f"{layer}/bias"),
+            ):
+                called[name] = called.get(name) or unique(source)
         for name in constants:
             source = draft.constants[name].source or f"{called[node.output]}/constant"
             called[name] = called.get(name) or unique(source)

@@ -15,17 +15,14 @@ def split(draft: Draft, returned: Any, inputs: Any, shapes_for: Callable[[Any], 
     Args:
       draft: its outputs are changed.
       returned: a tree of the shapes of what the network returns.
-      inputs: a tree of the shapes of its inputs.
+      inputs: a tree of the shapes [B, …] of its inputs.
       shapes_for: other shapes of inputs → what the network then returns.
 
     Raises:
       ValueError: a result has no axis of the batch.
     """
     shapes = [leaf.shape for leaf in jax.tree.leaves(returned)]
-    batches = {leaf.shape[0] for leaf in jax.tree.leaves(inputs) if leaf.shape}
-    if len(batches) != 1:
-        raise ValueError(f"example: its arrays have batches of {sorted(batches)}, not of one size")
-    (batch,) = batches
+    batch = jax.tree.leaves(inputs)[0].shape[0]
     axes = [[axis for axis, size in enumerate(shape[:2]) if size == batch] for shape in shapes]
     for number, (shape, found) in enumerate(zip(shapes, axes, strict=True)):
         if not found or (found == [1] and len(shapes) > 1):

@@ -106,11 +106,16 @@ def without_activations(model: form.Form, variables: Variables) -> tuple[form.Fo
 
 def _checked(example: Any) -> Any:
     """Returns the shapes of the inputs, all of whose sizes must be known."""
-    for path, leaf in trees.flatten(example).items():
+    leaves = trees.flatten(example)
+    batch = next((leaf.shape[0] for leaf in leaves.values() if getattr(leaf, "shape", ())), None)
+    for path, leaf in leaves.items():
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             raise ValueError(f"example{f' {path}' if path else ''} is no array and no shape")
         if not all(isinstance(size, int | np.integer) for size in leaf.shape):
             raise ValueError(f"example: the shape {leaf.shape} is not known: give one of numbers")
+        if not leaf.shape or leaf.shape[0] != batch:
+            shapes = ", ".join(str(leaf.shape) for leaf in leaves.values())
+            raise ValueError(f"example: arrays {shapes} have no first axis of one size, the batch")
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example)
 
 

@@ -32,10 +32,12 @@ def small(draft: Draft, name: str, other: str, shape: Sequence[int]) -> str:
     return draft.constant(least, draft.constants[name].source)
 
 
-def plain(operation: str) -> Lowering:
-    """Returns the rule of a primitive that is an operation itself."""
+def plain(operation: str, of_floats: bool = False) -> Lowering:
+    """Returns the rule of a primitive that is an operation itself, perhaps of floats alone."""
 
-    def rule(draft: Draft, step: Step) -> str:
+    def rule(draft: Draft, step: Step) -> str | list[str]:
+        if of_floats and step.dtype != "float32":
+            return refused(draft, step, f"it is of {step.dtype}")
         if len(step.inputs) == 2:
             left, right = step.inputs
             return binary(draft, operation, left, right, step.dtype)

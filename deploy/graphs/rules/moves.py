@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jax.lax import GatherScatterMode
 
 from deploy.graphs.draft import Draft
 from deploy.graphs.step import Step, refused
@@ -206,5 +207,9 @@ def gather(draft: Draft, step: Step) -> str | list[str]:
     shape = draft.shape(indices)[:-1]
     flat = reshaped(draft, table, (draft.shape(table)[0], int(np.prod(sizes[1:]))))
     places = reshaped(draft, indices, shape)
+    if params["mode"] == GatherScatterMode.CLIP:
+        least, most = (np.asarray(n, draft.dtype(places)) for n in (0, draft.shape(table)[0] - 1))
+        places = draft.add("max", [places, draft.constant(least)], shape, draft.dtype(places))
+        places = draft.add("min", [places, draft.constant(most)], shape, draft.dtype(places))
     rows = draft.add("gather", [flat, places], (*shape, draft.shape(flat)[1]), step.dtype)
     return reshaped(draft, rows, step.shape)

@@ -29,6 +29,7 @@ def conv_general_dilated(draft: Draft, step: Step) -> str | list[str]:
     numbers, spread = params["dimension_numbers"], params["lhs_dilation"]
     sides = len(spread)
     for wrong, why in (
+        (step.dtype != "float32", f"it is of {step.dtype}"),
         (kernel not in draft.constants, "its kernel is computed from the inputs"),
         (sides not in (1, 2), f"it has {sides} dimensions"),
         (any(d != 1 for d in spread), "it is transposed (lhs_dilation)"),

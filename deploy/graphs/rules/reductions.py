@@ -24,8 +24,10 @@ def over_axes(operation: str) -> Lowering:
     return rule
 
 
-def reduce_min(draft: Draft, step: Step) -> str:
+def reduce_min(draft: Draft, step: Step) -> str | list[str]:
     """Lowers the least entry as that of the negatives that is greatest."""
+    if step.dtype != "float32":
+        return refused(draft, step, f"it is of {step.dtype}")
     (name,) = step.inputs
     below = draft.add("neg", [name], draft.shape(name), step.dtype)
     options: dict[str, Any] = {

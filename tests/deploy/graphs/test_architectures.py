@@ -1,4 +1,4 @@
-"""The graph of every architecture computes what the network computes, of few kinds of operations."""
+"""The graph of every architecture computes what the network does, by few kinds of operations."""
 
 from collections import Counter
 
@@ -50,8 +50,11 @@ def test_every_architecture(form):
     def both():
         variables = drawn(module, shape)
         inputs = np.random.default_rng(0).normal(size=(BATCH, *shape)).astype(np.float32)
-        graph = deploy.graph(module, variables, inputs)
-        assert_near(graph, [quickly(module.apply)(variables, inputs)], inputs)
+        theirs = quickly(module.apply)(variables, inputs)
+        graph, one = (deploy.graph(module, variables, inputs[:n]) for n in (BATCH, 1))
+        assert_near(graph, [theirs], inputs)
+        assert_near(one, [theirs[:1]], inputs[:1])
+        assert [n.operation for n in one.nodes] == [n.operation for n in graph.nodes]
         return graph
 
     graph = shallow(form, both)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deploy.export import export
+from deploy.exports import export
 from deploy.runtimes.exits import MANIFEST
 from groundwork import atomic
 from groundwork.trees import Variables

@@ -8,13 +8,16 @@ import numpy as np
 Call = Callable[..., Sequence[np.ndarray]]
 
 
-def over(call: Call, shapes: Sequence[tuple[int, ...]], single: bool) -> Callable[..., Any]:
+def over(
+    call: Call, shapes: Sequence[tuple[int, ...]], single: bool, stacked: bool = False
+) -> Callable[..., Any]:
     """Returns a function that calls an engine as often as the examples need.
 
     Args:
       call: arrays of exactly these shapes → the engine's outputs.
       shapes: of the inputs, the batch B first.
       single: whether the result is the only output itself, and not a tuple of outputs.
+      stacked: whether it is one array [number of outputs, N, …].
 
     Returns:
       A function of arrays [N, …], N a multiple of B, that gives arrays [N, …]. It raises ValueError
@@ -30,7 +33,7 @@ def over(call: Call, shapes: Sequence[tuple[int, ...]], single: bool) -> Callabl
             for start in range(0, len(arrays[0]), batch)
         ]
         joined = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
-        return joined[0] if single else joined
+        return np.stack(joined) if stacked else joined[0] if single else joined
 
     return run
 

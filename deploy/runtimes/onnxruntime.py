@@ -36,7 +36,8 @@ def load(path: str | Path, threads: int = 1) -> Callable[..., Any]:
             raise ValueError(f"onnxruntime cannot run {path}: {_line(error)}") from None
 
     shapes = [tuple(value.shape) for value in session.get_inputs()]
-    return batches.over(call, shapes, notes.get("structure", "single") == "single")
+    structure = notes.get("structure", "single")
+    return batches.over(call, shapes, structure == "single", structure == "stacked")
 
 
 def operations(path: str | Path) -> list[tuple[str, str, str]]:

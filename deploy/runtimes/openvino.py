@@ -38,7 +38,8 @@ def load(path: str | Path, threads: int = 1) -> Callable[..., Any]:
         return [tensor.data.copy() for tensor in tensors]
 
     shapes = [tuple(value.shape) for value in compiled.inputs]
-    return batches.over(call, shapes, notes.get("structure", "single") == "single")
+    structure = notes.get("structure", "single")
+    return batches.over(call, shapes, structure == "single", structure == "stacked")
 
 
 def operations(path: str | Path) -> list[tuple[str, str, str]]:

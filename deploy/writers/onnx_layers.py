@@ -3,7 +3,7 @@
 import numpy as np
 
 from deploy.graphs.graph import Node, Unsupported
-from deploy.writers.onnx_file import NCHW, Making, Order, add, numbers, once, ordered, plain
+from deploy.writers.onnx_file import NCHW, Making, Order, add, numbers, once, plain
 from deploy.writers.onnx_values import codes, grid, order_of, real, settle, settle_codes, working
 
 OIHW = (3, 2, 0, 1)  # the axes of [h, w, I, O]

@@ -1,5 +1,6 @@
 """A rule for each operation of the graph: which nodes of ONNX compute it, and in which order."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +13,6 @@ from deploy.writers import onnx_layers
 from deploy.writers.onnx_file import (
     NCHW,
     SHIFT,
-    Held,
     Making,
     Order,
     add,
@@ -24,6 +24,7 @@ from deploy.writers.onnx_file import (
 )
 from deploy.writers.onnx_values import (
     codes,
+    grid,
     order_of,
     real,
     settle,
@@ -83,10 +84,32 @@ def _entries(operation: str) -> Rule:
 def _clip(making: Making, node: Node) -> None:
     order, (value,) = order_of(making, node.inputs[0]), node.inputs
     grids = making.graph.grids
-    if node.output in grids and grids[node.output] == grids.get(value):
+    if node.output not in grids:
+        settle(making, node, real(making, value), order)
+    elif grids[node.output] == grids.get(value):
         settle_codes(making, node, codes(making, value), order)
     else:
-        settle(making, node, real(making, value), order)
+        settle(making, node, _clipped(making, node), order)
+
+
+def _clipped(making: Making, node: Node) -> str:
+    """Adds a Clip on the input's own grid, to its last points that are not inside the bounds.
+
+    The output's grid cuts the rest. Without it, onnxruntime would drop the input's grid, and
+    OpenVINO fails where that of a concatenation is followed by another one.
+    """
+    (value,) = node.inputs
+    found = making.graph.grids[value]
+    low, high = np.asarray(node.attributes["bounds"], np.float32) / np.float32(found.scale)
+    ends = np.clip([np.floor(low), np.ceil(high)], -512, 512) + found.zero + SHIFT
+    limits = [
+        constant(making, np.array(np.clip(end, 0, 255), np.uint8), f"{node.output}.{which}")
+        for which, end in zip(("from", "to"), ends, strict=True)
+    ]
+    name = add(making, "Clip", [codes(making, value), *limits], f"{node.output}.clipped")
+    return add(
+        making, "DequantizeLinear", [name, *grid(making, found, value)], f"{node.output}.clipped"
+    )
 
 
 def _rsqrt(making: Making, node: Node) -> None:
@@ -249,13 +272,26 @@ def _broadcast(making: Making, node: Node) -> None:
 
 
 def _channel_shuffle(making: Making, node: Node) -> None:
+    """Adds a Gather of channels, which is faster than a transpose of five axes.
+
+    Codes are gathered with one axis of pixels: OpenVINO's integers with two come out wrong.
+    """
     order, groups = order_of(making, node.inputs[0]), node.attributes["groups"]
-    channels = making.graph.values[node.output].shape[-1]
-    source = np.arange(channels).reshape(groups, -1).T.reshape(-1)
+    shape = ordered(making.graph.values[node.output].shape, order)
     axis = order.index(len(order) - 1)
-    indices = numbers(making, source, f"{node.output}.channels")
-    gather = lambda i, wanted: add(making, "Gather", [*i, indices], wanted, axis=axis)  # noqa: E731
-    move(making, node, order, gather)
+    source = np.arange(shape[axis]).reshape(groups, -1).T.reshape(-1)
+
+    def make(inputs: list[str], wanted: str) -> str:
+        indices = numbers(making, source, f"{node.output}.channels")
+        if node.output not in making.graph.grids:
+            return add(making, "Gather", [*inputs, indices], wanted, axis=axis)
+        joined = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+        target = numbers(making, joined, f"{wanted}.joined.shape")
+        name = add(making, "Reshape", [*inputs, target], f"{wanted}.joined")
+        name = add(making, "Gather", [name, indices], f"{wanted}.gathered", axis=1)
+        return add(making, "Reshape", [name, numbers(making, shape, f"{wanted}.shape")], wanted)
+
+    move(making, node, order, make)
 
 
 def _gather(making: Making, node: Node) -> None:

@@ -135,7 +135,10 @@ def resnet(batch=1, side=32, width=16, blocks=3):
 
 
 def integers(graph, *inputs):
-    """Returns a graph of integers, with grids from what it computes in numpy."""
+    """Returns a graph of integers, with grids from what it computes in numpy.
+
+    Biases are multiples of the products' scales, as they are in the engines.
+    """
     grids = {}
     for name, array in in_numpy.values(graph, *inputs).items():
         node = next((node for node in graph.nodes if node.output == name), None)
@@ -157,4 +160,8 @@ def integers(graph, *inputs):
             codes = np.rint(kernel / scales).astype(np.int8)
             stored[node.inputs[1]] = Stored(codes, scales)
             constants[node.inputs[1]] = codes * scales
+            if node.inputs[0] in grids:
+                scales = np.float32(grids[node.inputs[0]].scale) * scales
+                rounded = np.rint(graph.constants[node.inputs[2]] / scales) * scales
+                constants[node.inputs[2]] = rounded.astype(np.float32)
     return dataclasses.replace(graph, grids=grids, stored=stored, constants=constants)

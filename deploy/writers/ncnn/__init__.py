@@ -132,8 +132,8 @@ def _layers(graph: Graph) -> list[Layer]:
         shape, dtype = graph.values[name]
         if not 2 <= len(shape) <= 5:
             raise ValueError(f"ncnn takes inputs of 2 to 5 axes, not {list(shape)}")
-        label = name if dtype == "float32" else f"{name}:{dtype}"
-        found.append(Layer("Input", (), name, blobs.sizes(blobs.blob(shape)), name=label))
+        sizes = blobs.sizes(blobs.blob(shape))
+        found.append(Layer("Input", (), name, sizes, name=f"{name}:{dtype}"))
     for node in graph.nodes:
         if node.operation not in RULES:
             raise Unsupported("ncnn", node)

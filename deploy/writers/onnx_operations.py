@@ -52,7 +52,9 @@ def operand(making: Making, node: Node, name: str, order: Order) -> str:
     shape = making.graph.values[name].shape
     if name in making.graph.constants:
         exact = making.graph.grids and node.operation in ("add", "mul") and _one(making, name)
-        return uniform(making, name) if exact else real(making, name, order)
+        if exact:
+            return uniform(making, name, float(making.graph.constants[name].flat[0]))
+        return real(making, name, order)
     if len(shape) == len(order):
         return real(making, name, order)
     found = real(making, name, plain(len(shape)))
@@ -95,8 +97,9 @@ def _clip(making: Making, node: Node) -> None:
 def _clipped(making: Making, node: Node) -> str:
     """Adds a Clip on the input's own grid, to its last points that are not inside the bounds.
 
-    The output's grid cuts the rest. Without it, onnxruntime would drop the input's grid, and
-    OpenVINO fails where that of a concatenation is followed by another one.
+    The output's grid cuts the rest; between the two grids 1 multiplies, as integers can. Without
+    the Clip, onnxruntime would drop the input's grid, and OpenVINO fails where that of a
+    concatenation is followed by another one.
     """
     (value,) = node.inputs
     found = making.graph.grids[value]
@@ -107,9 +110,19 @@ def _clipped(making: Making, node: Node) -> str:
         for which, end in zip(("from", "to"), ends, strict=True)
     ]
     name = add(making, "Clip", [codes(making, value), *limits], f"{node.output}.clipped")
-    return add(
-        making, "DequantizeLinear", [name, *grid(making, found, value)], f"{node.output}.clipped"
-    )
+    names = grid(making, found, value)
+    name = add(making, "DequantizeLinear", [name, *names], f"{node.output}.clipped")
+    return add(making, "Mul", [name, uniform(making, "one", 1.0)], f"{node.output}.computed")
+
+
+def _neg(making: Making, node: Node) -> None:
+    order, (value,) = order_of(making, node.inputs[0]), node.inputs
+    wanted = working(making, node, order)
+    if node.output in making.graph.grids:  # the engines multiply integers and negate floats
+        inputs = [real(making, value), uniform(making, "minus_one", -1.0)]
+        settle(making, node, add(making, "Mul", inputs, wanted), order)
+    else:
+        settle(making, node, add(making, "Neg", [real(making, value)], wanted), order)
 
 
 def _rsqrt(making: Making, node: Node) -> None:
@@ -188,7 +201,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "sqrt": _entries("Sqrt"),
         "rsqrt": _rsqrt,
         "erf": _entries("Erf"),
-        "neg": _entries("Neg"),
+        "neg": _neg,
         "abs": _entries("Abs"),
         "sign": _entries("Sign"),
         "cast": _cast,

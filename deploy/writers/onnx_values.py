@@ -93,9 +93,8 @@ def codes_of(array: np.ndarray, found: Grid) -> np.ndarray:
     return np.asarray(np.clip(code, 0, 255), np.uint8)
 
 
-def uniform(making: Making, value: str) -> str:
-    """Returns a constant with one number everywhere as the code of a grid, which is exact."""
-    number = float(making.graph.constants[value].flat[0])
+def uniform(making: Making, value: str, number: float) -> str:
+    """Returns a number as the code of a grid, which is exact; `value` names it in the file."""
     zero = 1 if number < 0 else 0
     code, scale, at = (f"{value}.{name}" for name in ("codes", "scale", "zero"))
     once(making, code, lambda: np.array(zero + np.sign(number), np.uint8))

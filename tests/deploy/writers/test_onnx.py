@@ -6,7 +6,7 @@ import importlib
 import numpy as np
 import pytest
 
-from deploy.graphs.graph import OPERATIONS, Node, Unsupported, Value
+from deploy.graphs.graph import OPERATIONS, Grid, Node, Unsupported, Value
 from deploy.writers import onnx as writer
 from deploy.writers import producer
 from deploy.writers.onnx_operations import RULES
@@ -120,6 +120,7 @@ CASES = {
     "add, bounded": two("add", bounds=(-0.5, 1.2)),
     "add, constant": on_images("add", np.arange(4, dtype=np.float32)),
     "add, number": on_images("add", np.float32(3)),
+    "mul, constant": on_images("mul", np.array([0.5, -1.5, 0, 2], np.float32)),
     "mul, number": on_images("mul", np.full((1, 4), -0.25, np.float32)),
     "mul": two("mul"),
     "sub": two("sub"),
@@ -212,6 +213,20 @@ def test_integers_are_those_of_numpy_within_a_step(case, tmp_path):
         apart = np.abs(found - wanted) / step
         assert apart.max() < 1.01, engine
         assert np.mean(apart > 0.01) <= 0.02, engine
+
+
+@pytest.mark.parametrize("case", ["add, bounded", "conv, strides and uneven padding"])
+def test_bounds_inside_a_grid_cut_its_codes(case, tmp_path):
+    x = np.random.default_rng(1).normal(size=IMAGE).astype(np.float32)
+    graph = integers(made(case), x)
+    (name,) = graph.outputs
+    graph = dataclasses.replace(graph, grids={**graph.grids, name: Grid(0.03, -20)})
+    (wanted,) = in_numpy.run(graph, x)
+    assert wanted.min() > 0.03 * -100  # the bound
+    for engine in ENGINES:
+        found = run(engine, graph, tmp_path / "a.onnx", x)
+        np.testing.assert_allclose(found, wanted, atol=0.0301)
+        assert np.mean(np.abs(found - wanted) > 0.01) < 0.02, engine
 
 
 def test_a_file_says_what_it_is_and_has_the_same_bytes_each_time(tmp_path):

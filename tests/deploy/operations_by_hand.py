@@ -92,7 +92,7 @@ CASES = {
     "max_pool/padded": _pool("max_pool", (3, 3), (2, 2), ONE),
     "max_pool/same": _pool("max_pool", (3, 3), (1, 1), ONE),
     "average_pool": _pool("average_pool", (2, 2), (2, 2), NO),
-    "average_pool/padded": _pool("average_pool", (3, 2), (1, 1), ONE),
+    "average_pool/padded": _pool("average_pool", (3, 3), (1, 1), ONE),
     "mean": _reduce("mean", (1, 2)),
     "mean/last": _reduce("mean", (3,), True),
     "sum": _reduce("sum", (1, 2)),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from deploy import grids
 from deploy.graphs.graph import Graph, Node, Unsupported, live
 from deploy.writers.tflite import entries, movements, windows
 from deploy.writers.tflite.draft import Draft
@@ -94,7 +95,9 @@ def packed(graph: Graph) -> bytes:
     inputs = {name: _argument(draft, name) for name in graph.inputs}
     for node in graph.nodes:
         draft.tensors[node.output, draft.grid(node.output)] = _result(draft, node)
-    outputs = {name: _output(draft, name) for name in graph.outputs}
+    outputs = {name: draft.on(name, None) for name in graph.outputs}
+    why = "some are rounded to larger scales, so that biases fit 32 bits"
+    grids.say_lost("litert", draft.rounded, why)
     metadata = {"structure": graph.structure, "outputs": list(graph.outputs)}
     return draft.file.packed(inputs, outputs, metadata)
 
@@ -115,7 +118,3 @@ def _result(draft: Draft, node: Node) -> Tensor:
     if axes > AXES.get(node.operation, MOST_AXES):
         raise Unsupported("litert", node, f"over {axes} axes")
     return draft.moved(RULES[node.operation](draft, node), draft.grid(node.output), node.output)
-
-
-def _output(draft: Draft, name: str) -> Tensor:
-    return draft.on(name, None)

@@ -25,6 +25,7 @@ class Draft:
         self.graph = graph
         self.file = File()
         self.tensors: dict[tuple[str, Grid | None], Tensor] = {}
+        self.rounded: list[str] = []  # kernels whose codes are not those that are stored
 
     def grid(self, name: str) -> Grid | None:
         """Returns where a value lies; None for floats, and for indices and conditions."""

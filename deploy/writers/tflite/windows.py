@@ -131,6 +131,9 @@ def _parameters(
             file.constant(names[1], bias),
         )
     found = fixed.parameters(draft.graph, node)
+    stored = draft.graph.stored[node.inputs[1]]
+    if np.any((found.codes != stored.codes) & (stored.scales > 0)):
+        draft.rounded.append(node.inputs[1])
     unit, result = (
         float(np.float32(draft.graph.grids[name].scale)) for name in (node.inputs[0], node.output)
     )

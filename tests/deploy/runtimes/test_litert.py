@@ -1,5 +1,8 @@
 """LiteRT as a function: batches, threads, what it refuses."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -57,6 +60,12 @@ def test_what_is_no_file_of_its_own_is_one_line(path, tmp_path, damage):
         with pytest.raises(ValueError, match="LiteRT cannot run") as caught:
             read(broken)
         assert "\n" not in str(caught.value)
+
+
+def test_neither_files_nor_integers_need_jax():
+    code = "import sys, deploy.runtimes.litert, deploy.integers; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_operations_say_what_is_integers(tmp_path):

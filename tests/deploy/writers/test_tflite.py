@@ -8,6 +8,7 @@ import pytest
 
 from deploy import integers
 from deploy.graphs.graph import OPERATIONS, Graph, Grid, Node, Stored, Value
+from deploy.grids import CodesLost
 from tests.deploy.operations_by_hand import (
     CASES,
     arguments,
@@ -235,11 +236,30 @@ def test_a_result_finer_than_its_products_saturates(tmp_path):
     for name in ("conv", "add"):
         case = CASES[name]
         graph = integer_graph_of(case)
-        fine = graph.grids["logits"]._replace(scale=graph.grids["logits"].scale / 1e4)
+        fine = graph.grids["logits"]._replace(scale=graph.grids["logits"].scale / 1e7)
         graph = dataclasses.replace(graph, grids=dict(graph.grids) | {"logits": fine})
         found = run(graph, tmp_path / "net", *arguments(case))
         steps = np.abs(found - integers.run(graph, *arguments(case))) / fine.scale
         assert np.mean(steps < 1.01) >= 0.99
+
+
+def test_a_sigmoid_on_another_grid_than_its_kernel_gives_is_one_of_floats(tmp_path):
+    graph = integer_graph_of(CASES["sigmoid"])
+    other = dict(graph.grids) | {"logits": Grid(0.002, -128)}
+    graph = dataclasses.replace(graph, grids=other)
+    x = arguments(CASES["sigmoid"])
+    found = run(graph, tmp_path / "net", *x)
+    assert np.abs(found - integers.run(graph, *x)).max() <= 0.00201
+    assert ("logits", "LOGISTIC", "float32") in litert.operations(tmp_path / "net")
+
+
+def test_codes_that_must_be_rounded_again_for_a_bias_are_said(tmp_path):
+    graph = integer_graph_of(CASES["dense"])
+    codes, scales = graph.stored["c0"].codes, graph.stored["c0"].scales.copy()
+    scales[1] = 1e-12
+    graph = dataclasses.replace(graph, stored={"c0": Stored(codes, scales)})
+    with pytest.warns(CodesLost, match="litert: the stored integers of c0 are not in the file"):
+        tflite.write(graph, tmp_path / "net")
 
 
 def test_a_pruned_output_keeps_its_bias(tmp_path):

@@ -9,7 +9,8 @@ from deploy import grids, integers
 from deploy.graphs import trace
 from groundwork.architectures import MODELS
 
-interpreters = pytest.importorskip("ai_edge_litert.interpreter")
+pytest.importorskip("ai_edge_litert")
+from ai_edge_litert import interpreter as interpreters
 
 from deploy.runtimes import litert
 from deploy.writers import tflite

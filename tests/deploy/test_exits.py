@@ -96,6 +96,30 @@ def test_files_of_a_batch_are_filled_with_copies():
     np.testing.assert_array_equal(found, 2 * np.arange(10.0).reshape(5, 2))
 
 
+def test_blocks_that_are_functions_as_integers_and_in_batches(tmp_path):
+    random = np.random.default_rng(1)
+    variables = [np.float32(random.normal(size=(6, 6))) for _ in range(4)]
+
+    def first(variables, inputs):
+        features = {"a": jnp.tanh(inputs @ variables[0]), "b": inputs}
+        return features, features["a"] @ variables[1]
+
+    def second(variables, features):
+        return None, (features["a"] + features["b"]) @ variables[2]
+
+    inputs = np.float32(random.normal(size=(5, 6)))
+    example = jnp.zeros((2, 6))
+    export_exits([first, second], variables, example, "ncnn", tmp_path, int8=inputs)
+    threshold = float(np.median(exits.confidence(np.tanh(inputs @ variables[0]) @ variables[1])))
+    answers = exits.load_exits(tmp_path, "ncnn", [threshold])(inputs)
+    after = np.tanh(inputs @ variables[0])
+    all_logits = np.stack([after @ variables[1], (after + inputs) @ variables[2]])
+    wanted = all_logits[answers.exits, np.arange(5)]
+    assert sorted(set(answers.exits)) == [0, 1]
+    np.testing.assert_allclose(answers.logits, wanted, rtol=0, atol=0.03 * np.abs(wanted).max())
+    assert not np.allclose(answers.logits, wanted, rtol=0, atol=1e-5)  # they are rounded
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

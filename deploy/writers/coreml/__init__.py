@@ -12,12 +12,15 @@ iOS 16 and macOS 13.
 import contextlib
 import io
 import json
+import logging
 import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+logging.getLogger("coremltools").setLevel(logging.ERROR)  # it tells what it cannot run here
 
 import coremltools as ct
 from coremltools.converters.mil import mil

@@ -30,8 +30,7 @@ def evaluate(graph: Graph, *inputs: Any) -> dict[str, jax.Array]:
     for node in graph.nodes:
         given = [values[name] if name in values else constants[name] for name in node.inputs]
         shape = graph.values[node.output].shape
-        with jax.numpy_rank_promotion("allow"):  # biases, and what numpy broadcasts
-            output = compute(node, given, shape)
+        output = compute(node, given, shape)
         values[node.output] = rounded(output, graph.grids.get(node.output))
     return values
 

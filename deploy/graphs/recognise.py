@@ -74,8 +74,9 @@ WINDOWS: Mapping[str, Sequence[Rule]] = {
     "where": [pooling.larger],
     "max": [pooling.windows],
     "add": [pooling.windows],
+    "reshape": [shuffle],
 }
-"""What comes first: it looks for windows of one value, which other rules might replace."""
+"""What comes first: other rules might replace what these look for."""
 
 RULES: Mapping[str, Sequence[Rule]] = {
     "max_pool": [pooling.merged, pooling.padded_before, pooling.last_twice],
@@ -84,6 +85,5 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "conv": [pooling.padded_before],
     "div": [pooling.average, mean, softmax],
     "mul": [pooling.average, mean],
-    "reshape": [shuffle],
     "gather": [from_the_end],
 }

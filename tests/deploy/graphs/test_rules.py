@@ -1,5 +1,7 @@
 """Single operations: each primitive beside numpy, pooling in all its forms, folded affine maps."""
 
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -68,6 +70,7 @@ CASES = {
     "glu": (jax.nn.glu, X, "slice slice sigmoid mul"),
     "comparisons": (lambda x: jnp.where((x > 0) & ~(x <= 0.5) | (x == X[0, 0, 0]), x, 0), X, None),
     "other comparisons": (lambda x: jnp.where((x >= 0) & (x != 1), x, jnp.exp(x)), X, None),
+    "apart": (lambda x: jnp.maximum(x[:, :3], x[:, 2:]), IMAGES, "slice slice max"),
     "largest": (lambda x: jnp.maximum(x, x[:, ::2][:, :1]), X, "slice max"),
     "softmax": (lambda x: jax.nn.softmax(x, 1), X, "softmax"),
     "log softmax": (jax.nn.log_softmax, X, "reduce_max sub exp sum log sub"),
@@ -148,6 +151,7 @@ def test_primitives(case):
     graph = deploy.graph(lambda variables, x: function(x), {}, inputs)
     (ours,), theirs = by_numpy.outputs(graph, inputs), function(jnp.asarray(inputs))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    json.dumps([dict(node.attributes) for node in graph.nodes])  # has no numbers of numpy
     found = [node.operation for node in graph.nodes]
     assert set(found) <= OPERATIONS.keys()
     assert kinds is None or sorted(found) == sorted(kinds.split())
@@ -214,6 +218,16 @@ def test_pooling_of_flax_is_one_operation(largest, padding):
     np.testing.assert_allclose(by_numpy.outputs(graph, IMAGES)[0], theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_means_of_windows_without_their_margins():
+    def pool(x):
+        return nn.avg_pool(x, (3, 3), (2, 2), "SAME", count_include_pad=False)
+
+    graph = deploy.graph(lambda _, x: pool(x), {}, IMAGES)
+    assert [n.operation for n in graph.nodes] == ["average_pool", "mul"]
+    theirs = pool(jnp.asarray(IMAGES))
+    np.testing.assert_allclose(by_numpy.outputs(graph, IMAGES)[0], theirs, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("sides", [(6, 6), (5, 6), (7, 7), (8, 3)])
 def test_a_last_row_that_is_repeated_is_a_margin(sides):
     x = np.random.default_rng(0).normal(size=(1, *sides, 2)).astype(np.float32)
@@ -264,11 +278,11 @@ def test_affine_maps_become_part_of_the_layer_before_them(steps, after):
 
 def test_a_value_that_others_read_is_not_folded():
     def network(variables, x):
-        x = x @ variables["kernel"]
-        return 2 * x, jax.nn.relu(x)
+        x = x @ variables["kernel"] * 2
+        return x + 1, jax.nn.relu(x)
 
     graph = deploy.graph(network, {"kernel": KERNEL[0, :, 0, :3].repeat(2, 0)}, X[0])
-    assert [node.operation for node in graph.nodes] == ["dense", "mul", "clip"]
+    assert [node.operation for node in graph.nodes] == ["dense", "add", "clip"]
     assert graph.outputs == ("logits_0", "logits_1")
 
 

@@ -54,7 +54,11 @@ def operations(path: str | Path) -> list[tuple[str, str, str]]:
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = _session(path, options)
         inputs = zip(session.get_inputs(), _dtypes(session), strict=True)
-        session.run(None, {value.name: np.zeros(value.shape, dtype) for value, dtype in inputs})
+        zeros = {value.name: np.zeros(value.shape, dtype) for value, dtype in inputs}
+        try:
+            session.run(None, zeros)
+        except Exception as error:  # its classes have no common one but this
+            raise ValueError(f"onnxruntime cannot run {path}: {_line(error)}") from None
         events = json.loads(Path(session.end_profiling()).read_text())
     found = []
     for event in events:

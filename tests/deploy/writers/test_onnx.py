@@ -9,7 +9,7 @@ import pytest
 from deploy.graphs.graph import OPERATIONS, Grid, Node, Unsupported, Value
 from deploy.writers import onnx as writer
 from deploy.writers import producer
-from deploy.writers.onnx_operations import RULES
+from deploy.writers.onnx.operations import RULES
 from tests.deploy import in_numpy
 from tests.deploy.onnx_graphs import Hand, integers
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from deploy.graphs.graph import FREE, Grid, Node
-from deploy.writers.onnx_file import (
+from deploy.writers.onnx.file import (
     SHIFT,
     Held,
     Making,

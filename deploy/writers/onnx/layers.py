@@ -3,9 +3,9 @@
 import numpy as np
 
 from deploy.graphs.graph import Node, Unsupported
-from deploy.writers import onnx_kernels
-from deploy.writers.onnx_file import NCHW, Making, add, numbers, plain
-from deploy.writers.onnx_values import codes, grid, order_of, real, settle, settle_codes, working
+from deploy.writers.onnx import kernels
+from deploy.writers.onnx.file import NCHW, Making, add, numbers, plain
+from deploy.writers.onnx.values import codes, grid, order_of, real, settle, settle_codes, working
 
 OIHW = (3, 2, 0, 1)  # the axes of [h, w, I, O]
 
@@ -19,8 +19,8 @@ def conv(making: Making, node: Node) -> None:
         "Conv",
         [
             real(making, value, NCHW),
-            onnx_kernels.kernel(making, kernel, OIHW),
-            onnx_kernels.bias(making, node),
+            kernels.kernel(making, kernel, OIHW),
+            kernels.bias(making, node),
         ],
         working(making, node, NCHW),
         kernel_shape=list(making.graph.values[kernel].shape[:2]),
@@ -41,9 +41,9 @@ def dense(making: Making, node: Node) -> None:
     """Adds a Gemm, of rows if the input has more axes; a Conv of 1 × 1 where it stands as NCHW."""
     value, kernel, _ = node.inputs
     shape = making.graph.values[value].shape
-    bias = onnx_kernels.bias(making, node)
+    bias = kernels.bias(making, node)
     if order_of(making, value) == NCHW:
-        weights = onnx_kernels.kernel(making, kernel, (1, 0), (1, 1))
+        weights = kernels.kernel(making, kernel, (1, 0), (1, 1))
         inputs = [real(making, value), weights, bias]
         name = add(making, "Conv", inputs, working(making, node, NCHW), kernel_shape=[1, 1])
         settle(making, node, name, NCHW)
@@ -53,7 +53,7 @@ def dense(making: Making, node: Node) -> None:
     if not flat:
         rows = numbers(making, (-1, shape[-1]), f"{node.output}.rows.shape")
         given = add(making, "Reshape", [given, rows], f"{node.output}.rows")
-    weights = onnx_kernels.kernel(making, kernel, (1, 0), rows=onnx_kernels.rows(making, value))
+    weights = kernels.kernel(making, kernel, (1, 0), rows=kernels.rows(making, value))
     wanted = working(making, node, order, then=not flat)
     name = add(making, "Gemm", [given, weights, bias], wanted, transB=1)
     settle(making, node, name, order, None if flat else making.graph.values[node.output].shape)
@@ -88,11 +88,11 @@ def channels(making: Making, node: Node) -> None:
     kernel = codes_.astype(np.int8).reshape(-1, 1, 1, 1)
     inputs = [
         real(making, value, NCHW),
-        onnx_kernels.dequantized(making, kernel, scales, f"{node.output}.kernel"),
+        kernels.dequantized(making, kernel, scales, f"{node.output}.kernel"),
     ]
     if node.operation == "add":
         units = np.float32(making.graph.grids[value].scale) * scales
-        inputs.append(onnx_kernels.rounded(making, node, array, units))
+        inputs.append(kernels.rounded(making, node, array, units))
     wanted, groups = working(making, node, NCHW), len(array)
     name = add(making, "Conv", inputs, wanted, kernel_shape=[1, 1], group=groups)
     settle(making, node, name, NCHW)

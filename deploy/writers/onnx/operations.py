@@ -7,8 +7,8 @@ import numpy as np
 from onnx import helper
 
 from deploy.graphs.graph import Node
-from deploy.writers import onnx_layers, onnx_moves
-from deploy.writers.onnx_file import (
+from deploy.writers.onnx import layers, moves
+from deploy.writers.onnx.file import (
     NCHW,
     SHIFT,
     Making,
@@ -19,7 +19,7 @@ from deploy.writers.onnx_file import (
     numbers,
     plain,
 )
-from deploy.writers.onnx_values import (
+from deploy.writers.onnx.values import (
     codes,
     grid,
     order_of,
@@ -73,8 +73,8 @@ def _one(making: Making, name: str) -> bool:
 
 def _entries(operation: str) -> Rule:
     def rule(making: Making, node: Node) -> None:
-        if onnx_layers.of_channels(making, node):
-            onnx_layers.channels(making, node)
+        if layers.of_channels(making, node):
+            layers.channels(making, node)
             return
         order = common_order(making, node)
         inputs = [operand(making, node, name, order) for name in node.inputs]
@@ -183,8 +183,8 @@ def _without(order: Order, gone: set[int]) -> Order:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "conv": onnx_layers.conv,
-        "dense": onnx_layers.dense,
+        "conv": layers.conv,
+        "dense": layers.dense,
         "matmul": _matmul,
         "add": _entries("Add"),
         "sub": _entries("Sub"),
@@ -209,20 +209,20 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "equal": _entries("Equal"),
         "less": _entries("Less"),
         "greater": _entries("Greater"),
-        "max_pool": onnx_layers.max_pool,
-        "average_pool": onnx_layers.average_pool,
+        "max_pool": layers.max_pool,
+        "average_pool": layers.average_pool,
         "mean": _reduce("ReduceMean"),
         "sum": _reduce("ReduceSum"),
         "reduce_max": _reduce("ReduceMax"),
         "softmax": _softmax,
-        "reshape": onnx_moves.reshape,
-        "broadcast": onnx_moves.broadcast,
-        "transpose": onnx_moves.transpose,
-        "concat": onnx_moves.concat,
-        "pad": onnx_moves.pad,
-        "slice": onnx_moves.slice,
-        "channel_shuffle": onnx_moves.channel_shuffle,
-        "gather": onnx_moves.gather,
+        "reshape": moves.reshape,
+        "broadcast": moves.broadcast,
+        "transpose": moves.transpose,
+        "concat": moves.concat,
+        "pad": moves.pad,
+        "slice": moves.slice,
+        "channel_shuffle": moves.channel_shuffle,
+        "gather": moves.gather,
     }
 )
 """Operation → its rule; one for each of `OPERATIONS`."""

@@ -3,8 +3,8 @@
 import numpy as np
 
 from deploy.graphs.graph import Node, Unsupported
-from deploy.writers.onnx_file import Making, Order, add, constant, once, plain
-from deploy.writers.onnx_values import order_of, real
+from deploy.writers.onnx.file import Making, Order, add, constant, once, plain
+from deploy.writers.onnx.values import order_of, real
 
 
 def kernel(

@@ -15,9 +15,9 @@ from onnx import helper
 
 from deploy.graphs.graph import Graph, Unsupported, live
 from deploy.writers import producer
-from deploy.writers.onnx_file import Held, Making, add, named, plain
-from deploy.writers.onnx_operations import RULES
-from deploy.writers.onnx_values import real
+from deploy.writers.onnx.file import Held, Making, add, named, plain
+from deploy.writers.onnx.operations import RULES
+from deploy.writers.onnx.values import real
 from groundwork import atomic
 
 OPSET = 17

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from deploy.graphs.graph import Node
-from deploy.writers.onnx_file import Making, Order, add, constant, numbers, ordered, plain
-from deploy.writers.onnx_kernels import absorbed
-from deploy.writers.onnx_values import (
+from deploy.writers.onnx.file import Making, Order, add, constant, numbers, ordered, plain
+from deploy.writers.onnx.kernels import absorbed
+from deploy.writers.onnx.values import (
     codes,
     codes_of,
     order_of,

@@ -1,13 +1,17 @@
 """Stricter than life and small: warnings are errors (pyproject), four CPU devices, fixed keys."""
 
+import functools
 import gc
 import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import flax.core.scope
 import jax
 import pytest
 import submitit  # noqa: F401 (its import ends logging's handlers, and absl's would close a stream)
@@ -35,6 +39,27 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # of children
+
+
+@functools.lru_cache(maxsize=4096)
+def shape_of(initialiser: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """Of a parameter."""
+    return jax.eval_shape(lambda: initialiser(jax.random.key(0), *given, **options))
+
+
+def remembered(function: Callable[..., Any], *inputs: Any) -> Any:
+    """As `jax.eval_shape`, which Flax asks for each parameter's shape at every trace anew."""
+    names, cells = function.__code__.co_freevars, function.__closure__ or ()
+    given = {name: cell.cell_contents for name, cell in zip(names, cells, strict=True)}
+    if given.keys() == {"init_fn", "init_args", "init_kwargs"}:
+        try:
+            return shape_of(given["init_fn"], *given["init_args"], **given["init_kwargs"])
+        except TypeError:  # arguments that are lists
+            pass
+    return jax.eval_shape(function, *inputs)
+
+
+flax.core.scope.jax = types.SimpleNamespace(**{**vars(jax), "eval_shape": remembered})
 gc.freeze()  # JAX's and Flax's objects live as long as the process does
 gc.set_threshold(20_000, 20, 50)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)

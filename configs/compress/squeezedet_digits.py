@@ -6,7 +6,10 @@ r"""How small does a detector's file get? SqueezeDet finds handwritten digits on
 The small form at half its width learns 2,000 canvases of 64×64 pixels with one to four of
 scikit-learn's digits each, loses half of its weights twice, and is quantised by k-means. The tables
 show mean average precision at an overlap of 0.5 beside the share of objects that are right, which
-rules the run, and the page shows boxes on test canvases.
+rules the run, and the page shows boxes on test canvases. On a CPU of two cores one run took 20
+minutes of processor time and found: mean average precision 0.745 of the original (1.87 MB), 0.621
+with half and 0.406 with a quarter of its weights, 0.447 when these had 4 bits and were trained on
+(122 kB).
 Source: Wu et al., arXiv:1612.01051, for the network and its loss; the data are this project's.
 """
 

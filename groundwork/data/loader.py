@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
-import grain
 import numpy as np
 from absl import flags
 
@@ -70,7 +69,7 @@ def train_batches(
     made = _Training(
         files.train, files.shape, spec.augment, spec.image_size, words, first, share, batch_size
     )
-    return _read(grain.MapDataset.source(made), files.name, spec.workers)
+    return _read(made, files.name, spec.workers)
 
 
 def eval_batches(
@@ -87,7 +86,7 @@ def eval_batches(
     share = _share(batch_size, parts, part)
     window = augment_lib.evaluation_window(spec.augment, spec.image_size)
     made = _Evaluation(source, files.shape, window, part * share, share, batch_size)
-    return _read(grain.MapDataset.source(made), files.name, spec.workers)
+    return _read(made, files.name, spec.workers)
 
 
 def prefetch(
@@ -131,9 +130,12 @@ def prefetch(
             thread.join()
 
 
-def _read(batches: grain.MapDataset, name: str, workers: int) -> Generator[Any, None, None]:
+def _read(made: Any, name: str, workers: int) -> Generator[Any, None, None]:
     """Yields the batches in order, read ahead by threads or, with `workers`, by processes."""
+    import grain  # only here: its import takes a third of a second
+
     _default_flags()
+    batches = grain.MapDataset.source(made)
     threads = 0 if workers else THREADS
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     # Pipes, since shared memory is small in containers and leaks when a run ends early.

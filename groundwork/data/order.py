@@ -13,7 +13,6 @@ Rogaway, "Ciphers with arbitrary finite domains", 2002.
 
 import functools
 
-import grain
 import numpy as np
 
 ROUNDS = 4
@@ -44,6 +43,8 @@ def _of_epoch(places: np.ndarray, examples: int, seed: int) -> np.ndarray:
         return places
     if examples <= BLOCK:
         return _whole_epoch(examples, seed)[places]
+    import grain  # only here: its import takes a third of a second
+
     shuffle = functools.partial(
         grain.experimental.index_shuffle, max_index=examples - 1, seed=seed, rounds=ROUNDS
     )

@@ -20,6 +20,7 @@ from tests.lottery import small
 
 pytestmark = pytest.mark.slow
 
+ALONE = ("--config.branches.random_mask=()", "--config.branches.random_reinit=()")
 LAYERS = {"fc1": 64 * 30, "fc2": 30 * 10, "output": 10 * 10}
 
 
@@ -202,8 +203,7 @@ def test_the_dense_networks_early_stopping_step_may_lie_before_the_rewind_step(t
 def test_a_network_with_prunable_biases_alone_has_no_mask_picture_and_all_else(tmp_path):
     small.run(
         tmp_path / "run", "--config.prune.prunable=('*bias',)", "--config.prune.rate=0.2",
-        "--config.levels=1", "--config.branches.random_reinit=()",
-        "--config.branches.random_mask=()",
+        "--config.levels=1", *ALONE,
     )  # fmt: skip
     assert tickets.load(tmp_path / "run", 1).mask["fc1/bias"].sum(1).tolist() == [24, 24]
     assert (tmp_path / "run/figures/accuracy.png").exists()
@@ -278,8 +278,7 @@ def test_restore_state_brings_the_moments_back_and_weights_does_not(tmp_path, re
     """With one step after the rewind, Adam's update tells fresh moments from old ones."""
     small.train(
         tmp_path / "run", "--config.train.steps=21", f"--config.rewind.restore={restore}",
-        "--config.levels=1", "--config.branches.random_mask=()",
-        "--config.branches.random_reinit=()",
+        "--config.levels=1", *ALONE,
     )  # fmt: skip
     _, rewound, trained = tickets.load(tmp_path / "run", 1)
     moved = np.abs(trained["params"]["output"]["bias"] - rewound["params"]["output"]["bias"])
@@ -293,6 +292,7 @@ def test_global_pruning_ranks_all_layers_together(tmp_path):
         "--config.prune.scope=global",
         "--config.prune.rate=0.5",
         "--config.levels=1",
+        *ALONE,
     )
     dense, ticket = (tickets.load(tmp_path / "run", level) for level in (0, 1))
     for replicate in range(2):
@@ -306,7 +306,7 @@ def test_global_pruning_ranks_all_layers_together(tmp_path):
 
 
 def test_the_random_criterion_does_not_look_at_the_weights(tmp_path):
-    small.train(tmp_path / "run", "--config.prune.criterion=random", "--config.levels=1")
+    small.train(tmp_path / "run", "--config.prune.criterion=random", "--config.levels=1", *ALONE)
     dense, ticket = (tickets.load(tmp_path / "run", level) for level in (0, 1))
     size, keep = np.abs(_kernels(dense.trained)["fc1/kernel"]), ticket.mask["fc1/kernel"]
     assert keep.sum() == keep.size // 2

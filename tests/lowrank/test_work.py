@@ -105,8 +105,7 @@ def test_the_same_command_shows_it_again_and_more_shares_extend_it(finished, tmp
     assert (folder / "metrics.jsonl").read_bytes() == before
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    more = small.run(folder, SCRATCH, shares=(0.5, 0.2))
-    assert "svd-0.2" in more
+    small.train(folder, SCRATCH, shares=(0.5, 0.2))
     names = [point.point.name for point in results.read(folder).points]
     assert names == ["svd-0.5", "svd-0.2", "svd_outputs-0.5"]
     assert (folder / "metrics.jsonl").read_bytes().startswith(before)
@@ -125,22 +124,32 @@ def test_asked_to_stop_in_the_middle_it_goes_on_bit_for_bit(finished, tmp_path, 
     assert (continued.before, continued.test) == (whole.before, whole.test)
 
 
-def test_a_network_may_come_from_another_run_or_from_a_file(finished, tmp_path):
+@pytest.fixture(scope="module")
+def given(finished, tmp_path_factory):
+    """Runs of a network of another run, with ranks by energy, and of a file, by evidence."""
     folder, _ = finished
+    tmp_path = tmp_path_factory.mktemp("given")
     theirs = results.load(folder, "original")
     path = tmp_path / "network.npz"
     trained.save(path, jax.tree.map(lambda leaf: leaf[0], theirs))
-    for name, source in (("run", (folder, "original")), ("file", (path, ""))):
-        small.run(
-            tmp_path / name,
+    for ranks, source, share in (("energy", (folder, "original"), 0.9), ("vbmf", (path, ""), 0.5)):
+        small.train(
+            tmp_path / ranks,
             f"--config.source.path={source[0]}",
             f"--config.source.unit={source[1]}",
+            f"--config.decompose.ranks={ranks}",
             "--config.fine_tune.steps=1",
+            shares=(share,),
         )
-        ours = results.load(tmp_path / name, "original")
-        both = jax.tree.map(lambda leaf: np.stack([leaf[0]] * 2), theirs)
-        assert_same_tree(ours, theirs if name == "run" else both)
-        rows = metrics.read(tmp_path / name / "metrics.jsonl")
+    return tmp_path
+
+
+def test_a_network_may_come_from_another_run_or_from_a_file(finished, given):
+    theirs = results.load(finished[0], "original")
+    first = jax.tree.map(lambda leaf: np.stack([leaf[0]] * 2), theirs)
+    for name, wanted in (("energy", theirs), ("vbmf", first)):
+        assert_same_tree(results.load(given / name, "original"), wanted)
+        rows = metrics.read(given / name / "metrics.jsonl")
         assert not [row for row in rows if row["unit"] == "original"]
 
 
@@ -160,18 +169,14 @@ def test_a_source_that_is_not_there_is_said_before_there_is_a_folder(finished, t
     assert not (tmp_path / "run").exists()
 
 
-def test_ranks_by_energy_and_by_evidence(finished, tmp_path):
-    source = (f"--config.source.path={finished[0]}", "--config.source.unit=original")
-    short = (*source, "--config.fine_tune.steps=1")
-    small.train(tmp_path / "energy", *short, "--config.decompose.ranks=energy", shares=(0.9,))
-    (point,) = results.read(tmp_path / "energy").points
-    kernels = results.read(tmp_path / "energy").kernels()
+def test_ranks_by_energy_and_by_evidence(given):
+    (point,) = results.read(given / "energy").points
+    kernels = results.read(given / "energy").kernels()
     for path, entry in point.plan.items():
         sigma = np.linalg.svd(kernels[path], compute_uv=False) ** 2
         held = np.cumsum(sigma, -1) / sigma.sum(-1, keepdims=True)
         assert entry["rank"] == round(np.mean([(own < 0.9).sum() + 1 for own in held]))
-    small.train(tmp_path / "vbmf", *short, "--config.decompose.ranks=vbmf")
-    (point,) = results.read(tmp_path / "vbmf").points
+    (point,) = results.read(given / "vbmf").points
     assert point.point.name == "svd-vbmf"
 
 

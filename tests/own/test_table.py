@@ -93,7 +93,9 @@ def test_masks_hold_in_a_loop_of_ones_own(name):
     one = brought(name)
     params = network.params_of(one.variables)
     mask = masks.ones(params, one.prunable) if one.prunable else masks.ones(params)
-    mask = masks.prune(mask, criteria.magnitude(params, mask), 0.5)
+    mask = jax.jit(lambda mask, own: masks.prune(mask, criteria.magnitude(own, mask), 0.5))(
+        mask, params
+    )
     optimizer = masks.enforce(optax.adam(0.01), mask)
 
     def loss(params):
@@ -147,9 +149,15 @@ def test_a_file_gives_back_the_quantised_network(name, tmp_path):
     def stored(path, leaf):
         return quantize.uniform(leaf, 4) if jnp.ndim(leaf) >= 2 else leaf
 
-    params = trees.map_with_path(stored, network.params_of(one.variables))
-    variables = network.with_params(one.variables, params)
-    whole = quantize.materialize(variables)
+    @jax.jit
+    def rounded(params):
+        params = trees.map_with_path(stored, params)
+        return params, quantize.materialize(params)
+
+    variables, whole = (
+        network.with_params(one.variables, params)
+        for params in rounded(network.params_of(one.variables))
+    )
     if isinstance(one.model, nn.Module):
         example, flags = one.inputs, one.flags["eval"]
         compress.save(tmp_path / "a.cna", one.model, variables, example=example, **flags)

@@ -17,6 +17,13 @@ RIGL = {"method": "rigl", "scope": "erdos_renyi", "every": 2}
 SHORT = ["--config.train.steps=10", "--config.eval_every=10", "--config.train.batch_size=40"]
 MESH = ["--config.mesh.replicate=2", "--config.mesh.data=2"]
 
+CHILD = """
+import dataclasses, sys
+from groundwork import study
+from pruning import main
+study.conduct(dataclasses.replace(main.STUDY, show=lambda folders: None), sys.argv[1:])
+"""
+
 
 @pytest.fixture(scope="module")
 def on_four(tmp_path_factory):
@@ -39,7 +46,7 @@ def test_two_processes_have_the_masks_of_one(on_four, tmp_path):
     launcher = [sys.executable, "launch/local.py", "--processes=2", "--devices=2", "--", "python"]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(CACHE), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [*launcher, "-m", "pruning.main", *arguments],
+        [*launcher, "-c", CHILD, *arguments],
         cwd=ROOT,
         env={**environment, "NPROC": "16"},
         capture_output=True,

@@ -168,7 +168,6 @@ def test_stopped_right_after_a_change_of_masks_it_goes_on_bit_for_bit(rigl, tmp_
         {"method": "static"},
         {"method": "before_training", "criterion": "snip", "scope": "global"},
         {"method": "one_shot", "criterion": "movement"},
-        {"method": "one_shot", "criterion": "magnitude_increase"},
         {"method": "one_shot", "criterion": "obs", "correct": True, "scope": "global"},
         {"method": "iterative", "iterations": 2},
         {"method": "straight_through", "scope": "global"},

@@ -19,6 +19,7 @@ from deploy.writers.ncnn.blobs import Layer, Rule, Setting
 from groundwork import atomic
 
 MAGIC = "7767517"
+LONGEST = 200  # of names, of which ncnn reads 255 bytes, endings included
 SEAL = "sha256:"
 """Begins the name of a layer without blobs, whose rest is the digest of all else."""
 
@@ -127,6 +128,9 @@ def split(layers: list[Layer], results: list[tuple[str, str]]) -> list[tuple[Lay
 
 def _layers(graph: Graph) -> list[Layer]:
     """Returns the layers of a graph in order; blobs may have several readers."""
+    for name in graph.values:
+        if len(name) > LONGEST or len(name.split()) != 1:
+            raise ValueError(f"ncnn's names have no spaces and {LONGEST} letters at most: {name!r}")
     plan, found = blobs.plan(graph), []
     for name in graph.inputs:
         shape, dtype = graph.values[name]

@@ -8,9 +8,11 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
+import deploy
 from deploy.graphs.graph import FREE, Graph, Grid, Node, Stored, Unsupported, Value
 from deploy.grids import CodesLost
 from tests.deploy import in_numpy, onnx_graphs
+from tests.deploy.graphs import test_architectures as architectures
 
 pytest.importorskip("ncnn")
 
@@ -208,6 +210,21 @@ def test_networks_with_several_readers_and_results(tmp_path):
         np.testing.assert_allclose(value, wanted, atol=2e-6)
 
 
+@pytest.mark.parametrize("form", ["residual", "mobilenet v2", "shufflenet v2", "nin"])
+def test_architectures(form, tmp_path):
+    forms = architectures.FORMS
+    module, shape = forms[form].make(), forms[form].shape
+    x = normal(2, *shape)
+
+    def traced():
+        return deploy.graph(module, architectures.drawn(module, shape), x[:1])
+
+    graph = architectures.shallow(form, traced)
+    found = ran(graph, tmp_path, x)
+    expected = np.concatenate([in_numpy.run(graph, image[None])[0] for image in x])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(
     ("graph", "why"),
     [
@@ -216,6 +233,7 @@ def test_networks_with_several_readers_and_results(tmp_path):
         (one("transpose", normal(*ROWS), permutation=(1, 0, 2)), "mixes the examples"),
         (one("softmax", normal(*ROW), axis=0), "mixes the examples"),
         (one("reshape", normal(2, 6), shape=(4, 3)), "mixes the examples"),
+        (one("add", normal(2, 6), normal(1, 6)), "mixes the examples"),
         (one("add", normal(*ROW), constants=(normal(2, 1),)), "a constant for each example"),
         (one("pow", abs(normal(*ROW)), constants=(np.float32(1.5),)), "with the exponent 1.5"),
         (
@@ -228,6 +246,14 @@ def test_what_ncnn_has_not_is_refused_by_name(graph, why, tmp_path):
     with pytest.raises(Unsupported, match=why):
         writer.write(graph, tmp_path / "net.param")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_that_the_file_cannot_hold_are_refused(tmp_path):
+    for name in ("an input", "", "x" * 201):
+        hand = onnx_graphs.Hand(**{name: (1, 3)})
+        hand.node("neg", name)
+        with pytest.raises(ValueError, match="ncnn's names have no spaces"):
+            writer.write(hand.graph(), tmp_path / "net.param")
 
 
 def symmetric(graph, *inputs, floats=()):

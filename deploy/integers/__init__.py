@@ -15,7 +15,7 @@ import numpy as np
 
 from deploy.graphs.graph import Graph, Grid, Unsupported
 from deploy.integers import fixed
-from deploy.integers.operations import Call, Operand, computed, movement
+from deploy.integers.operations import Call, Operand, computed, of_indices
 
 Rounding = Literal["once", "twice"]
 
@@ -85,10 +85,10 @@ def codes(graph: Graph, *inputs: Any, rounding: Rounding = "once") -> dict[str, 
         if grid:
             values[node.output] = computed(call)
             continue
-        moved = movement(node, operands[0].codes, shape)  # of indices or conditions
-        if moved is None:
-            raise Unsupported("integer-only inference", node)
-        values[node.output] = moved
+        if any(operand.grid for operand in operands):
+            raise Unsupported("integer-only inference", node, "its operands have a grid")
+        given = [operand.codes for operand in operands]
+        values[node.output] = of_indices(node, given, graph.values[node.output])
     return values
 
 

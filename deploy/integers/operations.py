@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deploy.graphs.graph import FREE, Graph, Grid, Node, Unsupported
+from deploy.graphs.graph import FREE, Graph, Grid, Node, Unsupported, Value
 from deploy.integers import fixed, tables
 
 ADDED_BITS = 20
@@ -238,6 +238,43 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "gather": _gather,
     }
 )
+
+
+INDICES: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
+    {
+        "add": np.add,
+        "sub": np.subtract,
+        "max": np.maximum,
+        "min": np.minimum,
+        "neg": np.negative,
+        "abs": np.abs,
+        "equal": np.equal,
+        "less": np.less,
+        "greater": np.greater,
+        "where": np.where,
+    }
+)
+"""Arithmetic of indices and conditions, which are integers from the start."""
+
+
+def of_indices(node: Node, given: list[np.ndarray], value: Value) -> np.ndarray:
+    """Returns the result of a node that reads and gives indices or conditions.
+
+    Raises:
+      Unsupported: there is no rule for the operation, or it reads values that have a grid.
+    """
+    moved = movement(node, given[0], value.shape)
+    if moved is not None:
+        return moved
+    if node.operation == "concat":
+        return np.concatenate(given, node.attributes["axis"])
+    if node.operation == "clip":
+        return np.clip(given[0], *node.attributes["bounds"]).astype(value.dtype)
+    if node.operation == "cast":
+        return given[0].astype(value.dtype)
+    if node.operation not in INDICES or node.attributes.get("bounds", FREE) != FREE:
+        raise Unsupported("integer-only inference", node)
+    return INDICES[node.operation](*given).astype(value.dtype)
 
 
 def computed(call: Call) -> np.ndarray:

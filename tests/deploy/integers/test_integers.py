@@ -13,6 +13,7 @@ from tests.deploy.operations_by_hand import (
     arguments,
     expected,
     floats,
+    graph_of,
     integer_graph_of,
     on_grid,
 )
@@ -56,6 +57,16 @@ def test_an_operation_without_integers_is_refused_by_name(name):
     graph = integer_graph_of(CASES[name])
     with pytest.raises(ValueError, match=f"integer-only inference has no {name} of 'layer'"):
         integers.run(graph, *arguments(CASES[name]))
+
+
+def test_a_graph_of_floats_is_calibrated_on_these_inputs():
+    case = CASES["sub"]
+    given = arguments(case)
+    found = integers.run(graph_of(case), *given)
+    exact = expected(case, given)
+    inputs = sum(np.ptp(np.append(x, 0)) / 255 for x in given)
+    step = np.ptp(np.append(exact, 0)) / 255
+    assert np.abs(found - exact).max() <= (inputs + step) / 2 * 1.01
 
 
 def test_codes_are_int8_and_named():

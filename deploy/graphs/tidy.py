@@ -40,9 +40,9 @@ def reshapes(draft: Draft, node: Node, counts: Counts) -> str | None:
 
 
 def keeps_dimensions(draft: Draft, node: Node, counts: Counts) -> str | None:
-    """A reshape that gives a reduction its axes back."""
+    """A reshape that gives a reduction its axes back, if nothing reads it without them."""
     before = draft.made_by(node.inputs[0], "sum", "mean", "reduce_max")
-    if before is None or before.attributes["keepdims"]:
+    if before is None or before.attributes["keepdims"] or counts.get(before.output, 1) != 1:
         return None
     shape, axes = draft.shape(before.inputs[0]), before.attributes["axes"]
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax import nnx
 
 from compress import form
@@ -91,6 +92,9 @@ def evaluation(model: Any) -> Callable[..., Any]:
         return form.evaluation(model)
     if isinstance(model, nnx.Module):
         return calls.of_nnx(model)
+    whole = getattr(model, "__self__", None)
+    if isinstance(whole, nn.Module) and model == whole.apply:  # `compress.load` returns it
+        return calls.evaluation(whole)
     return calls.evaluation(model)
 
 

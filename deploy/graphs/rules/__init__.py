@@ -47,6 +47,7 @@ RULES: Mapping[str, Lowering] = MappingProxyType(
         "expm1": entries.expm1,
         "exp2": entries.exp2,
         "erfc": entries.erfc,
+        "is_finite": entries.is_finite,
         "clamp": entries.clamp,
         "select_n": entries.select,
         "convert_element_type": entries.convert,

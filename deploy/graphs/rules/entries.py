@@ -99,6 +99,13 @@ def erfc(draft: Draft, step: Step) -> str:
     return binary(draft, "sub", number(draft, 1, erf), erf)
 
 
+def is_finite(draft: Draft, step: Step) -> str:
+    """Lowers is_finite as |x| < ∞."""
+    (name,) = step.inputs
+    size = draft.add("abs", [name], step.shape, draft.dtype(name))
+    return binary(draft, "less", size, number(draft, np.inf, name), "bool")
+
+
 def clamp(draft: Draft, step: Step) -> str:
     """Lowers clamp."""
     low, name, high = step.inputs

@@ -1,5 +1,6 @@
 """The graph of every architecture computes what the network does, by few kinds of operations."""
 
+import json
 from collections import Counter
 
 import jax
@@ -23,6 +24,8 @@ FURTHER = {  # what else a family has
     "shufflenet v1": {"channel_shuffle"},
     "shufflenet v2": {"channel_shuffle", "slice"},
 }
+
+SEVERAL = ("shufflenet v1", "cyclic", "nin")  # whose graphs are made for more images than one, too
 
 
 def assert_near(graph, theirs, *inputs):
@@ -51,16 +54,19 @@ def test_every_architecture(form):
         variables = drawn(module, shape)
         inputs = np.random.default_rng(0).normal(size=(BATCH, *shape)).astype(np.float32)
         theirs = quickly(module.apply)(variables, inputs)
-        graph, one = (deploy.graph(module, variables, inputs[:n]) for n in (BATCH, 1))
-        assert_near(graph, [theirs], inputs)
-        assert_near(one, [theirs[:1]], inputs[:1])
-        assert [n.operation for n in one.nodes] == [n.operation for n in graph.nodes]
+        graph = deploy.graph(module, variables, inputs[:1])
+        assert_near(graph, [theirs[:1]], inputs[:1])
+        if form in SEVERAL:
+            more = deploy.graph(module, variables, inputs)
+            assert_near(more, [theirs], inputs)
+            assert [n.operation for n in more.nodes] == [n.operation for n in graph.nodes]
         return graph
 
     graph = shallow(form, both)
     assert graph.inputs == ("input",)
     assert graph.outputs == ("logits",)
     assert graph.structure == "single"
+    json.dumps([dict(node.attributes) for node in graph.nodes])  # has no numbers of numpy
     kinds = {node.operation for node in graph.nodes}
     assert kinds <= PLAIN | FURTHER.get(form, set())
     kernels = {node.inputs[1] for node in graph.nodes if node.operation in ("conv", "dense")}

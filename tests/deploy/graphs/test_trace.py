@@ -109,6 +109,12 @@ def test_haiku_with_state():
     )
 
 
+def test_the_method_of_a_module_is_called_as_the_module():
+    one = NETWORKS["ResNet-50 (Linen)"]()  # whose default is training
+    graph, same = (deploy.graph(m, one.variables, one.inputs) for m in (one.model, one.model.apply))
+    assert same.nodes == graph.nodes
+
+
 def test_an_nnx_module_itself():
     module = nnx.Sequential(nnx.Linear(4, 5, rngs=nnx.Rngs(0)), nnx.relu, nnx.Dropout(0.5))
     inputs = images(2, 4)

@@ -15,7 +15,9 @@ import numpy as np
 
 from deploy.graphs.graph import Graph, Grid, Unsupported
 from deploy.integers import fixed
-from deploy.integers.operations import Call, Operand, computed, movement
+from deploy.integers.call import Call, Operand
+from deploy.integers.indices import of_indices
+from deploy.integers.operations import computed
 
 Rounding = Literal["once", "twice"]
 
@@ -24,7 +26,7 @@ def run(graph: Graph, *inputs: Any, rounding: Rounding = "once") -> Any:
     """Returns the outputs of a network that computes with integers alone.
 
     Args:
-      graph: with grids; one without them gets `deploy.grids.quantized(graph, inputs[0])`: its
+      graph: with grids; one without them gets `deploy.grids.quantized(graph, inputs)`: its
         ranges are those of these very inputs, which flatters it. That, and nothing else, needs JAX.
       *inputs: an array for each of the graph's inputs, of exactly its shape.
       rounding: of a sum that is brought to its grid: `once`, to the nearest code, as LiteRT's
@@ -85,10 +87,10 @@ def codes(graph: Graph, *inputs: Any, rounding: Rounding = "once") -> dict[str, 
         if grid:
             values[node.output] = computed(call)
             continue
-        moved = movement(node, operands[0].codes, shape)  # of indices or conditions
-        if moved is None:
-            raise Unsupported("integer-only inference", node)
-        values[node.output] = moved
+        if any(operand.grid for operand in operands):
+            raise Unsupported("integer-only inference", node, "its operands have a grid")
+        given = [operand.codes for operand in operands]
+        values[node.output] = of_indices(node, given, graph.values[node.output])
     return values
 
 
@@ -118,9 +120,7 @@ def constant_grid(operation: str, array: np.ndarray, result: Grid | None) -> Gri
 def _calibrated(graph: Graph, inputs: tuple[Any, ...]) -> Graph:
     from deploy import grids
 
-    if len(inputs) != 1:
-        raise ValueError("a graph of several inputs needs grids: see deploy.grids.quantized")
-    return grids.quantized(graph, np.asarray(inputs[0]))
+    return grids.quantized(graph, tuple(np.asarray(array) for array in inputs))
 
 
 __all__ = ["codes", "constant_grid", "fixed", "run"]

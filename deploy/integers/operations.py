@@ -4,85 +4,19 @@ Source: Jacob et al. 2018 (arXiv:1712.05877), sections 2.2 to 2.4 and appendix A
 the arithmetic open (which shifts, which rounding), it is that of LiteRT's own int8 kernels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from deploy.graphs.graph import FREE, Graph, Grid, Node, Unsupported
-from deploy.integers import fixed, tables
+from deploy.graphs.graph import Unsupported
+from deploy.integers import fixed, tables, windows
+from deploy.integers.call import Call, Operand, Rule
+from deploy.integers.indices import movement
 
 ADDED_BITS = 20
 """By which addition shifts its operands to the left before it rescales them."""
-
-
-class Operand(NamedTuple):
-    """An array of codes with their grid; without one, integers or truth values as they are."""
-
-    codes: np.ndarray
-    grid: Grid | None
-
-    @property
-    def centred(self) -> np.ndarray:
-        """Returns int64 codes less the grid's zero."""
-        return self.codes.astype(np.int64) - (self.grid.zero if self.grid else 0)
-
-    @property
-    def scale(self) -> float:
-        """Returns the grid's scale."""
-        return float(np.float32(self.grid.scale)) if self.grid else 1.0
-
-
-class Call(NamedTuple):
-    """What a rule reads: a node, its operands, and where its result lies."""
-
-    graph: Graph
-    node: Node
-    given: list[Operand]
-    shape: tuple[int, ...]
-    grid: Grid
-    twice: bool  # see `fixed.scaled`
-
-    def scaled(self, value: np.ndarray, real: float | np.ndarray) -> np.ndarray:
-        """Returns integers times a real factor, rounded."""
-        return fixed.scaled(value, fixed.factor(real), self.twice)
-
-    def rescaled(self, value: np.ndarray, real: float | np.ndarray) -> np.ndarray:
-        """Returns the codes of integers times a real factor of the result's scale."""
-        out = float(np.float32(self.grid.scale))
-        codes = fixed.saturated(self.scaled(value, real / out) + self.grid.zero)
-        bounds = self.node.attributes.get("bounds", FREE)
-        return fixed.within(codes, bounds, self.grid)
-
-    def moved(self, operand: Operand) -> np.ndarray:
-        """Returns an operand's codes on the result's grid."""
-        return fixed.moved(operand.codes, operand.grid or self.grid, self.grid, self.twice)
-
-
-Rule = Callable[[Call], np.ndarray]
-
-
-def _conv(call: Call) -> np.ndarray:
-    x, options = call.given[0], call.node.attributes
-    codes, scales, bias = fixed.parameters(call.graph, call.node)
-    padded = np.pad(x.centred.astype(np.int32), ((0, 0), *options["padding"], (0, 0)))
-    height, width = call.shape[1:3]
-    groups, kernel = options["groups"], codes.astype(np.int32)
-    total = np.zeros((*call.shape[:3], groups, call.shape[3] // groups), np.int32)
-    for i, j in np.ndindex(*kernel.shape[:2]):
-        top, left = i * options["dilation"][0], j * options["dilation"][1]
-        down, right = options["strides"]
-        rows = slice(top, top + down * (height - 1) + 1, down)
-        columns = slice(left, left + right * (width - 1) + 1, right)
-        seen = padded[:, rows, columns].reshape(*call.shape[:3], groups, -1)
-        taps = kernel[i, j].reshape(kernel.shape[2], groups, -1)
-        if kernel.shape[2] == 1:
-            total += seen * taps[0]
-        else:
-            for group in range(groups):
-                total[..., group, :] += seen[..., group, :] @ taps[:, group]
-    return call.rescaled(total.reshape(call.shape) + bias, x.scale * scales)
 
 
 def _dense(call: Call) -> np.ndarray:
@@ -137,30 +71,6 @@ def _softmax(call: Call) -> np.ndarray:
     return tables.softmax(x.codes, x.grid, call.grid, call.node.attributes["axis"])
 
 
-def _windows(x: np.ndarray, fill: int, call: Call) -> np.ndarray:
-    options = call.node.attributes
-    padded = np.pad(x, ((0, 0), *options["padding"], (0, 0)), constant_values=fill)
-    views = np.lib.stride_tricks.sliding_window_view(padded, options["window"], (1, 2))
-    down, right = options["strides"]
-    return views[:, ::down, ::right]
-
-
-def _max_pool(call: Call) -> np.ndarray:
-    x = call.given[0]
-    codes = _windows(x.codes, fixed.LOWEST, call).max((-2, -1))
-    return call.moved(Operand(codes, x.grid))
-
-
-def _average_pool(call: Call) -> np.ndarray:
-    """The mean of codes, halves away from zero, on the grid of the input, then moved."""
-    x = call.given[0]
-    zero = x.grid.zero if x.grid else 0
-    total = _windows(x.codes.astype(np.int64), zero, call).sum((-2, -1))
-    count = int(np.prod(call.node.attributes["window"]))
-    mean = np.sign(total) * ((np.abs(total) + count // 2) // count)
-    return call.moved(Operand(fixed.saturated(mean), x.grid))
-
-
 def _reduction(mean: bool) -> Rule:
     def rule(call: Call) -> np.ndarray:
         x, axes = call.given[0], call.node.attributes["axes"]
@@ -196,27 +106,9 @@ def _gather(call: Call) -> np.ndarray:
     return call.moved(call.given[0])[call.given[1].codes]
 
 
-def movement(node: Node, codes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Returns the entries of an operation that only moves them; None if it is none of these."""
-    options = node.attributes
-    match node.operation:
-        case "reshape":
-            return codes.reshape(shape)
-        case "broadcast":
-            return np.broadcast_to(codes, shape)
-        case "transpose":
-            return codes.transpose(options["permutation"])
-        case "slice":
-            parts = zip(options["begin"], options["end"], options["strides"], strict=True)
-            return codes[tuple(slice(*part) for part in parts)]
-        case "channel_shuffle":
-            return codes.reshape(*shape[:-1], options["groups"], -1).swapaxes(-1, -2).reshape(shape)
-    return None
-
-
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "conv": _conv,
+        "conv": windows.conv,
         "dense": _dense,
         "matmul": _matmul,
         "add": _sum_of_two(1),
@@ -227,8 +119,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "clip": _clip,
         **dict.fromkeys(tables.FUNCTIONS, _table),
         "where": _where,
-        "max_pool": _max_pool,
-        "average_pool": _average_pool,
+        "max_pool": windows.max_pool,
+        "average_pool": windows.average_pool,
         "mean": _reduction(True),
         "sum": _reduction(False),
         "reduce_max": _reduce_max,

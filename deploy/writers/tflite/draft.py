@@ -106,7 +106,11 @@ class Draft:
             ]
         else:
             given = zip(("MAXIMUM", "MINIMUM"), bounds, strict=True)
-            limits = [(code, np.float32(bound)) for code, bound in given if np.isfinite(bound)]
+            limits = [
+                (code, np.asarray(bound, tensor.dtype))
+                for code, bound in given
+                if np.isfinite(bound)
+            ]
         for code, limit in limits:
             other = self.file.constant("bound", limit, tensor.grid)
             options: Options = ("MaximumMinimumOptions", {})

@@ -76,7 +76,7 @@ def clip(draft: Draft, node: Node) -> Tensor:
     bounds, grid = node.attributes["bounds"], draft.grid(node.output)
     x = draft.on(node.inputs[0], grid)
     code = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6"}.get(draft.fused(bounds, None)[0])
-    if grid is None and code is not None:
+    if grid is None and code is not None and x.dtype == "float32":
         return draft.add(code, [x], node.output, x.shape, x.dtype)
     return draft.bounded(x, bounds, node.output)
 

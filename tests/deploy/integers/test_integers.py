@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from deploy import integers
-from deploy.graphs.graph import Graph, Grid, Node, Stored, Value
+from deploy.graphs.graph import FREE, Graph, Grid, Node, Stored, Value
 from deploy.integers import fixed
 from tests.deploy.operations_by_hand import (
     CASES,
     arguments,
     expected,
     floats,
+    graph_of,
     integer_graph_of,
     on_grid,
 )
@@ -56,6 +57,16 @@ def test_an_operation_without_integers_is_refused_by_name(name):
     graph = integer_graph_of(CASES[name])
     with pytest.raises(ValueError, match=f"integer-only inference has no {name} of 'layer'"):
         integers.run(graph, *arguments(CASES[name]))
+
+
+def test_a_graph_of_floats_is_calibrated_on_these_inputs():
+    case = CASES["sub"]
+    given = arguments(case)
+    found = integers.run(graph_of(case), *given)
+    exact = expected(case, given)
+    inputs = sum(np.ptp(np.append(x, 0)) / 255 for x in given)
+    step = np.ptp(np.append(exact, 0)) / 255
+    assert np.abs(found - exact).max() <= (inputs + step) / 2 * 1.01
 
 
 def test_codes_are_int8_and_named():
@@ -120,6 +131,41 @@ def test_indices_choose_rows_and_pass_as_they_are():
     rows = np.array([[4, 0], [2, 2]], np.int32)
     (found,) = integers.run(graph, rows)
     np.testing.assert_allclose(found, table[rows.ravel()], atol=at.scale / 2 * 1.001)
+
+
+def test_indices_have_arithmetic_of_their_own():
+    """Rows 7 and −9 are clipped to the table; what compares codes is refused."""
+    table = floats(5, 3)
+    at = Grid(float(np.abs(table).max() / 127), 0)
+    nodes = (
+        Node(operation="clip", inputs=("input",), output="in", attributes={"bounds": (-2, 3)}),
+        Node(operation="add", inputs=("in", "one"), output="rows", attributes={"bounds": FREE}),
+        Node(operation="gather", inputs=("table", "rows"), output="logits"),
+    )
+    indices = Value((3,), "int32")
+    graph = Graph(
+        inputs=("input",),
+        outputs=("logits",),
+        nodes=nodes,
+        values={
+            "input": indices,
+            "in": indices,
+            "rows": indices,
+            "one": Value((), "int32"),
+            "table": Value((5, 3)),
+            "logits": Value((3, 3)),
+        },
+        constants={"table": table, "one": np.int32(1)},
+        grids={"logits": at},
+    )
+    rows = np.array([7, -9, 1], np.int32)
+    exact = table[[4, -1, 2]]
+    np.testing.assert_allclose(integers.run(graph, rows), exact, atol=at.scale / 2 * 1.001)
+    less = Node(operation="less", inputs=("logits", "logits"), output="which")
+    more = dict(graph.values) | {"which": Value((3, 3), "bool")}
+    graph = dataclasses.replace(graph, nodes=(*nodes, less), values=more, outputs=("which",))
+    with pytest.raises(ValueError, match="has no less: its operands have a grid"):
+        integers.run(graph, rows)
 
 
 def test_other_shapes_are_refused():

@@ -135,6 +135,16 @@ def test_rows_of_a_table(tmp_path):
     np.testing.assert_array_equal(found, integers.run(whole, rows))
 
 
+def test_indices_are_clipped_as_integers(tmp_path):
+    numbers = Value((4,), "int32")
+    given = np.array([7, -9, 1, 3], np.int32)
+    for bounds in ((-2, 3), (0.0, math.inf)):
+        graph = one("clip", ("a",), {"a": numbers}, numbers, {"bounds": bounds})
+        found = run(graph, tmp_path / "net", given)
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, np.clip(given, *bounds))
+
+
 def test_casts(tmp_path):
     graph = one("cast", ("a",), {"a": Value((4,), "int32")}, Value((4,)), {"dtype": "float32"})
     numbers = np.array([3, -2, 0, 7], np.int32)

@@ -6,14 +6,14 @@ such an axis is not seen as one.
 
 from collections.abc import Mapping, Sequence
 
+from deploy.graphs.arithmetic import BINARY, UNARY
 from deploy.graphs.draft import Draft, Rule
 from deploy.graphs.graph import Node
 from deploy.graphs.rules.moves import reshaped, transposed
 
 Counts = Mapping[str, int]
 FEW = 4
-ENTRIES = ["clip", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "erf", "neg", "abs", "sign"]
-ENTRIES += ["add", "sub", "mul", "div", "max", "min", "pow", "equal", "less", "greater", "where"]
+ENTRIES = (*UNARY, *BINARY, "where")
 
 
 def of_entries(draft: Draft, node: Node, counts: Counts) -> str | None:

@@ -58,6 +58,6 @@ $(VENV)/.installed: requirements.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-launch.txt requirements-dev.txt | $(BIN)/pip
+$(VENV)/.installed-dev: requirements.txt requirements-deploy.txt requirements-launch.txt requirements-dev.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@ $(VENV)/.installed

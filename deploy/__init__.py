@@ -5,30 +5,34 @@
 
 from typing import TYPE_CHECKING
 
+from groundwork import lazy
+
 if TYPE_CHECKING:
     from deploy import integers
     from deploy.engines import ENGINES, load
-    from deploy.export import export
+    from deploy.exits import export_exits
+    from deploy.exports import export
     from deploy.graphs.trace import graph
+    from deploy.runtimes.exits import load_exits
 else:
-    _NAMES = {
-        "ENGINES": "deploy.engines",
-        "load": "deploy.engines",
-        "export": "deploy.export",
-        "graph": "deploy.graphs.trace",
-    }
+    __getattr__, __dir__ = lazy.attributes(
+        __name__,
+        {
+            "deploy": ("integers",),
+            "deploy.engines": ("ENGINES", "load"),
+            "deploy.exits": ("export_exits",),
+            "deploy.exports": ("export",),
+            "deploy.graphs.trace": ("graph",),
+            "deploy.runtimes.exits": ("load_exits",),
+        },
+    )
 
-    def __getattr__(name):
-        import importlib
-
-        if name in _NAMES:
-            # `from deploy import export` binds the function, although a module has this name, too.
-            value = getattr(importlib.import_module(_NAMES[name]), name)
-            globals()[name] = value
-            return value
-        if name == "integers":
-            return importlib.import_module("deploy.integers")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-__all__ = ["ENGINES", "export", "graph", "integers", "load"]
+__all__ = [
+    "ENGINES",
+    "export",
+    "export_exits",
+    "graph",
+    "integers",
+    "load",
+    "load_exits",
+]

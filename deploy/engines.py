@@ -89,8 +89,8 @@ def engine(name: str) -> Engine:
     return TABLE[name]
 
 
-def runtime(name: str) -> ModuleType:
-    """Returns the module that runs an engine's files.
+def check_installed(name: str) -> None:
+    """Refuses an engine that is not here, and says how to get it; nothing is imported.
 
     Raises:
       ValueError: there is no such engine, or it is not installed.
@@ -101,7 +101,16 @@ def runtime(name: str) -> ModuleType:
         raise ValueError(
             f"engine {name!r} is not installed: `pip install {found.install}`; installed are {here}"
         )
-    return importlib.import_module(found.runtime)
+
+
+def runtime(name: str) -> ModuleType:
+    """Returns the module that runs an engine's files.
+
+    Raises:
+      ValueError: there is no such engine, or it is not installed.
+    """
+    check_installed(name)
+    return importlib.import_module(engine(name).runtime)
 
 
 def load(path: str | Path, engine: str, threads: int = 1) -> Callable[..., Any]:

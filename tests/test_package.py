@@ -17,8 +17,8 @@ from tests.conftest import CACHE, ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-PACKAGES = ["compress", "groundwork", "launch", "lottery", "lowrank", "msdnet", "pruning"]
-SCRIPTS = ["compress", "lottery", "lowrank", "msdnet", "pruning"]
+PACKAGES = ["compress", "deploy", "groundwork", "launch", "lottery", "lowrank", "msdnet", "pruning"]
+SCRIPTS = ["compress", "deploy", "lottery", "lowrank", "msdnet", "pruning"]
 
 
 def pins(file):
@@ -36,10 +36,10 @@ def ranges(requirements):
 # metadata
 
 
-@pytest.mark.parametrize("extra", ["", "buckets", "cpu", "dev", "launch", "tfds"])
+@pytest.mark.parametrize("extra", ["", "buckets", "cpu", "deploy", "dev", "launch", "tfds"])
 def test_each_pin_lies_in_its_range(extra):
     optional = PROJECT["optional-dependencies"]
-    assert sorted(optional) == ["cpu", "dev", "gs", "launch", "s3", "tfds"]
+    assert sorted(optional) == ["cpu", "deploy", "dev", "gs", "launch", "s3", "tfds"]
     optional = {**optional, "buckets": [*optional["gs"], *optional["s3"]]}
     pinned = pins(f"requirements-{extra}.txt" if extra else "requirements.txt")
     allowed = ranges(optional[extra] if extra else PROJECT["dependencies"])

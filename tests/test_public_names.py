@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("compress", "lottery", "lowrank", "msdnet", "pruning")
+PACKAGES = ("compress", "deploy", "lottery", "lowrank", "msdnet", "pruning")
 
 
 def static_names(package):

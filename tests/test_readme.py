@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [path for path in sorted(ROOT.glob("[a-z]*/**/README.md")) if ".venv" not in path.parts]
-COMMANDS = ("lottery", "msdnet", "lowrank", "compress", "pruning")
+COMMANDS = ("lottery", "msdnet", "lowrank", "compress", "pruning", "deploy")
 
 
 class Foreign(nn.Module):
@@ -237,6 +237,18 @@ def test_compress_lines_for_archives_run(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(names["apply"](names["variables"], inputs), expected)
 
 
+def test_deploys_lines_run(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("ai_edge_litert")
+    monkeypatch.chdir(tmp_path)
+    model, inputs = Foreign(), np.ones((4, 8), np.float32)
+    variables = model.init(jax.random.key(1), inputs)
+    names = {"model": model, "variables": variables, "inputs": inputs}
+    exec(block_with("deploy.export", "deploy/README.md"), names)
+    np.testing.assert_allclose(names["logits"], model.apply(variables, inputs), atol=1e-5)
+    assert (tmp_path / "small8.tflite").is_file()
+
+
 def name_of(page: Path) -> str:
     """Its path below the root."""
     return str(page.relative_to(ROOT))
@@ -250,7 +262,7 @@ def sections(page: Path) -> dict[str, str]:
     parts = re.split(r"^## ", text, flags=re.M)
     headings = {"Early exits": "msdnet", "Low rank": "lowrank", "Deep compression": "compress"}
     headings |= {"Distillation": "compress", "Smaller networks": "pruning"}
-    headings |= {"Structured pruning": "pruning", "Compressed": "compress"}
+    headings |= {"Structured pruning": "pruning", "Compressed": "compress", "Engines": "deploy"}
     told: dict[str, str] = {}
     for part in parts:
         command = headings.get(part.split("\n", 1)[0], "lottery")

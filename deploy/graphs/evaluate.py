@@ -36,9 +36,11 @@ def evaluate(graph: Graph, *inputs: Any) -> dict[str, jax.Array]:
 
 
 def outputs(graph: Graph, *inputs: Any) -> Any:
-    """Returns the results of the graph: an array, or a tuple of them as the network returned it."""
+    """Returns the results as the network does: an array, a stack of them, or a tuple of leaves."""
     values = evaluate(graph, *inputs)
     found = tuple(values[name] for name in graph.outputs)
+    if graph.structure == "stacked":
+        return jnp.stack(found)
     return found[0] if graph.structure == "single" else found
 
 
@@ -60,18 +62,21 @@ def compute(node: Node, given: list[jax.Array], shape: tuple[int, ...]) -> jax.A
     """
     options, operation = node.attributes, node.operation
     if operation in _OF_ENTRIES:
-        return _bounded(_OF_ENTRIES[operation](*given), options)
+        return _bounded(_OF_ENTRIES[operation](*_of_one_rank(given)), options)
     match operation:
+        case "matmul":
+            return given[0] @ given[1]
         case "conv":
-            return _bounded(_conv(*given, options), options)
+            return _bounded(_conv(given[0], given[1], given[2], options), options)
         case "dense":
-            return _bounded(given[0] @ given[1] + given[2], options)
+            product, bias = _of_one_rank([given[0] @ given[1], given[2]])
+            return _bounded(product + bias, options)
         case "max_pool":
             return _windows(given[0], -jnp.inf, lax.max, options)
         case "average_pool":
             return _windows(given[0], 0.0, lax.add, options) / np.prod(options["window"])
         case "mean" | "sum" | "reduce_max":
-            reduce = {"mean": jnp.mean, "sum": jnp.sum, "reduce_max": jnp.max}[operation]
+            reduce: Any = {"mean": jnp.mean, "sum": jnp.sum, "reduce_max": jnp.max}[operation]
             return reduce(given[0], axis=options["axes"], keepdims=options["keepdims"])
         case "softmax":
             return jax.nn.softmax(given[0], axis=options["axis"])
@@ -98,7 +103,6 @@ def compute(node: Node, given: list[jax.Array], shape: tuple[int, ...]) -> jax.A
 
 
 _OF_ENTRIES: Mapping[str, Any] = {
-    "matmul": jnp.matmul,
     "add": jnp.add,
     "sub": jnp.subtract,
     "mul": jnp.multiply,
@@ -124,6 +128,12 @@ _OF_ENTRIES: Mapping[str, Any] = {
 }
 
 
+def _of_one_rank(given: list[jax.Array]) -> list[jax.Array]:
+    """Returns the arrays with as many axes as the one that has most, for JAX to broadcast."""
+    rank = max(array.ndim for array in given)
+    return [array.reshape((1,) * (rank - array.ndim) + array.shape) for array in given]
+
+
 def _bounded(value: jax.Array, options: Mapping[str, Any]) -> jax.Array:
     low, high = options.get("bounds", FREE)
     return value if (low, high) == FREE else jnp.clip(value, low, high)
@@ -132,7 +142,7 @@ def _bounded(value: jax.Array, options: Mapping[str, Any]) -> jax.Array:
 def _conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, options: Mapping[str, Any]
 ) -> jax.Array:
-    return bias + lax.conv_general_dilated(
+    return bias[None, None, None] + lax.conv_general_dilated(
         x,
         kernel,
         options["strides"],

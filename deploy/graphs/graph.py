@@ -13,6 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+def _none() -> Any:
+    return dataclasses.field(default_factory=lambda: NONE)
+
+
 FREE = (-math.inf, math.inf)
 """Bounds that leave every value as it is; those of ReLU are (0, ∞), of ReLU6 (0, 6)."""
 
@@ -68,7 +74,8 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
         "slice": "begin, end, strides (a number for each axis; strides > 0)",
         # [B, H, W, C]: channels as [groups, C / groups], transposed
         "channel_shuffle": "groups",
-        # table [N, D] (a constant), indices (integers) [...] → [..., D]
+        # table [N, D] (a constant), indices [...] (integers −N … N − 1; those below 0 count from
+        # the end) → [..., D]
         "gather": "",
     }
 )
@@ -111,7 +118,7 @@ class Node:
     operation: str
     inputs: tuple[str, ...]
     output: str
-    attributes: Mapping[str, Any] = NONE
+    attributes: Mapping[str, Any] = _none()
     layer: str = ""
 
 
@@ -129,7 +136,10 @@ class Graph:
         float32 values that are no constants then have one.
       stored: name of a kernel → its integers. In a network of integers, all kernels of `conv` and
         `dense` have them, and `constants` hold codes × scales.
-      structure: of the outputs as the network returned them: `single` or `tuple`.
+      structure: how the outputs, which all begin with the axis of the batch, make up what the
+        network returned: `single`: it is the only one; `tuple`: they are its leaves in order;
+        `stacked`: it is one array [number of outputs, B, …].
+      lost: path of a kernel whose integers were given, but which `stored` has not → the reason.
     """
 
     inputs: tuple[str, ...]
@@ -137,9 +147,10 @@ class Graph:
     nodes: tuple[Node, ...]
     values: Mapping[str, Value]
     constants: Mapping[str, np.ndarray]
-    grids: Mapping[str, Grid] = NONE
-    stored: Mapping[str, Stored] = NONE
+    grids: Mapping[str, Grid] = _none()
+    stored: Mapping[str, Stored] = _none()
     structure: str = "single"
+    lost: Mapping[str, str] = _none()
 
 
 class Unsupported(ValueError):

@@ -6,7 +6,10 @@ from typing import Any
 
 from deploy import engines, grids
 from deploy.graphs import trace
+from deploy.graphs.graph import Graph
 from groundwork.trees import Variables
+
+MOST_BYTES = 2**31 - 2**20  # of constants: a file of protobuf or flatbuffers ends at 2 GiB
 
 
 def export(
@@ -35,14 +38,25 @@ def export(
     Raises:
       ValueError: there is no such engine; the network has an operation that the graph or the engine
         has not, which is named with its layer; shapes are not all known; the calibration inputs do
-        not fit.
+        not fit; the file would be larger than 2 GB.
       OSError: the file cannot be written.
     """
+    engines.engine(engine)
+    graph = trace.graph(model, variables, example)
+    if int8 is not None:
+        graph = grids.quantized(graph, int8)
+    return write(graph, engine, path)
+
+
+def write(graph: Graph, engine: str, path: str | Path) -> list[Path]:
+    """Writes a graph as the file of an engine; see `export`."""
     found = engines.engine(engine)
     path = Path(path)
     if path.suffix != found.suffix:
         path = path.with_name(path.name + found.suffix)
-    graph = trace.graph(model, variables, example)
-    if int8 is not None:
-        graph = grids.quantized(graph, int8)
+    total = sum(array.nbytes for array in graph.constants.values())
+    if total > MOST_BYTES:
+        raise ValueError(
+            f"{total / 1e9:.1f} GB of constants are more than the 2 GB that one file can have"
+        )
     return list(importlib.import_module(found.writer).write(graph, path))

@@ -1,0 +1,89 @@
+"""Rules that find operations in the equations that compute them. Read `RULES`."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from deploy.graphs import pooling
+from deploy.graphs.draft import Draft, Rule
+from deploy.graphs.graph import Node
+
+Counts = Mapping[str, int]
+
+
+def mean(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A sum that is divided by the number of its entries, or multiplied by its inverse."""
+    name, value = node.inputs[0], draft.uniform(node.inputs[1])
+    if node.operation == "mul" and value is None:
+        name, value = node.inputs[1], draft.uniform(node.inputs[0])
+    total = draft.made_by(name, "sum")
+    if total is None or not value or draft.shape(name) != draft.shape(node.output):
+        return None
+    shape, axes = draft.shape(total.inputs[0]), total.attributes["axes"]
+    entries = math.prod(shape[axis] for axis in axes)
+    if not math.isclose(value if node.operation == "div" else 1 / value, entries, rel_tol=1e-6):
+        return None
+    return draft.add("mean", total.inputs, draft.shape(name), layer=total.layer, **total.attributes)
+
+
+def softmax(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """exp(x − max x) divided by its sum over one axis."""
+    exp, total = draft.made_by(node.inputs[0], "exp"), draft.made_by(node.inputs[1], "sum")
+    if exp is None or total is None or total.inputs != (exp.output,):
+        return None
+    shifted = draft.made_by(exp.inputs[0], "sub")
+    if shifted is None or len(total.attributes["axes"]) != 1 or not total.attributes["keepdims"]:
+        return None
+    most = draft.made_by(shifted.inputs[1], "reduce_max")
+    if most is None or most.attributes != total.attributes or most.inputs[0] != shifted.inputs[0]:
+        return None
+    shape, axis = draft.shape(node.output), total.attributes["axes"][0]
+    return draft.add("softmax", most.inputs, shape, layer=node.layer, axis=axis)
+
+
+def shuffle(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """Channels of images as groups, transposed, as channels again."""
+    turned = draft.made_by(node.inputs[0], "transpose")
+    apart = turned and draft.made_by(turned.inputs[0], "reshape")
+    if turned is None or apart is None:
+        return None
+    shape, grouped = draft.shape(node.output), draft.shape(apart.output)
+    fits = draft.shape(apart.inputs[0]) == shape and grouped[:-2] == shape[:-1]
+    if not fits or len(shape) != 4 or turned.attributes["permutation"] != (0, 1, 2, 4, 3):
+        return None
+    return draft.add("channel_shuffle", apart.inputs, shape, layer=node.layer, groups=grouped[-2])
+
+
+def from_the_end(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A look-up at places to which N is added where they are below 0, as `gather` itself does."""
+    table, places = node.inputs
+    choice = draft.made_by(places, "where")
+    if choice is None:
+        return None
+    condition, wrapped, given = choice.inputs
+    below, moved = draft.made_by(condition, "less"), draft.made_by(wrapped, "add")
+    if below is None or moved is None or below.inputs[0] != given or given not in moved.inputs:
+        return None
+    added = next((name for name in moved.inputs if name != given), "")
+    rows = draft.shape(table)[0]
+    if draft.uniform(below.inputs[1]) != 0 or not added or draft.uniform(added) != rows:
+        return None
+    return draft.add("gather", [table, given], draft.shape(node.output), layer=node.layer)
+
+
+WINDOWS: Mapping[str, Sequence[Rule]] = {
+    "where": [pooling.larger],
+    "max": [pooling.windows],
+    "add": [pooling.windows],
+    "reshape": [shuffle],
+}
+"""What comes first: other rules might replace what these look for."""
+
+RULES: Mapping[str, Sequence[Rule]] = {
+    "max_pool": [pooling.merged, pooling.padded_before, pooling.last_twice],
+    "sum_pool": [pooling.merged, pooling.padded_before],
+    "average_pool": [pooling.padded_before],
+    "conv": [pooling.padded_before],
+    "div": [pooling.average, mean, softmax],
+    "mul": [pooling.average, mean],
+    "gather": [from_the_end],
+}

@@ -1,0 +1,336 @@
+"""Engines measured beside each other, each file in a process of its own. Read `measure` first.
+
+Energy is not measured.
+"""
+
+# B batch of a file, N test examples
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import deploy
+from deploy import engines
+
+CHILD = "deploy.measuring_process"
+LEAST_CALLS = 3  # of a block, however long they take
+LONGEST_REASON = 200  # characters of a failure
+
+
+class Failed(Exception):
+    """A process of an engine has ended, hangs, or answered with an error."""
+
+
+class Refused(Failed):
+    """It answered with an error."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One file on one engine.
+
+    Attributes:
+      engine: its name, or `jax`.
+      kind: `float` or `int8`.
+      threads: on which it computes; as many processors are left to its process.
+      batch: B, the examples of one call.
+      path: of the file.
+      runtime: the module that runs it.
+      package: what that module imports.
+    """
+
+    engine: str
+    kind: str
+    threads: int
+    batch: int
+    path: Path
+    runtime: str
+    package: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured of a subject.
+
+    Attributes:
+      milliseconds: of a call: lower quartile, median, upper quartile; none if it failed.
+      calls: of which they are.
+      load_seconds: to load the file, once the engine is imported.
+      peak_bytes: that the process had resident above what it had before the engine.
+      processors: to which it was pinned; 0 if this system pins no process.
+      failure: why there are no numbers, or none of a part; empty if all is well.
+      refused: whether the engine said no to the file, as it would again.
+    """
+
+    milliseconds: list[float] = dataclasses.field(default_factory=list)
+    calls: int = 0
+    load_seconds: float | None = None
+    peak_bytes: int | None = None
+    processors: int = 0
+    failure: str = ""
+    refused: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What a subject answered to examples.
+
+    Attributes:
+      outputs: K arrays [N, …]; none if it failed.
+      operations: name, operation and precision of what the engine computes; None if it does not
+        tell.
+      failure: why something is missing; empty if all is well.
+    """
+
+    outputs: tuple[np.ndarray, ...] = ()
+    operations: list[tuple[str, str, str]] | None = None
+    failure: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How long is measured.
+
+    Attributes:
+      rounds: in which all take turns.
+      seconds: of calls of each in a round, at least.
+      warmup_seconds: of calls before the first round.
+      limit_seconds: a process that does not answer for so long has failed.
+    """
+
+    rounds: int
+    seconds: float
+    warmup_seconds: float
+    limit_seconds: float
+
+
+def subject(engine: str, kind: str, threads: int, batch: int, path: Path) -> Subject:
+    """Returns a file on an engine of the table, or on `jax`."""
+    if engine == "jax":
+        package, runtime = "jax", "deploy.exported"
+    else:
+        package, runtime = engines.TABLE[engine].package, engines.TABLE[engine].runtime
+    return Subject(
+        engine=engine,
+        kind=kind,
+        threads=threads,
+        batch=batch,
+        path=path,
+        runtime=runtime,
+        package=package,
+    )
+
+
+def measure(
+    subjects: Sequence[Subject],
+    inputs: Mapping[int, Sequence[np.ndarray]],
+    settings: Settings,
+    pause: Callable[[], None] = lambda: None,
+    examples: Sequence[np.ndarray] = (),
+) -> tuple[dict[Subject, Measured], dict[Subject, Answered], list[float]]:
+    """Measures all subjects in turns: in each round each has one block of calls, the others wait.
+
+    Args:
+      subjects: at most one is computing at a time.
+      inputs: B → arrays [B, …] of one call.
+      settings: see `Settings`.
+      pause: called between two blocks; what it raises ends all.
+      examples: arrays [N, …] that all subjects answer to at the end; none without them. The last
+        batch is filled up with the first examples.
+
+    Returns:
+      What was measured; the answers of those that did not fail before; and the machine's load (of
+      `os.getloadavg`, one minute) at the beginning of each round and at the end. A process that
+      fails takes no other with it.
+    """
+    found: dict[Subject, Measured] = {}
+    answered: dict[Subject, Answered] = {}
+    times: dict[Subject, list[float]] = {}
+    load: list[float] = []
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        files = {batch: _saved(folder / f"{batch}.npz", arrays) for batch, arrays in inputs.items()}
+        running: dict[Subject, _Child] = {}
+        for one in subjects:
+            pause()
+            child = stack.enter_context(_child(settings.limit_seconds))
+            found[one] = _started(child, one, files[one.batch], settings.warmup_seconds)
+            if not found[one].failure:
+                running[one], times[one] = child, []
+        for number in range(settings.rounds):
+            load.append(_load())
+            for one in _turned(list(running), number):
+                pause()
+                try:
+                    asked = running[one].ask("block", seconds=settings.seconds, least=LEAST_CALLS)
+                    times[one] += asked["seconds"]
+                except Failed as failed:
+                    found[one] = dataclasses.replace(found[one], failure=str(failed))
+                    del running[one]
+        load.append(_load())
+        for one, child in running.items():
+            found[one] = _finished(child, found[one], times[one])
+            pause()
+            if examples and not found[one].failure:
+                answered[one] = _answered(child, one, examples, folder)
+    return found, answered, load
+
+
+def processors(threads: int) -> list[int]:
+    """Returns the processors for so many threads: the first of this process's, or all of them."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(threads))
+    return sorted(os.sched_getaffinity(0))[:threads]
+
+
+class _Child:
+    """A process, and the requests that it is sent."""
+
+    def __init__(self, process: subprocess.Popen[bytes], errors: Any, limit: float) -> None:
+        self._process, self._errors, self._limit = process, errors, limit
+        self._rest = b""
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Returns the answer to a request.
+
+        Raises:
+          Failed: there is none, or it is an error.
+        """
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            stdin.flush()
+        except OSError:  # it has ended: reading says how
+            pass
+        answer: dict[str, Any] = json.loads(self._line(do))
+        if "error" in answer:
+            raise Refused(_short(answer["error"]))
+        return answer
+
+    def _line(self, do: str) -> bytes:
+        stdout = self._process.stdout
+        assert stdout is not None
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([stdout], [], [], self._limit)
+            if not ready:
+                self._process.kill()
+                raise Failed(f"no answer to {do!r} within {self._limit:g} s")
+            part = os.read(stdout.fileno(), 2**20)
+            if not part:
+                raise Failed(self._end(do))
+            self._rest += part
+        line, self._rest = self._rest.split(b"\n", 1)
+        return line
+
+    def _end(self, do: str) -> str:
+        """Returns how the process ended, and its last words."""
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._errors.seek(0)
+        words = self._errors.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(words) if line.strip()), "")
+        return _short(f"the process ended at {do!r} by {how}" + (f": {last}" if last else ""))
+
+
+@contextlib.contextmanager
+def _child(limit: float) -> Iterator[_Child]:
+    root = str(Path(deploy.__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is the parent's, which ends its children in order
+        )
+        try:
+            yield _Child(process, errors, limit)
+        finally:
+            process.kill()
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):  # what was not sent to one that has ended
+                    assert stream is not None
+                    stream.close()
+            process.wait()
+
+
+def _started(child: _Child, one: Subject, inputs: Path, warmup: float) -> Measured:
+    try:
+        loaded = _load_into(child, one, inputs)
+        child.ask("block", seconds=warmup, least=LEAST_CALLS)
+    except Failed as failed:
+        return Measured(failure=str(failed), refused=isinstance(failed, Refused))
+    pinned = len(processors(one.threads)) if loaded["pinned"] else 0
+    return Measured(load_seconds=loaded["load_seconds"], processors=pinned)
+
+
+def _load_into(child: _Child, one: Subject, inputs: Path) -> dict[str, Any]:
+    return child.ask(
+        "load",
+        runtime=one.runtime,
+        package=one.package,
+        path=str(one.path),
+        threads=one.threads,
+        processors=processors(one.threads),
+        inputs=str(inputs),
+    )
+
+
+def _finished(child: _Child, so_far: Measured, seconds: list[float]) -> Measured:
+    quartiles = 1e3 * np.quantile(seconds, [0.25, 0.5, 0.75])
+    so_far = dataclasses.replace(so_far, milliseconds=quartiles.tolist(), calls=len(seconds))
+    try:
+        return dataclasses.replace(so_far, peak_bytes=child.ask("peak")["peak_bytes"])
+    except Failed as failed:
+        return dataclasses.replace(so_far, failure=str(failed))
+
+
+def _answered(
+    child: _Child, one: Subject, examples: Sequence[np.ndarray], folder: Path
+) -> Answered:
+    count = len(examples[0])
+    places = np.arange(-(-count // one.batch) * one.batch) % count
+    given = _saved(folder / "given.npz", [array[places] for array in examples])
+    outputs: tuple[np.ndarray, ...] = ()
+    try:
+        child.ask("outputs", inputs=str(given), outputs=str(folder / "found.npz"))
+        with np.load(folder / "found.npz") as file:
+            outputs = tuple(file[f"arr_{n}"][:count] for n in range(len(file.files)))
+        rows = child.ask("operations", path=str(one.path))["operations"]
+    except Failed as failed:
+        return Answered(outputs=outputs, failure=str(failed))
+    operations = None if rows is None else [(row[0], row[1], row[2]) for row in rows]
+    return Answered(outputs=outputs, operations=operations)
+
+
+def _saved(path: Path, arrays: Sequence[np.ndarray]) -> Path:
+    np.savez(path, *arrays)
+    return path
+
+
+def _turned(items: list[Subject], number: int) -> list[Subject]:
+    """Returns the items from another one on in each round, so that none always follows the same."""
+    start = number % len(items) if items else 0
+    return items[start:] + items[:start]
+
+
+def _load() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"

@@ -1,0 +1,100 @@
+"""ONNX files in OpenVINO, on the CPU."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from deploy.runtimes import batches
+
+
+def load(path: str | Path, threads: int = 1) -> Callable[..., Any]:
+    """Returns an ONNX file as a function of numpy arrays; `deploy.engines.load` says more.
+
+    Floats are computed as float32, also on processors on which OpenVINO would take bfloat16.
+
+    Raises:
+      ValueError: OpenVINO cannot read the file.
+    """
+    compiled, notes = _compiled(path, threads)
+    request = compiled.create_infer_request()
+    results = json.loads(notes.get("outputs", "null"))
+    results = results or [output.get_any_name() for output in compiled.outputs]
+    tensors = [request.get_tensor(name) for name in results]
+    inputs = [request.get_input_tensor(place) for place in range(len(compiled.inputs))]
+    dtypes = [tensor.data.dtype for tensor in inputs]
+
+    def call(*arrays: np.ndarray) -> Sequence[np.ndarray]:
+        for tensor, array in zip(inputs, batches.typed(arrays, dtypes), strict=True):
+            tensor.data[...] = array
+        try:
+            request.infer()
+        except RuntimeError as error:
+            raise ValueError(f"OpenVINO cannot run {path}: {_line(error)}") from None
+        return [tensor.data.copy() for tensor in tensors]
+
+    shapes = [tuple(value.shape) for value in compiled.inputs]
+    structure = notes.get("structure", "single")
+    return batches.over(call, shapes, structure == "single", structure == "stacked")
+
+
+def operations(path: str | Path) -> list[tuple[str, str, str]]:
+    """Returns what OpenVINO runs for a file: names, operations, `int8` or `float32`.
+
+    These are the operations of its own compiled graph but constants.
+
+    Raises:
+      ValueError: OpenVINO cannot read the file.
+    """
+    compiled, _ = _compiled(path, threads=1)
+    found = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        said = {key: node.get_rt_info()[key].astype(str) for key in _SAID}
+        if said["layerType"] not in _NO_WORK:
+            given, made = (_DTYPES.get(said[key], said[key]) for key in _SAID[1:])
+            name = node.get_friendly_name()
+            found.append((name, said["layerType"], batches.precision(given, made)))
+    return found
+
+
+_SAID = ("layerType", "runtimePrecision", "outputPrecisions")
+_NO_WORK = ("Const", "Input", "Output")
+_DTYPES = {"f32": "float32", "u8": "uint8", "i8": "int8", "i32": "int32", "bf16": "bfloat16"}
+
+
+def _compiled(path: str | Path, threads: int) -> tuple[Any, dict[str, str]]:
+    """Returns a compiled model and the metadata of its file."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    openvino = _openvino()
+    try:
+        # `read_model` would try the readers of other forms, which write to stderr.
+        reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
+        model = reader.convert(reader.load(str(path)))
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+    except Exception as error:  # its classes have no common one but this
+        raise ValueError(f"OpenVINO cannot read {path}: {_line(error)}") from None
+    if not compiled.inputs or any(value.partial_shape.is_dynamic for value in compiled.inputs):
+        raise ValueError(f"OpenVINO cannot read {path}: it has no inputs, or not of fixed shapes")
+    keys = ("structure", "outputs")
+    notes = {key: ["framework", key] for key in keys if model.has_rt_info(["framework", key])}
+    return compiled, {key: model.get_rt_info(place).astype(str) for key, place in notes.items()}
+
+
+def _openvino() -> ModuleType:
+    """Imports OpenVINO without its telemetry, which would send a message for each import."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,321 @@
+"""The work of a run: networks, their files for all engines, and measurements. Read `prepare`."""
+
+# R replicates, B batch
+
+import dataclasses
+import itertools
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from deploy import answers, exported, files, grids, measure, results
+from deploy.answers import Judge
+from deploy.files import File
+from deploy.graphs import trace
+from deploy.measure import Answered, Measured, Subject
+from deploy.sources import networks as sources
+from deploy.sources.network import Network
+from deploy.sources.networks import TRAINED
+from deploy.spec import JAX, DeploySpec, files_unit, graph_unit, measures_unit
+from groundwork import architectures, trees
+from groundwork.architectures.cpu.convolution import computed_by
+from groundwork.context import Context
+from groundwork.data import dataset as data_lib
+from groundwork.data.dataset import AnyDataset
+from groundwork.data.file_dataset import FileDataset
+from groundwork.devices import processes
+from groundwork.errors import UserError, about
+from groundwork.metric import ACCURACY
+from groundwork.runs import trained
+from groundwork.runs.run import Run
+from groundwork.study import Prepared
+from groundwork.train import fitting, footprint, loss_spec, networks, own
+from groundwork.train.losses import Loss
+
+FILES = "files"  # folder of a run: NETWORK/ENGINE-KIND-BATCH.…
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A run of the command.
+
+    Attributes:
+      context: of the run.
+      spec: of the command.
+      config: of the run.
+      loss: by which networks are judged.
+    """
+
+    context: Context
+    spec: DeploySpec
+    config: Mapping[str, Any]
+    loss: Loss
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return self.context.run.folder
+
+
+def prepare(spec: DeploySpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
+    """Returns the devices and the work, which are checked.
+
+    Raises:
+      UserError: the data stays in files, there are too few examples, the source was trained on
+        other data, or the network cannot take it.
+    """
+    if isinstance(dataset, FileDataset):
+        raise UserError("data.stream: calibration needs examples in memory: set it to false")
+    if processes.count() > 1:
+        raise UserError("engines are measured on one machine: start the command as one process")
+    networks.check_examples("calibration.examples", spec.calibration.examples, dataset)
+    if spec.measure.examples > dataset.examples["test"]:
+        raise UserError(
+            f"measure.examples={spec.measure.examples} is more than the "
+            f"{dataset.examples['test']} test examples"
+        )
+    loss, convolutions = loss_spec.build(spec.loss, dataset.target), None
+    code: dict[str, str] = {}
+    if not spec.source.path:
+        model = architectures.build(config, dataset.classes)
+        shapes = architectures.shapes(model, dataset.example)
+        footprint.check("this model", shapes, spec.optimizer, spec.replicates)
+        loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
+        convolutions = computed_by(model, dataset.example)
+
+    def work(context: Context) -> None:
+        _each(Deployment(context=context, spec=spec, config=config, loss=loss))
+
+    def begin() -> None:
+        if spec.source.path and not spec.source.path.endswith(sources.ARCHIVE):
+            trained.check_data(spec.source.path, config["data"], "source.path")
+        for name in sources.names(spec.source.source):
+            if name != TRAINED:
+                sources.load(spec.source.source, name, config, dataset)
+
+    sizes = {} if spec.source.path else {"train": spec.train.batch_size}
+    return Prepared(
+        mesh=networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset),
+        convolutions=convolutions,
+        work=work,
+        begin=begin,
+        metric=loss.metric,
+        own=code,
+    )
+
+
+def lost(run: Run) -> dict[str, str]:
+    """Returns the units of networks whose files are not as they were written → what is wrong."""
+    found = {}
+    for name in run.units():
+        if not name.startswith(files_unit("")):
+            continue
+        for row in run.unit(name).verify()["files"]:
+            paths = [run.folder / path for path in row["paths"]]
+            there = [path for path in files.parts(paths) if path.exists()]
+            size = sum(path.stat().st_size for path in there)
+            if size != row["bytes"]:
+                found[name] = f"{paths[0]}: {size:,} bytes, not {row['bytes']:,}"
+                break
+    return found
+
+
+def _each(made: Deployment) -> None:
+    """Makes what is not done of every network."""
+    spec, run = made.spec, made.context.run
+    done = set(processes.on_first(run.units))
+    if not spec.source.path and TRAINED not in done:
+        _train(made)
+    for name in sources.names(spec.source.source):
+        steps = {files_unit(name): _write, measures_unit(name): _measure}
+        if spec.log.graph:
+            steps[graph_unit(name)] = _draw
+        left = {unit: step for unit, step in steps.items() if unit not in done}
+        if not left:
+            continue
+        network = _network(made, name)
+        for unit, step in left.items():
+            made.context.reporter.begin(unit, 0, 1)
+            step(made, name, network)
+
+
+def _train(made: Deployment) -> None:
+    """Trains the network of a run that has no source."""
+    context, spec = made.context, made.spec
+    model = architectures.build(made.config, context.dataset.classes)
+    unit = context.run.unit(TRAINED)
+    start = networks.initial(context, model)
+    compiled = fitting.compile_programs(
+        context, model, spec.train, spec.optimizer, objective=made.loss
+    )
+    if spec.train.steps:
+        start = fitting.train(context, compiled, unit, spec.train, spec.optimizer, start)
+    else:
+        context.reporter.begin(TRAINED, 0, 1)
+    measured = networks.accuracies(context, compiled, start)
+    unit.finish({"variables": start}, measured)
+    context.reporter.end(f"test {made.loss.metric.words} {np.mean(measured['test']):.4f}")
+
+
+def _network(made: Deployment, name: str) -> Network:
+    context, source = made.context, made.spec.source
+    if name != TRAINED:
+        assert not isinstance(context.dataset, FileDataset)  # `prepare` refuses them
+        return sources.load(source.source, name, made.config, context.dataset)
+    variables = context.run.unit(TRAINED).result()[0]["variables"]
+    model = architectures.build(made.config, context.dataset.classes)
+    if source.replicate >= trees.replicates(variables):
+        raise UserError(
+            f"source.replicate={source.replicate} must be below replicates={context.replicates}"
+        )
+    return Network(model=model, variables=trees.replicate(variables, source.replicate))
+
+
+def _write(made: Deployment, name: str, network: Network) -> None:
+    """Writes a network's files for all engines, kinds and batches."""
+    spec, dataset = made.spec, made.context.dataset
+    assert not isinstance(dataset, FileDataset)
+    folder = made.folder / FILES / name
+    rows: list[File] = []
+    lost: dict[str, str] = {}
+    for batch in spec.batches:
+        with about(f"source: {name}"):
+            graphs = {"float": files.graph(network, dataset.example, batch)}
+        lost |= graphs["float"].lost
+        if "int8" in spec.kinds:
+            inputs, _ = data_lib.first_examples(dataset, spec.calibration.examples)
+            try:
+                graphs["int8"] = grids.quantized(graphs["float"], inputs, spec.calibration.range)
+            except ValueError as error:
+                rows += files.failed("int8", str(error), spec.chosen, batch)
+        chosen = {kind: graphs[kind] for kind in spec.kinds if kind in graphs}
+        rows += files.write(chosen, spec.chosen, batch, folder, made.folder)
+    remarks = [*network.remarks, *(f"the integers of {k} are lost: {w}" for k, w in lost.items())]
+    made.context.run.share(folder)
+    described = [dataclasses.asdict(row) for row in rows]
+    sizes = {"bytes": np.array([row.bytes for row in rows])}
+    metadata = {"files": described, "remarks": remarks}
+    made.context.run.unit(files_unit(name)).finish(sizes, metadata)
+    failed = [f"{row.name}: {row.failure}" for row in rows if row.failure]
+    written = f"{sum(not row.failure for row in rows)} of {len(rows)} written"
+    made.context.reporter.end("; ".join([written, *failed]))
+
+
+def _draw(made: Deployment, name: str, network: Network) -> None:
+    """Writes the table and the picture of a network's graph."""
+    from deploy.graphs import picture, table  # what draws is imported where it is needed
+
+    with about(f"source: {name}"):
+        whole = files.graph(network, made.context.dataset.example, made.spec.batches[0])
+    folder = made.folder / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"graph_{name.replace('/', '_')}"
+    said = f"{len(whole.nodes)} operations"
+    try:
+        picture.picture(whole, folder / f"{stem}.png")
+    except ValueError as error:  # there are too many to draw
+        said += f"; no picture: {error}"
+    unit = made.context.run.unit(graph_unit(name))
+    unit.finish({"nodes": np.array(len(whole.nodes))}, {"table": table.table(whole)})
+    made.context.reporter.end(said)
+
+
+def _measure(made: Deployment, name: str, network: Network) -> None:
+    """Measures a network's files beside JAX, and judges what they answer."""
+    context, spec, dataset = made.context, made.spec, made.context.dataset
+    assert not isinstance(dataset, FileDataset)
+    rows = context.run.unit(files_unit(name)).result()[1]["files"]
+    written = [results.file(row) for row in rows if not row["failure"]]
+    count = spec.measure.examples or dataset.examples["test"]
+    inputs, labels = jax.tree.map(lambda leaf: leaf[:count], tuple(dataset.test))
+    inputs = jax.tree.map(np.asarray, data_lib.normalize(dataset, inputs))
+    judge = _judge(made, network, inputs, labels)
+    batches = {batch: _batch(inputs, batch) for batch in spec.batches}
+    times: dict[Subject, Measured] = {}
+    load: dict[str, list[float]] = {}
+    answered: dict[Subject, Answered] = {}
+
+    def pause() -> None:
+        if context.interruption.reached():
+            raise context.interruption.stop(f"the unit before {measures_unit(name)}")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for batch, threads in itertools.product(spec.batches, spec.threads):
+            jax_file = Path(scratch) / f"{batch}.npz"
+            if not jax_file.exists():
+                given = jax.tree.unflatten(jax.tree.structure(inputs), batches[batch])
+                apply = trace.evaluation(network.model)
+                exported.write(apply, network.variables, given, jax_file)
+            subjects = [measure.subject(JAX, "float", threads, batch, jax_file)]
+            subjects += _subjects(made, written, threads, batch, times)
+            last = (batch, threads) == (spec.batches[-1], spec.threads[-1])
+            found, answers_now, load[f"{batch} examples, {threads} threads"] = measure.measure(
+                subjects,
+                {batch: batches[batch]},
+                spec.measure.settings,
+                pause,
+                jax.tree.leaves(inputs) if last else (),
+            )
+            times |= found
+            answered |= answers_now
+    judged = [judge.answer(JAX, "float", Answered(outputs=judge.reference))]
+    judged += [judge.answer(o.engine, o.kind, a) for o, a in answered.items() if o.engine != JAX]
+    metadata = {
+        "times": [_time_row(one, measured) for one, measured in times.items()],
+        "load": load,
+        "answers": [dataclasses.asdict(one) for one in judged],
+    }
+    seen_load = np.array([value for each in load.values() for value in each])
+    context.run.unit(measures_unit(name)).finish({"load": seen_load}, metadata)
+    context.reporter.end(_fastest(times))
+
+
+def _subjects(
+    made: Deployment,
+    written: list[File],
+    threads: int,
+    batch: int,
+    before: Mapping[Subject, Measured],
+) -> list[Subject]:
+    """Returns the files of a batch on their engines, but for those that were refused before."""
+    refused = {(one.engine, one.kind) for one, found in before.items() if found.refused}
+    return [
+        measure.subject(file.engine, file.kind, threads, batch, made.folder / file.paths[0])
+        for file in written
+        if file.batch == batch and (file.engine, file.kind) not in refused
+    ]
+
+
+def _judge(made: Deployment, network: Network, inputs: Any, labels: Any) -> Judge:
+    apply = trace.evaluation(network.model)
+    reference, structure = answers.of_jax(apply, network.variables, inputs)
+    classes = made.loss.metric == ACCURACY and getattr(labels, "ndim", 0) == 1
+    return Judge(
+        loss=made.loss, classes=classes, labels=labels, structure=structure, reference=reference
+    )
+
+
+def _batch(inputs: Any, batch: int) -> list[np.ndarray]:
+    """Returns the leaves of the first B test examples, which begin again where there are fewer."""
+    leaves = jax.tree.leaves(inputs)
+    return [leaf[np.arange(batch) % len(leaf)] for leaf in leaves]
+
+
+def _time_row(one: Subject, found: Measured) -> dict[str, Any]:
+    about = {key: getattr(one, key) for key in ("engine", "kind", "threads", "batch")}
+    return {**about, **dataclasses.asdict(found)}
+
+
+def _fastest(times: Mapping[Subject, Measured]) -> str:
+    """Returns the fastest of one example and the fewest threads, and the failures, in words."""
+    running = {one: m for one, m in times.items() if not m.failure}
+    lines = [f"{o.engine} {o.kind}: {m.failure}" for o, m in times.items() if m.failure]
+    if running:
+        best = min(running, key=lambda o: (o.batch, o.threads, running[o].milliseconds[1]))
+        median = running[best].milliseconds[1]
+        lines.insert(0, f"fastest: {best.engine} {best.kind}, {median:.3f} ms")
+    return "; ".join(lines)

@@ -15,9 +15,9 @@ from typing import Any
 import flax.core.scope
 import jax
 import pytest
-from jax._src.interpreters import mlir
 import submitit  # noqa: F401 (its import ends logging's handlers, and absl's would close a stream)
 from hypothesis import settings
+from jax._src.interpreters import mlir
 
 from groundwork import buckets
 from tests import s3
@@ -65,7 +65,7 @@ flax.core.scope.jax = types.SimpleNamespace(**{**vars(jax), "eval_shape": rememb
 
 
 class Contexts(threading.local):
-    """MLIR's contexts, one for 100 programs that a thread lowers: each takes 5 ms to make and end."""
+    """MLIR's contexts, one for 100 programs that a thread lowers: each takes 5 ms to make."""
 
     made, context = 0, None
 

@@ -38,6 +38,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.calibration = dict(
         examples=200,  # of training, from which int8 gets the ranges of all values
         range="minmax",  # minmax, moving, percentile or mse
+        # whether biases make up for the mean errors of integers, layer by layer, on these examples
+        correct_biases=False,
     )
     config.measure = dict(
         rounds=7,  # in which all engines take turns

@@ -59,8 +59,8 @@ def quantized(
         multiple of B, the first ones fill the last batch up.
       range: what the grids span, one of `RANGES`, as for `compress.quantize.activations.calibrate`;
         `percentile` and `mse` look at `ENTRIES` random entries of a value.
-      correct_biases: whether biases make up for the mean errors that integers cause, layer by layer,
-        for the first of these inputs: see `biases.corrected`.
+      correct_biases: whether biases make up for the mean errors that integers cause, for the first
+        of these inputs: see `biases.corrected`.
 
     Returns:
       The graph, whose `constants` hold codes × scales. The scale of an output whose codes are all 0

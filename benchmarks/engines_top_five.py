@@ -32,7 +32,7 @@ from groundwork import terminal
 from groundwork.architectures import build, pretrained
 from groundwork.data import photographs
 from groundwork.entry import run_main
-from groundwork.errors import UserError
+from groundwork.errors import UserError, about
 from groundwork.report import tables
 from groundwork.report.tables import Rows
 
@@ -163,6 +163,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="of calls in a round")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     flags = parser.parse_args(argv)
+    with about("--engines"):
+        for name in flags.engines.split(","):
+            engines.check_installed(name)
     begun = time.perf_counter()
     given = inputs_of(flags.calibration, flags.crops)
     model, variables = build({"name": NETWORK}, 1000), pretrained.load(NETWORK, flags.path)

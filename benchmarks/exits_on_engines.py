@@ -25,7 +25,7 @@ from benchmarks.early_exit import SHARES, WHOLE, Measured
 from deploy import engines
 from groundwork import terminal, trees
 from groundwork.data import dataset as data_lib
-from groundwork.errors import UserError
+from groundwork.errors import UserError, about
 from groundwork.report import tables
 from msdnet import exits, networks, results
 
@@ -109,6 +109,9 @@ def main() -> None:
     flags = parser.parse_args()
     begun, load = time.perf_counter(), setting.load()
     try:
+        with about("--engines"):
+            for engine in flags.engines.split(","):
+                engines.check_installed(engine)
         network, dataset, name = trained(flags.run)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -119,12 +122,12 @@ def main() -> None:
                 made = entrants(network, engine, kind, Path(scratch) / f"{engine}-{kind}")
                 contestants |= {(f"{engine} {kind}", way): run for way, run in made}
         seconds = early_exit.measure(contestants, flags.repeats)
-        about = Measured(dataset.test.labels, network.found.macs)
+        held = Measured(dataset.test.labels, network.found.macs)
         rows = []
         for (who, way), turns in seconds.items():
             reference = statistics.median(seconds[who, WHOLE])
             result = contestants[who, way]()
-            rows.append([who, *early_exit.row_of(way, turns, reference, result, about)])
+            rows.append([who, *early_exit.row_of(way, turns, reference, result, held)])
     header = ["", "", "ms/image", "× all exits", "× multiply-adds", "accuracy"]
     title = f"{len(network.inputs)} test images of {dataset.name}, one at a time, one thread"
     tables.show(title, (header, rows), keys=2)

@@ -63,11 +63,11 @@ def all_exits(
     return run
 
 
-def measure(contestants: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
+def measure(contestants: dict[Any, Callable], repeats: int) -> dict[Any, list[float]]:
     """Returns the seconds of each turn, by contestant; all are warm."""
     for run in contestants.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[Any, list[float]] = {name: [] for name in contestants}
     for _ in range(repeats):
         for name, run in contestants.items():
             begun = time.perf_counter()

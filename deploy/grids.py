@@ -14,6 +14,7 @@ import numpy as np
 
 from compress.quantize import activations
 from compress.quantize import grids as uniform_grids
+from deploy import biases
 from deploy.graphs.evaluate import evaluate
 from deploy.graphs.graph import Graph, Grid, Node, Stored
 from groundwork.numerics import checks
@@ -42,7 +43,9 @@ class CodesLost(UserWarning):
     """Kernels that have integers are not stored as these in an engine's file."""
 
 
-def quantized(graph: Graph, inputs: Any, range: str = "minmax") -> Graph:
+def quantized(
+    graph: Graph, inputs: Any, range: str = "minmax", correct_biases: bool = False
+) -> Graph:
     """Returns a graph of 8-bit integers: all float32 values have a grid, all kernels have codes.
 
     Kernels that have codes keep them; others get −127 … 127 with one scale for each output. Values
@@ -56,6 +59,8 @@ def quantized(graph: Graph, inputs: Any, range: str = "minmax") -> Graph:
         multiple of B, the first ones fill the last batch up.
       range: what the grids span, one of `RANGES`, as for `compress.quantize.activations.calibrate`;
         `percentile` and `mse` look at `ENTRIES` random entries of a value.
+      correct_biases: whether biases make up for the mean errors that integers cause, for the first
+        of these inputs: see `biases.corrected`.
 
     Returns:
       The graph, whose `constants` hold codes × scales. The scale of an output whose codes are all 0
@@ -72,9 +77,12 @@ def quantized(graph: Graph, inputs: Any, range: str = "minmax") -> Graph:
         raise ValueError("the graph is one of integers already")
     checks.name("range", range, RANGES)
     batches = list(_batches(graph, inputs))
-    given = graph.stored
+    exact, given = graph, graph.stored
     graph = _with_codes(graph)
-    graph = dataclasses.replace(graph, grids=_grids(graph, _samples(graph, batches, range), range))
+    seen = exact if correct_biases else graph  # its values are what corrected biases aim at
+    graph = dataclasses.replace(graph, grids=_grids(graph, _samples(seen, batches, range), range))
+    if correct_biases:
+        graph = biases.corrected(graph, exact, batches)
     return _with_room_for_biases(graph, given)
 
 

@@ -61,10 +61,12 @@ class CalibrationSpec:
     Attributes:
       examples: the first ones of the training split.
       range: one of `grids.RANGES`.
+      correct_biases: see `grids.quantized`.
     """
 
     examples: int
     range: str
+    correct_biases: bool
 
     def __post_init__(self) -> None:
         at_least("calibration", self, examples=1)

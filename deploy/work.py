@@ -189,7 +189,12 @@ def _write(made: Deployment, name: str, network: Network) -> None:
         if "int8" in spec.kinds:
             inputs, _ = data_lib.first_examples(dataset, spec.calibration.examples)
             try:
-                graphs["int8"] = grids.quantized(graphs["float"], inputs, spec.calibration.range)
+                graphs["int8"] = grids.quantized(
+                    graphs["float"],
+                    inputs,
+                    spec.calibration.range,
+                    spec.calibration.correct_biases,
+                )
             except ValueError as error:
                 rows += files.failed("int8", str(error), spec.chosen, batch)
         chosen = {kind: graphs[kind] for kind in spec.kinds if kind in graphs}

@@ -36,8 +36,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.threads = (1, 2)  # each engine computes on so many, pinned to as many processors
     config.batches = (1,)  # examples of a call; each has files of its own
     config.calibration = dict(
-        examples=200,  # of training, from which int8 gets the ranges of all values
+        # of training, from which int8 gets the ranges of all values; what lies beyond them later is
+        # clipped, so that more examples lose less of rare large logits
+        examples=200,
         range="minmax",  # minmax, moving, percentile or mse
+        # whether biases make up for the mean errors of integers, layer by layer, on these examples
+        correct_biases=False,
     )
     config.measure = dict(
         rounds=7,  # in which all engines take turns

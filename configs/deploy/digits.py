@@ -16,6 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
     config.data.pad = 4
+    config.calibration.examples = 1000
     config.model.update(name="lenet_5", width=0.5)
     config.train.steps = 200
     config.measure.update(rounds=5, seconds=0.05, warmup_seconds=0.05)

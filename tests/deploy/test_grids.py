@@ -171,3 +171,24 @@ def test_what_has_grids_and_what_is_lost(made):
     with pytest.warns(grids.CodesLost, match=r"^ncnn: the stored integers of a, b are not in"):
         grids.say_lost("ncnn", ["a", "b"], "floats")
     grids.say_lost("ncnn", [], "floats")
+
+
+def test_corrected_biases_take_mean_errors_away(graph):
+    """By scipy on rounded inputs and kernels: before ReLU, means are those of the float layer."""
+    seen = INPUTS[[0, 1, 2, 3, 4, 0]]  # batches of 2; the first one fills the last
+
+    def means(kernel, x):
+        flat = [
+            [signal.correlate(image[..., 0], kernel[..., 0, o], "same") for o in range(3)]
+            for image in x
+        ]
+        return np.mean(flat, (0, 2, 3))
+
+    exact, bias = means(graph.constants["conv/kernel"], seen), graph.constants["conv/bias"]
+    made = grids.quantized(graph, INPUTS, correct_biases=True)
+    scale = made.grids["input"].scale
+    change = exact - means(made.constants["conv/kernel"], np.rint(seen / scale) * scale)
+    assert np.abs(change).min() > 1e-5
+    np.testing.assert_allclose(made.constants["conv/bias"], bias + change, rtol=0, atol=2e-6)
+    plain = grids.quantized(graph, INPUTS)
+    np.testing.assert_array_equal(plain.constants["conv/bias"], bias)

@@ -9,8 +9,8 @@ Behind the colon stands a network of `groundwork.architectures`. It learns image
 for two epochs of 429 batches of 128 (Adam 2e-3, cosine), loses half of each group of its units and
 learns for an epoch more (1e-3); then its kernels get 8 bits, one scale for each output, without
 training. With `--config.stages='("factorize","quantize")'` its layers get low ranks, half of the
-multiply-adds, in the place of fewer units. `../../launch/reproduce/engines_fashion_mnist.sh` makes all.
-`../lottery/lenet_fashion_mnist.py` says where the files come from; `make cpu` comes first.
+multiply-adds, in the place of fewer units. `../../launch/reproduce/engines_fashion_mnist.sh` makes
+all. `../lottery/lenet_fashion_mnist.py` says where the files come from; `make cpu` comes first.
 """
 
 import ml_collections

@@ -114,6 +114,15 @@ def chosen(draft: Draft, node: Node, counts: Counts) -> str | None:
     return choose(binary(draft, opposite[before.operation], left, right, "bool"), no, yes)
 
 
+def as_number(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A condition that is no operation as numbers: 1 where it holds, else 0."""
+    (condition,), dtype = node.inputs, draft.dtype(node.output)
+    if draft.made_by(condition, "not", "and", "or", "ge", "le", "ne") is None or dtype == "bool":
+        return None
+    yes, no = (draft.constant(np.asarray(number, dtype)) for number in (1, 0))
+    return draft.add("where", [condition, yes, no], draft.shape(node.output), dtype, node.layer)
+
+
 def before_reshape(draft: Draft, node: Node, counts: Counts) -> str | None:
     """An operation on channels that are split into groups: it is one on the channels."""
     places = [n for n, name in enumerate(node.inputs) if name not in draft.constants]

@@ -40,6 +40,23 @@ def softmax(draft: Draft, node: Node, counts: Counts) -> str | None:
     return draft.add("softmax", most.inputs, shape, layer=node.layer, axis=axis)
 
 
+def leaky(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A value where it is positive, else its product with a number of 0 … 1: the larger of both."""
+    condition, yes, no = node.inputs
+    sign = draft.made_by(condition, "less", "greater", "le", "ge")
+    if sign is None or draft.uniform(sign.inputs[1]) != 0:
+        return None
+    part, whole = (yes, no) if sign.operation in ("less", "le") else (no, yes)
+    product = draft.made_by(part, "mul")
+    if product is None or sign.inputs[0] != whole or whole not in product.inputs:
+        return None
+    slope = product.inputs[0] if product.inputs[1] == whole else product.inputs[1]
+    value = draft.uniform(slope)
+    if value is None or not 0 <= value <= 1 or draft.dtype(whole) != "float32":
+        return None
+    return draft.add("max", [whole, part], draft.shape(node.output), layer=node.layer)
+
+
 def shuffle(draft: Draft, node: Node, counts: Counts) -> str | None:
     """Channels of images as groups, transposed, as channels again."""
     turned = draft.made_by(node.inputs[0], "transpose")
@@ -85,5 +102,6 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "conv": [pooling.padded_before],
     "div": [pooling.average, mean, softmax],
     "mul": [pooling.average, mean],
+    "where": [leaky],
     "gather": [from_the_end],
 }

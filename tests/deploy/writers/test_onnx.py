@@ -229,6 +229,35 @@ def test_bounds_inside_a_grid_cut_its_codes(case, tmp_path):
         assert np.mean(np.abs(found - wanted) > 0.01) < 0.02, engine
 
 
+def test_a_constant_beside_codes_is_not_lost(tmp_path):
+    hand = Hand(input=(2, 3, 4))
+    other = hand.constant(np.full((2, 1, 4), 0.25, np.float32))
+    hand.node("concat", other, "input", axis=1, shape=(2, 4, 4))
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    graph = integers(hand.graph(), x)
+    grid = graph.grids["input"]
+    assert set(graph.grids.values()) == {grid}
+    wanted = np.concatenate([np.full((2, 1, 4), 0.25), x], 1)
+    for engine in ENGINES:
+        found = run(engine, graph, tmp_path / "a.onnx", x)
+        np.testing.assert_allclose(found, wanted, atol=0.501 * grid.scale)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_dense_layers_after_a_sum_of_integers(batch, tmp_path):
+    """OpenVINO joins such layers into one, whose integers it computes wrongly."""
+    hand = Hand(input=(batch, 5))
+    one = hand.dense("input", 8, relu=True)
+    both = hand.node("add", one, hand.dense(one, 8), bounds=(-np.inf, np.inf))
+    hand.dense(hand.dense(both, 8, relu=True), 3)
+    x = np.random.default_rng(0).normal(size=(batch, 5)).astype(np.float32)
+    graph = integers(hand.graph(), x)
+    (wanted,) = in_numpy.run(graph, x)
+    for engine in ENGINES:
+        found = run(engine, graph, tmp_path / "a.onnx", x)
+        np.testing.assert_allclose(found, wanted, atol=1.01 * graph.grids[graph.outputs[0]].scale)
+
+
 def test_a_file_says_what_it_is_and_has_the_same_bytes_each_time(tmp_path):
     graph = dataclasses.replace(made("concat"), structure="tuple")
     first, second = (

@@ -111,6 +111,8 @@ def chosen(draft: Draft, node: Node, counts: Counts) -> str | None:
         case "or":
             return choose(before.inputs[0], yes, choose(before.inputs[1], yes, no))
     left, right = before.inputs
+    if before.operation == "ne" and left == right and draft.shape(no) == shape:
+        return no  # it asks what is no number
     return choose(binary(draft, opposite[before.operation], left, right, "bool"), no, yes)
 
 

@@ -64,7 +64,7 @@ CASES = {
     "leaky relu": (jax.nn.leaky_relu, X, "mul max"),
     "steep": (lambda x: jnp.where(x > 0, x, x * 2), X, "greater mul where"),
     "counts": (lambda x: ((x != 0) & (x <= 1)).astype(np.float32), X, None),
-    "softplus": (jax.nn.softplus, X, None),
+    "softplus": (jax.nn.softplus, X, "clip abs neg exp add log add"),
     "relu6": (jax.nn.relu6, X, "clip"),
     "clip": (lambda x: jnp.clip(jnp.clip(x, -1, 1), 0.5, 2), X, "clip"),
     "clamp": (lambda x: lax.clamp(-0.5, x, 0.5), X, "clip"),

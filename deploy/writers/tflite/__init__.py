@@ -17,6 +17,7 @@ from deploy.writers.tflite import entries, movements, windows
 from deploy.writers.tflite.draft import Draft
 from deploy.writers.tflite.erf import erf
 from deploy.writers.tflite.file import Tensor
+from groundwork import atomic
 
 RULES: Mapping[str, entries.Rule] = MappingProxyType(
     {
@@ -85,7 +86,7 @@ def write(graph: Graph, path: str | Path) -> tuple[Path]:
       OSError: the file cannot be written.
     """
     path = Path(path)
-    path.write_bytes(packed(graph))
+    atomic.write(path, packed(graph))
     return (path,)
 
 

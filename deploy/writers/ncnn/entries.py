@@ -69,7 +69,7 @@ def where(plan: Plan, node: Node) -> Layers:
     chosen = plan.graph.constants.get(condition)
     if chosen is None:
         raise Unsupported("ncnn", node, "by a condition that is computed")
-    shape, parts = plan.shape(node.output), []
+    shape, parts = plan.shape(node.output), list[str]()
     for kept, name in zip((chosen, ~chosen.astype(bool)), cases, strict=True):
         part = f"{node.output}/case_{len(parts)}"
         if name in plan.graph.constants:
@@ -78,7 +78,7 @@ def where(plan: Plan, node: Node) -> Layers:
         elif plan.shape(name) != shape:
             raise Unsupported("ncnn", node, "of values with different shapes")
         else:
-            yield from blobs.shown(node, np.float32(kept), len(shape), f"{part}/kept")
+            yield from blobs.shown(node, np.asarray(kept, np.float32), len(shape), f"{part}/kept")
             yield Layer("BinaryOp", (name, f"{part}/kept"), part, {0: BINARY["mul"]})
         parts.append(part)
     yield Layer("BinaryOp", tuple(parts), node.output, {0: BINARY["add"]})

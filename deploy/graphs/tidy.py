@@ -7,6 +7,7 @@ from deploy.graphs.arithmetic import (
     NEUTRAL,
     REWRITTEN,
     UNARY,
+    as_choice,
     as_clip,
     as_number,
     before_reshape,
@@ -154,5 +155,8 @@ def _table() -> Mapping[str, Sequence[Rule]]:
 
 RULES: Mapping[str, Sequence[Rule]] = _table()
 
-LATE: Mapping[str, Sequence[Rule]] = {"slice": [part]}
+LATE: Mapping[str, Sequence[Rule]] = {
+    "slice": [part],
+    **{operation: [as_choice] for operation in (*REWRITTEN, "not")},
+}
 """Rules that would hide what `recognise` looks for, if they came before it."""

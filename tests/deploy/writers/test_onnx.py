@@ -243,6 +243,20 @@ def test_a_constant_beside_codes_is_not_lost(tmp_path):
         np.testing.assert_allclose(found, wanted, atol=0.501 * grid.scale)
 
 
+def test_choices_between_conditions(tmp_path):
+    hand = Hand(input=(2, 3, 4))
+    less, more = (
+        hand.node(operation, "input", hand.constant(np.float32(number)))
+        for operation, number in (("less", 0.5), ("greater", -0.5))
+    )
+    both = hand.node("where", less, more, hand.constant(np.asarray(False)))
+    hand.node("where", both, "input", hand.constant(np.float32(2)))
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    for engine in ENGINES:
+        found = run(engine, hand.graph(), tmp_path / "a.onnx", x)
+        np.testing.assert_allclose(found, np.where(np.abs(x) < 0.5, x, 2))
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_dense_layers_after_a_sum_of_integers(batch, tmp_path):
     """OpenVINO joins such layers into one, whose integers it computes wrongly."""

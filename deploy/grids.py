@@ -16,7 +16,7 @@ from compress.quantize import activations
 from compress.quantize import grids as uniform_grids
 from deploy import biases
 from deploy.graphs.evaluate import evaluate
-from deploy.graphs.graph import Graph, Grid, Node, Stored
+from deploy.graphs.graph import Graph, Grid, Node, Stored, readers
 from groundwork.numerics import checks
 
 RANGES = activations.RANGES
@@ -39,6 +39,12 @@ demands this of all of them, `average_pool` included.
 """
 
 
+MASKED = -1e6
+"""Below it lies what a mask puts where attention must not look; softmax makes 0 of it."""
+BELOW = 8.0
+"""How far below all others it lies on a grid: e⁻⁸ is less than half a step of a softmax."""
+
+
 class CodesLost(UserWarning):
     """Kernels that have integers are not stored as these in an engine's file."""
 
@@ -51,7 +57,8 @@ def quantized(
     Kernels that have codes keep them; others get −127 … 127 with one scale for each output. Values
     get 256 steps over the range that they have for these inputs, zero included exactly. What starts
     at 0 (after ReLU) has zero −128, so that the grid's own end is the clipping. `FIXED` and `MOVES`
-    are the exceptions. Constants beside kernels stay as they are.
+    are the exceptions; what softmax alone reads ends `BELOW` its least entry that is not masked.
+    Constants beside kernels stay as they are.
 
     Args:
       graph: without grids.
@@ -177,10 +184,16 @@ def _samples(
     if range in _EXTREMES:
         places = {}
 
+    masked = _before_softmax(graph)
+
     def look(places: dict[int, Any], *batch: Any) -> dict[str, jax.Array]:
         values, found = evaluate(graph, *batch), {}
         for name in names:
             value = values[name].ravel()
+            if name in masked:
+                is_seen = value > MASKED
+                least = jnp.min(value, initial=jnp.inf, where=is_seen) - BELOW
+                value = jnp.where(is_seen | jnp.isinf(least), value, least)
             if range in _EXTREMES:
                 found[name] = jnp.stack([jnp.min(value), jnp.max(value)])
             else:
@@ -190,6 +203,18 @@ def _samples(
     program = jax.jit(look)
     seen = [{name: np.asarray(v) for name, v in program(places, *b).items()} for b in batches]
     return {name: [one[name] for one in seen] for name in names}
+
+
+def _before_softmax(graph: Graph) -> set[str]:
+    """Returns the values that nothing but softmax reads."""
+    reading = readers(graph)
+    return {
+        node.output
+        for node in graph.nodes
+        if node.output not in graph.outputs
+        and reading[node.output]
+        and all(one.operation == "softmax" for one in reading[node.output])
+    }
 
 
 def _grids(graph: Graph, samples: Mapping[str, list[np.ndarray]], range: str) -> dict[str, Grid]:

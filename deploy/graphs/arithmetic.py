@@ -18,7 +18,8 @@ UNARY = ["clip", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "erf", "neg",
 BINARY = ["add", "sub", "mul", "div", "max", "min", "pow", "equal", "less", "greater"]
 NEUTRAL = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "max": -math.inf, "min": math.inf}
 REWRITTEN = ["ne", "le", "ge", "and", "or"]
-"""Operations on two values that are none of `graph.OPERATIONS`: `chosen` takes those it can."""
+"""Operations on two values that are none of `graph.OPERATIONS`: see `chosen` and `as_choice`."""
+OPPOSITE = {"ge": "less", "le": "greater", "ne": "equal"}
 
 
 def neutral(draft: Draft, node: Node, counts: Counts) -> str | None:
@@ -102,7 +103,6 @@ def chosen(draft: Draft, node: Node, counts: Counts) -> str | None:
     def choose(by: str, first: str, second: str) -> str:
         return draft.add("where", [by, first, second], shape, dtype, node.layer)
 
-    opposite = {"ge": "less", "le": "greater", "ne": "equal"}
     match before.operation:
         case "not":
             return choose(before.inputs[0], no, yes)
@@ -111,7 +111,36 @@ def chosen(draft: Draft, node: Node, counts: Counts) -> str | None:
         case "or":
             return choose(before.inputs[0], yes, choose(before.inputs[1], yes, no))
     left, right = before.inputs
-    return choose(binary(draft, opposite[before.operation], left, right, "bool"), no, yes)
+    if before.operation == "ne" and left == right and draft.shape(no) == shape:
+        return no  # it asks what is no number
+    return choose(binary(draft, OPPOSITE[before.operation], left, right, "bool"), no, yes)
+
+
+def as_choice(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A condition that is no operation, and that others than choices read, as a choice itself."""
+    left, right = (*node.inputs, *node.inputs)[:2]
+    if draft.dtype(node.output) != "bool" or draft.dtype(left) != draft.dtype(right):
+        return None
+    yes, no = (draft.constant(np.asarray(truth)) for truth in (True, False))
+    match node.operation:
+        case "not":
+            cases = (left, no, yes)
+        case "and":
+            cases = (left, right, no)
+        case "or":
+            cases = (left, yes, right)
+        case operation:
+            cases = (binary(draft, OPPOSITE[operation], left, right, "bool"), no, yes)
+    return draft.add("where", cases, draft.shape(node.output), "bool", node.layer)
+
+
+def as_number(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A condition that is no operation as numbers: 1 where it holds, else 0."""
+    (condition,), dtype = node.inputs, draft.dtype(node.output)
+    if draft.made_by(condition, "not", "and", "or", "ge", "le", "ne") is None or dtype == "bool":
+        return None
+    yes, no = (draft.constant(np.asarray(number, dtype)) for number in (1, 0))
+    return draft.add("where", [condition, yes, no], draft.shape(node.output), dtype, node.layer)
 
 
 def before_reshape(draft: Draft, node: Node, counts: Counts) -> str | None:

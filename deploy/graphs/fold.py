@@ -154,8 +154,8 @@ def scaled(kernel: Constant, scale: np.ndarray) -> Constant:
         array = (kernel.array.astype(np.float64) * scale).astype(np.float32)
         return Constant(array, kernel.source)
     scales = (kernel.scales.astype(np.float64) * np.abs(scale)).astype(np.float32)
-    scales = np.where(scales == 0, kernel.scales, scales)  # a factor of 0: codes are 0 instead
-    codes = (kernel.codes * np.sign(scale)).astype(np.int8)
+    codes = np.where(scales == 0, 0, kernel.codes * np.sign(scale)).astype(np.int8)
+    scales = np.where(scales == 0, kernel.scales, scales)
     return Constant(codes * scales, kernel.source, codes, scales)
 
 

@@ -98,6 +98,21 @@ def of_rows(draft: Draft, node: Node, counts: Counts) -> str | None:
     )
 
 
+def of_product(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A dense layer along another axis than the last: the others stay in their own order."""
+    x, *parameters = node.inputs
+    turned = draft.made_by(x, "transpose")
+    if turned is None:
+        return None
+    *first, inner = turned.attributes["permutation"]
+    if first == sorted(first):
+        return None
+    moved = transposed(draft, turned.inputs[0], [*sorted(first), inner])
+    shape = [*draft.shape(moved)[:-1], draft.shape(node.output)[-1]]
+    made = draft.add("dense", [moved, *parameters], shape, layer=node.layer, **node.attributes)
+    return transposed(draft, made, [*map(sorted(first).index, first), len(first)])
+
+
 def _shared(draft: Draft, inputs: Sequence[str]) -> tuple[int, ...] | None:
     """Returns the order in which all inputs that are no constants were transposed."""
     found = [draft.made_by(name, "transpose") for name in inputs if name not in draft.constants]
@@ -109,5 +124,5 @@ RULES: Mapping[str, Sequence[Rule]] = {
     **{operation: [of_entries] for operation in ENTRIES},
     **{operation: [of_axes] for operation in ("concat", "pad", "slice", "softmax")},
     **{operation: [of_reduction] for operation in ("sum", "mean", "reduce_max")},
-    "dense": [of_rows],
+    "dense": [of_rows, of_product],
 }

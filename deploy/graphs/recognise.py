@@ -40,6 +40,73 @@ def softmax(draft: Draft, node: Node, counts: Counts) -> str | None:
     return draft.add("softmax", most.inputs, shape, layer=node.layer, axis=axis)
 
 
+def _by_sign(draft: Draft, node: Node) -> tuple[str, str, str] | None:
+    """Returns (x, what is taken where it is positive, what where it is negative) of a choice.
+
+    At 0 it may be either.
+    """
+    condition, yes, no = node.inputs
+    sign = draft.made_by(condition, "less", "greater", "le", "ge")
+    if sign is None or draft.uniform(sign.inputs[1]) != 0 or draft.dtype(node.output) != "float32":
+        return None
+    above, below = (no, yes) if sign.operation in ("less", "le") else (yes, no)
+    x = sign.inputs[0]
+    return (x, above, below) if draft.shape(x) == draft.shape(node.output) else None
+
+
+def half(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A value where it is positive (or negative), else 0: bounds."""
+    found = _by_sign(draft, node)
+    if found is None:
+        return None
+    x, above, below = found
+    for given, other, bounds in (
+        (above, below, (0.0, math.inf)),
+        (below, above, (-math.inf, 0.0)),
+    ):
+        if given == x and draft.uniform(other) == 0:
+            return draft.add("clip", [x], draft.shape(x), layer=node.layer, bounds=bounds)
+    return None
+
+
+def exponential(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A value where it is positive, else a (exp x − 1), with x = 0 where it is positive: a sum."""
+    found = _by_sign(draft, node)
+    if found is None or found[1] != found[0]:
+        return None
+    x, _, below = found
+    product = draft.made_by(below, "mul")
+    name = below
+    if product is not None:
+        name = next((n for n in product.inputs if draft.uniform(n) is None), "")
+    less = draft.made_by(name, "sub")
+    exp = draft.made_by(less.inputs[0], "exp") if less else None
+    clip = draft.made_by(exp.inputs[0], "clip") if exp else None
+    if less is None or draft.uniform(less.inputs[1]) != 1 or clip is None:
+        return None
+    if clip.inputs != (x,) or clip.attributes["bounds"] != (-math.inf, 0):
+        return None
+    shape = draft.shape(x)
+    positive = draft.add("clip", [x], shape, layer=node.layer, bounds=(0.0, math.inf))
+    return draft.add("add", [positive, below], shape, layer=node.layer)
+
+
+def leaky(draft: Draft, node: Node, counts: Counts) -> str | None:
+    """A value where it is positive, else its product with a number of 0 … 1: the larger of both."""
+    found = _by_sign(draft, node)
+    product = draft.made_by(found[2], "mul") if found else None
+    if found is None or product is None or found[1] != found[0]:
+        return None
+    whole, _, part = found
+    if whole not in product.inputs:
+        return None
+    slope = product.inputs[0] if product.inputs[1] == whole else product.inputs[1]
+    value = draft.uniform(slope)
+    if value is None or not 0 <= value <= 1:
+        return None
+    return draft.add("max", [whole, part], draft.shape(node.output), layer=node.layer)
+
+
 def shuffle(draft: Draft, node: Node, counts: Counts) -> str | None:
     """Channels of images as groups, transposed, as channels again."""
     turned = draft.made_by(node.inputs[0], "transpose")
@@ -85,5 +152,6 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "conv": [pooling.padded_before],
     "div": [pooling.average, mean, softmax],
     "mul": [pooling.average, mean],
+    "where": [half, leaky, exponential],
     "gather": [from_the_end],
 }

@@ -7,7 +7,9 @@ from deploy.graphs.arithmetic import (
     NEUTRAL,
     REWRITTEN,
     UNARY,
+    as_choice,
     as_clip,
+    as_number,
     before_reshape,
     chosen,
     clips,
@@ -135,7 +137,7 @@ def _table() -> Mapping[str, Sequence[Rule]]:
         "broadcast": [is_same],
         "slice": [is_same, slices],
         "pad": [is_same, pads],
-        "cast": [is_same, before_reshape],
+        "cast": [is_same, as_number, before_reshape],
         "clip": [is_same, clips, before_reshape],
         "concat": [single],
         "where": [chosen],
@@ -153,5 +155,8 @@ def _table() -> Mapping[str, Sequence[Rule]]:
 
 RULES: Mapping[str, Sequence[Rule]] = _table()
 
-LATE: Mapping[str, Sequence[Rule]] = {"slice": [part]}
+LATE: Mapping[str, Sequence[Rule]] = {
+    "slice": [part],
+    **{operation: [as_choice] for operation in (*REWRITTEN, "not")},
+}
 """Rules that would hide what `recognise` looks for, if they came before it."""

@@ -44,8 +44,8 @@ def load_exits(
       temperatures: [K], positive, by which logits are divided first; None = 1.
 
     Returns:
-      A function of arrays [N, …] like the example of the export. The logits that it gives are not
-      divided by temperatures.
+      A function of arrays [N, …] like the example of the export, N from 1. The logits that it gives
+      are not divided by temperatures. It raises ValueError about other shapes.
 
     Raises:
       ValueError: see `engines.load`; the thresholds or temperatures are not as said above.
@@ -70,7 +70,12 @@ def load_exits(
     blocks = [engines.load(folder / name, engine, threads) for name in names]
 
     def run(*inputs: np.ndarray) -> Answers:
-        return _run(blocks, limits, scales, batch, [np.asarray(array) for array in inputs])
+        arrays = [np.asarray(array) for array in inputs]
+        counts = {array.shape[:1] for array in arrays}
+        if len(counts) != 1 or counts & {(), (0,)}:
+            given = ", ".join(str(list(array.shape)) for array in arrays)
+            raise ValueError(f"inputs must be arrays [N, …] of one N from 1, not {given}")
+        return _run(blocks, limits, scales, batch, arrays)
 
     return run
 

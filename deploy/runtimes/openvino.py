@@ -69,7 +69,7 @@ _DTYPES = {"f32": "float32", "u8": "uint8", "i8": "int8", "i32": "int32", "bf16"
 
 def _compiled(path: str | Path, threads: int) -> tuple[Any, dict[str, str]]:
     """Returns a compiled model and the metadata of its file."""
-    settings = {
+    settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -80,14 +80,21 @@ def _compiled(path: str | Path, threads: int) -> tuple[Any, dict[str, str]]:
         # `read_model` would try the readers of other forms, which write to stderr.
         reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
         model = reader.convert(reader.load(str(path)))
+        notes = {key: model.get_rt_info(place).astype(str) for key, place in _places(model)}
+        if notes.get("kind") == "int8":
+            settings["SNIPPETS_MODE"] = "DISABLE"  # joined dense layers without biases are wrong
         compiled = openvino.Core().compile_model(model, "CPU", settings)
     except Exception as error:  # its classes have no common one but this
         raise ValueError(f"OpenVINO cannot read {path}: {_line(error)}") from None
     if not compiled.inputs or any(value.partial_shape.is_dynamic for value in compiled.inputs):
         raise ValueError(f"OpenVINO cannot read {path}: it has no inputs, or not of fixed shapes")
-    keys = ("structure", "outputs")
-    notes = {key: ["framework", key] for key in keys if model.has_rt_info(["framework", key])}
-    return compiled, {key: model.get_rt_info(place).astype(str) for key, place in notes.items()}
+    return compiled, notes
+
+
+def _places(model: Any) -> list[tuple[str, list[str]]]:
+    """Returns the metadata of a file and where a model has them."""
+    places = [(key, ["framework", key]) for key in ("structure", "outputs", "kind")]
+    return [(key, place) for key, place in places if model.has_rt_info(place)]
 
 
 def _openvino() -> ModuleType:

@@ -137,6 +137,10 @@ def test_wrong_settings_are_refused(options, why, folder):
 def test_an_unfinished_export_and_networks_without_exits_are_refused(tmp_path, folder):
     with pytest.raises(FileNotFoundError):
         exits.load_exits(tmp_path, "ncnn", [])
+    run = exits.load_exits(folder, "ncnn", [0, 0])
+    for given in ([np.zeros((0, 8, 8, 1), np.float32)], [np.float32(1)], []):
+        with pytest.raises(ValueError, match=r"must be arrays \[N, …\] of one N from 1, not"):
+            run(*given)
     with pytest.raises(ValueError, match="has no exits"):
         export_exits(nn.Dense(3), {}, jnp.zeros((1, 2)), "ncnn", tmp_path)
     assert json.loads((folder / "exits.json").read_text())["batch"] == 1

@@ -127,6 +127,24 @@ def test_movements_keep_the_grid_except_padding_with_a_number():
     assert made.grids["squashed"] == Grid(1 / 128, 0)
 
 
+@pytest.mark.parametrize("method", ["minmax", "mse"])
+def test_what_a_mask_hides_takes_no_room(method):
+    mask = np.array([[True, True, False]])
+    steps = [
+        ("where", ("mask", "input", "nothing"), "seen", (2, 3), {}),
+        ("softmax", ("seen",), "logits", (2, 3), {"axis": 1}),
+    ]
+    constants = {"mask": mask, "nothing": np.full((1, 1), np.finfo("f4").min)}
+    inputs = np.array([[1.0, 2.0, 5.0], [-3.0, 0.5, 5.0]], "f4")
+    graph = chain(steps, (2, 3), constants)
+    made = grids.quantized(graph, inputs, method)
+    if method == "minmax":
+        assert made.grids["seen"].scale == pytest.approx((2 + 3 + grids.BELOW) / 255)
+    found = np.asarray(evaluate(made, inputs)["logits"])
+    exact = np.asarray(evaluate(graph, inputs)["logits"])
+    np.testing.assert_allclose(found, exact, atol=0.02)
+
+
 @pytest.mark.parametrize("method", ["moving", "percentile", "mse"])
 def test_other_ranges_are_those_of_activations(method):
     steps = [("neg", ("input",), "logits", (2, 3), {})]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from deploy.graphs.rules import entries, moves, products, reductions
+from deploy.graphs.rules import entries, moves, places, products, reductions
 from deploy.graphs.rules.entries import plain
 from deploy.graphs.step import Lowering
 from groundwork.architectures.cpu.primitive import convolution_p
@@ -70,8 +70,9 @@ RULES: Mapping[str, Lowering] = MappingProxyType(
         "slice": moves.slice_,
         "split": moves.split,
         "dynamic_slice": moves.dynamic_slice,
-        "pad": moves.pad,
-        "gather": moves.gather,
+        "rev": places.reverse,
+        "pad": places.pad,
+        "gather": places.gather,
     }
 )
 """Some operations are none of `graph.OPERATIONS`: what rewrites them stands in `recognise` and

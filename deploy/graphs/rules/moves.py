@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jax.lax import GatherScatterMode
 
 from deploy.graphs.draft import Draft
 from deploy.graphs.step import Step, refused
@@ -178,38 +177,3 @@ def dynamic_slice(draft: Draft, step: Step) -> str | list[str]:
     found = [max(0, int(p)) for p in places if p is not None]
     begin = [min(p, n - size) for p, n, size in zip(found, shape, sizes, strict=True)]
     return sliced(draft, name, begin, [b + size for b, size in zip(begin, sizes, strict=True)])
-
-
-def pad(draft: Draft, step: Step) -> str | list[str]:
-    """Lowers pad."""
-    name, value = step.inputs
-    pads = step.params["padding_config"]
-    number = draft.uniform(value)
-    if any(inner for _, _, inner in pads) or number is None:
-        return refused(draft, step, "it spreads entries, or pads with what is computed")
-    return padded(draft, name, [pair[:2] for pair in pads], number)
-
-
-def gather(draft: Draft, step: Step) -> str | list[str]:
-    """Lowers the look-up of rows in a table of constants."""
-    (table, indices), params = step.inputs, step.params
-    numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
-    array, rank = draft.array(table), len(step.shape)
-    row = len(sizes) - 1
-    is_lookup = (
-        array is not None
-        and tuple(numbers.start_index_map) == tuple(numbers.collapsed_slice_dims) == (0,)
-        and tuple(numbers.offset_dims) == tuple(range(rank - row, rank))
-        and tuple(sizes[1:]) == array.shape[1:]
-    )
-    if not is_lookup:
-        return refused(draft, step, "it is no look-up of rows in a table of constants")
-    shape = draft.shape(indices)[:-1]
-    flat = reshaped(draft, table, (draft.shape(table)[0], int(np.prod(sizes[1:]))))
-    places = reshaped(draft, indices, shape)
-    if params["mode"] == GatherScatterMode.CLIP:
-        least, most = (np.asarray(n, draft.dtype(places)) for n in (0, draft.shape(table)[0] - 1))
-        places = draft.add("max", [places, draft.constant(least)], shape, draft.dtype(places))
-        places = draft.add("min", [places, draft.constant(most)], shape, draft.dtype(places))
-    rows = draft.add("gather", [flat, places], (*shape, draft.shape(flat)[1]), step.dtype)
-    return reshaped(draft, rows, step.shape)

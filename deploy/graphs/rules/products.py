@@ -8,6 +8,7 @@ import numpy as np
 
 from deploy.graphs.draft import Draft
 from deploy.graphs.rules.moves import padded, reshaped, transposed
+from deploy.graphs.rules.places import spread
 from deploy.graphs.step import Step, refused
 
 
@@ -24,21 +25,25 @@ def convolution(draft: Draft, step: Step) -> str | list[str]:
 
 
 def conv_general_dilated(draft: Draft, step: Step) -> str | list[str]:
-    """Lowers a convolution in one or two dimensions, whatever the order of its axes."""
+    """Lowers a convolution in one or two dimensions, whatever the order of its axes.
+
+    One that is transposed is one of entries with zeros between them.
+    """
     params, (name, kernel) = step.params, step.inputs
-    numbers, spread = params["dimension_numbers"], params["lhs_dilation"]
-    sides = len(spread)
+    numbers, steps = params["dimension_numbers"], params["lhs_dilation"]
+    sides = len(steps)
     for wrong, why in (
         (step.dtype != "float32", f"it is of {step.dtype}"),
         (kernel not in draft.constants, "its kernel is computed from the inputs"),
         (sides not in (1, 2), f"it has {sides} dimensions"),
-        (any(d != 1 for d in spread), "it is transposed (lhs_dilation)"),
         (params["batch_group_count"] != 1, "it has groups of the batch"),
     ):
         if wrong:
             return refused(draft, step, why)
     left, right, out = numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec
     x = transposed(draft, name, [left[0], *left[2:], left[1]])
+    for axis, apart in enumerate(steps):
+        x = spread(draft, x, axis + 1, int(apart))
     taps = transposed(draft, kernel, [*right[2:], right[1], right[0]])
     shape = [step.shape[axis] for axis in (out[0], *out[2:], out[1])]
     one = (1,) * (2 - sides)

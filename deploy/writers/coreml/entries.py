@@ -6,7 +6,7 @@ import numpy as np
 from coremltools.converters.mil.mil import Builder as mb
 
 from deploy.graphs.graph import Graph, Node, Unsupported
-from deploy.writers.coreml.values import Rule, bounded, clipped, operand, word
+from deploy.writers.coreml.values import Rule, bounded, clipped, operand, order, word
 
 TINY = float(np.finfo(np.float32).tiny)  # is added before logarithms and roots, by default 1e-12
 
@@ -52,9 +52,18 @@ def cast(graph: Graph, node: Node, x: Any) -> Any:
 
 
 def where(graph: Graph, node: Node, *given: Any) -> Any:
-    """A choice; the operands have the output's shape."""
+    """A choice; the operands are repeated until they have the output's shape."""
     shape = graph.values[node.output].shape
-    if any(graph.values[name].shape != shape for name in node.inputs):
-        raise Unsupported("Core ML", node, "of values with different shapes")
-    condition, a, b = (operand(graph, node, value) for value in given)
+    sizes, whole = [shape[axis] for axis in order(len(shape))], []
+    for place, value in enumerate(given):
+        x = operand(graph, node, value)
+        if isinstance(x, np.ndarray):
+            x = np.ascontiguousarray(np.broadcast_to(x, sizes))
+        elif x.rank != len(sizes):
+            raise Unsupported("Core ML", node, "of values with different numbers of axes")
+        elif list(x.shape) != sizes:
+            repeats = [size // own for size, own in zip(sizes, x.shape, strict=True)]
+            x = mb.tile(x=x, reps=repeats, name=f"{word(node.output)}_operand_{place}")
+        whole.append(x)
+    condition, a, b = whole
     return mb.select(cond=condition, a=a, b=b, name=word(node.output))

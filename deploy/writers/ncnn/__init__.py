@@ -32,6 +32,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "gather": products.gather,
         **dict.fromkeys(entries.BINARY, entries.binary),
         "clip": entries.clip,
+        "where": entries.where,
         "softmax": entries.softmax,
         "sigmoid": entries.entrywise("Sigmoid"),
         "tanh": entries.entrywise("TanH"),
@@ -50,7 +51,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "channel_shuffle": shapes.channel_shuffle,
     }
 )
-"""Operation → the layers that compute it. ncnn has neither comparisons nor `where`."""
+"""Operation → the layers that compute it. ncnn has no comparisons."""
 
 
 def write(graph: Graph, path: str | Path) -> list[Path]:

@@ -170,9 +170,15 @@ def finite(bound: float) -> float:
 
 def constant(plan: Plan, node: Node, name: str, output: str) -> Layers:
     """Gives out a constant, which is the same for all examples."""
-    array = np.asarray(plan.graph.constants[name], np.float32)
-    rank = len(plan.shape(node.output))
+    yield from shown(node, plan.graph.constants[name], len(plan.shape(node.output)), output)
+
+
+def shown(node: Node, array: np.ndarray, rank: int, output: str) -> Layers:
+    """Gives out an array for a node whose output has as many axes as `rank` says."""
+    array = np.asarray(array, np.float32)
     array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    if np.all(array == array[:1]):  # all examples have the same
+        array = array[:1]
     if array.shape[0] != 1:
         raise Unsupported("ncnn", node, "with a constant for each example")
     array = array.transpose(0, *order(rank))[0]

@@ -4,7 +4,7 @@ import numpy as np
 
 from deploy.graphs.graph import FREE, Node, Unsupported
 from deploy.writers.ncnn import blobs
-from deploy.writers.ncnn.blobs import Layer, Layers, Plan, Rule
+from deploy.writers.ncnn.blobs import LARGEST, Layer, Layers, Plan, Rule
 
 BINARY = {"add": 0, "sub": 1, "mul": 2, "div": 3, "max": 4, "min": 5, "pow": 6}
 UNARY = {"abs": 0, "neg": 1, "sqrt": 5, "rsqrt": 6, "exp": 7, "log": 8, "sign": 20}
@@ -57,6 +57,31 @@ def softmax(plan: Plan, node: Node) -> Layers:
     """One axis."""
     axis = blobs.place(plan, node, node.attributes["axis"])
     yield Layer("Softmax", node.inputs, node.output, {0: axis, 1: 1})
+
+
+def where(plan: Plan, node: Node) -> Layers:
+    """A choice that is the same for all examples: a sum of products with 1 and 0.
+
+    Of constants the part that is chosen is a constant itself, which may be infinite; of others
+    what is not chosen must be finite.
+    """
+    condition, *cases = node.inputs
+    chosen = plan.graph.constants.get(condition)
+    if chosen is None:
+        raise Unsupported("ncnn", node, "by a condition that is computed")
+    shape, parts = plan.shape(node.output), list[str]()
+    for kept, name in zip((chosen, ~chosen.astype(bool)), cases, strict=True):
+        part = f"{node.output}/case_{len(parts)}"
+        if name in plan.graph.constants:
+            array = np.where(kept, plan.graph.constants[name], np.float32(0))
+            yield from blobs.shown(node, np.clip(array, -LARGEST, LARGEST), len(shape), part)
+        elif plan.shape(name) != shape:
+            raise Unsupported("ncnn", node, "of values with different shapes")
+        else:
+            yield from blobs.shown(node, np.asarray(kept, np.float32), len(shape), f"{part}/kept")
+            yield Layer("BinaryOp", (name, f"{part}/kept"), part, {0: BINARY["mul"]})
+        parts.append(part)
+    yield Layer("BinaryOp", tuple(parts), node.output, {0: BINARY["add"]})
 
 
 def _number(plan: Plan, node: Node, fixed: list[int]) -> float | None:

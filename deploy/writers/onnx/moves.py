@@ -30,13 +30,22 @@ def move(making: Making, node: Node, order: Order, make: Callable[[list[str], st
       make: adds the nodes for names of inputs and a wanted name; it returns the name.
     """
     grids = making.graph.grids
-    values = [name for name in node.inputs if name in grids]
-    if node.output in grids and {grids[name] for name in values} == {grids[node.output]}:
-        name = make([codes(making, name, order) for name in values], f"{node.output}.codes")
-        settle_codes(making, node, name, order)
+    found = grids.get(node.output)
+    if found and {grids.get(name, found) for name in node.inputs} == {found}:
+        inputs = [
+            codes(making, name, order) if name in grids else _constant(making, node, name, order)
+            for name in node.inputs
+        ]
+        settle_codes(making, node, make(inputs, f"{node.output}.codes"), order)
     else:
         inputs = [real(making, name, order) for name in node.inputs]
         settle(making, node, make(inputs, working(making, node, order)), order)
+
+
+def _constant(making: Making, node: Node, name: str, order: Order) -> str:
+    """Returns the name of a constant's codes on the grid of a node's output."""
+    array = codes_of(making.graph.constants[name], making.graph.grids[node.output])
+    return constant(making, array.transpose(order), f"{name}.codes")
 
 
 def reshape(making: Making, node: Node) -> None:

@@ -83,6 +83,18 @@ def _entries(operation: str) -> Rule:
     return rule
 
 
+def _where(making: Making, node: Node) -> None:
+    """Adds a Where; of conditions, for which onnxruntime has none, (c and a) or (not c and b)."""
+    if making.graph.values[node.output].dtype != "bool":
+        _entries("Where")(making, node)
+        return
+    order, name = common_order(making, node), node.output
+    condition, yes, no = (operand(making, node, one, order) for one in node.inputs)
+    first = add(making, "And", [condition, yes], f"{name}.yes")
+    other = add(making, "And", [add(making, "Not", [condition], f"{name}.not"), no], f"{name}.no")
+    settle(making, node, add(making, "Or", [first, other], working(making, node, order)), order)
+
+
 def _clip(making: Making, node: Node) -> None:
     order, (value,) = order_of(making, node.inputs[0]), node.inputs
     grids = making.graph.grids
@@ -205,7 +217,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "abs": _entries("Abs"),
         "sign": _entries("Sign"),
         "cast": _cast,
-        "where": _entries("Where"),
+        "where": _where,
         "equal": _entries("Equal"),
         "less": _entries("Less"),
         "greater": _entries("Greater"),

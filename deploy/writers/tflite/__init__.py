@@ -15,7 +15,9 @@ from deploy import grids
 from deploy.graphs.graph import Graph, Node, Unsupported, live
 from deploy.writers.tflite import entries, movements, windows
 from deploy.writers.tflite.draft import Draft
+from deploy.writers.tflite.erf import erf
 from deploy.writers.tflite.file import Tensor
+from groundwork import atomic
 
 RULES: Mapping[str, entries.Rule] = MappingProxyType(
     {
@@ -36,7 +38,7 @@ RULES: Mapping[str, entries.Rule] = MappingProxyType(
         "log": entries.unary("LOG", None),
         "sqrt": entries.unary("SQRT", None),
         "rsqrt": entries.unary("RSQRT", None),
-        "erf": entries.erf,
+        "erf": erf,
         "neg": entries.unary("NEG", "NegOptions"),
         "abs": entries.unary("ABS", "AbsOptions"),
         "sign": entries.sign,
@@ -84,7 +86,7 @@ def write(graph: Graph, path: str | Path) -> tuple[Path]:
       OSError: the file cannot be written.
     """
     path = Path(path)
-    path.write_bytes(packed(graph))
+    atomic.write(path, packed(graph))
     return (path,)
 
 

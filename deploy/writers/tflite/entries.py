@@ -153,15 +153,6 @@ def cast(draft: Draft, node: Node) -> Tensor:
     return draft.add("CAST", [x], node.output, x.shape, dtype, ("CastOptions", fields))
 
 
-def erf(draft: Draft, node: Node) -> Tensor:
-    """Refused: TensorFlow Lite has no error function.
-
-    Raises:
-      Unsupported: always.
-    """
-    raise Unsupported("litert", node, "use an activation without it, such as gelu's tanh form")
-
-
 def sign(draft: Draft, node: Node) -> Tensor:
     """The sign, as floats: its int8 kernel does not exist."""
     x = draft.on(node.inputs[0], None)

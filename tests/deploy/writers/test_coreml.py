@@ -158,6 +158,10 @@ def test_residual_blocks_and_several_results(tmp_path):
     hand = onnx_graphs.Hand(input=(1, 4, 4, 3))
     inner = hand.conv("input", 4)
     chosen = hand.node("where", hand.node("less", inner, inner), inner, hand.node("neg", inner))
+    mask = hand.constant(normal(1, 4, 1) > 0)
+    chosen = hand.node("where", mask, chosen, hand.constant(np.float32(-2)))
+    most = hand.node("reduce_max", inner, axes=(3,), keepdims=True)
+    chosen = hand.node("where", hand.node("less", inner, most), most, chosen)
     both = hand.graph(hand.node("sigmoid", inner), inner, chosen)
     agree(both, tmp_path, normal(1, 4, 4, 3))
 

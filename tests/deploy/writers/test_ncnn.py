@@ -130,6 +130,14 @@ def test_one_value(operation, tmp_path):
         agree(one(operation, x), tmp_path, x)
 
 
+def test_choices_by_a_constant(tmp_path):
+    for shape in (IMAGE, ROWS):
+        x, y, mask = normal(*shape), normal(*shape), normal(*shape)[:1] > 0
+        fill = np.where(mask[..., :1], np.float32(-1e30), np.float32(2))
+        for constants, given in (((mask,), (x, y)), ((mask[..., :1], fill), (x,))):
+            agree(one("where", *given, constants=constants, first=True), tmp_path, *given)
+
+
 @pytest.mark.parametrize("operation", ["max_pool", "average_pool"])
 def test_windows_whose_averages_count_zeros(operation, tmp_path):
     for channels, (window, strides, padding) in itertools.product(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deploy.graphs.graph import OPERATIONS, Grid, Node, Unsupported, Value
+from deploy.grids import quantized
 from deploy.writers import onnx as writer
 from deploy.writers import producer
 from deploy.writers.onnx.operations import RULES
@@ -227,6 +228,51 @@ def test_bounds_inside_a_grid_cut_its_codes(case, tmp_path):
         found = run(engine, graph, tmp_path / "a.onnx", x)
         np.testing.assert_allclose(found, wanted, atol=0.0301)
         assert np.mean(np.abs(found - wanted) > 0.01) < 0.02, engine
+
+
+def test_a_constant_beside_codes_is_not_lost(tmp_path):
+    hand = Hand(input=(2, 3, 4))
+    other = hand.constant(np.full((2, 1, 4), 0.25, np.float32))
+    hand.node("concat", other, "input", axis=1, shape=(2, 4, 4))
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    graph = integers(hand.graph(), x)
+    grid = graph.grids["input"]
+    assert set(graph.grids.values()) == {grid}
+    wanted = np.concatenate([np.full((2, 1, 4), 0.25), x], 1)
+    for engine in ENGINES:
+        found = run(engine, graph, tmp_path / "a.onnx", x)
+        np.testing.assert_allclose(found, wanted, atol=0.501 * grid.scale)
+
+
+def test_choices_between_conditions(tmp_path):
+    hand = Hand(input=(2, 3, 4))
+    less, more = (
+        hand.node(operation, "input", hand.constant(np.float32(number)))
+        for operation, number in (("less", 0.5), ("greater", -0.5))
+    )
+    both = hand.node("where", less, more, hand.constant(np.asarray(False)))
+    hand.node("where", both, "input", hand.constant(np.float32(2)))
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    for engine in ENGINES:
+        found = run(engine, hand.graph(), tmp_path / "a.onnx", x)
+        np.testing.assert_allclose(found, np.where(np.abs(x) < 0.5, x, 2))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_dense_layers_after_a_sum_of_integers(batch, tmp_path):
+    """OpenVINO joins such layers without biases into one, whose integers it computes wrongly."""
+    hand = Hand(first=(batch, 5), second=(batch, 5))
+    one, other = hand.dense("first", 8), hand.node("tanh", hand.dense("second", 8))
+    hand.dense(hand.node("add", one, other, bounds=(-np.inf, np.inf)), 3)
+    for name in [name for name in hand.constants if name.endswith("/bias")]:
+        hand.constants[name] = np.zeros_like(hand.constants[name])  # with biases they are right
+    given = np.random.default_rng(0).normal(size=(2, batch, 5)).astype(np.float32)
+    graph = quantized(hand.graph(), tuple(given))
+    (wanted,) = in_numpy.run(graph, *given)
+    (path,) = writer.write(graph, tmp_path / "a.onnx")
+    for engine in ENGINES:
+        found = importlib.import_module(f"deploy.runtimes.{engine}").load(path, 1)(*given)
+        np.testing.assert_allclose(found, wanted, atol=1.01 * graph.grids[graph.outputs[0]].scale)
 
 
 def test_a_file_says_what_it_is_and_has_the_same_bytes_each_time(tmp_path):

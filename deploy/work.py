@@ -115,11 +115,8 @@ def lost(run: Run) -> dict[str, str]:
         if not name.startswith(files_unit("")):
             continue
         for row in run.unit(name).verify()["files"]:
-            paths = [run.folder / path for path in row["paths"]]
-            there = [path for path in files.parts(paths) if path.exists()]
-            size = sum(path.stat().st_size for path in there)
-            if size != row["bytes"]:
-                found[name] = f"{paths[0]}: {size:,} bytes, not {row['bytes']:,}"
+            if not row["failure"] and (reason := files.wrong(results.file(row), run.folder)):
+                found[name] = reason
                 break
     return found
 
@@ -168,10 +165,6 @@ def _network(made: Deployment, name: str) -> Network:
         return sources.load(source.source, name, made.config, context.dataset)
     variables = context.run.unit(TRAINED).result()[0]["variables"]
     model = architectures.build(made.config, context.dataset.classes)
-    if source.replicate >= trees.replicates(variables):
-        raise UserError(
-            f"source.replicate={source.replicate} must be below replicates={context.replicates}"
-        )
     return Network(model=model, variables=trees.replicate(variables, source.replicate))
 
 
@@ -195,6 +188,8 @@ def _write(made: Deployment, name: str, network: Network) -> None:
         chosen = {kind: graphs[kind] for kind in spec.kinds if kind in graphs}
         rows += files.write(chosen, spec.chosen, batch, folder, made.folder)
     remarks = [*network.remarks, *(f"the integers of {k} are lost: {w}" for k, w in lost.items())]
+    if files.is_rounded(network, dataset.example):
+        remarks.append("the network computes in bfloat16; engines compute in float32 where it does")
     made.context.run.share(folder)
     described = [dataclasses.asdict(row) for row in rows]
     sizes = {"bytes": np.array([row.bytes for row in rows])}

@@ -84,6 +84,24 @@ def test_operations_are_counted_by_their_precision():
     assert tables.integers(network())[1] == [["litert int8", "2", "1", "add 1"]]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ("a" * 3 + "b", "a 3, b 1"),
+        (
+            ["Convolution"] * 7 + ["Pooling"] * 5 + ["Split"] * 3 + ["ReLU"],
+            "Convolution 7, Pooling 5, 4 more",
+        ),
+        (["an_operation_with_a_long_name_indeed"] * 2 + ["b"], None),
+    ],
+)
+def test_operations_in_floats_are_named_as_far_as_there_is_room(kinds, words):
+    rows = [(str(n), kind, "float32") for n, kind in enumerate(kinds)]
+    one = answer("openvino", "int8", 0.9, operations=rows)
+    made = dataclasses.replace(network(), answers={("openvino", "int8"): one})
+    assert tables.integers(made)[1][0][3] == (words or f"{kinds[0]} 2, 1 more")
+
+
 def test_remarks_tell_all_that_failed_or_was_lost():
     assert tables.remarks(network()) == [
         "pruned/0.5: inputs of fc: rounded",

@@ -138,6 +138,7 @@ def measure(
     settings: Settings,
     pause: Callable[[], None] = lambda: None,
     examples: Sequence[np.ndarray] = (),
+    tell: bool = True,
 ) -> tuple[dict[Subject, Measured], dict[Subject, Answered], list[float]]:
     """Measures all subjects in turns: in each round each has one block of calls, the others wait.
 
@@ -148,6 +149,7 @@ def measure(
       pause: called between two blocks; what it raises ends all.
       examples: arrays [N, …] that all subjects answer to at the end; none without them. The last
         batch is filled up with the first examples.
+      tell: whether the answers say what engines compute.
 
     Returns:
       What was measured; the answers of those that did not fail before; and the machine's load (of
@@ -183,7 +185,7 @@ def measure(
             found[one] = _finished(child, found[one], times[one])
             pause()
             if examples and not found[one].failure:
-                answered[one] = _answered(child, one, examples, folder)
+                answered[one] = _answered(child, one, examples, folder, tell)
     return found, answered, load
 
 
@@ -300,7 +302,7 @@ def _finished(child: _Child, so_far: Measured, seconds: list[float]) -> Measured
 
 
 def _answered(
-    child: _Child, one: Subject, examples: Sequence[np.ndarray], folder: Path
+    child: _Child, one: Subject, examples: Sequence[np.ndarray], folder: Path, tell: bool
 ) -> Answered:
     count = len(examples[0])
     places = np.arange(-(-count // one.batch) * one.batch) % count
@@ -310,7 +312,7 @@ def _answered(
         child.ask("outputs", inputs=str(given), outputs=str(folder / "found.npz"))
         with np.load(folder / "found.npz") as file:
             outputs = tuple(file[f"arr_{n}"][:count] for n in range(len(file.files)))
-        rows = child.ask("operations", path=str(one.path))["operations"]
+        rows = child.ask("operations", path=str(one.path))["operations"] if tell else None
     except Failed as failed:
         return Answered(outputs=outputs, failure=str(failed))
     operations = None if rows is None else [(row[0], row[1], row[2]) for row in rows]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from deploy.answers import FAR
 from deploy.results import Network, Results, Time
 from groundwork.report.tables import Rows
 
@@ -89,6 +90,11 @@ def remarks(network: Network) -> list[str]:
     for answer in network.answers.values():
         if answer.failure:
             lines.append(f"{answer.engine} {answer.kind}, answers: {answer.failure}")
+        if answer.error is not None and not answer.error <= FAR[answer.kind]:  # NaN, too
+            lines.append(
+                f"{answer.engine} {answer.kind}: its outputs are far from JAX's (error "
+                f"{answer.error:.1e}): do not use this file without knowing why"
+            )
         if len(answer.values) > 1:
             values = ", ".join(f"{value:.4f}" for value in answer.values)
             lines.append(f"{answer.engine} {answer.kind}, exit by exit: {values}")
@@ -105,6 +111,8 @@ def _of(network: Network, batch: int) -> Iterator[Time]:
 
 
 def _value(network: Network, one: Time) -> str:
+    if one.measured.failure:  # other outputs than those that were judged, or none
+        return ""
     answer = network.answers.get((one.engine, one.kind))
     return f"{answer.values[-1]:.4f}" if answer and answer.values else ""
 

@@ -37,6 +37,7 @@ from groundwork.train import fitting, footprint, loss_spec, networks, own
 from groundwork.train.losses import Loss
 
 FILES = "files"  # folder of a run: NETWORK/ENGINE-KIND-BATCH.…
+COMPARED = 64  # examples of which all calls give outputs, besides those that are judged
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,12 +254,16 @@ def _measure(made: Deployment, name: str, network: Network) -> None:
                 {batch: batches[batch]},
                 spec.measure.settings,
                 pause,
-                jax.tree.leaves(inputs) if last else (),
+                [leaf if last else leaf[:COMPARED] for leaf in jax.tree.leaves(inputs)],
+                tell=last,
             )
             times |= found
             answered |= answers_now
+    setting = (spec.batches[-1], spec.threads[-1])
+    final = {one: a for one, a in answered.items() if (one.batch, one.threads) == setting}
+    times = _compared(times, answered, final)
     judged = [judge.answer(JAX, "float", Answered(outputs=judge.reference))]
-    judged += [judge.answer(o.engine, o.kind, a) for o, a in answered.items() if o.engine != JAX]
+    judged += [judge.answer(o.engine, o.kind, a) for o, a in final.items() if o.engine != JAX]
     metadata = {
         "times": [_time_row(one, measured) for one, measured in times.items()],
         "load": load,
@@ -267,6 +272,22 @@ def _measure(made: Deployment, name: str, network: Network) -> None:
     seen_load = np.array([value for each in load.values() for value in each])
     context.run.unit(measures_unit(name)).finish({"load": seen_load}, metadata)
     context.reporter.end(_fastest(times))
+
+
+def _compared(
+    times: Mapping[Subject, Measured],
+    answered: Mapping[Subject, Answered],
+    final: Mapping[Subject, Answered],
+) -> dict[Subject, Measured]:
+    """Returns the times, which say where outputs are not those of the final answers."""
+    last = {(one.engine, one.kind): answer for one, answer in final.items()}
+    found = dict(times)
+    for one, answer in answered.items():
+        if (one.engine, one.kind) in last:
+            wrong = answers.difference(one.kind, answer, last[one.engine, one.kind])
+            failure = found[one].failure or wrong
+            found[one] = dataclasses.replace(found[one], failure=failure)
+    return found
 
 
 def _subjects(

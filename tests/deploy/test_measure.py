@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from deploy import answers, measure
+from deploy import answers, child, measure
 from deploy.measure import Answered, Settings, Subject
 
 SETTINGS = Settings(rounds=3, seconds=0.01, warmup_seconds=0.0, limit_seconds=20.0)
@@ -101,13 +101,13 @@ def test_an_engine_that_hangs_has_a_limit_of_time(subject):
 
 def test_what_stops_a_measurement_ends_its_processes(subject, monkeypatch):
     started = []
-    begin = measure.subprocess.Popen
+    begin = child.subprocess.Popen
 
     def popen(*args, **options):
         started.append(begin(*args, **options))
         return started[-1]
 
-    monkeypatch.setattr(measure.subprocess, "Popen", popen)
+    monkeypatch.setattr(child.subprocess, "Popen", popen)
     turns = iter([None, None])
 
     def pause():

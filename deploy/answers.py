@@ -13,6 +13,7 @@ import numpy as np
 from deploy.measure import Answered
 from groundwork.train.losses import Loss
 
+FAR = {"float": 0.02, "int8": 0.5}  # errors beyond what rounding explains, bfloat16's included
 BATCH = 128  # of JAX's own answers
 
 
@@ -94,6 +95,23 @@ def relative_error(found: np.ndarray, reference: np.ndarray) -> float:
     """Returns the largest difference, relative to the largest size in the reference."""
     largest = float(np.abs(reference).max(initial=0)) or 1.0
     return float(np.abs(np.asarray(found, np.float64) - reference).max(initial=0)) / largest
+
+
+def difference(kind: str, found: Answered, last: Answered) -> str:
+    """Returns what is wrong with outputs of the first examples beside those of all; "" if nothing.
+
+    Args:
+      kind: of both.
+      found: with other threads, or of another batch.
+      last: of the same engine, with at least as many examples.
+    """
+    pairs = list(zip(found.outputs, last.outputs, strict=False))
+    if any(one.shape[1:] != other.shape[1:] for one, other in pairs):
+        return "its outputs have other shapes than those of the last calls"
+    error = max((relative_error(one, other[: len(one)]) for one, other in pairs), default=0.0)
+    if error <= FAR[kind]:
+        return ""
+    return f"its outputs are not those that it gives in the last calls (error {error:.1e})"
 
 
 def of_jax(

@@ -2,12 +2,14 @@
 
 import importlib
 import importlib.util
+import numbers
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 ENGINES = ("onnxruntime", "litert", "ncnn", "openvino", "coreml")
+MOST_THREADS = 1024  # engines start as many as they are told, or die
 
 
 class Engine(NamedTuple):
@@ -26,6 +28,11 @@ class Engine(NamedTuple):
     writer: str
     runtime: str
     suffix: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether its file is a folder, as Core ML's packages are."""
+        return self.suffix == ".mlpackage"
 
 
 TABLE: Mapping[str, Engine] = MappingProxyType(
@@ -127,14 +134,17 @@ def load(path: str | Path, engine: str, threads: int = 1) -> Callable[..., Any]:
       arrays if the network has several outputs. It raises ValueError about other shapes.
 
     Raises:
-      ValueError: there is no such engine, or it is not installed; the threads are less than 1; the
-        engine cannot read the file.
+      ValueError: there is no such engine, or it is not installed; the threads are less than 1 or
+        more than `MOST_THREADS`; the engine cannot read the file.
       FileNotFoundError: there is no such file.
     """
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads={threads!r} must be a count from 1")
+    is_count = isinstance(threads, numbers.Integral) and not isinstance(threads, bool)
+    if not is_count or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads={threads!r} must be a count from 1 to {MOST_THREADS}")
     module = runtime(engine)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    return module.load(path, threads)
+    if path.is_dir() and not TABLE[engine].is_folder:
+        raise ValueError(f"{path} is a folder, where {engine} reads one file")
+    return module.load(path, int(threads))

@@ -4,6 +4,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from deploy import engines, grids
 from deploy.graphs import trace
 from deploy.graphs.graph import Graph
@@ -38,10 +41,13 @@ def export(
     Raises:
       ValueError: there is no such engine; the network has an operation that the graph or the engine
         has not, which is named with its layer; shapes are not all known; the calibration inputs do
-        not fit; the file would be larger than 2 GB.
-      OSError: the file cannot be written.
+        not fit; the example has no examples; the file would be larger than 2 GB.
+      OSError: the file cannot be written, or its folder does not exist.
     """
     engines.engine(engine)
+    _check_place(_completed(engine, path), engine)
+    if any(np.shape(leaf)[:1] == (0,) for leaf in jax.tree.leaves(example)):
+        raise ValueError("the example has no examples: give inputs [B, …], B from 1")
     graph = trace.graph(model, variables, example)
     if int8 is not None:
         graph = grids.quantized(graph, int8)
@@ -51,12 +57,31 @@ def export(
 def write(graph: Graph, engine: str, path: str | Path) -> list[Path]:
     """Writes a graph as the file of an engine; see `export`."""
     found = engines.engine(engine)
-    path = Path(path)
-    if path.suffix != found.suffix:
-        path = path.with_name(path.name + found.suffix)
+    path = _completed(engine, path)
+    _check_place(path, engine)
     total = sum(array.nbytes for array in graph.constants.values())
     if total > MOST_BYTES:
         raise ValueError(
             f"{total / 1e9:.1f} GB of constants are more than the 2 GB that one file can have"
         )
     return list(importlib.import_module(found.writer).write(graph, path))
+
+
+def _completed(engine: str, path: str | Path) -> Path:
+    """Returns a path with the engine's suffix."""
+    path, suffix = Path(path), engines.engine(engine).suffix
+    return path if path.suffix == suffix else path.with_name(path.name + suffix)
+
+
+def _check_place(path: Path, engine: str) -> None:
+    """Refuses a path where no file can be, before anything is traced.
+
+    Raises:
+      OSError: its folder is missing or a file, or it is a folder itself.
+    """
+    if not path.parent.exists():
+        raise FileNotFoundError(f"there is no folder {path.parent}: make it first")
+    if not path.parent.is_dir():
+        raise NotADirectoryError(f"{path.parent} is a file, not a folder")
+    if path.is_dir() and not engines.engine(engine).is_folder:
+        raise IsADirectoryError(f"{path} is a folder: give another path")

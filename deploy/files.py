@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import hashlib
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ class File:
         named by themselves. None if it could not be written.
       bytes: of all of them.
       gzip_bytes: of all of them, each compressed by gzip.
+      sha256: of all of them, one after the other, in hexadecimal digits.
       seconds: that writing took.
       failure: why it could not be written; empty if it was.
       remarks: what the file does not hold as the network has it.
@@ -39,6 +41,7 @@ class File:
     paths: tuple[str, ...] = ()
     bytes: int = 0
     gzip_bytes: int = 0
+    sha256: str = ""
     seconds: float = 0.0
     failure: str = ""
     remarks: tuple[str, ...] = ()
@@ -57,6 +60,12 @@ def graph(network: Network, example: Any, batch: int) -> Graph:
     """
     shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct((batch, *s.shape[1:]), s.dtype), example)
     return trace.graph(network.model, network.variables, shapes, network.stored)
+
+
+def is_rounded(network: Network, example: Any) -> bool:
+    """Returns whether a network computes in bfloat16 somewhere, which no file does."""
+    apply = trace.evaluation(network.model)
+    return "bf16[" in str(jax.make_jaxpr(apply)(network.variables, example))
 
 
 def write(
@@ -93,6 +102,25 @@ def parts(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def wrong(file: File, root: Path) -> str:
+    """Returns what is not as it was written; empty if all of it is."""
+    paths = [root / path for path in file.paths]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        return f"{missing[0]} is gone"
+    data = [path.read_bytes() for path in parts(paths)]
+    if sum(map(len, data)) != file.bytes:
+        return f"{paths[0]}: {sum(map(len, data)):,} bytes, not {file.bytes:,}"
+    return "" if _digest(data) == file.sha256 else f"{paths[0]} has changed"
+
+
+def _digest(data: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def _written(made: Graph, engine: str, kind: str, batch: int, folder: Path, root: Path) -> File:
     begun = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
@@ -113,6 +141,7 @@ def _written(made: Graph, engine: str, kind: str, batch: int, folder: Path, root
         paths=tuple(path.relative_to(root).as_posix() for path in paths),
         bytes=sum(map(len, data)),
         gzip_bytes=sum(len(gzip.compress(part, mtime=0)) for part in data),
+        sha256=_digest(data),
         seconds=time.perf_counter() - begun,
         remarks=tuple(lost),
     )

@@ -7,33 +7,19 @@ Energy is not measured.
 
 import contextlib
 import dataclasses
-import json
 import os
-import select
-import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import deploy
+from deploy import child as child_lib
 from deploy import engines
+from deploy.child import Child, Failed, Refused
 
-CHILD = "deploy.measuring_process"
 LEAST_CALLS = 3  # of a block, however long they take
-LONGEST_REASON = 200  # characters of a failure
-
-
-class Failed(Exception):
-    """A process of an engine has ended, hangs, or answered with an error."""
-
-
-class Refused(Failed):
-    """It answered with an error."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +124,7 @@ def measure(
     settings: Settings,
     pause: Callable[[], None] = lambda: None,
     examples: Sequence[np.ndarray] = (),
+    tell: bool = True,
 ) -> tuple[dict[Subject, Measured], dict[Subject, Answered], list[float]]:
     """Measures all subjects in turns: in each round each has one block of calls, the others wait.
 
@@ -148,6 +135,7 @@ def measure(
       pause: called between two blocks; what it raises ends all.
       examples: arrays [N, …] that all subjects answer to at the end; none without them. The last
         batch is filled up with the first examples.
+      tell: whether the answers say what engines compute.
 
     Returns:
       What was measured; the answers of those that did not fail before; and the machine's load (of
@@ -161,10 +149,10 @@ def measure(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         files = {batch: _saved(folder / f"{batch}.npz", arrays) for batch, arrays in inputs.items()}
-        running: dict[Subject, _Child] = {}
+        running: dict[Subject, Child] = {}
         for one in subjects:
             pause()
-            child = stack.enter_context(_child(settings.limit_seconds))
+            child = stack.enter_context(child_lib.started(settings.limit_seconds))
             found[one] = _started(child, one, files[one.batch], settings.warmup_seconds)
             if not found[one].failure:
                 running[one], times[one] = child, []
@@ -183,7 +171,7 @@ def measure(
             found[one] = _finished(child, found[one], times[one])
             pause()
             if examples and not found[one].failure:
-                answered[one] = _answered(child, one, examples, folder)
+                answered[one] = _answered(child, one, examples, folder, tell)
     return found, answered, load
 
 
@@ -194,81 +182,7 @@ def processors(threads: int) -> list[int]:
     return sorted(os.sched_getaffinity(0))[:threads]
 
 
-class _Child:
-    """A process, and the requests that it is sent."""
-
-    def __init__(self, process: subprocess.Popen[bytes], errors: Any, limit: float) -> None:
-        self._process, self._errors, self._limit = process, errors, limit
-        self._rest = b""
-
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Returns the answer to a request.
-
-        Raises:
-          Failed: there is none, or it is an error.
-        """
-        stdin = self._process.stdin
-        assert stdin is not None
-        try:
-            stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
-            stdin.flush()
-        except OSError:  # it has ended: reading says how
-            pass
-        answer: dict[str, Any] = json.loads(self._line(do))
-        if "error" in answer:
-            raise Refused(_short(answer["error"]))
-        return answer
-
-    def _line(self, do: str) -> bytes:
-        stdout = self._process.stdout
-        assert stdout is not None
-        while b"\n" not in self._rest:
-            ready, _, _ = select.select([stdout], [], [], self._limit)
-            if not ready:
-                self._process.kill()
-                raise Failed(f"no answer to {do!r} within {self._limit:g} s")
-            part = os.read(stdout.fileno(), 2**20)
-            if not part:
-                raise Failed(self._end(do))
-            self._rest += part
-        line, self._rest = self._rest.split(b"\n", 1)
-        return line
-
-    def _end(self, do: str) -> str:
-        """Returns how the process ended, and its last words."""
-        code = self._process.wait()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._errors.seek(0)
-        words = self._errors.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(words) if line.strip()), "")
-        return _short(f"the process ended at {do!r} by {how}" + (f": {last}" if last else ""))
-
-
-@contextlib.contextmanager
-def _child(limit: float) -> Iterator[_Child]:
-    root = str(Path(deploy.__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is the parent's, which ends its children in order
-        )
-        try:
-            yield _Child(process, errors, limit)
-        finally:
-            process.kill()
-            for stream in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):  # what was not sent to one that has ended
-                    assert stream is not None
-                    stream.close()
-            process.wait()
-
-
-def _started(child: _Child, one: Subject, inputs: Path, warmup: float) -> Measured:
+def _started(child: Child, one: Subject, inputs: Path, warmup: float) -> Measured:
     try:
         loaded = _load_into(child, one, inputs)
         child.ask("block", seconds=warmup, least=LEAST_CALLS)
@@ -278,7 +192,7 @@ def _started(child: _Child, one: Subject, inputs: Path, warmup: float) -> Measur
     return Measured(load_seconds=loaded["load_seconds"], processors=pinned)
 
 
-def _load_into(child: _Child, one: Subject, inputs: Path) -> dict[str, Any]:
+def _load_into(child: Child, one: Subject, inputs: Path) -> dict[str, Any]:
     return child.ask(
         "load",
         runtime=one.runtime,
@@ -290,7 +204,7 @@ def _load_into(child: _Child, one: Subject, inputs: Path) -> dict[str, Any]:
     )
 
 
-def _finished(child: _Child, so_far: Measured, seconds: list[float]) -> Measured:
+def _finished(child: Child, so_far: Measured, seconds: list[float]) -> Measured:
     quartiles = 1e3 * np.quantile(seconds, [0.25, 0.5, 0.75])
     so_far = dataclasses.replace(so_far, milliseconds=quartiles.tolist(), calls=len(seconds))
     try:
@@ -300,7 +214,7 @@ def _finished(child: _Child, so_far: Measured, seconds: list[float]) -> Measured
 
 
 def _answered(
-    child: _Child, one: Subject, examples: Sequence[np.ndarray], folder: Path
+    child: Child, one: Subject, examples: Sequence[np.ndarray], folder: Path, tell: bool
 ) -> Answered:
     count = len(examples[0])
     places = np.arange(-(-count // one.batch) * one.batch) % count
@@ -310,7 +224,7 @@ def _answered(
         child.ask("outputs", inputs=str(given), outputs=str(folder / "found.npz"))
         with np.load(folder / "found.npz") as file:
             outputs = tuple(file[f"arr_{n}"][:count] for n in range(len(file.files)))
-        rows = child.ask("operations", path=str(one.path))["operations"]
+        rows = child.ask("operations", path=str(one.path))["operations"] if tell else None
     except Failed as failed:
         return Answered(outputs=outputs, failure=str(failed))
     operations = None if rows is None else [(row[0], row[1], row[2]) for row in rows]
@@ -330,7 +244,3 @@ def _turned(items: list[Subject], number: int) -> list[Subject]:
 
 def _load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"

@@ -16,7 +16,7 @@ def quality(run: Results, batch: int, threads: int, path: Path) -> tuple[Path, s
         (place, network, one)
         for place, network in enumerate(run.networks)
         for one in network.times
-        if (one.batch, one.threads) == (batch, threads) and one.measured.milliseconds
+        if (one.batch, one.threads) == (batch, threads) and one in _timed(network.times)
     ]
     colours = figures.colours("tab10")
     kinds = list(dict.fromkeys(one.name for _, _, one in points))
@@ -66,7 +66,7 @@ def settings(run: Results) -> list[tuple[int, int]]:
 
 
 def _timed(times: list[Time]) -> list[Time]:
-    return [one for one in times if one.measured.milliseconds]
+    return [one for one in times if one.measured.milliseconds and not one.measured.failure]
 
 
 def _shapes(run: Results) -> str:

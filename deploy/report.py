@@ -23,10 +23,12 @@ NOTE = (
     "quartile; × is how many times faster than JAX's floats on as many threads it was. {Values} "
     "are those of the engine's own outputs on the test split. “as JAX” is the share of examples "
     "for which it names JAX's class; the error is the largest difference from JAX's outputs, "
-    "relative to their largest. Peak memory is what the process had resident above what it had "
-    "before the engine was imported; loading is that of the file alone. KiB are those of all files "
-    "of the network for this engine. JAX's numbers are of the network as it was, compiled by "
-    "jax.jit. Energy is not measured."
+    "relative to their largest; int8 networks cut off what lies beyond the calibrated ranges. All "
+    "three are of the most examples and threads; outputs of the other calls were compared with "
+    "these. Peak memory is what the process had resident above what it had before the engine was "
+    "imported; loading is that of the file alone. KiB are those of all files of the network for "
+    "this engine, kind and number of examples. JAX's numbers are of the network as it was, compiled"
+    " by jax.jit. Energy is not measured."
 )
 PRECISION = (
     "What the engine computes in integers and what in floats, as its own graph of the file tells; "
@@ -93,7 +95,8 @@ def _records(name: str, run: Results) -> list[dict[str, Any]]:
     for network in run.networks:
         for one in network.times:
             answer = network.answers.get((one.engine, one.kind))
-            if not one.measured.milliseconds or answer is None or not answer.values:
+            failed = one.measured.failure or not one.measured.milliseconds
+            if failed or answer is None or not answer.values:
                 continue
             values = [answer.values[-1]]
             found.append(

@@ -158,6 +158,13 @@ class DeploySpec:
         for key in ("threads", "batches"):
             if min(getattr(self, key)) < 1:
                 raise UserError(f"{key}={getattr(self, key)} must be counts from 1")
+        if max(self.threads) > engines.MOST_THREADS:
+            raise UserError(f"threads={self.threads} must be at most {engines.MOST_THREADS}")
+        if not self.source.path and self.source.replicate >= self.replicates:
+            raise UserError(
+                f"source.replicate={self.source.replicate} must be below replicates="
+                f"{self.replicates}"
+            )
         if len(set(self.engines)) < len(self.engines):
             raise UserError(f"engines={self.engines} must name each engine once")
         for name in self.engines:

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from deploy.answers import FAR
 from deploy.results import Network, Results, Time
 from groundwork.report.tables import Rows
 
 KIB, MIB = 2**10, 2**20
 FLOATS = ("float", "fp32", "f32", "fp16", "bf16")  # beginnings of precisions that are no integers
-MOST = 4  # operations in floats that a row names
+ROOM = 34  # characters of the operations that a row names: a table has 80
 
 
 def times(run: Results, network: Network, batch: int) -> Rows:
@@ -69,11 +70,8 @@ def integers(network: Network) -> Rows:
             for _, operation, precision in answer.operations
             if precision.lower().startswith(FLOATS)
         )
-        named = [f"{operation} {count}" for operation, count in floats.most_common(MOST)]
-        if len(floats) > MOST:
-            named.append(f"{len(floats) - MOST} other kinds")
         whole = len(answer.operations) - floats.total()
-        rows.append([f"{engine} {kind}", str(whole), str(floats.total()), ", ".join(named)])
+        rows.append([f"{engine} {kind}", str(whole), str(floats.total()), _named(floats)])
     return ["engine", "in integers", "in floats", "which in floats"], rows
 
 
@@ -92,6 +90,11 @@ def remarks(network: Network) -> list[str]:
     for answer in network.answers.values():
         if answer.failure:
             lines.append(f"{answer.engine} {answer.kind}, answers: {answer.failure}")
+        if answer.error is not None and not answer.error <= FAR[answer.kind]:  # NaN, too
+            lines.append(
+                f"{answer.engine} {answer.kind}: its outputs are far from JAX's (error "
+                f"{answer.error:.1e}): do not use this file without knowing why"
+            )
         if len(answer.values) > 1:
             values = ", ".join(f"{value:.4f}" for value in answer.values)
             lines.append(f"{answer.engine} {answer.kind}, exit by exit: {values}")
@@ -108,8 +111,21 @@ def _of(network: Network, batch: int) -> Iterator[Time]:
 
 
 def _value(network: Network, one: Time) -> str:
+    if one.measured.failure:  # other outputs than those that were judged, or none
+        return ""
     answer = network.answers.get((one.engine, one.kind))
     return f"{answer.values[-1]:.4f}" if answer and answer.values else ""
+
+
+def _named(counts: Counter[str]) -> str:
+    """Returns operations with their counts, the most frequent first, as far as there is room."""
+    words = [f"{operation} {count}" for operation, count in counts.most_common()]
+    for shown in range(len(words), 0, -1):
+        rest = counts.total() - sum(count for _, count in counts.most_common(shown))
+        text = ", ".join([*words[:shown], *([f"{rest} more"] if rest else [])])
+        if len(text) <= ROOM or shown == 1:
+            return text
+    return ""
 
 
 def _processors(network: Network) -> list[str]:

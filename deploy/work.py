@@ -37,6 +37,7 @@ from groundwork.train import fitting, footprint, loss_spec, networks, own
 from groundwork.train.losses import Loss
 
 FILES = "files"  # folder of a run: NETWORK/ENGINE-KIND-BATCH.…
+COMPARED = 64  # examples of which all calls give outputs, besides those that are judged
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,11 +116,8 @@ def lost(run: Run) -> dict[str, str]:
         if not name.startswith(files_unit("")):
             continue
         for row in run.unit(name).verify()["files"]:
-            paths = [run.folder / path for path in row["paths"]]
-            there = [path for path in files.parts(paths) if path.exists()]
-            size = sum(path.stat().st_size for path in there)
-            if size != row["bytes"]:
-                found[name] = f"{paths[0]}: {size:,} bytes, not {row['bytes']:,}"
+            if not row["failure"] and (reason := files.wrong(results.file(row), run.folder)):
+                found[name] = reason
                 break
     return found
 
@@ -168,10 +166,6 @@ def _network(made: Deployment, name: str) -> Network:
         return sources.load(source.source, name, made.config, context.dataset)
     variables = context.run.unit(TRAINED).result()[0]["variables"]
     model = architectures.build(made.config, context.dataset.classes)
-    if source.replicate >= trees.replicates(variables):
-        raise UserError(
-            f"source.replicate={source.replicate} must be below replicates={context.replicates}"
-        )
     return Network(model=model, variables=trees.replicate(variables, source.replicate))
 
 
@@ -200,6 +194,8 @@ def _write(made: Deployment, name: str, network: Network) -> None:
         chosen = {kind: graphs[kind] for kind in spec.kinds if kind in graphs}
         rows += files.write(chosen, spec.chosen, batch, folder, made.folder)
     remarks = [*network.remarks, *(f"the integers of {k} are lost: {w}" for k, w in lost.items())]
+    if files.is_rounded(network, dataset.example):
+        remarks.append("the network computes in bfloat16; engines compute in float32 where it does")
     made.context.run.share(folder)
     described = [dataclasses.asdict(row) for row in rows]
     sizes = {"bytes": np.array([row.bytes for row in rows])}
@@ -263,12 +259,16 @@ def _measure(made: Deployment, name: str, network: Network) -> None:
                 {batch: batches[batch]},
                 spec.measure.settings,
                 pause,
-                jax.tree.leaves(inputs) if last else (),
+                [leaf if last else leaf[:COMPARED] for leaf in jax.tree.leaves(inputs)],
+                tell=last,
             )
             times |= found
             answered |= answers_now
+    setting = (spec.batches[-1], spec.threads[-1])
+    final = {one: a for one, a in answered.items() if (one.batch, one.threads) == setting}
+    times = _compared(times, answered, final)
     judged = [judge.answer(JAX, "float", Answered(outputs=judge.reference))]
-    judged += [judge.answer(o.engine, o.kind, a) for o, a in answered.items() if o.engine != JAX]
+    judged += [judge.answer(o.engine, o.kind, a) for o, a in final.items() if o.engine != JAX]
     metadata = {
         "times": [_time_row(one, measured) for one, measured in times.items()],
         "load": load,
@@ -277,6 +277,22 @@ def _measure(made: Deployment, name: str, network: Network) -> None:
     seen_load = np.array([value for each in load.values() for value in each])
     context.run.unit(measures_unit(name)).finish({"load": seen_load}, metadata)
     context.reporter.end(_fastest(times))
+
+
+def _compared(
+    times: Mapping[Subject, Measured],
+    answered: Mapping[Subject, Answered],
+    final: Mapping[Subject, Answered],
+) -> dict[Subject, Measured]:
+    """Returns the times, which say where outputs are not those of the final answers."""
+    last = {(one.engine, one.kind): answer for one, answer in final.items()}
+    found = dict(times)
+    for one, answer in answered.items():
+        if (one.engine, one.kind) in last:
+            wrong = answers.difference(one.kind, answer, last[one.engine, one.kind])
+            failure = found[one].failure or wrong
+            found[one] = dataclasses.replace(found[one], failure=failure)
+    return found
 
 
 def _subjects(

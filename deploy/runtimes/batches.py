@@ -32,7 +32,10 @@ def over(
             call(*(array[start : start + batch] for array in arrays))
             for start in range(0, len(arrays[0]), batch)
         ]
-        joined = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        if len(parts) == 1:  # nothing is copied where one call is all
+            joined = tuple(parts[0])
+        else:
+            joined = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
         return np.stack(joined) if stacked else joined[0] if single else joined
 
     return run
@@ -61,11 +64,13 @@ def precision(given: str, made: str) -> str:
 
 
 def _check(arrays: list[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> None:
-    wanted = ", ".join(str(list(shape)).replace("[", "[N·", 1) for shape in shapes)
-    given = ", ".join(str(list(array.shape)) for array in arrays)
+    if tuple(array.shape for array in arrays) == tuple(shapes):
+        return
     fits = len(arrays) == len(shapes) and all(
         array.shape[1:] == shape[1:] and array.ndim and len(array) and not len(array) % shape[0]
         for array, shape in zip(arrays, shapes, strict=False)
     )
     if not fits or len({len(a) // shape[0] for a, shape in zip(arrays, shapes, strict=True)}) > 1:
+        wanted = ", ".join(str(list(shape)).replace("[", "[N·", 1) for shape in shapes)
+        given = ", ".join(str(list(array.shape)) for array in arrays) or "none"
         raise ValueError(f"the file takes arrays of shapes {wanted} for a whole N, not {given}")

@@ -72,6 +72,11 @@ def names(source: Source) -> list[str]:
         raise UserError(f"source.path: {source.path} does not exist")
     if source.path.endswith(ARCHIVE):
         return [Path(source.path).stem]
+    if not buckets.is_url(source.path) and not paths.given(source.path).is_dir():
+        raise UserError(
+            f"source.path: {source.path} is no run's folder, no {ARCHIVE} file, and no file of "
+            f"weights ({', '.join(sorted(pretrained.SUFFIXES))})"
+        )
     run, command, _ = _run(source)
     done = run.units()
     found = [u for u in done if any(fnmatch.fnmatchcase(u, p) for p in command.networks)]

@@ -6,12 +6,13 @@ import re
 import numpy as np
 import pytest
 
-from deploy import main, results, spec
+from deploy import main, results, spec, work
 from deploy.sources.networks import TRAINED
 from groundwork import architectures, trees
 from groundwork import config as config_lib
 from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
+from groundwork.runs import run as run_lib
 from groundwork.runs import trained
 from groundwork.study import checked
 from tests import in_process
@@ -91,6 +92,18 @@ def test_a_lost_file_is_written_again_as_it_was(folder, capsys):
     assert "trained: graph" in (workdir / "report.html").read_text()
 
 
+def test_a_file_that_has_changed_is_lost(folder):
+    workdir, _ = folder
+    path = workdir / "files/trained/onnxruntime-int8-3.onnx"
+    before = path.read_bytes()
+    assert not work.lost(run_lib.Run(workdir))
+    path.write_bytes(before[:-5] + b"\0" + before[-4:])  # of the same length
+    assert work.lost(run_lib.Run(workdir)) == {"files/trained": f"{path} has changed"}
+    path.unlink()
+    assert work.lost(run_lib.Run(workdir)) == {"files/trained": f"{path} is gone"}
+    path.write_bytes(before)
+
+
 def _run_folder(tmp_path, command="lottery", **data):
     config = config_lib.resolve(config_lib.load("configs/lottery/digits.py"))
     config["data"] |= data
@@ -153,11 +166,14 @@ def test_a_command_line_without_a_network_or_its_data_is_refused(argv, words):
         ("kinds", ("int4",), r"^unknown kind in kinds 'int4'.*known: float, int8"),
         ("kinds", (), "kinds=.* must name at least one"),
         ("threads", (0,), r"^threads=\(0,\) must be counts from 1"),
+        ("threads", (1, 10**6), r"^threads=\(1, 1000000\) must be at most 1024$"),
+        ("source.replicate", 1, "^source.replicate=1 must be below replicates=1$"),
         ("batches", (1, 1), "and each once"),
         ("calibration.range", "widest", r"^unknown calibration.range 'widest'"),
         ("calibration.examples", 0, "calibration.examples=0 must be at least 1"),
         ("measure.limit_seconds", 0.0, "measure.limit_seconds=0.0 must be above 0"),
         ("source.path", "nowhere", r"^source.path: nowhere does not exist"),
+        ("source.path", "pyproject.toml", r"is no run's folder, no .cna file, and no file of wei"),
         ("data.stream", True, r"^data.stream: calibration needs examples in memory"),
     ],
 )

@@ -7,8 +7,8 @@ import textwrap
 import numpy as np
 import pytest
 
-from deploy import measure
-from deploy.measure import Settings, Subject
+from deploy import answers, child, measure
+from deploy.measure import Answered, Settings, Subject
 
 SETTINGS = Settings(rounds=3, seconds=0.01, warmup_seconds=0.0, limit_seconds=20.0)
 ENGINE = """
@@ -101,13 +101,13 @@ def test_an_engine_that_hangs_has_a_limit_of_time(subject):
 
 def test_what_stops_a_measurement_ends_its_processes(subject, monkeypatch):
     started = []
-    begin = measure.subprocess.Popen
+    begin = child.subprocess.Popen
 
     def popen(*args, **options):
         started.append(begin(*args, **options))
         return started[-1]
 
-    monkeypatch.setattr(measure.subprocess, "Popen", popen)
+    monkeypatch.setattr(child.subprocess, "Popen", popen)
     turns = iter([None, None])
 
     def pause():
@@ -124,3 +124,14 @@ def test_turns_and_processors():
     there = sorted(os.sched_getaffinity(0))
     assert measure.processors(1) == there[:1]
     assert measure.processors(10_000) == there
+
+
+def test_outputs_of_other_calls_are_compared_with_the_last():
+    right = np.arange(12.0).reshape(6, 2)
+    last = Answered(outputs=(right,))
+    assert answers.difference("float", Answered(outputs=(right[:4] + 1e-4,)), last) == ""
+    assert answers.difference("float", Answered(), last) == ""
+    assert answers.difference("int8", Answered(outputs=(right[:4] * 1.2,)), last) == ""
+    wrong = answers.difference("int8", Answered(outputs=(right[:4] + 14.3,)), last)
+    assert wrong == "its outputs are not those that it gives in the last calls (error 2.0e+00)"
+    assert "other shapes" in answers.difference("int8", Answered(outputs=(right[:, :1],)), last)

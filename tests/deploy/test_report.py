@@ -73,6 +73,15 @@ def test_times_stand_beside_jaxs_and_a_crash_is_a_line():
     ]
 
 
+def test_times_of_other_outputs_have_no_accuracy():
+    wrong = dataclasses.replace(QUICK, failure="its outputs are not those")
+    made_of = dataclasses.replace(network(), times=[time("litert", "int8", wrong)])
+    (row,) = tables.times(made(made_of), made_of, 1)[1]
+    assert row[:4] == ["litert int8", "1", "", "1.000"]
+    assert report._records("a", made(made_of)) == []
+    assert plots.settings(made(made_of)) == []
+
+
 def test_costs_are_in_their_units():
     header, rows = tables.costs(network(), 1)
     assert header[2:] == ["as JAX", "error", "load ms", "peak MiB", "gzip KiB"]
@@ -82,6 +91,42 @@ def test_costs_are_in_their_units():
 
 def test_operations_are_counted_by_their_precision():
     assert tables.integers(network())[1] == [["litert int8", "2", "1", "add 1"]]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ("a" * 3 + "b", "a 3, b 1"),
+        (
+            ["Convolution"] * 7 + ["Pooling"] * 5 + ["Split"] * 3 + ["ReLU"],
+            "Convolution 7, Pooling 5, 4 more",
+        ),
+        (["an_operation_with_a_long_name_indeed"] * 2 + ["b"], None),
+    ],
+)
+def test_operations_in_floats_are_named_as_far_as_there_is_room(kinds, words):
+    rows = [(str(n), kind, "float32") for n, kind in enumerate(kinds)]
+    one = answer("openvino", "int8", 0.9, operations=rows)
+    made = dataclasses.replace(network(), answers={("openvino", "int8"): one})
+    assert tables.integers(made)[1][0][3] == (words or f"{kinds[0]} 2, 1 more")
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "is_far"),
+    [
+        ("float", 0.01, False),
+        ("float", 0.1, True),
+        ("int8", 0.1, False),
+        ("int8", 1.3, True),
+        ("int8", float("nan"), True),
+    ],
+)
+def test_outputs_that_are_far_from_jaxs_are_a_remark(kind, error, is_far):
+    made = dataclasses.replace(
+        network(), answers={("openvino", kind): answer("openvino", kind, 0.9, error=error)}
+    )
+    said = [line for line in tables.remarks(made) if "far from JAX's" in line]
+    assert len(said) == is_far
 
 
 def test_remarks_tell_all_that_failed_or_was_lost():

@@ -9,8 +9,10 @@ import pytest
 
 import compress
 from compress import quantize
+from deploy import files
 from deploy.graphs import trace
 from deploy.sources import networks
+from deploy.sources.network import Network
 from deploy.sources.networks import TRAINED, Source
 from groundwork import architectures, trees
 from groundwork import config as config_lib
@@ -157,6 +159,13 @@ def test_compressed_networks_bring_their_integers(tmp_path, model, variables, da
     alone = _load(Source(str(file)), "0", dataset)
     np.testing.assert_array_equal(alone.stored["fc1/kernel"].codes, codes)
     assert networks.section(str(file))["model"] == MODEL
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_network_of_bfloat16_is_known(dtype, variables, dataset):
+    model = architectures.build({**MODEL, "dtype": dtype}, 10)
+    network = Network(model=model, variables=trees.replicate(variables, 0))
+    assert files.is_rounded(network, dataset.example) == (dtype == "bfloat16")
 
 
 def test_a_file_of_weights_is_the_configs_network(tmp_path, model, variables, dataset):

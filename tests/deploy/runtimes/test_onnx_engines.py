@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deploy import graph
+from deploy import export, graph
 from deploy.graphs.graph import Value
 from deploy.writers import onnx as writer
 from groundwork.architectures.models import MODELS
@@ -241,3 +241,22 @@ def test_results_keep_their_order_even_twice(tmp_path):
         found = load(engine, path)(np.concatenate([given, given]))
         assert found.shape == (3, 4, 4, 4, 2)
         np.testing.assert_allclose(found[:, 2:], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_channels_multiplied_between_products_of_integers(tmp_path):
+    pytest.importorskip("openvino")
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(size=shape).astype("f4") for shape in ((8, 16), (16, 2)))
+    factors = rng.uniform(0.8, 1.3, (1, 16)).astype("f4")
+
+    def apply(variables, inputs):
+        hidden = jax.nn.relu(inputs @ first) * factors - 0.1
+        return hidden @ variables["kernel"]
+
+    inputs = rng.normal(size=(20, 8)).astype("f4")
+    (path,) = export(
+        apply, {"kernel": second}, inputs[:1], "onnxruntime", tmp_path / "a", int8=inputs
+    )
+    wanted = load("onnxruntime", path)(inputs)
+    assert np.ptp(wanted) > 1
+    np.testing.assert_allclose(load("openvino", path)(inputs), wanted, atol=np.ptp(wanted) / 100)

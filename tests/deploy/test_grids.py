@@ -93,6 +93,28 @@ def test_codes_of_a_bias_are_the_products_of_scales(graph, made):
     assert codes.dtype == np.int32
 
 
+def test_biases_are_what_engines_add(graph, made):
+    """Multiples of their products' scales; of a layer that is used twice, one for each use."""
+    for node in made.nodes:
+        if node.operation in ("conv", "dense"):
+            codes, scales = grids.bias_codes(made, node)
+            np.testing.assert_array_equal(
+                made.constants[node.inputs[2]], np.float32(codes * scales)
+            )
+    assert np.any(made.constants["conv/bias"] != graph.constants["conv/bias"])
+    steps = [
+        ("dense", ("input", "k", "b"), "first", (1, 2), {}),
+        ("dense", ("first", "k", "b"), "logits", (1, 2), {}),
+    ]
+    constants = {"k": np.array([[3, 1], [0, 2]], "f4"), "b": np.array([0.123, -1], "f4")}
+    twice = grids.quantized(chain(steps, (1, 2), constants), np.array([[0.7, -1]], "f4"))
+    first, second = (twice.constants[node.inputs[2]] for node in twice.nodes)
+    for bias, value in ((first, "input"), (second, "first")):
+        unit = twice.grids[value].scale * twice.stored["k"].scales
+        np.testing.assert_allclose(bias, np.rint([0.123, -1] / unit) * unit, rtol=1e-6)
+    assert np.any(first != second)
+
+
 def _dense(kernel, bias, **options):
     constants = {"k": np.asarray(kernel, "f4"), "b": np.asarray(bias, "f4")}
     step = ("dense", ("input", "k", "b"), "logits", (1, 2), {})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deploy import integers
-from tests.deploy.networks import INTEGERS, one_by_one, quantized
+from tests.deploy.networks import one_by_one, quantized
 
 pytest.importorskip("ai_edge_litert")
 from ai_edge_litert import interpreter as interpreters
@@ -13,7 +13,7 @@ from deploy.runtimes import litert
 from deploy.writers import tflite
 
 
-@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("name", [".cna", "resnet_20", "mobilenet v2"])
 def test_reference_kernels_give_the_codes_of_integer_only_inference(name, tmp_path):
     """Bit for bit through all layers; everything but the ends is integers."""
     whole, x = quantized(name)
@@ -21,7 +21,7 @@ def test_reference_kernels_give_the_codes_of_integer_only_inference(name, tmp_pa
     kernels = interpreters.OpResolverType.BUILTIN_REF
     engine = interpreters.Interpreter(str(path), experimental_op_resolver_type=kernels)
     engine.allocate_tensors()
-    on_grid = integers.fixed.quantized(x, whole.grids["input"])
+    on_grid = integers.fixed.quantized(x[:4], whole.grids["input"])
     x = integers.fixed.dequantized(on_grid, whole.grids["input"])  # so that no end is a tie
     places = [one["index"] for one in engine.get_output_details()]
 

@@ -80,7 +80,7 @@ def _compiled(path: str | Path, threads: int) -> tuple[Any, dict[str, str]]:
         # `read_model` would try the readers of other forms, which write to stderr.
         reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
         model = reader.convert(reader.load(str(path)))
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = _compile(openvino, model, settings)
     except Exception as error:  # its classes have no common one but this
         raise ValueError(f"OpenVINO cannot read {path}: {_line(error)}") from None
     if not compiled.inputs or any(value.partial_shape.is_dynamic for value in compiled.inputs):
@@ -88,6 +88,21 @@ def _compiled(path: str | Path, threads: int) -> tuple[Any, dict[str, str]]:
     keys = ("structure", "outputs")
     notes = {key: ["framework", key] for key in keys if model.has_rt_info(["framework", key])}
     return compiled, {key: model.get_rt_info(place).astype(str) for key, place in notes.items()}
+
+
+def _compile(openvino: ModuleType, model: Any, settings: dict[str, Any]) -> Any:
+    """Returns a compiled model, without generated code where OpenVINO cannot generate it.
+
+    OpenVINO 2026.4 refuses some chains of operations with one channel (`Layout rank can't be larger
+    than tensor rank`) that its other kernels compute.
+    """
+    core = openvino.Core()
+    try:
+        return core.compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        if "snippets" not in str(error):
+            raise
+        return core.compile_model(model, "CPU", {**settings, "SNIPPETS_MODE": "DISABLE"})
 
 
 def _openvino() -> ModuleType:

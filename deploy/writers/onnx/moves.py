@@ -30,13 +30,21 @@ def move(making: Making, node: Node, order: Order, make: Callable[[list[str], st
       make: adds the nodes for names of inputs and a wanted name; it returns the name.
     """
     grids = making.graph.grids
-    values = [name for name in node.inputs if name in grids]
-    if node.output in grids and {grids[name] for name in values} == {grids[node.output]}:
-        name = make([codes(making, name, order) for name in values], f"{node.output}.codes")
-        settle_codes(making, node, name, order)
+    found = {grids[name] for name in node.inputs if name in grids}
+    if node.output in grids and found == {grids[node.output]}:
+        inputs = [_codes(making, node, name, order) for name in node.inputs]
+        settle_codes(making, node, make(inputs, f"{node.output}.codes"), order)
     else:
         inputs = [real(making, name, order) for name in node.inputs]
         settle(making, node, make(inputs, working(making, node, order)), order)
+
+
+def _codes(making: Making, node: Node, name: str, order: Order) -> str:
+    """Returns the name of a value's codes in an order; of a constant's on the grid of the result."""
+    if name not in making.graph.constants:
+        return codes(making, name, order)
+    moved = making.graph.constants[name].transpose(order)
+    return constant(making, codes_of(moved, making.graph.grids[node.output]), f"{name}.codes")
 
 
 def reshape(making: Making, node: Node) -> None:

@@ -118,6 +118,8 @@ def slice(making: Making, node: Node) -> None:
     ]
 
     def make(inputs: list[str], wanted: str) -> str:
+        if not cut:  # OpenVINO reads no Slice of no axes
+            return add(making, "Identity", inputs, wanted)
         columns = dict(
             starts=[c[1] for c in cut], ends=[c[2] for c in cut],
             axes=[c[0] for c in cut], steps=[c[3] for c in cut],

@@ -40,7 +40,7 @@ def move(making: Making, node: Node, order: Order, make: Callable[[list[str], st
 
 
 def _codes(making: Making, node: Node, name: str, order: Order) -> str:
-    """Returns the name of a value's codes in an order; of a constant's on the grid of the result."""
+    """Returns the name of a value's codes in an order; a constant gets those of the result."""
     if name not in making.graph.constants:
         return codes(making, name, order)
     moved = making.graph.constants[name].transpose(order)

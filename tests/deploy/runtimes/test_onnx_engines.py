@@ -107,3 +107,12 @@ def test_results_keep_their_order_even_twice(tmp_path):
         found = load(engine, path)(np.concatenate([given, given]))
         assert found.shape == (3, 4, 4, 4, 2)
         np.testing.assert_allclose(found[:, 2:], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_chains_of_one_channel_run_in_openvino(tmp_path):
+    """It generates code for them that it then refuses."""
+    h = Hand(input=(1, 3, 8))
+    graph = h.graph(h.dense(h.dense("input", 1), 1))
+    x = np.random.default_rng(0).normal(size=(1, 3, 8)).astype(np.float32)
+    (path,) = writer.write(graph, tmp_path / "a.onnx")
+    np.testing.assert_allclose(load("openvino", path)(x), in_numpy.run(graph, x)[0], rtol=1e-5)

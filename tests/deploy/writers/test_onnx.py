@@ -164,9 +164,6 @@ CASES = {
     "pad with ones": on_images("pad", pads=((0, 0), (0, 0), (0, 0), (0, 1)), value=1.0),
     "slice": on_images("slice", begin=(0, 1, 0, 1), end=(2, 6, 5, 3), strides=(1, 2, 2, 1)),
     "slice of all": on_images("slice", begin=(0,) * 4, end=IMAGE, strides=(1,) * 4),
-    "two rows with one channel": lambda h: h.dense(
-        h.dense(h.node("reshape", "input", shape=(2, 15, 8)), 1), 1
-    ),
     "channel_shuffle": lambda h: h.conv(
         h.node("channel_shuffle", h.conv("input", 8), groups=2), 5, relu=False
     ),

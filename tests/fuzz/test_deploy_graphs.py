@@ -93,7 +93,7 @@ def test_integers_are_those_of_the_references():
     """LiteRT within a step of integer-only inference, onnxruntime of the rounded graph."""
     apart = collections.defaultdict(list)
 
-    @cases(25)
+    @cases(60)
     @given(programs.graphs(3, OF_INTEGERS))
     def run(graph):
         rng = np.random.default_rng(3)

@@ -21,6 +21,7 @@ from groundwork.numerics import checks
 
 RANGES = activations.RANGES
 ENTRIES = 2**18  # of one value, drawn at random, that `percentile` and `mse` look at
+MOST = 2**31 - 1  # of a bias's codes
 _EXTREMES = ("minmax", "moving")  # they need the least and the greatest of each batch alone
 
 FIXED: Mapping[str, Grid] = MappingProxyType(
@@ -70,8 +71,10 @@ def quantized(
         of these inputs: see `biases.corrected`.
 
     Returns:
-      The graph, whose `constants` hold codes × scales. The scale of an output whose codes are all 0
-      is chosen for its bias, and a new kernel's scale is large enough for it.
+      The graph, whose `constants` hold codes × scales, of biases too (`bias_codes`; a bias that
+      layers share becomes one for each of their scales, and what exceeds 32 bits stays as it is).
+      The scale of an output whose codes are all 0 is chosen for its bias, and a new kernel's scale
+      is large enough for it.
 
     Raises:
       ValueError: the graph has grids; the inputs have other shapes, or none is there; the range is
@@ -90,7 +93,7 @@ def quantized(
     graph = dataclasses.replace(graph, grids=_grids(graph, _samples(seen, batches, range), range))
     if correct_biases:
         graph = biases.corrected(graph, exact, batches)
-    return _with_room_for_biases(graph, given)
+    return _with_whole_biases(_with_room_for_biases(graph, given))
 
 
 def of_constant(array: np.ndarray) -> Grid:
@@ -106,16 +109,20 @@ def bias_codes(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: an integer needs more than 32 bits; the error names the layer.
     """
-    value, kernel, bias = node.inputs
-    scales = np.float32(graph.grids[value].scale) * graph.stored[kernel].scales
-    codes = np.rint(np.asarray(graph.constants[bias], np.float64) / scales)
-    limits = np.iinfo(np.int32)
-    if np.any((codes < limits.min) | (codes > limits.max)):
+    codes, scales = _in_units(graph, node)
+    if np.any(np.abs(codes) > MOST):
         raise ValueError(
             f"the bias of {node.layer or node.output!r} needs more than 32 bits beside the stored "
-            f"integers of {kernel!r}: store this kernel as floats"
+            f"integers of {node.inputs[1]!r}: store this kernel as floats"
         )
     return codes.astype(np.int32), scales
+
+
+def _in_units(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the bias of a layer in units of its products, float64, and these units."""
+    value, kernel, bias = node.inputs
+    scales = np.float32(graph.grids[value].scale) * graph.stored[kernel].scales
+    return np.rint(np.asarray(graph.constants[bias], np.float64) / scales), scales
 
 
 def say_lost(engine: str, kernels: list[str], why: str) -> None:
@@ -259,3 +266,30 @@ def _with_room_for_biases(graph: Graph, given: Mapping[str, Stored]) -> Graph:
         stored[kernel] = Stored(codes, scales.astype(np.float32))
         constants[kernel] = _floats(stored[kernel])
     return dataclasses.replace(graph, stored=stored, constants=constants)
+
+
+def _with_whole_biases(graph: Graph) -> Graph:
+    """Returns the graph with biases that are multiples of their products' scales, as engines add.
+
+    ncnn's are floats, of the same values.
+    """
+    values, constants, nodes = dict(graph.values), dict(graph.constants), []
+    reading = readers(graph)
+    for node in graph.nodes:
+        if node.operation in ("conv", "dense"):
+            *others, bias = node.inputs
+            codes, scales = _in_units(graph, node)
+            whole = np.where(np.abs(codes) > MOST, graph.constants[bias], codes * scales)
+            if len(reading[bias]) > 1:
+                bias = _free(f"{node.output}/bias", values)
+                values[bias] = graph.values[node.inputs[2]]
+                node = dataclasses.replace(node, inputs=(*others, bias))
+            constants[bias] = whole.astype(np.float32)
+        nodes.append(node)
+    return dataclasses.replace(graph, nodes=tuple(nodes), values=values, constants=constants)
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name += "_"
+    return name

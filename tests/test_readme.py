@@ -263,6 +263,7 @@ def sections(page: Path) -> dict[str, str]:
     headings = {"Early exits": "msdnet", "Low rank": "lowrank", "Deep compression": "compress"}
     headings |= {"Distillation": "compress", "Smaller networks": "pruning"}
     headings |= {"Structured pruning": "pruning", "Compressed": "compress", "Engines": "deploy"}
+    headings |= {"On engines: EfficientNet-Lite0": "deploy"}
     told: dict[str, str] = {}
     for part in parts:
         command = headings.get(part.split("\n", 1)[0], "lottery")

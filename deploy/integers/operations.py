@@ -20,7 +20,10 @@ ADDED_BITS = 20
 
 
 def _dense(call: Call) -> np.ndarray:
-    x = call.given[0]
+    x, call = (
+        call.given[0],
+        call._replace(twice=False),
+    )  # LiteRT's reference kernel rounds once, too
     codes, scales, bias = fixed.parameters(call.graph, call.node)
     total = x.centred.astype(np.int32) @ codes.astype(np.int32)
     return call.rescaled(total + bias, x.scale * scales)

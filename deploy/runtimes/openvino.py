@@ -85,7 +85,7 @@ def _compiled(path: str | Path, threads: int) -> tuple[Any, dict[str, str]]:
             # On one thread, OpenVINO 2026.4.1 makes one kernel of dense layers and what is
             # between them, whose outputs are wrong for factors of channels and without biases.
             settings["SNIPPETS_MODE"] = "DISABLE"
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = _compile(openvino, model, settings)
     except Exception as error:  # its classes have no common one but this
         raise ValueError(f"OpenVINO cannot read {path}: {_line(error)}") from None
     if not compiled.inputs or any(value.partial_shape.is_dynamic for value in compiled.inputs):
@@ -97,6 +97,21 @@ def _places(model: Any) -> list[tuple[str, list[str]]]:
     """Returns the metadata of a file and where a model has them."""
     places = [(key, ["framework", key]) for key in ("structure", "outputs", "kind")]
     return [(key, place) for key, place in places if model.has_rt_info(place)]
+
+
+def _compile(openvino: ModuleType, model: Any, settings: dict[str, Any]) -> Any:
+    """Returns a compiled model, without generated code where OpenVINO cannot generate it.
+
+    OpenVINO 2026.4 refuses some chains of operations with one channel (`Layout rank can't be larger
+    than tensor rank`) that its other kernels compute.
+    """
+    core = openvino.Core()
+    try:
+        return core.compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        if "snippets" not in str(error):
+            raise
+        return core.compile_model(model, "CPU", {**settings, "SNIPPETS_MODE": "DISABLE"})
 
 
 def _openvino() -> ModuleType:

@@ -48,6 +48,7 @@ def values(graph, *inputs):
         found = one(node, [values[i] for i in node.inputs], graph.values[node.output].shape)
         if "bounds" in node.attributes:
             found = np.clip(found, *node.attributes["bounds"])
+        assert found.shape[1:] == graph.values[node.output].shape[1:], node
         values[node.output] = on_grid(found, graph.grids.get(node.output))
     return values
 

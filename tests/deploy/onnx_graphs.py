@@ -150,7 +150,7 @@ def integers(graph, *inputs):
             grids[name] = grids[node.inputs[0]]
         else:
             low, high = min(array.min(), 0.0), max(array.max(), 0.0)
-            scale = float(np.float32((high - low) / 255))
+            scale = float(np.float32((high - low) / 255)) or 1.0
             grids[name] = Grid(scale, round(-128 - low / scale))
     stored, constants = {}, dict(graph.constants)
     for node in graph.nodes:

@@ -93,6 +93,28 @@ def test_codes_of_a_bias_are_the_products_of_scales(graph, made):
     assert codes.dtype == np.int32
 
 
+def test_biases_are_what_engines_add(graph, made):
+    """Multiples of their products' scales; of a layer that is used twice, one for each use."""
+    for node in made.nodes:
+        if node.operation in ("conv", "dense"):
+            codes, scales = grids.bias_codes(made, node)
+            np.testing.assert_array_equal(
+                made.constants[node.inputs[2]], np.float32(codes * scales)
+            )
+    assert np.any(made.constants["conv/bias"] != graph.constants["conv/bias"])
+    steps = [
+        ("dense", ("input", "k", "b"), "first", (1, 2), {}),
+        ("dense", ("first", "k", "b"), "logits", (1, 2), {}),
+    ]
+    constants = {"k": np.array([[3, 1], [0, 2]], "f4"), "b": np.array([0.123, -1], "f4")}
+    twice = grids.quantized(chain(steps, (1, 2), constants), np.array([[0.7, -1]], "f4"))
+    first, second = (twice.constants[node.inputs[2]] for node in twice.nodes)
+    for bias, value in ((first, "input"), (second, "first")):
+        unit = twice.grids[value].scale * twice.stored["k"].scales
+        np.testing.assert_allclose(bias, np.rint([0.123, -1] / unit) * unit, rtol=1e-6)
+    assert np.any(first != second)
+
+
 def _dense(kernel, bias, **options):
     constants = {"k": np.asarray(kernel, "f4"), "b": np.asarray(bias, "f4")}
     step = ("dense", ("input", "k", "b"), "logits", (1, 2), {})
@@ -207,6 +229,9 @@ def test_corrected_biases_take_mean_errors_away(graph):
     scale = made.grids["input"].scale
     change = exact - means(made.constants["conv/kernel"], np.rint(seen / scale) * scale)
     assert np.abs(change).min() > 1e-5
-    np.testing.assert_allclose(made.constants["conv/bias"], bias + change, rtol=0, atol=2e-6)
+    steps = scale * made.stored["conv/kernel"].scales  # of biases, which are integers, too
+    found = made.constants["conv/bias"] - bias
+    assert np.all(np.abs(found - change) <= steps / 2 + 2e-6)
     plain = grids.quantized(graph, INPUTS)
-    np.testing.assert_array_equal(plain.constants["conv/bias"], bias)
+    assert np.all(np.abs(plain.constants["conv/bias"] - bias) <= steps / 2 + 1e-6)
+    assert np.max(np.abs(found) / steps) > 3

@@ -30,22 +30,21 @@ def move(making: Making, node: Node, order: Order, make: Callable[[list[str], st
       make: adds the nodes for names of inputs and a wanted name; it returns the name.
     """
     grids = making.graph.grids
-    found = grids.get(node.output)
-    if found and {grids.get(name, found) for name in node.inputs} == {found}:
-        inputs = [
-            codes(making, name, order) if name in grids else _constant(making, node, name, order)
-            for name in node.inputs
-        ]
+    found = {grids[name] for name in node.inputs if name in grids}
+    if node.output in grids and found == {grids[node.output]}:
+        inputs = [_codes(making, node, name, order) for name in node.inputs]
         settle_codes(making, node, make(inputs, f"{node.output}.codes"), order)
     else:
         inputs = [real(making, name, order) for name in node.inputs]
         settle(making, node, make(inputs, working(making, node, order)), order)
 
 
-def _constant(making: Making, node: Node, name: str, order: Order) -> str:
-    """Returns the name of a constant's codes on the grid of a node's output."""
-    array = codes_of(making.graph.constants[name], making.graph.grids[node.output])
-    return constant(making, array.transpose(order), f"{name}.codes")
+def _codes(making: Making, node: Node, name: str, order: Order) -> str:
+    """Returns the name of a value's codes in an order; a constant gets those of the result."""
+    if name not in making.graph.constants:
+        return codes(making, name, order)
+    moved = making.graph.constants[name].transpose(order)
+    return constant(making, codes_of(moved, making.graph.grids[node.output]), f"{name}.codes")
 
 
 def reshape(making: Making, node: Node) -> None:
@@ -119,6 +118,8 @@ def slice(making: Making, node: Node) -> None:
     ]
 
     def make(inputs: list[str], wanted: str) -> str:
+        if not cut:  # OpenVINO reads no Slice of no axes
+            return add(making, "Identity", inputs, wanted)
         columns = dict(
             starts=[c[1] for c in cut], ends=[c[2] for c in cut],
             axes=[c[0] for c in cut], steps=[c[3] for c in cut],

@@ -10,10 +10,9 @@ import pytest
 
 import deploy
 from groundwork.architectures import build
-from msdnet.model import MSDNet
-from tests.deploy.graphs import by_numpy
-from tests.groundwork.architectures.small import drawn_by_numpy, quickly
-from tests.groundwork.architectures.test_contract import BATCH, FORMS, shallow
+from tests.deploy import in_numpy
+from tests.deploy.networks import assert_near, drawn, traced
+from tests.groundwork.architectures.test_contract import FORMS
 
 PLAIN = {"conv", "dense", "add", "max_pool", "average_pool", "mean", "reshape", "concat", "clip"}
 FURTHER = {  # what else a family has
@@ -25,44 +24,14 @@ FURTHER = {  # what else a family has
     "shufflenet v2": {"channel_shuffle", "slice"},
 }
 
-SEVERAL = ("shufflenet v1", "cyclic", "nin")  # whose graphs are made for more images than one, too
-
-
-def assert_near(graph, theirs, *inputs):
-    ours = by_numpy.outputs(graph, *inputs)
-    for one, other in zip(ours, theirs, strict=True):
-        assert np.abs(other).max() > 0
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
-
-
-def drawn(module, shape, seed=1):
-    """Variables of which some scales and means are negative."""
-    rng = np.random.default_rng(seed)
-
-    def signed(path, leaf):
-        sign = rng.choice([-1, 1], leaf.shape) if path[-1].key == "scale" else 1
-        return np.float32(leaf * sign)
-
-    return jax.tree_util.tree_map_with_path(signed, drawn_by_numpy(module, shape))
-
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_architecture(form):
-    module, shape = FORMS[form].make(), FORMS[form].shape
-
-    def both():
-        variables = drawn(module, shape)
-        inputs = np.random.default_rng(0).normal(size=(BATCH, *shape)).astype(np.float32)
-        theirs = quickly(module.apply)(variables, inputs)
-        graph = deploy.graph(module, variables, inputs[:1])
-        assert_near(graph, [theirs[:1]], inputs[:1])
-        if form in SEVERAL:
-            more = deploy.graph(module, variables, inputs)
-            assert_near(more, [theirs], inputs)
-            assert [n.operation for n in more.nodes] == [n.operation for n in graph.nodes]
-        return graph
-
-    graph = shallow(form, both)
+    _, inputs, graph, theirs, more = traced(form)
+    assert_near(graph, [theirs[0][:1]], inputs[:1])
+    if more is not None:
+        assert_near(more, theirs, inputs)
+        assert [n.operation for n in more.nodes] == [n.operation for n in graph.nodes]
     assert graph.inputs == ("input",)
     assert graph.outputs == ("logits",)
     assert graph.structure == "single"
@@ -113,29 +82,20 @@ def test_bfloat16_networks_compute_in_float32():
     plain = build({"name": "lenet_300_100", "width": 0.1}, 3)
     inputs = np.ones((1, 4, 4, 1), np.float32)
     ours, theirs = (deploy.graph(m, variables, inputs) for m in (module, plain))
-    np.testing.assert_array_equal(by_numpy.outputs(ours, inputs), by_numpy.outputs(theirs, inputs))
+    np.testing.assert_array_equal(in_numpy.run(ours, inputs), in_numpy.run(theirs, inputs))
 
 
-@pytest.fixture(scope="module")
-def exits():
-    module = MSDNet(3, blocks=2, base=1, step=1, channels=4, growth=2, head=4, stem="imagenet")
-    inputs = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-    variables = drawn(module, (32, 32, 3))
-    return module, variables, inputs, quickly(module.apply)(variables, inputs)
-
-
-def test_all_exits_of_msdnet(exits):
-    module, variables, inputs, theirs = exits
-    graph = deploy.graph(module, variables, inputs)
+def test_all_exits_of_msdnet():
+    _, inputs, graph, theirs, _ = traced("exits")
     assert graph.outputs == ("logits_0", "logits_1")
     assert graph.structure == "tuple"
-    assert_near(graph, theirs, inputs)
+    assert_near(graph, [one[:1] for one in theirs], inputs[:1])
     assert {node.operation for node in graph.nodes} <= PLAIN
 
 
 @pytest.mark.parametrize("batch", [1, 2])  # 2 is the number of exits as well
-def test_a_stack_of_results_is_taken_apart(exits, batch):
-    module, variables, inputs, theirs = exits
+def test_a_stack_of_results_is_taken_apart(batch):
+    (module, variables), inputs, _, theirs, _ = traced("exits")
     graph = deploy.graph(
         lambda variables, x: jnp.stack(module.apply(variables, x)), variables, inputs[:batch]
     )

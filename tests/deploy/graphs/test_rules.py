@@ -17,7 +17,7 @@ from deploy.graphs.graph import OPERATIONS
 from groundwork.architectures import layers
 from groundwork.architectures.blocks import shuffle
 from groundwork.architectures.compact.squeezenet import overlapping_max_pool
-from tests.deploy.graphs import by_numpy
+from tests.deploy import in_numpy
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
 POSITIVE = np.abs(X) + 0.1
@@ -191,7 +191,7 @@ CASES = {
 def test_primitives(case):
     function, inputs, kinds = CASES[case]
     graph = deploy.graph(lambda variables, x: function(x), {}, inputs)
-    (ours,), theirs = by_numpy.outputs(graph, inputs), function(jnp.asarray(inputs))
+    (ours,), theirs = in_numpy.run(graph, inputs), function(jnp.asarray(inputs))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     json.dumps([dict(node.attributes) for node in graph.nodes])  # has no numbers of numpy
     found = [node.operation for node in graph.nodes]
@@ -209,7 +209,7 @@ def test_jax_evaluates_every_operation_as_numpy_does():
         inputs
     )
     for graph, one, x in zip(graphs, ours, inputs, strict=True):
-        np.testing.assert_allclose(one, by_numpy.outputs(graph, x)[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(one, in_numpy.run(graph, x)[0], rtol=1e-4, atol=1e-5)
 
 
 def brute(x, size, strides, padding, fill, reduce):
@@ -241,7 +241,7 @@ def test_our_pooling_is_one_operation(size, strides, padding, sides, channels, l
     graph = deploy.graph(lambda _, x: pool(x, size, strides, padding), {}, x)
     fill, reduce = (-np.inf, np.max) if largest else (0, np.mean)
     expected = brute(x, size, strides, padding, fill, reduce)
-    np.testing.assert_allclose(by_numpy.outputs(graph, x)[0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(in_numpy.run(graph, x)[0], expected, rtol=1e-5, atol=1e-6)
     assert [n.operation for n in graph.nodes] == ["max_pool" if largest else "average_pool"]
     assert graph.nodes[0].attributes == {
         "window": (size, size),
@@ -257,7 +257,7 @@ def test_pooling_of_flax_is_one_operation(largest, padding):
     graph = deploy.graph(lambda _, x: pool(x, (3, 2), (2, 1), padding), {}, IMAGES)
     assert [n.operation for n in graph.nodes] == ["max_pool" if largest else "average_pool"]
     theirs = pool(jnp.asarray(IMAGES), (3, 2), (2, 1), padding)
-    np.testing.assert_allclose(by_numpy.outputs(graph, IMAGES)[0], theirs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(in_numpy.run(graph, IMAGES)[0], theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_means_of_windows_without_their_margins():
@@ -267,7 +267,7 @@ def test_means_of_windows_without_their_margins():
     graph = deploy.graph(lambda _, x: pool(x), {}, IMAGES)
     assert [n.operation for n in graph.nodes] == ["average_pool", "mul"]
     theirs = pool(jnp.asarray(IMAGES))
-    np.testing.assert_allclose(by_numpy.outputs(graph, IMAGES)[0], theirs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(in_numpy.run(graph, IMAGES)[0], theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("sides", [(6, 6), (5, 6), (7, 7), (8, 3)])
@@ -276,7 +276,7 @@ def test_a_last_row_that_is_repeated_is_a_margin(sides):
     graph = deploy.graph(lambda _, x: overlapping_max_pool(x), {}, x)
     assert [n.operation for n in graph.nodes] == ["max_pool"]
     np.testing.assert_array_equal(
-        np.float32(by_numpy.outputs(graph, x)[0]), overlapping_max_pool(jnp.asarray(x))
+        np.float32(in_numpy.run(graph, x)[0]), overlapping_max_pool(jnp.asarray(x))
     )
 
 
@@ -313,7 +313,7 @@ def test_affine_maps_become_part_of_the_layer_before_them(steps, after):
     graph = deploy.graph(network, {"fc": {"kernel": kernel}}, x)
     product = x.astype(float) @ kernel
     expected = chained(np.maximum(product, 0) if after else product, steps)
-    np.testing.assert_allclose(by_numpy.outputs(graph, x)[0], expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(in_numpy.run(graph, x)[0], expected, rtol=1e-5, atol=1e-4)
     kinds = [node.operation for node in graph.nodes]
     assert kinds == ["dense"] if not after else len(kinds) <= 3
 

@@ -20,8 +20,8 @@ from deploy.graphs.graph import OPERATIONS, Stored
 from groundwork.architectures import build
 from lowrank import factorization
 from pruning import structured
-from tests.deploy.graphs import by_numpy
-from tests.deploy.graphs.test_architectures import assert_near, drawn
+from tests.deploy import in_numpy
+from tests.deploy.networks import assert_near, drawn
 from tests.groundwork.architectures.small import quickly
 from tests.own.networks import NETWORKS
 
@@ -161,8 +161,8 @@ def test_a_file_of_compress(lenet, tmp_path):
     apply, again = compress.load(tmp_path / "a.cna")
     graph = deploy.graph(apply, again, inputs)
     np.testing.assert_array_equal(
-        by_numpy.outputs(graph, inputs),
-        by_numpy.outputs(deploy.graph(module, variables, inputs), inputs),
+        in_numpy.run(graph, inputs),
+        in_numpy.run(deploy.graph(module, variables, inputs), inputs),
     )
 
 
@@ -365,4 +365,4 @@ def test_evaluation_in_jax_equals_numpy(integers):
     variables, inputs, _ = integers
     graph = deploy.graph(Stack(), variables, inputs)
     ours = quickly(lambda x: evaluate.outputs(graph, x))(inputs)
-    np.testing.assert_allclose(ours, by_numpy.outputs(graph, inputs)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours, in_numpy.run(graph, inputs)[0], rtol=1e-5, atol=1e-6)

@@ -11,6 +11,7 @@ import pytest
 from deploy.graphs.graph import Unsupported
 from deploy.runtimes import coreml as runtime
 from tests.deploy import in_numpy, onnx_graphs
+from tests.deploy.networks import traced
 from tests.deploy.writers.test_ncnn import normal, one, with_integers
 
 ct = pytest.importorskip("coremltools")
@@ -150,6 +151,14 @@ def test_a_network_read_back_computes_what_it_did(tmp_path):
     (given,), (made,) = description.input, description.output
     assert (given.name, list(given.type.multiArrayType.shape)) == ("input", [2, 12, 12, 1])
     assert made.name == "logits"
+
+
+@pytest.mark.parametrize("name", ["mobilenet v2", "shufflenet v2", "exits", "narrowed", ".cna"])
+def test_architectures_read_back_give_what_jax_does(name, tmp_path):
+    made = traced(name)
+    found = computed(written(made.graph, tmp_path)[0], made.inputs[:1])
+    for ours, theirs in zip(found, made.theirs, strict=True):
+        np.testing.assert_allclose(ours, theirs[:1], rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
 def test_residual_blocks_and_several_results(tmp_path):

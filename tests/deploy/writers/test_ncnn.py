@@ -8,11 +8,9 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-import deploy
 from deploy.graphs.graph import FREE, Graph, Grid, Node, Stored, Unsupported, Value
 from deploy.grids import CodesLost
 from tests.deploy import in_numpy, onnx_graphs
-from tests.deploy.graphs import test_architectures as architectures
 
 pytest.importorskip("ncnn")
 
@@ -216,21 +214,6 @@ def test_networks_with_several_readers_and_results(tmp_path):
     assert isinstance(found, tuple)
     for value, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(value, wanted, atol=2e-6)
-
-
-@pytest.mark.parametrize("form", ["residual", "mobilenet v2", "shufflenet v2", "nin"])
-def test_architectures(form, tmp_path):
-    forms = architectures.FORMS
-    module, shape = forms[form].make(), forms[form].shape
-    x = normal(2, *shape)
-
-    def traced():
-        return deploy.graph(module, architectures.drawn(module, shape), x[:1])
-
-    graph = architectures.shallow(form, traced)
-    found = ran(graph, tmp_path, x)
-    expected = np.concatenate([in_numpy.run(graph, image[None])[0] for image in x])
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(

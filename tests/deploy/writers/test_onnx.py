@@ -158,9 +158,13 @@ CASES = {
     ),
     "transpose": on_images("transpose", permutation=(3, 0, 2, 1)),
     "concat": lambda h: h.node("concat", x := image(h), h.node("neg", x), axis=3),
+    "concat, constant": lambda h: h.node(
+        "concat", h.constant(np.ones((2, 6, 5, 2), np.float32)), image(h), axis=3
+    ),
     "pad": on_images("pad", pads=((0, 0), (1, 0), (0, 2), (3, 1)), value=0.0),
     "pad with ones": on_images("pad", pads=((0, 0), (0, 0), (0, 0), (0, 1)), value=1.0),
     "slice": on_images("slice", begin=(0, 1, 0, 1), end=(2, 6, 5, 3), strides=(1, 2, 2, 1)),
+    "slice of all": on_images("slice", begin=(0,) * 4, end=IMAGE, strides=(1,) * 4),
     "channel_shuffle": lambda h: h.conv(
         h.node("channel_shuffle", h.conv("input", 8), groups=2), 5, relu=False
     ),

@@ -3,24 +3,18 @@
 # R replicates, B batch
 
 import dataclasses
-import itertools
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from deploy import answers, exported, files, grids, measure, results
-from deploy.answers import Judge
+from deploy import files, grids, measurements, results
+from deploy.deployment import Deployment
 from deploy.files import File
-from deploy.graphs import trace
-from deploy.measure import Answered, Measured, Subject
 from deploy.sources import networks as sources
 from deploy.sources.network import Network
 from deploy.sources.networks import TRAINED
-from deploy.spec import JAX, DeploySpec, files_unit, graph_unit, measures_unit
+from deploy.spec import DeploySpec, files_unit, graph_unit, measures_unit
 from groundwork import architectures, trees
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.context import Context
@@ -29,37 +23,12 @@ from groundwork.data.dataset import AnyDataset
 from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import processes
 from groundwork.errors import UserError, about
-from groundwork.metric import ACCURACY
 from groundwork.runs import trained
 from groundwork.runs.run import Run
 from groundwork.study import Prepared
 from groundwork.train import fitting, footprint, loss_spec, networks, own
-from groundwork.train.losses import Loss
 
 FILES = "files"  # folder of a run: NETWORK/ENGINE-KIND-BATCH.…
-COMPARED = 64  # examples of which all calls give outputs, besides those that are judged
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Deployment:
-    """A run of the command.
-
-    Attributes:
-      context: of the run.
-      spec: of the command.
-      config: of the run.
-      loss: by which networks are judged.
-    """
-
-    context: Context
-    spec: DeploySpec
-    config: Mapping[str, Any]
-    loss: Loss
-
-    @property
-    def folder(self) -> Path:
-        """Of the run."""
-        return self.context.run.folder
 
 
 def prepare(spec: DeploySpec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
@@ -129,7 +98,7 @@ def _each(made: Deployment) -> None:
     if not spec.source.path and TRAINED not in done:
         _train(made)
     for name in sources.names(spec.source.source):
-        steps = {files_unit(name): _write, measures_unit(name): _measure}
+        steps = {files_unit(name): _write, measures_unit(name): measurements.measured}
         if spec.log.graph:
             steps[graph_unit(name)] = _draw
         left = {unit: step for unit, step in steps.items() if unit not in done}
@@ -223,120 +192,3 @@ def _draw(made: Deployment, name: str, network: Network) -> None:
     unit = made.context.run.unit(graph_unit(name))
     unit.finish({"nodes": np.array(len(whole.nodes))}, {"table": table.table(whole)})
     made.context.reporter.end(said)
-
-
-def _measure(made: Deployment, name: str, network: Network) -> None:
-    """Measures a network's files beside JAX, and judges what they answer."""
-    context, spec, dataset = made.context, made.spec, made.context.dataset
-    assert not isinstance(dataset, FileDataset)
-    rows = context.run.unit(files_unit(name)).result()[1]["files"]
-    written = [results.file(row) for row in rows if not row["failure"]]
-    count = spec.measure.examples or dataset.examples["test"]
-    inputs, labels = jax.tree.map(lambda leaf: leaf[:count], tuple(dataset.test))
-    inputs = jax.tree.map(np.asarray, data_lib.normalize(dataset, inputs))
-    judge = _judge(made, network, inputs, labels)
-    batches = {batch: _batch(inputs, batch) for batch in spec.batches}
-    times: dict[Subject, Measured] = {}
-    load: dict[str, list[float]] = {}
-    answered: dict[Subject, Answered] = {}
-
-    def pause() -> None:
-        if context.interruption.reached():
-            raise context.interruption.stop(f"the unit before {measures_unit(name)}")
-
-    with tempfile.TemporaryDirectory() as scratch:
-        for batch, threads in itertools.product(spec.batches, spec.threads):
-            jax_file = Path(scratch) / f"{batch}.npz"
-            if not jax_file.exists():
-                given = jax.tree.unflatten(jax.tree.structure(inputs), batches[batch])
-                apply = trace.evaluation(network.model)
-                exported.write(apply, network.variables, given, jax_file)
-            subjects = [measure.subject(JAX, "float", threads, batch, jax_file)]
-            subjects += _subjects(made, written, threads, batch, times)
-            last = (batch, threads) == (spec.batches[-1], spec.threads[-1])
-            found, answers_now, load[f"{batch} examples, {threads} threads"] = measure.measure(
-                subjects,
-                {batch: batches[batch]},
-                spec.measure.settings,
-                pause,
-                [leaf if last else leaf[:COMPARED] for leaf in jax.tree.leaves(inputs)],
-                tell=last,
-            )
-            times |= found
-            answered |= answers_now
-    setting = (spec.batches[-1], spec.threads[-1])
-    final = {one: a for one, a in answered.items() if (one.batch, one.threads) == setting}
-    times = _compared(times, answered, final)
-    judged = [judge.answer(JAX, "float", Answered(outputs=judge.reference))]
-    judged += [judge.answer(o.engine, o.kind, a) for o, a in final.items() if o.engine != JAX]
-    metadata = {
-        "times": [_time_row(one, measured) for one, measured in times.items()],
-        "load": load,
-        "answers": [dataclasses.asdict(one) for one in judged],
-    }
-    seen_load = np.array([value for each in load.values() for value in each])
-    context.run.unit(measures_unit(name)).finish({"load": seen_load}, metadata)
-    context.reporter.end(_fastest(times))
-
-
-def _compared(
-    times: Mapping[Subject, Measured],
-    answered: Mapping[Subject, Answered],
-    final: Mapping[Subject, Answered],
-) -> dict[Subject, Measured]:
-    """Returns the times, which say where outputs are not those of the final answers."""
-    last = {(one.engine, one.kind): answer for one, answer in final.items()}
-    found = dict(times)
-    for one, answer in answered.items():
-        if (one.engine, one.kind) in last:
-            wrong = answers.difference(one.kind, answer, last[one.engine, one.kind])
-            failure = found[one].failure or wrong
-            found[one] = dataclasses.replace(found[one], failure=failure)
-    return found
-
-
-def _subjects(
-    made: Deployment,
-    written: list[File],
-    threads: int,
-    batch: int,
-    before: Mapping[Subject, Measured],
-) -> list[Subject]:
-    """Returns the files of a batch on their engines, but for those that were refused before."""
-    refused = {(one.engine, one.kind) for one, found in before.items() if found.refused}
-    return [
-        measure.subject(file.engine, file.kind, threads, batch, made.folder / file.paths[0])
-        for file in written
-        if file.batch == batch and (file.engine, file.kind) not in refused
-    ]
-
-
-def _judge(made: Deployment, network: Network, inputs: Any, labels: Any) -> Judge:
-    apply = trace.evaluation(network.model)
-    reference, structure = answers.of_jax(apply, network.variables, inputs)
-    classes = made.loss.metric == ACCURACY and getattr(labels, "ndim", 0) == 1
-    return Judge(
-        loss=made.loss, classes=classes, labels=labels, structure=structure, reference=reference
-    )
-
-
-def _batch(inputs: Any, batch: int) -> list[np.ndarray]:
-    """Returns the leaves of the first B test examples, which begin again where there are fewer."""
-    leaves = jax.tree.leaves(inputs)
-    return [leaf[np.arange(batch) % len(leaf)] for leaf in leaves]
-
-
-def _time_row(one: Subject, found: Measured) -> dict[str, Any]:
-    about = {key: getattr(one, key) for key in ("engine", "kind", "threads", "batch")}
-    return {**about, **dataclasses.asdict(found)}
-
-
-def _fastest(times: Mapping[Subject, Measured]) -> str:
-    """Returns the fastest of one example and the fewest threads, and the failures, in words."""
-    running = {one: m for one, m in times.items() if not m.failure}
-    lines = [f"{o.engine} {o.kind}: {m.failure}" for o, m in times.items() if m.failure]
-    if running:
-        best = min(running, key=lambda o: (o.batch, o.threads, running[o].milliseconds[1]))
-        median = running[best].milliseconds[1]
-        lines.insert(0, f"fastest: {best.engine} {best.kind}, {median:.3f} ms")
-    return "; ".join(lines)

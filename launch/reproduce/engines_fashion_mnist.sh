@@ -1,26 +1,38 @@
 #!/usr/bin/env bash
-# Compressed networks of Fashion-MNIST on engines: what docs/results.md shows of them.
-#   launch/reproduce/engines_fashion_mnist.sh [FOLDER]
-# FOLDER (runs/engines) gets a run for each network and way to compress it, and what deploy.main
-# measured of each. The times need a machine that does nothing else. Then the same command shows
-# the tables again.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-folder=${1:-runs/engines}
-python=${PYTHON:-python}
-data=(--config.data.source=idx --config.data.dir="${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}")
+# Compressed networks on the engines of phones and servers, as floats and as 8-bit integers (Jacob et
+# al., arXiv:1712.05877): LeNet-5, ResNet-20 and MobileNet v2, whole, with half of their units, and
+# with low ranks, and MSDNet with all its exits, on Fashion-MNIST.
+#
+#   launch/reproduce/engines_fashion_mnist.sh -- \
+#       --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
+#
+# Without these flags the data comes through TFDS. docs/results.md says how long it took on two cores
+# with `make cpu`, and has the tables. Times of engines need a machine that does nothing else.
+#
+# Expect: the page of each run NETWORK-engines, with a table of engines, kinds and threads, and a
+# figure of accuracy against milliseconds.
+# shellcheck source=launch/reproduce/common.sh
+command=compress
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+digits=(--config.data.name=digits --config.data.source=digits --config.data.pad=4
+  --config.data.validation_examples=100 --config.train.steps=2 --config.eval_every=2
+  --config.train.batch_size=20)
+toy=("${digits[@]}" --config.model.width=0.1 --config.fine_tune.steps=2)
+config=configs/compress/engines_fashion_mnist.py
 for name in lenet_5 resnet_20 mobilenet_v2_small; do
-  config=configs/compress/engines_fashion_mnist.py:$name
-  "$python" -m compress.main --config=$config --workdir="$folder/$name-structured" "${data[@]}"
-  "$python" -m compress.main --config=$config --workdir="$folder/$name-low-rank" "${data[@]}" \
-    --config.stages='("factorize","quantize")' \
-    --config.source.path="$folder/$name-structured" --config.source.unit=networks/original
+  experiment "$name-structured" "$config:$name"
+  experiment "$name-low-rank" "$config:$name" "--config.stages=('factorize','quantize')" \
+    "--config.source.path=$runs/$name-structured" --config.source.unit=networks/original
 done
-"$python" -m msdnet.main --config=configs/msdnet/fashion_mnist.py --workdir="$folder/msdnet" \
-  "${data[@]}" --config.replicates=1 --config.networks='("msdnet",)' --config.train.steps=858 \
-  --config.optimizer.drop_steps='(429,643)'
-if [ "${TRAIN_ONLY:-}" ]; then exit; fi
-for run in "$folder"/*; do
-  case $run in *-engines) continue ;; esac
-  "$python" -m deploy.main --source="$run" --workdir="$run-engines"
+command=msdnet
+toy=("${digits[@]}" --config.msdnet.blocks=2 --config.optimizer.drop_steps="(1,)")
+experiment msdnet configs/msdnet/fashion_mnist.py --config.replicates=1 \
+  "--config.networks=('msdnet',)" --config.train.steps=858 "--config.optimizer.drop_steps=(429,643)"
+measure=()
+[[ -z $smoke ]] || measure=(--config.measure.rounds=1 --config.measure.seconds=0
+  --config.measure.warmup_seconds=0 --config.calibration.examples=20)
+for folder in "${folders[@]}"; do
+  run "${PYTHON:-python}" -m deploy.main "--source=$folder" "--workdir=$folder-engines" \
+    ${measure[@]+"${measure[@]}"}
 done

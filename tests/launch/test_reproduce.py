@@ -5,21 +5,29 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from compress import spec as compress_spec
 from groundwork import architectures
 from groundwork import config as config_lib
 from launch import points
 from lottery import spec as lottery_spec
+from msdnet import spec as msdnet_spec
 from pruning import kinds
 from pruning import spec as pruning_spec
 from tests.conftest import CACHE, ROOT
 
-SPECS = {"lottery": lottery_spec, "pruning": pruning_spec}
+SPECS: dict[str, Any] = {
+    "compress": compress_spec,
+    "lottery": lottery_spec,
+    "msdnet": msdnet_spec,
+    "pruning": pruning_spec,
+}
 SCRIPTS = sorted(p for p in (ROOT / "launch/reproduce").glob("*.sh") if p.name != "common.sh")
-SWEEPS = ("compact_", "methods_")
-OF_ONE_COMMAND = [path for path in SCRIPTS if not path.name.startswith(SWEEPS)]
+SEVERAL = ("compact_", "engines_", "methods_")
+OF_ONE_COMMAND = [path for path in SCRIPTS if not path.name.startswith(SEVERAL)]
 
 
 def run(script, *flags):
@@ -43,8 +51,9 @@ def commands(script, *flags):
 
 def test_there_is_a_script_for_each_figure():
     assert [path.name for path in SCRIPTS] == [
-        "compact_fashion_mnist.sh", "lenet_fashion_mnist.sh", "lenet_mnist.sh", "methods_conv2.sh",
-        "methods_fashion_mnist.sh", "mnist1d.sh", "pruning_cifar10.sh", "pruning_fashion_mnist.sh",
+        "compact_fashion_mnist.sh", "engines_fashion_mnist.sh", "lenet_fashion_mnist.sh",
+        "lenet_mnist.sh", "methods_conv2.sh", "methods_fashion_mnist.sh", "mnist1d.sh",
+        "pruning_cifar10.sh", "pruning_fashion_mnist.sh",
     ]  # fmt: skip
 
 
@@ -125,6 +134,24 @@ def test_every_method_is_one_that_its_main_accepts(name, flags, monkeypatch):
         assert {point.label for point in checked.prune.points} == {"0.2", "0.1", "0.05", "0.02"}
     assert table[:2] == ["-m", "launch.methods"]
     assert str(folder) in table
+
+
+@pytest.mark.parametrize("flags", [[], ["--smoke"]], ids=["full", "smoke"])
+def test_every_network_for_engines_is_one_that_its_main_accepts(flags, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    trained = []
+    for _, _, module, *arguments in commands("engines_fashion_mnist.sh", *flags):
+        if module == "deploy.main":
+            source, workdir = arguments[:2]
+            assert workdir.partition("=")[2] == source.partition("=")[2] + "-engines"
+            assert source.partition("=")[2] == trained.pop(0)
+        else:
+            config, folder = config_lib.parse(arguments, "")
+            resolved = config_lib.resolve(config)
+            checked = SPECS[module.partition(".")[0]].from_config(resolved)
+            assert checked.train.steps == (2 if flags else 858)
+            trained.append(str(folder))
+    assert not trained
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

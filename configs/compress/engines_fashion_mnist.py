@@ -3,12 +3,12 @@ r"""Which small networks do engines run fastest? Networks for `deploy.main`, of 
     python -m compress.main --config=configs/compress/engines_fashion_mnist.py:resnet_20 \
         --workdir=runs/engines_resnet_20 --config.data.source=idx \
         --config.data.dir=/usr/share/datasets/fashion-mnist
-    python -m deploy.main --source=runs/engines_resnet_20
 
-Behind the colon stands a network of `groundwork.architectures`. It learns images padded to 32×32
-for two epochs of 429 batches of 128 (Adam 2e-3, cosine), loses half of each group of its units and
-learns for an epoch more (1e-3); then its kernels get 8 bits, one scale for each output, without
-training. With `--config.stages='("factorize","quantize")'` its layers get low ranks, half of the
+Then `python -m deploy.main --source=runs/engines_resnet_20` takes them to the engines. Behind the
+colon stands a network of `groundwork.architectures`. It learns images padded to 32×32 for two
+epochs of 429 batches of 128 (Adam 2e-3, cosine), loses half of each group of its units and learns
+for an epoch more (1e-3); then its kernels get 8 bits, one scale for each output, without training.
+With `--config.stages='("factorize","quantize")'` its layers get low ranks, half of the
 multiply-adds, in the place of fewer units. `../../launch/reproduce/engines_fashion_mnist.sh` makes
 all. `../lottery/lenet_fashion_mnist.py` says where the files come from; `make cpu` comes first.
 """

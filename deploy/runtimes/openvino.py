@@ -1,5 +1,6 @@
 """ONNX files in OpenVINO, on the CPU."""
 
+import functools
 import importlib
 import json
 import sys
@@ -105,13 +106,23 @@ def _compile(openvino: ModuleType, model: Any, settings: dict[str, Any]) -> Any:
     OpenVINO 2026.4 refuses some chains of operations with one channel (`Layout rank can't be larger
     than tensor rank`) that its other kernels compute.
     """
-    core = openvino.Core()
+    core = _core(openvino)
     try:
         return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         if "snippets" not in str(error):
             raise
         return core.compile_model(model, "CPU", {**settings, "SNIPPETS_MODE": "DISABLE"})
+
+
+@functools.cache
+def _core(openvino: ModuleType) -> Any:
+    """Returns the core of this process, which lives as long as the process does.
+
+    OpenVINO 2026.4 gives the thread another stack for signals, where the processor has AMX, and
+    frees it with its last core: the next signal would end the process.
+    """
+    return openvino.Core()
 
 
 def _openvino() -> ModuleType:

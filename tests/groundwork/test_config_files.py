@@ -177,8 +177,8 @@ def test_a_module_that_nobody_has_is_named(folder):
         ("sub/min.py", "sub/mine.py"),
         (
             "digits.py",
-            "compress/digits.py or lottery/digits.py or lowrank/digits.py or msdnet/digits.py or "
-            "pruning/digits.py",
+            "compress/digits.py or deploy/digits.py or lottery/digits.py or lowrank/digits.py or "
+            "msdnet/digits.py or pruning/digits.py",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -20,6 +21,16 @@ writer = pytest.importorskip("deploy.writers.coreml")
 
 # coremltools leaves temporary folders to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_collection():
+    """Each conversion ends with one, which takes seconds beside all that a suite has in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        nothing = types.SimpleNamespace(collect=lambda: 0)
+        patch.setattr("coremltools.converters._converters_entry.gc", nothing)
+        yield
+
 
 # Operations of Core ML as their documents define them.
 ENTRIES = {

@@ -264,6 +264,7 @@ def sections(page: Path) -> dict[str, str]:
     headings |= {"Distillation": "compress", "Smaller networks": "pruning"}
     headings |= {"Structured pruning": "pruning", "Compressed": "compress", "Engines": "deploy"}
     headings |= {"On engines: EfficientNet-Lite0": "deploy"}
+    headings |= {"Compressed networks on engines": "deploy"}
     told: dict[str, str] = {}
     for part in parts:
         command = headings.get(part.split("\n", 1)[0], "lottery")

@@ -1,8 +1,9 @@
 """python -m benchmarks.engines_table RUN…: what runs of deploy.main measured, as a Markdown table.
 
 One row for each network, engine and kind: accuracy, milliseconds of one example on each number of
-threads, how many times faster than JAX's floats of the original (or first) network on one thread
-that is, the bytes of the files, and the peak memory of the process on one thread.
+threads, how many times faster that is than JAX's floats of the run's original network on one thread
+(of the run before, where a run has no original), the bytes of the files, and the peak memory of the
+process on one thread.
 """
 
 import argparse
@@ -64,9 +65,10 @@ def main() -> None:
     header = ["network", "engine", runs[0].metric.words, *counts, "×", "bytes", "peak MiB"]
     print("|", " | ".join(header), "|")
     print("|", " | ".join(["---"] * len(header)), "|")
+    jax = None
     for run in runs:
         whole = [net for net in run.networks if net.name.endswith("original")]
-        jax = (whole or run.networks)[0].jax(threads[0], 1)
+        jax = whole[0].jax(threads[0], 1) if whole else jax or run.networks[0].jax(threads[0], 1)
         for cells in rows(run, threads, jax):
             print("|", " | ".join(cells), "|")
 

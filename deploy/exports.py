@@ -28,7 +28,7 @@ def export(
     Args:
       model: a module (Linen's are called with `train=False` where they take it), a narrowed or
         low-rank network, or any function (variables, inputs) → outputs that JAX traces.
-      variables: of the network.
+      variables: of the network; None takes those of an NNX module itself.
       example: inputs [B, …]; their values do not matter.
       engine: one of `engines.ENGINES`.
       path: of the file; the engine's suffix is added where it is missing.

@@ -47,12 +47,7 @@ class Process:
         self.call = self.runtime.load(Path(path), threads)
         loaded = time.perf_counter()
         self.call(*self.inputs)
-        called = time.perf_counter()
-        return {
-            "load_seconds": loaded - begun,
-            "first_call_seconds": called - loaded,
-            "pinned": pinned,
-        }
+        return {"load_seconds": loaded - begun, "pinned": pinned}
 
     def block(self, seconds: float, least: int) -> dict[str, Any]:
         """Calls the network until the time is over, but at least so often; returns all seconds."""

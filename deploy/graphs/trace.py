@@ -41,7 +41,7 @@ def graph(
         `compress.form.Form`, what `pruning.structured.narrow`, `lowrank.factorize` or
         `compress.load` return, an NNX module, or any function (variables, inputs) → outputs that
         JAX traces.
-      variables: of the network, of one replicate.
+      variables: of the network, of one replicate; None takes those of an NNX module itself.
       example: inputs [B, …]: an array, a shape, or a tree of them, which the network is called
         with as the training loop does it (a tuple is as many arguments of a module, and one of a
         function). Values do not matter. All shapes of the graph are those of this B.
@@ -56,7 +56,11 @@ def graph(
       ValueError: an operation has no rule, which is named with its layer; a shape is not known; a
         result has no axis of the batch; `stored` names no parameter, or not its values.
     """
+    if variables is None and isinstance(model, nnx.Module):
+        variables = {}  # all are the module's own
     apply = evaluation(model)
+    if not callable(apply):
+        raise ValueError(f"model: {model!r:.80} is neither a module nor a function")
     inputs = _checked(example)
     leaves = trees.flatten(variables)
     arrays = {path: leaf for path, leaf in leaves.items() if hasattr(leaf, "dtype")}
@@ -110,6 +114,8 @@ def without_activations(model: form.Form, variables: Variables) -> tuple[form.Fo
 
 def _checked(example: Any) -> Any:
     """Returns the shapes of the inputs, all of whose sizes must be known."""
+    if not jax.tree.leaves(example):
+        raise ValueError("example: give inputs [B, …], an array, a shape, or a tree of them")
     leaves = trees.flatten(example)
     batch = next((leaf.shape[0] for leaf in leaves.values() if getattr(leaf, "shape", ())), None)
     for path, leaf in leaves.items():

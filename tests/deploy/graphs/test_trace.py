@@ -366,3 +366,14 @@ def test_evaluation_in_jax_equals_numpy(integers):
     graph = deploy.graph(Stack(), variables, inputs)
     ours = quickly(lambda x: evaluate.outputs(graph, x))(inputs)
     np.testing.assert_allclose(ours, in_numpy.run(graph, inputs)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_an_nnx_module_brings_its_own_variables_and_what_is_no_network_is_refused():
+    model, x = nnx.Linear(3, 2, rngs=nnx.Rngs(0)), np.ones((1, 3), np.float32)
+    np.testing.assert_allclose(in_numpy.run(trace.graph(model, None, x), x)[0], model(x), rtol=1e-6)
+    for wrong, example, said in (
+        (3, x, "^model: 3 is neither a module nor a function$"),
+        (model, None, "^example: give inputs"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            trace.graph(wrong, {}, example)

@@ -133,7 +133,7 @@ def _init(folder: Path) -> Path:
 
 
 def _imported() -> list[str]:
-    return [name for name in sys.modules if name.split(".")[0] == PACKAGE]
+    return [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]
 
 
 def _forget_shipped() -> None:

@@ -20,6 +20,7 @@ from hypothesis import settings
 from jax._src.interpreters import mlir
 
 from groundwork import buckets
+from groundwork.report import figures
 from tests import s3
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +40,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)  # shorter ones are not kept
+# Where each operation stands in the source is asked by profiles alone: a sixth of all the time.
+jax.config.update("jax_traceback_in_locations_limit", 0)
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # of children
 
 
@@ -78,10 +82,16 @@ class Contexts(threading.local):
 
 make_ir_context = mlir.make_ir_context
 mlir.make_ir_context = Contexts()
+figures.STYLE["savefig.dpi"] = 110  # pictures of half the pixels
 gc.freeze()  # JAX's and Flax's objects live as long as the process does
 gc.set_threshold(20_000, 20, 50)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("ci")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more worker than cores: tests wait for processes that they start."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """The architectures that a config can name: built, described, counted and narrowed."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -185,13 +186,33 @@ def shapes(module: Any, example: Any) -> Shapes:
     if isinstance(module, own.Own):
         return own.network.shapes(module, example)
     refusal = f"{type(module).__name__} cannot take examples of shape {_shown(example)}"
+    leaves, structure = jax.tree.flatten(example)
+    inputs = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    trace = _traced if _is_hashable(module) else _traced.__wrapped__
     try:
-        variables = jax.eval_shape(module.init, jax.random.key(0), example)
+        variables = trace(module, structure, inputs)
     except (ValueError, TypeError, ArithmeticError, IndexError) as error:
         raise UserError(f"{refusal}: {error}") from error
     if not all(leaf.size for leaf in jax.tree.leaves(variables)):
         raise UserError(f"{refusal}: a layer would have no inputs")
-    return variables
+    return jax.tree.map(lambda leaf: leaf, variables)  # dictionaries that nobody else has
+
+
+@functools.lru_cache(maxsize=256)
+def _traced(module: nn.Module, structure: Any, inputs: tuple[Any, ...]) -> Shapes:
+    """Returns the shapes; a large network takes a second to trace, and each part of a run asks."""
+    leaves = [jax.ShapeDtypeStruct(*one) for one in inputs]
+    example = jax.tree.unflatten(structure, leaves)
+    return jax.eval_shape(module.init, jax.random.key(0), example)
+
+
+def _is_hashable(module: nn.Module) -> bool:
+    """Returns whether a module can be compared; one with attributes such as lists cannot."""
+    try:
+        hash(module)
+    except TypeError:
+        return False
+    return True
 
 
 def narrowed(

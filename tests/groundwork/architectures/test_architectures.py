@@ -120,6 +120,7 @@ def test_a_scaled_width_is_rounded_and_at_least_1():
 def test_every_convolution_is_made_by_one_function(name, monkeypatch):
     made, conv = [], layers.conv
     monkeypatch.setattr(layers, "conv", lambda *a, **k: made.append(k["name"]) or conv(*a, **k))
+    registry._traced.cache_clear()
     found = by_layer(shapes(build(section(name), 10), INPUT[name])["params"])
     kernels = [layer for layer, leaves in found if getattr(leaves.get("kernel"), "ndim", 0) == 4]
     assert sorted(made) == sorted(layer.rpartition("/")[-1] for layer in kernels)

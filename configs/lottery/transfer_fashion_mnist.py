@@ -1,4 +1,4 @@
-r"""Do tickets serve other data and other optimisers? LeNet-300-100, halves of Fashion-MNIST, digits.
+r"""Do tickets serve other data and other optimisers? LeNet-300-100 on Fashion-MNIST.
 
     python -m lottery.main --config=configs/lottery/transfer_fashion_mnist.py \
         --workdir=runs/fashion \
@@ -9,9 +9,10 @@ r"""Do tickets serve other data and other optimisers? LeNet-300-100, halves of F
         --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
 
 The first command finds tickets and trains controls; the second one trains the same tickets by
-another optimiser. `launch/reproduce/transfer_fashion_mnist.sh` has all pairs. The network is trained
-with batch 128 for 3 epochs per level. Each of 7 rounds prunes 40 % (20 % of the output layer) and
-rewinds to step 0; transferred tickets and controls are trained at densities 0.22, 0.08 and 0.03.
+another optimiser. `launch/reproduce/transfer_fashion_mnist.sh` has these and other pairs: halves of
+the classes, and digits. The network is trained with batch 128 for 3 epochs per level. Each of 7
+rounds prunes 40 % (20 % of the output layer) and rewinds to step 0; transferred tickets and
+controls are trained at densities 0.22, 0.08 and 0.03.
 Source of the question: Morcos et al., arXiv:1906.02773. Departs: the paper has VGG-19 and ResNet-50
 on larger data, prunes 20 % of all layers together, and rewinds to the end of the first epoch.
 """

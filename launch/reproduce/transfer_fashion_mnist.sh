@@ -8,10 +8,10 @@
 #       --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
 #
 # Without these flags the data comes through TFDS; --config.data flags do not change the digits.
-# Three replicates; TIME on two cores.
+# Three replicates; about 15 minutes on two cores (estimated, not measured).
 #
-# Expect: comparison/transfer.png, a panel for each target with bars for each source: transferred
-# tickets between the target's own and the random ones.
+# Expect: comparison/transfer.png, a panel for each target with bars for each source; as published,
+# tickets of related data or of another optimiser near the target's own, and above random ones.
 # shellcheck source=launch/reproduce/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -1,5 +1,6 @@
 """Tickets of another run: what is taken of it, what is drawn anew, and what is refused."""
 
+import dataclasses
 import json
 import shutil
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ import pytest
 from groundwork import trees
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
+from groundwork.report import figures
 from groundwork.runs import identity
 from groundwork.runs.run import Run
-from lottery import main, spec, tickets, transfer
+from groundwork.train import loop
+from lottery import main, report, results, spec, tickets, transfer, transfer_plot
 from lottery.ticket_section import TicketSpec
 from tests import in_process
 from tests.lottery import small
@@ -54,10 +57,21 @@ def args(source):
     return [f"--config.ticket.source={source}", "--config.optimizer.name=momentum", control]
 
 
+BEGAN: dict[str, list[int]] = {}  # unit of the target → the steps of its state before training
+
+
 @pytest.fixture(scope="module")
 def target(tmp_path_factory, args):
     folder = tmp_path_factory.mktemp("target") / "run"
-    train(folder, *args)
+    train_unit = loop.train
+
+    def seen(context, job, state, best):
+        BEGAN[job.unit.name] = np.asarray(state.step).tolist()
+        return train_unit(context, job, state, best)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train", seen)
+        train(folder, *args)
     return folder
 
 
@@ -109,9 +123,8 @@ def test_a_control_has_the_densities_of_the_ticket_and_the_sources_dense_weights
 def test_a_run_says_what_is_drawn_anew_and_starts_at_its_own_rewind_step(target):
     said = (target / "run.log").read_text()
     assert "ticket.source: drawn anew, and not pruned: params/output/bias, params/output/k" in said
-    steps = {row["step"] for row in small.rows(target)}
-    assert min(steps) > 4
-    assert max(steps) == 20
+    units = ("levels/00/ticket", "levels/01/ticket", "levels/01/random_mask")
+    assert {unit: [4, 4] for unit in units} == BEGAN
     metadata = json.loads((target / "checkpoints/start/final/manifest.json").read_text())
     assert "params/output/kernel" in json.dumps(metadata)
 
@@ -135,6 +148,42 @@ def test_a_finished_run_needs_its_source_no_more_and_is_known_by_it(
     train(tmp_path / "run", *args)
     with pytest.raises(UserError, match=r"ticket.source is .*run there, .*other here"):
         train(tmp_path / "run", *args, f"--config.ticket.source={tmp_path}/other")
+
+
+# the figure
+
+
+def test_a_comparison_has_bars_for_each_target(source, target, tmp_path):
+    folders = [tmp_path / name for name in ("there", "here")]
+    for folder, run in zip(folders, (source, target), strict=True):
+        shutil.copytree(run, folder)
+    page = report.compare(folders).page
+    assert (tmp_path / "comparison/transfer.png").is_file()
+    assert "Transferred tickets" in page.read_text()
+    there, here = (results.read(folder) for folder in folders)
+    assert transfer_plot.accuracy([there], tmp_path / "none.png") is None
+    own = dataclasses.replace(here, config={**here.config, "ticket": {}}, name="own")
+    sgd = {**here.config, "optimizer": {**here.config["optimizer"], "name": "sgd"}}
+    other = dataclasses.replace(here, config=sgd, name="other")
+    grouped = transfer_plot.targets([here, there, other, own])
+    assert [[run.name for run in runs] for runs in grouped] == [
+        ["there"],
+        ["own", "here"],
+        ["other"],
+    ]
+    figure, (ax,) = figures.subplots()
+    transfer_plot._panel(ax, [own, here], [1])
+    units = ("levels/01/ticket", "levels/01/random_mask")
+    heights = [bar.get_height() for bar in ax.patches]
+    ends = {unit: [] for unit in units}
+    for row in small.rows(target):
+        if row.get("at") == "end" and row["unit"] in ends:
+            ends[row["unit"]].append(row["accuracy"])
+    ticket, control = (np.mean(ends[unit]) for unit in units)
+    np.testing.assert_allclose(heights, [ticket, ticket, control])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["dense", "its own tickets", "tickets of run", "random_mask"]
+    figures.save(figure, tmp_path / "panel.png")
 
 
 # what is taken

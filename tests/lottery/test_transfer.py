@@ -270,6 +270,19 @@ def test_what_does_not_fit_is_refused_in_a_line_that_names_the_key(source, take,
     refused("levels/01/ticket", source=tmp_path / "damaged")
 
 
+def test_a_source_in_a_bucket_gives_the_same(source, take, bucket):
+    files = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
+    bucket.send(files, source)
+    here, there = take(), take(source=bucket.url)
+    one, two = (transfer.bring(taken, 1, fresh(taken)) for taken in (here, there))
+    small.assert_same_tree(dict(one.mask), dict(two.mask))
+    small.assert_same_tree(one.rewound, two.rewound)
+    with pytest.raises(
+        UserError, match=r"^ticket.source: s3://.* has no finished levels/02/ticket"
+    ):
+        transfer.bring(there, 2, {})
+
+
 def test_a_source_that_has_become_another_run_is_refused(source, target, take, tmp_path):
     levels = SimpleNamespace(context=SimpleNamespace(run=Run(target, id=identity.run_id(target))))
     transfer._check_same(levels, take())

@@ -346,8 +346,8 @@ def test_what_the_section_cannot_mean_is_refused(overrides, said):
         checked(**{"ticket__source": "x", **overrides})
 
 
-def test_a_run_from_before_there_were_such_keys_is_still_the_same(source, tmp_path):
+def test_a_run_from_before_there_were_such_keys_is_still_the_same(source):
     about = json.loads((source / "config.json").read_text())
-    now = identity.Identity(command="lottery", config=about["config"])
+    now = identity.Identity(command="lottery", config={**about["config"]})
     del about["config"]["ticket"]
     identity.refuse_other(source, {**about, "command": "lottery"}, now)

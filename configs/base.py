@@ -29,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
         validation_examples=0,  # how many are held out of the training split
         split_seed=0,  # draws which examples are held out
         standardize=True,  # subtract the training mean and divide by the deviation
+        classes=(),  # those that are kept, numbered anew from 0 in this order; () keeps all
         pad=0,  # black pixels on each side of an image
         mean=(),  # one for each channel, of images in [0, 1]; () computes them
         std=(),  # the deviations, likewise

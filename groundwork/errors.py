@@ -49,7 +49,7 @@ def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> Us
 
 
 @contextlib.contextmanager
-def about(key: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
+def about(key: str, kind: type[Exception] = ValueError) -> Iterator[None]:
     """Turns a library's error about an argument into one that names a key of the config.
 
     Raises:

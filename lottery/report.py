@@ -17,7 +17,7 @@ from groundwork.report.comparison import Comparison
 from groundwork.report.tables import Rows, averages, plus_minus
 from groundwork.runs.metrics import mean_and_spread
 from groundwork.runs.results import readable
-from lottery import plots, results
+from lottery import plots, results, transfer_plot
 from lottery.results import Point, Results
 
 NOTE = (
@@ -82,10 +82,12 @@ def _compare(runs: Sequence[Results]) -> Comparison:
     folders = [run.folder for run in runs]
     metric = comparison.metric_of(runs)
     header, rows = _last_levels(runs)
+    bars = transfer_plot.accuracy(runs, comparison.folder(folders) / "transfer.png")
     return comparison.make(
         "Lottery tickets: a comparison",
         folders,
         figure=plots.accuracy(runs, comparison.folder(folders) / f"{metric.name}.png"),
+        more=[("Transferred tickets", bars)] if bars else [],
         summary="Last levels",
         header=header,
         rows={run.name: row for run, row in zip(runs, rows, strict=True)},

@@ -1,5 +1,6 @@
 """What a run records of a level: the fields of its rows, and the counts of its layers."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -35,8 +36,8 @@ def parameters(mask: Mask, variables: Variables) -> np.ndarray:
     return (count - prunable) // len(weights) + weights
 
 
-def metadata(plan: Plan, branch: str, level: int, mask: Mask) -> dict[str, Any]:
-    """Returns, for the report, the weights asked and kept by layer."""
+def metadata(requested: Mapping[str, float], branch: str, level: int, mask: Mask) -> dict[str, Any]:
+    """Returns, for the report, the weights asked and kept by layer; see `Plan.requested`."""
     layers = {k: n.tolist() for k, n in mesh_lib.fetch(jax.vmap(masks.kept)(mask)).items()}
     sizes: dict[str, int] = {}
     for path, leaf in mask.items():
@@ -47,5 +48,5 @@ def metadata(plan: Plan, branch: str, level: int, mask: Mask) -> dict[str, Any]:
         "branch": branch,
         "kept": layers,
         "sizes": sizes,
-        "requested": plan.requested(level),
+        "requested": dict(requested),
     }

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+from groundwork import config as config_lib
 from groundwork import idle, typed
 from groundwork.devices.mesh import MeshSpec
 from groundwork.errors import UserError, shown, unknown
@@ -24,12 +25,12 @@ from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Levels, Seed
 from lottery.branches import BRANCHES
+from lottery.ticket_section import Chosen, TicketSpec
 from lottery.tickets import scored_names, unit_name
 from pruning.criteria import CRITERIA, OF_TRAINING
 from pruning.section import PruneSpec
 
 AT_MOST = "scratch_b_at_most"  # the key of `branches` that is no branch
-Chosen = Annotated[Literal["all"] | int | tuple[int, ...], "'all' or levels from 1, such as (4, 8)"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,7 @@ class LotterySpec:
     checkpoint: CheckpointSpec
     log: LogSpec
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
+    ticket: TicketSpec = dataclasses.field(default_factory=TicketSpec)
     scratch_b_at_most: float = 0.0
 
     def __post_init__(self) -> None:
@@ -141,6 +143,11 @@ class LotterySpec:
             raise UserError(
                 f"prune.before_training=true finds tickets at step 0: set rewind.step=0, not "
                 f"{self.rewind.step}"
+            )
+        if self.ticket.source and self.rewind.step and self.rewind.restore == "state":
+            raise UserError(
+                "rewind.restore=state: ticket.source has no optimiser's moments; set "
+                "rewind.restore=weights"
             )
         self._check_branches()
         if not self.rewind.step < self.score_step <= self.train.steps:
@@ -167,11 +174,18 @@ class LotterySpec:
         reason = "prune.before_training=true" if self.prune.before_training else ""
         if "movement" in self.prune.needs:
             reason = f"prune.criterion={self.prune.criterion}"
+        if self.ticket.source:
+            reason = "ticket.source"
         if going_on and reason:
             raise UserError(
                 f"branches.{going_on[0]} prunes by the weights of its own level before, which "
                 f"{reason} does not look at: set branches.{going_on[0]}=()"
             )
+
+    @property
+    def trained_levels(self) -> tuple[int, ...]:
+        """The levels that are trained: all of them, or those of `ticket.levels`."""
+        return self.ticket.trained(self.levels)
 
     @property
     def score_step(self) -> int:
@@ -181,7 +195,7 @@ class LotterySpec:
     @property
     def saves_scored(self) -> bool:
         """Whether the state that is scored is a unit of its own: it is early, or holds sums."""
-        if self.prune.before_training:
+        if self.prune.before_training or self.ticket.source:
             return False
         return self.score_step < self.train.steps or "movement" in self.prune.needs
 
@@ -193,22 +207,24 @@ def from_config(config: Mapping[str, Any]) -> LotterySpec:
       UserError: a key is wrong; the error names it and says what would be right.
     """
     keys = {field.name for field in dataclasses.fields(LotterySpec)}
-    keys -= {"loss", "scratch_b_at_most"}
-    check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "published"])
+    keys -= {"loss", "scratch_b_at_most", "ticket"}
+    check_keys(config, [*keys, "data", "model"], optional=[*LOSS, "published", "ticket"])
     numbers = values(config, LotterySpec, "levels")
     if "published" in config:
         sections(config, {"published": PublishedSpec})
+    ticket = config_lib.build(TicketSpec, config.get("ticket", {}), "ticket")
     return LotterySpec(
         **numbers,
         **sections(config, SECTIONS),
-        branches=_branches(config["branches"], numbers["levels"]),
+        branches=_branches(config["branches"], ticket.trained(numbers["levels"])),
         scratch_b_at_most=_at_most(config["branches"]),
         loss=loss_spec.from_config(config),
+        ticket=ticket,
     )
 
 
-def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, ...]]:
-    """Returns branch → its levels, up to the last; in the config they are "all" or integers."""
+def _branches(section: Mapping[str, Any], trained: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Returns branch → its levels that are trained; in the config they are "all" or integers."""
     if not isinstance(section, Mapping):
         raise UserError(f"branches={shown(section)} must be a section, with keys and values")
     branches = {}
@@ -219,14 +235,15 @@ def _branches(section: Mapping[str, Any], levels: int) -> dict[str, tuple[int, .
             raise unknown("branch", name, (*BRANCHES, AT_MOST))
         chosen = typed.value(f"branches.{name}", given, Chosen)
         if chosen == "all":
-            chosen = range(1, levels + 1)
+            chosen = tuple(level for level in trained if level)
         chosen = (chosen,) if isinstance(chosen, int) else chosen
         if min(chosen, default=1) < 1:
             raise UserError(
                 f"branches.{name}={shown(given)} must be 'all' or levels from 1, such as (4, 8)"
             )
-        branches[name] = tuple(level for level in chosen if level <= levels)
-        without = set(range(1, max(branches[name], default=0))) - set(branches[name])
+        branches[name] = tuple(level for level in chosen if level in trained)
+        before = {level for level in trained if 0 < level < max(branches[name], default=0)}
+        without = before - set(branches[name])
         if BRANCHES[name].goes_on and without:
             raise UserError(
                 f"branches.{name}={shown(given)}: it goes on from its own level before, so give "
@@ -251,6 +268,11 @@ def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence
         asked = chosen if isinstance(chosen, list | tuple) else (chosen,)
         if late := [level for level in asked if level != "all" and level > spec.levels]:
             beyond.append(f"branches.{name}: {late} are not trained, since levels={spec.levels}")
+        untrained = {*range(1, spec.levels + 1)} - {*spec.trained_levels}
+        if left := [level for level in asked if level in untrained]:
+            beyond.append(
+                f"branches.{name}: {left} are not trained, since ticket.levels has others"
+            )
     one_rate = spec.optimizer.schedule == "constant" and not spec.optimizer.warmup_steps
     if one_rate and spec.branches.get("finetune") and spec.branches.get("lr_rewind"):
         beyond.append(
@@ -258,6 +280,12 @@ def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence
             "has one learning rate"
         )
     keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
+    if spec.ticket.source:
+        taken = [f"prune.{f.name}" for f in dataclasses.fields(spec.prune)]
+        keys |= dict.fromkeys(taken, "ticket.source has the masks")
+        del keys["prune.prunable"], keys["prune.scope"]
+    else:
+        keys["ticket"] = "ticket.source is empty"
     if not spec.levels:
         keys["prune"] = "levels=0 prunes nothing"
     if not spec.branches.get("scratch_b"):
@@ -274,7 +302,7 @@ def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence
 def unit_names(spec: LotterySpec) -> list[str]:
     """Returns the names of all units of a run, in their order."""
     names = ["start"]
-    for level in range(spec.levels + 1):
+    for level in spec.trained_levels:
         names += scored_names(spec.saves_scored, level)
         names.append(unit_name(level, "ticket"))
         names += [unit_name(level, b) for b, chosen in spec.branches.items() if level in chosen]

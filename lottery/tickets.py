@@ -76,6 +76,8 @@ class Levels:
       restore: `weights`, or `state` if the optimiser's moments are restored with them.
       branches: control → the levels to train it at.
       scratch_b_at_most: the most steps of `scratch_b`, as a multiple of `steps`; 0 = any.
+      requested: the density of each group that was asked for at the level that is trained, where
+        the masks are another run's; by default, what the plan asks for.
     """
 
     context: Context
@@ -95,6 +97,7 @@ class Levels:
     restore: str
     branches: Mapping[str, Sequence[int]]
     scratch_b_at_most: float = 0.0
+    requested: Mapping[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,7 +217,8 @@ def train_unit(levels: Levels, branch: str, level: int, start: Start) -> Ticket:
         state, best = _to_score_step(levels, level, start)
     final, _ = loop.train(context, job, state, best)
     ticket = Ticket(mask, rewound, final.variables)
-    metadata = rows.metadata(levels.plan, branch, level, mask)
+    requested = levels.requested or levels.plan.requested(level)
+    metadata = rows.metadata(requested, branch, level, mask)
     for layer, kept in metadata["kept"].items():
         if 0 in kept:
             context.reporter.say(f"warning: level {level}, {branch}: layer {layer} is empty")

@@ -13,10 +13,11 @@ from groundwork.errors import UserError, about
 from groundwork.study import Prepared
 from groundwork.train import footprint, loss_spec, networks, optim, own, programs, replicates
 from groundwork.train.optim import OptimizerSpec
-from lottery import branches, tickets
+from groundwork.trees import Shapes
+from lottery import branches, tickets, transfer
 from lottery.branches import scratch_b
 from lottery.spec import LotterySpec
-from pruning import enforce, masks, pruner, rates
+from pruning import enforce, masks, pruner, rates, schedule
 from pruning.criteria import CRITERIA
 from pruning.dynamic import movement
 from pruning.schedule import Plan
@@ -35,6 +36,8 @@ def make_plan(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Plan:
     footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     leaves = spec.prune.leaves(shapes["params"])
     stacked = rates.stacks(module, shapes, trees.example(dataset.example), leaves)
+    if spec.ticket.source:
+        return schedule.unpruned(leaves, spec.prune.scope, spec.levels, stacked)
     instead = "levels=0 for the dense network alone"
     return spec.prune.plan(leaves, spec.levels, "levels=", instead, stacked)
 
@@ -66,17 +69,52 @@ def prepare(spec: LotterySpec, config: Config, dataset: AnyDataset) -> Prepared:
         pruner.check(criterion, spec.prune.leaves(shapes["params"]), shapes, **seen)
     sizes = {"train": spec.train.batch_size}
     mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset)
+    taken = _taken(spec, config, dataset, shapes)
 
     def work(context: Context) -> None:
         levels = make_levels(spec, config, plan, context)
-        tickets.find_tickets(levels, branches.train)
+        if taken:
+            transfer.train_tickets(levels, taken, branches.train)
+        else:
+            tickets.find_tickets(levels, branches.train)
+
+    def begin() -> None:
+        if taken:
+            transfer.check(taken)
 
     return Prepared(
         mesh=mesh,
         convolutions=computed_by(module, dataset.example),
         work=work,
+        begin=begin,
         metric=loss.metric,
         own=code,
+    )
+
+
+def _taken(
+    spec: LotterySpec, config: Config, dataset: AnyDataset, shapes: Shapes
+) -> transfer.Taken | None:
+    """Returns what is taken of the run that `ticket.source` names, if it names one."""
+    if not spec.ticket.source:
+        return None
+    more = {}
+    if dataset.classes:
+        module = architectures.build(config, dataset.classes + 1)
+        more = architectures.shapes(module, dataset.example)
+    head = transfer.head(shapes, more)
+    if spec.ticket.head == "replace" and not head:
+        raise UserError(
+            "ticket.head=replace: no array of this network depends on the number of classes; set "
+            "ticket.head=auto"
+        )
+    return transfer.Taken(
+        spec=spec.ticket,
+        levels=spec.trained_levels,
+        replicates=spec.replicates,
+        shapes=shapes,
+        prunable=tuple(spec.prune.leaves(shapes["params"])),
+        head=head,
     )
 
 

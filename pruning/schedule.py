@@ -90,6 +90,32 @@ def plan(
     return Plan(paths, sizes, kept, rates, schedule, slices)
 
 
+def unpruned(
+    shapes: Mapping[str, Any],
+    scope: select.Scope,
+    levels: int,
+    stacked: Mapping[str, int] | None = None,
+) -> Plan:
+    """Returns the plan of levels that keep all weights, for masks that come from elsewhere.
+
+    Args:
+      shapes: see `plan`.
+      scope: see `plan`.
+      levels: see `plan`.
+      stacked: see `plan`.
+    """
+    groups = select.groups(shapes, 0.0, scope, stacked)
+    sizes = {name: masks.total({p: shapes[p] for p in g.paths}) for name, g in groups.items()}
+    return Plan(
+        paths={name: group.paths for name, group in groups.items()},
+        sizes=sizes,
+        kept=[dict(sizes) for _ in range(levels + 1)],
+        rates=dict.fromkeys(groups, 0.0),
+        schedule="geometric",
+        slices={name: group.slices for name, group in groups.items()},
+    )
+
+
 def _check(level: int, name: str, rate: float, before: int, after: int) -> None:
     """Refuses a level at which a group with a rate loses no weight, or keeps none."""
     if after < 1:

@@ -38,6 +38,14 @@ def get_config() -> ml_collections.ConfigDict:
         step=0,  # of the dense training, to which tickets go back
         restore="weights",  # weights, or state: the optimiser's moments, too
     )
+    config.ticket = dict(  # tickets of another run, trained by this config
+        source="",  # the folder of a finished run, or its address; "" finds tickets of its own
+        branch="ticket",  # of the source, or a control of `branches`
+        levels=anything("all"),  # that are trained beside level 0: "all", or such as (4, 8)
+        # auto: arrays whose shapes another number of classes changes are drawn anew; replace: all
+        # that depend on it, as where classes mean something else
+        head="auto",
+    )
     config.branches = dict(  # levels at which controls are trained: "all", or such as (4, 8)
         random_reinit=anything(()),  # the ticket's mask, new weights: levels, or "all"
         random_mask=anything(()),  # as many weights, drawn at random: levels, or "all"

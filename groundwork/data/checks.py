@@ -2,6 +2,7 @@
 
 # N examples
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -53,6 +54,44 @@ def unseen(labels: Any, classes: int) -> list[int]:
             f"examples of {len(seen)} alone: number the labels from 0 on"
         )
     return np.setdiff1d(np.arange(classes), seen).tolist()
+
+
+def of_classes(name: str, given: Given, classes: Sequence[int]) -> Given:
+    """Returns the examples of some classes alone, which are numbered anew from 0 in their order.
+
+    Args:
+      name: of the data set, for errors.
+      given: see `checked`.
+      classes: those that are kept; empty = all.
+
+    Raises:
+      UserError: targets are no classes, a class does not exist, or a split has no example of any.
+    """
+    if not classes:
+        return given
+    if not given.classes or not _are_classes(given.train[1]):
+        raise UserError(f"data.classes={tuple(classes)}: the targets of {name} are no classes")
+    if max(classes) >= given.classes:
+        raise UserError(
+            f"data.classes={tuple(classes)}: {name} has classes 0 to {given.classes - 1}"
+        )
+    number = np.full(given.classes, -1, np.int32)  # class → its new number
+    number[list(classes)] = np.arange(len(classes))
+
+    def chosen(split: str, pair: Arrays) -> Arrays:
+        labels = number[pair[1]]
+        if not (labels >= 0).any():
+            raise UserError(
+                f"data.classes={tuple(classes)}: {split} of {name} has no example of them"
+            )
+        return jax.tree.map(lambda leaf: leaf[labels >= 0], pair[0]), labels[labels >= 0]
+
+    return Given(
+        train=chosen("train", given.train),
+        test=chosen("test", given.test),
+        validation=given.validation and chosen("validation", given.validation),
+        classes=len(classes),
+    )
 
 
 def count(tree: Any) -> int:

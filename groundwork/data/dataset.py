@@ -91,7 +91,7 @@ def load(config: Mapping[str, Any]) -> AnyDataset:
     name = spec.source if named.is_own(spec.source) else spec.name
     given = sources.read(spec.source, name, spec.dir, spec.kwargs, spec.image_size, spec.test_split)
     about = f"{name} in {spec.dir}" if spec.dir else name
-    given = checks.checked(about, given)
+    given = checks.of_classes(about, checks.checked(about, given), spec.classes)
     train, test = (_padded(Split(*pair), spec) for pair in (given.train, given.test))
     if given.validation is None:
         train, validation = _held_out(about, train, spec)

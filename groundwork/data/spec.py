@@ -29,6 +29,8 @@ class DataSpec:
       split_seed: from which the permutation that chooses them is drawn; at least 0.
       standardize: whether the training images' mean is subtracted, and their deviation divided by.
       pad: the black pixels on each side of every image; not for streams.
+      classes: those that are kept, numbered anew from 0 in this order; empty = all. Examples of
+        other classes leave all splits. It is for data in memory.
       stream: whether a tfds set is read from its files as needed (`file_dataset.open_files`), or
         whole (`dataset.load`).
       test_split: the split that serves as the test set; for ImageNet `validation`, as in its
@@ -53,6 +55,7 @@ class DataSpec:
     split_seed: Seed = 0
     standardize: bool = True
     pad: int = 0
+    classes: tuple[int, ...] = ()
     stream: bool = False
     test_split: str = "test"
     image_size: int = 0
@@ -74,6 +77,10 @@ class DataSpec:
         if self.augment not in augment.AUGMENTS:
             raise unknown("data.augment", self.augment, augment.AUGMENTS)
         self._check_moments()
+        if len(set(self.classes)) < len(self.classes) or min(self.classes, default=0) < 0:
+            raise UserError(
+                f"data.classes={self.classes} must be distinct classes from 0, such as (0, 1, 2)"
+            )
         if self.stream:
             self._check_stream()
         else:
@@ -90,6 +97,8 @@ class DataSpec:
     def _check_stream(self) -> None:
         if self.pad:
             raise UserError("data.pad is for data in memory; a stream has data.image_size")
+        if self.classes:
+            raise UserError("data.classes is for data in memory: set data.stream=false")
         if self.source != "tfds":
             raise UserError(f"data.stream=True needs data.source=tfds, not {self.source}")
         if not 0 <= self.workers <= MOST_WORKERS:

@@ -131,6 +131,7 @@ def make(
     tables: Mapping[str, Rows],
     records: list[dict[str, Any]],
     metric: Metric = ACCURACY,
+    more: Sequence[tuple[str, tuple[Path, str]]] = (),
 ) -> Comparison:
     """Writes the page of a comparison, and returns the comparison.
 
@@ -144,10 +145,12 @@ def make(
       tables: heading → a further table.
       records: see `Comparison`.
       metric: by which the runs are judged.
+      more: headings and further figures.
     """
     named = [[name, *row] for name, row in rows.items()]
     shown = [(summary, (["run", *header], named)), *tables.items()]
-    sections = [(metric.title, page_lib.picture(*figure))]
+    drawn = [(metric.title, figure), *more]
+    sections = [(heading, page_lib.picture(*picture)) for heading, picture in drawn]
     sections += [(heading, page_lib.table(*table)) for heading, table in shown]
     page = page_lib.write(folder(folders), title, sections)
     return Comparison(header=header, rows=list(rows.values()), records=records, page=page)

@@ -22,7 +22,11 @@ VERSIONED = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow"),
     "opencv-python-headless",
 )
-PATHS = ("source.path", "distill.teachers")  # compared as the places that they mean
+PATHS = (
+    "source.path",
+    "distill.teachers",
+    "ticket.source",
+)  # compared as the places that they mean
 NOT_IDENTITY = (
     "mesh.",
     "data.dir",
@@ -34,6 +38,7 @@ NOT_IDENTITY = (
 )
 ADDED = {  # keys that older runs lack → the value that they had in effect
     "model.dtype": "float32",
+    "data.classes": [],
     "data.pad": 0,
     "data.stream": False,
     "data.test_split": "test",
@@ -46,6 +51,10 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "prune.examples": 0,
     "prune.score_step": -1,
     "branches.scratch_b_at_most": 0.0,
+    "ticket.source": "",
+    "ticket.branch": "ticket",
+    "ticket.levels": "all",
+    "ticket.head": "auto",
     "source.path": "",
     "source.unit": "levels/00/ticket",
     "structured.ratio": [0.5],

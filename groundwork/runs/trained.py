@@ -16,7 +16,7 @@ from groundwork.numerics import npz
 from groundwork.runs import identity, run
 from groundwork.trees import Shapes, Variables
 
-INPUTS = ("name", "pad", "standardize", "mean", "std", "image_size")  # of data: define inputs
+INPUTS = ("name", "classes", "pad", "standardize", "mean", "std", "image_size")  # of data
 OWN = ("source", "kwargs")  # of data that a function of the user's own gives
 HELD_OUT = ("validation_examples", "split_seed")  # of data: choose the validation examples
 

@@ -53,7 +53,7 @@ def test_there_is_a_script_for_each_figure():
     assert [path.name for path in SCRIPTS] == [
         "compact_fashion_mnist.sh", "engines_fashion_mnist.sh", "lenet_fashion_mnist.sh",
         "lenet_mnist.sh", "methods_conv2.sh", "methods_fashion_mnist.sh", "mnist1d.sh",
-        "pruning_cifar10.sh", "pruning_fashion_mnist.sh",
+        "pruning_cifar10.sh", "pruning_fashion_mnist.sh", "transfer_fashion_mnist.sh",
     ]  # fmt: skip
 
 

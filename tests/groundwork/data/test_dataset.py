@@ -9,8 +9,8 @@ from scipy import stats
 
 from groundwork import config as config_lib
 from groundwork import keys
+from groundwork.data import checks, own, readers
 from groundwork.data import dataset as data_lib
-from groundwork.data import readers
 from groundwork.errors import UserError
 from lottery import main
 from tests import in_process
@@ -23,8 +23,9 @@ BASE = dict(name="x", source="x", dir="", validation_examples=0, split_seed=0, s
 def serve(monkeypatch):
     """Make arrays a source of their own, `x`, read with a `data` section; then load that."""
 
-    def load(train, test=None, classes=10, **section):
+    def load(train, test=None, classes=10, only=(), **section):
         read = train, test or train, classes
+        section |= {"classes": list(only)} if only else {}
         monkeypatch.setitem(readers.SOURCES, "x", lambda name, folder: read)
         return data_lib.load({**BASE, **section})
 
@@ -65,6 +66,43 @@ def test_the_whole_config_gives_the_same_as_its_section():
     section = {**BASE, "name": "digits", "source": "digits", "validation_examples": 7}
     ours, theirs = data_lib.load(section), data_lib.load({"seed": 5, "data": section, "levels": 3})
     jax.tree.map(np.testing.assert_array_equal, ours[1:], theirs[1:])
+
+
+def test_some_classes_are_kept_and_numbered_anew_in_their_order(serve):
+    train, test = numbered(50), numbered(30)
+    half = serve(train, test, only=[7, 2, 5], validation_examples=4)
+    assert half.classes == 3
+    assert [len(split.labels) for split in half[1:4]] == [11, 4, 9]
+    for split, ends in ((half.train, 50), (half.validation, 50), (half.test, 30)):
+        assert numbers(split).max() < ends
+        np.testing.assert_array_equal(numbers(split) % 10, np.asarray([7, 2, 5])[split.labels])
+    assert {*numbers(half.train), *numbers(half.validation)} == {
+        n for n in range(50) if n % 10 in (2, 5, 7)
+    }
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"only": [1, 1]}, r"data.classes=\(1, 1\) must be distinct classes from 0"),
+        ({"only": [-1]}, "must be distinct classes from 0"),
+        ({"only": [3, 10]}, r"data.classes=\(3, 10\): x has classes 0 to 9"),
+        ({"only": [9]}, r"data.classes=\(9,\): train of x has no example of them"),
+        ({"only": [1], "stream": True}, "data.classes is for data in memory"),
+    ],
+)
+def test_classes_that_cannot_be_kept_are_refused(serve, section, said):
+    images, labels = numbered(50)
+    with pytest.raises(UserError, match=said):
+        serve((images, labels % 9), source="tfds" if "stream" in section else "x", **section)
+
+
+def test_classes_cannot_be_chosen_where_targets_are_none():
+    images, _ = numbered(9)
+    numbers = np.linspace(0, 1, 9, dtype=np.float32)
+    given = checks.checked("x", own.Given((images, numbers), (images, numbers)))
+    with pytest.raises(UserError, match="the targets of x are no classes"):
+        checks.of_classes("x", given, (1,))
 
 
 def test_an_unknown_source_suggests_the_near_one_and_lists_all():

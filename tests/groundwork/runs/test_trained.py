@@ -111,6 +111,11 @@ def _write_about(folder, data):
     [
         ({}, True, ""),
         ({"pad": 2}, False, "source.path: {} was trained with data.pad=2, not 0"),
+        (
+            {"classes": [1, 0]},
+            False,
+            "source.path: {} was trained with data.classes=[1, 0], not []",
+        ),
         ({"std": [0.5]}, False, "source.path: {} was trained with data.std=[0.5], not []"),
         ({"pad": None, "mean": None}, True, ""),  # a run from before there were such keys
         ({"split_seed": 0}, False, ""),

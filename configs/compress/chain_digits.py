@@ -1,4 +1,4 @@
-"""Does an assistant between teacher and student help? Seconds on two cores.
+"""Does an assistant between teacher and student help? This takes a minute on two cores.
 
     python -m compress.main --config=configs/compress/chain_digits.py --workdir=runs/compress_chain
 

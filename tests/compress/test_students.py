@@ -28,6 +28,7 @@ SHORT = (
 )
 NARROW = "{'name': 'lenet_300_100', 'width': 0.02}"
 CHAIN = (
+    "--config.distill.init=shrink",
     f"--config.distill.model={NARROW}",
     "--config.distill.assistants=({'name': 'lenet_300_100', 'width': 0.03},)",
 )

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import optax
 
 from compress import form as form_lib
+from compress import hints, mutual
 from compress.form import Form
 from compress.stages import latent, teachers
+from compress.stages.hinted import Hinted
 from compress.stages.latent import Quantizer
 from compress.stages.teachers import Taught
 from groundwork import trees
@@ -40,6 +42,8 @@ class Recipe:
       optimizer: of the config.
       quantizer: for networks that are trained in few bits.
       taught: for networks that have teachers.
+      hinted: for networks that also learn from layers of their teacher.
+      students: how many of them teach each other; 1 = it learns without others.
       loss: of the run.
     """
 
@@ -48,6 +52,8 @@ class Recipe:
     optimizer: OptimizerSpec
     quantizer: Quantizer | None = None
     taught: Taught | None = None
+    hinted: Hinted | None = None
+    students: int = 1
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
 
     def __hash__(self) -> int:
@@ -57,6 +63,10 @@ class Recipe:
     def network(self) -> Model:
         """The network to train."""
         network = form_lib.network(self.form)
+        if self.students > 1:
+            return mutual.together(network)
+        if self.hinted:
+            return hints.looking(network, self.hinted.of_student)
         return latent.network(self.quantizer, network) if self.quantizer else network
 
     def make_optimizer(self) -> optax.GradientTransformation:
@@ -86,6 +96,9 @@ def compile_recipe(context: Context, recipe: Recipe) -> Compiled:
         ensemble = teachers.ensemble(recipe.taught, dataset)
         loss = recipe.taught.loss(network, ensemble.teacher, objective)
         form = "single" if ensemble.mapped == "single" else form
+        loss = recipe.hinted.loss(loss) if recipe.hinted else loss
+    if recipe.students > 1:
+        loss = mutual.make_loss(form_lib.network(recipe.form), recipe.students, objective)
     optimizer = recipe.make_optimizer()
     compiled = programs.make(
         network,

@@ -5,6 +5,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -94,12 +95,17 @@ class Node:
 
 
 class Made(NamedTuple):
-    """A network between two stages. Leaves have a leading replicate axis R."""
+    """A network between two stages. Leaves have a leading replicate axis R.
+
+    `peers` are variables that its training made besides, by number. They are saved with the
+    network, and a later step of the same stage reads them; they do not go on with it.
+    """
 
     form: Form
     variables: Variables  # after `quantize`, of stored forms
     mask: Mask  # path → bool; empty before anything is pruned
     bits: Mapping[str, int]  # path of a kernel → bits; empty before `quantize`
+    peers: Mapping[str, Variables] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,6 +181,19 @@ def given(spec: CompressSpec, model: Any, shapes: Shapes) -> Variables:
     """Returns the variables [R, …] of the network that `source` names, checked by the shapes."""
     source = spec.source
     return trained.source(source.path, source.unit, model, shapes, spec.replicates)
+
+
+def given_mask(spec: CompressSpec, variables: Variables) -> Mask:
+    """Returns the mask of the network that `source` names: its run's, or that of its zeros.
+
+    The run's counts biases that were pruned, which are zero in any new network, and keeps a weight
+    that happens to be zero. A mask that keeps everything is left out.
+    """
+    params = variables["params"]
+    mask: Any = trained.mask(spec.source.path, spec.source.unit, params)
+    if mask is None:
+        return zeros(params)
+    return mask if any(not kept.all() for kept in mask.values()) else {}
 
 
 def zeros(params: Params) -> Mask:

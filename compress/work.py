@@ -18,7 +18,7 @@ from compress.archive import contents, reading
 from compress.form import Form
 from compress.made import ORIGINAL, CompressSpec, Made, Node, Pipeline, Shaped, unit_name
 from compress.spec import nodes
-from compress.stages import original, structured
+from compress.stages import original, structured, students
 from compress.stages.all_stages import STAGES
 from groundwork import architectures, trees
 from groundwork.architectures.cpu.convolution import computed_by
@@ -52,10 +52,10 @@ def prepare(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) 
     shaped = Shaped(form=Form(model), shapes=shapes, dataset=dataset)
     for stage in spec.stages:
         shaped = STAGES[stage].check(spec, shaped)
-    section = spec.sections["distill"].model
-    if "distill" in spec.stages and section:
-        student = architectures.build(section, dataset.classes)
-        code |= own.digests_of("distill.model.name", student, dataset)
+    if "distill" in spec.stages:
+        for key, section in students.sections(spec.sections["distill"]).items():
+            student = architectures.build(section, dataset.classes)
+            code |= own.digests_of(key, student, dataset)
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
     mesh = networks.mesh_for(spec.mesh, spec.replicates, sizes, dataset)
 
@@ -159,7 +159,9 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
         "milliseconds": _milliseconds(pipeline, made.form, variables) if node.leaf else {},
         **made_lib.counts(variables["params"], made.mask),
     }
-    tree = {"variables": variables, **({"mask": made.mask} if made.mask else {}), **judged.tree}
+    more = {"mask": made.mask, "peers": made.peers}
+    saved = {name: dict(tree) for name, tree in more.items() if tree}
+    tree = {"variables": variables, **saved, **judged.tree}
     context.run.unit(node.unit).finish(tree, metadata)
     size = np.mean(written["bytes"])
     loss = loss_spec.build(pipeline.spec.loss, context.dataset.target)

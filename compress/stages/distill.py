@@ -1,57 +1,32 @@
-"""The stage `distill`: a student, of this architecture or another, learns from its teachers."""
+"""The stage `distill`: a student, of this architecture or another, learns from its teachers.
+
+Between the network before and the student may stand assistants, each taught by the one before;
+students may teach each other instead; and layers of the teacher may give hints.
+
+Source: Hinton et al., arXiv:1503.02531; chains: Mirzadeh et al., arXiv:1902.03393.
+"""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
 from compress.form import Form
-from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
-from compress.stages import teachers
-from compress.stages.stage import Stage, one_each, train
-from compress.stages.teachers import Lessons
+from compress.made import CompressSpec, Made, Node, Pipeline, Shaped, unit_name
+from compress.stages import hinted, peers, students, teachers
+from compress.stages.hinted import Hinted
+from compress.stages.stage import Stage, train
+from compress.stages.students import ALONE, HINT, STUDENT, DistillSpec
 from groundwork import architectures, trees
 from groundwork.data.dataset import AnyDataset
-from groundwork.errors import UserError, about, unknown
+from groundwork.errors import UserError, about
 from groundwork.train import networks
 from groundwork.trees import Shapes, Variables
 from pruning import masks, structured
 from pruning.structured import Graph
-
-INITS = ("fresh", "shrink", "keep")
-
-
-@dataclasses.dataclass(frozen=True)
-class DistillSpec(Lessons):
-    """`distill`: the student and its teachers.
-
-    Attributes:
-      model: the `model` section of the student; empty = the same architecture.
-      init: `fresh`; `shrink` = the units that survived best, for a narrower student of the same
-        family; `keep` = the network unchanged, for the same architecture.
-      during: other stages in whose training the teachers teach, too.
-    """
-
-    model: Annotated[Mapping[str, Any], "a model section, or empty"]
-    init: str
-    during: Annotated[tuple[str, ...], "names, such as ('prune',)"]
-
-    def __post_init__(self) -> None:
-        if not self.teachers or len(set(self.teachers)) < len(self.teachers):
-            raise UserError(f"distill.teachers={self.teachers} must name teachers, each once")
-        if self.init not in INITS:
-            raise unknown("distill.init", self.init, INITS)
-        if not 0 <= self.weight <= 1:
-            raise UserError(f"distill.weight={self.weight} must be in [0, 1]")
-        if self.temperature <= 0:
-            raise UserError(f"distill.temperature={self.temperature} must be positive")
-        if self.init == "shrink" and not self.model:
-            raise UserError("distill.init='shrink' needs a narrower distill.model to shrink to")
-        if self.init == "keep" and self.model:
-            raise UserError("distill.init='keep' keeps the network: leave distill.model empty")
 
 
 def place(spec: CompressSpec) -> None:
@@ -66,9 +41,20 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     """Refuses a student that cannot be made."""
     section, example = spec.sections["distill"], shaped.dataset.example
     check_loss(spec, shaped.dataset)
-    if section.init == "keep":
-        return shaped
-    model = _student(section, shaped.form.model, shaped.dataset.classes)
+    made = shaped
+    for model in (*section.assistants, section.model):
+        made = _checked(section, made, model) if section.init != "keep" else made
+    if section.hints and shaped.shapes is not None:
+        hinted.sizes(
+            _hinted(section, shaped.form), (made.form, made.shapes), shaped.shapes, example
+        )
+    return made
+
+
+def _checked(section: DistillSpec, shaped: Shaped, wanted: Mapping[str, Any]) -> Shaped:
+    """Returns the shapes of a student of a `model` section, or of the same architecture."""
+    example = shaped.dataset.example
+    model = _student(wanted, shaped.form.model, shaped.dataset.classes)
     small = architectures.shapes(model, example)
     if section.init == "shrink":
         with about("distill.init='shrink'"):
@@ -100,25 +86,56 @@ def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
 
 
 def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
-    """Trains a student, or the network itself, by its teachers."""
-    context, section, form = pipeline.context, pipeline.spec.sections["distill"], before.form
-    if section.init == "keep":
-        start = before.variables, before.mask
-        recipe = pipeline.spec.as_original(form)
-        return before._replace(variables=train(pipeline, node, recipe, start, before))
-    model = _student(section, form.model, context.dataset.classes)
-    if section.init == "shrink":
-        variables = _shrunk(pipeline, before, model)
+    """Trains a student, an assistant, or a control; `before` is the network that would teach it."""
+    context, section = pipeline.context, pipeline.spec.sections["distill"]
+    step = node.name.rpartition("+")[2]
+    if step.startswith(peers.PEER):
+        return peers.other(pipeline, node, before)
+    student = before._replace(peers={})
+    if section.init != "keep":
+        number = int(node.setting)  # of an assistant, from 1
+        wanted = section.assistants[number - 1] if number else section.model
+        model = _student(wanted, before.form.model, context.dataset.classes)
+        fresh = section.init == "fresh"
+        start = networks.initial(context, model) if fresh else _shrunk(pipeline, before, model)
+        student = Made(Form(model), start, {}, {})
+    if step == STUDENT and section.mutual:
+        return peers.train(pipeline, node, student.form, student.variables)
+    if step in (STUDENT, HINT) and section.hints:
+        return _hint(pipeline, node, student, before)
+    teacher = None if step == ALONE else before
+    recipe = pipeline.spec.as_original(student.form)
+    learned = train(pipeline, node, recipe, (student.variables, student.mask), teacher)
+    return student._replace(variables=learned)
+
+
+def _hint(pipeline: Pipeline, node: Node, student: Made, before: Made) -> Made:
+    """Trains a student that is given hints, beside teaching or in two stages."""
+    context, section = pipeline.context, pipeline.spec.sections["distill"]
+    recipe, variables = pipeline.spec.as_original(student.form), student.variables
+    first = node.name.endswith(HINT)
+    if section.hint_steps and not first:
+        tree, _ = context.run.unit(unit_name(node.name.removesuffix(STUDENT) + HINT)).result()
+        variables = tree["variables"]
     else:
-        variables = networks.initial(context, model)
-    student = Form(model)
-    recipe = pipeline.spec.as_original(student)
-    learned = train(pipeline, node, recipe, (variables, {}), before)
-    return Made(student, learned, {}, {})
+        given = _hinted(section, before.form)
+        steps = section.hint_steps or recipe.steps.steps
+        sized = dataclasses.replace(recipe.steps, steps=steps)
+        recipe = dataclasses.replace(recipe, hinted=given, steps=sized)
+        pair = student.form, variables
+        variables = hinted.begin(context, given, pair, before.variables)
+    learned = train(pipeline, node, recipe, (variables, student.mask), before)
+    return student._replace(variables=learned)
 
 
-def _student(section: DistillSpec, model: nn.Module, classes: int) -> nn.Module:
-    return architectures.build(section.model, classes) if section.model else model
+def _hinted(section: DistillSpec, teacher: Form) -> Hinted:
+    weight, alone = section.hint_weight, section.hint_steps > 0
+    pairs: Any = section.hints  # which the section has checked
+    return Hinted(pairs, teacher, 1.0 if alone else weight, alone)
+
+
+def _student(wanted: Mapping[str, Any], model: nn.Module, classes: int) -> nn.Module:
+    return architectures.build(wanted, classes) if wanted else model
 
 
 def _graphs(
@@ -153,9 +170,10 @@ def _shrunk(pipeline: Pipeline, before: Made, model: nn.Module) -> Variables:
 STAGE = Stage(
     section=DistillSpec,
     run=run,
-    steps=lambda section: one_each("distill", (0,)),
+    steps=students.steps,
     place=place,
     check=check,
     begin=begin,
     trains=lambda section: ("train",),
+    idle=students.idle,
 )

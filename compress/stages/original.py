@@ -6,7 +6,6 @@ from compress.made import Made, Node, Pipeline
 from compress.stages.stage import train
 from groundwork import architectures
 from groundwork.train import networks
-from groundwork.trees import Variables
 
 
 def run(pipeline: Pipeline, node: Node) -> Made:
@@ -14,12 +13,8 @@ def run(pipeline: Pipeline, node: Node) -> Made:
     context, spec, form = pipeline.context, pipeline.spec, Form(pipeline.model)
     if spec.source.path:
         shapes = architectures.shapes(pipeline.model, context.dataset.example)
-        return as_given(form, made_lib.given(spec, pipeline.model, shapes))
+        variables = made_lib.given(spec, pipeline.model, shapes)
+        return Made(form, variables, made_lib.given_mask(spec, variables), {})
     start = networks.initial(context, pipeline.model)
     variables = train(pipeline, node, spec.as_original(form), (start, {}), None)
     return Made(form, variables, {}, {})
-
-
-def as_given(form: Form, variables: Variables) -> Made:
-    """Returns a trained network; entries of kernels that are zero count as pruned."""
-    return Made(form, variables, made_lib.zeros(variables["params"]), {})

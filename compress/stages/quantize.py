@@ -173,7 +173,7 @@ def begin(spec: CompressSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
     if spec.source.path and signs:
         model = architectures.build(config, dataset.classes)
         variables = made_lib.given(spec, model, architectures.shapes(model, dataset.example))
-        if made_lib.zeros(variables["params"]):
+        if made_lib.given_mask(spec, variables):
             check_signs(spec, spec.stages)
 
 

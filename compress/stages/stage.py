@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from compress import distill
+from compress import distill, hints
 from compress import made as made_lib
 from compress.fit import Recipe
 from compress.made import CompressSpec, Made, Node, Pipeline, Shaped
@@ -101,13 +101,13 @@ def train(
         if carried := teachers.carried(lessons, before.variables):
             variables = distill.carry(variables, *carried)
     whole = before if before is not None and recipe.quantizer else None
-    params, kept = (whole.variables["params"], whole.mask) if whole else (variables["params"], mask)
-    parameters = made_lib.parameters(params, kept)
+    counted, kept = (whole.variables, whole.mask) if whole else (hints.without(variables), mask)
+    parameters = made_lib.parameters(counted["params"], kept)
     compiled = pipeline.compiled(recipe)
     state = compiled.start(*context.put((variables, mask)))
     unit, steps = context.run.unit(node.unit), recipe.steps.steps
     end = networks.train(context, compiled.programs, unit, steps, state, parameters)
-    return mesh_lib.fetch(distill.without_teachers(end))
+    return mesh_lib.fetch(hints.without(distill.without_teachers(end)))
 
 
 def unpruned(mask: Mask, params: Params, paths: Iterable[str]) -> Mask:

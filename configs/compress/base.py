@@ -61,6 +61,12 @@ def get_config() -> ml_collections.ConfigDict:
         model=base.anything({}),  # the student's section `model`; {} keeps the architecture
         init="fresh",  # of the student: fresh, shrink (the units that survived best) or keep
         during=(),  # other stages that are taught too: ("prune", "quantize")
+        assistants=(),  # sections `model` between: each is taught by the one before it
+        controls=(),  # students to compare with: alone (no teacher), direct (no assistants)
+        mutual=0,  # students that teach each other instead, without teachers; 0: none
+        hints=(),  # (layer of the student, of the network before): (("fc2", "fc2"),)
+        hint_steps=0,  # updates by hints alone, before teaching; 0: hints beside teaching
+        hint_weight=1.0,  # of hints beside teaching
     )
     config.structured = dict(  # see the configs of pruning
         ratio=(0.5,),  # share of each group's units that go; one network for each

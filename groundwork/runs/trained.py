@@ -14,7 +14,7 @@ from groundwork.architectures import pretrained
 from groundwork.errors import UserError
 from groundwork.numerics import npz
 from groundwork.runs import identity, run
-from groundwork.trees import Shapes, Variables
+from groundwork.trees import Params, Shapes, Variables
 
 INPUTS = ("name", "classes", "pad", "standardize", "mean", "std", "image_size")  # of data
 OWN = ("source", "kwargs")  # of data that a function of the user's own gives
@@ -49,14 +49,35 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None, model: Any =
     if not buckets.is_url(path) and paths.given(path).is_file():
         suffixes = ", ".join(pretrained.SUFFIXES)
         raise UserError(f"{path} is neither the folder of a run nor a file of weights ({suffixes})")
-    identity.read_about(copies.near(path, identity.FILE))
-    tree = run.result_of(path, unit)
-    if isinstance(tree, list | tuple):  # of a ticket: the last one is trained
-        tree = {"variables": tree[-1] if tree else None}
-    variables = tree.get("variables") if isinstance(tree, dict) else None
+    variables = _unit(path, unit).get("variables")
     if not isinstance(variables, dict) or "params" not in variables:
         raise UserError(f"{unit} of {path} holds no variables of a network")
     return variables
+
+
+def mask(path: str | Path, unit: str, params: Params) -> dict[str, np.ndarray] | None:
+    """Returns the mask that a finished unit of a run holds beside its variables.
+
+    Args:
+      path: see `load`; files hold no mask.
+      unit: see `load`.
+      params: that the unit holds, with their replicate axis, [R, …].
+
+    Returns:
+      Path → [R, …] bool, True = kept; None where the unit has no mask.
+
+    Raises:
+      UserError: see `load`; or the mask is not one of these parameters, or a pruned one is not 0.
+    """
+    held = None if pretrained.is_file(path) else _unit(path, unit).get("mask")
+    if held is None:
+        return None
+    leaves = trees.flatten(params)
+    for name, kept in held.items():
+        leaf = leaves.get(name)
+        if leaf is None or kept.shape != leaf.shape or kept.dtype != bool or leaf[~kept].any():
+            raise UserError(f"{unit} of {path}: its mask of {name} does not fit its parameters")
+    return held
 
 
 def source(path: str, unit: str, model: Any, shapes: Shapes, replicates: int) -> Variables:
@@ -156,6 +177,15 @@ def replicated(variables: Variables, shapes: Shapes, replicates: int, where: str
             )
         checked[name] = leaf.astype(wanted[name].dtype)
     return trees.unflatten(checked, shapes)
+
+
+def _unit(path: str | Path, unit: str) -> dict[str, Any]:
+    """Returns the result of a unit of a run by name; a ticket is mask, rewound, and trained."""
+    identity.read_about(copies.near(path, identity.FILE))
+    tree = run.result_of(path, unit)
+    if isinstance(tree, list | tuple) and len(tree) == 3:
+        return {"mask": tree[0], "variables": tree[2]}
+    return tree if isinstance(tree, dict) else {}
 
 
 def _is_ours(path: Path) -> bool:

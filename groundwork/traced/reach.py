@@ -111,6 +111,13 @@ def inputs_of(
       Path → one array for each call, as the layer takes it; none for a layer that is not called,
       or that stands within a scan or a rematerialised part.
     """
+    return with_inputs(model, variables, paths, *args, **kwargs)[1]
+
+
+def with_inputs(
+    model: Any, variables: Variables, paths: tuple[str, ...], *args: Any, **kwargs: Any
+) -> tuple[Any, dict[str, list[jax.Array]]]:
+    """Returns the outputs of a network, and what `inputs_of` returns for that call."""
     seen: dict[str, list[jax.Array]] = {path: [] for path in paths}
 
     def product(met: Product, kernel: jax.Array, inputs: jax.Array) -> None:
@@ -121,8 +128,8 @@ def inputs_of(
                 seen[path].append(as_inputs(layer, inputs))
 
     visitor = Visitor(product=product, other=lambda mark, why: None)
-    network.evaluate(visitor, model, variables, {}, args, kwargs)
-    return seen
+    outputs = network.evaluate(visitor, model, variables, {}, args, kwargs)
+    return outputs, seen
 
 
 def _note(reasons: dict[str, str], mark: Mark, why: str) -> None:

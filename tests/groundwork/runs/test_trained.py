@@ -8,6 +8,7 @@ import pytest
 
 from groundwork.errors import UserError
 from groundwork.runs import trained
+from groundwork.runs.run import Run
 
 TREE = {"params": {"fc": {"kernel": np.ones((3, 2)), "bias": np.zeros(2)}}}
 SHAPES = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), TREE)
@@ -150,6 +151,25 @@ def test_a_run_of_other_data_is_refused(there, apart, said, tmp_path):
 def test_without_validation_images_none_can_have_been_seen(tmp_path):
     _write_about(tmp_path, {**DATA, "validation_examples": 100})
     trained.check_data(tmp_path, {**DATA, "validation_examples": 0}, "source.path", apart=True)
+
+
+def test_a_ticket_brings_its_mask_and_other_units_may(tmp_path):
+    _write_about(tmp_path, DATA)
+    params = {"fc": {"kernel": np.float32([[0, 0, 3]]), "bias": np.float32([[0]])}}
+    mask = {"fc/kernel": np.array([[False, True, True]]), "fc/bias": np.array([[False]])}
+    run = Run(tmp_path)
+    run.unit("levels/01/ticket").finish((mask, {"params": {}}, {"params": params}), {})
+    run.unit("networks/pruned").finish({"mask": mask, "variables": {"params": params}}, {})
+    run.unit("networks/dense").finish({"variables": {"params": params}}, {})
+    for unit in ("levels/01/ticket", "networks/pruned"):
+        jax.tree.map(np.testing.assert_array_equal, trained.mask(tmp_path, unit, params), mask)
+        jax.tree.map(np.testing.assert_array_equal, trained.load(tmp_path, unit)["params"], params)
+    assert trained.mask(tmp_path, "networks/dense", params) is None
+    assert trained.mask(tmp_path / "weights.npz", "", params) is None
+    alive = {"fc": {**params["fc"], "bias": np.float32([[1]])}}
+    for other in (alive, {"fc": {"kernel": params["fc"]["kernel"]}}):
+        with pytest.raises(UserError, match="its mask of fc/bias does not fit its parameters"):
+            trained.mask(tmp_path, "levels/01/ticket", other)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

@@ -32,15 +32,15 @@ class Widths(ExitNetwork):
     """
 
     classes: int
-    model: Mapping[str, Any] | Own
+    model: Mapping[str, Any]
     widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     alone = True
 
     def __post_init__(self) -> None:
         """The section becomes the whole network: within a Linen module none can be made."""
         if isinstance(self.model, Mapping):
-            section = freeze(named.as_tuples(self.model))
-            self.model = _built(section, self.classes)
+            network: Any = _built(freeze(named.as_tuples(self.model)), self.classes)
+            self.model = network
         super().__post_init__()
 
     @property

@@ -34,7 +34,7 @@ def test_every_network_is_a_unit_with_a_table_and_figures(finished):
     for network in ("MSDNet", "ResNet with classifiers", "ResNets in turn"):
         assert f"run: {network}" in printed
     page = (folder / "report.html").read_text()
-    assert page.count("<img") == 2 + 2 * 3 + len(list((folder / "figures").glob("*easy*")))
+    assert page.count("<img") == 3 + 2 * 3 + len(list((folder / "figures").glob("*easy*")))
     for name in ALL:
         assert (folder / f"checkpoints/networks/{name}/final").is_dir()
 

@@ -1,5 +1,7 @@
 """Widths against numpy and against plain narrow networks."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 from groundwork import architectures, trees
 from groundwork.traced.macs import multiply_adds
 from msdnet import slimmable
+from tests.conftest import ROOT
 from tests.groundwork.architectures.small import quickly
 from tests.msdnet.slimmable.networks import (
+    CLASSES,
     SHAPE,
     UNITS,
     WIDTHS,
@@ -205,6 +209,17 @@ def test_widths_that_cannot_be_are_refused_in_one_line(network, widths, said):
     with pytest.raises(ValueError, match=said) as caught:
         slimmable.keeps(network.graph, widths)
     assert "\n" not in str(caught.value)
+
+
+def test_the_readme_s_lines_run():
+    readme = (ROOT / "msdnet/README.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", readme, flags=re.S)[1]
+    assert "slimmable.make(model, (32, 32, 1), (0.25, 0.5, 1.0))" in code
+    images = jnp.zeros((2, 32, 32, 1))
+    names = {"model": Tiny(), "key": jax.random.key(0), "images": images}
+    quickly(lambda: exec(code, names))()
+    assert [one.shape for one in names["logits"]] == [(2, CLASSES)] * 3
+    assert names["its_variables"]["params"]["first"]["kernel"].shape == (1024, 2)
 
 
 def test_another_width_and_other_variables_are_refused(network, variables):

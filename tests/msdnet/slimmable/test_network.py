@@ -1,5 +1,6 @@
 """Widths against numpy and against plain narrow networks."""
 
+import functools
 import re
 
 import jax
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 
 from groundwork import architectures, trees
+from groundwork.architectures.lenet import LeNet5
+from groundwork.architectures.resnet import ResNet
+from groundwork.architectures.vgg import VGG
 from groundwork.traced.macs import multiply_adds
 from msdnet import slimmable
 from tests.conftest import ROOT
@@ -156,11 +160,16 @@ def test_new_variables_begin_at_every_width_with_the_whole_network_s(network):
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "width"),
-    [("lenet_5", (28, 28, 1), 0.2), ("resnet_20", (8, 8, 1), 0.25), ("vgg_11", (16, 16, 1), 0.125)],
+    ("kind", "shape", "width"),
+    [
+        (LeNet5, (28, 28, 1), 0.2),
+        (functools.partial(ResNet, blocks=1), (8, 8, 1), 0.25),
+        (functools.partial(VGG, groups=(1, 2)), (8, 8, 1), 0.125),
+    ],
+    ids=["LeNet-5", "ResNet", "VGG"],
 )
-def test_widths_of_shipped_networks_are_those_that_are_built_narrow(name, shape, width):
-    wide, narrow = (architectures.build({"name": name, "width": w}, 10) for w in (width, width / 2))
+def test_widths_of_shipped_networks_are_those_that_are_built_narrow(kind, shape, width):
+    wide, narrow = (kind(classes=10, width=one) for one in (width, width / 2))
     shapes = architectures.shapes(wide, shape)
     network = slimmable.make(wide, shape, WIDTHS, variables=shapes)
     begun = jax.eval_shape(network.begin, shapes)
@@ -168,7 +177,7 @@ def test_widths_of_shipped_networks_are_those_that_are_built_narrow(name, shape,
     assert own == architectures.shapes(narrow, shape)
     norms = {path for path in trees.flatten(shapes) if "/bn" in path}
     assert network.switched == norms
-    assert bool(norms) == (name != "lenet_5")
+    assert bool(norms) == (kind is not LeNet5)
 
 
 def test_a_plain_function_of_parameters_is_slimmable():

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from groundwork import lazy
 
 if TYPE_CHECKING:
-    from msdnet import exits
+    from msdnet import exits, slimmable
     from msdnet.cost import Cost, costs, parameters
     from msdnet.early_exit import Predictions, predict
     from msdnet.model import MSDNet
@@ -13,11 +13,20 @@ else:
     __getattr__, __dir__ = lazy.attributes(
         __name__,
         {
-            "msdnet": ("exits",),
+            "msdnet": ("exits", "slimmable"),
             "msdnet.cost": ("Cost", "costs", "parameters"),
             "msdnet.early_exit": ("Predictions", "predict"),
             "msdnet.model": ("MSDNet",),
         },
     )
 
-__all__ = ["Cost", "MSDNet", "Predictions", "costs", "exits", "parameters", "predict"]
+__all__ = [
+    "Cost",
+    "MSDNet",
+    "Predictions",
+    "costs",
+    "exits",
+    "parameters",
+    "predict",
+    "slimmable",
+]

@@ -134,6 +134,7 @@ class ResNets(ExitNetwork):
     width: float = 1.0
     blocks: tuple[int, ...] = (1, 2, 3)
     dtype: DTypeLike = jnp.float32
+    alone = True
 
     def setup(self) -> None:
         """Check the attributes, and make one network per exit."""

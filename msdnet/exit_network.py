@@ -3,10 +3,13 @@
 # B batch, K exits
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+
+from groundwork.trees import Shapes
 
 Features = Any
 """What one block gives to the next: the images, before the first block."""
@@ -18,6 +21,8 @@ class ExitNetwork(nn.Module):
     The same parameters serve the network block by block: `features, logits = block(k, features)`
     (`model.apply(variables, k, features, method="block")`), where block 0 takes the images.
     """
+
+    alone = False  # whether each exit is a network of its own, which needs no earlier one
 
     def __post_init__(self) -> None:
         """Lists become tuples, since a network must be hashable."""
@@ -44,6 +49,19 @@ class ExitNetwork(nn.Module):
     def exits(self) -> int:
         """K, the number of exits."""
         raise NotImplementedError
+
+    def weights(
+        self, k: int, variables: Shapes, shape: tuple[int, ...]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Returns the parameters of block k, and those of classifier k, as shapes.
+
+        Args:
+          k: the exit.
+          variables: the shapes of the network's variables.
+          shape: of an image, [H, W, C].
+        """
+        params = variables["params"]
+        return params.get(f"backbone_{k}", {}), params.get(f"classifier_{k}", {})
 
     def advance(self, k: int, features: Features, train: bool = False) -> Features:
         """Returns what block k makes of its features, without its classifier."""

@@ -1,6 +1,6 @@
 """The networks with exits that a config can name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,16 +10,20 @@ from groundwork.architectures import DTYPES
 from groundwork.errors import UserError, shown, unknown
 from msdnet.controls import ResNetExits, ResNets
 from msdnet.model import MSDNet
+from msdnet.slimmable.exits import SeparateWidths, SlimmableWidths
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+NETWORKS: dict[str, Any] = {  # name → kind of `ExitNetwork`
     "msdnet": MSDNet,
     "resnet_exits": ResNetExits,
     "resnets": ResNets,
+    "slimmable": SlimmableWidths,
+    "separate": SeparateWidths,
 }
+SHARED = {"separate": "slimmable"}  # a network → the one whose section of the config it has
 
 
 def build(name: str, section: Mapping[str, Any], classes: int) -> nn.Module:
-    """Returns the module of a config's section `name`, whose keys are the module's attributes.
+    """Returns the module `name` of a config's section, whose keys are the module's attributes.
 
     Raises:
       UserError: an unknown network, key, dtype, or a value that the module refuses when called.
@@ -27,8 +31,14 @@ def build(name: str, section: Mapping[str, Any], classes: int) -> nn.Module:
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     given = attributes(name, section)
-    dtype = DTYPES[given.pop("dtype", "float32")]
-    return NETWORKS[name](classes=classes, dtype=dtype, **given)
+    if "dtype" in typed.fields(NETWORKS[name]):
+        given["dtype"] = DTYPES[given.get("dtype", "float32")]
+    return NETWORKS[name](classes=classes, **given)
+
+
+def section_of(name: str) -> str:
+    """Returns the name of the config's section that has a network's attributes."""
+    return SHARED.get(name, name)
 
 
 def attributes(name: str, section: Any) -> dict[str, Any]:
@@ -39,7 +49,9 @@ def attributes(name: str, section: Any) -> dict[str, Any]:
     """
     if not isinstance(section, Mapping):
         raise UserError(f"{name}={shown(section)} must be a section, with keys and values")
-    kinds = {**typed.fields(NETWORKS[name]), "dtype": str}
+    kinds = dict(typed.fields(NETWORKS[name]))
+    if "dtype" in kinds:
+        kinds["dtype"] = str
     known = set(kinds) - {"classes", "parent", "name"}
     for key in section:
         if key not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,14 @@ STYLES: dict[str, dict[str, Any]] = {
     "msdnet": {"color": "#1f5fb4", "label": "MSDNet"},
     "resnet_exits": {"color": "#d1622b", "label": "ResNet with classifiers"},
     "resnets": {"color": "#3a8f4d", "label": "ResNets in turn"},
+    "slimmable": {"color": "#8a4fb0", "label": "slimmable network, widths in turn"},
+    "separate": {"color": "#8c7a2b", "label": "separate widths in turn"},
 }
-PLAIN: dict[str, Any] = {"color": "black", "label": "plain ResNets", "marker": "D", "ms": 3.5}
+ALONE: dict[str, dict[str, Any]] = {
+    "resnets": {"color": "black", "label": "plain ResNets", "marker": "D"},
+    "slimmable": {"color": "#8a4fb0", "label": "slimmable network, width chosen", "marker": "s"},
+    "separate": {"color": "#8c7a2b", "label": "widths trained separately", "marker": "^"},
+}
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 MILLION = 1e6
 LEGEND_COLUMNS = 6
@@ -28,15 +35,26 @@ LEGEND_COLUMNS = 6
 
 def anytime(run: Results, path: Path) -> tuple[Path, str]:
     """Draws the test accuracy of each exit against what a prediction there costs."""
+    spent = {name: [m / MILLION for m in one.macs] for name, one in run.networks.items()}
     figure, (ax,) = figures.subplots()
-    for name, network in run.networks.items():
-        x = [macs / MILLION for macs in network.macs]
-        figures.band(ax, x, list(network.accuracy.T), marker="o", ms=3.5, **STYLES[name])
-    _plain(ax, run)
+    _exits(ax, run, spent, _macs_alone)
     _finish(ax, "multiply-adds of a prediction (millions)")
     caption = (
         "Anytime prediction: accuracy of each exit against the multiply-adds spent up to it, "
-        f"earlier classifiers included; a plain ResNet costs only itself. {SPREAD}"
+        f"earlier classifiers included. {_costs_itself(run)}{SPREAD}"
+    )
+    return figures.save(figure, path), caption
+
+
+def measured(run: Results, path: Path) -> tuple[Path, str]:
+    """Draws the test accuracy of each exit against the milliseconds that were measured."""
+    spent = {name: one.milliseconds for name, one in run.networks.items()}
+    figure, (ax,) = figures.subplots()
+    _exits(ax, run, spent, lambda network: network.milliseconds_alone)
+    _finish(ax, "milliseconds per image")
+    caption = (
+        "Accuracy of each exit against the time up to it, as it was measured on this run's "
+        f"machine. {_costs_itself(run)}{SPREAD}"
     )
     return figures.save(figure, path), caption
 
@@ -52,11 +70,11 @@ def budgeted(run: Results, path: Path) -> tuple[Path, str]:
         x = [macs / MILLION for macs in network.macs]
         style = {**STYLES["msdnet"], "label": "MSDNet, anytime", "linestyle": ":"}
         ax.plot(x, network.accuracy.mean(0), marker="o", ms=3, lw=1, **style)
-    _plain(ax, run)
+    _alone(ax, run, _macs_alone)
     _finish(ax, "mean multiply-adds per image (millions)")
     caption = (
         "Budgeted batch: each image leaves at the first exit that is confident enough; thresholds "
-        f"from the validation split. {SPREAD}"
+        f"from the validation split. {_costs_itself(run)}{SPREAD}"
     )
     return figures.save(figure, path), caption
 
@@ -141,15 +159,40 @@ def reliability(network: Network, path: Path) -> tuple[Path, str]:
     return figures.save(figure, path), caption
 
 
-def _plain(ax: Axes, run: Results) -> None:
-    """Draws each ResNet alone, at its own cost."""
-    if "resnets" not in run.networks:
-        return
-    network = run.networks["resnets"]
-    x = [cost.macs / MILLION for cost in network.costs]
-    accuracies = network.accuracy.T  # [K, R]
-    mean, spread = zip(*(mean_and_spread(accuracy) for accuracy in accuracies), strict=True)
-    ax.errorbar(x, mean, spread, linestyle="none", capsize=2, **PLAIN)
+def _exits(
+    ax: Axes,
+    run: Results,
+    spent: Mapping[str, Sequence[float]],
+    alone: Callable[[Network], Sequence[float]],
+) -> None:
+    """Draws a line for each network over what its exits have `spent`, and those that are alone."""
+    for name, network in run.networks.items():
+        accuracies = list(network.accuracy.T)
+        figures.band(ax, spent[name], accuracies, marker="o", ms=3.5, **STYLES[name])
+    _alone(ax, run, alone)
+
+
+def _alone(ax: Axes, run: Results, alone: Callable[[Network], Sequence[float]]) -> None:
+    """Draws each exit that is a network of its own, at its own cost."""
+    for network in run.networks.values():
+        if not network.alone:
+            continue
+        accuracies = network.accuracy.T  # [K, R]
+        mean, spread = zip(*(mean_and_spread(accuracy) for accuracy in accuracies), strict=True)
+        style = {"linestyle": "none", "capsize": 2, "ms": 3.5, **ALONE[network.name]}
+        ax.errorbar(alone(network), mean, spread, **style)
+
+
+def _macs_alone(network: Network) -> list[float]:
+    return [cost.macs / MILLION for cost in network.costs]
+
+
+def _costs_itself(run: Results) -> str:
+    """Returns which points of the figure cost nothing but themselves."""
+    labels = [ALONE[name]["label"] for name, network in run.networks.items() if network.alone]
+    if not labels:
+        return ""
+    return f"Single points ({', '.join(labels)}) are called alone and cost only themselves. "
 
 
 def _finish(ax: Axes, label: str) -> None:

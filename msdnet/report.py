@@ -20,11 +20,12 @@ NOTE = (
     "on the test split. Multiply-adds are those of convolutions and linear layers. A "
     "prediction at an exit costs all blocks and all classifiers up to there: that is what is "
     "reported, unless a number says “alone” (blocks and this classifier, whose parameters an "
-    "exit's row has too). Milliseconds per image were measured on this run's machine, with "
-    "replicate 0, in batches of at most 256. Thresholds keep a budget on the validation split; on "
-    "test more or less may be spent: “spent / budget” is the mean cost of a test image, as a "
-    "multiple of the budget. An area under a curve is the mean accuracy over costs between its "
-    "cheapest and its most expensive point."
+    "exit's row has too); exits that are networks of their own, as widths are, cost that much "
+    "where one is chosen, and all up to it where they are asked in turn. Milliseconds per image "
+    "were measured on this run's machine, with replicate 0, in batches of at most 256. Thresholds "
+    "keep a budget on the validation split; on test more or less may be spent: “spent / budget” is "
+    "the mean cost of a test image, as a multiple of the budget. An area under a curve is the mean "
+    "accuracy over costs between its cheapest and its most expensive point."
 )
 
 
@@ -102,6 +103,7 @@ def _write_page(run: Results) -> Path:
     note = NOTE.format(averages=averages(run.config["replicates"]))
     sections = [("What is counted", page_lib.paragraph(note))]
     sections.append(("Anytime", _picture(plots.anytime, folder / "anytime.png", run)))
+    sections.append(("Measured time", _picture(plots.measured, folder / "measured.png", run)))
     sections.append(("Budgeted batch", _picture(plots.budgeted, folder / "budgeted.png", run)))
     sections.append(("At a mean budget", page_lib.table(*_budget_table(run))))
     sections.append(("Areas under the curves", page_lib.table(*_area_table(run))))
@@ -126,6 +128,8 @@ def _exit_table(network: Network) -> Rows:
         "exit", "parameters", "multiply-adds alone", "multiply-adds", "ms per image", "accuracy",
         "calibration error",
     ]  # fmt: skip
+    if network.alone:
+        header.insert(4, "ms per image alone")
     errors = network.calibration_errors
     rows = []
     for k, cost in enumerate(network.costs):
@@ -140,6 +144,8 @@ def _exit_table(network: Network) -> Rows:
                 plus_minus(errors[:, k].tolist(), 4),
             ]
         )
+        if network.alone:
+            rows[-1].insert(4, f"{network.milliseconds_alone[k]:.3f}")
     return header, rows
 
 

@@ -36,6 +36,16 @@ class Network:
         """Multiply-adds of a prediction at each exit, all earlier classifiers included."""
         return [cost.macs_cumulative for cost in self.costs]
 
+    @property
+    def alone(self) -> bool:
+        """Whether each exit is a network of its own, which needs no earlier one."""
+        return NETWORKS[self.name].alone
+
+    @property
+    def milliseconds_alone(self) -> list[float]:
+        """Milliseconds per image of each block and classifier without the earlier ones."""
+        return np.diff(self.milliseconds, prepend=0.0).tolist()
+
     @functools.cached_property
     def correct(self) -> np.ndarray:
         """Whether each exit is right on each test example, [R, N, K] bool."""

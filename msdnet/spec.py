@@ -22,7 +22,7 @@ from groundwork.train import loss_spec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Seed
 from msdnet.exits import CONFIDENCES
-from msdnet.networks import NETWORKS, attributes
+from msdnet.networks import NETWORKS, attributes, section_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
       UserError: a key is wrong; the error names it and says what would be right.
     """
     keys = {field.name for field in dataclasses.fields(MSDNetSpec)} - {"sections"}
-    check_keys(config, [*keys, "data", *NETWORKS], optional=LOSS)
+    check_keys(config, [*keys, "data", *map(section_of, NETWORKS)], optional=LOSS)
     loss = loss_spec.from_config(config)
     if loss.name != "cross_entropy" or loss.kwargs:
         raise UserError(
@@ -103,16 +103,17 @@ def from_config(config: Mapping[str, Any]) -> MSDNetSpec:
     return MSDNetSpec(
         **values(several, MSDNetSpec, "networks"),
         **sections(config, {**SHARED, "exits": ExitsSpec}),
-        sections={name: attributes(name, config[name]) for name in NETWORKS},
+        sections={name: attributes(name, config[section_of(name)]) for name in NETWORKS},
     )
 
 
 def without_effect(spec: MSDNetSpec, config: Mapping[str, Any], given: Sequence[str]) -> list[str]:
     """Returns one line for each setting that changes nothing; see `idle.warnings`."""
     keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
+    used = {section_of(name) for name in spec.networks}
     for name in NETWORKS:
-        if name not in spec.networks:
-            keys[name] = f"networks={spec.networks} has no {name}"
+        if section_of(name) not in used:
+            keys[section_of(name)] = f"networks={spec.networks} has no {section_of(name)}"
     if "msdnet" not in spec.networks:
         keys["exits.weights"] = "they are those of msdnet's exits alone"
     if not spec.exits.distillation:

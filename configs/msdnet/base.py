@@ -12,7 +12,8 @@ from configs.base import anything
 def get_config() -> ml_collections.ConfigDict:
     """Returns the paper's CIFAR form and recipe, of which every other config overrides some."""
     config = base.get_config()
-    config.networks = anything(("msdnet",))  # any of msdnet and the controls resnet_exits, resnets
+    # any of msdnet, slimmable, and the controls resnet_exits, resnets, separate
+    config.networks = anything(("msdnet",))
     config.msdnet = dict(
         blocks=7,  # the number of exits
         base=4,  # layers before the first exit
@@ -38,6 +39,16 @@ def get_config() -> ml_collections.ConfigDict:
         width=1.0,  # times 16, 32 and 64 channels
         blocks=(1, 2, 3),  # of each stage; one network for each
         dtype="float32",  # of what layers compute, or bfloat16
+    )
+    config.slimmable = dict(  # and of separate, which trains the same widths apart
+        model=dict(  # the whole network
+            name="resnet_20",  # of all networks here, or PACKAGE:NAME of your own
+            width=1.0,  # times the units of its hidden layers
+            dtype="float32",  # of what layers compute, or bfloat16
+            kwargs=anything({}),  # further arguments of it
+            call=anything({}),  # how a network of your own is called, as model.call elsewhere
+        ),
+        widths=(0.25, 0.5, 0.75, 1.0),  # shares of its units; each is an exit
     )
     config.exits = dict(
         weights=(),  # of msdnet's exits in the loss; () gives each 1

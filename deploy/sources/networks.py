@@ -195,7 +195,8 @@ def _lowrank(source: Source, unit: str, config: Mapping[str, Any], dataset: Data
 
 def _msdnet(source: Source, unit: str, config: Mapping[str, Any], dataset: Dataset) -> Network:
     name = unit.partition("/")[2]
-    model = msdnet_networks.build(name, config[name], dataset.classes)
+    section = config[msdnet_networks.section_of(name)]
+    model = msdnet_networks.build(name, section, dataset.classes)
     return Network(model=model, variables=_replicate(source, trained.load(source.path, unit)))
 
 

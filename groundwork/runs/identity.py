@@ -67,6 +67,10 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "structured.compensate": False,
     "equalize.cross_layer": True,
     "quantize.bias_correction": "none",
+    "slimmable.model.name": "resnet_20",
+    "slimmable.model.width": 1.0,
+    "slimmable.model.dtype": "float32",
+    "slimmable.widths": [0.25, 0.5, 0.75, 1.0],
 }
 
 

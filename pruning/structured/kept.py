@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from groundwork import trees
 from groundwork.errors import unknown
@@ -207,7 +208,10 @@ def _taken(leaf: Any, entries: np.ndarray, axis: int) -> Any:
             return np.compress(entries, leaf, axis)
         return np.stack([np.compress(*each, axis) for each in zip(entries, leaf, strict=True)])
     if entries.ndim == 1:
-        return jnp.take(leaf, np.flatnonzero(entries), axis=axis)
+        chosen = np.flatnonzero(entries)
+        if not entries[len(chosen) :].any():  # a slice and its gradient are faster than a gather
+            return lax.slice_in_dim(leaf, 0, len(chosen), axis=axis)
+        return jnp.take(leaf, chosen, axis=axis)
     chosen = np.stack([np.flatnonzero(one) for one in entries])
     return jax.vmap(lambda leaf, chosen: jnp.take(leaf, chosen, axis=axis))(leaf, chosen)
 

@@ -6,7 +6,7 @@ from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
 from groundwork.train import optim
 from msdnet import exits, main, spec
-from msdnet.networks import build
+from msdnet.networks import build, section_of
 from tests import configs
 from tests.conftest import ROOT
 
@@ -47,7 +47,7 @@ def loaded(name):
 
 
 def network(config, name="msdnet"):
-    return build(name, config[name], SHAPES[config["data"]["name"]][1])
+    return build(name, config[section_of(name)], SHAPES[config["data"]["name"]][1])
 
 
 def shape_of(config):

@@ -34,7 +34,7 @@ def test_every_network_is_a_unit_with_a_table_and_figures(finished):
     for network in ("MSDNet", "ResNet with classifiers", "ResNets in turn"):
         assert f"run: {network}" in printed
     page = (folder / "report.html").read_text()
-    assert page.count("<img") == 2 + 2 * 3 + len(list((folder / "figures").glob("*easy*")))
+    assert page.count("<img") == 3 + 2 * 3 + len(list((folder / "figures").glob("*easy*")))
     for name in ALL:
         assert (folder / f"checkpoints/networks/{name}/final").is_dir()
 
@@ -79,7 +79,7 @@ def test_rows_say_the_last_exits_accuracy(finished):
 def test_the_readmes_lines_for_a_users_own_code_run(finished):
     folder, _ = finished
     readme = (ROOT / "msdnet/README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
+    code, _ = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
     assert '"runs/msdnet_digits"' in code
     assert "budget=2e6" in code
     run = results.read(folder)

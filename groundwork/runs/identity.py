@@ -26,6 +26,7 @@ PATHS = ("source.path", "distill.teachers")  # compared as the places that they 
 NOT_IDENTITY = (
     "mesh.",
     "data.dir",
+    "data.path",
     "data.workers",
     "data.cache",
     "log.",

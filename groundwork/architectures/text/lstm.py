@@ -23,9 +23,9 @@ embedding_init = nn.initializers.normal(0.1)
 def forgetting(
     key: jax.Array, shape: Sequence[Any], dtype: Any = jnp.float32, out_sharding: Any = None
 ) -> jax.Array:
-    """Returns biases [4, D] of 0, and of 1 for the forget gate."""
+    """Returns biases of 0, and of 1 for the forget gate: [4, D], or [4·D] as Flax asks for them."""
     del key, out_sharding
-    return jnp.zeros(shape, dtype).at[1].set(1)
+    return jnp.zeros(shape, dtype).reshape(GATES, -1).at[1].set(1).reshape(shape)
 
 
 class Recurrent(nn.Module):

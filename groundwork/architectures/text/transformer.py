@@ -127,7 +127,7 @@ class Transformer(nn.Module):
         )
         shape = (inputs.shape[1], features)
         positions = self.param("positions", embedding_init, shape)
-        x = embed(inputs) + positions.astype(self.dtype)
+        x = embed(inputs) + positions.astype(self.dtype)[None]
         for number in range(1, self.layers + 1):
             x = Block(self.heads, self.dtype, name=f"block{number}")(x)
         x = nn.LayerNorm(EPSILON, self.dtype, name="norm")(x)

@@ -60,8 +60,9 @@ def test_a_run_stopped_twice_goes_on_bit_for_bit(whole, text, tmp_path, monkeypa
 
 def test_a_mesh_of_two_by_two_finds_the_same(whole, text, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    mesh = ("--config.mesh.replicate=2", "--config.mesh.data=2")
-    in_process.train(main.STUDY, [*ARGS, *mesh, text, f"--workdir={tmp_path / 'run'}"])
+    flags = ["--config.mesh.replicate=2", "--config.mesh.data=2", text]
+    flags += ["--config.branches.random_reinit=()", "--config.branches.random_mask=()"]
+    in_process.train(main.STUDY, [*ARGS, *flags, f"--workdir={tmp_path / 'run'}"])
     ours, theirs = (
         {
             (row["level"], row["branch"], row["replicate"], row["split"], row["step"]): row
@@ -70,7 +71,7 @@ def test_a_mesh_of_two_by_two_finds_the_same(whole, text, tmp_path, monkeypatch)
         }
         for folder in (tmp_path / "run", whole)
     )
-    assert ours.keys() == theirs.keys()
+    assert {key[:2] for key in ours} >= {(0, "ticket"), (1, "ticket")}
     for key, row in ours.items():
         assert row["bits_per_character"] == pytest.approx(
             theirs[key]["bits_per_character"], rel=2e-3

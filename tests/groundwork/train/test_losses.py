@@ -260,6 +260,7 @@ def test_every_loss_counts_what_it_announces_and_is_judged_by_it(name):
     loss = losses.LOSSES[name]()
     outputs, targets = {
         "cross_entropy": (jnp.ones((3, 2)), jnp.zeros(3, jnp.int32)),
+        "language_model": (jnp.ones((3, 4, 2)), jnp.zeros((3, 4), jnp.int32)),
         "squeezedet": (jnp.ones((3, 8 * 8 * 3, 6)), jnp.zeros((3, 1, 5))),
     }.get(name, (jnp.ones((3, 2)), jnp.zeros((3, 2))))
     counts = loss.count(outputs, targets, jnp.ones(3, bool))

@@ -16,7 +16,6 @@ def load(path="", section=None, **kwargs):
 def written(tmp_path):
     def write(content, name="a.txt"):
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
@@ -59,12 +58,11 @@ def test_bytes_of_any_file_are_themselves(written):
     np.testing.assert_array_equal(loaded.test.labels[0], np.arange(129, 144))
 
 
-def test_a_folder_is_its_files_in_the_order_of_their_paths(written, tmp_path):
+def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path):
     folder = tmp_path / "book"
+    (folder / "a").mkdir(parents=True)
     for name, content in {"b.txt": "wxyz", "a/z.txt": "stuv", ".hidden": "!!!!"}.items():
-        written(content, f"book/{name}") if "/" not in name else None
-    (folder / "a").mkdir()
-    (folder / "a/z.txt").write_text("stuv")
+        (folder / name).write_text(content)
     loaded = load(folder, length=1, validation=0, test=0.5)
     assert loaded.examples["train"] == loaded.examples["test"] == 3
     assert texts(loaded.train, "stuv") == ["st", "tu", "uv"]

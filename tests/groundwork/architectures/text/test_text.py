@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
+from groundwork import trees
 from groundwork.architectures import build, shapes
 from groundwork.architectures.text import lstm as lstm_lib
 from groundwork.errors import UserError
+from groundwork.train import replicates
 from pruning import structured
 from tests.groundwork.architectures.small import drawn_by_numpy, quickly
 
@@ -116,6 +118,12 @@ def test_forget_gates_begin_open_and_a_width_multiplies_every_head(monkeypatch):
     found = shapes(build({**SECTIONS["transformer"], "width": 2.0}, CLASSES), EXAMPLE)["params"]
     assert found["block1"]["attention"]["query"]["kernel"].shape == (12, HEADS, 2 * SIZE)
     assert found["block1"]["fc1"]["kernel"].shape == (12, 48)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_many_steps_of_training_are_one_call(name):
+    module = build(SECTIONS[name], CLASSES)
+    assert replicates.default_form(module, trees.zeros(EXAMPLE)) == "looped"
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])

@@ -19,12 +19,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval_every = 100  # steps between two evaluations
     config.data = dict(
         name="digits",  # of the data set, for sources that have several; else for the reports
-        # digits, mnist1d, digit_canvases, idx, tfds, folder, npz, huggingface, photographs or
-        # PACKAGE:FUNCTION
+        # digits, mnist1d, digit_canvases, idx, tfds, folder, npz, huggingface, photographs, text
+        # or PACKAGE:FUNCTION
         source="digits",
         dir="",  # the folder of the files, for all sources that have files
+        path="",  # of a text: a file, or a folder of files; "" reads the topics of pydoc
         # What PACKAGE:FUNCTION is called with; names of columns for huggingface; for
-        # digit_canvases such as {"examples": 2000}
+        # digit_canvases such as {"examples": 2000}; for text such as {"length": 64}
         kwargs=anything({}),
         validation_examples=0,  # how many are held out of the training split
         split_seed=0,  # draws which examples are held out
@@ -42,8 +43,8 @@ def get_config() -> ml_collections.ConfigDict:
         # auto, none, memory or a folder's path: where decoded images are kept
         cache="auto",
     )
-    # cross_entropy, mean_squared_error, sigmoid_cross_entropy, agreement (with the outputs of
-    # another network, which are the targets) or PACKAGE:FUNCTION
+    # cross_entropy, language_model, mean_squared_error, sigmoid_cross_entropy, agreement (with the
+    # outputs of another network, which are the targets) or PACKAGE:FUNCTION
     config.loss = "cross_entropy"
     config.loss_kwargs = anything({})  # what the loss is called with: {"label_smoothing": 0.1}
     config.train = dict(

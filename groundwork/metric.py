@@ -1,5 +1,6 @@
 """The measure by which the networks of a run are judged."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -48,6 +49,11 @@ class Metric(NamedTuple):
         """Times this, more is better."""
         return 1 if self.higher_is_better else -1
 
+    def perplexities(self, values: Iterable[float]) -> list[float]:
+        """Returns 2 to the power of each value, if they are bits of a token; otherwise none."""
+        return [2.0**value for value in values] if self.name == BITS.name else []
+
 
 ACCURACY = Metric("accuracy", higher_is_better=True)
 LOSS = Metric("loss", higher_is_better=False)
+BITS = Metric("bits_per_character", higher_is_better=False)

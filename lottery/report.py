@@ -103,6 +103,8 @@ def _table(run: Results) -> Rows:
     stopped = bool(run.points["ticket", 0].stopped_step) if ("ticket", 0) in run.points else False
     header = ["level", "density", "parameters", *branches]
     header += ["early stop", "ticket then"] if stopped else []
+    perplexed = bool(run.metric.perplexities([0.0]))
+    header += ["ticket's perplexity"] if perplexed else []
     rows = []
     for point in run.of("ticket"):
         cells = [run.points.get((branch, point.level)) for branch in branches]
@@ -111,6 +113,7 @@ def _table(run: Results) -> Rows:
         if stopped:
             row += [f"{mean_and_spread(point.stopped_step)[0]:.0f}"]
             row += [plus_minus(point.stopped_accuracy)]
+        row += [plus_minus(run.metric.perplexities(point.accuracy))] if perplexed else []
         rows.append(row)
     return header, rows
 

@@ -60,6 +60,8 @@ from groundwork.architectures.resnet_imagenet import (
     ResNet50,
     ResNet50Small,
 )
+from groundwork.architectures.text.lstm import LSTM
+from groundwork.architectures.text.transformer import Transformer
 from groundwork.architectures.vgg import VGG11, VGG13, VGG16, VGG19
 from groundwork.architectures.vgg_imagenet import VGG16ImageNet, VGG16ImageNetSmall
 
@@ -82,6 +84,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_lite0_small": EfficientNetLite0Small,
     "lenet_300_100": LeNet300100,
     "lenet_5": LeNet5,
+    "lstm": LSTM,
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v1_small": MobileNetV1Small,
     "mobilenet_v2": MobileNetV2,
@@ -110,6 +113,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "squeezenet_1_1": SqueezeNet11,
     "squeezenet_1_1_small": SqueezeNet11Small,
     "student_net": StudentNet,
+    "transformer": Transformer,
     "vgg_11": VGG11,
     "vgg_13": VGG13,
     "vgg_16": VGG16,

@@ -89,8 +89,9 @@ def load(config: Mapping[str, Any]) -> AnyDataset:
     if spec.stream:
         return open_files(spec)
     name = spec.source if named.is_own(spec.source) else spec.name
-    given = sources.read(spec.source, name, spec.dir, spec.kwargs, spec.image_size, spec.test_split)
-    about = f"{name} in {spec.dir}" if spec.dir else name
+    where = spec.dir or spec.path
+    given = sources.read(spec.source, name, where, spec.kwargs, spec.image_size, spec.test_split)
+    about = f"{name} in {where}" if where else name
     given = checks.of_classes(about, checks.checked(about, given), spec.classes)
     train, test = (_padded(Split(*pair), spec) for pair in (given.train, given.test))
     if given.validation is None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from groundwork import named, paths
-from groundwork.data import canvases, images, own, photographs, readers
+from groundwork.data import canvases, images, own, photographs, readers, text
 from groundwork.data.own import Given
 
 SOURCES: dict[str, Callable[[str, str, Mapping[str, Any], int], Given]] = {
@@ -13,6 +13,7 @@ SOURCES: dict[str, Callable[[str, str, Mapping[str, Any], int], Given]] = {
     "huggingface": images.read_huggingface,
     "npz": own.read_npz,
     "photographs": photographs.read,
+    "text": text.read_text,
 }  # besides `readers.SOURCES`
 
 
@@ -34,7 +35,7 @@ def read(
     Args:
       source: one of `names`, or a user's own function.
       name: of the data set.
-      folder: of its files.
+      folder: of its files; of a text, its path.
       kwargs: arguments.
       image_size: see `DataSpec`.
       test_split: of a tfds set, likewise.

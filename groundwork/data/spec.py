@@ -21,10 +21,11 @@ class DataSpec:
 
     Attributes:
       name: the data set.
-      source: `digits`, `mnist1d`, `digit_canvases`, `idx`, `tfds`, `folder`, `npz`, `huggingface`
-        or `photographs`; or a function of the user's own, `package.module:name`, see
+      source: `digits`, `mnist1d`, `digit_canvases`, `idx`, `tfds`, `folder`, `npz`, `huggingface`,
+        `photographs` or `text`; or a function of the user's own, `package.module:name`, see
         `own.read_function`.
       dir: the folder of the files, for those that have files.
+      path: of source `text`, a file or a folder of files; empty = the topics of `pydoc`.
       validation_examples: how many are held out of the training set.
       split_seed: from which the permutation that chooses them is drawn; at least 0.
       standardize: whether the training images' mean is subtracted, and their deviation divided by.
@@ -45,12 +46,14 @@ class DataSpec:
         `file_dataset.MOMENT_EXAMPLES` images.
       std: likewise.
       kwargs: what a function of the user's own is called with; for huggingface, names of columns;
-        for digit_canvases, see `canvases.read_canvases`; for photographs, `photographs.read`.
+        for digit_canvases, see `canvases.read_canvases`; for photographs, `photographs.read`; for
+        text, `text.read_text`.
     """
 
     name: str
     source: str
     dir: str = ""
+    path: str = ""
     validation_examples: int = 0
     split_seed: Seed = 0
     standardize: bool = True
@@ -88,9 +91,18 @@ class DataSpec:
 
     def _check_source(self) -> None:
         if named.is_own(self.source):
+            if self.path:
+                raise UserError("data.path is for data.source=text: give data.kwargs")
             return
         if self.source not in sources.names():
             raise unknown("data source", self.source, sources.names())
+        if self.path and self.source != "text":
+            raise UserError(
+                f"data.path={shown(self.path)} is for data.source=text, not {self.source}: give "
+                "data.dir"
+            )
+        if self.dir and self.source == "text":
+            raise UserError("data.dir has no use with data.source=text: give data.path")
         if self.source in readers.SOURCES:
             own.check_kwargs(self.source, self.kwargs, ())
 

@@ -30,6 +30,7 @@ PATHS = (
 NOT_IDENTITY = (
     "mesh.",
     "data.dir",
+    "data.path",
     "data.workers",
     "data.cache",
     "log.",

@@ -7,6 +7,7 @@ each example counts once, whatever the batches are.
 # B batch, L length of a sequence, C classes
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import optax
 
 from groundwork import detection
 from groundwork.errors import UserError, about, unknown
-from groundwork.metric import ACCURACY, LOSS, Metric
+from groundwork.metric import ACCURACY, BITS, LOSS, Metric
 
 
 class Counts(NamedTuple):
@@ -136,6 +137,31 @@ def cross_entropy(label_smoothing: float = 0.0, tokens: bool = False) -> Loss:
         return counts._replace(loss=loss)
 
     return dataclasses.replace(CROSS_ENTROPY, count=count, uneven=tokens)
+
+
+def language_model() -> Loss:
+    """Returns the cross-entropy of logits [B, L, C] with the tokens that follow, [B, L].
+
+    Each token counts as an example, and those with a negative label do not count, as in
+    `cross_entropy`. The metric is `bits_per_character`, the mean of −log₂ of the share that the
+    network gives the right token: lower is better, and log₂ C is what an even guess has. Of bytes
+    (`data.kwargs={"unit": "bytes"}`) they are bits per byte. 2 to its power is the perplexity;
+    `accuracy` is the share of tokens that are named first.
+    """
+    of_tokens = cross_entropy(tokens=True)
+
+    def count(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
+        if labels.ndim != 2 or logits.shape[:-1] != labels.shape:
+            raise UserError(
+                f"the outputs have the shape {logits.shape}, the targets {labels.shape}: "
+                "loss=language_model needs [B, L, C] and [B, L]"
+            )
+        counts = of_tokens.count(logits, labels, valid)
+        bits = {BITS.name: counts.loss / math.log(2)}
+        return counts._replace(measures={**bits, **counts.measures})
+
+    measures = {BITS.name: np.float32, **of_tokens.measures}
+    return Loss(count=count, measures=measures, metric=BITS, uneven=True)
 
 
 def mean_squared_error() -> Loss:
@@ -259,6 +285,7 @@ def agreement() -> Loss:
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "cross_entropy": cross_entropy,
+    "language_model": language_model,
     "mean_squared_error": mean_squared_error,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
     "agreement": agreement,

@@ -53,7 +53,8 @@ def test_there_is_a_script_for_each_figure():
     assert [path.name for path in SCRIPTS] == [
         "compact_fashion_mnist.sh", "engines_fashion_mnist.sh", "lenet_fashion_mnist.sh",
         "lenet_mnist.sh", "methods_conv2.sh", "methods_fashion_mnist.sh", "mnist1d.sh",
-        "pruning_cifar10.sh", "pruning_fashion_mnist.sh", "transfer_fashion_mnist.sh",
+        "pruning_cifar10.sh", "pruning_fashion_mnist.sh", "text_pydoc.sh",
+        "transfer_fashion_mnist.sh",
     ]  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
         checked = SPECS[command].from_config(config_lib.resolve(config))
         folders.append(str(folder))
         if flags:
-            assert config.data.source in ("digits", "mnist1d")
+            assert config.data.source in ("digits", "mnist1d", "text")
             assert getattr(checked, "levels", 1) * checked.train.steps <= 100
     assert report[2:] == [f"{command}.report", *folders]
 

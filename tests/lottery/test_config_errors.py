@@ -129,7 +129,8 @@ CASES = {
         [
             "'tdfs'",
             "'tfds'",
-            "digit_canvases, digits, folder, huggingface, idx, mnist1d, npz, photographs, tfds",
+            "digit_canvases, digits, folder, huggingface, idx, mnist1d, npz, photographs, text, "
+            "tfds",
         ],
     ),
     "an unknown data set": ("data.name=digts", ["'digts'", "'digits'"]),

@@ -2,12 +2,14 @@ import ast
 import re
 import shlex
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from groundwork import architectures
 from groundwork import config as config_lib
 from groundwork.data import dataset as data_lib
-from groundwork.data import readers
+from groundwork.data import sources
 from groundwork.errors import UserError
 from groundwork.train import optim
 from lottery import spec
@@ -21,6 +23,7 @@ SHAPES = {  # data set → shape of an example, training examples
     "fashion_mnist": ((28, 28, 1), 60_000),
     "mnist1d": ((40,), 4000),
     "cifar10": ((32, 32, 3), 50_000),
+    "pydoc": (None, 5000),  # windows of `data.kwargs`; how many, differs with Python's version
 }
 PARAMETERS = {  # as the docstrings and papers have them
     "conv2_cifar10.py": 4_301_642,
@@ -49,6 +52,8 @@ def loaded(name):
 
 def shapes_of(config):
     shape, _ = SHAPES[config["data"]["name"]]
+    if shape is None:
+        shape = jax.ShapeDtypeStruct((1, config["data"]["kwargs"]["length"]), jnp.int32)
     return architectures.shapes(architectures.build(config, 10), shape)["params"]
 
 
@@ -72,7 +77,9 @@ def commands(name):
 
 
 def test_there_are_the_configs_that_were_promised():
-    assert set(PARAMETERS) | {"base.py", "digits.py"} <= set(FILES)
+    assert set(PARAMETERS) | {"base.py", "digits.py", "text_pydoc.py", "text_smoke.py"} <= set(
+        FILES
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -114,7 +121,7 @@ def test_a_configs_data_section_is_one_that_can_be_loaded(name):
 def test_a_configs_data_source_exists_and_its_batches_and_splits_fit(name):
     config = loaded(name)
     section = config["data"]
-    assert section["source"] in readers.SOURCES
+    assert section["source"] in sources.names()
     _, examples = SHAPES[section["name"]]
     left = examples - section["validation_examples"]
     assert 0 < config["train"]["batch_size"] <= left
@@ -149,8 +156,10 @@ def test_a_docstring_says_its_source(name):
 
 
 def keys_of(config):
-    """Dotted keys; a rate is one key, whether it is a number or a mapping."""
-    flat = config_lib.flatten({**config, "prune": {**config["prune"], "rate": 0}})
+    """Dotted keys; a rate is one key, whether it is a number or a mapping, and so are `kwargs`."""
+    one = {"prune": {**config["prune"], "rate": 0}}
+    one |= {name: {**config[name], "kwargs": 0} for name in ("data", "model")}
+    flat = config_lib.flatten({**config, **one})
     return {key for key in flat if not key.startswith("published.")}
 
 
@@ -321,6 +330,17 @@ def test_the_deep_configs_are_the_papers(
 def test_the_short_residual_config_reaches_a_density_below_a_tenth():
     levels = loaded("resnet20_fashion_mnist.py")["levels"]
     assert density("resnet20_fashion_mnist.py", levels) == pytest.approx(0.07, abs=0.005)
+
+
+def test_the_text_experiment_judges_tickets_below_a_third_rewound_late_and_global():
+    config = loaded("text_pydoc.py")
+    judged = [k for k in range(config["levels"] + 1) if density("text_pydoc.py", k) <= 1 / 3]
+    assert judged
+    for branch in ("random_reinit", "random_mask"):
+        assert set(judged) <= set(config["branches"][branch])
+    assert (config["prune"]["scope"], config["loss"]) == ("global", "language_model")
+    assert 0 < config["rewind"]["step"] <= config["train"]["steps"] / 10
+    assert config["replicates"] == 3
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -56,6 +56,7 @@ class Form(NamedTuple):
       shallow: (module, constant, value) that make it shallow.
       drops: whether training draws which units are dropped.
       trains: whether its gradient is computed; those of the others are traced.
+      tokens: whether it takes integers below `CLASSES`.
     """
 
     make: Callable[[], Any]
@@ -64,6 +65,11 @@ class Form(NamedTuple):
     shallow: tuple[Any, str, Any] | None = None
     drops: bool = False
     trains: bool = False
+    tokens: bool = False
+
+    @property
+    def example(self) -> Any:
+        return jax.ShapeDtypeStruct((1, *self.shape), jnp.int32) if self.tokens else self.shape
 
 
 def section(name, width, **settings):
@@ -156,6 +162,20 @@ FORMS = {
         (16, 16, 3),
         shallow=(student_net, "MULTIPLES", (1, 2, 2, 2, 2, 2, 4)),
     ),
+    "lstm": Form(section("lstm", 1.0, features=5), "lstm", (4,), tokens=True, trains=True),
+    "transformer": Form(
+        section("transformer", 1.0, layers=1, heads=2, features=8),
+        "transformer",
+        (4,),
+        tokens=True,
+        trains=True,
+    ),
+    "tied transformer": Form(
+        section("transformer", 1.0, layers=1, heads=2, features=8, tied=True),
+        "transformer",
+        (4,),
+        tokens=True,
+    ),
     "vgg": Form(lambda: vgg.VGG(CLASSES, 0.05, groups=(1, 2)), "vgg_11 vgg_13 vgg_16 vgg_19"),
     "vgg with dense layers": Form(
         section("vgg_16_imagenet_small", 0.05),
@@ -207,8 +227,10 @@ def made(form):
 
 def _made(form):
     module = form.make()
-    variables = jax.tree.map(np.float32, drawn_by_numpy(module, form.shape))
+    variables = jax.tree.map(np.float32, drawn_by_numpy(module, form.example))
     inputs = np.random.default_rng(0).normal(size=(BATCH, *form.shape)).astype(np.float32)
+    if form.tokens:
+        inputs = np.random.default_rng(0).integers(0, CLASSES, inputs.shape).astype(np.int32)
     graph = structured.groups(module, variables, inputs[:1])
     draw = np.random.default_rng(1)
     keep = {g.name: draw.permutation(g.units) < max(1, g.units // 2) for g in graph.groups}
@@ -237,7 +259,7 @@ def at_full_rank(variables, reached):
     """A plan, and variables with the factors of NumPy's singular value decompositions."""
     plan, params, leaves = {}, variables["params"], trees.flatten(variables["params"])
     for path, layer in reached.items():
-        kernel = leaves[layer.parameter]
+        kernel = leaves[layer.parameter].reshape(layer.kernel)  # axes of heads are one
         left, sizes, right = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), False)
         window = (1,) * (kernel.ndim - 2)
         pair = (left * sizes).reshape(*kernel.shape[:-1], -1), right.reshape(*window, *right.shape)
@@ -311,7 +333,7 @@ def test_a_file_gives_back_every_bit(form, tmp_path):
     one, file = made(form), tmp_path / "a.cna"
 
     def there_and_back():
-        compress.save(file, one.module, one.variables, example=FORMS[form].shape)
+        compress.save(file, one.module, one.variables, example=FORMS[form].example)
         return compress.load(file, one.module)[1]
 
     jax.tree.map(np.testing.assert_array_equal, shallow(form, there_and_back), one.variables)

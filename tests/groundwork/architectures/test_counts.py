@@ -8,7 +8,7 @@ import pytest
 
 from groundwork.architectures import MODELS, build, count
 from groundwork.traced.macs import multiply_adds
-from tests.groundwork.architectures.layer_tables import TABLES
+from tests.groundwork.architectures.layer_tables import TABLES, text
 from tests.groundwork.architectures.small import INPUT, PARAMETERS
 
 DOCUMENT = Path(__file__).parents[3] / "docs/architectures.md"
@@ -74,12 +74,15 @@ def test_counts_are_those_of_the_papers_table_of_layers(label):
     assert sum(layer.multiply_adds for layer in table.layers) == table.multiply_adds
     module, traced = build({"name": name, **table.section}, table.classes), []
 
-    def initialized(image):  # one trace tells both
-        logits, variables = module.init_with_output(jax.random.key(0), image)
+    def initialized(inputs):  # one trace tells both
+        logits, variables = module.init_with_output(jax.random.key(0), inputs)
         traced.append(variables["params"])
         return logits
 
-    shape = getattr(module, "image", INPUT.get(name))
-    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    assert multiply_adds(initialized, image) == table.multiply_adds
+    if name in ("lstm", "transformer"):
+        example = jax.ShapeDtypeStruct((1, text.LENGTH), jnp.int32)
+    else:
+        shape = getattr(module, "image", INPUT.get(name))
+        example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    assert multiply_adds(initialized, example) == table.multiply_adds
     assert count(traced[0]) == table.parameters

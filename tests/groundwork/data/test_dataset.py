@@ -108,7 +108,7 @@ def test_classes_cannot_be_chosen_where_targets_are_none():
 def test_an_unknown_source_suggests_the_near_one_and_lists_all():
     with pytest.raises(
         UserError,
-        match=r"'tdfs'; did you mean 'tfds'.*digit_canvases, digits, folder, .*photographs, tfds",
+        match=r"'tdfs'; did you mean 'tfds'.*digit_canvases, digits, folder, .*text, tfds",
     ):
         data_lib.load({**BASE, "source": "tdfs"})
 

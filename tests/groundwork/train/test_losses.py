@@ -190,6 +190,33 @@ def test_tokens_count_one_by_one_and_negative_labels_do_not():
     )
 
 
+def test_bits_per_character_and_perplexity_are_those_of_a_hand_count():
+    """Of 5 tokens that count the network gives the right one 1/2, 1/4, 1/4, 1/8 and 1/8."""
+    shares = (
+        np.array(
+            [[[4, 2, 1, 1], [2, 4, 1, 1], [1, 1, 2, 4]], [[1, 4, 1, 2], [1, 2, 4, 1], [8] * 4]]
+        )
+        / 8
+    )
+    labels = np.array([[0, 0, 2], [0, 3, -1]])
+    loss = losses.language_model()
+    counts = loss.count(jnp.log(shares), jnp.asarray(labels), jnp.ones(2, bool))
+    assert int(counts.examples) == 5
+    bits = float(counts.means()["bits_per_character"])
+    assert bits == pytest.approx((1 + 2 + 2 + 3 + 3) / 5, abs=1e-6)
+    assert float(counts.means()["loss"]) == pytest.approx(bits * np.log(2), abs=1e-6)
+    assert int(counts.measures["accuracy"]) == 1
+    assert (loss.metric.name, loss.metric.higher_is_better) == ("bits_per_character", False)
+    assert loss.metric.stopping == loss.metric
+    assert loss.metric.perplexities([bits]) == pytest.approx([2**2.2])
+    assert losses.CROSS_ENTROPY.metric.perplexities([bits]) == []
+
+
+def test_a_language_model_needs_an_answer_for_each_token():
+    with pytest.raises(UserError, match=r"shape \(2, 4\), the targets \(2, 3\): .* \[B, L, C\]"):
+        losses.language_model().count(jnp.ones((2, 4)), jnp.ones((2, 3), int), jnp.ones(2, bool))
+
+
 def test_smoothed_labels_are_shared_among_the_classes():
     logits, labels = jnp.asarray(np.random.default_rng(1).normal(size=(6, 4))), jnp.arange(6) % 4
     counts = losses.cross_entropy(label_smoothing=0.2).count(logits, labels, jnp.ones(6, bool))
@@ -233,6 +260,7 @@ def test_every_loss_counts_what_it_announces_and_is_judged_by_it(name):
     loss = losses.LOSSES[name]()
     outputs, targets = {
         "cross_entropy": (jnp.ones((3, 2)), jnp.zeros(3, jnp.int32)),
+        "language_model": (jnp.ones((3, 4, 2)), jnp.zeros((3, 4), jnp.int32)),
         "squeezedet": (jnp.ones((3, 8 * 8 * 3, 6)), jnp.zeros((3, 1, 5))),
     }.get(name, (jnp.ones((3, 2)), jnp.zeros((3, 2))))
     counts = loss.count(outputs, targets, jnp.ones(3, bool))

@@ -1,0 +1,1 @@
+"""Language models: tokens [B, L] → logits of the tokens that follow, [B, L, C]."""

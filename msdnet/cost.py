@@ -46,7 +46,8 @@ def _costs(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[Cost, ...]:
     features: Features = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     exit_costs, params, macs, heads = [], 0, 0, 0
     for k in range(model.exits):
-        head, trunk = _parameters_of(variables, k)
+        head = count(variables["params"].get(f"classifier_{k}", {}))
+        trunk = model.trunk_parameters(variables, k, image_shape)
         features, advance, classify = _traced(model, variables, k, features)
         params, macs, heads = params + trunk, macs + advance, heads + classify
         exit_costs.append(Cost(params + head, macs + classify, macs + heads))
@@ -66,13 +67,6 @@ def shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Shapes:
       UserError: the network cannot take such images.
     """
     return architectures.shapes(model, image_shape)
-
-
-def _parameters_of(variables: Shapes, k: int) -> tuple[int, int]:
-    """Returns the numbers of parameters of classifier k and of block k."""
-    params = variables["params"]
-    head, trunk = (params.get(f"{part}_{k}", {}) for part in ("classifier", "backbone"))
-    return count(head), count(trunk)
 
 
 def _traced(

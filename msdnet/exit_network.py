@@ -3,10 +3,12 @@
 # B batch, K exits
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+
+from groundwork.trees import Shapes, count
 
 Features = Any
 """What one block gives to the next: the images, before the first block."""
@@ -18,6 +20,10 @@ class ExitNetwork(nn.Module):
     The same parameters serve the network block by block: `features, logits = block(k, features)`
     (`model.apply(variables, k, features, method="block")`), where block 0 takes the images.
     """
+
+    any_inputs: ClassVar[bool] = (
+        False  # whether it takes other inputs than images [B, H, W, C] of floats
+    )
 
     def __post_init__(self) -> None:
         """Lists become tuples, since a network must be hashable."""
@@ -52,3 +58,9 @@ class ExitNetwork(nn.Module):
     def classify(self, k: int, features: Features, train: bool = False) -> jax.Array:
         """Returns exit k's logits, [B, classes], from what block k has made."""
         raise NotImplementedError
+
+    @nn.nowrap
+    def trunk_parameters(self, variables: Shapes, k: int, image_shape: tuple[int, ...]) -> int:
+        """Returns how many parameters block k has, without its classifier's."""
+        del image_shape
+        return count(variables["params"].get(f"backbone_{k}", {}))

@@ -7,7 +7,8 @@ import flax.linen as nn
 
 from groundwork import typed
 from groundwork.architectures import DTYPES
-from groundwork.errors import UserError, shown, unknown
+from groundwork.errors import UserError, about, shown, unknown
+from msdnet import heads
 from msdnet.controls import ResNetExits, ResNets
 from msdnet.model import MSDNet
 
@@ -15,6 +16,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "msdnet": MSDNet,
     "resnet_exits": ResNetExits,
     "resnets": ResNets,
+    "heads": heads.from_section,
+    "heads_2": heads.from_section,
 }
 
 
@@ -27,8 +30,10 @@ def build(name: str, section: Mapping[str, Any], classes: int) -> nn.Module:
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     given = attributes(name, section)
-    dtype = DTYPES[given.pop("dtype", "float32")]
-    return NETWORKS[name](classes=classes, dtype=dtype, **given)
+    if "dtype" in given:
+        given["dtype"] = DTYPES[given["dtype"]]
+    with about(name):
+        return NETWORKS[name](classes=classes, **given)
 
 
 def attributes(name: str, section: Any) -> dict[str, Any]:
@@ -39,8 +44,10 @@ def attributes(name: str, section: Any) -> dict[str, Any]:
     """
     if not isinstance(section, Mapping):
         raise UserError(f"{name}={shown(section)} must be a section, with keys and values")
-    kinds = {**typed.fields(NETWORKS[name]), "dtype": str}
-    known = set(kinds) - {"classes", "parent", "name"}
+    kinds = dict(typed.fields(NETWORKS[name]))
+    if "dtype" in kinds:
+        kinds["dtype"] = str
+    known = set(kinds) - {"classes", "parent", "name", "return"}
     for key in section:
         if key not in known:
             raise unknown(f"config key of {name}", key, known)

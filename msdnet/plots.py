@@ -19,6 +19,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "msdnet": {"color": "#1f5fb4", "label": "MSDNet"},
     "resnet_exits": {"color": "#d1622b", "label": "ResNet with classifiers"},
     "resnets": {"color": "#3a8f4d", "label": "ResNets in turn"},
+    "heads": {"color": "#8a4fb0"},  # labelled by their models
+    "heads_2": {"color": "#b08a1f"},
 }
 PLAIN: dict[str, Any] = {"color": "black", "label": "plain ResNets", "marker": "D", "ms": 3.5}
 SPREAD = "Lines are means over replicates, bands one standard deviation."
@@ -26,12 +28,24 @@ MILLION = 1e6
 LEGEND_COLUMNS = 6
 
 
+def label(run: Results, name: str) -> str:
+    """Returns what a network is called in figures and tables."""
+    if "label" in STYLES[name]:
+        return str(STYLES[name]["label"])
+    return f"{run.config[name]['model']['name']} with heads"
+
+
+def style(run: Results, name: str) -> dict[str, Any]:
+    """Returns how a network is drawn."""
+    return {**STYLES[name], "label": label(run, name)}
+
+
 def anytime(run: Results, path: Path) -> tuple[Path, str]:
     """Draws the test accuracy of each exit against what a prediction there costs."""
     figure, (ax,) = figures.subplots()
     for name, network in run.networks.items():
         x = [macs / MILLION for macs in network.macs]
-        figures.band(ax, x, list(network.accuracy.T), marker="o", ms=3.5, **STYLES[name])
+        figures.band(ax, x, list(network.accuracy.T), marker="o", ms=3.5, **style(run, name))
     _plain(ax, run)
     _finish(ax, "multiply-adds of a prediction (millions)")
     caption = (
@@ -46,12 +60,12 @@ def budgeted(run: Results, path: Path) -> tuple[Path, str]:
     figure, (ax,) = figures.subplots()
     for name, network in run.networks.items():
         grid, accuracy = on_grid(network.budgeted())
-        figures.band(ax, (grid / MILLION).tolist(), list(accuracy), **STYLES[name])
+        figures.band(ax, (grid / MILLION).tolist(), list(accuracy), **style(run, name))
     if "msdnet" in run.networks:
         network = run.networks["msdnet"]
         x = [macs / MILLION for macs in network.macs]
-        style = {**STYLES["msdnet"], "label": "MSDNet, anytime", "linestyle": ":"}
-        ax.plot(x, network.accuracy.mean(0), marker="o", ms=3, lw=1, **style)
+        dotted = {**STYLES["msdnet"], "label": "MSDNet, anytime", "linestyle": ":"}
+        ax.plot(x, network.accuracy.mean(0), marker="o", ms=3, lw=1, **dotted)
     _plain(ax, run)
     _finish(ax, "mean multiply-adds per image (millions)")
     caption = (

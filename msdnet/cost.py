@@ -45,9 +45,8 @@ def _costs(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[Cost, ...]:
     variables = shapes(model, image_shape)
     features: Features = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     exit_costs, params, macs, heads = [], 0, 0, 0
-    for k in range(model.exits):
+    for k, trunk in enumerate(model.trunk_parameters(variables, image_shape)):
         head = count(variables["params"].get(f"classifier_{k}", {}))
-        trunk = model.trunk_parameters(variables, k, image_shape)
         features, advance, classify = _traced(model, variables, k, features)
         params, macs, heads = params + trunk, macs + advance, heads + classify
         exit_costs.append(Cost(params + head, macs + classify, macs + heads))

@@ -60,7 +60,7 @@ class ExitNetwork(nn.Module):
         raise NotImplementedError
 
     @nn.nowrap
-    def trunk_parameters(self, variables: Shapes, k: int, image_shape: tuple[int, ...]) -> int:
-        """Returns how many parameters block k has, without its classifier's."""
+    def trunk_parameters(self, variables: Shapes, image_shape: tuple[int, ...]) -> list[int]:
+        """Returns how many parameters each block has, without its classifier's."""
         del image_shape
-        return count(variables["params"].get(f"backbone_{k}", {}))
+        return [count(variables["params"].get(f"backbone_{k}", {})) for k in range(self.exits)]

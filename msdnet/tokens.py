@@ -99,7 +99,7 @@ def _batch(
             )
         waits = found.exits[rows] < 0
         leaves = waits & ((confidences > limit) | (k == len(limits) - 1))
-        news = (labels, np.int32(k), confidences)
+        news: tuple[Any, ...] = (labels, k, confidences)
         for array, new in zip(found[:3], news, strict=True):
             array[rows] = np.where(leaves, new, array[rows])
         found.blocks[rows] = k + 1

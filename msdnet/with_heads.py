@@ -133,15 +133,13 @@ class WithHeads(ExitNetwork):
         return self.classifier[k](features.answer, features.outputs, train)
 
     @nn.nowrap
-    def trunk_parameters(self, variables: Shapes, k: int, example: Any) -> int:
-        sizes = {
-            path: leaf.size for path, leaf in trees.flatten(variables["params"][BACKBONE]).items()
-        }
+    def trunk_parameters(self, variables: Shapes, image_shape: Any) -> list[int]:
         backbone = {name: tree[BACKBONE] for name, tree in variables.items() if BACKBONE in tree}
-        made, _ = _cut(self, backbone, None, trees.example(example), train=False)
+        made, _ = _cut(self, backbone, None, trees.example(image_shape), train=False)
         met = [part.parameters for part in made.parts]
-        unmet = sizes.keys() - frozenset().union(*met) if k == len(self.layers) else frozenset()
-        return sum(sizes[path] for path in met[k] | unmet)
+        sizes = {path: leaf.size for path, leaf in trees.flatten(backbone["params"]).items()}
+        met[-1] |= sizes.keys() - frozenset().union(*met)
+        return [sum(sizes[path] for path in paths) for paths in met]
 
     def _update(self, changed: Mapping[Place, jax.Array]) -> None:
         """Put statistics that have changed into the variables, where these may change."""

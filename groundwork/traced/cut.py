@@ -256,17 +256,16 @@ def _belongs(layer: str, paths: Sequence[str]) -> Callable[[str], bool]:
     Raises:
       ValueError: there is no layer of this name.
     """
-    known = {network.layer_path(path) for path in paths}
+    known = {path for path in paths if "/" not in path}
     for path in paths:
         parts = path.split("/")
         known.update("/".join(parts[:n]) for n in range(1, len(parts)))
-    known.discard("")
-    if layer not in known:
+    if layer not in known.union(paths):
         raise ValueError(str(unknown("layer", layer, known)))
 
     def own(variable: str) -> bool:
         path = variable.partition("/")[2]
-        return path == layer or path.startswith(f"{layer}/") or network.layer_path(path) == layer
+        return path == layer or path.startswith(f"{layer}/")
 
     return own
 

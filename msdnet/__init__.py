@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from groundwork import lazy
 
 if TYPE_CHECKING:
-    from msdnet import exits
+    from msdnet import exits, heads, tokens
     from msdnet.cost import Cost, costs, parameters
     from msdnet.early_exit import Predictions, predict
     from msdnet.model import MSDNet
@@ -13,11 +13,13 @@ else:
     __getattr__, __dir__ = lazy.attributes(
         __name__,
         {
-            "msdnet": ("exits",),
+            "msdnet": ("exits", "heads", "tokens"),
             "msdnet.cost": ("Cost", "costs", "parameters"),
             "msdnet.early_exit": ("Predictions", "predict"),
             "msdnet.model": ("MSDNet",),
         },
     )
 
-__all__ = ["Cost", "MSDNet", "Predictions", "costs", "exits", "parameters", "predict"]
+__all__ = [
+    "Cost", "MSDNet", "Predictions", "costs", "exits", "heads", "parameters", "predict", "tokens",
+]  # fmt: skip

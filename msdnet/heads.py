@@ -8,18 +8,16 @@ Departs: heads of images are an average and a linear layer by default.
 # B batch, L tokens, K exits
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from groundwork import architectures, named
 from groundwork.architectures import own
-from groundwork.architectures.own.nnx import functions as of_nnx
 from groundwork.errors import shown
 from groundwork.trees import Variables
 from msdnet.with_heads import BACKBONE, WithHeads
@@ -93,19 +91,30 @@ def _own(model: Any) -> own.Own:
     """Returns a network behind `init` and `apply`; equal for equal modules."""
     if isinstance(model, own.Own):
         return model
-    if isinstance(model, nnx.Module):
-        raise ValueError(
-            "give the NNX module's class, or a function rngs → module: it is made anew"
-        )
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         pair = SimpleNamespace(init=model[0], apply=model[1])
         return dataclasses.replace(own.of(pair), arguments=model)
-    if not isinstance(model, nn.Module) and "rngs" in named.parameters(model):
-        name = getattr(model, "__name__", "NNX")
-        return own.Own(name, model, {"call": {}}, *of_nnx(lambda rngs: model(rngs=rngs), {}))
+    if not isinstance(model, nn.Module) and not hasattr(model, "apply"):
+        from flax import nnx  # which takes long to import
+
+        if isinstance(model, nnx.Module):
+            raise ValueError("give the NNX module's class, or a function rngs → module")
+        if "rngs" in named.parameters(model):
+            return _of_nnx(model)
     made = own.of(model)
     try:
         hash(model)
     except TypeError:
         return made
     return dataclasses.replace(made, arguments=model)
+
+
+def _of_nnx(model: Callable[..., Any]) -> own.Own:
+    """Returns a network that makes an NNX module from random keys."""
+    from groundwork.architectures.own import nnx
+
+    def make(rngs: Any) -> Any:
+        return model(rngs=rngs)
+
+    name = getattr(model, "__name__", "NNX module")
+    return own.Own(name, model, {"call": {}}, *nnx.functions(make, {}))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from groundwork import lazy
 
 if TYPE_CHECKING:
-    from msdnet import exits, slimmable
+    from msdnet import exits, heads, slimmable, tokens
     from msdnet.cost import Cost, costs, parameters
     from msdnet.early_exit import Predictions, predict
     from msdnet.model import MSDNet
@@ -13,7 +13,7 @@ else:
     __getattr__, __dir__ = lazy.attributes(
         __name__,
         {
-            "msdnet": ("exits", "slimmable"),
+            "msdnet": ("exits", "heads", "slimmable", "tokens"),
             "msdnet.cost": ("Cost", "costs", "parameters"),
             "msdnet.early_exit": ("Predictions", "predict"),
             "msdnet.model": ("MSDNet",),
@@ -26,7 +26,9 @@ __all__ = [
     "Predictions",
     "costs",
     "exits",
+    "heads",
     "parameters",
     "predict",
     "slimmable",
+    "tokens",
 ]

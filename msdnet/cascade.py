@@ -81,7 +81,7 @@ def _compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence:
         return jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), pool, features)
 
     return Blocks(
-        sizes=_sizes(batch_size),
+        sizes=sizes(batch_size),
         first=jax.jit(functools.partial(run, 0)),
         later=jax.jit(later, static_argnums=(0, 4)),
         insert=jax.jit(insert, donate_argnums=0),
@@ -117,7 +117,7 @@ class Cascade:
         places = self._entered + np.arange(count)
         self._entered += count
         self._shape = leaves[0].shape[1:]
-        size = _fitting(self._blocks.sizes, count)
+        size = fitting(self._blocks.sizes, count)
 
         def fill(leaf: np.ndarray) -> np.ndarray:
             return np.pad(leaf, [(0, size - count)] + [(0, 0)] * (leaf.ndim - 1))
@@ -198,7 +198,7 @@ class _Pool:
     def take(self) -> tuple[np.ndarray, np.int32, int]:
         """Returns the next batch: its images' places, its start in the ring, its padded size."""
         number = min(len(self._places), self._size)
-        size = _fitting(self._blocks.sizes, number)
+        size = fitting(self._blocks.sizes, number)
         taken, self._places = self._places[:number], self._places[number:]
         start, self._start = self._start, (self._start + self._size) % (2 * self._size)
         return np.asarray(taken), np.int32(start), size
@@ -217,7 +217,7 @@ def _explained(shape: Sequence[int]) -> Iterator[None]:
         ) from error
 
 
-def _sizes(batch_size: int) -> tuple[int, ...]:
+def sizes(batch_size: int) -> tuple[int, ...]:
     """Returns the sizes of batches, each `SHRINK` times smaller than the one before, down to 1."""
     sizes = [batch_size]
     while sizes[-1] > 1:
@@ -225,5 +225,6 @@ def _sizes(batch_size: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _fitting(sizes: tuple[int, ...], number: int) -> int:
+def fitting(sizes: tuple[int, ...], number: int) -> int:
+    """Returns the smallest of the sizes that so many examples fit into."""
     return min(size for size in sizes if size >= number)

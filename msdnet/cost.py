@@ -45,8 +45,7 @@ def _costs(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[Cost, ...]:
     variables = shapes(model, image_shape)
     features: Features = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     exit_costs, params, macs, heads = [], 0, 0, 0
-    for k in range(model.exits):
-        trunk, head = map(count, model.weights(k, variables, image_shape))
+    for k, (trunk, head) in enumerate(model.parameters_of(variables, image_shape)):
         features, advance, classify = _traced(model, variables, k, features)
         params, macs, heads = params + trunk, macs + advance, heads + classify
         exit_costs.append(Cost(params + head, macs + classify, macs + heads))

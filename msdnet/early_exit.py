@@ -42,13 +42,13 @@ def predict(
     1e-5, lie on two sides of a threshold.
 
     Args:
-      model: a network with exits, such as `MSDNet`; or the K blocks of any network, as functions
-        (variables, features) → (features for the next block, logits [B, classes]), where block 0
-        takes the inputs. Features are any pytree of arrays [B, …].
+      model: a network with exits, such as `MSDNet` or one from `heads.attach`; or the K blocks of
+        any network, as functions (variables, features) → (features for the next block, logits
+        [B, classes]), where block 0 takes the inputs. Features are any pytree of arrays [B, …].
       variables: its variables, without a replicate axis; for functions any pytree.
       images: network inputs [N, H, W, C] float32; or an iterable of such arrays of any lengths,
-        which is read as it is needed, one batch after the other. Functions take any arrays [N, …],
-        or dicts of them.
+        which is read as it is needed, one batch after the other. Functions, and networks with
+        `heads`, take any arrays [N, …], or dicts of them.
       thresholds: [K − 1]; an image leaves at the first exit whose confidence is above. See
         `exits.thresholds`.
       batch_size: images that run at once.
@@ -77,7 +77,8 @@ def predict(
     blocks = cascade.compiled(parts, int(batch_size), confidence)
     on_device = jax.tree.map(_on_device, variables)  # once: every call of a block takes them
     under_way = cascade.Cascade(blocks, on_device, np.append(limits, -np.inf), scales)
-    for batch in batches(images, int(batch_size), any_arrays=not is_module):
+    any_arrays = not isinstance(model, nn.Module) or model.any_inputs
+    for batch in batches(images, int(batch_size), any_arrays=any_arrays):
         under_way.enter(batch)
     return Predictions(*under_way.finish())
 

@@ -3,13 +3,12 @@
 # B batch, K exits
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 
-from groundwork.trees import Shapes
+from groundwork.trees import Shapes, count
 
 Features = Any
 """What one block gives to the next: the images, before the first block."""
@@ -22,7 +21,8 @@ class ExitNetwork(nn.Module):
     (`model.apply(variables, k, features, method="block")`), where block 0 takes the images.
     """
 
-    alone = False  # whether each exit is a network of its own, which needs no earlier one
+    alone: ClassVar[bool] = False  # whether each exit is a network of its own, without earlier ones
+    any_inputs: ClassVar[bool] = False  # whether it takes others than images [B, H, W, C] of floats
 
     def __post_init__(self) -> None:
         """Lists become tuples, since a network must be hashable."""
@@ -50,19 +50,6 @@ class ExitNetwork(nn.Module):
         """K, the number of exits."""
         raise NotImplementedError
 
-    def weights(
-        self, k: int, variables: Shapes, shape: tuple[int, ...]
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Returns the parameters of block k, and those of classifier k, as shapes.
-
-        Args:
-          k: the exit.
-          variables: the shapes of the network's variables.
-          shape: of an image, [H, W, C].
-        """
-        params = variables["params"]
-        return params.get(f"backbone_{k}", {}), params.get(f"classifier_{k}", {})
-
     def advance(self, k: int, features: Features, train: bool = False) -> Features:
         """Returns what block k makes of its features, without its classifier."""
         raise NotImplementedError
@@ -70,3 +57,20 @@ class ExitNetwork(nn.Module):
     def classify(self, k: int, features: Features, train: bool = False) -> jax.Array:
         """Returns exit k's logits, [B, classes], from what block k has made."""
         raise NotImplementedError
+
+    @nn.nowrap
+    def parameters_of(
+        self, variables: Shapes, image_shape: tuple[int, ...]
+    ) -> list[tuple[int, int]]:
+        """Returns how many parameters each block has, and how many its classifier has.
+
+        Args:
+          variables: the shapes of the network's variables.
+          image_shape: [H, W, C].
+        """
+        del image_shape
+        params = variables["params"]
+        parts = [[f"{part}_{k}" for part in ("backbone", "classifier")] for k in range(self.exits)]
+        return [
+            (count(params.get(block, {})), count(params.get(head, {}))) for block, head in parts
+        ]

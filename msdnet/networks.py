@@ -7,7 +7,8 @@ import flax.linen as nn
 
 from groundwork import typed
 from groundwork.architectures import DTYPES
-from groundwork.errors import UserError, shown, unknown
+from groundwork.errors import UserError, about, shown, unknown
+from msdnet import heads
 from msdnet.controls import ResNetExits, ResNets
 from msdnet.model import MSDNet
 from msdnet.slimmable.exits import SeparateWidths, SlimmableWidths
@@ -18,6 +19,8 @@ NETWORKS: dict[str, Any] = {  # name → kind of `ExitNetwork`
     "resnets": ResNets,
     "slimmable": SlimmableWidths,
     "separate": SeparateWidths,
+    "heads": heads.from_section,
+    "heads_2": heads.from_section,
 }
 SHARED = {"separate": "slimmable"}  # a network → the one whose section of the config it has
 
@@ -33,7 +36,8 @@ def build(name: str, section: Mapping[str, Any], classes: int) -> nn.Module:
     given = attributes(name, section)
     if "dtype" in typed.fields(NETWORKS[name]):
         given["dtype"] = DTYPES[given.get("dtype", "float32")]
-    return NETWORKS[name](classes=classes, **given)
+    with about(name):
+        return NETWORKS[name](classes=classes, **given)
 
 
 def section_of(name: str) -> str:
@@ -52,7 +56,7 @@ def attributes(name: str, section: Any) -> dict[str, Any]:
     kinds = dict(typed.fields(NETWORKS[name]))
     if "dtype" in kinds:
         kinds["dtype"] = str
-    known = set(kinds) - {"classes", "parent", "name"}
+    known = set(kinds) - {"classes", "parent", "name", "return"}
     for key in section:
         if key not in known:
             raise unknown(f"config key of {name}", key, known)

@@ -46,7 +46,7 @@ def make_loss(
             batch.inputs,
             equilibrium,
             method=_logits,
-            mutable=["batch_stats"],
+            mutable=[name for name in variables if name != "params"],
             rngs={"dropout": key},
         )
         counts = count_exits(logits, weights, batch)
@@ -88,11 +88,21 @@ def _logits(model: Any, images: jax.Array, equilibrium: bool) -> list[jax.Array]
 
 
 def _rescale(features: Features, factor: float) -> Features:
-    """Returns the same features; the gradient of the coarsest is multiplied by `factor`."""
-    *finer, coarsest = features if isinstance(features, tuple) else (features,)
-    fixed = lax.stop_gradient(coarsest)
-    scaled = fixed + factor * (coarsest - fixed)
-    return (*finer, scaled) if isinstance(features, tuple) else scaled
+    """Returns the same features; their gradient is multiplied by `factor`.
+
+    Of a tuple, which has one array for each scale, this is that of the last and coarsest alone,
+    from which exits answer.
+    """
+    if isinstance(features, tuple):
+        return (*features[:-1], _rescale(features[-1], factor))
+
+    def one(leaf: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        fixed = lax.stop_gradient(leaf)
+        return fixed + factor * (leaf - fixed)
+
+    return jax.tree.map(one, features)
 
 
 def _distilled(logits: Sequence[jax.Array], temperature: float, valid: jax.Array) -> jax.Array:

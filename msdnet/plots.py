@@ -22,6 +22,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "resnets": {"color": "#3a8f4d", "label": "ResNets in turn"},
     "slimmable": {"color": "#8a4fb0", "label": "slimmable network, widths in turn"},
     "separate": {"color": "#8c7a2b", "label": "separate widths in turn"},
+    "heads": {"color": "#2a9d8f"},  # labelled by their models
+    "heads_2": {"color": "#c2557a"},
 }
 ALONE: dict[str, dict[str, Any]] = {
     "resnets": {"color": "black", "label": "plain ResNets", "marker": "D"},
@@ -31,6 +33,18 @@ ALONE: dict[str, dict[str, Any]] = {
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 MILLION = 1e6
 LEGEND_COLUMNS = 6
+
+
+def label(run: Results, name: str) -> str:
+    """Returns what a network is called in figures and tables."""
+    if "label" in STYLES[name]:
+        return str(STYLES[name]["label"])
+    return f"{run.config[name]['model']['name']} with heads"
+
+
+def style(run: Results, name: str) -> dict[str, Any]:
+    """Returns how a network is drawn."""
+    return {**STYLES[name], "label": label(run, name)}
 
 
 def anytime(run: Results, path: Path) -> tuple[Path, str]:
@@ -64,12 +78,12 @@ def budgeted(run: Results, path: Path) -> tuple[Path, str]:
     figure, (ax,) = figures.subplots()
     for name, network in run.networks.items():
         grid, accuracy = on_grid(network.budgeted())
-        figures.band(ax, (grid / MILLION).tolist(), list(accuracy), **STYLES[name])
+        figures.band(ax, (grid / MILLION).tolist(), list(accuracy), **style(run, name))
     if "msdnet" in run.networks:
         network = run.networks["msdnet"]
         x = [macs / MILLION for macs in network.macs]
-        style = {**STYLES["msdnet"], "label": "MSDNet, anytime", "linestyle": ":"}
-        ax.plot(x, network.accuracy.mean(0), marker="o", ms=3, lw=1, **style)
+        dotted = {**STYLES["msdnet"], "label": "MSDNet, anytime", "linestyle": ":"}
+        ax.plot(x, network.accuracy.mean(0), marker="o", ms=3, lw=1, **dotted)
     _alone(ax, run, _macs_alone)
     _finish(ax, "mean multiply-adds per image (millions)")
     caption = (
@@ -168,7 +182,7 @@ def _exits(
     """Draws a line for each network over what its exits have `spent`, and those that are alone."""
     for name, network in run.networks.items():
         accuracies = list(network.accuracy.T)
-        figures.band(ax, spent[name], accuracies, marker="o", ms=3.5, **STYLES[name])
+        figures.band(ax, spent[name], accuracies, marker="o", ms=3.5, **style(run, name))
     _alone(ax, run, alone)
 
 

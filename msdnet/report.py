@@ -12,6 +12,7 @@ from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
 from groundwork.report.tables import Rows, averages, plus_minus
 from msdnet import exits, plots, results
+from msdnet.plots import label
 from msdnet.results import Network, Results
 
 BUDGETS = (0.25, 0.5, 0.75, 1.0)  # of the multiply-adds of the reference's last exit
@@ -35,7 +36,7 @@ def show(folders: Sequence[Path]) -> None:
     pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
     for run, page in zip(runs, pages, strict=True):
         for name, network in run.networks.items():
-            tables.show(f"{run.name}: {_label(name)}", _exit_table(network))
+            tables.show(f"{run.name}: {label(run, name)}", _exit_table(network))
         tables.show(f"{run.name}: accuracy at a mean budget", _budget_table(run))
         tables.show(f"{run.name}: areas", _area_table(run))
         terminal.say(page)
@@ -49,7 +50,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     """
     runs = dict(zip(comparison.names(folders), map(results.read, folders), strict=True))
     networks = {
-        f"{name}: {_label(network.name)}": network
+        f"{name}: {label(run, network.name)}": network
         for name, run in runs.items()
         for network in run.networks.values()
     }
@@ -79,7 +80,7 @@ def _last_exits(run: Results) -> list[str]:
     network = next(iter(run.networks.values()))
     ends = [plus_minus(network.accuracy[:, k].tolist(), 4) for k in (0, -1)]
     area = plus_minus([exits.area(curve) for curve in network.budgeted()], 4)
-    return [_label(network.name), str(len(network.costs)), *ends, area]
+    return [label(run, network.name), str(len(network.costs)), *ends, area]
 
 
 def _records(name: str, run: Results) -> list[dict[str, Any]]:
@@ -112,7 +113,7 @@ def _write_page(run: Results) -> Path:
         drawn = [page_lib.table(header, rows)]
         for draw in (plots.exits_by_class, plots.reliability, plots.easy_and_hard):
             drawn.append(_picture(draw, folder / f"{name}_{draw.__name__}.png", network))
-        sections.append((f"{_label(name)}: {network.parameters:,} parameters", "".join(drawn)))
+        sections.append((f"{label(run, name)}: {network.parameters:,} parameters", "".join(drawn)))
     return page_lib.write_run(run, run.name, sections)
 
 
@@ -158,11 +159,11 @@ def _budget_table(run: Results) -> Rows:
     first = next(iter(run.networks.values()))
     header = ["multiply-adds per image"]
     for name in run.networks:
-        header += [_label(name), f"{_label(name)}: spent / budget"]
+        header += [label(run, name), f"{label(run, name)}: spent / budget"]
     rows = []
     for share in BUDGETS:
         budget = share * first.macs[-1]
-        row = [f"{budget:,.0f} ({share:.0%} of {_label(first.name)})"]
+        row = [f"{budget:,.0f} ({share:.0%} of {label(run, first.name)})"]
         for network in run.networks.values():
             if budget < network.macs[0]:  # its first exit costs more
                 row += ["too dear", ""]
@@ -181,12 +182,8 @@ def _area_table(run: Results) -> Rows:
     for name, network in run.networks.items():
         kinds = (network.anytime(), network.budgeted())
         areas = [plus_minus([exits.area(curve) for curve in curves], 4) for curves in kinds]
-        rows.append([_label(name), *areas])
+        rows.append([label(run, name), *areas])
     return header, rows
-
-
-def _label(name: str) -> str:
-    return plots.STYLES[name]["label"]
 
 
 main = functools.partial(page_lib.draw_again, show, __doc__)

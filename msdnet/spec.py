@@ -30,7 +30,7 @@ class ExitsSpec:
     """`exits`: how exits are trained and when images leave; see `objective` and `exits`.
 
     Attributes:
-      weights: of the exits of `msdnet` in the loss; empty = 1 each. Controls have equal weights.
+      weights: of the exits of `msdnet` in the loss; empty = 1 each. Others have equal weights.
       distillation: the weight of the last exit's answers as targets of the others; 0 = off.
       distillation_temperature: of these answers.
       equilibrium: whether gradients are rescaled (gradient equilibrium).

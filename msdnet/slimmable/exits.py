@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 from flax.core import freeze, unfreeze
 
@@ -14,7 +15,7 @@ from groundwork.architectures import own
 from groundwork.architectures.own import Own
 from groundwork.errors import about
 from groundwork.traced import network as network_lib
-from groundwork.trees import Shapes
+from groundwork.trees import Shapes, count
 from msdnet import slimmable
 from msdnet.exit_network import ExitNetwork, Features
 from msdnet.slimmable.network import Slimmable
@@ -86,10 +87,14 @@ class SlimmableWidths(Widths):
         self._put(changed)
         return logits
 
-    def weights(self, k: int, variables: Shapes, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        at = functools.partial(slimmable.at, self._network(shape), width=self.widths[k])
-        narrow = jax.eval_shape(lambda variables: at(variables=variables)[1], variables)
-        return {}, narrow["params"]
+    @nn.nowrap
+    def parameters_of(self, variables: Shapes, image_shape: Any) -> list[tuple[int, int]]:
+        at = functools.partial(slimmable.at, self._network(image_shape))
+        narrow = [
+            jax.eval_shape(lambda variables, width=width: at(variables, width)[1], variables)
+            for width in self.widths
+        ]
+        return [(0, count(each["params"])) for each in narrow]
 
     def _put(self, variables: Mapping[str, Any]) -> None:
         for collection, tree in variables.items():

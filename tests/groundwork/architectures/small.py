@@ -61,9 +61,9 @@ def section(name, width=1.0):
     return {"name": name, "width": width}
 
 
-def quickly(function):
+def quickly(function, **options):
     """`jax.jit` that optimises nothing: what runs once here compiles five times as fast."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
 
 @functools.cache

@@ -33,7 +33,9 @@ def distances(masks: Sequence[Any]) -> np.ndarray:
     return np.stack([np.count_nonzero(rows != row, axis=1) for row in rows]) / rows.shape[1]
 
 
-def detect(distances: Sequence[float], threshold: float = 0.1, patience: int = 5) -> int | None:
+def detect(
+    distances: Sequence[float] | np.ndarray, threshold: float = 0.1, patience: int = 5
+) -> int | None:
     """Returns the first index at which the last `patience` distances are all below the threshold.
 
     Source: You et al., arXiv:1909.11957, Section 3.2 and Algorithm 1: a distance is that between

@@ -43,9 +43,9 @@ def distances(run: Results, path: Path) -> tuple[Path, str]:
     right.set_ylabel("distance from the epoch before")
     right.legend(fontsize=7)
     caption = (
-        "Distances between the masks of all epochs, as the share of entries that differ (left), and "
-        "of each from the one before, which the detector sees (right). Means over replicates; the "
-        "band is one standard deviation."
+        "Distances between the masks of all epochs, as the share of entries that differ (left), "
+        "and of each from the one before, which the detector sees (right). Means over replicates; "
+        "the band is one standard deviation."
     )
     if run.epoch is not None:
         caption += " The orange line is where the ticket was drawn."

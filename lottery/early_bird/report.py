@@ -17,10 +17,10 @@ from lottery.early_bird import plots, results
 from lottery.early_bird.results import PASSES, Network, Results
 
 NOTE = (
-    "{Values} are the {averages}, on the test split, at the last step; before: of the mask, without "
-    "further training. The ticket is drawn at the epoch at which the detector of the last replicate "
-    "fires, since replicates are trained together. The dense training goes on after it for the "
-    "controls alone: the cost of the ticket has the epochs until then, and its own training. "
+    "{Values} are the {averages}, on the test split, at the last step; before: of what was drawn, "
+    "without further training. The ticket is drawn at the epoch at which the detector of the last "
+    "replicate fires, since replicates are trained together. The dense training goes on after it "
+    "for the controls alone: the ticket's cost has the epochs until then, and its own training. "
     "Training multiply-adds are those of convolutions and linear layers for one example, from the "
     f"traced computation, times the examples of all steps, times {PASSES} for the way forward and "
     "back, of one replicate; × is their share of the dense network's. Masked weights are still "
@@ -137,10 +137,10 @@ def network_table(run: Results) -> Rows:
         [
             name,
             str(network.epoch),
-            f"{network.macs:.3g}" if network.macs >= 1e6 else f"{network.macs:,}",
+            _short(network.macs),
             "" if name == "dense" else plus_minus(network.before),
             plus_minus(network.test),
-            f"{network.training_macs:.3g}",
+            _short(network.training_macs),
             f"{_share(network, run):.2f}",
             "" if network.seconds is None else f"{network.seconds:.1f}",
         ]
@@ -188,6 +188,16 @@ def _all(run: Results) -> dict[str, Network]:
 
 def _share(network: Network, run: Results) -> float:
     return network.training_macs / run.dense.training_macs
+
+
+def _short(count: int) -> str:
+    """Returns a number in three digits, such as 944, 6.74k or 1.48T."""
+    value = float(count)
+    for unit in ("", "k", "M", "G", "T"):
+        if value < 999.5:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g}P"
 
 
 def _epoch(number: int | None) -> str:

@@ -72,9 +72,7 @@ class Search:
     def _scores(self, variables: Variables) -> list[structured.Scores]:
         assert self.graph is not None
         count = trees.replicates(variables["params"])
-        return [
-            draws.scale_scores(self.graph, trees.replicate(variables, r)) for r in range(count)
-        ]
+        return [draws.scale_scores(self.graph, trees.replicate(variables, r)) for r in range(count)]
 
 
 def train(search: Search) -> None:

@@ -9,9 +9,9 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the search of half of a small network's channels, eight epochs of 15 steps."""
+    """Returns the search for half of a small network's channels, in 12 epochs of 15 steps."""
     config = base.get_config()
-    config.eval_every = 60
+    config.eval_every = 90
     config.model = dict(
         name="plain_small",  # a network of groundwork.architectures, or PACKAGE:NETWORK
         width=0.5,  # times the layers' usual units or channels
@@ -20,12 +20,12 @@ def get_config() -> ml_collections.ConfigDict:
         kwargs=base.anything({}),
         call=base.anything({}),  # how it is called: {"train": {…}, "eval": {…}}; {} finds out
     )
-    config.train.steps = 120  # of the dense network
+    config.train.steps = 180  # of the dense network
     config.early_bird = dict(
         masks="channels",  # by the scales of BatchNorm; or weights, by magnitude
         ratio=0.5,  # the share of the channels or weights that goes
         scope="global",  # what is ranked together: global (all), or layerwise
-        every=15,  # steps of an epoch, after each of which a mask is drawn
+        every=15,  # steps of an epoch, after each of which a mask is drawn; any number serves
         threshold=0.1,  # the ticket is drawn when the last distances are all below it
         patience=5,  # how many distances these are
         penalty=1e-4,  # of the dense training: times the sum of the absolute scales
@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
         late=True,  # also draw a ticket at the end of the dense training, and train it as long
     )
     config.fine_tune = dict(
-        steps=60,  # updates of a network that was drawn
+        steps=90,  # updates of a network that was drawn
         batch_size=100,  # examples of a step, of each replicate
     )
     config.fine_tune_optimizer = config.optimizer.copy_and_resolve_references()

@@ -125,12 +125,12 @@ def _operations(folder):
     return [row for row in rows if row.get("kind") == "operations"]
 
 
-def test_asked_to_stop_within_an_epoch_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
+def test_asked_to_stop_between_epochs_it_goes_on_bit_for_bit(finished, tmp_path, monkeypatch):
     looks = itertools.count()
     monkeypatch.setattr(work, "find", search.train)  # the dense training alone
     with monkeypatch.context() as stopping:
-        stopping.setattr(Interruption, "reached", lambda self: next(looks) == 3)
-        with pytest.raises(Interrupted, match=r"saved at epochs/002, step 8"):
+        stopping.setattr(Interruption, "reached", lambda self: next(looks) == 4)
+        with pytest.raises(Interrupted, match=r"saved at epochs/003, step 10"):
             tiny.train(tmp_path / "run")
     tiny.train(tmp_path / "run")
     for epoch in range(1, 5):

@@ -275,7 +275,8 @@ def sections(page: Path) -> dict[str, str]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_flag_and_config_that_a_page_names_exists(page):
     for command, text in sections(page).items():
-        files = [ROOT / "configs" / command / name for name in ("base.py", "weights.py")]
+        bases = ("base.py", "weights.py", "early_bird_base.py")
+        files = [ROOT / "configs" / command / name for name in bases]
         loaded = [config.load(str(file)) for file in files if file.exists()]
         keys = {key for one in loaded for key in overrides.keys(one)}
         assert set(re.findall(r"--config\.([a-z_.0-9]+)=", text)) <= keys

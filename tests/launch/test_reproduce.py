@@ -14,6 +14,7 @@ from groundwork import architectures
 from groundwork import config as config_lib
 from launch import points
 from lottery import spec as lottery_spec
+from lottery.early_bird import spec as early_bird_spec
 from msdnet import spec as msdnet_spec
 from pruning import kinds
 from pruning import spec as pruning_spec
@@ -22,6 +23,7 @@ from tests.conftest import CACHE, ROOT
 SPECS: dict[str, Any] = {
     "compress": compress_spec,
     "lottery": lottery_spec,
+    "lottery.early_bird": early_bird_spec,
     "msdnet": msdnet_spec,
     "pruning": pruning_spec,
 }
@@ -51,10 +53,10 @@ def commands(script, *flags):
 
 def test_there_is_a_script_for_each_figure():
     assert [path.name for path in SCRIPTS] == [
-        "compact_fashion_mnist.sh", "engines_fashion_mnist.sh", "lenet_fashion_mnist.sh",
-        "lenet_mnist.sh", "methods_conv2.sh", "methods_fashion_mnist.sh", "mnist1d.sh",
-        "pruning_cifar10.sh", "pruning_fashion_mnist.sh", "text_pydoc.sh",
-        "transfer_fashion_mnist.sh",
+        "compact_fashion_mnist.sh", "early_bird_fashion_mnist.sh", "engines_fashion_mnist.sh",
+        "lenet_fashion_mnist.sh", "lenet_mnist.sh", "methods_conv2.sh", "methods_fashion_mnist.sh",
+        "mnist1d.sh", "pruning_cifar10.sh", "pruning_fashion_mnist.sh",
+        "stability_fashion_mnist.sh", "text_pydoc.sh", "transfer_fashion_mnist.sh",
     ]  # fmt: skip
 
 
@@ -82,7 +84,9 @@ def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
     monkeypatch.chdir(ROOT)
     *mains, report = commands(script.name, *flags)
     folders = []
-    command = "pruning" if script.name.startswith("pruning") else "lottery"
+    command = {"pruning": "pruning", "early": "lottery.early_bird"}.get(
+        script.name.partition("_")[0], "lottery"
+    )
     for _, _, module, *arguments in mains:
         assert module == f"{command}.main"
         config, folder = config_lib.parse(arguments, "")

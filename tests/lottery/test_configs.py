@@ -13,9 +13,10 @@ from groundwork.data import sources
 from groundwork.errors import UserError
 from groundwork.train import optim
 from lottery import spec
+from tests import configs
 from tests.conftest import ROOT
 
-FILES = sorted(p.name for p in (ROOT / "configs/lottery").glob("*.py") if p.name != "__init__.py")
+FILES = configs.files("lottery")
 EXPERIMENTS = [name for name in FILES if name != "base.py"]
 SHAPES = {  # data set → shape of an example, training examples
     "digits": ((8, 8, 1), 1500),

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from groundwork import lazy
 
 if TYPE_CHECKING:
-    from lottery import criteria, masks, tickets
+    from lottery import analysis, criteria, masks, tickets
     from lottery.own_loop.loop import Level, iterate
     from lottery.tickets import Ticket, load
 else:
     __getattr__, __dir__ = lazy.attributes(
         __name__,
         {
-            "lottery": ("criteria", "masks", "tickets"),
+            "lottery": ("analysis", "criteria", "masks", "tickets"),
             "lottery.own_loop.loop": ("Level", "iterate"),
             "lottery.tickets": ("Ticket", "load"),
         },
     )
 
-__all__ = ["Level", "Ticket", "criteria", "iterate", "load", "masks", "tickets"]
+__all__ = ["Level", "Ticket", "analysis", "criteria", "iterate", "load", "masks", "tickets"]

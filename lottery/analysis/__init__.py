@@ -4,7 +4,7 @@ Functions of one replicate over pytrees; they know of no run. Read `instability`
 """
 
 from lottery.analysis.masks_compared import Overlap, by_layer, matrix, overlap
-from lottery.analysis.matching import match
+from lottery.analysis.matching import match, matcher
 from lottery.analysis.path import Instability, between, instability, of_errors
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "by_layer",
     "instability",
     "match",
+    "matcher",
     "matrix",
     "of_errors",
     "overlap",

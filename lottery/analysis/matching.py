@@ -5,7 +5,7 @@ Source: Ainsworth et al., arXiv:2209.04836, section 3.2 and Algorithm 1 (weight 
 
 # U units of a group
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -51,14 +51,41 @@ def match(model: Any, first: Any, second: Any, *, example: Any = None, tries: in
       ValueError: the two networks differ in more than their values, `tries` is below 1, no example
         fits, or the network has no units that could be permuted.
     """
+    check_ends(first, second)
+    return matcher(model, second, example=example, tries=tries)(first, second)
+
+
+def matcher(
+    model: Any, like: Any, *, example: Any = None, tries: int = 3
+) -> Callable[[Any, Any], Any]:
+    """Returns (first, second) → `match`, for many pairs of one network, which is traced once.
+
+    Args:
+      model: see `match`.
+      like: variables of one replicate, on which it is tried which units can be permuted.
+      example: see `match`.
+      tries: see `match`.
+
+    Raises:
+      ValueError: see `match`.
+    """
     if tries < 1:
         raise ValueError(f"tries={tries} must be at least 1")
-    check_ends(first, second)
-    host = [jax.tree.map(np.asarray, tree) for tree in (first, second)]
-    example = trees.example(_example(model, first) if example is None else example)
-    graph = groups(model, first, example)
-    free = _free(graph, host[1], example)
-    one, two = (_flat(tree) for tree in host)
+    host = jax.tree.map(np.asarray, like)
+    shapes = trees.example(_example(model, like) if example is None else example)
+    graph = groups(model, like, shapes)
+    free = _free(graph, host, shapes)
+
+    def matched(first: Any, second: Any) -> Any:
+        check_ends(first, second)
+        orders = _orders(graph, free, _flat(first), _flat(second), tries)
+        return permuted(graph, jax.tree.map(np.asarray, second), orders)
+
+    return matched
+
+
+def _orders(graph: Graph, free: Sequence[Group], one: Any, two: Any, tries: int) -> Orders:
+    """Returns the best orders of some groups that were found in so many tries."""
     generator = np.random.default_rng(0)
     best: Orders = {}
     most = -np.inf
@@ -74,7 +101,7 @@ def match(model: Any, first: Any, second: Any, *, example: Any = None, tries: in
         value = _value(graph, free, one, two, orders)
         if value > most:
             best, most = orders, value
-    return permuted(graph, host[1], best)
+    return best
 
 
 def permuted(graph: Graph, variables: Any, orders: Orders) -> Any:

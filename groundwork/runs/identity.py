@@ -22,7 +22,11 @@ VERSIONED = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow"),
     "opencv-python-headless",
 )
-PATHS = ("source.path", "distill.teachers", "stability.source")  # compared as the places that they mean
+PATHS = (
+    "source.path",
+    "distill.teachers",
+    "stability.source",
+)  # compared as the places that they mean
 NOT_IDENTITY = (
     "mesh.",
     "data.dir",

@@ -1,12 +1,18 @@
 """The figures of a run over stability: each function draws a PNG and returns its caption."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from groundwork.report import figures
 from lottery.stability.results import Between, Results, matched
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STABLE = 0.02  # instability below which the paper calls a network stable
 WORST = "the worst error on the straight path minus the mean of its ends"
@@ -22,12 +28,14 @@ def instability(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
     for split, ax in zip(splits, axes, strict=True):
         for run in runs:
             for label in run.labels:
+                colour = figures.colours("tab10")(len(ax.containers) % 10)
                 named = f"{run.name}: {label}" if several else label
-                _line(ax, run.of(label), split, named, "-")
+                _line(ax, run.of(label), split, label=named, color=colour)
                 if any(matched(p) for p in run.of(label)):
-                    _line(ax, run.of(label), f"matched_{split}", f"{named}, matched", "--")
+                    looks = {"label": f"{named}, matched", "color": colour, "ls": "--"}
+                    _line(ax, run.of(label), f"matched_{split}", **looks)
         if all(run.metric.is_share for run in runs):
-            ax.axhline(STABLE, color="black", lw=0.8, ls=":", label="stable below")
+            ax.axhline(STABLE, color="black", lw=0.8, ls=":", label=f"stable below {STABLE}")
         steps = sorted({p.step or 0 for run in runs for p in run.copies})
         if len(steps) > 1 and steps[-1] > 10 * max(steps[1] - steps[0], 1):
             ax.set_xscale("symlog", linthresh=max(steps[1], 1))
@@ -42,12 +50,14 @@ def instability(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
     return figures.save(figure, path), caption
 
 
-def _line(ax, paths: Sequence[Between], split: str, label: str, style: str) -> None:  # type: ignore[no-untyped-def]
+def _line(
+    ax: Axes, paths: Sequence[Between], split: str, label: str, colour: Any, style: str = "-"
+) -> None:
     values = [path.instability(split) for path in paths]
     means = [float(np.mean(v)) for v in values]
     deviations = [float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for v in values]
     steps = [path.step or 0 for path in paths]
-    ax.errorbar(steps, means, deviations, marker="o", ms=3, capsize=2, ls=style, label=label)
+    ax.errorbar(steps, means, deviations, marker="o", ms=3, capsize=2, **looks)
 
 
 def paths(run: Results, path: Path, split: str = "test") -> tuple[Path, str]:

@@ -135,7 +135,10 @@ def measure(experiment: Experiment) -> None:
             )
     for pair in section.pairs:
         if pair_name(*pair) not in done:
-            one, two = (tickets.load(section.source, level) for level in pair)
+            one, two = (
+                tickets.Ticket(*experiment.context.put(tuple(tickets.load(section.source, level))))
+                for level in pair
+            )
             experiment.meter.save(
                 pair_name(*pair),
                 one.trained,

@@ -50,9 +50,7 @@ def instability(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
     return figures.save(figure, path), caption
 
 
-def _line(
-    ax: Axes, paths: Sequence[Between], split: str, label: str, colour: Any, style: str = "-"
-) -> None:
+def _line(ax: Axes, paths: Sequence[Between], split: str, **looks: Any) -> None:
     values = [path.instability(split) for path in paths]
     means = [float(np.mean(v)) for v in values]
     deviations = [float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for v in values]

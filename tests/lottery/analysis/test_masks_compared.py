@@ -31,20 +31,20 @@ def test_distances_are_scipys():
 
 
 def test_a_hand_count():
-    one = {"a/kernel": np.array([True, True, False, False]), "b/kernel": np.array([True, False])}
-    two = {"a/kernel": np.array([True, False, True, True]), "b/kernel": np.array([True, False])}
+    one = {"a/kernel": np.array([True, True, False, False]), "b/kernel": np.array([True, True])}
+    two = {"a/kernel": np.array([True, False, True, True]), "b/kernel": np.array([True, True])}
     found = analysis.overlap(one, two)
     assert found.hamming == 3 / 6
-    assert found.jaccard == 2 / 5
-    expected = 2 * 3 / 4 + 1 * 1 / 2  # weights that both keep
-    assert found.chance == expected / (3 + 4 - expected)
-    assert found.chance_hamming == (3 + 4 - 2 * expected) / 6
+    assert found.jaccard == 3 / 6
+    expected = 2 * 3 / 4 + 2 * 2 / 2  # weights that both keep; over all, 4 · 5 / 6 would be fewer
+    assert found.chance == expected / (4 + 5 - expected)
+    assert found.chance_hamming == (4 + 5 - 2 * expected) / 6
     layers = analysis.by_layer(one, two)
     assert (layers["a"].jaccard, layers["b"].jaccard, layers["b"].hamming) == (0.25, 1, 0)
 
 
 def test_chance_is_what_random_masks_of_the_same_layers_give():
-    one, two = drawn(0.5), drawn(0.2)
+    one, two = ({**drawn(0.1), "fc2/kernel": drawn(0.9)["fc2/kernel"]} for _ in range(2))
     layers = {"fc1": ("fc1/bias", "fc1/kernel"), "fc2": ("fc2/kernel",)}
     hamming, jaccard = [], []
     for _ in range(300):

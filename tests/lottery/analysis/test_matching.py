@@ -107,11 +107,12 @@ def test_a_foreign_network_moves_nearer_and_computes_the_same():
 
 
 class Normalised(nn.Module):
-    """The channels of each half are normalised together: they cannot change halves."""
+    """Channels of each half are normalised together; and a constant knows the units' places."""
 
     @nn.compact
     def __call__(self, x):
         x = nn.GroupNorm(2)(nn.Dense(6)(x))
+        x = nn.tanh(nn.Dense(4, name="placed")(x)) * jnp.arange(1.0, 5)[None]
         return nn.Dense(3, name="output")(nn.relu(nn.Dense(5, name="fc")(x)))
 
 
@@ -126,6 +127,9 @@ def test_units_whose_order_matters_stay():
     np.testing.assert_allclose(*same, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(
         found["params"]["GroupNorm_0"]["scale"], second["params"]["GroupNorm_0"]["scale"]
+    )
+    np.testing.assert_array_equal(
+        found["params"]["placed"]["bias"], second["params"]["placed"]["bias"]
     )
     assert (found["params"]["fc"]["bias"] != second["params"]["fc"]["bias"]).any()
 

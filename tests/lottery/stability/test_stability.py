@@ -207,7 +207,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(source, tmp_path, monkey
     said = refused(of_source, "stability.levels=(1,)", "seed=1")
     assert "was trained with seed=0, not 1: set it so, or name another run" in said
     assert "has no finished levels/07/ticket" in refused(of_source, "stability.levels=(7,)")
-    assert "more than the 1500 training examples" not in refused("stability.train_examples=99999")
+    assert "more than the 1500 training examples" in refused("stability.train_examples=99999")
     assert not (tmp_path / "runs").exists()
 
 

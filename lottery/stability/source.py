@@ -42,7 +42,7 @@ def check(section: StabilitySpec, config: Mapping[str, Any], params: Params) -> 
                 f"stability.source: {section.source} was trained with {key}={theirs!r}, not "
                 f"{ours!r}: set it so, or name another run"
             )
-    for level in {*section.levels, *section.between}:
+    for level in {0, *section.levels, *section.between}:
         mask(section, level, params)
 
 
@@ -64,10 +64,7 @@ def mask(section: StabilitySpec, level: int, params: Params | None = None) -> Ma
 
 def prunable(section: StabilitySpec) -> Callable[[str], bool]:
     """Returns path → whether masks have it: as in the source, or else kernels."""
-    levels = (*section.levels, *section.between)
-    if not (section.source and levels):
-        return masks.is_kernel
-    return mask(section, levels[0]).__contains__
+    return mask(section, 0).__contains__ if section.source else masks.is_kernel
 
 
 def _training(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,6 +136,8 @@ def without_effect(spec: Spec, config: Mapping[str, Any], given: Sequence[str]) 
     keys = {**idle.of_optimizers([spec.optimizer]), **idle.of_data(config["data"])}
     if not spec.stability.levels:
         keys["stability.random_mask"] = "stability.levels=() has no masks"
+    if not (spec.stability.levels or spec.stability.between):
+        keys["stability.source"] = "neither stability.levels nor stability.between names a level"
     if not any(spec.stability.steps):
         keys["stability.restore"] = "at step 0 there are no moments to restore"
     return idle.warnings(idle.beyond_steps(spec, {"train": spec.optimizer}), keys, given)

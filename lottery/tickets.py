@@ -167,8 +167,13 @@ def rewind(levels: Levels, point: TrainState, mask: Mask) -> TrainState:
     schedule and the data order continue from there. Moments are fresh, or those of the rewind step
     with `rewind.restore=state`.
     """
-    start = levels.network.start(point.variables, mask, step=point.step)
-    if levels.restore == "state":
+    return rewound(levels.network, point, mask, levels.restore)
+
+
+def rewound(network: Network, point: TrainState, mask: Mask, restore: str) -> TrainState:
+    """Returns a state under a mask, with fresh moments, or with its own if `restore` is `state`."""
+    start = network.start(point.variables, mask, step=point.step)
+    if restore == "state":
         start = start.replace(opt_state=jax.jit(masks.replace)(point.opt_state, mask))
     return start
 

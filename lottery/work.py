@@ -1,8 +1,10 @@
 """From a checked config to the levels of a run: plan, devices, networks. Read `prepare` first."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import optax
 
 from groundwork import architectures, trees
 from groundwork.architectures.cpu.convolution import computed_by
@@ -12,6 +14,7 @@ from groundwork.data.dataset import AnyDataset
 from groundwork.errors import UserError, about
 from groundwork.study import Prepared
 from groundwork.train import footprint, loss_spec, networks, optim, own, programs, replicates
+from groundwork.train.losses import Loss
 from groundwork.train.optim import OptimizerSpec
 from groundwork.trees import Shapes
 from lottery import branches, tickets, transfer
@@ -171,21 +174,47 @@ def _make_network(
     optimizer = optim.make(trained_by, steps)
     if "movement" in spec.prune.needs:
         optimizer = movement.accumulate(optimizer, spec.prune.is_prunable)
-    model = architectures.build(section, context.dataset.classes)
+    return make_network(
+        context,
+        architectures.build(section, context.dataset.classes),
+        optimizer,
+        batch_size=spec.train.batch_size,
+        loss=loss_spec.build(spec.loss, context.dataset.target),
+        prunable=spec.prune.is_prunable,
+    )
+
+
+def make_network(
+    context: Context,
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    loss: Loss,
+    prunable: Callable[[str], bool],
+) -> tickets.Network:
+    """Returns a network that is trained under masks; nothing is compiled yet.
+
+    Args:
+      context: of the run.
+      model: the architecture.
+      optimizer: which is wrapped so that it holds masks.
+      batch_size: of a step.
+      loss: of the run.
+      prunable: path → whether a mask has it.
+    """
     compiled = programs.make(
         model,
         enforce.enforce(optimizer, None),
         context.dataset,
         context.mesh,
-        batch_size=spec.train.batch_size,
+        batch_size=batch_size,
         stride=context.poll_steps,
-        objective=loss_spec.build(spec.loss, context.dataset.target),
+        objective=loss,
     )
     return tickets.Network(
         model=model,
         programs=compiled,
         start=networks.make_start(context, enforce.begin(optimizer)),
-        ones=replicates.each_replicate(
-            context.mesh, lambda params: masks.ones(params, spec.prune.is_prunable)
-        ),
+        ones=replicates.each_replicate(context.mesh, lambda params: masks.ones(params, prunable)),
     )

@@ -23,7 +23,7 @@ SHAPES = {
 def files(command: str) -> list[str]:
     """Names of its configs, `base.py` among them; not those of a command inside the package."""
     found = sorted(path.name for path in (ROOT / "configs" / command).glob("[a-z]*.py"))
-    return [name for name in found if not name.startswith("early_bird_")]
+    return [name for name in found if not name.startswith(("early_bird_", "stability_"))]
 
 
 def experiments(command: str) -> list[str]:

@@ -21,6 +21,8 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [path for path in sorted(ROOT.glob("[a-z]*/**/README.md")) if ".venv" not in path.parts]
+# Configs that have all keys of a command.
+BASES = ("base.py", "early_bird_base.py", "stability_base.py", "weights.py")
 COMMANDS = ("lottery", "msdnet", "lowrank", "compress", "pruning", "deploy")
 
 
@@ -275,8 +277,7 @@ def sections(page: Path) -> dict[str, str]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_flag_and_config_that_a_page_names_exists(page):
     for command, text in sections(page).items():
-        bases = ("base.py", "weights.py", "early_bird_base.py")
-        files = [ROOT / "configs" / command / name for name in bases]
+        files = [ROOT / "configs" / command / name for name in BASES]
         loaded = [config.load(str(file)) for file in files if file.exists()]
         keys = {key for one in loaded for key in overrides.keys(one)}
         assert set(re.findall(r"--config\.([a-z_.0-9]+)=", text)) <= keys

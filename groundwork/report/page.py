@@ -97,9 +97,19 @@ def listing(values: Mapping[str, Any]) -> str:
 
 
 def draw_again(
-    show: Callable[[Sequence[Path]], Any], usage: str | None, argv: Sequence[str]
+    show: Callable[[Sequence[Path]], Any],
+    usage: str | None,
+    argv: Sequence[str],
+    into: str = "",
 ) -> None:
     """Draws the reports of the runs that are named on the command line.
+
+    Args:
+      show: draws those of run folders.
+      usage: the text that `--help` prints.
+      argv: the command line without the program's name.
+      into: the folder in which `show` draws, in that of one run or beside the first of several; by
+        default the page and figures of the run, or `comparison`.
 
     Raises:
       UserError: an argument is a flag, is empty, or is no text.
@@ -116,15 +126,16 @@ def draw_again(
     folders = [copies.near(folder) for folder in argv]
     show(folders)
     if buckets.is_url(argv[0]):
-        _send(argv, folders)
+        _send(argv, folders, into)
 
 
-def _send(argv: Sequence[str], folders: Sequence[Path]) -> None:
+def _send(argv: Sequence[str], folders: Sequence[Path], into: str) -> None:
     """Copies up what was drawn: the report of one run in a bucket, or the comparison of several."""
     single = len(argv) == 1
     bucket = buckets.bucket(argv[0] if single else argv[0].rstrip("/").rpartition("/")[0])
     folder = folders[0] if single else folders[0].parent
     drawn = ("report.html", "figures/*.png") if single else ("comparison/*",)
+    drawn = (f"{into}/*",) if into else drawn
     made = [path for pattern in drawn for path in folder.glob(pattern)]
     bucket.send([path.relative_to(folder).as_posix() for path in made], folder)
     terminal.say(f"kept in {bucket.url}; the copy on this machine is removed")

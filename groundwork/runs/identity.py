@@ -26,6 +26,7 @@ PATHS = (
     "source.path",
     "distill.teachers",
     "ticket.source",
+    "stability.source",
 )  # compared as the places that they mean
 NOT_IDENTITY = (
     "mesh.",

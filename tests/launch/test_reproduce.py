@@ -15,6 +15,7 @@ from groundwork import config as config_lib
 from launch import points
 from lottery import spec as lottery_spec
 from lottery.early_bird import spec as early_bird_spec
+from lottery.stability import spec as stability_spec
 from msdnet import spec as msdnet_spec
 from pruning import kinds
 from pruning import spec as pruning_spec
@@ -28,7 +29,7 @@ SPECS: dict[str, Any] = {
     "pruning": pruning_spec,
 }
 SCRIPTS = sorted(p for p in (ROOT / "launch/reproduce").glob("*.sh") if p.name != "common.sh")
-SEVERAL = ("compact_", "engines_", "methods_")
+SEVERAL = ("compact_", "engines_", "methods_", "stability_")
 OF_ONE_COMMAND = [path for path in SCRIPTS if not path.name.startswith(SEVERAL)]
 
 
@@ -157,6 +158,22 @@ def test_every_network_for_engines_is_one_that_its_main_accepts(flags, monkeypat
             assert checked.train.steps == (2 if flags else 858)
             trained.append(str(folder))
     assert not trained
+
+
+@pytest.mark.parametrize("flags", [[], ["--smoke"]], ids=["full", "smoke"])
+def test_tickets_of_stability_are_those_of_the_same_training(flags, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tickets, copies, report = commands("stability_fashion_mnist.sh", *flags)
+    config, folder = config_lib.parse(tickets[3:], "")
+    source = lottery_spec.from_config(config_lib.resolve(config))
+    config, workdir = config_lib.parse(copies[3:], "")
+    checked = stability_spec.from_config(config_lib.resolve(config))
+    assert copies[2] == "lottery.stability.main"
+    assert checked.stability.source == str(folder)
+    assert checked.stability.levels == (source.levels,)
+    for key in ("seed", "replicates", "train", "optimizer"):
+        assert getattr(checked, key) == getattr(source, key)
+    assert report[1:] == ["-m", "lottery.stability.report", str(workdir)]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -11,7 +11,9 @@ import pytest
 
 from compress import results as compress_results
 from groundwork.errors import UserError
-from lottery import plots, report, results
+from lottery import plots, report, results, tickets
+from lottery.overlap import __main__ as overlap
+from lottery.overlap import measured
 from lowrank import results as lowrank_results
 from msdnet import results as msdnet_results
 from tests import read_only
@@ -74,6 +76,33 @@ def test_bands_are_one_sample_deviation_around_the_mean(folder):
     means = np.array([np.mean(p.accuracy) for p in points])
     assert band.max() == pytest.approx((means + deviations).max())
     assert band.min() == pytest.approx((means - deviations).min())
+
+
+def test_masks_are_compared_in_a_page_of_their_own(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    before = (other / "report.html").read_bytes()
+    overlap.main([str(other)])
+    printed = capsys.readouterr().out
+    assert f"report: {other}/overlap/report.html" in printed
+    masks = tickets.load(folder, 2).mask
+    first, second = (
+        np.concatenate([leaf[replicate].ravel() for leaf in masks.values()]) for replicate in (0, 1)
+    )
+    found = np.sum(first & second) / np.sum(first | second)
+    assert f"{found:.3f}" in printed.partition("layers of")[0]
+    assert "random_mask" in printed.partition("with the ticket at level 2")[2]
+    assert "random_reinit" not in printed  # it has the ticket's masks
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    assert (other / "report.html").read_bytes() == before
+    page = (other / "overlap/report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    pair = [measured.read(path) for path in (other, folder)]
+    _, rows = overlap._between_runs(pair)["between runs"]
+    assert [row[:2] + row[3:4] for row in rows] == [
+        ["1", "1.000", "0.000"],
+        ["2", "1.000", "0.000"],
+    ]
 
 
 def test_several_runs_are_laid_over_one_another(folder, capsys):

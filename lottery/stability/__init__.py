@@ -1,0 +1,4 @@
+"""The command for stability: are two copies of a network, trained apart, linearly connected?
+
+Read `work.measure` first.
+"""

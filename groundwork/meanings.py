@@ -46,10 +46,12 @@ def _look_up(key: str, reads: Sequence[_Read]) -> str:
     for read in reads:
         if key in read.comments:
             return read.comments[key]
-    section, _, leaf = key.rpartition(".")
-    for read in reads:
-        if section in read.copies:
-            return _look_up(f"{read.copies[section]}.{leaf}", reads)
+    parts = key.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        section, inside = ".".join(parts[:count]), ".".join(parts[count:])
+        for read in reads:
+            if section in read.copies:
+                return _look_up(f"{read.copies[section]}.{inside}", reads)
     return ""
 
 

@@ -4,7 +4,16 @@ import functools
 import math
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
@@ -28,8 +37,12 @@ EXAMPLES = {bool: "(True,)", int: "(1, 2)", float: "(0.5, 0.25)", str: "('a', 'b
 
 @functools.cache
 def fields(kind: Any) -> dict[str, Any]:
-    """Returns the annotations of a class by name, resolved and with what `Annotated` adds."""
-    return get_type_hints(kind, include_extras=True)
+    """Returns the annotations of a class by name, resolved and with what `Annotated` adds.
+
+    Those of the class itself, `ClassVar`, are no fields.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
 
 
 def value(key: str, given: Any, kind: Any) -> Any:

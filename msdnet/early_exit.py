@@ -77,7 +77,7 @@ def predict(
     blocks = cascade.compiled(parts, int(batch_size), confidence)
     on_device = jax.tree.map(_on_device, variables)  # once: every call of a block takes them
     under_way = cascade.Cascade(blocks, on_device, np.append(limits, -np.inf), scales)
-    any_arrays = not isinstance(model, nn.Module) or model.any_inputs
+    any_arrays = not isinstance(model, nn.Module) or getattr(model, "any_inputs", False)
     for batch in batches(images, int(batch_size), any_arrays=any_arrays):
         under_way.enter(batch)
     return Predictions(*under_way.finish())

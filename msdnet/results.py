@@ -39,7 +39,7 @@ class Network:
     @property
     def alone(self) -> bool:
         """Whether each exit is a network of its own, which needs no earlier one."""
-        return NETWORKS[self.name].alone
+        return getattr(NETWORKS[self.name], "alone", False)  # a function makes networks with heads
 
     @property
     def milliseconds_alone(self) -> list[float]:

@@ -15,6 +15,7 @@ from compress import form, quantize
 from groundwork import architectures, config, overrides
 from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
+from groundwork.train.step import Batch
 from tests import packages
 from tests.conftest import ROOT
 
@@ -176,9 +177,21 @@ def test_distillations_lines_run():
     runs = jax.tree.map(lambda leaf: leaf[None], variables)
     names = {"wide": wide, "narrow": narrow, "student": narrow, "shape": (28, 28, 1)}
     names |= {"variables": variables, "runs": runs}
-    code = block_with("distill.make_loss", "compress/README.md")
+    code = block_with("share.shared", "compress/README.md")
     exec(code.replace("(wide, variables)", "(wide, runs)"), names)
     assert jax.tree.map(jnp.shape, names["start"]) == jax.tree.map(jnp.shape, small)
+
+
+def test_the_lines_for_mutual_learning_and_hints_run():
+    (wide, taught, inputs), (narrow, small, _) = lenet(width=0.05), lenet(width=0.02)
+    names = {"wide": wide, "taught": taught, "student": narrow, "key": jax.random.key(0)}
+    names |= {"variables": small, "second": small, "inputs": inputs}
+    names["runs"] = jax.tree.map(lambda leaf: leaf[None], taught)
+    exec(block_with("mutual.make_loss", "compress/README.md"), names)
+    assert names["channels"] == [(6, 15)]  # of 300 hidden units
+    batch = Batch(inputs, jnp.arange(4), jnp.ones(4, bool))
+    loss, _ = jax.eval_shape(names["loss"], names["key"], names["begun"], batch)
+    assert loss.shape == ()
 
 
 def test_prunings_lines_for_sparse_training_run(capsys):

@@ -3,7 +3,6 @@
 `configs/base.py` has the sections that all experiments share.
 """
 
-from typing import Any
 
 import ml_collections
 
@@ -52,10 +51,22 @@ def get_config() -> ml_collections.ConfigDict:
         ),
         widths=(0.25, 0.5, 0.75, 1.0),  # shares of its units; each is an exit
     )
-    # Classifiers on layers of any network, whose own output is the last exit; `heads_2` is a second
-    # such network, so that two can stand in one figure.
-    config.heads = _heads("vgg_11", 0.25, ("bn1_1", "bn2_1", "bn3_2", "bn4_2"))
-    config.heads_2 = _heads("resnet_20", 0.5, ("block1_3", "block2_3"))
+    config.heads = dict(  # classifiers on layers of any network, whose own output is the last exit
+        model=dict(
+            name="vgg_11",  # any network of groundwork/architectures, or PACKAGE:NAME
+            width=0.25,  # times the channels
+            dtype="float32",  # of what layers compute, or bfloat16
+            kwargs=anything({}),  # further settings of the network
+            call=anything({}),  # how PACKAGE:NAME is called
+        ),
+        # after which exits come, in the order of the computation
+        layers=anything(("bn1_1", "bn2_1", "bn3_2", "bn4_2")),
+        head=0,  # channels of two convolutions of stride 2 in each head; 0 makes none
+    )
+    # A second such network, so that two can stand in one figure.
+    config.heads_2 = config.heads.copy_and_resolve_references()
+    config.heads_2.update(layers=("block1_3", "block2_3"))
+    config.heads_2.model.update(name="resnet_20", width=0.5)
     config.exits = dict(
         weights=(),  # of msdnet's exits in the loss; () gives each 1
         distillation=0.0,  # weight of the last exit's answers as targets of the other exits
@@ -68,17 +79,3 @@ def get_config() -> ml_collections.ConfigDict:
         name="nesterov", learning_rate=0.1, momentum=0.9, weight_decay=1e-4, schedule="step"
     )
     return config
-
-
-def _heads(name: str, width: float, layers: tuple[str, ...]) -> dict[str, Any]:
-    return dict(
-        model=dict(
-            name=name,  # any network of groundwork/architectures, or PACKAGE:NAME
-            width=width,  # times the channels
-            dtype="float32",  # of what layers compute, or bfloat16
-            kwargs=anything({}),  # further settings of the network
-            call=anything({}),  # how PACKAGE:NAME is called
-        ),
-        layers=anything(layers),  # after which exits come, in the order of the computation
-        head=0,  # channels of two convolutions of stride 2 in each head; 0 makes none
-    )

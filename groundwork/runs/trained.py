@@ -183,8 +183,8 @@ def _unit(path: str | Path, unit: str) -> dict[str, Any]:
     """Returns the result of a unit of a run by name; a ticket is mask, rewound, and trained."""
     identity.read_about(copies.near(path, identity.FILE))
     tree = run.result_of(path, unit)
-    if isinstance(tree, list | tuple) and len(tree) == 3:
-        return {"mask": tree[0], "variables": tree[2]}
+    if isinstance(tree, list | tuple) and tree:  # the last one is trained
+        return {"mask": tree[0] if len(tree) == 3 else None, "variables": tree[-1]}
     return tree if isinstance(tree, dict) else {}
 
 

@@ -22,7 +22,7 @@ from msdnet.model import MSDNet
 from pruning import structured
 from tests.deploy import in_numpy
 from tests.groundwork.architectures.small import drawn_by_numpy, quickly
-from tests.groundwork.architectures.test_contract import BATCH, FORMS, shallow
+from tests.groundwork.architectures.test_contract import BATCH, CLASSES, FORMS, shallow
 from tests.own.networks import NETWORKS as BROUGHT
 
 SEVERAL = ("shufflenet v1", "cyclic", "nin")  # whose graphs are made for more images than one, too
@@ -59,7 +59,8 @@ def traced(name: str) -> Traced:
 def _of_form(name: str) -> Traced:
     form = FORMS[name]
     module = form.make()
-    made = _of(module, drawn(module, form.shape), images(BATCH, *form.shape))
+    inputs = tokens if form.tokens else images
+    made = _of(module, drawn(module, form.example), inputs(BATCH, *form.shape))
     if name not in SEVERAL:
         return made
     return made._replace(more=deploy.graph(*made.network, made.inputs))
@@ -72,7 +73,7 @@ def _of(model: Any, variables: Any, inputs: np.ndarray, stored: Any = None) -> T
     return Traced((model, variables), inputs, graph, listed)
 
 
-def drawn(module: Any, shape: tuple[int, ...], seed: int = 1) -> Any:
+def drawn(module: Any, shape: Any, seed: int = 1) -> Any:
     """Variables of which some scales and means are negative."""
     rng = np.random.default_rng(seed)
 
@@ -85,6 +86,10 @@ def drawn(module: Any, shape: tuple[int, ...], seed: int = 1) -> Any:
 
 def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def tokens(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, CLASSES, shape, np.int32)
 
 
 def _lenet() -> tuple[Any, Any, np.ndarray]:
@@ -143,6 +148,7 @@ OTHERS = {
     ".cna": _quantized,
 }
 NETWORKS = (*FORMS, *OTHERS)
+TOKENS = ("text", *(name for name, form in FORMS.items() if form.tokens))
 INTEGERS = ("lenet", "densenet", "mobilenet v2", "exits", ".cna", "resnet_20")
 EXAMPLES = 16
 

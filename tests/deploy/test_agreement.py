@@ -16,10 +16,12 @@ import pytest
 import deploy
 from deploy import engines, exports, integers
 from deploy.graphs import evaluate
+from deploy.graphs.graph import Unsupported
 from tests.deploy import in_numpy
-from tests.deploy.networks import INTEGERS, NETWORKS, one_by_one, quantized, traced
+from tests.deploy.networks import INTEGERS, NETWORKS, TOKENS, one_by_one, quantized, traced
 from tests.groundwork.architectures.small import quickly
 
+REFUSED = {("lstm", "ncnn"): "it mixes the examples of a batch"}  # the first axis is time
 RUN = tuple(name for name in deploy.ENGINES if name != "coreml")
 
 
@@ -48,7 +50,11 @@ def needs(engine):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_are_those_of_jax(name, engine, tmp_path):
     needs(engine)
-    assert difference(name, engine, tmp_path) <= 1e-5
+    if (name, engine) in REFUSED:
+        with pytest.raises(Unsupported, match=REFUSED[name, engine]):
+            difference(name, engine, tmp_path)
+    else:
+        assert difference(name, engine, tmp_path) <= 1e-5
 
 
 def transposed(graph):
@@ -57,7 +63,7 @@ def transposed(graph):
     return [list(n.input) for n in writer.model(graph).graph.node if n.op_type == "Transpose"]
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "text"])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in TOKENS])
 def test_images_are_transposed_at_the_ends_alone(name):
     graph = traced(name).graph
     ends = [["output"]] if name == "squeezedet" else [["input"]]  # whose results are an image

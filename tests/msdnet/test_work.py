@@ -79,7 +79,7 @@ def test_rows_say_the_last_exits_accuracy(finished):
 def test_the_readmes_lines_for_a_users_own_code_run(finished):
     folder, _ = finished
     readme = (ROOT / "msdnet/README.md").read_text()
-    code, _ = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
+    code, *_ = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
     assert '"runs/msdnet_digits"' in code
     assert "budget=2e6" in code
     run = results.read(folder)

@@ -25,8 +25,8 @@ FURTHER = {  # what else a family has
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_architecture(form):
+@pytest.mark.parametrize("form", [name for name, form in FORMS.items() if not form.tokens])
+def test_every_architecture_of_images(form):
     _, inputs, graph, theirs, more = traced(form)
     assert_near(graph, [theirs[0][:1]], inputs[:1])
     if more is not None:

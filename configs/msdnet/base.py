@@ -3,7 +3,6 @@
 `configs/base.py` has the sections that all experiments share.
 """
 
-
 import ml_collections
 
 from configs import base

@@ -1,4 +1,4 @@
-"""Do classifiers on the layers of a VGG-11 let easy digits leave early? It takes a minute.
+"""Do classifiers on the layers of a VGG-11 let easy digits leave early? It takes 90 s.
 
     python -m msdnet.main --config=configs/msdnet/heads_digits.py --workdir=runs/heads_digits
 

@@ -63,7 +63,7 @@ def accuracy(run: Results, path: Path) -> tuple[Path, str]:
     ax.set_xlim(left=0)
     ax.set_xlabel("multiply-adds of the training, of one replicate")
     ax.set_ylabel(f"test {run.metric.words}")
-    figure.legend(loc="outside upper center", ncols=5)
+    figure.legend(loc="outside upper center", ncols=3)
     caption = (
         f"Test {run.metric.words} against the multiply-adds of all training that led to a network. "
         "Means over replicates; bars are one standard deviation."

@@ -177,8 +177,8 @@ def _said(run: Results) -> list[str]:
         gained = float(np.mean(ticket.test) - np.mean(other.test))
         line = f"beside {name}: {saved:.2f} of the multiply-adds of the training saved"
         if ticket.seconds is not None and other.seconds:
-            line += f", {1 - ticket.seconds / other.seconds:.2f} of the seconds"
-        lines.append(f"{line}, {gained:+.4f} {run.metric.words}")
+            line += f", in {ticket.seconds / other.seconds:.2f} of its seconds"
+        lines.append(f"{line}; {run.metric.words} {gained:+.4f}")
     return lines
 
 

@@ -25,7 +25,7 @@ from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.optim import OptimizerSpec
 from groundwork.typed import Seed
-from lottery.early_bird.low_precision import BITS, FLOAT
+from lottery.early_bird.low_precision import BITS
 
 CONTROLS = ("reinit", "random", "late")  # in the order in which they are made
 
@@ -139,7 +139,7 @@ def from_config(config: Mapping[str, Any]) -> Spec:
       UserError: a key is wrong; the error names it and says what would be right.
     """
     keys = {field.name for field in dataclasses.fields(Spec)} - {"loss"}
-    check_keys(config, [*keys, "data", "model"], optional=[*LOSS])
+    check_keys(config, [*keys, "data", "model"], optional=LOSS)
     return Spec(
         **values(config, Spec),
         **sections(config, SECTIONS),
@@ -168,6 +168,3 @@ def unit_names(spec: Spec) -> list[str]:
     if spec.controls.late:
         names.insert(names.index("late"), "drawn/late")
     return names
-
-
-__all__ = ["CONTROLS", "FLOAT", "Spec", "from_config", "unit_names", "without_effect"]

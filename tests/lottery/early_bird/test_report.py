@@ -41,10 +41,10 @@ def test_tables_are_whole_in_80_columns():
 def test_what_the_ticket_saves_is_said_beside_the_dense_and_the_late_one():
     assert report._said(made(ticket=TICKET, late=LATE)) == [
         "the ticket is drawn after 6 epochs, 0.60 of the training",
-        "beside dense: 0.30 of the multiply-adds of the training saved, 0.47 of the seconds, "
-        "-0.0127 accuracy",
-        "beside late: 0.50 of the multiply-adds of the training saved, 0.50 of the seconds, "
-        "+0.0000 accuracy",
+        "beside dense: 0.30 of the multiply-adds of the training saved, in 0.53 of its seconds; "
+        "accuracy -0.0127",
+        "beside late: 0.50 of the multiply-adds of the training saved, in 0.50 of its seconds; "
+        "accuracy +0.0000",
     ]
 
 

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import types
 
+import jax
 import numpy as np
 import pytest
 from scipy.spatial import distance
@@ -10,7 +12,10 @@ from scipy.spatial import distance
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.runs.run import Run
+from groundwork.train.losses import CROSS_ENTROPY
+from groundwork.train.step import Batch
 from lottery.early_bird import report, results, search, spec, work
+from pruning import structured
 from tests.lottery.early_bird import tiny
 from tests.lottery.small import assert_same_tree
 
@@ -40,6 +45,33 @@ def test_the_mask_of_each_epoch_is_numpys_ranking_of_the_scales(finished):
         for r in range(2):
             keep = np.concatenate([tree["mask"][f"fc{n}"][r] for n in (1, 2)])
             np.testing.assert_array_equal(keep, ranked(tree["variables"], r))
+
+
+def test_the_loss_has_the_scales_of_batchnorm_times_the_penalty():
+    model = tiny.Net(3)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(4, 5)).astype(np.float32)
+    variables = model.init(jax.random.key(0), inputs)
+    for name in ("bn1", "bn2"):
+        scale = variables["params"][name]["scale"]
+        variables["params"][name]["scale"] = rng.normal(size=scale.shape).astype(np.float32)
+    batch = Batch(inputs, np.zeros(4, np.int32), np.ones(4, bool))
+    asked = types.SimpleNamespace(bits=32, penalty=0.0)
+    searched = types.SimpleNamespace(
+        spec=types.SimpleNamespace(early_bird=asked),
+        graph=structured.groups(model, variables, inputs),
+        experiment=types.SimpleNamespace(model=model, loss=CROSS_ENTROPY),
+    )
+
+    def mean():
+        one = lambda _: search.loss(searched)(jax.random.key(1), variables, batch)[0]  # noqa: E731
+        return jax.vmap(one, axis_name="data")(np.zeros(1))[0]  # BatchNorm averages over devices
+
+    plain = mean()
+    asked.penalty = 0.5
+    penalized = mean()
+    scales = sum(np.abs(variables["params"][name]["scale"]).sum() for name in ("bn1", "bn2"))
+    np.testing.assert_allclose(penalized - plain, 0.5 * scales, rtol=1e-5)
 
 
 def test_the_distances_are_scipys_and_the_detector_fires_on_them(finished):

@@ -39,6 +39,7 @@ def instability(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
         steps = sorted({p.step or 0 for run in runs for p in run.copies})
         if len(steps) > 1 and steps[-1] > 10 * max(steps[1] - steps[0], 1):
             ax.set_xscale("symlog", linthresh=max(steps[1], 1))
+            ax.set_xlim(left=-0.2 * steps[1])  # no steps below 0 on its axis
         ax.set_xlabel("step from which two copies are trained")
         ax.set_ylabel(f"instability ({split} {runs[0].error})")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -6,10 +6,10 @@
 #   launch/reproduce/stability_fashion_mnist.sh -- \
 #       --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
 #
-# Without these flags the data comes through TFDS. Three replicates; on two cores about 6 minutes
-# for the tickets and 10 for the copies (not measured).
+# Without these flags the data comes through TFDS. Three replicates; on two cores 17 minutes
+# beside other work: 6 for the tickets, 11 for the copies.
 #
-# Expect: the paper's LeNet is stable (instability below 0.02) from initialisation, dense and as a
+# Expect: as the paper's, LeNet is stable (instability below 0.02) from initialisation, dense and as a
 # ticket; figures/instability.png has the lines, figures/paths_test.png the error along each path.
 # shellcheck source=launch/reproduce/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from groundwork.architectures.initializers import scaled
+from groundwork.architectures.initializers import orthogonal, scaled
 from groundwork.architectures.text import tokens as tokens_lib
 
 GATES = 4  # input, forget, candidate, output
 
-recurrent_init = nn.initializers.orthogonal()
 embedding_init = nn.initializers.normal(0.1)
 
 
@@ -36,9 +35,8 @@ class Recurrent(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         def init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-            keys = jax.random.split(key, GATES)
-            own = [recurrent_init(key, (shape[0], shape[2]), dtype) for key in keys]
-            return jnp.stack(own, 1)
+            inputs, gates, outputs = shape
+            return jnp.moveaxis(orthogonal(key, (gates, inputs, outputs), dtype), 0, 1)
 
         return self.param("kernel", init, (self.features, GATES, self.features))
 

@@ -1,4 +1,5 @@
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from groundwork.architectures import build
+from groundwork.architectures import build, initializers
 from tests.groundwork.architectures.small import (
     NORMED,
     WIDTHS,
@@ -102,3 +103,28 @@ def test_layers_of_one_shape_are_drawn_apart():
     assert {kernel.shape for kernel in kernels} == {(100, 100)}
     for i in range(3):
         assert np.mean(kernels[i] == kernels[i - 1]) < 1e-3
+
+
+def test_orthogonal_matrices_are_drawn_from_all_alike():
+    """Of the uniform measure over O(D), traces have mean 0 and mean square 1, for every D ≥ 2."""
+    drawn = jax.vmap(lambda key: initializers.orthogonal(key, (4, 6, 6)))(
+        jax.random.split(jax.random.key(0), 500)
+    )
+    drawn = np.asarray(drawn, np.float64).reshape(-1, 6, 6)
+    np.testing.assert_allclose(
+        drawn @ drawn.swapaxes(1, 2), np.tile(np.eye(6), (2000, 1, 1)), atol=1e-5
+    )
+    traces = np.trace(drawn, axis1=1, axis2=2)
+    assert abs(traces.mean()) < 0.1
+    assert (traces**2).mean() == pytest.approx(1, abs=0.15)
+    assert np.linalg.det(drawn).mean() == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_no_decomposition_of_lapack_is_in_the_start_of_a_language_model(name):
+    """Two of them at once, of several replicates, never end on a CPU."""
+    program = jax.make_jaxpr(build(section(name), classes=5).init)(
+        jax.random.key(0), np.zeros((1, 4), np.int32)
+    )
+    assert "random_bits" in str(program)
+    assert not re.search(r"\b(qr|geqrf|householder_product|svd|cholesky|eigh)\[", str(program))

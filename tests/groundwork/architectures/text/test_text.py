@@ -1,6 +1,5 @@
 """The language models against their equations in numpy, float64; and what they refuse."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +8,6 @@ from scipy.special import expit, softmax
 
 from groundwork import trees
 from groundwork.architectures import build, shapes
-from groundwork.architectures.text import lstm as lstm_lib
 from groundwork.errors import UserError
 from groundwork.train import replicates
 from pruning import structured
@@ -108,13 +106,12 @@ def test_heads_and_hidden_units_are_groups_that_can_go():
         assert small[part]["kernel"].shape == (HEADS * SIZE, 1, SIZE)
 
 
-def test_forget_gates_begin_open_and_a_width_multiplies_every_head(monkeypatch):
-    monkeypatch.setattr(
-        lstm_lib, "recurrent_init", nn.initializers.zeros
-    )  # a decomposition compiles slowly
+def test_forget_gates_begin_open_and_a_width_multiplies_every_head():
     module = build({**SECTIONS["lstm"], "width": 0.5}, CLASSES)
-    bias = quickly(module.init)(jax.random.key(0), TOKENS)["params"]["lstm1"]["inputs"]["bias"]
-    np.testing.assert_array_equal(bias, [[0, 0], [1, 1], [0, 0], [0, 0]])
+    layer = quickly(module.init)(jax.random.key(0), TOKENS)["params"]["lstm1"]
+    np.testing.assert_array_equal(layer["inputs"]["bias"], [[0, 0], [1, 1], [0, 0], [0, 0]])
+    for gate in np.moveaxis(layer["recurrent"]["kernel"], 1, 0):
+        np.testing.assert_allclose(gate @ gate.T, np.eye(2), atol=1e-6)
     found = shapes(build({**SECTIONS["transformer"], "width": 2.0}, CLASSES), EXAMPLE)["params"]
     assert found["block1"]["attention"]["query"]["kernel"].shape == (12, HEADS, 2 * SIZE)
     assert found["block1"]["fc1"]["kernel"].shape == (12, 48)

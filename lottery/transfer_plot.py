@@ -85,8 +85,8 @@ def _panel(ax: Axes, runs: Sequence[Results], levels: Sequence[int]) -> None:
     every = [value for _, _, values in series for some in values for value in some] + [dense]
     low, high = min(every), max(every)
     margin = 0.1 * (high - low) or 0.1
-    ax.set_ylim(low - margin, high + margin)
+    ax.set_ylim(low - margin, high + (2 + len(series)) * margin)  # room for the legend
     densities = [first.points["ticket", level].density for level in levels]
     ax.set_xticks(np.arange(len(levels)), [f"{density:.3f}" for density in densities])
     ax.set_title(figures.plain(f"trained as {first.name}"))
-    ax.legend(fontsize=6)
+    ax.legend(loc="upper right", fontsize=6)

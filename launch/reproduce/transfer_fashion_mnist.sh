@@ -8,10 +8,11 @@
 #       --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
 #
 # Without these flags the data comes through TFDS; --config.data flags do not change the digits.
-# Three replicates; about 15 minutes on two cores (estimated, not measured).
+# Three replicates; 30 minutes on two cores, beside other work.
 #
-# Expect: comparison/transfer.png, a panel for each target with bars for each source; as published,
-# tickets of related data or of another optimiser near the target's own, and above random ones.
+# Expect: comparison/transfer.png, a panel for each target with bars for each source. Tickets of
+# another optimiser are as good as the own ones; those of other data are no better than random masks
+# (docs/results.md), unlike the paper's, which are of convolutional networks and natural images.
 # shellcheck source=launch/reproduce/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

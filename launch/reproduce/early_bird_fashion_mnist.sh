@@ -6,8 +6,8 @@
 #   launch/reproduce/early_bird_fashion_mnist.sh -- \
 #       --config.data.source=idx --config.data.dir=/usr/share/datasets/fashion-mnist
 #
-# Without these flags the data comes through TFDS. Two replicates; the time on two cores has not been
-# measured. Convolutions on a CPU need `make cpu`.
+# Without these flags the data comes through TFDS. Two replicates; on two cores 21 minutes for
+# the first, beside other work. Convolutions on a CPU need `make cpu`.
 #
 # Expect: in each run's folder, figures/distances.png, dark near the diagonal and from the epoch on
 # at which the ticket is drawn, and figures/accuracy.png with the computation of the training.

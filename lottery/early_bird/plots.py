@@ -37,7 +37,10 @@ def distances(run: Results, path: Path) -> tuple[Path, str]:
     right.axhline(chance, color="#888888", lw=0.8, ls=":", label="of random masks")
     if run.epoch is not None:
         for ax in (left, right):
-            ax.axvline(run.epoch, color="#d1622b", lw=1.2)
+            label = "the ticket is drawn" if ax is right else None
+            ax.axvline(run.epoch, color="#d1622b", lw=1.2, label=label)
+    left.locator_params(integer=True)
+    right.locator_params("x", integer=True)
     right.set_ylim(bottom=0)
     right.set_xlabel("epoch")
     right.set_ylabel("distance from the epoch before")

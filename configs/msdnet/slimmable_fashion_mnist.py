@@ -5,7 +5,7 @@ r"""Does one set of weights serve at four widths on Fashion-MNIST, beside networ
         --config.data.dir=/usr/share/datasets/fashion-mnist
 
 A VGG-11 of an eighth of its width, 145,410 parameters at full width, is trained at four widths at
-once for 6 epochs of 429 batches of 128 with Nesterov momentum, in two replicates; the rate is 0.1,
+once for 2 epochs of 429 batches of 128 with Nesterov momentum, one replicate; the rate is 0.1,
 times 0.1 after a half and three quarters. The same widths are trained apart, with as many steps
 each; and a ResNet with six classifiers shows what early exits reach. Images are padded to 32×32.
 `make cpu` comes first; `../lottery/lenet_fashion_mnist.py` says where the files come from.
@@ -21,11 +21,11 @@ from configs.msdnet import base
 def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
-    config.replicates = 2
+    config.replicates = 1
     config.eval_every = 429
     config.data.update(name="fashion_mnist", source="tfds", validation_examples=5000, pad=2)
-    config.train.update(steps=2574, batch_size=128)
-    config.optimizer.drop_steps = (1287, 1930)
+    config.train.update(steps=858, batch_size=128)
+    config.optimizer.drop_steps = (429, 643)
     config.networks = ("slimmable", "separate", "resnet_exits")
     config.slimmable.model.update(name="vgg_11", width=0.125)
     config.resnet_exits.update(width=0.375, blocks=2)

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from groundwork.report import figures
-from lottery.analysis import Overlap
+from lottery.analysis import Compared
 from lottery.overlap.measured import Masks
 
 LETTERS = 8  # rows of a heat map, up to which its cells have numbers
 PIXELS = 6  # levels whose inputs are drawn
 
 
-def heat(overlap: Overlap, names: Sequence[str], what: str, path: Path) -> tuple[Path, str]:
+def heat(overlap: Compared, names: Sequence[str], what: str, path: Path) -> tuple[Path, str]:
     """Draws the Jaccard index of each two masks, beside that of random masks.
 
     Args:

@@ -35,7 +35,8 @@ CONTROLS = (
 )
 LOW = (
     " The dense training, and so the dense network and all masks, saw weights and gradients of "
-    "{bits} bits; the others were trained in float32."
+    "{bits} bits, and is evaluated with weights that are not rounded; the others were trained in "
+    "float32."
 )
 
 

@@ -36,11 +36,12 @@ def prepare(spec: Spec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepa
     footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     graph: Graph | None = None
-    with about(f"early_bird.masks={spec.early_bird.masks}"):
-        if spec.early_bird.masks == "channels":
+    if spec.early_bird.masks == "channels":
+        with about("early_bird.masks=channels (weights needs no channels with scales)"):
             graph = structured.groups(model, shapes, dataset.example)
             structured.check_criterion(graph, "scale", dataset.example)
-        else:
+    else:
+        with about("early_bird.masks=weights"):
             masks.ones(shapes["params"])
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from groundwork import config as config_lib
-from groundwork import copies
+from groundwork import copies, errors
 from groundwork.devices import processes
 from groundwork.errors import UserError
 from groundwork.runs import identity
@@ -43,8 +43,8 @@ def check(
       UserError: a key, the data or code of the user's own differs, which the error names; or there
         is no such run or level.
     """
-    folder = copies.near(section.source)
-    about = identity.read_about(folder, "lottery")
+    with errors.about("stability.source", UserError):
+        about = identity.read_about(copies.near(section.source), "lottery")
     there, here = (_training(one) for one in (about["config"], config))
     for key in sorted(there.keys() | here.keys()):
         default = identity.ADDED.get(key)
@@ -80,7 +80,7 @@ def mask(section: StabilitySpec, level: int, params: Params | None = None) -> Ma
         if params is not None:
             one = jax.tree.map(lambda leaf: leaf[0], found)
             masks.check_within(one, params)
-    except ValueError as error:
+    except (UserError, ValueError) as error:
         raise UserError(f"stability.source: {error}") from error
     return found
 
@@ -105,8 +105,9 @@ def known(section: StabilitySpec, run: Run, done: frozenset[str]) -> dict[str, s
     names += [pair_name(*pair) for pair in section.pairs]
     if not section.source or done.issuperset(names):
         return {}
-    folder = copies.near(section.source, identity.FILE)
-    now = str(identity.read_about(folder, "lottery").get("id", ""))
+    with errors.about("stability.source", UserError):
+        folder = copies.near(section.source, identity.FILE)
+        now = str(identity.read_about(folder, "lottery").get("id", ""))
     if earlier := [name for name in names if name in done][:1]:
         before = processes.on_first(lambda: run.unit(*earlier).verify())
         if before.get("source", now) != now:

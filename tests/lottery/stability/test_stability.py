@@ -213,7 +213,11 @@ def test_what_cannot_be_measured_is_refused_in_one_line(source, tmp_path, monkey
     assert "level 0 is the dense network" in refused("stability.levels=(0,)", of_source)
     said = refused(of_source, "stability.levels=(1,)", "seed=1")
     assert "was trained with seed=0, not 1: set it so, or name another run" in said
-    assert "has no finished levels/07/ticket" in refused(of_source, "stability.levels=(7,)")
+    said = refused(of_source, "stability.levels=(7,)")
+    assert said.startswith("stability.source: ")
+    assert "has no finished levels/07/ticket" in said
+    said = refused(f"stability.source={tmp_path}/none", "stability.levels=(1,)")
+    assert said.startswith("stability.source: ")
     linear = "model.name=tests.lottery.stability.test_stability:linear"
     said = refused(linear, "model.width=1.0", "stability.match=True")
     assert said.startswith("stability.match: nothing of this network can be removed")

@@ -13,7 +13,7 @@ from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
-from groundwork.errors import about
+from groundwork.errors import UserError, about
 from groundwork.study import Prepared
 from groundwork.train import fitting, footprint, networks, optim, own, programs
 from groundwork.trees import Variables
@@ -37,9 +37,13 @@ def prepare(spec: Spec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepa
     loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     graph: Graph | None = None
     if spec.early_bird.masks == "channels":
-        with about("early_bird.masks=channels (weights needs no channels with scales)"):
+        try:
             graph = structured.groups(model, shapes, dataset.example)
             structured.check_criterion(graph, "scale", dataset.example)
+        except ValueError as error:
+            raise UserError(
+                f"early_bird.masks=channels: {error}; early_bird.masks=weights needs no scales"
+            ) from error
     else:
         with about("early_bird.masks=weights"):
             masks.ones(shapes["params"])

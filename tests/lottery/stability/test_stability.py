@@ -188,7 +188,15 @@ def test_the_table_has_every_path_within_80_columns(folder):
     assert f"{np.mean(level):.3f}±{np.std(level, ddof=1):.3f}" in printed
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
-    assert report.compare([folder]).rows[0][0] == "10"
+    compared = report.compare([folder])
+    assert compared.rows[0][0] == "10"
+    (record,) = (
+        r
+        for r in compared.records
+        if (r["network"], r["step"], r["split"]) == ("level 1", 10, "test")
+    )
+    assert record["instability_mean"] == pytest.approx(np.mean(level))
+    assert record["instability_deviation"] == pytest.approx(np.std(level, ddof=1))
 
 
 def refused(*overrides):

@@ -54,7 +54,8 @@ def match(model: Any, first: Any, second: Any, *, example: Any = None, tries: in
 
     Raises:
       ValueError: the two networks differ in more than their values, `tries` is below 1, no example
-        fits, or the network has no units that could be permuted.
+        fits, the network has no units that could be permuted, or the result computes something else
+        than the second network.
     """
     check_ends(first, second)
     return matcher(model, second, example=example, tries=tries)(first, second)
@@ -136,11 +137,11 @@ def _improve(graph: Graph, group: Group, one: Any, two: Any, orders: Orders) -> 
     gains = np.zeros((group.units, group.units))
     for member in _weights(graph, group):
         places = _places(graph, member.path, orders)
-        whole = places.get(member.axis, np.arange(one[member.path].shape[member.axis])).copy()
+        entries = places.get(member.axis, np.arange(one[member.path].shape[member.axis])).copy()
         for same in group.members:  # these keep their places along this axis
             if (same.path, same.axis) == (member.path, member.axis):
-                whole[same.positions] = same.positions
-        places[member.axis] = whole
+                entries[same.positions] = same.positions
+        places[member.axis] = entries
         other = two[member.path]
         for axis, order in places.items():
             other = np.take(other, order, axis)

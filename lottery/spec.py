@@ -273,6 +273,8 @@ def without_effect(spec: LotterySpec, config: Mapping[str, Any], given: Sequence
             beyond.append(
                 f"branches.{name}: {left} are not trained, since ticket.levels has others"
             )
+    if spec.ticket.source and (late := spec.ticket.beyond(spec.levels)):
+        beyond.append(f"ticket.levels: {late} are not trained, since levels={spec.levels}")
     one_rate = spec.optimizer.schedule == "constant" and not spec.optimizer.warmup_steps
     if one_rate and spec.branches.get("finetune") and spec.branches.get("lr_rewind"):
         beyond.append(

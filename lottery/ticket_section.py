@@ -41,6 +41,10 @@ class TicketSpec:
             return tuple(every)
         return tuple(level for level in every if level == 0 or level in self._levels)
 
+    def beyond(self, last: int) -> list[int]:
+        """Returns the levels that are asked for and lie beyond the last one."""
+        return [] if self.levels == "all" else [level for level in self._levels if level > last]
+
     @property
     def _levels(self) -> tuple[int, ...]:
         return self.levels if isinstance(self.levels, tuple) else (int(self.levels),)

@@ -1,8 +1,10 @@
 """Tickets of another run, on other data or by another optimiser. Read `train_tickets` first.
 
 Source: Morcos et al., arXiv:1906.02773. As there, what depends on the number of classes is left out
-of the ticket where it does not fit: it is drawn anew, and all of it is kept. Departs: the paper
-prunes with a global scope and rewinds to the first epoch; here the source run's config decides.
+of the ticket where it does not fit: it is drawn as an ordinary run of this config draws it, and all
+of it is kept. With the seed and the number of classes of the source, that is how the source's was
+drawn. Departs: the paper prunes with a global scope and rewinds to the first epoch; here the
+config of the source run decides.
 """
 
 # R replicates

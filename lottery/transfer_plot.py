@@ -67,10 +67,8 @@ def _panel(ax: Axes, runs: Sequence[Results], levels: Sequence[int]) -> None:
     first = runs[0]
     series: list[tuple[str, Any, list[list[float]]]] = []
     for number, run in enumerate(runs):
-        source = figures.plain(f"tickets of {Path(source_of(run)).name}")
-        label = source if source_of(run) else "its own tickets"
         values = [run.points["ticket", level].accuracy for level in levels]
-        series.append((label, figures.colours("tab10")(number), values))
+        series.append((_label(run, runs), figures.colours("tab10")(number), values))
     for branch in CONTROLS:
         if all((branch, level) in first.points for level in levels):
             values = [first.points[branch, level].accuracy for level in levels]
@@ -90,3 +88,13 @@ def _panel(ax: Axes, runs: Sequence[Results], levels: Sequence[int]) -> None:
     ax.set_xticks(np.arange(len(levels)), [f"{density:.3f}" for density in densities])
     ax.set_title(figures.plain(f"trained as {first.name}"))
     ax.legend(loc="upper right", fontsize=6)
+
+
+def _label(run: Results, runs: Sequence[Results]) -> str:
+    """Returns whose tickets a run of a panel trained; runs with tickets of their own have names."""
+    if source := source_of(run):
+        branch = run.config["ticket"].get("branch", "ticket")
+        whose = "tickets" if branch == "ticket" else branch
+        return figures.plain(f"{whose} of {Path(source).name}")
+    several = sum(not source_of(one) for one in runs) > 1
+    return figures.plain(f"tickets of its own: {run.name}") if several else "its own tickets"

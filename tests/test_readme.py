@@ -16,6 +16,7 @@ from groundwork import architectures, config, overrides
 from groundwork.train import loss_spec
 from groundwork.train.loss_spec import LossSpec
 from groundwork.train.step import Batch
+from pruning import masks
 from tests import packages
 from tests.conftest import ROOT
 
@@ -82,6 +83,12 @@ def test_the_lines_for_a_network_of_ones_own_run(tmp_path, monkeypatch):
     exec(block_with("multiply_adds", "docs/own.md"), names)
     exec(block_with("make_loss", "docs/own.md"), names)
     assert callable(names["loss"])
+    names["first"], names["second"] = variables, jax.tree.map(lambda leaf: leaf[::-1], variables)
+    names["error"] = lambda variables: jnp.mean(model.apply(variables, inputs, train=False) ** 2)
+    names["mask"] = names["other"] = masks.ones(variables["params"])
+    names["masks"] = [names["mask"]] * 7
+    exec(block_with("early_bird.detect", "docs/own.md"), names)
+    assert (len(names["errors"]), names["jaccard"], names["index"]) == (30, 1, 4)
 
 
 def test_the_lines_for_a_small_file_run(tmp_path, monkeypatch):

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from groundwork import trees
 from pruning.masks import layer_of
 
 AnyMask = Mapping[str, Any]
-"""Path → bool array: a mask of one replicate, of NumPy or JAX."""
+"""Path → bool array, or any tree of bool arrays: a mask of one replicate, of NumPy or JAX."""
 
 
 class Overlap(NamedTuple):
-    """What two masks have in common: numbers, or arrays [n, n] of several masks.
+    """What two masks have in common.
 
     Attributes:
       hamming: the share of prunable weights that one keeps and the other does not, in [0, 1].
@@ -22,7 +23,21 @@ class Overlap(NamedTuple):
         keeps any.
       chance: the Jaccard index of random masks that keep as many weights of each layer: that of the
         expected number of weights that both keep.
-      chance_hamming: the expected Hamming distance of such masks.
+    """
+
+    hamming: float
+    jaccard: float
+    chance: float
+
+
+class Compared(NamedTuple):
+    """What each two of n masks have in common, [n, n], or two of them: see `Overlap`.
+
+    Attributes:
+      hamming: see `Overlap`.
+      jaccard: likewise.
+      chance: likewise.
+      chance_hamming: the expected Hamming distance of masks such as those of `chance`.
     """
 
     hamming: Any
@@ -45,47 +60,53 @@ def overlap(mask: AnyMask, other: AnyMask) -> Overlap:
     Raises:
       ValueError: the masks differ in paths or shapes, are empty, or are not of bools.
     """
-    _check(mask, other)
-    return _overlap(*_counts([mask, other]), 0, 1)
+    return Overlap(*(float(field[0, 1]) for field in matrix([mask, other])[:3]))
 
 
-def by_layer(mask: AnyMask, other: AnyMask) -> dict[str, Overlap]:
-    """Returns layer → what two masks have in common there; see `overlap`.
+def by_layer(mask: AnyMask, other: AnyMask) -> dict[str, Compared]:
+    """Returns layer → what two masks have in common there, as numbers; see `overlap`.
 
     Raises:
       ValueError: see `overlap`.
     """
-    _check(mask, other)
+    masks = _checked([mask, other])
     parts: dict[str, list[str]] = {}
-    for path in mask:
+    for path in masks[0]:
         parts.setdefault(layer_of(path), []).append(path)
-    return {
-        layer: overlap({p: mask[p] for p in paths}, {p: other[p] for p in paths})
+    each = {
+        layer: matrix([{path: one[path] for path in paths} for one in masks])
         for layer, paths in parts.items()
+    }
+    return {
+        layer: Compared(*(float(field[0, 1]) for field in fields)) for layer, fields in each.items()
     }
 
 
-def matrix(masks: Sequence[AnyMask]) -> Overlap:
+def matrix(masks: Sequence[AnyMask]) -> Compared:
     """Returns what each two of several masks have in common: fields [n, n], symmetric.
 
     Raises:
       ValueError: there is no mask, or see `overlap`.
     """
-    if not masks:
-        raise ValueError("no masks are given")
-    for mask in masks:
-        _check(masks[0], mask)
-    one, two = np.indices((len(masks), len(masks)))
-    return _overlap(*_counts(masks), one, two)
+    sizes, kept, both = _counts(_checked(masks))
+    weights, total = sizes.sum(), kept.sum(1)
+    either = total[:, None] + total  # with those of both, twice
+    expected = (kept[:, None] * kept / np.maximum(sizes, 1)).sum(-1)
+    return Compared(
+        hamming=(either - 2 * both) / max(weights, 1),
+        jaccard=_index(both, either),
+        chance=_index(expected, either),
+        chance_hamming=(either - 2 * expected) / max(weights, 1),
+    )
 
 
-def _counts(masks: Sequence[AnyMask]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _counts(masks: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns sizes [L], kept [n, L], and how many weights each two of them keep, [n, n]."""
     layers = list(dict.fromkeys(map(layer_of, masks[0])))
     sizes, kept = np.zeros(len(layers)), np.zeros((len(masks), len(layers)))
     both = np.zeros((len(masks), len(masks)))
     for path in masks[0]:
-        flat = np.stack([np.asarray(mask[path]).ravel() for mask in masks])  # [n, weights]
+        flat = np.stack([mask[path].ravel() for mask in masks])  # [n, weights]
         layer = layers.index(layer_of(path))
         sizes[layer] += flat.shape[1]
         kept[:, layer] += flat.sum(1)
@@ -94,32 +115,29 @@ def _counts(masks: Sequence[AnyMask]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return sizes, kept, both
 
 
-def _overlap(sizes: np.ndarray, kept: np.ndarray, both: np.ndarray, one: Any, two: Any) -> Overlap:
-    """Returns the overlap of the masks at places `one` and `two`."""
-    weights, either = sizes.sum(), kept.sum(1)[one] + kept.sum(1)[two]  # with those of both, twice
-    expected = (kept[one] * kept[two] / np.maximum(sizes, 1)).sum(-1)
-    found = [
-        (either - 2 * both[one, two]) / max(weights, 1),
-        _index(both[one, two], either),
-        _index(expected, either),
-        (either - 2 * expected) / max(weights, 1),
-    ]
-    return Overlap(*(value if np.ndim(value) else float(value) for value in found))
-
-
 def _index(both: Any, either: Any) -> Any:
     return np.where(either > 0, both / np.maximum(either - both, 1), 1.0)
 
 
-def _check(mask: AnyMask, other: AnyMask) -> None:
-    if not mask:
+def _checked(masks: Sequence[AnyMask]) -> list[dict[str, np.ndarray]]:
+    """Returns masks of one network, as path → bool array."""
+    if not len(masks):
+        raise ValueError("no masks are given")
+    flat = [
+        {path: np.asarray(leaf) for path, leaf in trees.flatten(mask).items()} for mask in masks
+    ]
+    first = flat[0]
+    if not any(flat):
         raise ValueError("the mask is empty: it has no arrays")
-    if differing := sorted(mask.keys() ^ other.keys()):
-        raise ValueError(f"the masks are those of different networks: one alone has {differing[0]}")
-    for path, leaf in mask.items():
-        shapes = [np.shape(leaf), np.shape(other[path])]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"the masks of {path} have shapes {shapes[0]} and {shapes[1]}")
-        for each in (leaf, other[path]):
-            if np.asarray(each).dtype != bool:
-                raise ValueError(f"the mask of {path} must be bool, not {np.asarray(each).dtype}")
+    for mask in flat:
+        if differing := sorted(first.keys() ^ mask.keys()):
+            raise ValueError(
+                f"the masks are those of different networks: one alone has {differing[0]}"
+            )
+        for path, leaf in mask.items():
+            if leaf.shape != first[path].shape:
+                shapes = f"{first[path].shape} and {leaf.shape}"
+                raise ValueError(f"the masks of {path} have shapes {shapes}")
+            if leaf.dtype != bool:
+                raise ValueError(f"the mask of {path} must be bool, not {leaf.dtype}")
+    return flat

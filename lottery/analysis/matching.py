@@ -5,23 +5,26 @@ Source: Ainsworth et al., arXiv:2209.04836, section 3.2 and Algorithm 1 (weight 
 
 # U units of a group
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from scipy.optimize import linear_sum_assignment
 
 from groundwork import trees
-from groundwork.errors import reason
+from groundwork.traced import network
+from lottery.analysis import trial
 from lottery.analysis.path import check_ends
-from pruning.structured import Graph, Group, groups
+from pruning.structured import Graph, Group, Member, groups
 from pruning.structured.graph import parameters
-from pruning.structured.program import evaluation
+from pruning.structured.program import whole
 
-SIZES = (28, 32, 8, 64, 16, 224, 96, 4)  # of images that are tried where no example is given
 ROUNDS = 100
-SAME = 1e-3  # of the largest output: what orders of summation may change
+STATISTICS = ("mean", "var")  # of BatchNorm, where no collection tells them from parameters
 
 Orders = dict[str, np.ndarray]
 """Group → [U] integers: the unit of the second network that takes each unit's place."""
@@ -32,16 +35,18 @@ def match(model: Any, first: Any, second: Any, *, example: Any = None, tries: in
 
     Units are permuted in whole groups: those that `pruning.structured.groups` finds, so that any
     network serves, and statistics of BatchNorm go with their channels. Units that are tied to
-    inputs or outputs stay, and so do groups whose permutation would change what the network
-    computes, such as channels that GroupNorm normalises together: each is tried on random inputs.
-    The order maximises the sum of products of the two networks' parameters, one group after the
-    other, until no group gains. That need not be the best order of all.
+    inputs or outputs stay, and so do groups whose permutation would change what the second network
+    computes, such as channels that GroupNorm normalises together: that is tried on random inputs,
+    once for each of two permutations that generate all others.
+    The order maximises the sum of products of the two networks' parameters, without statistics, one
+    group after the other, until no group gains. That need not be the best order of all.
     Departs: groups are visited in the network's order, then, for each further of the `tries`, in
     random ones from the start; the best end counts. The paper has one random order.
 
     Args:
       model: see `pruning.structured.groups`.
-      first: variables of one replicate, which stay.
+      first: variables of one replicate, which stay: all that the network has, with statistics. Of
+        Linen, {"params": …, …}; of NNX, the module's state.
       second: variables of the other network.
       example: inputs [B, …], arrays or shapes, or the shape of one example of floats. Without it,
         a vector and common sizes of images are tried, until the network takes one.
@@ -49,7 +54,8 @@ def match(model: Any, first: Any, second: Any, *, example: Any = None, tries: in
 
     Raises:
       ValueError: the two networks differ in more than their values, `tries` is below 1, no example
-        fits, or the network has no units that could be permuted.
+        fits, the network has no units that could be permuted, or the result computes something else
+        than the second network.
     """
     check_ends(first, second)
     return matcher(model, second, example=example, tries=tries)(first, second)
@@ -62,7 +68,7 @@ def matcher(
 
     Args:
       model: see `match`.
-      like: variables of one replicate, on which it is tried which units can be permuted.
+      like: variables of one replicate, or their shapes.
       example: see `match`.
       tries: see `match`.
 
@@ -71,15 +77,22 @@ def matcher(
     """
     if tries < 1:
         raise ValueError(f"tries={tries} must be at least 1")
-    host = jax.tree.map(np.asarray, like)
-    shapes = trees.example(_example(model, like) if example is None else example)
+    if isinstance(whole(model), nn.Module) and not network.has_collections(like):
+        raise ValueError('these are parameters alone: give variables, {"params": …}')
+    if isinstance(like, nnx.Module):
+        raise ValueError("these are modules of NNX: give their states, nnx.state(module)")
+    shapes = trees.example(trial.example_of(model, like) if example is None else example)
     graph = groups(model, like, shapes)
-    free = _free(graph, host, shapes)
+    outputs = trial.outputs_of(graph, like, shapes)
 
     def matched(first: Any, second: Any) -> Any:
         check_ends(first, second)
-        orders = _orders(graph, free, _flat(first), _flat(second), tries)
-        return permuted(graph, jax.tree.map(np.asarray, second), orders)
+        free = _free(graph, second, outputs)
+        orders = _orders(graph, free, _flat(graph, first), _flat(graph, second), tries)
+        nearest = permuted(graph, second, orders)
+        if not trial.same(outputs(nearest), outputs(second)):
+            raise ValueError("the nearest order of all units changes what this network computes")
+        return nearest
 
     return matched
 
@@ -108,9 +121,10 @@ def permuted(graph: Graph, variables: Any, orders: Orders) -> Any:
     """Returns variables whose units are in other orders; see `Orders`."""
 
     def one(path: str, leaf: Any) -> Any:
+        moved = leaf
         for axis, places in _places(graph, path, orders).items():
-            leaf = np.take(leaf, places, axis)
-        return leaf
+            moved = np.take(np.asarray(moved), places, axis)
+        return jnp.asarray(moved) if isinstance(leaf, jax.Array) and moved is not leaf else moved
 
     return trees.map_with_path(one, variables)
 
@@ -121,13 +135,13 @@ def _improve(graph: Graph, group: Group, one: Any, two: Any, orders: Orders) -> 
     A kernel that has the group on two axes is taken as if one of them had its order already.
     """
     gains = np.zeros((group.units, group.units))
-    for member in parameters(graph, group.members):
+    for member in _weights(graph, group):
         places = _places(graph, member.path, orders)
-        whole = places.get(member.axis, np.arange(one[member.path].shape[member.axis])).copy()
+        entries = places.get(member.axis, np.arange(one[member.path].shape[member.axis])).copy()
         for same in group.members:  # these keep their places along this axis
             if (same.path, same.axis) == (member.path, member.axis):
-                whole[same.positions] = same.positions
-        places[member.axis] = whole
+                entries[same.positions] = same.positions
+        places[member.axis] = entries
         other = two[member.path]
         for axis, order in places.items():
             other = np.take(other, order, axis)
@@ -145,7 +159,7 @@ def _improve(graph: Graph, group: Group, one: Any, two: Any, orders: Orders) -> 
 
 def _value(graph: Graph, among: Any, one: Any, two: Any, orders: Orders) -> float:
     """Returns the sum of products of all parameters that some groups have entries in."""
-    paths = {member.path for group in among for member in parameters(graph, group.members)}
+    paths = {member.path for group in among for member in _weights(graph, group)}
     total = 0.0
     for path in sorted(paths):
         other = two[path]
@@ -167,67 +181,32 @@ def _places(graph: Graph, path: str, orders: Orders) -> dict[int, np.ndarray]:
     return places
 
 
-def _free(graph: Graph, variables: Any, example: Any) -> list[Group]:
+def _free(graph: Graph, variables: Any, outputs: Callable[[Any], list[np.ndarray]]) -> list[Group]:
     """Returns the groups whose permutation leaves the network's outputs as they are."""
-    call = jax.jit(evaluation(graph.model))
-    inputs = _inputs(example)
+    before = outputs(variables)
 
-    def outputs(orders: Orders) -> list[np.ndarray]:
-        with jax.default_matmul_precision("highest"):
-            found = call(permuted(graph, variables, orders), inputs)
-        return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(found)]
-
-    before = outputs({})
-
-    def stays(among: list[Group]) -> bool:
-        draw = np.random.default_rng(1).permutation
-        after = outputs({group.name: draw(group.units) for group in among})
+    def stays(group: Group) -> bool:
+        places = np.arange(group.units)
+        swapped = np.concatenate([places[:2][::-1], places[2:]])
+        both = (swapped, np.roll(places, 1))  # all permutations are products of these
         return all(
-            np.abs(a - b).max(initial=0) <= SAME * np.abs(b).max(initial=0)
-            for a, b in zip(after, before, strict=True)
+            trial.same(outputs(permuted(graph, variables, {group.name: o})), before) for o in both
         )
 
-    found = list(graph.groups)
-    if not stays(found):
-        found = [group for group in found if stays([group])]
-    if not found or not stays(found):
+    found = [group for group in graph.groups if stays(group)]
+    if not found:
         raise ValueError("this network has no units whose order could be changed")
     return found
 
 
-def _inputs(example: Any) -> Any:
-    """Returns random inputs; integers, such as tokens, are zeros and ones."""
-    generator = np.random.default_rng(0)
-
-    def one(leaf: Any) -> np.ndarray:
-        if np.issubdtype(leaf.dtype, np.integer):
-            return generator.integers(0, 2, leaf.shape).astype(leaf.dtype)
-        return generator.standard_normal(leaf.shape).astype(leaf.dtype)
-
-    return jax.tree.map(one, example)
+def _weights(graph: Graph, group: Group) -> list[Member]:
+    """Returns the members of a group that count: parameters, but no statistics."""
+    members = parameters(graph, group.members)
+    return [member for member in members if member.path.rpartition("/")[2] not in STATISTICS]
 
 
-def _flat(tree: Any) -> dict[str, np.ndarray]:
-    flat = trees.flatten(tree)
-    return {path: np.asarray(leaf, np.float64) for path, leaf in flat.items()}
-
-
-def _example(model: Any, variables: Any) -> tuple[int, ...]:
-    """Returns the shape of one example that a network takes."""
-    call, said = evaluation(model), "it has no kernels"
-    for shape in _shapes(variables):
-        try:
-            jax.eval_shape(call, variables, trees.example(shape))
-        except Exception as error:  # a user's network may raise anything
-            said = reason(error)
-        else:
-            return shape
-    raise ValueError(f"give an example=: the network takes none of the usual shapes ({said})")
-
-
-def _shapes(variables: Any) -> Iterator[tuple[int, ...]]:
-    shapes = [np.shape(leaf) for leaf in trees.flatten(variables).values()]
-    widths = dict.fromkeys(shape[0] for shape in shapes if len(shape) == 2)
-    yield from ((width,) for width in widths)
-    channels = sorted({shape[2] for shape in shapes if len(shape) == 4})
-    yield from ((size, size, count) for count in channels for size in SIZES)
+def _flat(graph: Graph, variables: Any) -> dict[str, np.ndarray]:
+    """Returns path → array of all parameters that have entries of units."""
+    flat = trees.flatten(variables)
+    paths = {member.path for group in graph.groups for member in _weights(graph, group)}
+    return {path: np.asarray(flat[path], np.float64) for path in paths}

@@ -48,9 +48,10 @@ def instability(
 
     Raises:
       ValueError: the trees differ in more than their values, have entries that are not finite, or
-        integers that differ; there are too few points; or an error is not finite.
+        others than floats and random keys that differ; there are too few points; or an error is not
+        finite.
     """
-    if isinstance(points, bool) or not isinstance(points, int) or points < 2:
+    if isinstance(points, bool) or not isinstance(points, int | np.integer) or points < 2:
         raise ValueError(f"points={points!r} must be an integer of at least 2: the ends are two")
     check_ends(first, second)
     errors = [
@@ -77,13 +78,15 @@ def of_errors(errors: np.ndarray) -> Instability:
 def between(first: Any, second: Any, place: Any) -> Any:
     """Returns the tree at a place of the path, which is `first` at 0 and `second` at 1.
 
-    Integers are those of `first`. It works under jit and vmap.
+    What is no float, such as an integer, a random key or a function, is that of `first`. It works
+    under jit and vmap.
     """
 
     def one(start: Any, end: Any) -> Any:
-        if not jnp.issubdtype(start.dtype, jnp.inexact):
+        if not _is_float(start):
             return start
-        return (start * (1 - place) + end * place).astype(start.dtype)
+        value = start * (1 - place) + end * place
+        return value.astype(start.dtype) if hasattr(start, "dtype") else value
 
     return jax.tree.map(one, first, second)
 
@@ -103,8 +106,23 @@ def check_ends(first: Any, second: Any) -> None:
             raise ValueError(
                 f"{path} has the shape {shapes[0]} at one end, {shapes[1]} at the other"
             )
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-            if not np.array_equal(leaf, two[path]):
-                raise ValueError(f"{path} has integers that differ: nothing lies between them")
+        if not _is_float(leaf):
+            if not _is_key(leaf) and not np.array_equal(leaf, two[path]):
+                raise ValueError(
+                    f"{path} is no float, and differs: nothing lies between its values. Give both "
+                    "ends the same"
+                )
         elif not all(bool(jnp.isfinite(tree[path]).all()) for tree in (one, two)):
             raise ValueError(f"{path} has entries that are not finite")
+
+
+def _is_float(leaf: Any) -> bool:
+    """Returns whether a leaf lies on the path: an array of floats, or a Python float."""
+    return isinstance(leaf, float | complex) or jnp.issubdtype(
+        getattr(leaf, "dtype", np.dtype(object)), jnp.inexact
+    )
+
+
+def _is_key(leaf: Any) -> bool:
+    """Returns whether a leaf is an array of random keys, as NNX keeps them in its state."""
+    return jnp.issubdtype(getattr(leaf, "dtype", np.dtype(object)), jax.dtypes.prng_key)

@@ -2,10 +2,12 @@
 
 # E masks, N entries of a mask
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from groundwork import trees
 
 
 def distances(masks: Sequence[Any]) -> np.ndarray:
@@ -16,7 +18,8 @@ def distances(masks: Sequence[Any]) -> np.ndarray:
     Source: You et al., arXiv:1909.11957, Section 3.1 and Figure 3.
 
     Args:
-      masks: of one network, in the order of the training: path → bool array, or bool arrays.
+      masks: of one network, in the order of the training: path → bool array, or any other tree of
+        bool arrays.
 
     Raises:
       ValueError: there are no masks, they have no entries, or not all of them have the same paths
@@ -56,7 +59,10 @@ def detect(
     """
     values = np.asarray(distances, float)
     if values.ndim != 1:
-        raise ValueError(f"distances of shape {list(values.shape)} must be one after the other")
+        raise ValueError(
+            f"distances of shape {list(values.shape)} must be one after the other: of a matrix of "
+            "`distances`, give np.diagonal(matrix, 1)"
+        )
     if not threshold > 0:
         raise ValueError(f"threshold={threshold} must be above 0")
     if patience < 1:
@@ -70,8 +76,7 @@ def detect(
 
 
 def _leaves(mask: Any) -> dict[str, np.ndarray]:
-    named = mask if isinstance(mask, Mapping) else {"": mask}
-    return {path: np.asarray(named[path]) for path in sorted(named)}
+    return {path: np.asarray(leaf) for path, leaf in sorted(trees.flatten(mask).items())}
 
 
 def _form(mask: Any) -> str:

@@ -41,11 +41,12 @@ def rounded(params: Params, bits: int) -> Params:
 
 
 def rounded_gradients(bits: int) -> optax.GradientTransformationExtraArgs:
-    """Returns a transformation, without state, that rounds gradients at random to few bits.
+    """Returns a transformation that rounds gradients at random to few bits.
 
     It stands before an optimiser in `optax.chain`. The multiples are those of `rounded`; a gradient
     goes up with the probability of its distance from the lower one, so its mean stays. The random
-    numbers are a function of the step and the path, the same for all replicates.
+    numbers are a function of the step, the path, and the bits of the parameters at the start, from
+    which the state comes: so replicates, and runs of other seeds, have others.
 
     Args:
       bits: one of `BITS`.
@@ -61,7 +62,7 @@ def rounded_gradients(bits: int) -> optax.GradientTransformationExtraArgs:
         del params, extra
         if bits == FLOAT:
             return updates, state
-        key = jax.random.fold_in(jax.random.key(0), step)
+        key = jax.random.fold_in(jax.random.key(state), step)
         places = {path: place for place, path in enumerate(trees.flatten(updates))}
 
         def one(path: str, leaf: jax.Array) -> jax.Array:
@@ -71,7 +72,14 @@ def rounded_gradients(bits: int) -> optax.GradientTransformationExtraArgs:
 
         return trees.map_with_path(one, updates), state
 
-    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformationExtraArgs(_seed, update)
+
+
+def _seed(params: Params) -> jax.Array:
+    """Returns [] uint32: the sum of the bits of all parameters, as numbers."""
+    leaves = [jnp.asarray(leaf, jnp.float32) for leaf in jax.tree.leaves(params)]
+    bits = [lax.bitcast_convert_type(leaf, jnp.uint32) for leaf in leaves]
+    return sum((jnp.sum(each, dtype=jnp.uint32) for each in bits), jnp.zeros((), jnp.uint32))
 
 
 def _step(leaf: jax.Array, bits: int) -> jax.Array:

@@ -35,7 +35,8 @@ CONTROLS = (
 )
 LOW = (
     " The dense training, and so the dense network and all masks, saw weights and gradients of "
-    "{bits} bits; the others were trained in float32."
+    "{bits} bits, and is evaluated with weights that are not rounded; the others were trained in "
+    "float32."
 )
 
 
@@ -175,7 +176,8 @@ def _said(run: Results) -> list[str]:
             continue
         saved = 1 - ticket.training_macs / other.training_macs
         gained = float(np.mean(ticket.test) - np.mean(other.test))
-        line = f"beside {name}: {saved:.2f} of the multiply-adds of the training saved"
+        how = "saved" if saved >= 0 else "on top"
+        line = f"beside {name}: {abs(saved):.2f} of the multiply-adds of the training {how}"
         if ticket.seconds is not None and other.seconds:
             line += f", in {ticket.seconds / other.seconds:.2f} of its seconds"
         lines.append(f"{line}; {run.metric.words} {gained:+.4f}")

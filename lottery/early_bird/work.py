@@ -13,7 +13,7 @@ from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
-from groundwork.errors import about
+from groundwork.errors import UserError, about
 from groundwork.study import Prepared
 from groundwork.train import fitting, footprint, networks, optim, own, programs
 from groundwork.trees import Variables
@@ -36,11 +36,16 @@ def prepare(spec: Spec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepa
     footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     graph: Graph | None = None
-    with about(f"early_bird.masks={spec.early_bird.masks}"):
-        if spec.early_bird.masks == "channels":
+    if spec.early_bird.masks == "channels":
+        try:
             graph = structured.groups(model, shapes, dataset.example)
             structured.check_criterion(graph, "scale", dataset.example)
-        else:
+        except ValueError as error:
+            raise UserError(
+                f"early_bird.masks=channels: {error}; early_bird.masks=weights needs no scales"
+            ) from error
+    else:
+        with about("early_bird.masks=weights"):
             masks.ones(shapes["params"])
     sizes = {"train": spec.train.batch_size, "fine_tune": spec.fine_tune.batch_size}
 

@@ -12,7 +12,7 @@ import numpy as np
 from groundwork import trees
 from groundwork.errors import UserError
 from lottery import analysis, results, tickets
-from lottery.analysis import Overlap
+from lottery.analysis import Compared
 from lottery.results import Results
 from pruning.masks import Mask
 
@@ -66,25 +66,25 @@ def read(folder: Path) -> Masks:
     return Masks(run=run, levels=levels, branches=branches)
 
 
-def between_levels(masks: Masks) -> Overlap:
+def between_levels(masks: Masks) -> Compared:
     """Returns what each two levels have in common, [n, n]: means over replicates."""
     several = zip(*masks.levels.values(), strict=True)  # of each replicate, its levels
     return _mean([analysis.matrix(list(levels)) for levels in several])
 
 
-def between_replicates(masks: Masks, level: int) -> Overlap:
+def between_replicates(masks: Masks, level: int) -> Compared:
     """Returns what each two replicates have in common at a level, [R, R]."""
     return analysis.matrix(masks.levels[level])
 
 
-def with_branch(masks: Masks, branch: str) -> Overlap:
+def with_branch(masks: Masks, branch: str) -> Compared:
     """Returns what a control's masks have in common with the ticket's at the last level, [R]."""
     pairs = zip(masks.levels[masks.last], masks.branches[branch], strict=True)
-    found = [analysis.overlap(*pair) for pair in pairs]
-    return Overlap(*(np.array(values) for values in zip(*found, strict=True)))
+    found = [[field[0, 1] for field in analysis.matrix(pair)] for pair in pairs]
+    return Compared(*(np.array(values) for values in zip(*found, strict=True)))
 
 
-def between_runs(runs: Sequence[Masks], level: int) -> Overlap:
+def between_runs(runs: Sequence[Masks], level: int) -> Compared:
     """Returns what each two runs have in common at a level, [n, n].
 
     Replicate 0 of one run is compared with replicate 0 of another, and so on, as far as all have
@@ -112,7 +112,7 @@ def common_levels(runs: Sequence[Masks]) -> list[int]:
     return sorted(common)
 
 
-def pairs_of(overlap: Overlap) -> dict[str, list[float]]:
+def pairs_of(overlap: Compared) -> dict[str, list[float]]:
     """Returns field → its values of each two different masks."""
     places = list(itertools.combinations(range(len(overlap.jaccard)), 2))
     return {
@@ -126,7 +126,7 @@ def layers(masks: Masks) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for pair in itertools.combinations(masks.levels[masks.last], 2):
         for layer, overlap in analysis.by_layer(*pair).items():
-            fields = found.setdefault(layer, {name: [] for name in Overlap._fields})
+            fields = found.setdefault(layer, {name: [] for name in Compared._fields})
             for name, value in overlap._asdict().items():
                 fields[name].append(value)
     return found
@@ -148,5 +148,5 @@ def _equal(one: Sequence[Mask], two: Sequence[Mask]) -> bool:
     return all(np.array_equal(a[path], b[path]) for a, b in pairs for path in a)
 
 
-def _mean(overlaps: Sequence[Overlap]) -> Overlap:
-    return Overlap(*(np.mean(values, axis=0) for values in zip(*overlaps, strict=True)))
+def _mean(overlaps: Sequence[Compared]) -> Compared:
+    return Compared(*(np.mean(values, axis=0) for values in zip(*overlaps, strict=True)))

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from groundwork.report import figures
-from lottery.analysis import Overlap
+from lottery.analysis import Compared
 from lottery.overlap.measured import Masks
+from pruning.masks import Mask
 
 LETTERS = 8  # rows of a heat map, up to which its cells have numbers
 PIXELS = 6  # levels whose inputs are drawn
 
 
-def heat(overlap: Overlap, names: Sequence[str], what: str, path: Path) -> tuple[Path, str]:
+def heat(overlap: Compared, names: Sequence[str], what: str, path: Path) -> tuple[Path, str]:
     """Draws the Jaccard index of each two masks, beside that of random masks.
 
     Args:
@@ -50,17 +51,16 @@ def pixels(masks: Masks, path: Path) -> tuple[Path, str] | None:
     The first layer is a matrix whose rows are pixels: a square of them, of 1 or 3 channels.
     """
     mask = masks.levels[masks.last][0]
-    matrices = [name for name, leaf in mask.items() if leaf.ndim == 2]
-    first = [name for name in matrices if name.startswith(("fc1", "Dense_0"))] or matrices
-    shape = _image(mask[first[0]].shape[0]) if first else None
-    if shape is None or len(matrices) < len([leaf for leaf in mask.values() if leaf.ndim > 1]):
+    first = _first(mask)
+    shape = _image(mask[first].shape[0]) if first else None
+    if not first or not shape:
         return None
     levels = list(masks.levels)
     chosen = np.unique(np.linspace(0, len(levels) - 1, PIXELS).round().astype(int))
     labels = ("", "")
     figure, axes = figures.grid(len(chosen), 3, width=2.6, height=2.5, labels=labels)
     for ax, place in zip(axes, chosen, strict=True):
-        kept = [np.asarray(one[first[0]]).sum(1) for one in masks.levels[levels[place]]]
+        kept = [np.asarray(one[first]).sum(1) for one in masks.levels[levels[place]]]
         image = ax.imshow(np.mean(kept, axis=0).reshape(shape).sum(-1), cmap="viridis")
         figure.colorbar(image, ax=ax, shrink=0.8)
         ax.set_title(f"level {levels[place]}", fontsize=8)
@@ -68,10 +68,23 @@ def pixels(masks: Masks, path: Path) -> tuple[Path, str] | None:
         ax.set_yticks([])
         ax.grid(False)
     caption = (
-        f"How many weights of {first[0]} each input pixel keeps: means over replicates, summed "
+        f"How many weights of {first} each input pixel keeps: means over replicates, summed "
         "over channels."
     )
     return figures.save(figure, path), caption
+
+
+def _first(mask: Mask) -> str | None:
+    """Returns the path of the first layer of a network of matrices, if their shapes tell it.
+
+    It alone takes as many inputs as no layer gives.
+    """
+    matrices = {path: leaf.shape for path, leaf in mask.items() if leaf.ndim == 2}
+    given = {outputs for _, outputs in matrices.values()}
+    first = [path for path, (inputs, _) in matrices.items() if inputs not in given]
+    if len(first) != 1 or any(leaf.ndim > 2 for leaf in mask.values()):
+        return None
+    return first[0]
 
 
 def _image(inputs: int) -> tuple[int, int, int] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from groundwork.report import figures
+from groundwork.runs.metrics import mean_and_spread
 from lottery.stability.results import Between, Results, matched
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ def instability(runs: Sequence[Results], path: Path) -> tuple[Path, str]:
 
 
 def _line(ax: Axes, paths: Sequence[Between], split: str, **looks: Any) -> None:
-    values = [path.instability(split) for path in paths]
-    means = [float(np.mean(v)) for v in values]
-    deviations = [float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for v in values]
+    pairs = [mean_and_spread(path.instability(split)) for path in paths]
+    means, deviations = zip(*pairs, strict=True)
     steps = [path.step or 0 for path in paths]
     ax.errorbar(steps, means, deviations, marker="o", ms=3, capsize=2, **looks)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from groundwork.errors import UserError
+from groundwork.runs.metrics import mean_and_spread
 from groundwork.runs.results import RunResults, open_results, readable
 from lottery import analysis
 from lottery.stability.errors import MATCHED
@@ -88,11 +89,12 @@ def read(workdir: str | Path) -> Results:
 
 
 def records(name: str, run: Results) -> list[dict[str, Any]]:
-    """Returns one record per path and replicate's mean, for other programs."""
+    """Returns one record per path and split, with means over replicates, for other programs."""
     found = []
     for path in (*run.copies, *run.levels):
         for split in path.errors:
             values = path.instability(split)
+            mean, deviation = mean_and_spread(values)
             found.append(
                 {
                     "run": name,
@@ -101,7 +103,8 @@ def records(name: str, run: Results) -> list[dict[str, Any]]:
                     "density": path.density,
                     "split": split,
                     "replicates": len(values),
-                    "instability_mean": float(np.mean(values)),
+                    "instability_mean": mean,
+                    "instability_deviation": deviation,
                     "error_mean": float(np.mean(path.ends(split))),
                 }
             )

@@ -18,9 +18,11 @@ import numpy as np
 from groundwork import architectures, keys
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.context import Context
+from groundwork.data import dataset as data_lib
 from groundwork.data.dataset import AnyDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.devices import processes
+from groundwork.errors import about
 from groundwork.study import Prepared
 from groundwork.train import footprint, loop, networks, optim, own
 from groundwork.train.losses import Loss
@@ -39,7 +41,7 @@ from lottery.stability.spec import (
     point_name,
 )
 from lottery.work import make_network
-from pruning import masks
+from pruning import masks, structured
 from pruning.masks import Mask
 
 
@@ -78,13 +80,17 @@ def prepare(spec: Spec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepa
     footprint.check("this model", shapes, spec.optimizer, spec.replicates)
     loss, code = own.checked_loss(spec.loss, dataset, model, shapes)
     networks.check_examples("stability.train_examples", spec.stability.train_examples, dataset)
+    if spec.stability.match:
+        with about("stability.match"):
+            structured.groups(model, shapes, dataset.example)
 
     def work(context: Context) -> None:
         measure(make_experiment(context, spec, model, loss))
 
     def begin() -> None:
         if spec.stability.source:
-            source.check(spec.stability, config, shapes["params"])
+            digest = data_lib.digest(dataset)
+            source.check(spec.stability, config, shapes["params"], digest, code)
 
     return Prepared(
         mesh=networks.mesh_for(
@@ -119,6 +125,7 @@ def measure(experiment: Experiment) -> None:
     """
     section, run = experiment.spec.stability, experiment.context.run
     done = frozenset(processes.on_first(run.units))
+    taken = source.known(section, run, done)
     point = experiment.start
     for step in section.steps:
         left = [name for name in section.networks if path_name(name, step) not in done]
@@ -131,7 +138,7 @@ def measure(experiment: Experiment) -> None:
                 path_name(network, step),
                 first,
                 second,
-                {"network": network, "step": step, "density": _density(mask)},
+                {"network": network, "step": step, "density": _density(mask), **taken},
             )
     for pair in section.pairs:
         if pair_name(*pair) not in done:
@@ -143,7 +150,7 @@ def measure(experiment: Experiment) -> None:
                 pair_name(*pair),
                 one.trained,
                 two.trained,
-                {"levels": pair, "densities": [_density(end.mask) for end in (one, two)]},
+                {"levels": pair, "densities": [_density(one.mask), _density(two.mask)], **taken},
             )
 
 

@@ -77,9 +77,17 @@ def test_pixels_are_those_of_a_square_image_alone(masks, tmp_path, monkeypatch):
     assert plots._image(3072) == (32, 32, 3)
     assert plots._image(784) == (28, 28, 1)
     assert plots._image(40) is None
-    convolution = {
-        "conv1/kernel": np.ones((3, 3, 1, 4), bool),
-        "fc1/kernel": np.ones((64, 5), bool),
-    }
-    none = Masks(run=masks.run, levels={1: [convolution]}, branches={})
-    assert plots.pixels(none, tmp_path / "pixels.png") is None
+    others = (
+        {  # a convolution, and hidden layers of 64 units whose first layer cannot be told
+            "conv1/kernel": np.ones((3, 3, 1, 4), bool),
+            "fc1/kernel": np.ones((64, 5), bool),
+        },
+        {
+            "body/kernel": np.ones((64, 64), bool),
+            "enter/kernel": np.ones((40, 64), bool),
+        },
+    )
+    for mask in others:
+        none = Masks(run=masks.run, levels={1: [mask]}, branches={})
+        assert plots.pixels(none, tmp_path / "pixels.png") is None
+    assert plots._first(others[1]) == "enter/kernel"

@@ -184,6 +184,10 @@ def test_a_comparison_has_bars_for_each_target(source, target, tmp_path):
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["dense", "its own tickets", "tickets of run", "random_mask"]
     figures.save(figure, tmp_path / "panel.png")
+    masked = {**here.config["ticket"], "branch": "random_mask"}
+    control = dataclasses.replace(here, config={**here.config, "ticket": masked})
+    assert transfer_plot._label(control, [control]) == "random_mask of run"
+    assert transfer_plot._label(own, [own, own]) == "tickets of its own: own"
 
 
 # what is taken
@@ -328,6 +332,8 @@ def test_levels_of_the_ticket_are_those_that_are_trained():
     )
     assert "branches.random_mask: [3] are not trained, since ticket.levels has others" in warned
     assert "prune.rate has no effect: ticket.source has the masks" in warned
+    assert "ticket.levels: [9] are not trained, since levels=3" in warned
+    assert not any("ticket.levels: " in line for line in spec.without_effect(ordinary, BASE, []))
 
 
 @pytest.mark.parametrize(

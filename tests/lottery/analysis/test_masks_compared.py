@@ -34,11 +34,13 @@ def test_a_hand_count():
     one = {"a/kernel": np.array([True, True, False, False]), "b/kernel": np.array([True, True])}
     two = {"a/kernel": np.array([True, False, True, True]), "b/kernel": np.array([True, True])}
     found = analysis.overlap(one, two)
-    assert found.hamming == 3 / 6
-    assert found.jaccard == 3 / 6
+    hamming, jaccard, chance = found
+    assert (hamming, jaccard) == (3 / 6, 3 / 6)
     expected = 2 * 3 / 4 + 2 * 2 / 2  # weights that both keep; over all, 4 · 5 / 6 would be fewer
-    assert found.chance == expected / (4 + 5 - expected)
-    assert found.chance_hamming == (4 + 5 - 2 * expected) / 6
+    assert chance == expected / (4 + 5 - expected)
+    assert analysis.matrix([one, two]).chance_hamming[1, 0] == (4 + 5 - 2 * expected) / 6
+    nested = [{layer: {"kernel": mask[f"{layer}/kernel"]} for layer in "ab"} for mask in (one, two)]
+    assert analysis.overlap(*nested) == found
     layers = analysis.by_layer(one, two)
     assert (layers["a"].jaccard, layers["b"].jaccard, layers["b"].hamming) == (0.25, 1, 0)
 
@@ -54,17 +56,17 @@ def test_chance_is_what_random_masks_of_the_same_layers_give():
             pair.append(np.concatenate([GENERATOR.permutation(part) for part in parts]))
         hamming.append(distance.hamming(*pair))
         jaccard.append(1 - distance.jaccard(*pair))
-    found = analysis.overlap(one, two)
-    assert found.chance_hamming == pytest.approx(np.mean(hamming), abs=0.006)
-    assert found.chance == pytest.approx(np.mean(jaccard), abs=0.006)
     dense = {path: np.ones(shape, bool) for path, shape in SHAPES.items()}
-    whole = analysis.overlap(dense, one)
-    assert (whole.jaccard, whole.hamming) == pytest.approx((whole.chance, whole.chance_hamming))
+    found = analysis.matrix([one, two, dense])
+    assert found.chance_hamming[0, 1] == pytest.approx(np.mean(hamming), abs=0.006)
+    assert found.chance[0, 1] == pytest.approx(np.mean(jaccard), abs=0.006)
+    assert found.jaccard[2] == pytest.approx(found.chance[2])
+    assert found.hamming[2] == pytest.approx(found.chance_hamming[2])
 
 
 def test_masks_that_keep_nothing_are_alike():
     none = {"a/kernel": np.zeros(3, bool)}
-    assert analysis.overlap(none, none) == (0, 1, 1, 0)
+    assert analysis.overlap(none, none) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(

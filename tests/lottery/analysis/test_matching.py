@@ -1,13 +1,18 @@
 """Weight matching recovers hidden permutations, and leaves what cannot be permuted."""
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from scipy.optimize import linear_sum_assignment
 
 from groundwork import architectures
 from lottery import analysis
+from lottery.analysis import matching
+from pruning import structured
 
 GENERATOR = np.random.default_rng(0)
 SECTION = {"width": 1.0, "dtype": "float32", "kwargs": {}, "call": {}}
@@ -106,6 +111,16 @@ def test_a_foreign_network_moves_nearer_and_computes_the_same():
         assert likeness(found) >= likeness(other) - 1e-4
 
 
+@pytest.mark.parametrize("seen", [slice(0, 1), slice(0, 2)])
+def test_a_group_is_free_only_if_no_order_of_its_units_is_seen(seen):
+    tree = {"in": drawn(3, 4), "out": drawn(4, 2)}
+    graph = structured.groups(lambda tree, x: jnp.tanh(x @ tree["in"]) @ tree["out"], tree, (3,))
+    (free,) = matching._free(graph, tree, lambda tree: [np.sort(tree["in"][0])])
+    assert free.units == 4
+    with pytest.raises(ValueError, match="no units whose order could be changed"):
+        matching._free(graph, tree, lambda tree: [np.sort(tree["in"][0, seen])])
+
+
 class Normalised(nn.Module):
     """Channels of each half are normalised together; and a constant knows the units' places."""
 
@@ -125,13 +140,48 @@ def test_units_whose_order_matters_stay():
     apply = jax.jit(model.apply)
     same = [apply(v, x) for v in (second, found)]
     np.testing.assert_allclose(*same, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(
-        found["params"]["GroupNorm_0"]["scale"], second["params"]["GroupNorm_0"]["scale"]
-    )
+    halves = [v["params"]["GroupNorm_0"]["scale"].reshape(2, 3).tolist() for v in (found, second)]
+    assert sorted(halves[0]) == sorted(halves[1])
     np.testing.assert_array_equal(
         found["params"]["placed"]["bias"], second["params"]["placed"]["bias"]
     )
     assert (found["params"]["fc"]["bias"] != second["params"]["fc"]["bias"]).any()
+
+
+def test_an_equinox_module_and_an_nnx_state_are_matched_with_what_is_no_array_in_them():
+    x, y = drawn(4, 8), drawn(4, 3)
+    ends = [eqx.nn.MLP(8, 3, 6, 1, key=jax.random.key(seed)) for seed in (0, 1)]
+
+    def batched(net, inputs):
+        return jax.vmap(net)(inputs)
+
+    found = analysis.match(batched, *ends)
+    np.testing.assert_allclose(batched(found, x), batched(ends[1], x), atol=1e-5)
+    assert (found.layers[0].bias != ends[1].layers[0].bias).any()
+    errors = analysis.instability(lambda net: jnp.mean((batched(net, x) - y) ** 2), *ends, points=3)
+    assert errors.errors.shape == (3,)
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.first, self.last = nnx.Linear(8, 6, rngs=rngs), nnx.Linear(6, 3, rngs=rngs)
+            self.norm, self.drop = nnx.BatchNorm(6, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+        def __call__(self, x):
+            return self.last(self.drop(nnx.relu(self.norm(self.first(x)))))
+
+    nets = [Net(nnx.Rngs(seed)) for seed in (0, 1)]
+    for seed, net in enumerate(nets):
+        net.eval()
+        net.norm.var[...] = jnp.arange(1.0, 7) ** (6 - 9 * seed)  # would rule the order
+    found = analysis.match(nets[0], *map(nnx.state, nets), example=x)
+    moved = nnx.merge(nnx.graphdef(nets[1]), found)
+    np.testing.assert_allclose(moved(x), nets[1](x), atol=1e-4)
+    products = np.asarray(nets[0].first.kernel).T @ np.asarray(nets[1].first.kernel)
+    products += np.asarray(nets[0].last.kernel) @ np.asarray(nets[1].last.kernel).T
+    order = linear_sum_assignment(products, maximize=True)[1]  # scales, shifts and biases: as made
+    np.testing.assert_array_equal(moved.first.kernel, nets[1].first.kernel[:, order])
+    with pytest.raises(ValueError, match="give their states"):
+        analysis.match(nets[0], *nets, example=x)
 
 
 def test_what_cannot_be_matched_is_said():
@@ -139,6 +189,8 @@ def test_what_cannot_be_matched_is_said():
         return x @ weights["w"]
 
     tree = {"w": drawn(3, 2)}
+    with pytest.raises(ValueError, match="these are parameters alone: give variables"):
+        analysis.match(Normalised(), tree, tree)
     with pytest.raises(ValueError, match="nothing of this network can be removed"):
         analysis.match(network, tree, tree, example=(3,))
     with pytest.raises(ValueError, match="only one of them has v"):

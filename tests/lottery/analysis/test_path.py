@@ -68,7 +68,7 @@ def test_ends_between_which_there_is_no_path_are_refused(second, points, said):
 
 
 def test_integers_that_differ_and_errors_that_are_no_numbers_are_refused():
-    with pytest.raises(ValueError, match="n has integers that differ"):
+    with pytest.raises(ValueError, match="n is no float, and differs"):
         analysis.instability(loss, {"n": np.array([1])}, {"n": np.array([2])})
     with pytest.raises(ValueError, match="not finite at point 1 of 3"):
         analysis.instability(lambda t: 1.0 if t["a"][0] else np.inf, FIRST, SECOND, 3)

@@ -22,6 +22,8 @@ def test_distances_are_scipys_over_all_leaves():
     expected = distance.squareform(distance.pdist(np.asarray(rows), "hamming"))
     np.testing.assert_allclose(distances(masks), expected, rtol=1e-12)
     np.testing.assert_allclose(distances(np.asarray(rows)), expected, rtol=1e-12)
+    nested = [{"b": {"kernel": mask["b/kernel"]}, "a": mask["a"]} for mask in masks]
+    np.testing.assert_allclose(distances(nested), expected, rtol=1e-12)
 
 
 def test_kept_and_pruned_entries_both_count():
@@ -70,7 +72,7 @@ def test_the_detector_is_a_brute_force(values, patience):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (([[0.1]],), "one after the other"),
+        (([[0.1]],), r"of a matrix of `distances`, give np.diagonal"),
         (([0.1], 0), "threshold=0 must be above 0"),
         (([0.1], 0.1, 0), "patience=0 must be at least 1"),
     ],

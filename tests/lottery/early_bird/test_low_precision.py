@@ -29,8 +29,14 @@ def test_weights_are_the_nearest_of_so_many_multiples(bits):
 def test_gradients_are_rounded_up_or_down_and_keep_their_mean():
     optimizer = low_precision.rounded_gradients(3)
     state = optimizer.init({"w": WEIGHTS})
-    one = jax.vmap(lambda step: optimizer.update({"w": WEIGHTS}, state, step=step)[0]["w"])
-    drawn = np.asarray(jax.jit(one)(jnp.arange(4000)))
+    one = jax.vmap(lambda state, step: optimizer.update({"w": WEIGHTS}, state, step=step)[0]["w"])
+    starts = jax.vmap(lambda share: optimizer.init({"w": WEIGHTS * share}))(jnp.array([1.0, 1, 2]))
+    states = jnp.concatenate([jnp.full(4000, state), starts])
+    drawn = np.asarray(jax.jit(one)(states, jnp.r_[jnp.arange(4000), 0, 0, 0]))
+    drawn, (same, again, other) = drawn[:4000], drawn[4000:]
+    np.testing.assert_array_equal(drawn[0], same)
+    np.testing.assert_array_equal(again, same)
+    assert (other != same).any()  # of a replicate that starts elsewhere
     size = np.abs(WEIGHTS).max() / 3
     np.testing.assert_allclose(drawn / size, np.rint(drawn / size), atol=1e-5)
     assert (np.abs(drawn - WEIGHTS) < size * 1.0001).all()
@@ -39,8 +45,8 @@ def test_gradients_are_rounded_up_or_down_and_keep_their_mean():
 
 def test_32_bits_and_arrays_of_zeros_stay():
     assert low_precision.rounded({"w": WEIGHTS}, 32)["w"] is WEIGHTS
-    zeros, update = {"w": jnp.zeros(3)}, low_precision.rounded_gradients(8).update
-    both = jax.jit(lambda w: (low_precision.rounded(w, 8), update(w, None, step=1)[0]))(zeros)
+    zeros, (init, update) = {"w": jnp.zeros(3)}, low_precision.rounded_gradients(8)
+    both = jax.jit(lambda w: (low_precision.rounded(w, 8), update(w, init(w), step=1)[0]))(zeros)
     assert [one["w"].tolist() for one in both] == [[0, 0, 0]] * 2
 
 

@@ -46,6 +46,9 @@ def test_what_the_ticket_saves_is_said_beside_the_dense_and_the_late_one():
         "beside late: 0.50 of the multiply-adds of the training saved, in 0.50 of its seconds; "
         "accuracy +0.0000",
     ]
+    dear = dataclasses.replace(TICKET, training_macs=2 * LATE.training_macs)
+    said = report._said(made(ticket=dear, late=LATE))[2]
+    assert said.startswith("beside late: 1.00 of the multiply-adds of the training on top")
 
 
 def test_figures_are_drawn_with_and_without_a_ticket(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from groundwork.runs.run import Run, result_of
 from lottery import main as lottery_main
 from lottery import tickets
 from lottery.stability import main, report, results, spec
+from lottery.stability import source as source_lib
 from tests import in_process
 
 SHARED = [
@@ -186,7 +188,15 @@ def test_the_table_has_every_path_within_80_columns(folder):
     assert f"{np.mean(level):.3f}±{np.std(level, ddof=1):.3f}" in printed
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
-    assert report.compare([folder]).rows[0][0] == "10"
+    compared = report.compare([folder])
+    assert compared.rows[0][0] == "10"
+    (record,) = (
+        r
+        for r in compared.records
+        if (r["network"], r["step"], r["split"]) == ("level 1", 10, "test")
+    )
+    assert record["instability_mean"] == pytest.approx(np.mean(level))
+    assert record["instability_deviation"] == pytest.approx(np.std(level, ddof=1))
 
 
 def refused(*overrides):
@@ -194,6 +204,11 @@ def refused(*overrides):
     with pytest.raises(UserError) as caught:
         in_process.train(main.STUDY, argv)
     return str(caught.value)
+
+
+def linear(classes):
+    """A network without units between its inputs and its outputs."""
+    return nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(classes)])
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line(source, tmp_path, monkeypatch):
@@ -206,14 +221,54 @@ def test_what_cannot_be_measured_is_refused_in_one_line(source, tmp_path, monkey
     assert "level 0 is the dense network" in refused("stability.levels=(0,)", of_source)
     said = refused(of_source, "stability.levels=(1,)", "seed=1")
     assert "was trained with seed=0, not 1: set it so, or name another run" in said
-    assert "has no finished levels/07/ticket" in refused(of_source, "stability.levels=(7,)")
+    said = refused(of_source, "stability.levels=(7,)")
+    assert said.startswith("stability.source: ")
+    assert "has no finished levels/07/ticket" in said
+    said = refused(f"stability.source={tmp_path}/none", "stability.levels=(1,)")
+    assert said.startswith("stability.source: ")
+    linear = "model.name=tests.lottery.stability.test_stability:linear"
+    said = refused(linear, "model.width=1.0", "stability.match=True")
+    assert said.startswith("stability.match: nothing of this network can be removed")
     assert "more than the 1500 training examples" in refused("stability.train_examples=99999")
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_source_is_known_by_its_data_and_its_code_and_finds_tickets_of_its_own(
+    source, folder, tmp_path
+):
+    began = json.loads((source / "config.json").read_text())
+    section = spec.StabilitySpec(**{**SECTION, "source": str(tmp_path)})
+    done = frozenset(Run(folder).units())
+
+    def said(rewritten, own=None):
+        (tmp_path / "config.json").write_text(json.dumps({**began, **rewritten}))
+        with pytest.raises(UserError, match=r"^stability.source: ") as caught:
+            source_lib.check(section, began["config"], {}, began["data"], own or {})
+        return str(caught.value)
+
+    assert "trained on other data: give the same" in said({"data": "0" * 64})
+    assert "when model.name=lenet_300_100 computed" in said({}, {"model.name": "1" * 64})
+    taken = {**began["config"], "ticket": {"source": "runs/x"}}
+    assert "trained with ticket.source='runs/x', not ''" in said({"config": taken})
+    (tmp_path / "config.json").write_text(json.dumps({**began, "id": "another"}))
+    with pytest.raises(UserError, match="another run than when this one began"):
+        source_lib.known(section, Run(folder), done - {"between/00-01"})
+    assert source_lib.known(section, Run(folder), done) == {}
+
+
+SECTION = {
+    "steps": (0, 10),
+    "levels": (1,),
+    "random_mask": True,
+    "between": (0, 1),
+    "points": 4,
+    "restore": "weights",
+    "train_examples": 0,
+    "match": False,
+}
+
+
 def test_units_are_those_that_are_done():
-    section = {"steps": (0, 10), "source": "x", "levels": (1,), "random_mask": True}
-    rest = {"between": (0, 1), "restore": "weights", "points": 4, "train_examples": 0}
-    made = spec.StabilitySpec(**section, **rest, match=False)
+    made = spec.StabilitySpec(**SECTION, source="x")
     assert made.networks == ("dense", "level-01", "random-01")
     assert made.pairs == ((0, 1),)

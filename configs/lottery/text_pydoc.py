@@ -5,7 +5,7 @@
 A decoder of 2 blocks (4 heads, 64 features) predicts the next character of windows of 64.
 The text is what `help()` shows of the topics of this Python, split by position into 80 %
 for training, 10 % for validation and 10 % for the test. Pruning is global, with rewinding to step
-100 of 1,200 steps of Adam, over kernels alone; embeddings and norms are prunable, too, with
+100 of 1,000 steps of Adam, over kernels alone; embeddings and norms are prunable, too, with
 --config.prune.prunable="('*kernel', '*embedding', 'positions', '*scale', '*bias')".
 An LSTM takes the Transformer's place with --config.model.name=lstm
 --config.model.kwargs="{'layers': 2, 'features': 64}".

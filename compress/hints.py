@@ -111,7 +111,7 @@ def looking(student: Model, paths: Sequence[str]) -> Network:
         (outputs, updated), seen = reach.with_inputs(
             student.apply, own, tuple(paths), inputs, *args, **kwargs
         )
-        return outputs, {**updated, SEEN: [seen[path][0] for path in paths]}
+        return outputs, {**updated, SEEN: [_first(path, seen) for path in paths]}
 
     return Network(student.init, apply)
 
@@ -125,7 +125,7 @@ def carried(model: Model, paths: Sequence[str]) -> Guide:
     def guide(variables: Variables, inputs: jax.Array) -> list[jax.Array]:
         own = trees.replicate(variables[distill.TEACHERS]["0"], 0)
         seen = reach.inputs_of(model.apply, own, tuple(paths), inputs, train=False)
-        return [seen[path][0] for path in paths]
+        return [_first(path, seen) for path in paths]
 
     return guide
 
@@ -178,6 +178,16 @@ def distance(regressor: Mapping[str, jax.Array], seen: jax.Array, wanted: jax.Ar
     if made.shape != wanted.shape:
         raise ValueError(f"the regressor gives {made.shape}, and the teacher {wanted.shape}")
     return 0.5 * jnp.mean(jnp.square(made - wanted), axis=tuple(range(1, made.ndim)))
+
+
+def _first(path: str, seen: Mapping[str, Sequence[jax.Array]]) -> jax.Array:
+    """Returns what a layer was given, which `sizes` has checked in evaluation alone."""
+    if not seen[path]:
+        raise ValueError(
+            f"layer {path!r} is not called, or within a scan or a rematerialised part: choose "
+            "another"
+        )
+    return seen[path][0]
 
 
 def _given(model: Model, variables: Any, example: Any) -> dict[str, reach.Reached]:

@@ -49,11 +49,13 @@ def unknown(kind: str, name: object, known: Iterable[str], most: int = 20) -> Us
 
 
 @contextlib.contextmanager
-def about(key: str, kind: type[Exception] = ValueError) -> Iterator[None]:
+def about(
+    key: str, kind: type[Exception] | tuple[type[Exception], ...] = ValueError
+) -> Iterator[None]:
     """Turns a library's error about an argument into one that names a key of the config.
 
     Raises:
-      UserError: an error of that kind is raised inside.
+      UserError: an error of that kind, or of one of several, is raised inside.
     """
     try:
         yield

@@ -3,15 +3,13 @@
 import functools
 import statistics
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from groundwork import architectures
+from groundwork import architectures, trees
 from groundwork.traced.macs import multiply_adds
 from groundwork.trees import Shapes, Variables, count
 from msdnet.exit_network import Features
@@ -25,46 +23,63 @@ class Cost(NamedTuple):
     macs_cumulative: int  # of all earlier classifiers too: what a prediction at this exit costs
 
 
-def costs(model: nn.Module, image_shape: Sequence[int]) -> list[Cost]:
+def costs(model: nn.Module, example: Any) -> list[Cost]:
     """Returns the cost of each exit, in the order of exits.
 
     Multiply-adds are those of convolutions and linear layers.
 
     Args:
-      model: a network with exits: `MSDNet`, or one of `controls`.
-      image_shape: height, width, channels.
+      model: a network with exits: `MSDNet`, one of `controls`, or one from `heads.attach`.
+      example: height, width, channels of an image; or shapes and dtypes of one example's inputs
+        [1, …], such as tokens.
 
     Raises:
-      UserError: the network cannot take such images.
+      UserError: the network cannot take such examples.
     """
-    return list(_costs(model, tuple(image_shape)))
+    return list(_costs(model, *_flat(example)))
 
 
 @functools.lru_cache(maxsize=64)
-def _costs(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[Cost, ...]:
-    variables = shapes(model, image_shape)
-    features: Features = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+def _costs(model: nn.Module, structure: Any, leaves: tuple[Any, ...]) -> tuple[Cost, ...]:
+    features: Features = jax.tree.unflatten(structure, leaves)
+    variables = architectures.shapes(model, features)
     exit_costs, params, macs, heads = [], 0, 0, 0
-    for k, (trunk, head) in enumerate(model.parameters_of(variables, image_shape)):
+    for k, (trunk, head) in enumerate(model.parameters_of(variables, features)):
         features, advance, classify = _traced(model, variables, k, features)
         params, macs, heads = params + trunk, macs + advance, heads + classify
         exit_costs.append(Cost(params + head, macs + classify, macs + heads))
     return tuple(exit_costs)
 
 
-def parameters(model: nn.Module, image_shape: tuple[int, ...]) -> int:
-    """Returns the number of parameters of the whole network, all classifiers included."""
-    return count(shapes(model, tuple(image_shape))["params"])
+def parameters(model: nn.Module, example: Any) -> int:
+    """Returns the number of parameters of the whole network, all classifiers included.
+
+    Args:
+      model: see `costs`.
+      example: see `costs`.
+    """
+    return count(shapes(model, example)["params"])
 
 
-@functools.lru_cache(maxsize=64)
-def shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Shapes:
+def shapes(model: nn.Module, example: Any) -> Shapes:
     """Returns the shapes of a network's variables.
 
+    Args:
+      model: see `costs`.
+      example: see `costs`.
+
     Raises:
-      UserError: the network cannot take such images.
+      UserError: the network cannot take such examples.
     """
-    return architectures.shapes(model, image_shape)
+    structure, leaves = _flat(example)
+    return architectures.shapes(model, jax.tree.unflatten(structure, leaves))
+
+
+def _flat(example: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
+    """Returns structure and shapes of an example, which can be hashed."""
+    given = tuple(example) if isinstance(example, list) else example
+    leaves, structure = jax.tree.flatten(trees.example(given))
+    return structure, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 def _traced(
@@ -85,7 +100,7 @@ def _traced(
 
 
 def milliseconds(
-    model: nn.Module, variables: Variables, images: np.ndarray, repeats: int = 5
+    model: nn.Module, variables: Variables, images: Any, repeats: int = 5
 ) -> list[float]:
     """Returns the measured milliseconds per image of a prediction at each exit.
 
@@ -95,10 +110,11 @@ def milliseconds(
     Args:
       model: a network with exits.
       variables: of one replicate.
-      images: network inputs [B, H, W, C].
+      images: network inputs [B, H, W, C], or any other arrays [B, …].
       repeats: runs of each block.
     """
-    features: Features = jnp.asarray(images)
+    features: Features = jax.tree.map(jnp.asarray, images)
+    number = len(jax.tree.leaves(features)[0])
     per_image, total = [], 0.0
     for k in range(model.exits):
         block = jax.jit(functools.partial(model.apply, method="block"), static_argnums=1)
@@ -109,6 +125,6 @@ def milliseconds(
             jax.block_until_ready(block(variables, k, features))
             seconds.append(time.perf_counter() - begun)
         total += statistics.median(seconds)
-        per_image.append(1e3 * total / len(images))
+        per_image.append(1e3 * total / number)
         features = after
     return per_image

@@ -59,16 +59,14 @@ class ExitNetwork(nn.Module):
         raise NotImplementedError
 
     @nn.nowrap
-    def parameters_of(
-        self, variables: Shapes, image_shape: tuple[int, ...]
-    ) -> list[tuple[int, int]]:
+    def parameters_of(self, variables: Shapes, example: Any) -> list[tuple[int, int]]:
         """Returns how many parameters each block has, and how many its classifier has.
 
         Args:
           variables: the shapes of the network's variables.
-          image_shape: [H, W, C].
+          example: shapes of one example's inputs, [1, …].
         """
-        del image_shape
+        del example
         params = variables["params"]
         parts = [[f"{part}_{k}" for part in ("backbone", "classifier")] for k in range(self.exits)]
         return [

@@ -8,6 +8,7 @@ Departs: heads of images are an average and a linear layer by default.
 # B batch, L tokens, K exits
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -33,8 +34,9 @@ def attach(model: Any, layers: Sequence[str], classes: int, *, head: int = 0) ->
 
     Args:
       model: a Linen module; an NNX module's class, or a function `rngs` → module; an object or a
-        tuple (init, apply); or a network of `architectures.build`. It gives logits [B, classes],
-        or [B, L, classes] for tokens.
+        tuple (init, apply) of functions, (key, inputs) → parameters and (parameters, inputs) →
+        outputs, such as those of an Equinox module; or a network of `architectures.build`. It gives
+        logits [B, classes], or [B, L, classes] for tokens.
       layers: K − 1 names of layers as masks have them, in the order of the computation: `conv1`,
         `block2/conv1`, or `block2` for all of a block.
       classes: of the network's own output.
@@ -94,6 +96,8 @@ def _own(model: Any) -> own.Own:
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         pair = SimpleNamespace(init=model[0], apply=model[1])
         return dataclasses.replace(own.of(pair), arguments=model)
+    if inspect.isclass(model) and issubclass(model, nn.Module):
+        raise ValueError(f"give a module, {model.__name__}(…), not its class")
     if not isinstance(model, nn.Module) and not hasattr(model, "apply"):
         from flax import nnx  # which takes long to import
 
@@ -101,6 +105,11 @@ def _own(model: Any) -> own.Own:
             raise ValueError("give the NNX module's class, or a function rngs → module")
         if "rngs" in named.parameters(model):
             return _of_nnx(model)
+        if callable(model):
+            raise ValueError(
+                "a function of parameters makes none: give a pair (init, apply), where "
+                "init(key, inputs) returns them"
+            )
     made = own.of(model)
     try:
         hash(model)

@@ -36,7 +36,7 @@ def build(name: str, section: Mapping[str, Any], classes: int) -> nn.Module:
     given = attributes(name, section)
     if "dtype" in typed.fields(NETWORKS[name]):
         given["dtype"] = DTYPES[given.get("dtype", "float32")]
-    with about(name):
+    with about(section_of(name), (ValueError, UserError)):
         return NETWORKS[name](classes=classes, **given)
 
 

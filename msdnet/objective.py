@@ -6,7 +6,7 @@ Departs: distillation is added to the cross-entropies, where the source weighs t
 γ; and it acts from the first step on, where the source needs a second training.
 """
 
-# B batch, C classes, K exits
+# B batch, L tokens, C classes, K exits
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from groundwork.train.losses import Counts, count_cross_entropy
+from groundwork.train.losses import CROSS_ENTROPY, Counts, cross_entropy
 from groundwork.train.step import Batch, EvalFn, LossFn
 from groundwork.trees import Variables
 from msdnet.exit_network import Features
+
+OF_TOKENS = cross_entropy(tokens=True)
 
 
 def make_loss(
@@ -31,6 +33,9 @@ def make_loss(
     equilibrium: bool = False,
 ) -> LossFn:
     """Returns the loss function: the mean over a batch of Σ weights[k] × exit k's cross-entropy.
+
+    Where exits give logits of tokens, [B, L, C], each token counts as an example, and those with a
+    negative label do not count; see `groundwork.train.losses.cross_entropy`.
 
     Args:
       model: a network with K exits.
@@ -50,9 +55,9 @@ def make_loss(
             rngs={"dropout": key},
         )
         counts = count_exits(logits, weights, batch)
-        loss = counts.loss / counts.examples
+        loss = counts.loss / jnp.maximum(counts.examples, 1)
         if distillation:
-            loss += distillation * _distilled(logits, temperature, batch.valid)
+            loss += distillation * _distilled(logits, temperature, batch)
         return loss, (updated, counts)
 
     return loss_fn
@@ -69,7 +74,8 @@ def make_evaluate(model: nn.Module, weights: Sequence[float]) -> EvalFn:
 
 def count_exits(logits: Any, weights: Sequence[float], batch: Batch) -> Counts:
     """Returns the weighted sum of the exits' losses; all other counts are the last exit's."""
-    each = [count_cross_entropy(exit_logits, batch.labels, batch.valid) for exit_logits in logits]
+    count = (CROSS_ENTROPY if logits[-1].ndim == 2 else OF_TOKENS).count
+    each = [count(exit_logits, batch.labels, batch.valid) for exit_logits in logits]
     loss = sum(weight * counts.loss for weight, counts in zip(weights, each, strict=True))
     return each[-1]._replace(loss=jnp.asarray(loss))
 
@@ -105,10 +111,13 @@ def _rescale(features: Features, factor: float) -> Features:
     return jax.tree.map(one, features)
 
 
-def _distilled(logits: Sequence[jax.Array], temperature: float, valid: jax.Array) -> jax.Array:
+def _distilled(logits: Sequence[jax.Array], temperature: float, batch: Batch) -> jax.Array:
     """Returns Σ over earlier exits of T² × mean KL(last ‖ exit)."""
     *earlier, last = (jax.nn.log_softmax(z.astype(jnp.float32) / temperature) for z in logits)
     target = lax.stop_gradient(last)
     losses = [jnp.sum(jnp.exp(target) * (target - log_p), -1) for log_p in earlier]
+    valid = batch.valid
+    if last.ndim > 2:
+        valid = valid[:, None] & (batch.labels >= 0)
     total = sum(jnp.sum(jnp.where(valid, loss, 0.0)) for loss in losses)
-    return temperature**2 * total / jnp.sum(valid)
+    return temperature**2 * total / jnp.maximum(jnp.sum(valid), 1)

@@ -30,6 +30,7 @@ ALONE: dict[str, dict[str, Any]] = {
     "slimmable": {"color": "#8a4fb0", "label": "slimmable network, width chosen", "marker": "s"},
     "separate": {"color": "#8c7a2b", "label": "widths trained separately", "marker": "^"},
 }
+HEADS = ("heads", "heads_2")
 SPREAD = "Lines are means over replicates, bands one standard deviation."
 MILLION = 1e6
 LEGEND_COLUMNS = 6
@@ -39,7 +40,9 @@ def label(run: Results, name: str) -> str:
     """Returns what a network is called in figures and tables."""
     if "label" in STYLES[name]:
         return str(STYLES[name]["label"])
-    return f"{run.config[name]['model']['name']} with heads"
+    model = run.config[name]["model"]["name"]
+    alike = [other for other in HEADS if run.config[other]["model"]["name"] == model]
+    return f"{model} with {name if len(alike) > 1 else 'heads'}"
 
 
 def style(run: Results, name: str) -> dict[str, Any]:

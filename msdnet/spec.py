@@ -118,6 +118,8 @@ def without_effect(spec: MSDNetSpec, config: Mapping[str, Any], given: Sequence[
         keys["exits.weights"] = "they are those of msdnet's exits alone"
     if not spec.exits.distillation:
         keys["exits.distillation_temperature"] = "exits.distillation=0 is off"
+    if all(getattr(NETWORKS[name], "alone", False) for name in spec.networks):
+        keys["exits.equilibrium"] = f"no exits of networks={spec.networks} share a block"
     beyond = idle.beyond_steps(spec, {"train": spec.optimizer})
     return idle.warnings(beyond, keys, given)
 

@@ -54,7 +54,8 @@ def predict(
       variables: its variables, without a replicate axis.
       tokens: network inputs [N, L], or any other array [N, …].
       thresholds: [K − 1]; a token leaves at the first exit whose confidence is above. See
-        `exits.thresholds`, which takes the confidences of all tokens as [N × L, K].
+        `exits.thresholds`, which takes the confidences of all tokens as [N × L, K]. Its budget is
+        one of tokens that leave alone: sequences cost more, as much as `blocks` says.
       batch_size: sequences that run at once.
       confidence: `softmax`, `entropy` or `margin`.
 

@@ -15,6 +15,7 @@ from groundwork import trees
 from groundwork.architectures import layers as layers_lib
 from groundwork.architectures.own import Own
 from groundwork.traced import cut as cut_lib
+from groundwork.traced import network as network_lib
 from groundwork.traced.cut import Cut
 from groundwork.trees import Shapes, Variables
 from msdnet.blocks import Classifier
@@ -112,14 +113,13 @@ class WithHeads(ExitNetwork):
         if self.is_initializing() and not self.has_variable("params", BACKBONE):
             for name, tree in self.network.init(self.make_rng("params"), features).items():
                 self.put_variable(name, BACKBONE, tree)
-        names = [name for name in self.variables if self.has_variable(name, BACKBONE)]
-        backbone: Variables = {name: self.get_variable(name, BACKBONE) for name in names}
+        backbone = self._backbone(train)
         example = features.example if k else _example(features)
         values = features.values if k else tuple(jax.tree.leaves(features))
         if train and self.traced.key is None and self.has_rng("dropout"):
             self.traced.key = self.make_rng("dropout")
         key = self.traced.key if train else None
-        inputs = _batch(example, values[0].shape[0])
+        inputs = _batch(example, values[0])
         made, places = self.traced.cut(self, backbone, key, inputs, train)
         answer, values, changed = cut_lib.run(made, k, backbone, key, values)
         self._update({places[number]: value for number, value in changed.items()})
@@ -133,9 +133,9 @@ class WithHeads(ExitNetwork):
         return self.classifier[k](features.answer, features.outputs, train)
 
     @nn.nowrap
-    def parameters_of(self, variables: Shapes, image_shape: Any) -> list[tuple[int, int]]:
+    def parameters_of(self, variables: Shapes, example: Any) -> list[tuple[int, int]]:
         backbone = {name: tree[BACKBONE] for name, tree in variables.items() if BACKBONE in tree}
-        made, _ = _cut(self, backbone, None, trees.example(image_shape), train=False)
+        made, _ = _cut(self, backbone, None, example, train=False)
         met = [part.parameters for part in made.parts]
         sizes = {path: leaf.size for path, leaf in trees.flatten(backbone["params"]).items()}
         met[-1] |= sizes.keys() - frozenset().union(*met)
@@ -143,6 +143,19 @@ class WithHeads(ExitNetwork):
         heads = [trees.count(params.get(f"classifier_{k}", {})) for k in range(self.exits)]
         blocks = [sum(sizes[path] for path in paths) for paths in met]
         return list(zip(blocks, heads, strict=True))
+
+    def _backbone(self, train: bool) -> Variables:
+        """Returns the network's own variables: in training, for all blocks as they came in.
+
+        A block may compute anew what an earlier one has changed, such as a counter of steps.
+        """
+        if train and self.traced.backbone is not None:
+            return self.traced.backbone
+        names = [name for name in self.variables if self.has_variable(name, BACKBONE)]
+        held: Variables = {name: self.get_variable(name, BACKBONE) for name in names}
+        # A copy, since Flax puts new leaves into the dictionaries that it has given.
+        self.traced.backbone = jax.tree.map(lambda leaf: leaf, held)
+        return self.traced.backbone
 
     def _update(self, changed: Mapping[Place, jax.Array]) -> None:
         """Put statistics that have changed into the variables, where these may change."""
@@ -157,10 +170,11 @@ class WithHeads(ExitNetwork):
 
 
 class _Traced:
-    """What is traced once while a network with heads is called: its random key and its cuts."""
+    """What stays while a network with heads is called: its random key, variables and cuts."""
 
     def __init__(self) -> None:
         self.key: Any = None
+        self.backbone: Variables | None = None
         self._cuts: dict[Any, tuple[Cut, list[Place]]] = {}
 
     def cut(
@@ -208,8 +222,14 @@ def _example(inputs: Any) -> tuple[Any, ...]:
     return structure, tuple((tuple(leaf.shape[1:]), str(leaf.dtype)) for leaf in leaves)
 
 
-def _batch(example: tuple[Any, ...], size: int) -> Any:
-    """Returns shapes of so many examples."""
+def _batch(example: tuple[Any, ...], like: jax.Array) -> Any:
+    """Returns shapes of as many examples as an array [B, …] has, that vary over devices as it does.
+
+    Without that, a mean over devices would be traced as one over equal numbers.
+    """
     structure, leaves = example
-    shapes = [jax.ShapeDtypeStruct((size, *shape), dtype) for shape, dtype in leaves]
+    shapes = [
+        network_lib.shape_like(like, (len(like), *shape)).update(dtype=jnp.dtype(dtype))
+        for shape, dtype in leaves
+    ]
     return jax.tree.unflatten(structure, shapes)

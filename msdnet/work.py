@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from groundwork import keys, trees
+from groundwork import architectures, keys, named, trees
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.context import Context
 from groundwork.data import dataset as data_lib
@@ -20,7 +20,7 @@ from groundwork.data.file_dataset import FileDataset
 from groundwork.devices import mesh as mesh_lib
 from groundwork.errors import UserError
 from groundwork.study import Prepared
-from groundwork.train import footprint, loop, optim, outputs, programs, replicates
+from groundwork.train import footprint, loop, optim, outputs, own, programs, replicates
 from groundwork.train import networks as networks_lib
 from groundwork.train.step import TrainState
 from groundwork.trees import Variables
@@ -58,7 +58,22 @@ def prepare(spec: MSDNetSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
                 train_network(context, spec, name, model)
 
     first = next(iter(models.values()))
-    return Prepared(mesh=mesh, convolutions=computed_by(first, dataset.shape), work=work)
+    convolutions = computed_by(first, dataset.shape)
+    return Prepared(mesh=mesh, convolutions=convolutions, work=work, own=_code(spec, dataset))
+
+
+def _code(spec: MSDNetSpec, dataset: AnyDataset) -> dict[str, str]:
+    """Returns the digests of users' own networks that `model` sections name.
+
+    Those of networks that are not trained count, since `networks` may be extended.
+    """
+    digests: dict[str, str] = {}
+    for name, section in spec.sections.items():
+        model = section.get("model", {})
+        if named.is_own(model.get("name")):
+            key = f"{networks.section_of(name)}.model.name"
+            digests |= own.digests_of(key, architectures.build(model, dataset.classes), dataset)
+    return digests
 
 
 def build(spec: MSDNetSpec, name: str, dataset: AnyDataset) -> nn.Module:

@@ -198,15 +198,20 @@ def _narrow(
     narrow: kept.Narrowed, form: Form, leaves: forms.Leaves, example: Any
 ) -> tuple[tuple[int, ...] | None, dict[str, Any]]:
     """Returns the shape of an example and the header's `kept` of a narrow network, checked."""
-    if _is_called_with(example):
+    leaves_of = jax.tree.leaves(example) if _is_called_with(example) else []
+    if [str(leaf.dtype) for leaf in leaves_of] not in ([], ["int32"]):
         raise ValueError(
-            "the example of a network without some units is the shape of one, such as (28, 28, 1); "
-            "if that cannot say it, save the function narrow.apply, to be given to load again"
+            "the example of a network without some units is the shape of one, such as (28, 28, 1), "
+            "or one array of int32; if that cannot say it, save the function narrow.apply, to be "
+            "given to load again"
         )
     if form.plan or form.groups or form.activations:
         raise ValueError("a network without some units takes no plan, groups or activations")
     shape = fitting.example(form, kept.of(narrow.graph.shapes), _shape(example))
     kept.check(narrow, leaves)
+    if leaves_of:
+        shape = tuple(leaves_of[0].shape[1:])
+        return shape, kept.to_json(narrow, shape, "int32")
     return shape, kept.to_json(narrow, shape)
 
 

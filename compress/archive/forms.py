@@ -52,7 +52,7 @@ def arrays(shapes: Shapes, form: Form) -> Leaves:
     }
 
 
-def shapes(model: nn.Module, shape: tuple[int, ...]) -> Shapes:
+def shapes(model: nn.Module, shape: Any) -> Shapes:
     """Returns the shapes of the variables, as `architectures.shapes`, but of any module.
 
     Raises:
@@ -212,6 +212,6 @@ def _with_parents(paths: Iterable[str]) -> set[str]:
     return {path for leaf in paths for path in (*above(leaf), leaf)}
 
 
-def _no_examples(model: nn.Module, shape: tuple[int, ...], error: Exception) -> UserError:
+def _no_examples(model: nn.Module, shape: Any, error: Exception) -> UserError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"{type(model).__name__} takes no examples of {shape}: {reason}")

@@ -2,6 +2,7 @@
 
 The header's `kept` has the keys `split` and `ignored`, as `pruning.structured.groups` takes them,
 and `groups`: name of a group → [its number of units, the places of those kept in rising order].
+Where examples are no floats but integers, such as tokens, it also has `dtype`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from groundwork import trees
 from pruning import structured
 from pruning.structured import Graph, Keep, Narrowed
 
+KEYS = {"split", "ignored", "groups"}
+DTYPES = ("float32", "int32")  # of examples, the usual one first
 MOST = 1 << 22  # the most entries along all axes of a network whose groups are looked for
 
 
@@ -26,12 +29,15 @@ def is_narrow(model: Any) -> bool:
     return isinstance(model, Narrowed) and forms.is_module(model.graph.model)
 
 
-def to_json(narrow: Narrowed, shape: Sequence[int] | None) -> dict[str, Any]:
+def to_json(
+    narrow: Narrowed, shape: Sequence[int] | None, dtype: str = DTYPES[0]
+) -> dict[str, Any]:
     """Returns the header's `kept`, checked to give the same network when it is read.
 
     Args:
       narrow: the network.
       shape: of one example.
+      dtype: of its numbers, one of `DTYPES`.
 
     Raises:
       ValueError: replicates keep units of their own, no shape is known, or the network has other
@@ -46,6 +52,7 @@ def to_json(narrow: Narrowed, shape: Sequence[int] | None) -> dict[str, Any]:
         name: [len(units), np.flatnonzero(units).tolist()] for name, units in narrow.keep.items()
     }
     header = {"split": graph.split, "ignored": list(graph.ignored), "groups": groups}
+    header |= {"dtype": dtype} if dtype != DTYPES[0] else {}
     again = network(header, graph.model, shape).graph
     if not (_same(graph, again)):
         raise ValueError(f"it has other groups of units for examples of {tuple(shape)}")
@@ -65,16 +72,19 @@ def network(header: Any, model: Any, shape: Sequence[int] | None) -> Narrowed:
     """
     if shape is None:
         raise ValueError("it keeps some units alone, and its example is missing")
-    shapes = forms.shapes(model, tuple(shape))
+    if not isinstance(header, dict) or header.keys() - {"dtype"} != KEYS:
+        raise ValueError("its kept units are invalid")
+    dtype = header.get("dtype", DTYPES[0])
+    if dtype not in DTYPES:
+        raise ValueError("its kept units are of examples of an unknown dtype")
+    shapes = forms.shapes(model, jax.ShapeDtypeStruct((1, *shape), dtype))
     if sum(sum(leaf.shape) for leaf in jax.tree.leaves(shapes)) > MOST:
         raise ValueError("its network is too wide to look for the units that it keeps")
-    if not isinstance(header, dict) or header.keys() != {"split", "ignored", "groups"}:
-        raise ValueError("its kept units are invalid")
     ignored = header["ignored"]
     if not isinstance(ignored, list) or not all(isinstance(one, str) for one in ignored):
         raise ValueError("its kept units ignore what is no list of patterns")
     keep = _keep(header["groups"])
-    examples = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    examples = jax.ShapeDtypeStruct((2, *shape), dtype)
     graph = structured.groups(model, shapes, examples, ignored=ignored, split=header["split"])
     structured.check(graph, keep)
     return Narrowed(graph=graph, keep=keep)

@@ -27,7 +27,7 @@ class DistillSpec(Lessons):
       assistants: `model` sections of networks between `before` and the student, the largest first;
         each is taught by the one before it, and begins as `init` says.
       controls: students to compare with, which end there: `alone` = without a teacher; `direct` =
-        taught by `before` itself, without assistants.
+        taught by `before` itself, without assistants and hints.
       mutual: how many students teach each other from scratch instead; the first one goes on.
       hints: pairs of layers, `(of the student, of the network before)`: what the first is given
         becomes like what the second is given, by a regressor; see `compress.hints`.
@@ -65,10 +65,10 @@ class DistillSpec(Lessons):
                 raise unknown("distill.controls", control, CONTROLS)
         if len(set(self.controls)) < len(self.controls):
             raise UserError(f"distill.controls={self.controls} must name each control once")
-        if "direct" in self.controls and not self.assistants:
+        if "direct" in self.controls and not (self.assistants or self.hints):
             raise UserError(
-                "distill.controls: without distill.assistants, the student itself is taught "
-                "directly: leave out 'direct'"
+                "distill.controls: without distill.assistants and distill.hints, the student "
+                "itself is taught directly: leave out 'direct'"
             )
         if self.assistants:
             self._check_assistants()

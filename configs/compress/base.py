@@ -62,7 +62,8 @@ def get_config() -> ml_collections.ConfigDict:
         init="fresh",  # of the student: fresh, shrink (the units that survived best) or keep
         during=(),  # other stages that are taught too: ("prune", "quantize")
         assistants=(),  # sections `model` between: each is taught by the one before it
-        controls=(),  # students to compare with: alone (no teacher), direct (no assistants)
+        # students to compare with: alone (no teacher), direct (no assistants, no hints)
+        controls=(),
         mutual=0,  # students that teach each other instead, without teachers; 0: none
         hints=(),  # (layer of the student, of the network before): (("fc2", "fc2"),)
         hint_steps=0,  # updates by hints alone, before teaching; 0: hints beside teaching

@@ -53,7 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.heads = dict(  # classifiers on layers of any network, whose own output is the last exit
         model=dict(
             name="vgg_11",  # any network of groundwork/architectures, or PACKAGE:NAME
-            width=0.25,  # times the channels
+            width=0.25,  # times the channels; 1.0 for PACKAGE:NAME
             dtype="float32",  # of what layers compute, or bfloat16
             kwargs=anything({}),  # further settings of the network
             call=anything({}),  # how PACKAGE:NAME is called

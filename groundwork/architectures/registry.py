@@ -72,8 +72,8 @@ class ModelSpec:
         for key, default in (("width", 1.0), ("dtype", "float32")):
             if getattr(self, key) != default:
                 raise UserError(
-                    f"model.{key}={getattr(self, key)} is for shipped networks: give {self.name} "
-                    "its own arguments in model.kwargs"
+                    f"model.{key}={getattr(self, key)} is for shipped networks: leave "
+                    f"{default}, and give {self.name} its own arguments in model.kwargs"
                 )
 
 

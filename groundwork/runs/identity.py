@@ -73,6 +73,16 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "slimmable.model.width": 1.0,
     "slimmable.model.dtype": "float32",
     "slimmable.widths": [0.25, 0.5, 0.75, 1.0],
+    "heads.model.name": "vgg_11",
+    "heads.model.width": 0.25,
+    "heads.model.dtype": "float32",
+    "heads.layers": ["bn1_1", "bn2_1", "bn3_2", "bn4_2"],
+    "heads.head": 0,
+    "heads_2.model.name": "resnet_20",
+    "heads_2.model.width": 0.5,
+    "heads_2.model.dtype": "float32",
+    "heads_2.layers": ["block1_3", "block2_3"],
+    "heads_2.head": 0,
 }
 
 

@@ -88,8 +88,8 @@ class SlimmableWidths(Widths):
         return logits
 
     @nn.nowrap
-    def parameters_of(self, variables: Shapes, image_shape: Any) -> list[tuple[int, int]]:
-        at = functools.partial(slimmable.at, self._network(image_shape))
+    def parameters_of(self, variables: Shapes, example: Any) -> list[tuple[int, int]]:
+        at = functools.partial(slimmable.at, self._network(example.shape[1:]))
         narrow = [
             jax.eval_shape(lambda variables, width=width: at(variables, width)[1], variables)
             for width in self.widths

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from groundwork import trees
+from groundwork.errors import reason
 from groundwork.traced import network as network_lib
 from groundwork.trees import Shapes, Variables
 from msdnet.slimmable import widths as widths_lib
@@ -171,8 +172,14 @@ def make(
     if variables is None:
         if not hasattr(model, "init"):
             raise ValueError("this network is a function and has no init: give its variables")
-        inputs = trees.example(example)
-        variables = jax.eval_shape(lambda: model.init(jax.random.key(0), trees.zeros(inputs)))
+        inputs = trees.zeros(trees.example(example))
+        try:
+            variables = jax.eval_shape(lambda: model.init(jax.random.key(0), inputs))
+        except TypeError as error:
+            raise ValueError(
+                f"the network cannot be called with its inputs alone ({reason(error)}): give "
+                "groundwork.architectures.own.of(model), which knows flags such as train"
+            ) from error
     graph = structured.groups(model, variables, example)
     keeps = widths_lib.keeps(graph, chosen)
     return Slimmable(graph=graph, widths=chosen, keeps=keeps, switched=_switched(graph.shapes))

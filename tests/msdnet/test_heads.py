@@ -1,21 +1,27 @@
 import functools
+import json
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
+from configs.msdnet import base
 from groundwork import architectures
 from groundwork.architectures import own
 from groundwork.architectures.resnet import ResNet
 from groundwork.errors import UserError
+from groundwork.runs import identity
 from groundwork.traced.macs import multiply_adds
 from groundwork.train import step
 from groundwork.train.step import Batch
-from msdnet import cost, early_exit, exits, heads, networks, objective, tokens
+from msdnet import cost, early_exit, exits, heads, networks, objective, plots, results, tokens, work
 from msdnet.controls import ResNetExits
+from msdnet.plots import HEADS
 from tests.groundwork.architectures.small import quickly
+from tests.msdnet import small as runs
 from tests.own import networks as brought
 
 KEY = jax.random.key(0)
@@ -177,7 +183,133 @@ def test_an_nnx_class_makes_its_variables_and_its_statistics_change():
     assert model == heads.attach(brought.NnxCNN, ["norm"], brought.CLASSES)
 
 
+class Counting(nn.Module):
+    """Its second layer depends on the number of steps, which its first one increments."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        steps = self.variable("state", "steps", lambda: jnp.zeros(()))
+        if train:
+            steps.value = steps.value + 1
+        x = nn.Dense(3, name="first")(x.reshape(len(x), -1))
+        return nn.Dense(brought.CLASSES, name="output")(x * steps.value)
+
+
+def test_what_one_block_changes_another_sees_as_the_network_alone_does():
+    x = brought.images()[:, :2, 0]
+    found = brought.Brought(
+        Counting(), brought.made(Counting(), x), x, brought.LABELS, 0, brought.TRAIN, None
+    )
+    model, net, plain, variables = attached(found, ("first",))
+    how = {"train": True, "mutable": ["state"]}
+    ours, changed = quickly(lambda v: model.apply(v, x, **how))(variables)
+    alone, expected = quickly(lambda v: net.apply(v, x, **how))(plain)
+    np.testing.assert_allclose(ours[-1], alone, rtol=1e-6)
+    assert changed["state"]["backbone"] == expected["state"]
+
+
+def test_tokens_count_one_by_one_and_without_a_label_not_at_all():
+    """The loss, the distillation and the counts of two exits' logits [B, L, C], by numpy."""
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    labels = draw.integers(0, 5, (3, 4))
+    labels[0, 2:] = -1
+    valid = np.array([True, True, False])
+    counted = valid[:, None] & (labels >= 0)
+
+    class Model(nn.Module):
+        exits = 2
+
+        def advance(self, k, features, train):
+            return features
+
+        def classify(self, k, features, train):
+            return jnp.asarray(logits[k])
+
+    batch = Batch(jnp.zeros((3, 4)), jnp.asarray(labels), jnp.asarray(valid))
+    loss_fn = objective.make_loss(Model(), (0.5, 1.0), distillation=0.25, temperature=2.0)
+    with jax.disable_jit():
+        loss, (_, counts) = loss_fn(KEY, {}, batch)
+    log_p = log_softmax(logits, -1)
+    each = -np.take_along_axis(log_p, np.maximum(labels, 0)[None, ..., None], -1)[..., 0]
+    soft = log_softmax(logits / 2, -1)
+    apart = (np.exp(soft[1]) * (soft[1] - soft[0])).sum(-1)
+    expected = (0.5 * each[0] + each[1] + 0.25 * 4 * apart)[counted].mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert counts.examples == counted.sum() == 6
+    assert counts.measures["accuracy"] == (logits[1].argmax(-1) == labels)[counted].sum()
+
+
+# the command
+
+BROUGHT = (
+    "--config.heads.model.name=tests.msdnet.slimmable.networks:Tiny",
+    "--config.heads.model.width=1.0",
+    "--config.heads.layers=('norm',)",
+    "--config.replicates=1",
+    "--config.train.steps=10",
+    "--config.eval_every=10",
+    "--config.optimizer.drop_steps=()",
+)
+SHARED = "--config.mesh.data=2"  # two devices share each batch
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads") / "run"
+    runs.train(folder, *BROUGHT, SHARED, networks=("heads",))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_on_two_devices_ends_as_one_on_one_device(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "milliseconds", lambda model, *_: [1.0] * model.exits)
+    runs.train(tmp_path / "run", *BROUGHT, networks=("heads",))
+    ours, theirs = (results.load(folder, "heads")[0] for folder in (finished, tmp_path / "run"))
+    assert set(ours) == {"params", "batch_stats"}
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4),
+        ours,
+        theirs,
+    )
+
+
+@pytest.mark.slow
+def test_a_network_of_one_s_own_is_known_by_its_code(finished, monkeypatch):
+    monkeypatch.setattr(nn, "relu", nn.gelu)
+    with pytest.raises(UserError, match=r"heads\.model\.name=tests.* computes something else"):
+        runs.train(finished, *BROUGHT, SHARED, networks=("heads",))
+
+
+@pytest.mark.slow
+def test_a_run_of_before_there_were_heads_goes_on_and_two_of_one_model_stay_two(finished):
+    about = json.loads((finished / "config.json").read_text())
+    config = {**about["config"], **base.get_config().to_dict()}
+    older = {key: value for key, value in config.items() if key not in HEADS}
+    now = identity.Identity(command="msdnet", config=config)
+    identity.refuse_other(finished, {**about, "config": older}, now)
+    run = results.read(finished)
+    assert [len(network.costs) for network in run.networks.values()] == [2]
+    assert plots.label(run, "heads").endswith(":Tiny with heads")
+    run.config["heads_2"]["model"] = run.config["heads"]["model"]
+    assert plots.label(run, "heads_2").endswith(":Tiny with heads_2")
+
+
 # costs
+
+
+def test_costs_of_tokens_are_those_of_their_parts():
+    found = brought.language_model()
+    model, *_ = attached(found, ("blocks",), brought.TOKENS)
+    example = jax.ShapeDtypeStruct((1, brought.LENGTH), jnp.int32)
+    first, last = cost.costs(model, example)
+    head = brought.LENGTH * 8 * brought.TOKENS
+    assert (last.macs, last.macs_cumulative) == (
+        found.macs // brought.BATCH,
+        found.macs // brought.BATCH + head,
+    )
+    assert first.macs == found.macs // brought.BATCH  # its head costs what the last layer does
+    assert last.params + 9 * brought.TOKENS == cost.parameters(model, example)
 
 
 def test_a_resnet_with_heads_costs_what_one_written_with_exits_does():
@@ -195,7 +327,8 @@ def test_a_section_names_a_network_and_its_layers():
     for change, message in (
         ({"layers": ()}, r"heads_2: layers=\(\) must name"),
         ({"layer": "x"}, "unknown config key of heads_2 'layer'; did you mean 'layers'"),
-        ({"model": {"name": "vgg_10"}}, "unknown model 'vgg_10'"),
+        ({"model": {"name": "vgg_10"}}, "heads_2: unknown model 'vgg_10'"),
+        ({"model": {"name": "a:B", "width": 0.5}}, r"heads_2: model\.width=0\.5 is .*: leave 1\.0"),
         ({"dtype": "bfloat16"}, "unknown config key of heads_2 'dtype'"),
     ):
         with pytest.raises(UserError, match=message):

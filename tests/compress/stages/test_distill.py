@@ -114,10 +114,13 @@ def test_students_that_teach_each_other_begin_differently_and_all_remain(
 def test_hints_stand_beside_teaching_and_their_regressors_do_not_remain(
     untrained, starts, pipeline
 ):
-    own = pipeline(stages=("distill",), distill={"hints": HINTS, "hint_weight": 2.0})
+    rules = {"hints": HINTS, "hint_weight": 2.0, "controls": ("direct",)}
+    own = pipeline(stages=("distill",), distill=rules)
     before = dense(own)
-    made = distill.run(own, node("distill"), before)
-    (training,) = untrained
+    made, _ = (distill.run(own, one, before) for one in spec.nodes(own.spec)[1:])
+    training, control = untrained
+    assert control.recipe.hinted is None
+    assert control.recipe.taught == training.recipe.taught
     given = training.recipe.hinted
     assert given == (HINTS, before.form, 2.0, False)
     assert training.recipe.taught.before == before.form

@@ -143,22 +143,32 @@ def test_a_file_gives_back_a_quantised_narrow_network(made, tmp_path):
     with pytest.raises(UserError, match="a narrow network needs example="):
         compress.save(path, narrow, coded)
     with pytest.raises(
-        UserError, match=r"is the shape of one, such as \(28, 28, 1\); if that cannot"
+        UserError, match=r"the shape of one, such as \(28, 28, 1\), or one array of int32"
     ):
         compress.save(path, narrow, coded, example=jnp.ones((2, 4, 4, 1)))
 
 
-def test_a_file_of_a_networks_name_needs_no_module(tmp_path):
-    section = {"name": "lenet_300_100", "width": 0.05, "dtype": "float32"}
+@pytest.mark.parametrize(
+    ("section", "x", "example"),
+    [
+        ({"name": "lenet_300_100", "width": 0.05}, np.ones((3, 28, 28, 1), np.float32), None),
+        (
+            {"name": "transformer", "layers": 1, "heads": 2, "features": 4},
+            np.arange(18, dtype=np.int32).reshape(3, 6) % 10,
+            jax.ShapeDtypeStruct((1, 6), jnp.int32),
+        ),
+    ],
+    ids=["LeNet-300-100", "Transformer"],
+)
+def test_a_file_of_a_networks_name_needs_no_module(section, x, example, tmp_path):
     model = architectures.build({"model": section}, 10)
-    shapes = architectures.shapes(model, (28, 28, 1))
-    graph = structured.groups(model, shapes, jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32))
+    shapes = architectures.shapes(model, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))
+    graph = structured.groups(model, shapes, x)
     keep = {group.name: np.arange(group.units) % 2 == 0 for group in graph.groups}
     narrow, small = structured.narrow(graph, drawn(shapes), keep)
     path = tmp_path / "a.cna"
-    compress.save(path, narrow, small)
+    compress.save(path, narrow, small, example=example)
     apply, again = compress.load(path)
-    x = jnp.ones((3, 28, 28, 1))
     ours, theirs = quickly(lambda v, w: (apply(v, x), narrow.apply(w, x)))(again, small)
     np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(UserError, match="cannot load"):

@@ -9,21 +9,19 @@ alone is never handed on: each part computes it for itself.
 # B batch
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import DropVar, Literal
+from jax.extend.core import Literal
 
 from groundwork import trees
 from groundwork.errors import unknown
-from groundwork.traced import network, walk
-from groundwork.traced.walk import CALLS, OWN_DERIVATIVES, REMATS
+from groundwork.traced import network, origins, walk
+from groundwork.traced.walk import OWN_DERIVATIVES, REMATS
 from groundwork.trees import Variables
 
 WHOLE = ("scan", "while", "cond", *REMATS, *OWN_DERIVATIVES)  # what no cut goes through
-Paths = frozenset[str]
-NONE: Paths = frozenset()
 
 
 class Part(NamedTuple):
@@ -33,7 +31,7 @@ class Part(NamedTuple):
     answer: Any  # the variable that is the layer's output, or the network's
     gives: tuple[Any, ...]  # variables that later parts take, in the order of their making
     aside: Mapping[int, Any]  # which of the changed variables are known here → their variable
-    parameters: Paths  # that no part before has met
+    parameters: origins.Paths  # that no part before has met
 
 
 class Cut(NamedTuple):
@@ -79,10 +77,10 @@ def cut(
     if len(jax.tree.leaves(outputs)) != 1:
         raise ValueError(f"the network must give one array, not {jax.tree.structure(outputs)}")
     known = trees.flatten(variables)  # collection/path
-    kinds: list[Paths | None] = [frozenset([path]) for path in known]
-    kinds += [NONE] * sizes[1] + [None] * sizes[2]
-    flat = jax.make_jaxpr(functools.partial(_opened, closed, kinds))(*shapes)
-    graph = _graph(flat, kinds)
+    kinds: list[origins.Paths | None] = [frozenset([path]) for path in known]
+    kinds += [origins.NONE] * sizes[1] + [None] * sizes[2]
+    flat = jax.make_jaxpr(functools.partial(origins.opened, closed, kinds))(*shapes)
+    graph = origins.graph_of(flat, kinds)
     batch = shapes[-1].shape[:1]
     paths = [path.partition("/")[2] for path in known if path.startswith("params/")]
     ends = [_output(graph, layer, paths, batch) for layer in layers]
@@ -119,101 +117,15 @@ def run(
     return read(part.answer), tuple(map(read, part.gives)), aside
 
 
-class _Graph(NamedTuple):
-    """A jaxpr, and what its values come from."""
-
-    jaxpr: Any
-    kinds: dict[Any, Paths | None]  # variable → parameters it is made of; None: it is data
-    made: dict[Any, int]  # variable → the equation that makes it
-    last: dict[Any, float]  # variable → the last equation on the way to the output that takes it
-    way: list[int]  # equations of data on the way to the output, in their order
-
-
-def _opened(closed: Any, kinds: Sequence[Paths | None], *values: Any) -> list[Any]:
-    """Returns a jaxpr's outputs, computed without the calls into which parameters enter."""
-
-    def inside(jaxpr: Any, consts: Any, values: Any, kinds: Any) -> tuple[list[Any], list[Any]]:
-        known = {v: (const, NONE) for v, const in zip(jaxpr.constvars, consts, strict=True)}
-        known.update(zip(jaxpr.invars, zip(values, kinds, strict=True), strict=True))
-
-        def read(variable: Any) -> Any:
-            return (variable.val, NONE) if isinstance(variable, Literal) else known[variable]
-
-        for equation in jaxpr.eqns:
-            read_in = list(map(read, equation.invars))
-            given, of = [value for value, _ in read_in], [kind for _, kind in read_in]
-            if equation.primitive.name in CALLS and any(of):
-                inner = equation.params["jaxpr"]
-                made = inside(inner.jaxpr, inner.consts, given, of)
-            else:
-                outputs = walk.bind(equation, given)
-                made = outputs, [_joined(of)] * len(outputs)
-            known.update(zip(equation.outvars, zip(*made, strict=True), strict=True))
-        ends = list(map(read, jaxpr.outvars))
-        return [value for value, _ in ends], [kind for _, kind in ends]
-
-    return inside(closed.jaxpr, closed.consts, values, kinds)[0]
-
-
-def _joined(kinds: Iterable[Paths | None]) -> Paths | None:
-    """Returns what a value is made of that is made of others."""
-    kinds = list(kinds)
-    return None if None in kinds else NONE.union(*filter(None, kinds))
-
-
-def _graph(closed: Any, kinds: Sequence[Paths | None]) -> _Graph:
-    jaxpr = closed.jaxpr
-    of: dict[Any, Paths | None] = dict.fromkeys(jaxpr.constvars, NONE)
-    of.update(zip(jaxpr.invars, kinds, strict=True))
-    made = {}
-    for i, equation in enumerate(jaxpr.eqns):
-        of.update(dict.fromkeys(equation.outvars, _joined(_kinds(of, equation))))
-        made.update(dict.fromkeys(equation.outvars, i))
-    graph = _Graph(jaxpr, of, made, {}, [])
-    output = jaxpr.outvars[0]
-    graph.way.extend(sorted(_before(graph, [output])))
-    for i in graph.way:
-        graph.last.update(dict.fromkeys(_named(jaxpr.eqns[i].invars), i))
-    graph.last[output] = float("inf")
-    return graph
-
-
-def _kinds(of: Mapping[Any, Paths | None], equation: Any) -> list[Paths | None]:
-    return [NONE if isinstance(v, Literal) else of[v] for v in equation.invars]
-
-
-def _named(variables: Iterable[Any]) -> list[Any]:
-    return [v for v in variables if not isinstance(v, Literal | DropVar)]
-
-
-def _before(graph: _Graph, ends: Iterable[Any], data: bool = True) -> set[int]:
-    """Returns the equations that values need: those of data, or those of variables alone."""
-    found: set[int] = set()
-    waiting = _named(ends)
-    while waiting:
-        variable = waiting.pop()
-        i = graph.made.get(variable)
-        if i is None or i in found or (graph.kinds[variable] is None) != data:
-            continue
-        found.add(i)
-        waiting += _named(graph.jaxpr.eqns[i].invars)
-    return found
-
-
-def _met(graph: _Graph, i: int) -> Paths:
-    """Returns the parameters that an equation takes beside data."""
-    return NONE.union(*(kind for kind in _kinds(graph.kinds, graph.jaxpr.eqns[i]) if kind))
-
-
-def _output(graph: _Graph, layer: str, paths: Sequence[str], batch: tuple[int, ...]) -> Any:
+def _output(graph: origins.Graph, layer: str, paths: Sequence[str], batch: tuple[int, ...]) -> Any:
     """Returns the variable that is a layer's output; see `cut`."""
     own = _belongs(layer, paths)
-    meets = [i for i in graph.way if any(own(path) for path in _met(graph, i))]
+    meets = [i for i in graph.way if any(own(path) for path in origins.met(graph, i))]
     if not meets:
         raise ValueError(f"layer {layer!r} is not met on the way to the network's output")
     for i in meets:
         name = graph.jaxpr.eqns[i].primitive.name
-        if name in WHOLE and not all(map(own, _met(graph, i))):
+        if name in WHOLE and not all(map(own, origins.met(graph, i))):
             raise ValueError(f"layer {layer!r} lies inside a {name}, through which no cut goes")
     found = None
     for value in _alone(graph, layer, meets):
@@ -229,7 +141,7 @@ def _output(graph: _Graph, layer: str, paths: Sequence[str], batch: tuple[int, .
     return found
 
 
-def _alone(graph: _Graph, layer: str, meets: Sequence[int]) -> Iterator[Any]:
+def _alone(graph: origins.Graph, layer: str, meets: Sequence[int]) -> Iterator[Any]:
     """Yields, after each equation from a layer's last on, the only value of the layer that goes on.
 
     It is None where several do. It ends where parameters of other layers come in.
@@ -238,13 +150,13 @@ def _alone(graph: _Graph, layer: str, meets: Sequence[int]) -> Iterator[Any]:
     live: set[Any] = set()  # of them, what is still to be taken on the way to the output
     for i in graph.way[graph.way.index(meets[0]) :]:
         equation = graph.jaxpr.eqns[i]
-        if i in meets or not descending.isdisjoint(_named(equation.invars)):
-            if i not in meets and _met(graph, i):
+        if i in meets or not descending.isdisjoint(origins.variables_of(equation.invars)):
+            if i not in meets and origins.met(graph, i):
                 if i < meets[-1]:
                     raise ValueError(f"layer {layer!r}: other layers come between its parameters")
                 return
-            descending.update(_named(equation.outvars))
-            live.update(v for v in _named(equation.outvars) if v in graph.last)
+            descending.update(origins.variables_of(equation.outvars))
+            live.update(v for v in origins.variables_of(equation.outvars) if v in graph.last)
         live = {v for v in live if graph.last[v] > i}
         if i >= meets[-1]:
             yield next(iter(live)) if len(live) == 1 else None
@@ -270,7 +182,7 @@ def _belongs(layer: str, paths: Sequence[str]) -> Callable[[str], bool]:
     return own
 
 
-def _parts(graph: _Graph, layers: Sequence[str], ends: Sequence[Any]) -> tuple[Part, ...]:
+def _parts(graph: origins.Graph, layers: Sequence[str], ends: Sequence[Any]) -> tuple[Part, ...]:
     """Returns the parts that end at these variables, and the one that ends at the output."""
     output, *changed = graph.jaxpr.outvars
     answers, part_of = [*ends, output], dict[int, int]()
@@ -279,21 +191,21 @@ def _parts(graph: _Graph, layers: Sequence[str], ends: Sequence[Any]) -> tuple[P
             raise ValueError(_same(layers, answers.index(answer), k))
         if graph.made[answer] in part_of:
             raise ValueError(f"layer {layers[k]!r} comes before {layers[k - 1]!r}: name it first")
-        part_of.update((i, k) for i in _before(graph, [answer]) if i not in part_of)
+        part_of.update((i, k) for i in origins.before(graph, [answer]) if i not in part_of)
     aside: list[dict[int, Any]] = [{} for _ in answers]
     for place, variable in enumerate(changed):
-        needed = _before(graph, [variable])
+        needed = origins.before(graph, [variable])
         k = max((part_of[i] for i in needed if i in part_of), default=0)
         part_of.update((i, k) for i in needed if i not in part_of)
         aside[k][place] = variable
     until = _until(graph, part_of, answers, aside)
-    parts, met = [], NONE
+    parts, met = [], origins.NONE
     for k, answer in enumerate(answers):
         own = {i for i, part in part_of.items() if part == k}
         takes = [v for i in own for v in graph.jaxpr.eqns[i].invars]
-        alone = _before(graph, [*takes, *aside[k].values()], data=False)
+        alone = origins.before(graph, [*takes, *aside[k].values()], data=False)
         gives = tuple(v for v, (made, last) in until.items() if made <= k < last)
-        meets = NONE.union(*(_met(graph, i) for i in own)) - met
+        meets = origins.NONE.union(*(origins.met(graph, i) for i in own)) - met
         parameters = frozenset(p.partition("/")[2] for p in meets if p.startswith("params/"))
         parts.append(Part(tuple(sorted(own | alone)), answer, gives, aside[k], parameters))
         met |= meets
@@ -301,19 +213,19 @@ def _parts(graph: _Graph, layers: Sequence[str], ends: Sequence[Any]) -> tuple[P
 
 
 def _until(
-    graph: _Graph, part_of: Mapping[int, int], answers: Sequence[Any], aside: Sequence[Any]
+    graph: origins.Graph, part_of: Mapping[int, int], answers: Sequence[Any], aside: Sequence[Any]
 ) -> dict[Any, tuple[int, int]]:
     """Returns, for each value of data, the part that makes it and the last that takes it."""
     made = {v: 0 for v in graph.jaxpr.invars if graph.kinds[v] is None}
     for i in sorted(part_of):
-        made.update(dict.fromkeys(_named(graph.jaxpr.eqns[i].outvars), part_of[i]))
+        made.update(dict.fromkeys(origins.variables_of(graph.jaxpr.eqns[i].outvars), part_of[i]))
     last = dict(made)
     for i, k in part_of.items():
-        for variable in _named(graph.jaxpr.eqns[i].invars):
+        for variable in origins.variables_of(graph.jaxpr.eqns[i].invars):
             if variable in last:
                 last[variable] = max(last[variable], k)
     for k, answer in enumerate(answers):
-        for variable in _named([answer, *aside[k].values()]):
+        for variable in origins.variables_of([answer, *aside[k].values()]):
             if variable in last:
                 last[variable] = max(last[variable], k)
     return {variable: (made[variable], last[variable]) for variable in made}

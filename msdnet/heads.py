@@ -105,11 +105,6 @@ def _own(model: Any) -> own.Own:
             raise ValueError("give the NNX module's class, or a function rngs → module")
         if "rngs" in named.parameters(model):
             return _of_nnx(model)
-        if callable(model):
-            raise ValueError(
-                "a function of parameters makes none: give a pair (init, apply), where "
-                "init(key, inputs) returns them"
-            )
     made = own.of(model)
     try:
         hash(model)

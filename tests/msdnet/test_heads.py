@@ -406,3 +406,7 @@ def test_other_networks_variables_are_refused():
         heads.with_backbone(variables, {"params": plain["params"]})
     with pytest.raises(ValueError, match="give the NNX module's class"):
         heads.attach(brought.nnx.Module(), ("conv",), 5)
+    with pytest.raises(ValueError, match=r"give a module, Small\(…\), not its class"):
+        heads.attach(Small, ("conv1",), 5)
+    with pytest.raises(ValueError, match=r"makes none: give a pair \(init, apply\)"):
+        heads.attach(lambda params, x: x, ("conv1",), 5).init(KEY, brought.images())

@@ -89,7 +89,10 @@ def of(model: Any, call: Mapping[str, Any] | None = None) -> Own:
 
 
 def _no_init(key: jax.Array, *args: Any, **kwargs: Any) -> Any:
-    raise ValueError("this network is a function of its parameters, and makes none")
+    raise ValueError(
+        "this network is a function of its parameters, and makes none: give a pair (init, apply), "
+        "where init(key, inputs) returns them"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

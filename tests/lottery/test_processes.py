@@ -59,6 +59,19 @@ from lottery import main
 quiet = dataclasses.replace(main.STUDY, show=lambda folders: None)
 entry.run_main(functools.partial(study.conduct, quiet))
 """
+# Two runs in one group of processes, of one replicate and of two.
+TWICE = """
+import dataclasses, sys
+from groundwork import entry, study
+from groundwork.devices import processes
+from lottery import main
+quiet = dataclasses.replace(main.STUDY, show=lambda folders: None)
+def both(argv):
+    study.conduct(quiet, [*argv, "--config.replicates=1"])
+    processes.start = lambda: None  # they have joined
+    study.conduct(quiet, [*argv[:-1], argv[-1][:-1] + "2", "--config.replicates=2"])
+entry.run_main(both)
+"""
 # The same, but SIGUSR1 makes the main thread sleep; JAX's own threads go on, heartbeats too.
 CAN_HANG = f"""
 import signal, time
@@ -242,15 +255,16 @@ def _hang(folder: Path, first_unit: int) -> None:
     assert f'File "{loop.__file__}", line' in (folder / "run.log").read_text()
 
 
-@pytest.mark.parametrize("replicates", [1, 2])
-def test_two_processes_read_their_own_shares_of_a_stream(tmp_path, replicates):
+def test_two_processes_read_their_own_shares_of_a_stream(tmp_path):
     """Of one replicate's batches each process reads half, of two replicates each has its own."""
-    folders = tmp_path / "two", tmp_path / "one"
-    stream = [*STREAM, f"--config.replicates={replicates}", "--config.levels=0", *SHORT]
-    _finish(_launch(folders[0], 2, 1, *stream))
-    small.train(folders[1], *RUN[1:], *stream, f"--config.mesh.data={3 - replicates}")
-    two, one = (small.rows(folder) for folder in folders)
-    assert len(two) == len(one) > 0
-    for a, b in zip(two, one, strict=True):
-        np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
-        assert a["accuracy"] == b["accuracy"]
+    stream = [*STREAM, "--config.levels=0", *SHORT]
+    _finish(_launch(tmp_path / "1", 2, 1, *stream, command=("-c", TWICE)))
+    for replicates in (1, 2):
+        alone = tmp_path / f"alone-{replicates}"
+        split = f"--config.mesh.data={3 - replicates}"
+        small.train(alone, *RUN[1:], *stream, f"--config.replicates={replicates}", split)
+        two, one = (small.rows(folder) for folder in (tmp_path / str(replicates), alone))
+        assert len(two) == len(one) > 0
+        for a, b in zip(two, one, strict=True):
+            np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
+            assert a["accuracy"] == b["accuracy"]

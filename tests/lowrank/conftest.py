@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import shared_runs
 from tests.lowrank import small
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[Path, str]:
     """Two methods at one share, each with its control; the folder, and what was printed."""
-    folder = tmp_path_factory.mktemp("lowrank") / "run"
-    return folder, small.run(folder, small.SCRATCH, methods=small.BOTH)
+
+    def make(folder: Path) -> str:
+        return small.run(folder, small.SCRATCH, methods=small.BOTH)
+
+    return shared_runs.finished(tmp_path_factory, "lowrank", make)

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import shared_runs
 from tests.lottery.early_bird import tiny
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
     """Masks of channels, the ticket and all controls."""
-    folder = tmp_path_factory.mktemp("early_bird") / "run"
-    tiny.train(folder)
-    return folder
+    return shared_runs.finished(tmp_path_factory, "early_bird", tiny.train)[0]

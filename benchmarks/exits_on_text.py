@@ -32,9 +32,10 @@ SHARES = (0.4, 0.5, 0.6, 0.7, 0.8)  # of the last exit's multiply-adds
 BATCH = 32  # windows
 
 
-def network(layers: int, classes: int) -> Any:
-    """Returns the Transformer of text_pydoc with a head after each block but the last."""
-    section = {"name": "transformer", "kwargs": {"layers": layers, "heads": 4, "features": 64}}
+def network(config: dict[str, Any], layers: int, classes: int) -> Any:
+    """Returns a config's Transformer with a head after each of its blocks but the last."""
+    section = config["model"]
+    section = {**section, "kwargs": {**section["kwargs"], "layers": layers}}
     whole = architectures.build({"model": section}, classes)
     places = [f"block{number}/fc2" for number in range(1, layers)]
     return msdnet.heads.attach(whole, places, classes)
@@ -86,8 +87,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="of training")
     flags = parser.parse_args()
     begun, load = time.perf_counter(), setting.load()
-    dataset: Any = data_lib.load(text_pydoc.get_config().to_dict())
-    model = network(flags.layers, dataset.classes)
+    config = text_pydoc.get_config().to_dict()
+    dataset: Any = data_lib.load(config)
+    model = network(config, flags.layers, dataset.classes)
     variables = train(
         model, jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.labels), flags.steps
     )

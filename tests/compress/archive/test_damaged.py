@@ -137,8 +137,8 @@ def test_every_length_is_too_short(honest, loaded):
     [
         (lambda d: b"", "it does not begin as an archive does"),
         (lambda d: b"PK" + d[2:], "it does not begin as an archive does"),
-        (lambda d: d[:4], "it is cut off; version 1 is known here"),
-        (lambda d: d[:4] + b"\x02" + d[5:], "it is of version 2; version 1 is known here"),
+        (lambda d: d[:4], "it is cut off; versions up to 2 are known here"),
+        (lambda d: d[:4] + b"\x03" + d[5:], "it is of version 3; versions up to 2 are known here"),
         (lambda d: d[:60], "it is damaged: the header is cut off"),
         (lambda d: d[:-1], None),
         (lambda d: d + b"\0", None),

@@ -3,8 +3,8 @@
 For another decoder, this is the format. The array, in C order, is a matrix whose columns are its
 last axis and whose rows are all others (one row if it has one axis or none). The data are:
 
-1. Three numbers (LEB128): the lanes A that are asked for, the lanes B that go on, and the lag: two
-   rows at this distance may be alike; 0 = none.
+1. Four numbers (LEB128): the lanes A that are asked for, the lanes B that go on, the lag L, and
+   16 r + c, where 2^r and 2^c are the inertia of rows and columns (`places`).
 2. The states of the lanes and the words, as `rans` writes and reads them.
 
 If the matrix has fewer columns than A, and fewer columns than rows, it is transposed. Each lane has
@@ -58,23 +58,26 @@ def encode(symbols: Any, levels: int, zero: int | None) -> bytes:
     matrix = symbols.astype(np.int64).reshape(_rows_columns(symbols.shape))
     middle, sizes = _sizes(levels, zero)
     signs = _signs(matrix, levels, zero)
-    lag = likeness.lag(signs) if min(matrix.shape) > 1 else 0
     lanes, fewer = _lanes(signs, matrix, sizes)
     layout = _layout(matrix.shape, lanes)
     if layout.transposed:
-        matrix, signs, lag = matrix.T.copy(), signs.T.copy(), 0
+        matrix, signs = matrix.T.copy(), signs.T.copy()
+    alike = likeness.of(signs)
     writer = rans.Writer(layout.lanes)
     fewer = min(fewer, layout.lanes)
     if zero is not None and matrix.size:
-        places.code(writer, signs != 0, True, layout.stride, lag)
+        places.code(writer, signs != 0, True, layout.stride, alike)
     writer.narrow(fewer)
     at = np.flatnonzero(signs)
     positive = signs.ravel()[at] > 0
     size = np.abs(matrix.ravel()[at] - middle) - int(zero is not None)
     size += np.where(positive | (zero is not None), 0, -1)
-    field = Field(at, matrix.size, matrix.shape[1], lag)
+    field = Field(at, matrix.size, matrix.shape[1], alike.lag)
     planes.code(writer, fewer, field, sizes, Symbols(positive, size))
-    return b"".join(map(fields.number, (lanes, fewer, lag))) + writer.bytes()
+    return (
+        b"".join(map(fields.number, (lanes, fewer, alike.lag, 16 * alike.row + alike.column)))
+        + writer.bytes()
+    )
 
 
 def promises(symbols: np.ndarray, levels: int, zero: int | None, bytes_: int) -> bool:
@@ -91,7 +94,7 @@ def promises(symbols: np.ndarray, levels: int, zero: int | None, bytes_: int) ->
     _check(levels, zero)
     matrix = np.asarray(symbols).astype(np.int64).reshape(_rows_columns(np.shape(symbols)))
     signs = _signs(matrix, levels, zero)
-    if not signs.size or (min(matrix.shape) > 1 and likeness.lag(signs)):
+    if not signs.size or likeness.lag(signs):
         return bool(signs.size)
     learning = np.unique(matrix).size * math.log2(1 + np.count_nonzero(signs)) / 16
     bits = signs != 0
@@ -113,13 +116,15 @@ def decode(
     """
     _check(levels, zero)
     view, at, head = memoryview(data).cast("B"), 0, []
-    for _ in range(3):
+    for _ in range(4):
         value, at = fields.read_number(view, at)
         head.append(value)
-    lanes, fewer, lag = head
+    lanes, fewer, lag, inertia = head
     layout = _layout(_rows_columns(shape), lanes)
     if not 1 <= fewer <= layout.lanes or lag == 1 or lag >= max(layout.rows, 1):
         raise ValueError(f"{fewer} of {layout.lanes} lanes and a lag of {lag} do not fit")
+    if inertia >= places.INERTIA**2:
+        raise ValueError(f"an inertia of {inertia} is not below {places.INERTIA**2}")
     middle, sizes = _sizes(levels, zero)
     size = layout.rows * layout.columns
     kept = np.ones((layout.rows, layout.columns), bool)
@@ -127,7 +132,8 @@ def decode(
     reader = rans.Reader(view[at:], layout.lanes)
     if zero is not None and size:
         kept[:] = False
-        places.code(reader, kept, False, layout.stride, lag)
+        alike = places.Likeness(lag, *divmod(inertia, places.INERTIA))
+        places.code(reader, kept, False, layout.stride, alike)
     reader.narrow(fewer)
     place = np.flatnonzero(kept)
     _check_steps(-(-place.size // fewer) * sizes.bits, view)
@@ -142,6 +148,28 @@ def decode(
     if layout.transposed:
         return symbols.reshape(layout.rows, layout.columns).T.ravel()
     return symbols
+
+
+def chances(signs: Any, kept: Any) -> np.ndarray:
+    """Returns how likely `encode` finds it that each entry of an array is not zero.
+
+    Args:
+      signs: numbers of any shape; the signs of the entries.
+      kept: bool, of that shape: which entries are not zero.
+
+    Returns:
+      Numbers of that shape, within 0 and 1.
+    """
+    shape = np.shape(kept)
+    signs = np.asarray(signs).reshape(_rows_columns(shape))
+    matrix = np.asarray(kept, bool).reshape(signs.shape)
+    lanes, _ = _lanes(np.where(matrix, signs, 0), matrix.astype(np.int64), Sizes(1, 1))
+    layout = _layout(matrix.shape, lanes)
+    if layout.transposed:
+        matrix, signs = matrix.T.copy(), signs.T
+    alike = likeness.of(np.where(matrix, signs, 0))
+    seen = places.code(rans.Writer(layout.lanes), matrix, True, layout.stride, alike) / rans.ONE
+    return (seen.T if layout.transposed else seen).reshape(shape)
 
 
 class _Layout(NamedTuple):

@@ -6,9 +6,29 @@ import math
 
 import numpy as np
 
+from compress.coding.places import INERTIA, Likeness
+
 _LAGS = 4096  # the largest lag that is looked for
 _SEEN = 1 << 20  # entries in which it is looked for
 _SIGNIFICANT = 6.0  # standard deviations by which rows at a lag must be alike
+
+
+def of(signs: np.ndarray) -> Likeness:
+    """Returns how the entries of a matrix of signs [R, C], 0 for zeros, depend on each other."""
+    kept = signs != 0
+    return Likeness(lag(signs), _inertia(kept.sum(axis=1)), _inertia(kept.sum(axis=0)))
+
+
+def _inertia(counts: np.ndarray) -> int:
+    """Returns log₂ of the shape a of a gamma distribution from whose draws counts are Poisson's.
+
+    Their variance is then mean + mean² / a.
+    """
+    if not counts.size:
+        return 0
+    mean, variance = float(counts.mean()), float(counts.var())
+    shape = mean**2 / max(variance - mean, 1e-9)
+    return min(max(round(math.log2(max(shape, 1.0))), 0), INERTIA - 1)
 
 
 def expected(signs: np.ndarray, matrix: np.ndarray) -> tuple[float, float]:
@@ -41,6 +61,8 @@ def lag(signs: np.ndarray) -> int:
     of products that are not zero.
     """
     rows = len(signs)
+    if min(signs.shape) < 2:
+        return 0
     part = signs[:, :: -(-signs.size // _SEEN)].astype(np.float64)
     most = min(rows, _LAGS)
     if most < 4:

@@ -3,13 +3,14 @@
 The odds of a one are the odds of the whole matrix so far, times three factors: of the row so far,
 of the column so far, and of which entries near by in earlier rows are ones. A factor is (k + a) /
 (e + a), where k of the entries that it speaks for were ones, and e is the number that would have
-been expected without it. So it begins with 1, and a (in ones) says how slowly it leaves it.
+been expected without it. So it begins with 1, and its inertia a says how slowly it leaves it: it is
+the mean of a gamma distribution of shape a, once k ones were seen.
 Everything is an integer: counts, expected ones and chances in 1/65,536, factors in 1/4,096.
 """
 
 # R rows, C columns
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from compress.coding.rans import ONE, PRECISION
 
 FACTOR = 12  # bits of a factor's fraction
 LEAST = 8  # the least chance of either bit, in 1/65,536
-ROW, COLUMN, NEAR = (a << PRECISION for a in (4, 3, 2))  # the inertia of the factors
+NEAR = 2 << PRECISION  # the inertia of neighbours
+INERTIA = 16  # powers of two that those of rows and columns are among, from 1 on
 BEGIN = (1, 9)  # ones and zeros that the matrix begins with, in halves
 _MOST = 1 << 40  # of odds
 
@@ -30,30 +32,40 @@ class Coder(Protocol):
         ...
 
 
-def code(coder: Coder, kept: np.ndarray, known: bool, stride: int, lag: int) -> None:
-    """Codes a matrix row by row, column by column of each lane.
+class Likeness(NamedTuple):
+    """How entries depend on each other."""
+
+    lag: int  # two rows at this distance may be alike, as two next to each other may; 0 = none
+    row: int  # log₂ of the inertia of rows
+    column: int
+
+
+def code(
+    coder: Coder, kept: np.ndarray, known: bool, stride: int, likeness: Likeness
+) -> np.ndarray:
+    """Codes a matrix row by row, column by column of each lane, and returns [R, C] chances.
 
     Args:
       coder: with at least ⌈C / stride⌉ lanes.
       kept: [R, C] bool, what is written, or what is filled.
       known: whether it is written.
       stride: columns of a lane, which are next to each other.
-      lag: two rows at this distance may be alike, as two next to each other may; 0 = none.
+      likeness: of its entries.
     """
     rows, columns = kept.shape
     ones, zeros = BEGIN
-    column_ones = np.full(columns, COLUMN)
+    column_ones = np.full(columns, ONE << likeness.column)
     column_expected = column_ones.copy()
     near_ones = np.full(16, NEAR)
     near_expected = near_ones.copy()
-    chances = np.empty(columns, np.int64)
+    every = np.empty(kept.shape, np.uint16)
     for row in range(rows):
-        bits = kept[row]
-        near = _near(kept, row, lag)
+        bits, chances = kept[row], np.empty(columns, np.int64)
+        near = _near(kept, row, likeness.lag)
         by_column = (column_ones << FACTOR) // column_expected
         by_near = ((near_ones << FACTOR) // near_expected)[near]
         factors = np.minimum(by_column * by_near, _MOST >> FACTOR)  # in 1 / 2^24
-        row_ones = row_expected = ROW
+        row_ones = row_expected = ONE << likeness.row
         for first in range(min(stride, columns)):
             part = slice(first, None, stride)
             by_row = (row_ones << FACTOR) // row_expected
@@ -73,6 +85,8 @@ def code(coder: Coder, kept: np.ndarray, known: bool, stride: int, lag: int) -> 
         np.add.at(near_expected, near, scaled // by_near)
         column_ones[bits] += ONE
         np.add.at(near_ones, near[bits], ONE)
+        every[row] = chances
+    return every
 
 
 def bounded(chances: np.ndarray) -> np.ndarray:

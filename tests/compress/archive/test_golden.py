@@ -1,4 +1,4 @@
-"""Version 1 of the format: a file that is read for ever, and still written."""
+"""The versions of the format: files that are read for ever, and still written."""
 
 import json
 import zlib
@@ -8,6 +8,7 @@ import numpy as np
 
 import compress
 from compress import quantize
+from compress.archive import codings
 from groundwork import architectures
 from tests.compress import archives
 from tests.groundwork.architectures import small
@@ -26,6 +27,8 @@ GOLDEN = bytes.fromhex(
     "99a6b3c0ccd9e6f31314cc01138194e064e06578190029875c9f89f81314cd01138194e066e0657819002987"
     "5c9f89f80338bc4003000000"
 )
+
+GOLDEN_2 = bytes.fromhex("")
 
 
 def _golden():
@@ -54,6 +57,32 @@ def _golden():
         },
     }
     return model, {"params": params}
+
+
+def _alike():
+    """Rows of zeros, and rows that are alike."""
+    model, stored = _golden()
+    mask = (np.arange(400) * 37 % 101 < 40).reshape(20, 20) & (np.arange(20)[:, None] > 12)
+    clusters = stored["params"]["fc2"]["kernel"]
+    indices = np.where(mask, 1 + np.arange(20) % 3, 0).astype("u1")
+    stored["params"]["fc2"]["kernel"] = clusters._replace(indices=indices, mask=mask)
+    return model, stored
+
+
+class TestVersion2:
+    """With an array that is coded by what is near each entry."""
+
+    def test_loads_and_is_what_is_written_today(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(codings, "LEAST_BYTES", 0)
+        (tmp_path / "a").write_bytes(GOLDEN_2)
+        model, stored = _alike()
+        archives.same(compress.load(tmp_path / "a")[1], quantize.materialize(stored))
+        compress.save(tmp_path / "b", model, stored)
+        head, expected = archives.head((tmp_path / "b").read_bytes()), archives.head(GOLDEN_2)
+        assert head.json == expected.json
+        assert head.json["arrays"]["params/fc2/kernel"]["group"] == 0
+        assert head.streams == expected.streams
+        assert GOLDEN_2[:5] == b"\x93CNA\x02"
 
 
 class TestGoldenFile:

@@ -1,14 +1,13 @@
 """python -m benchmarks.files_peers RUN: whole files of networks beside what others make of them.
 
 RUN is a finished run of `compress.main` with networks such as prune-16 and prune-16+quantize-3 on a
-data set in memory. Each quantised network of replicate 0 gets a row: its file, the file without the
-adaptive code, and Zstandard, LZMA and zlib at their slowest levels on all parameters as float32
+data set in memory. Each quantised network of replicate 0 gets a column: its file as it would be
+written today, the file without the adaptive code, and Zstandard, LZMA and zlib at their slowest levels on all parameters as float32
 (pruned), as 8-bit integers (each array on a grid of its own), and on the symbols of the file, one
 byte each. With `--nncodec=PYTHON`, the interpreter of an environment in which NNCodec is installed
 (`python3 -m venv /tmp/nncodec && /tmp/nncodec/bin/pip install nncodec`), NNCodec codes the pruned
-network before quantisation at several QPs; its row is the smallest stream whose network is at least
-as accurate on the test split as the quantised one, and, for comparison, as accurate within half a
-point.
+network before quantisation at several QPs; its rows are the smallest stream whose network is at least
+as accurate on the test split as the quantised one, and the smallest within half a point of it.
 """
 
 import argparse
@@ -50,9 +49,8 @@ def packers() -> dict[str, Callable[[bytes], bytes]]:
 
 def forms(pruned: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Returns what is packed: of the pruned network as float32 and int8, and the file's symbols."""
-    integers = {
-        k: np.asarray(quantize.uniform(jnp.asarray(v), 8).values) for k, v in pruned.items()
-    }
+    grids = {key: quantize.uniform(jnp.asarray(leaf), 8) for key, leaf in pruned.items()}
+    integers = {key: np.asarray(grid.values) for key, grid in grids.items()}
     symbols = {k: np.unique(v, return_inverse=True)[1] for k, v in arrays.items()}
     return {
         "float32": b"".join(v.tobytes() for v in pruned.values()),
@@ -123,8 +121,7 @@ def row(path: Path, options: argparse.Namespace, split: tuple[Any, Any]) -> dict
         cells = {
             "network": name,
             "accuracy": f"{ours:.4f} (pruned {accuracy(apply, before, *split):.4f})",
-            "our file": f"{path.stat().st_size:,}",
-            "written again": f"{rewritten(apply, variables, Path(made)):,}",
+            "our file": f"{rewritten(apply, variables, Path(made)):,}",
             "without the adaptive code": f"{plain:,}",
         }
         for form, data in forms(pruned, arrays).items():

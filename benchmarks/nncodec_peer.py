@@ -1,4 +1,4 @@
-"""NNCodec's part of `files_peers`: it runs in an environment of NNCodec's own, without this package.
+"""NNCodec's part of `files_peers`, which runs in an environment of NNCodec's own.
 
     python benchmarks/nncodec_peer.py ARRAYS.npz FOLDER '[-38, -32]'
 

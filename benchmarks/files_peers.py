@@ -2,12 +2,14 @@
 
 RUN is a finished run of `compress.main` with networks such as prune-16 and prune-16+quantize-3 on a
 data set in memory. Each quantised network of replicate 0 gets a column: its file as it would be
-written today, the file without the adaptive code, and Zstandard, LZMA and zlib at their slowest levels on all parameters as float32
-(pruned), as 8-bit integers (each array on a grid of its own), and on the symbols of the file, one
-byte each. With `--nncodec=PYTHON`, the interpreter of an environment in which NNCodec is installed
-(`python3 -m venv /tmp/nncodec && /tmp/nncodec/bin/pip install nncodec`), NNCodec codes the pruned
-network before quantisation at several QPs; its rows are the smallest stream whose network is at least
-as accurate on the test split as the quantised one, and the smallest within half a point of it.
+written today; the file without the adaptive code; Zstandard, LZMA and zlib at their slowest levels
+on all parameters as float32 (pruned), as 8-bit integers (each array on a grid of its own), and on
+the symbols of the file, one byte each.
+
+With `--nncodec=PYTHON`, the interpreter of an environment that has NNCodec (`python3 -m venv
+nncodec; nncodec/bin/pip install nncodec`), NNCodec codes the pruned network before quantisation at
+several QPs. Its rows are the smallest stream whose network is at least as accurate on the test
+split as the quantised one, and the smallest within half a point of it.
 """
 
 import argparse

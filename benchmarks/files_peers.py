@@ -90,7 +90,7 @@ def accuracy(apply: Any, variables: Any, images: np.ndarray, labels: np.ndarray)
 def nncodec(python: str, arrays: dict[str, np.ndarray], folder: Path) -> dict[str, int]:
     """Returns "QP trellis" or "QP plain" → bytes; the decoded arrays are in the folder."""
     names = {name.replace("/", "."): array for name, array in arrays.items()}
-    np.savez(folder / "arrays.npz", **names)  # type: ignore[arg-type]
+    np.savez(folder / "arrays.npz", **names)
     peer = Path(__file__).with_name("nncodec_peer.py")
     command = [python, str(peer), str(folder / "arrays.npz"), str(folder), json.dumps(QPS)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from nncodec import nnc  # type: ignore[import-not-found]
+from nncodec import nnc
 
 
 def main() -> None:

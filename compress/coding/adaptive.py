@@ -56,15 +56,25 @@ def encode(symbols: Any, levels: int, zero: int | None) -> bytes:
     if symbols.size and not 0 <= int(symbols.min()) <= int(symbols.max()) < levels:
         raise ValueError(f"symbols {symbols.min()}…{symbols.max()} are not within 0…{levels - 1}")
     matrix = symbols.astype(np.int64).reshape(_rows_columns(symbols.shape))
-    middle, sizes = _sizes(levels, zero)
     signs = _signs(matrix, levels, zero)
-    lanes, fewer = _lanes(signs, matrix, sizes)
-    layout = _layout(matrix.shape, lanes)
+    lanes, fewer = _lanes(signs, matrix, _sizes(levels, zero)[1])
+    while True:
+        data, steps = _encoded(matrix, signs, (lanes, fewer), levels, zero)
+        if max(steps) <= _most_steps(data) or min(lanes, fewer) >= LEVELS:
+            return data
+        lanes, fewer = min(2 * lanes, LEVELS), min(2 * fewer, LEVELS)  # fewer bytes than expected
+
+
+def _encoded(
+    matrix: np.ndarray, signs: np.ndarray, lanes: tuple[int, int], levels: int, zero: int | None
+) -> tuple[bytes, tuple[int, int]]:
+    """Returns the data, and the steps that a decoder takes: of places, and of symbols."""
+    middle, sizes = _sizes(levels, zero)
+    layout = _layout(matrix.shape, lanes[0])
     if layout.transposed:
         matrix, signs = matrix.T.copy(), signs.T.copy()
     alike = likeness.of(signs)
-    writer = rans.Writer(layout.lanes)
-    fewer = min(fewer, layout.lanes)
+    writer, fewer = rans.Writer(layout.lanes), min(lanes[1], layout.lanes)
     if zero is not None and matrix.size:
         places.code(writer, signs != 0, True, layout.stride, alike)
     writer.narrow(fewer)
@@ -74,10 +84,9 @@ def encode(symbols: Any, levels: int, zero: int | None) -> bytes:
     size += np.where(positive | (zero is not None), 0, -1)
     field = Field(at, matrix.size, matrix.shape[1], alike.lag)
     planes.code(writer, fewer, field, sizes, Symbols(positive, size))
-    return (
-        b"".join(map(fields.number, (lanes, fewer, alike.lag, 16 * alike.row + alike.column)))
-        + writer.bytes()
-    )
+    head = (lanes[0], fewer, alike.lag, 16 * alike.row + alike.column)
+    steps = (layout.steps if zero is not None else 0, -(-at.size // fewer) * sizes.bits)
+    return b"".join(map(fields.number, head)) + writer.bytes(), steps
 
 
 def promises(symbols: np.ndarray, levels: int, zero: int | None, bytes_: int) -> bool:
@@ -217,10 +226,13 @@ def _check(levels: int, zero: int | None) -> None:
         raise ValueError(f"{levels} symbols, {zero} that of zero, are not within 1…{LEVELS}")
 
 
+def _most_steps(data: bytes | memoryview) -> int:
+    return FREE_STEPS + STEPS_A_BYTE * len(data)
+
+
 def _check_steps(steps: int, view: memoryview) -> None:
-    most = FREE_STEPS + STEPS_A_BYTE * len(view)
-    if steps > most:
-        raise ValueError(f"{len(view)} bytes take {steps} steps: at most {most}")
+    if steps > _most_steps(view):
+        raise ValueError(f"{len(view)} bytes take {steps} steps: at most {_most_steps(view)}")
 
 
 def _lanes(signs: np.ndarray, matrix: np.ndarray, sizes: Sizes) -> tuple[int, int]:

@@ -107,7 +107,9 @@ class _Lean:
         distances = (1, lag, lag - 1, lag + 1, 2 * lag) if lag else (1,)
         self.shifts = -field.columns * np.array(distances)
         self.weights = np.array(WEIGHTS[: len(distances)])
-        self.before = int(-self.shifts.min())  # room for the neighbours of the first rows
+        self.before = (
+            int(-self.shifts.min()) if field.at.size else 0
+        )  # room for the neighbours of the first rows
         self.bits = np.zeros(self.before + field.size, np.int8)
 
     def begin(self, shorter: np.ndarray) -> None:

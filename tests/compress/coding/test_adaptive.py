@@ -62,6 +62,14 @@ class TestRoundTrip:
         np.testing.assert_array_equal(adaptive.decode(data, shape, 9, 4), symbols.ravel())
         assert references.adaptive(data, shape, 9, 4) == symbols.ravel().tolist()
 
+    @pytest.mark.parametrize(("shape", "every"), [((800, 1000), 400_000), ((600, 500), 2)])
+    def test_of_arrays_that_take_far_fewer_bytes_than_expected(self, shape, every, monkeypatch):
+        """There are then more lanes, so that a decoder may take its steps."""
+        monkeypatch.setattr(adaptive, "FREE_STEPS", 600)
+        symbols = np.where(np.arange(np.prod(shape)).reshape(shape) // 500 % every == 0, 1, 0)
+        data = adaptive.encode(symbols, 2, 0)
+        np.testing.assert_array_equal(adaptive.decode(data, shape, 2, 0), symbols.ravel())
+
     def test_equal_symbols_give_equal_bytes_whatever_their_type(self):
         symbols = _drawn((20, 30), 0.3, 8, 0)
         data = adaptive.encode(symbols, 8, 0)
@@ -171,6 +179,9 @@ class TestDamage:
     def test_forged_data_are_refused(self, data, shape, levels, message):
         with pytest.raises(ValueError, match=exactly(message)):
             adaptive.decode(data, shape, levels, 1)
+
+    def test_nothing_is_allocated_for_empty_arrays_of_any_shape(self):
+        assert adaptive.decode(b"\1\1\0\0" + bytes(3), (0, 1 << 39), 3, 1).size == 0
 
     def test_another_number_of_symbols_is_refused(self):
         symbols = np.full((20, 20), 5)  # size 4, of 3 binary digits, as 3 is

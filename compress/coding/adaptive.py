@@ -30,7 +30,7 @@ from compress.coding import fields, likeness, places, planes, rans
 from compress.coding.planes import Field, Sizes, Symbols
 
 LEVELS = 1 << 16  # the most symbols
-FREE_STEPS, STEPS_A_BYTE = 1 << 12, 64  # that a decoder takes at most: so long, so many lanes
+FREE_STEPS, STEPS_A_BYTE = 1 << 12, 16  # that a decoder takes at most: so long, so many lanes
 _PLACES_A_LANE, _SYMBOLS_A_LANE = 80, 500  # bytes that are worth a lane
 _PROMISING = 0.99  # of another code's bytes, which expected ones must be below
 

@@ -5,7 +5,8 @@ of the column so far, and of which entries near by in earlier rows are ones. A f
 (e + a), where k of the entries that it speaks for were ones, and e is the number that would have
 been expected without it. So it begins with 1, and its inertia a says how slowly it leaves it: it is
 the mean of a gamma distribution of shape a, once k ones were seen.
-Everything is an integer: counts, expected ones and chances in 1/65,536, factors in 1/4,096.
+Everything is an integer: counts, expected ones and chances in 1/65,536, factors in 1/4,096, of
+which they are at least one.
 """
 
 # R rows, C columns
@@ -62,13 +63,13 @@ def code(
     for row in range(rows):
         bits, chances = kept[row], np.empty(columns, np.int64)
         near = _near(kept, row, likeness.lag)
-        by_column = (column_ones << FACTOR) // column_expected
-        by_near = ((near_ones << FACTOR) // near_expected)[near]
+        by_column = np.maximum((column_ones << FACTOR) // column_expected, 1)
+        by_near = np.maximum((near_ones << FACTOR) // near_expected, 1)[near]
         factors = np.minimum(by_column * by_near, _MOST >> FACTOR)  # in 1 / 2^24
         row_ones = row_expected = ONE << likeness.row
         for first in range(min(stride, columns)):
             part = slice(first, None, stride)
-            by_row = (row_ones << FACTOR) // row_expected
+            by_row = max((row_ones << FACTOR) // row_expected, 1)
             odds = min((ones << PRECISION) // zeros * by_row >> FACTOR, _MOST >> PRECISION)
             scaled = factors[part] * odds >> 2 * FACTOR  # odds in 1 / 2^16
             chance = bounded((scaled << PRECISION) // (scaled + ONE))

@@ -199,12 +199,12 @@ def _places(lanes, kept, shape, stride, lag, inertia):
             return sum(hit << i for i, hit in enumerate(hits))
 
         kinds = [near(c) for c in range(columns)]
-        by_column = [(k << 12) // e for k, e in of_column]
-        by_near = [(k << 12) // e for k, e in of_near]
+        by_column = [max((k << 12) // e, 1) for k, e in of_column]
+        by_near = [max((k << 12) // e, 1) for k, e in of_near]
         row, chances = 2 * [one * 2 ** inertia[0]], {}
         for first in range(min(stride, columns)):
             part = range(first, columns, stride)
-            by_row = (row[0] << 12) // row[1]
+            by_row = max((row[0] << 12) // row[1], 1)
             odds = min(((ones << 16) // zeros * by_row) >> 12, 1 << 24)
             for c in part:
                 factor = min(by_column[c] * by_near[kinds[c]], 1 << 28)

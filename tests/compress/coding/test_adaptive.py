@@ -172,7 +172,7 @@ class TestDamage:
             (b"\1\1\0\0" + bytes(4), (3,), 3, "the data end within a word"),
             (b"\1\1\0\0" + b"\0\0\x0f", (3,), 3, "bits after the states are not 0"),
             (b"\1\1\0\0" + bytes(3), (3,), 3, "the data end before the last symbol"),
-            (b"\1\1\0\0" + bytes(3), (1 << 16, 16), 3, "7 bytes take 1048576 steps: at most 4544"),
+            (b"\1\1\0\0" + bytes(3), (1 << 16, 16), 3, "7 bytes take 1048576 steps: at most 4208"),
             (b"\1\1\0\0" + bytes(3), (3,), 0, "0 symbols, 1 that of zero, are not within 1…65536"),
         ],
     )

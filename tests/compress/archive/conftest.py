@@ -53,10 +53,10 @@ def honest(tmp_path_factory):
 @pytest.fixture(scope="module")
 def adaptive(tmp_path_factory):
     """The bytes of an archive with arrays coded by what is near each entry, and its variables."""
-    model = architectures.build({"name": "lenet_300_100", "width": 0.04}, 10)
-    variables = archives.drawn(model, (784,))
+    model = architectures.build({"name": "lenet_300_100", "width": 0.1}, 10)
+    variables = archives.drawn(model, (100,))
     rng, kernel = np.random.default_rng(0), variables["params"]["fc1"]["kernel"]
-    kernel[rng.random(kernel.shape) > 0.3 * (np.arange(12) % 3 == 0)] = 0
+    kernel[rng.random(kernel.shape) > 0.3 * (np.arange(30) % 3 == 0)] = 0
     path = tmp_path_factory.mktemp("adaptive") / "a"
     compress.save(path, model, archives.stored(variables, [KEPT, UNIFORM, TERNARY]))
     return path.read_bytes(), jax.tree.map(np.asarray, compress.load(path)[1])

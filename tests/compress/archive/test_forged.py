@@ -228,9 +228,9 @@ ADAPTIVE = {
         _stream(1, archives.number(2**60) + b"\1\0\0"),
         "params/fc1/kernel: 1152921504606846976 lanes",
     ),
-    "few bytes for many steps": (
-        _stream(1, b"\1\1\0\0" + bytes(3)),
-        "params/fc1/kernel: 7 bytes take 9408 steps: at most 4208",
+    "another shape": (
+        _edit("fc1/kernel", shape=[100, 300]),
+        "not the arrays of LeNet300100: params/fc1/kernel",
     ),
     "gaps of 5 bits": (_edit("fc1/kernel", bits=5), "params/fc1/kernel: bits is not within 0…1"),
     "no zero": (_edit("fc1/kernel", bits=0), "params/fc1/kernel: "),

@@ -115,7 +115,8 @@ def measure(
     space: Space,
     examples: int = EXAMPLES,
     criterion: str = "l2",
-    begin: Callable[[str, int], None] = lambda layer, settings: None,
+    known: Sensitivities | None = None,
+    after: Callable[[str, Sensitivities], None] = lambda layer, so_far: None,
 ) -> Sensitivities:
     """Returns by how much the loss on training examples grows for each layer and option alone.
 
@@ -128,28 +129,36 @@ def measure(
       space: whose options are measured.
       examples: of training, the first ones.
       criterion: what ranks units.
-      begin: is called with each layer and the number of its settings before they are measured.
+      known: what was measured before, of the same network, and is not measured again.
+      after: is called when a layer has been measured, with all that is known by then.
 
     Raises:
       UserError: the examples are not in memory.
     """
-    evaluate = evaluation(original.model.apply, original.dataset, examples, original.loss)
-    plain = mean(evaluate(one.variables) for one in original.replicates)
-    rows: dict[str, dict[Setting, Measured]] = {}
+    programs = _Programs(original, space, examples)
+    plain = programs.plain if known is None else known.plain
+    rows = {} if known is None else {layer: dict(row) for layer, row in known.rows.items()}
     for layer, options in space.options.items():
+        row = rows.setdefault(layer, {AS_IT_IS: Measured(0.0, 0.0)})
         wanted = dict.fromkeys(part for option in options for part in parts_of(option))
-        begin(layer, len(wanted))
+        new = [setting for setting in wanted if setting not in row]
         changes = {
             setting: functools.partial(
                 change.changed, layer=layer, setting=setting, criterion=criterion
             )
-            for setting in wanted
-            if not setting.activation_bits and setting != AS_IT_IS
+            for setting in new
+            if not setting.activation_bits
         }
-        found = increases(evaluate, original.replicates, changes, plain)
-        rows[layer] = {AS_IT_IS: Measured(0.0, 0.0), **found}
-    rows = _with_inputs(original, space, rows, examples)
-    return Sensitivities(plain, _worse(rows, original.loss), examples)
+        found = increases(programs.evaluate, original.replicates, changes, plain)
+        found |= {
+            setting: programs.rounded(layer, setting.activation_bits)
+            for setting in new
+            if setting.activation_bits
+        }
+        sign = -original.loss.metric.sign  # more is worse
+        row |= {one: Measured(by.loss, sign * by.accuracy) for one, by in found.items()}
+        after(layer, Sensitivities(plain, rows, examples))
+    return Sensitivities(plain, rows, examples)
 
 
 def evaluation(
@@ -207,44 +216,51 @@ def mean(measured: Iterable[Measured]) -> Measured:
     return Measured(float(np.mean(losses)), float(np.mean(accuracies)))
 
 
-def _worse(
-    rows: Mapping[str, Mapping[Setting, Measured]], loss: Loss
-) -> dict[str, dict[Setting, Measured]]:
-    """Returns changes of which more is worse, of the metric, too."""
-    sign = -loss.metric.sign
-    return {
-        layer: {one: Measured(found.loss, sign * found.accuracy) for one, found in row.items()}
-        for layer, row in rows.items()
-    }
+class _Programs:
+    """The compiled evaluations of a network: as it is, and with layers that round their inputs."""
 
+    def __init__(self, original: Original, space: Space, examples: int) -> None:
+        self._original, self._examples = original, examples
+        self._paths = tuple(
+            layer
+            for layer, options in space.options.items()
+            if any(option.activation_bits for option in options)
+        )
 
-def _with_inputs(
-    original: Original,
-    space: Space,
-    rows: Mapping[str, Mapping[Setting, Measured]],
-    examples: int,
-) -> dict[str, dict[Setting, Measured]]:
-    """Returns the rows with those of the bits of layers' inputs, which one program rounds."""
-    added = {layer: dict(row) for layer, row in rows.items()}
-    wanted = {
-        layer: sorted({option.activation_bits for option in options} - {0})
-        for layer, options in space.options.items()
-    }
-    if not any(wanted.values()):
-        return added
-    paths = tuple(layer for layer, bits in wanted.items() if bits)
-    apply = functools.partial(_with_rounded_inputs, original.model, paths)
-    evaluate = evaluation(apply, original.dataset, examples, original.loss)
-    none = {path: _Rounding.none() for path in paths}
-    plain = mean(evaluate(one.variables, none) for one in original.replicates)
-    for layer in paths:
-        for bits in wanted[layer]:
-            found = mean(
-                evaluate(one.variables, {**none, layer: _rounding(original, one, layer, bits)})
-                for one in original.replicates
-            )
-            added[layer][Setting(activation_bits=bits)] = found - plain
-    return added
+    @functools.cached_property
+    def evaluate(self) -> Evaluate:
+        """Evaluates variables of one replicate."""
+        original = self._original
+        return evaluation(original.model.apply, original.dataset, self._examples, original.loss)
+
+    @functools.cached_property
+    def plain(self) -> Measured:
+        """The mean of the network as it is."""
+        return mean(self.evaluate(one.variables) for one in self._original.replicates)
+
+    def rounded(self, layer: str, bits: int) -> Measured:
+        """Returns by how much the loss and the metric grow when a layer's inputs are rounded."""
+        none, replicates = self._none, self._original.replicates
+        found = mean(
+            self._evaluate(one.variables, {**none, layer: _rounding(self._original, one, layer, bits)})
+            for one in replicates
+        )
+        return found - self._plain
+
+    @functools.cached_property
+    def _none(self) -> dict[str, "_Rounding"]:
+        return {path: _Rounding.none() for path in self._paths}
+
+    @functools.cached_property
+    def _evaluate(self) -> Callable[..., Measured]:
+        original = self._original
+        apply = functools.partial(_with_rounded_inputs, original.model, self._paths)
+        return evaluation(apply, original.dataset, self._examples, original.loss)
+
+    @functools.cached_property
+    def _plain(self) -> Measured:
+        each = self._original.replicates
+        return mean(self._evaluate(one.variables, self._none) for one in each)
 
 
 class _Rounding(NamedTuple):

@@ -14,10 +14,10 @@ def peak_bytes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     """Returns the most bytes of values that `function(*args, **kwargs)` holds at once.
 
     Its operations are taken in the order in which it is traced. A value is held from the operation
-    that computes it until the last one that takes it; the inputs of an operation and its outputs are
-    held together, and none takes the place of another. Arguments and constants do not count, except
-    that a program inside (of a scan, a jit) is one operation, to whose outputs the peak inside it is
-    added. A compiler that fuses operations needs less, one that unfolds convolutions more.
+    that computes it until the last one that takes it; what an operation takes and what it makes are
+    held together. Arguments and constants do not count. A program inside, of a scan or a jit, is
+    one operation, to whose outputs the peak inside it is added. A compiler that fuses operations
+    needs less, and one that unfolds convolutions more.
 
     Args:
       function: anything that JAX traces.
@@ -37,7 +37,10 @@ def _peak(jaxpr: Any) -> int:
     peak = 0
     for place, equation in enumerate(jaxpr.eqns):
         made = {variable: _bytes(variable) for variable in equation.outvars}
-        within = max((_peak(one) for value in equation.params.values() for one in programs_in(value)), default=0)
+        within = max(
+            (_peak(one) for value in equation.params.values() for one in programs_in(value)),
+            default=0,
+        )
         peak = max(peak, sum(held.values()) + sum(made.values()) + within)
         held |= made
         held = {variable: size for variable, size in held.items() if last.get(variable, -1) > place}
@@ -50,6 +53,6 @@ def _is_variable(value: Any) -> bool:
 
 def _bytes(variable: Any) -> int:
     shape, dtype = getattr(variable.aval, "shape", ()), getattr(variable.aval, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.number) and dtype != bool:
+    if dtype is None or jnp.issubdtype(dtype, jax.dtypes.extended):
         return 0  # keys
     return math.prod(shape) * dtype.itemsize

@@ -149,7 +149,7 @@ def measure(
             for setting in new
             if not setting.activation_bits
         }
-        found = increases(programs.evaluate, original.replicates, changes, plain)
+        found = increases(lambda tree: programs.evaluate(tree), original.replicates, changes, plain)
         found |= {
             setting: programs.rounded(layer, setting.activation_bits)
             for setting in new

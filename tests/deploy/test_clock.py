@@ -12,6 +12,7 @@ QUICK = Settings(rounds=1, seconds=0.01, warmup_seconds=0.0, limit_seconds=60.0)
 
 
 def test_calls_of_other_shapes_are_measured_too_in_their_order(monkeypatch):
+    pytest.importorskip("onnxruntime")
     asked = []
     measure = clock_lib.measure
 
@@ -33,6 +34,7 @@ def test_calls_of_other_shapes_are_measured_too_in_their_order(monkeypatch):
 
 
 def test_the_search_asks_for_it_by_name():
+    pytest.importorskip("onnxruntime")
     assert callable(clock("onnxruntime", threads=2))
     with pytest.raises(ValueError, match="no engine 'abacus'"):
         clock_lib.of("abacus")

@@ -1,0 +1,1 @@
+"""Finds how a network must be compressed to meet a budget."""

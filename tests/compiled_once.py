@@ -8,7 +8,7 @@ each of them again.
 import functools
 import json
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -75,9 +75,9 @@ def _of_arguments(*given: Any, **options: Any) -> Any:
 
 def _of_data(config: Any) -> Any:
     section = config.get("data", config)
-    if section.get("source") != "digits":  # files may change
+    if not isinstance(section, Mapping) or section.get("source") != "digits":  # files may change
         return None
-    return json.dumps(dict(section), sort_keys=True, default=list)
+    return json.dumps(dict(section), sort_keys=True, default=repr)
 
 
 def _of_shapes(tree: Any) -> Any:

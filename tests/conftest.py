@@ -84,6 +84,7 @@ make_ir_context = mlir.make_ir_context
 mlir.make_ir_context = Contexts()
 figures.STYLE["savefig.dpi"] = 110  # pictures of half the pixels
 compiled_once.everywhere()
+sys.dont_write_bytecode = True  # tests ask what commands leave; processes that they start may write
 gc.freeze()  # JAX's and Flax's objects live as long as the process does
 gc.set_threshold(20_000, 20, 50)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)

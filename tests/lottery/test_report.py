@@ -121,7 +121,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(folder, tmp_path):
     assert [run.name for run in runs] == ["a/digits", "b/digits"]
     assert [run.name for run in report._read([tmp_path / "a/digits", folder])] == [
         "digits",
-        "small",
+        "run",
     ]
     with pytest.raises(UserError, match="the same run is given twice"):
         report._read([folder, folder.parent / "." / "small"])

@@ -95,7 +95,7 @@ def train(
     context, (variables, mask) = pipeline.context, start
     if not recipe.steps.steps:
         return pipeline.mapped(_masked, variables, mask)
-    lessons = pipeline.spec.sections["distill"]
+    lessons = pipeline.spec.sections["distill"] if before is not None else None
     if before is not None and node.stage in ("distill", *lessons.during):
         recipe = dataclasses.replace(recipe, taught=teachers.taught(lessons, before.form))
         if carried := teachers.carried(lessons, before.variables):

@@ -1,0 +1,21 @@
+"""Which network of 2,000 bytes tells digits apart best? This is the smoke test: a minute.
+
+    python -m compress.search --config=configs/search/digits.py --workdir=runs/search_digits
+
+LeNet-300-100 on scikit-learn's 8×8 digits: densities and bits of its three layers, in 12
+candidates, of which the first ones are analytic and uniform choices.
+"""
+
+import ml_collections
+
+from configs.search import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """See the module's docstring."""
+    config = base.get_config()
+    config.budget.bytes = 2000
+    config.evaluations = 12
+    config.search.rungs = (2, 3)
+    config.search.population = 6
+    return config

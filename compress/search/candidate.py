@@ -138,9 +138,7 @@ def coded(bench: Bench, unit: str, state: State, choice: Choice, steps: TrainSpe
     values = _each(lambda *one: codebooks.begin(quantizer, bits, *one), made.variables, made.mask)
     if bits and steps.steps:
         mask = {path: kept for path, kept in made.mask.items() if path not in bits}
-        values = _trained(
-            bench, unit, state._replace(made=made), steps, quantizer, (values, mask)
-        )
+        values = _trained(bench, unit, state._replace(made=made), steps, quantizer, (values, mask))
     stored = _each(lambda one: codebooks.finish(quantizer, bits, one), values)
     return Made(made.form, stored, made.mask, bits)
 

@@ -95,9 +95,7 @@ def _better(run: Search, new: Judged, best: Candidate) -> bool:
     return float(np.mean(new.costs[spec.accuracy.cost])) <= best.cost(spec.accuracy.cost)
 
 
-def _nearest(
-    spec: SearchSpec, done: Sequence[Candidate], reference: float, sign: float
-) -> str:
+def _nearest(spec: SearchSpec, done: Sequence[Candidate], reference: float, sign: float) -> str:
     """Returns what is wrong if no candidate has what is asked for."""
     if not spec.budget.asked:
         best = max(done, key=lambda one: sign * one.accuracy)

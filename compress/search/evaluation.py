@@ -143,8 +143,9 @@ def _finish(run: Search, one: Candidate, made: State | None) -> None:
     tree = {"variables": made.made.variables, "mask": made.made.mask}
     about = {**networks_lib.described(made.made), "bytes": one.last.bytes}
     unit.finish(tree, {**about, **one.to_json()})
-    run.context.reporter.end(f"{one.origin}, from {history.name_of(one.parent)}: "
-                             f"{_words(run, one.last)}")
+    run.context.reporter.end(
+        f"{one.origin}, from {history.name_of(one.parent)}: {_words(run, one.last)}"
+    )
 
 
 def _words(run: Search, judged: Judged) -> str:

@@ -116,9 +116,7 @@ def _analytic(run: Search, knowledge: Knowledge) -> list[Choice]:
     return [changed(one) for one in found if changed(one)]
 
 
-def _corrected(
-    run: Search, knowledge: Knowledge, found: Sequence[Candidate]
-) -> Choice | None:
+def _corrected(run: Search, knowledge: Knowledge, found: Sequence[Candidate]) -> Choice | None:
     """Returns the choice for budgets times predicted over real costs; None if it is known."""
     budgets, done = run.spec.budget.asked, history.evaluated(found)
     if not budgets or not done:

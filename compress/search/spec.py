@@ -12,11 +12,17 @@ from compress.search.space import SpaceSpec
 from compress.spec import SECTIONS
 from compress.stages.quantize import QuantizeSpec
 from compress.stages.structured import StructuredSpec
-from groundwork import config as config_lib
 from groundwork import idle
 from groundwork.errors import UserError, unknown
-from groundwork.sections import LOSS, CheckpointSpec, at_least, check_counts, check_keys, sections
-from groundwork.sections import values
+from groundwork.sections import (
+    LOSS,
+    CheckpointSpec,
+    at_least,
+    check_counts,
+    check_keys,
+    sections,
+    values,
+)
 from groundwork.train import loss_spec
 from groundwork.typed import Seed
 

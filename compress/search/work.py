@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from compress import fit, results
 from compress import made as made_lib
 from compress import work as networks_lib
-from compress.made import ORIGINAL, Made, Node, Pipeline
-from compress.search import analytic, choosing, costs, evaluation, history, sensitivity
+from compress.made import ORIGINAL, Node, Pipeline
+from compress.search import choosing, costs, evaluation, history, sensitivity
 from compress.search import original as original_lib
 from compress.search import space as space_lib
 from compress.search.analytic import Knowledge
@@ -93,7 +92,7 @@ def lost(run: Run) -> dict[str, str]:
     """Returns the units of networks whose files are lost or damaged → what is wrong with a file."""
     units = run.units()
     chosen = [name for name in units if name.startswith("chosen/")][-1:]  # earlier ones gave way
-    folders = {name: "chosen" for name in chosen}
+    folders = dict.fromkeys(chosen, "chosen")
     folders |= {name: name for name in units if name.startswith("candidates/")}
     found = networks_lib.lost(run)
     for name, folder in folders.items():
@@ -102,9 +101,7 @@ def lost(run: Run) -> dict[str, str]:
     return found
 
 
-def _begun(
-    spec: SearchSpec, pipeline: Pipeline, space: Space, clock: costs.Clock | None
-) -> Search:
+def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: costs.Clock | None) -> Search:
     """Returns the search with its original and what is known of it, which are units of the run."""
     context = pipeline.context
     unit = context.run.unit(made_lib.unit_name(ORIGINAL))

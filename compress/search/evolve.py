@@ -41,7 +41,8 @@ def knobs(space: Space) -> dict[str, Values]:
     """Returns name → its values, of what can be turned: `conv1 density`, for example.
 
     What changes a layer's shapes is one knob, `conv1 form`, whose values are (units, rank, method).
-    Knobs with a single value are left out.
+    Knobs with a single value are left out. So are float32 weights where a layer may have others:
+    they are on no front, and a layer without codebooks is trained by another program.
     """
     found: dict[str, list[Any]] = {}
     for layer, options in space.options.items():
@@ -49,6 +50,9 @@ def knobs(space: Space) -> dict[str, Values]:
             for name, value in _turned(layer, option).items():
                 values = found.setdefault(name, [])
                 values += [] if value in values else [value]
+    for name, values in found.items():
+        if name.endswith(" bits") and len(values) > 1 and 0 in values:
+            values.remove(0)
     ordered = {n: v if n.endswith(" form") else sorted(v, key=_order) for n, v in found.items()}
     return {name: tuple(values) for name, values in ordered.items() if len(values) > 1}
 
@@ -100,7 +104,7 @@ def assembled(space: Space, turned: Mapping[str, Values], point: Mapping[str, in
     choice = {}
     for layer, options in space.options.items():
         wanted = {n: v[point[n]] for n, v in turned.items() if n.rpartition(" ")[0] == layer}
-        fields = _turned(layer, options[0]) | wanted
+        fields = _turned(layer, options[-1]) | wanted
 
         def differs(option: Setting, layer: str = layer, fields: Any = fields) -> int:
             return sum(fields[n] != value for n, value in _turned(layer, option).items())
@@ -161,7 +165,9 @@ def _asked(
         return optuna.samplers.TPESampler(n_startup_trials=population, seed=seed)
 
     count = max((len(objectives(one)) for one in history if one.judged), default=2)
-    study = optuna.create_study(directions=["minimize"] * count, sampler=seeded(0))
+    # NSGA-II notes the generation of each trial when it is asked; for TPE nothing is to be noted.
+    told = seeded(0) if sampler == "nsga2" else optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(directions=["minimize"] * count, sampler=told)
     for one in history:
         study.enqueue_trial(_point(turned, one.choice))
         trial = study.ask(kinds)
@@ -181,7 +187,8 @@ def _point(turned: Mapping[str, Values], choice: Choice) -> dict[str, int]:
     point = {}
     for name, values in turned.items():
         layer = name.rpartition(" ")[0]
-        point[name] = values.index(_turned(layer, choice.get(layer, Setting()))[name])
+        value = _turned(layer, choice.get(layer, Setting()))[name]
+        point[name] = values.index(value) if value in values else len(values) - 1
     return point
 
 

@@ -12,7 +12,7 @@ from compress.search.space import SpaceSpec
 from compress.spec import SECTIONS
 from compress.stages.quantize import QuantizeSpec
 from compress.stages.structured import StructuredSpec
-from groundwork import idle
+from groundwork import idle, typed
 from groundwork.errors import UserError, unknown
 from groundwork.sections import (
     LOSS,
@@ -212,7 +212,7 @@ def from_config(config: Mapping[str, Any]) -> SearchSpec:
     check_counts(compress)
     path = found["search"].choice
     given = lineage.read(path) if path else None
-    evaluations = values(config, SearchSpec, "evaluations")["evaluations"]
+    evaluations = typed.value("evaluations", config["evaluations"], int)
     spec = SearchSpec(compress=compress, evaluations=evaluations, given=given, **found)
     _check_asked(spec)
     _check_evaluations(spec)
@@ -280,5 +280,5 @@ def _check_evaluations(spec: SearchSpec) -> None:
         raise UserError(f"evaluations={spec.evaluations} must be at least 1")
     if spec.given and spec.search.control:
         raise UserError("search.control and search.choice are both set: leave one out")
-    if not spec.given:
-        evolve.check_installed() if spec.search.control != "random" else None
+    if not spec.given and "random" not in (spec.search.control, spec.search.sampler):
+        evolve.check_installed()

@@ -101,7 +101,7 @@ def lost(run: Run) -> dict[str, str]:
     return found
 
 
-def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: costs.Clock | None) -> Search:
+def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: Any | None) -> Search:
     """Returns the search with its original and what is known of it, which are units of the run."""
     context = pipeline.context
     unit = context.run.unit(made_lib.unit_name(ORIGINAL))
@@ -112,13 +112,15 @@ def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: costs.Cloc
     tree, metadata = unit.result()
     made = networks_lib.read_back(context, tree, metadata)
     loss = loss_spec.build(spec.compress.loss, context.dataset.target)
-    known = original_lib.of(made.form, made.variables, made.mask, context.dataset, loss)
+    known = original_lib.of(
+        made.form, made.variables, made.mask, context.dataset, loss=loss, seed=spec.seed
+    )
     bits = [option.bits for options in space.options.values() for option in options]
     again = spec.given.steps if spec.given else ()
     bits += [one.bits for ancestor in again for one in ancestor.choice.values()]
     return Search(
         spec=spec,
-        bench=Bench(pipeline=pipeline, graph=known.graph, most_bits=max([1, *bits])),
+        bench=Bench(pipeline=pipeline, graph=known.found.graph, most_bits=max([1, *bits])),
         original=made,
         reference=float(np.mean(metadata["validation"])),
         metric=loss.metric,
@@ -133,7 +135,7 @@ def _knowledge(
     context: Context,
     known: original_lib.Original,
     space: Space,
-    clock: costs.Clock | None,
+    clock: Any | None,
 ) -> Knowledge:
     """Returns sensitivities and costs of all options of a space, which are one unit of the run."""
     unit = context.run.unit(KNOWLEDGE)
@@ -152,7 +154,7 @@ def _knowledge(
     return Knowledge.from_json(unit.result()[1])
 
 
-def _clock(spec: SearchSpec) -> costs.Clock | None:
+def _clock(spec: SearchSpec) -> Any | None:
     if "milliseconds" not in spec.objectives:
         return None
     budget = spec.budget

@@ -76,8 +76,7 @@ def apply_of(form: Form) -> Callable[..., Any]:
         _check_layers(untied, plan, [*form.activations, *form.gradients])
         chosen = factorization.overrides(plan, untied)
         for path, bits in form.activations.items():
-            grid = _grid(grids, path, bits)
-            chosen[path] = _rounded(chosen.get(path, SAME), grid)
+            chosen[path] = _rounded(chosen.get(path, SAME), grid(grids, path, bits))
         key = kwargs.get("rngs", {}).get("dropout")
         if key is not None:
             for path, bits in form.gradients.items():
@@ -169,8 +168,8 @@ def _check_layers(variables: Variables, factors: Iterable[str], paths: Iterable[
             raise unknown("layer", path, known)
 
 
-def _grid(grids: Mapping[str, jax.Array], path: str, bits: int) -> quantize.Grid:
-    """Returns the affine grid of a layer's inputs, by the numbers in `grids`."""
+def grid(grids: Mapping[str, jax.Array], path: str, bits: int) -> quantize.Grid:
+    """Returns the affine grid of a layer's inputs, by the numbers in `grids`: path → array."""
     if missing := [name for name in grid_paths(path) if name not in grids]:
         raise UserError(
             f"layer {path!r} has no grid for its inputs: variables[{ACTIVATIONS!r}] lacks "

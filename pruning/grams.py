@@ -75,6 +75,12 @@ def grams(evidence: Evidence) -> dict[str, jax.Array]:
     )
 
 
+def means(evidence: Evidence) -> dict[str, jax.Array]:
+    """Returns path → the mean of each input of a layer, over examples and positions, [G, K]."""
+    sums = _total(evidence, layers(evidence), lambda rows: (jnp.sum(rows, 1), rows.shape[1]))
+    return {path: total / count for path, (total, count) in sums.items()}
+
+
 def as_matrices(layer: Reached, leaf: jax.Array) -> jax.Array:
     """Returns a parameter of a layer, or a mask of it, as [G, K, M]."""
     kernel = as_kernel(layer.layer, leaf)
@@ -93,9 +99,12 @@ def _total(evidence: Evidence, found: dict[str, Reached], reduce: Any) -> dict[s
 
     def of_batch(batch: Any) -> dict[str, jax.Array]:
         given = reach.inputs_of(evidence.apply, evidence.params, tuple(paths), batch)
-        return {
-            path: sum(reduce(_rows(found[path], inputs)) for inputs in given[name])
+        reduced = {
+            path: [reduce(_rows(found[path], inputs)) for inputs in given[name]]
             for name, path in paths.items()
+        }
+        return {
+            path: jax.tree.map(lambda *calls: sum(calls), *calls) for path, calls in reduced.items()
         }
 
     return batches.total(of_batch, evidence.examples, evidence.batch_size)

@@ -13,13 +13,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from compress import form as form_lib
 from compress import quantize
 from compress.made import Made
+from compress.search import sensitivity
 from compress.stages.latent import OUTPUTS, Settings
 from groundwork import trees
 from groundwork.context import Context
-from groundwork.train import networks
 from groundwork.train.losses import CROSS_ENTROPY, Loss
 from groundwork.train.replicates import quickly
-from groundwork.trees import Params
+from groundwork.trees import Params, Variables
 from pruning import masks
 from pruning.masks import Mask
 
@@ -68,25 +68,32 @@ def _sensitivities(
     context: Context, settings: Settings, before: Made, paths: list[str], objective: Loss
 ) -> dict[str, dict[int, float]]:
     """Returns path → bits → increase of the training loss, in nats, if that kernel is quantised."""
-    evidence = networks.evidence(context, form_lib.network(before.form), SEEN, objective)
-    loss = jax.jit(lambda variables: evidence["loss"](variables, evidence["examples"]))
-
-    def mean_loss(change: Callable[[Params, Mask], Params]) -> float:
-        losses = []
-        for r in range(context.replicates):
-            replicate = trees.replicate((before.variables, before.mask), r)
-            variables, mask = jax.tree.map(jnp.asarray, replicate)
-            losses.append(float(loss({**variables, "params": change(variables["params"], mask)})))
-        return float(np.mean(losses))
-
-    plain = mean_loss(lambda params, mask: params)
-    return {
-        path: {
-            bits: mean_loss(_one_quantized(settings, path, bits)) - plain
-            for bits in range(LEAST_BITS[settings.method], MOST + 1)
-        }
+    apply = form_lib.apply_of(before.form)
+    evaluate = sensitivity.evaluation(apply, context.dataset, SEEN, objective)
+    replicates = [
+        jax.tree.map(jnp.asarray, trees.replicate((before.variables, before.mask), r))
+        for r in range(context.replicates)
+    ]
+    changes = {
+        (path, bits): _changed(_one_quantized(settings, path, bits))
         for path in paths
+        for bits in range(LEAST_BITS[settings.method], MOST + 1)
     }
+    plain = sensitivity.mean(evaluate(variables) for variables, _ in replicates)
+    found = sensitivity.increases(evaluate, replicates, changes, plain)
+    return {
+        path: {bits: one.loss for (of, bits), one in found.items() if of == path} for path in paths
+    }
+
+
+def _changed(change: Callable[[Params, Mask], Params]) -> Callable[[Any], Variables]:
+    """Returns a function (variables, mask) → variables, of one that changes parameters."""
+
+    def changed(replicate: tuple[Variables, Mask]) -> Variables:
+        variables, mask = replicate
+        return {**variables, "params": change(variables["params"], mask)}
+
+    return changed
 
 
 def _one_quantized(settings: Settings, path: str, bits: int) -> Callable[[Params, Mask], Params]:

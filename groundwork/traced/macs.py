@@ -45,7 +45,7 @@ def _of_equation(equation: Any) -> int:
         return _size(equation) * math.prod(equation.invars[0].aval.shape[d] for d in contracted)
     if name == "ragged_dot_general":
         return _of_ragged_product(equation)
-    inside = sum(_total(jaxpr) for value in params.values() for jaxpr in _jaxprs(value))
+    inside = sum(_total(jaxpr) for value in params.values() for jaxpr in programs_in(value))
     if inside and name in UNCOUNTED:
         raise ValueError(f"multiply-adds inside {name} depend on values: they have no count")
     return inside * params["length"] if name == "scan" else inside
@@ -99,12 +99,12 @@ def _size(equation: Any) -> int:
     return math.prod(equation.outvars[0].aval.shape)
 
 
-def _jaxprs(value: Any) -> Iterator[Any]:
-    """Yields the computations inside a parameter of an equation."""
+def programs_in(value: Any) -> Iterator[Any]:
+    """Yields the computations inside a parameter of an equation, such as those of a scan."""
     if hasattr(value, "eqns"):
         yield value
     elif hasattr(value, "jaxpr"):
         yield value.jaxpr
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _jaxprs(item)
+            yield from programs_in(item)

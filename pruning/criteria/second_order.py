@@ -64,11 +64,21 @@ def correct(evidence: Evidence, mask: Mask) -> Params:
     for path, gram in grams.grams(evidence).items():
         weight = grams.as_matrices(found[path], evidence.weights[path])
         keep = grams.as_matrices(found[path], mask[path])
-        hessian = _ridged(gram)
-        wanted = jnp.einsum("gkl,glm->gkm", hessian, weight, precision=lax.Precision.HIGHEST)
-        solved = jax.vmap(_solved)(hessian, keep, wanted)
-        new[path] = grams.from_matrices(found[path], solved)
+        new[path] = grams.from_matrices(found[path], made_up(gram, weight, keep))
     return masks.apply(mask, evidence.with_weights(new))
+
+
+def made_up(gram: jax.Array, weight: jax.Array, keep: jax.Array) -> jax.Array:
+    """Returns the weights v of `correct` of one layer, [G, K, M].
+
+    Args:
+      gram: Xᵀ X of the layer's inputs, [G, K, K]; see `grams.grams`.
+      weight: w, [G, K, M].
+      keep: True where they stay, [G, K, M].
+    """
+    hessian = _ridged(gram)
+    wanted = jnp.einsum("gkl,glm->gkm", hessian, weight, precision=lax.Precision.HIGHEST)
+    return jax.vmap(_solved)(hessian, keep, wanted)
 
 
 def _ridged(gram: jax.Array) -> jax.Array:

@@ -74,9 +74,7 @@ def main(argv: Sequence[str]) -> None:
         atomic.write(folder / KEPT, json.dumps(saved))
         terminal.say(f"{layer}: {len(space.options[layer]) - 1} settings measured")
 
-    found = sensitivity.measure(
-        original, space, measurement.examples, spec.criterion, known, after
-    )
+    found = sensitivity.measure(original, space, measurement.examples, spec.criterion, known, after)
     metric = original.loss.metric
     rows = curves.rows(space, found, original.found.layers)
     _write(folder / TABLE, curves.HEADER, rows)
@@ -124,8 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--criterion", default="l2", help="what ranks units (l2)")
     parser.add_argument(
-        "--examples", type=int, default=sensitivity.EXAMPLES, help="of training, to measure with "
-        f"({sensitivity.EXAMPLES})"
+        "--examples",
+        type=int,
+        default=sensitivity.EXAMPLES,
+        help=f"of training, to measure with ({sensitivity.EXAMPLES})",
     )
     parser.add_argument(
         "--loss", type=float, default=0.01, help="of accuracy, which the table allows (0.01)"

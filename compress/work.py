@@ -87,7 +87,7 @@ def lost(run: Run) -> dict[str, str]:
     Raises:
       UserError: something else is where a folder of files is to be.
     """
-    found = {}
+    found: dict[str, str] = {}
     for name in run.units():
         if not name.startswith(unit_name("")):
             continue

@@ -256,7 +256,11 @@ def _options(
     return {
         layer: [
             Option(
-                {name: cost for name, cost in costs.options(layer, one, kept).items() if name in names},
+                {
+                    name: cost
+                    for name, cost in costs.options(layer, one, kept).items()
+                    if name in names
+                },
                 getattr(measured.of(layer, one), error) if error else 0.0,
             )
             for one in row

@@ -286,7 +286,11 @@ def _call(reached: Reached, method: str, rank: Rank) -> Call:
     shapes, compute = candidates.abstract(reached, method or DENSE, rank)
     normal = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
     params = jax.tree.map(lambda leaf: jnp.asarray(normal(leaf.shape)), shapes)
-    return Call(lambda tree, inputs: compute(tree["kernel"], inputs), {"kernel": params}, jnp.asarray(normal(reached.inputs[0])))
+    return Call(
+        lambda tree, inputs: compute(tree["kernel"], inputs),
+        {"kernel": params},
+        jnp.asarray(normal(reached.inputs[0])),
+    )
 
 
 def _rest(
@@ -298,9 +302,7 @@ def _rest(
     variables = jax.tree.map(np.asarray, one.variables)
     totals = whole(form, variables, original.dataset.example, names, mask=mask, clock=clock)
     none: dict[str, float] = {}
-    costs = Costs(
-        names=tuple(names), layers=layers, rest={}, space=Space(options={})
-    )
+    costs = Costs(names=tuple(names), layers=layers, rest={}, space=Space(options={}))
     rest = {}
     for name, total in totals.items():
         own = sum(costs.options(path, AS_IT_IS, none)[name] for path in layers)

@@ -4,7 +4,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -99,7 +98,7 @@ def judge(run: Search, name: str, made: Made, rounds: int) -> Judged:
     return Judged(
         rounds=rounds,
         validation=measured["validation"][compiled.metric.name],
-        costs=processes.on_first(_costs, run, name, made, variables),
+        costs=processes.on_first(_costs, run, made, variables, written["bytes"]),
         bytes=written["bytes"],
     )
 
@@ -154,15 +153,18 @@ def _words(run: Search, judged: Judged) -> str:
     return f"{', '.join(numbers)}; {value} after {judged.rounds} rounds"
 
 
-def _costs(run: Search, name: str, made: Made, variables: Variables) -> dict[str, list[float]]:
-    """Returns name → [R], of the files and of what they give back."""
+def _costs(
+    run: Search, made: Made, variables: Variables, sizes: Sequence[int]
+) -> dict[str, list[float]]:
+    """Returns name → [R], of what the files give back; milliseconds are those of replicate 0."""
     context, each = run.context, []
-    for r in range(context.replicates):
-        one, mask = trees.replicate((variables, made.mask), r)
+    for r, size in enumerate(sizes):
+        one, mask = trees.replicate((variables, dict(made.mask)), r)
         form = made.form._replace(model=networks_lib.of_replicate(made.form.model, r))
-        file = context.run.folder / networks_lib.FILES / name / f"{r}.cna"
-        example: Any = context.dataset.example
-        clock = run.clock if r == 0 else None  # the replicates have the same shapes
-        names = [n for n in costs.COSTS if n != "milliseconds" or clock]
-        each.append(costs.whole(form, one, mask, file, example, clock=clock, names=names))
-    return {n: [float(one.get(n, each[0][n])) for one in each] for n in each[0]}
+        clock = run.clock if r == 0 else None  # all replicates have the same shapes
+        names = [n for n in costs.COSTS if n != "bytes" and (clock or n != "milliseconds")]
+        found = costs.whole(
+            form, one, context.dataset.example, names, mask=mask, bits=made.bits, clock=clock
+        )
+        each.append({"bytes": size, **found})
+    return {name: [float(one.get(name, value)) for one in each] for name, value in each[0].items()}

@@ -5,7 +5,7 @@ import dataclasses
 from compress.made import Made
 from compress.search.analytic import Knowledge
 from compress.search.candidate import Bench
-from compress.search.costs import Clock
+from compress.search.clocks import Clock
 from compress.search.space import Space
 from compress.search.spec import SearchSpec
 from groundwork.context import Context

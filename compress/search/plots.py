@@ -46,7 +46,7 @@ def fronts(run: Results, path: Path) -> tuple[Path, str]:
             [one.accuracy for one in front],
             where="post", color="black", lw=5, alpha=0.15, label="Pareto front", zorder=0,
         )  # fmt: skip
-        ax.axhline(np.mean(run.original.validation), color="black", lw=0.8, linestyle=":")
+        ax.axhline(float(np.mean(run.original.validation)), color="black", lw=0.8, linestyle=":")
         if name in run.asked:
             ax.axvline(run.asked[name], color="#c00000", lw=0.8, linestyle="--", label="budget")
         if name == "bytes":

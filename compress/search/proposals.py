@@ -105,7 +105,7 @@ def _analytic(run: Search, knowledge: Knowledge) -> list[Choice]:
         tried = [{n: b * x for n, b in budgets.items()} for x in run.spec.search.around]
     else:
         name = run.spec.accuracy.cost
-        most, least = knowledge.costs.of({})[name], analytic.least(knowledge, name)
+        most, least = knowledge.costs.of({})[name], analytic.least_of(knowledge, name)
         count = max(FEWEST, len(run.spec.search.around))
         tried = [{name: x} for x in np.geomspace(most, least, count + 1)[1:]]
     for one in tried:
@@ -147,7 +147,7 @@ def _aims(run: Search, knowledge: Knowledge) -> Mapping[str, float]:
     if run.spec.budget.asked:
         return run.spec.budget.asked
     name = run.spec.accuracy.cost
-    ends = knowledge.costs.of({})[name], analytic.least(knowledge, name)
+    ends = knowledge.costs.of({})[name], analytic.least_of(knowledge, name)
     return {name: math.sqrt(ends[0] * ends[1])}
 
 

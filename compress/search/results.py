@@ -87,8 +87,11 @@ class Results(RunResults):
 
     def reference(self, name: str) -> float:
         """Returns a cost of the original as float32; the largest seen where it has none."""
-        known = {"bytes": self.original.float_bytes, "multiply_adds": self.original.multiply_adds}
-        known["parameters"] = float(np.mean(self.original.parameters))
+        known: dict[str, float | None] = {
+            "bytes": self.original.float_bytes,
+            "multiply_adds": self.original.multiply_adds,
+            "parameters": float(np.mean(self.original.parameters)),
+        }
         largest = max((one.cost(name) for one in history.evaluated(self.candidates)), default=1.0)
         return float(known.get(name) or largest)
 
@@ -116,13 +119,12 @@ def read(workdir: str | Path) -> Results:
             if name.startswith("candidates/")
         ]
         ends = [name for name in units if name.startswith("chosen/")]
-        chosen, about = None, {"candidate": history.ORIGINAL, "longer": False}
-        if ends:
-            chosen = networks.network(run, ends[-1])
-            about = {key: run.unit(ends[-1]).result()[1][key] for key in about}
+        chosen = networks.network(run, ends[-1]) if ends else None
+        about = run.unit(ends[-1]).result()[1] if ends else {}
         return Results(
             **fields,
-            **about,
+            candidate=about.get("candidate", history.ORIGINAL),
+            longer=about.get("longer", False),
             original=networks.network(run, "networks/original"),
             candidates=sorted(found, key=lambda one: one.number),
             chosen=chosen,

@@ -242,7 +242,9 @@ class _Programs:
         """Returns by how much the loss and the metric grow when a layer's inputs are rounded."""
         none, replicates = self._none, self._original.replicates
         found = mean(
-            self._evaluate(one.variables, {**none, layer: _rounding(self._original, one, layer, bits)})
+            self._evaluate(
+                one.variables, {**none, layer: _rounding(self._original, one, layer, bits)}
+            )
             for one in replicates
         )
         return found - self._plain

@@ -9,11 +9,12 @@ from compress import fit, results
 from compress import made as made_lib
 from compress import work as networks_lib
 from compress.made import ORIGINAL, Node, Pipeline
-from compress.search import choosing, costs, evaluation, history, sensitivity
+from compress.search import choosing, clocks, costs, evaluation, history, sensitivity
 from compress.search import original as original_lib
 from compress.search import space as space_lib
 from compress.search.analytic import Knowledge
 from compress.search.candidate import Bench
+from compress.search.clocks import Clock
 from compress.search.history import Candidate
 from compress.search.made import Search
 from compress.search.space import Space
@@ -101,7 +102,7 @@ def lost(run: Run) -> dict[str, str]:
     return found
 
 
-def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: Any | None) -> Search:
+def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: Clock | None) -> Search:
     """Returns the search with its original and what is known of it, which are units of the run."""
     context = pipeline.context
     unit = context.run.unit(made_lib.unit_name(ORIGINAL))
@@ -135,7 +136,7 @@ def _knowledge(
     context: Context,
     known: original_lib.Original,
     space: Space,
-    clock: Any | None,
+    clock: Clock | None,
 ) -> Knowledge:
     """Returns sensitivities and costs of all options of a space, which are one unit of the run."""
     unit = context.run.unit(KNOWLEDGE)
@@ -145,8 +146,8 @@ def _knowledge(
 
         def learnt() -> dict[str, Any]:
             table = costs.table(known, space, spec.objectives, clock)
-            examples, say = spec.search.examples, context.reporter.say
-            measured = sensitivity.measure(known, space, examples=examples, say=say)
+            examples, criterion = spec.search.examples, spec.space.criterion
+            measured = sensitivity.measure(known, space, examples, criterion)
             return Knowledge(space=space, sensitivities=measured, costs=table).to_json()
 
         unit.finish({"options": np.asarray(space.size > 0)}, processes.on_first(learnt))
@@ -154,8 +155,7 @@ def _knowledge(
     return Knowledge.from_json(unit.result()[1])
 
 
-def _clock(spec: SearchSpec) -> Any | None:
+def _clock(spec: SearchSpec) -> Clock | None:
     if "milliseconds" not in spec.objectives:
         return None
-    budget = spec.budget
-    return costs.engine_clock(budget.engine, budget.threads) if budget.engine else costs.xla_clock()
+    return clocks.clock(spec.budget.engine or clocks.XLA, spec.budget.threads)

@@ -77,7 +77,9 @@ def grams(evidence: Evidence) -> dict[str, jax.Array]:
 
 def means(evidence: Evidence) -> dict[str, jax.Array]:
     """Returns path → the mean of each input of a layer, over examples and positions, [G, K]."""
-    sums = _total(evidence, layers(evidence), lambda rows: (jnp.sum(rows, 1), rows.shape[1]))
+    sums = _total(
+        evidence, layers(evidence), lambda rows: (jnp.sum(rows, 1), jnp.float32(rows.shape[1]))
+    )
     return {path: total / count for path, (total, count) in sums.items()}
 
 

@@ -3,7 +3,7 @@
 # N weights, n of them kept, K centroids
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from compress.quantize.straight_through_estimator import straight_through
 from groundwork.numerics import arrays, checks
 
 INITS = ("linear", "density", "random")
+ITERATIONS = 10_000  # the most that are run
 
 
 class Clusters(NamedTuple):
@@ -31,7 +32,7 @@ def kmeans(
     mask: jax.Array | None = None,
     init: str | jax.Array = "linear",
     key: jax.Array | None = None,
-    iterations: int = 10_000,
+    iterations: int = ITERATIONS,
 ) -> Clusters:
     """Makes the weights of a layer share 2**bits values, by Lloyd's iterations until none moves.
 
@@ -84,6 +85,45 @@ def kmeans(
     return _kmeans(weights, mask, start, key if init == "random" else None, iterations, bits, init)
 
 
+def kmeans_of_any_size(
+    weights: np.ndarray, bits: int, mask: np.ndarray | None = None, most: int = 0
+) -> Clusters:
+    """Returns what `kmeans` does from a linear start, in arrays of the host.
+
+    It sorts on the host, and compiles once for each number of centroids, whatever the shapes of the
+    weights are, where one number `most` serves all of them. So it is for many kernels in turn.
+
+    Args:
+      weights: any shape, float32.
+      bits: see `kmeans`.
+      mask: see `kmeans`.
+      most: of the weights of all kernels that it is called for.
+
+    Raises:
+      ValueError: see `kmeans`; or there are more weights than `most`.
+    """
+    bits = checks.bits(bits, 1, 16)
+    weights = np.asarray(weights, np.float32)
+    mask = None if mask is None else np.asarray(checks.mask(mask, weights.shape))
+    kept = weights.ravel() if mask is None else weights[mask]
+    if not weights.size or not np.isfinite(kept).all():
+        raise ValueError("the weights are none, or not finite")
+    most = most or weights.size
+    if kept.size > most:
+        raise ValueError(f"{kept.size} weights are more than most={most}")
+    line = np.full(most, np.inf, np.float32)
+    line[: kept.size] = np.sort(kept)
+    found = _on_line(line, np.int32(kept.size), 2**bits - (mask is not None))
+    centroids, between, converged = (np.asarray(leaf) for leaf in found)
+    indices = np.searchsorted(between, weights)
+    if mask is not None:
+        indices = np.where(mask, indices + 1, 0)
+        centroids = np.append(np.zeros(1, np.float32), centroids)
+    indices = indices.astype(np.uint8 if bits <= 8 else np.uint16)
+    made: Any = (centroids, indices, mask, converged)  # of the host
+    return Clusters(*made)
+
+
 def nearest(codebook: jax.Array, weights: jax.Array) -> jax.Array:
     """Returns the int32 indices of the nearest entries of a rising codebook [K].
 
@@ -110,6 +150,16 @@ def fake_clusters(
     inside = (weights >= codebook[0]) & (weights <= codebook[-1])
     shared = straight_through(value, jnp.where(inside, weights, 0))
     return shared if mask is None else jnp.where(mask, shared, 0)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _on_line(
+    line: jax.Array, count: jax.Array, size: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns centroids of a sorted line, the borders between them, and whether they converged."""
+    start = _start(line, count, size, "linear", None)
+    centroids, converged = lloyd.run(line, count, jnp.sort(start), jnp.int32(ITERATIONS))
+    return centroids, lloyd.borders(centroids), converged
 
 
 @functools.partial(jax.jit, static_argnames=("bits", "init"))

@@ -10,8 +10,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from compress import made as made_lib
@@ -132,9 +130,7 @@ def coded(bench: Bench, unit: str, state: State, choice: Choice, steps: TrainSpe
     leaves = latent.kernels(trees.replicate(made.variables["params"], 0))
     bits = {path: of_path(choice, path).bits for path in leaves}
     bits = {path: b for path, b in bits.items() if b}
-    example = pipeline.context.dataset.example
-    stacks = quantize.stacks_of(made, example, bits)
-    quantizer = Quantizer(section, dict.fromkeys(bits, bench.most_bits), stacks)
+    quantizer = Quantizer(section, dict.fromkeys(bits, bench.most_bits))
     values = _each(lambda *one: codebooks.begin(quantizer, bits, *one), made.variables, made.mask)
     if bits and steps.steps:
         mask = {path: kept for path, kept in made.mask.items() if path not in bits}
@@ -179,12 +175,8 @@ def _first(state: State, steps: TrainSpec) -> int:
 
 
 def _each(function: Callable[..., Any], *tree: Any) -> Any:
-    """Returns the results of a function of one replicate, stacked on the host; nothing is jitted.
-
-    What it calls is compiled by itself, once for all candidates.
-    """
-    count = trees.replicates(tree)
-    each = [function(*jax.tree.map(jnp.asarray, trees.replicate(tree, r))) for r in range(count)]
+    """Returns the results of a function of one replicate, stacked, all on the host."""
+    each = [function(*trees.replicate(tree, r)) for r in range(trees.replicates(tree))]
     return trees.stack(each)
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress import quantize
+from compress.quantize import k_means
 from compress.search import settings
 from compress.search.original import Replicate
 from compress.search.settings import Setting
@@ -24,8 +25,6 @@ from groundwork.trees import Variables
 from lowrank import factorization
 from pruning import enforce, grams, structured
 from pruning.criteria import second_order
-
-INIT = "linear"  # of codebooks
 
 
 def changed(replicate: Replicate, layer: str, setting: Setting, criterion: str = "l2") -> Variables:
@@ -64,14 +63,14 @@ def changed(replicate: Replicate, layer: str, setting: Setting, criterion: str =
         new = factorization.with_kernel(replicate.variables, reached, whole)
     elif weights:
         stored = stored_weights(replicate, layer, setting)
-        new = _replaced(replicate.variables, reached, quantize.materialize(stored))
+        new = _replaced(replicate.variables, reached, jnp.asarray(values(stored)))
     else:
         return replicate.variables
     return _with_bias(replicate, layer, new)
 
 
 def stored_weights(replicate: Replicate, layer: str, setting: Setting, make_up: bool = True) -> Any:
-    """Returns a layer's kernel with the density and the bits of a setting: an array, or codebooks.
+    """Returns a layer's kernel with the density and the bits of a setting: an array, or a codebook.
 
     Args:
       replicate: of the network.
@@ -86,10 +85,18 @@ def stored_weights(replicate: Replicate, layer: str, setting: Setting, make_up: 
         before = replicate.mask.get(reached.parameter)
         if make_up and (before is None or mask.sum() < before.sum()):
             kernel = _made_up(replicate, layer, kernel, mask)
-        kernel = jnp.where(mask, kernel, 0)
+        kernel = np.where(mask, kernel, np.float32(0))
     if not setting.bits:
         return kernel
-    return quantize.kmeans(kernel, setting.bits, None if mask is None else jnp.asarray(mask), INIT)
+    most = replicate.original.largest
+    return k_means.kmeans_of_any_size(np.asarray(kernel), setting.bits, mask, most)
+
+
+def values(stored: Any) -> np.ndarray:
+    """Returns the kernel of what `stored_weights` returns, on the host."""
+    if isinstance(stored, quantize.Clusters):
+        return np.asarray(stored.codebook)[np.asarray(stored.indices)]
+    return np.asarray(stored)
 
 
 def kept_weights(replicate: Replicate, layer: str, density: float) -> np.ndarray | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from compress import archive
 from compress import form as form_lib
-from compress.archive import streams
+from compress.archive import plain, streams
 from compress.form import Form
 from compress.quantize import materialize
 from compress.search import change
@@ -225,17 +225,17 @@ def whole(
       bits: path of a kernel → bits, of those that have few.
       clock: measures milliseconds.
     """
-    plain: Any = materialize(variables)
+    values: Any = materialize(variables)
     shaped = trees.example(example)
     measures: dict[str, Callable[[], float]] = {
         "bytes": lambda: file_bytes(form, variables, example),
-        "parameters": lambda: _parameters(plain["params"], mask or {}),
-        "multiply_adds": lambda: multiply_adds(form_lib.evaluation(form), plain, shaped),
+        "parameters": lambda: _parameters(values["params"], mask or {}),
+        "multiply_adds": lambda: multiply_adds(form_lib.evaluation(form), values, shaped),
         "memory_bytes": lambda: (
-            _stored_bytes(plain["params"], bits or {})
-            + memory.peak_bytes(form_lib.evaluation(form), plain, shaped)
+            _stored_bytes(values["params"], bits or {})
+            + memory.peak_bytes(form_lib.evaluation(form), values, shaped)
         ),
-        "milliseconds": lambda: _time(form, plain, example, clock),
+        "milliseconds": lambda: _time(form, values, example, clock),
     }
     return {name: measures[name]() for name in names}
 
@@ -261,7 +261,9 @@ def _coded(replicate: Any, path: str, density: float, bits: int) -> int:
     """Returns the bytes of a kernel in an archive."""
     setting = Setting(density=density, bits=bits)
     stored = change.stored_weights(replicate, path, setting, make_up=False)
-    return streams.encode(stored, np.asarray(materialize(stored))).cost
+    coded = streams.encode(stored, change.values(stored))
+    packed = len(plain.pack(coded.numbers)) if coded.numbers.size else 0
+    return coded.cost - coded.numbers.nbytes + packed
 
 
 def _forms(

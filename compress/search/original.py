@@ -62,6 +62,11 @@ class Original:
         return find(self.model, self.shapes, self.dataset.example)
 
     @functools.cached_property
+    def largest(self) -> int:
+        """The number of weights of the largest kernel."""
+        return max(math.prod(layer.shape) for layer in self.found.layers.values())
+
+    @functools.cached_property
     def replicates(self) -> list["Replicate"]:
         """Its replicates."""
         count = trees.replicates(self.variables)

@@ -17,14 +17,17 @@ from compress.search.settings import Choice
 from groundwork.errors import UserError
 
 WITHIN = 2.0  # times a budget, up or down: the costs that a proposed choice may have
+CORRECTED = 6  # analytic choices for corrected budgets, as long as no candidate keeps them
+MARGINS = (1.0, 0.98, 0.95, 0.9, 0.8)  # of the budgets, where a corrected choice is known already
 FEWEST = 6  # analytic choices where no budget is asked for, but a loss
 
 
 def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
     """Returns the next choice, and who proposes it.
 
-    After the first candidates, one is the analytic choice for budgets that are corrected by what
-    the candidate nearest to them really cost; a sampler proposes all others.
+    After the first candidates comes the analytic choice for budgets that are corrected by what the
+    candidate nearest to them really cost, and others like it while none keeps the budgets; a
+    sampler proposes all others.
 
     Args:
       run: of the search.
@@ -40,8 +43,10 @@ def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
         first = known_first(run, run.knowledge)
         if number < len(first):
             return first[number]
-        if number == len(first) and (choice := _corrected(run, run.knowledge, found)):
-            return choice, "analytic"
+        if _is_wanting(run, found, number - len(first)):
+            choice = _corrected(run, run.knowledge, found)
+            if choice:
+                return choice, "analytic"
     strategy = run.spec.search
     sampler = "random" if strategy.control == "random" else strategy.sampler
     choice = evolve.propose(
@@ -117,18 +122,34 @@ def _analytic(run: Search, knowledge: Knowledge) -> list[Choice]:
 
 
 def _corrected(run: Search, knowledge: Knowledge, found: Sequence[Candidate]) -> Choice | None:
-    """Returns the choice for budgets times predicted over real costs; None if it is known."""
+    """Returns the analytic choice for budgets less what the model has missed; None if it is known.
+
+    It has missed what the most expensive replicate of the candidate nearest to the budgets costs
+    beyond the model.
+    """
     budgets, done = run.spec.budget.asked, history.evaluated(found)
-    if not budgets or not done:
-        return None
+    known = [changed(one.choice) for one in found]
     nearest = min(done, key=lambda one: _far({n: one.cost(n) for n in budgets}, budgets))
     predicted = knowledge.costs.of(nearest.choice)
-    wanted = {n: b * predicted[n] / max(nearest.cost(n), 1e-9) for n, b in budgets.items()}
-    try:
-        choice = changed(analytic.choose(knowledge, wanted))
-    except ValueError:  # below the least
-        return None
-    return choice if choice and choice not in [changed(one.choice) for one in found] else None
+    missed = {n: max(nearest.last.costs[n]) - predicted[n] for n in budgets}
+    for margin in MARGINS:
+        wanted = {n: margin * budgets[n] - missed[n] for n in budgets}
+        try:
+            choice = changed(analytic.choose(knowledge, wanted))
+        except ValueError:  # below the least
+            return None
+        if choice and choice not in known:
+            return choice
+    return None
+
+
+def _is_wanting(run: Search, found: Sequence[Candidate], late: int) -> bool:
+    """Returns whether corrected budgets are tried, so many candidates after the first ones."""
+    budgets, done = run.spec.budget.asked, history.evaluated(found)
+    if not budgets or not done or late >= CORRECTED:
+        return False
+    kept = [all(max(o.last.costs[n]) <= most for n, most in budgets.items()) for o in done]
+    return late == 0 or not any(kept)
 
 
 def _worth(run: Search, choice: Choice) -> bool:

@@ -26,7 +26,7 @@ from groundwork.traced.products import Layer
 from groundwork.train.losses import Loss
 from groundwork.trees import Variables
 
-EXAMPLES = 1024  # of training, with which losses are measured
+EXAMPLES = 512  # of training, with which losses are measured
 
 
 class Measured(NamedTuple):
@@ -149,7 +149,7 @@ def measure(
             for setting in new
             if not setting.activation_bits
         }
-        found = increases(programs.evaluate, original.replicates, changes, plain)
+        found = increases(lambda tree: programs.evaluate(tree), original.replicates, changes, plain)
         found |= {
             setting: programs.rounded(layer, setting.activation_bits)
             for setting in new

@@ -259,7 +259,7 @@ def _forms_of(
             counts.setdefault(units.kept(share), share)
         forms += [Setting(units=share) for n, share in counts.items() if n < group.units]
         if spec.units and not any(count < group.units for count in counts):
-            left[f"units of {path}"] = f"all of its {group.units} would stay"
+            left[f"units of {path}"] = f"all {group.units} would stay"
     for method in spec.methods:
         found, reason = _low_rank(spec, layer, method)
         forms += found

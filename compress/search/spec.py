@@ -121,17 +121,22 @@ class StrategySpec:
 class CodebookSpec:
     """`quantize`: see the section of that name of `compress.main`; all codebooks are of k-means."""
 
-    init: str
     other_bits: int
     activation_range: str
 
     @property
     def whole(self) -> QuantizeSpec:
         """The section as the stages have it."""
-        unused: dict[str, Any] = dict(
-            bits=(4,), layers={}, mixed=False, symmetric=True, per_channel=False, range="minmax"
+        unused: dict[str, Any] = dict(init="linear", bits=(4,), layers={}, mixed=False)
+        unused |= dict(
+            symmetric=True,
+            per_channel=False,
+            range="minmax",
+            scales="trained",
+            stochastic=False,
+            scaled=True,
+            fine_tune=True,
         )
-        unused |= dict(scales="trained", stochastic=False, scaled=True, fine_tune=True)
         unused |= dict(bias_correction="none", activation_bits=0, gradient_bits=0)
         return QuantizeSpec(method="kmeans", **dataclasses.asdict(self), **unused)
 

@@ -1,5 +1,6 @@
 """The work of a search: the original, what is known of it, candidates, and the chosen one."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,19 +9,29 @@ import numpy as np
 from compress import fit, results
 from compress import made as made_lib
 from compress import work as networks_lib
-from compress.made import ORIGINAL, Node, Pipeline
-from compress.search import choosing, clocks, costs, evaluation, history, sensitivity
+from compress.form import Form
+from compress.made import ORIGINAL, Made, Node, Pipeline
+from compress.search import (
+    analytic,
+    candidate,
+    choosing,
+    clocks,
+    costs,
+    evaluation,
+    history,
+    sensitivity,
+)
 from compress.search import original as original_lib
 from compress.search import space as space_lib
 from compress.search.analytic import Knowledge
-from compress.search.candidate import Bench
+from compress.search.candidate import Bench, State
 from compress.search.clocks import Clock
 from compress.search.history import Candidate
 from compress.search.made import Search
 from compress.search.space import Space
 from compress.search.spec import KNOWLEDGE, SearchSpec, chosen_unit
 from compress.stages import original as original_stage
-from groundwork import architectures
+from groundwork import architectures, trees
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
@@ -119,33 +130,36 @@ def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: Clock | No
     bits = [option.bits for options in space.options.values() for option in options]
     again = spec.given.steps if spec.given else ()
     bits += [one.bits for ancestor in again for one in ancestor.choice.values()]
+    bench = Bench(pipeline=pipeline, graph=known.found.graph, most_bits=max([1, *bits]))
     return Search(
         spec=spec,
-        bench=Bench(pipeline=pipeline, graph=known.found.graph, most_bits=max([1, *bits])),
+        bench=bench,
         original=made,
         reference=float(np.mean(metadata["validation"])),
         metric=loss.metric,
         space=space,
         clock=clock,
-        knowledge=_knowledge(spec, context, known, space, clock) if spec.knows else None,
+        knowledge=_knowledge(spec, bench, known, space, clock) if spec.knows else None,
     )
 
 
 def _knowledge(
     spec: SearchSpec,
-    context: Context,
+    bench: Bench,
     known: original_lib.Original,
     space: Space,
     clock: Clock | None,
 ) -> Knowledge:
     """Returns sensitivities and costs of all options of a space, which are one unit of the run."""
+    context = bench.pipeline.context
     unit = context.run.unit(KNOWLEDGE)
     if not processes.on_first(lambda: unit.done):
         context.reporter.begin(unit.name, 0, 1)
-        context.reporter.say(str(space))
+        for line in str(space).splitlines():
+            context.reporter.say(line)
 
         def learnt() -> dict[str, Any]:
-            table = costs.table(known, space, spec.objectives, clock)
+            table = _with_files(bench, known, costs.table(known, space, spec.objectives, clock))
             examples, criterion = spec.search.examples, spec.space.criterion
             measured = sensitivity.measure(known, space, examples, criterion)
             return Knowledge(space=space, sensitivities=measured, costs=table).to_json()
@@ -153,6 +167,26 @@ def _knowledge(
         unit.finish({"options": np.asarray(space.size > 0)}, processes.on_first(learnt))
         context.reporter.end(f"{len(space.options)} layers")
     return Knowledge.from_json(unit.result()[1])
+
+
+def _with_files(bench: Bench, known: original_lib.Original, table: costs.Costs) -> costs.Costs:
+    """Returns costs whose bytes beside the layers are those of a whole file, as candidates have it.
+
+    The file of the original has no part in it: its kernels share one stream of float32 numbers,
+    and its biases have all their bits.
+    """
+    coded = [o for o in analytic.uniform(table.space) if any(one.bits for one in o.values())]
+    plain = [o for o in coded if not any(one.changes_form for one in o.values())]
+    if "bytes" not in table.names or not plain:
+        return table
+    choice, steps = plain[0], dataclasses.replace(bench.pipeline.spec.fine_tune, steps=0)
+    whole = Made(Form(known.model), known.variables, known.mask, {})
+    state = State(candidate.pruned(whole, choice, 1.0), 0)
+    made = candidate.coded(bench, KNOWLEDGE, state, choice, steps)
+    one = trees.replicate(made.variables, 0)
+    size = costs.file_bytes(made.form, one, known.dataset.example)
+    missed = size - round(table.of(choice)["bytes"])
+    return dataclasses.replace(table, rest={**table.rest, "bytes": table.rest["bytes"] + missed})
 
 
 def _clock(spec: SearchSpec) -> Clock | None:

@@ -69,7 +69,6 @@ def get_config() -> ml_collections.ConfigDict:
         choice="",
     )
     config.quantize = dict(  # see the configs of compress
-        init="linear",  # of codebooks: linear, density or random
         other_bits=8,  # of biases and BatchNorm's scales; 0 keeps float32
         activation_range="minmax",  # minmax, moving, percentile or mse
     )

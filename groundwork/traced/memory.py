@@ -9,15 +9,18 @@ import jax.numpy as jnp
 
 from groundwork.traced.macs import programs_in
 
+VIEWS = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim")  # operations that copy nothing
+
 
 def peak_bytes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     """Returns the most bytes of values that `function(*args, **kwargs)` holds at once.
 
     Its operations are taken in the order in which it is traced. A value is held from the operation
-    that computes it until the last one that takes it; the inputs of an operation and its outputs are
-    held together, and none takes the place of another. Arguments and constants do not count, except
-    that a program inside (of a scan, a jit) is one operation, to whose outputs the peak inside it is
-    added. A compiler that fuses operations needs less, one that unfolds convolutions more.
+    that computes it until the last one that takes it; what an operation takes and what it makes are
+    held together. Reshaped and broadcast values are those that they were made of. Arguments and
+    constants do not count. A program inside, such as that of a jit, is one operation that holds
+    what it needs; beside what a scan needs in one turn, the outputs of all turns are held. A
+    compiler that fuses operations needs less, and one that unfolds convolutions more.
 
     Args:
       function: anything that JAX traces.
@@ -28,19 +31,26 @@ def peak_bytes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
 
 
 def _peak(jaxpr: Any) -> int:
-    last = {variable: len(jaxpr.eqns) for variable in jaxpr.outvars if _is_variable(variable)}
-    for place in reversed(range(len(jaxpr.eqns))):
-        for variable in jaxpr.eqns[place].invars:
-            if _is_variable(variable):
-                last.setdefault(variable, place)
+    same: dict[Any, Any] = {}  # a value → the one that it is another view of
+    last: dict[Any, int] = {}
+    for place, equation in enumerate(jaxpr.eqns):
+        for variable in filter(_is_variable, equation.invars):
+            last[same.get(variable, variable)] = place
+        if equation.primitive.name in VIEWS and _is_variable(equation.invars[0]):
+            source = equation.invars[0]
+            same[equation.outvars[0]] = same.get(source, source)
+    for variable in filter(_is_variable, jaxpr.outvars):
+        last[same.get(variable, variable)] = len(jaxpr.eqns)
     held: dict[Any, int] = {}
     peak = 0
     for place, equation in enumerate(jaxpr.eqns):
-        made = {variable: _bytes(variable) for variable in equation.outvars}
-        within = max((_peak(one) for value in equation.params.values() for one in programs_in(value)), default=0)
-        peak = max(peak, sum(held.values()) + sum(made.values()) + within)
+        made = {one: _bytes(one) for one in equation.outvars if one not in same}
+        inside = [_peak(one) for value in equation.params.values() for one in programs_in(value)]
+        within, outputs = max(inside, default=0), sum(made.values())
+        both = within + outputs if equation.primitive.name == "scan" else max(within, outputs)
+        peak = max(peak, sum(held.values()) + both)
         held |= made
-        held = {variable: size for variable, size in held.items() if last.get(variable, -1) > place}
+        held = {one: size for one, size in held.items() if last.get(one, -1) > place}
     return peak
 
 
@@ -50,6 +60,6 @@ def _is_variable(value: Any) -> bool:
 
 def _bytes(variable: Any) -> int:
     shape, dtype = getattr(variable.aval, "shape", ()), getattr(variable.aval, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.number) and dtype != bool:
+    if dtype is None or jnp.issubdtype(dtype, jax.dtypes.extended):
         return 0  # keys
     return math.prod(shape) * dtype.itemsize

@@ -1,5 +1,6 @@
 """The command, end to end, on a tiny network: files, stages, continuing, errors."""
 
+import csv
 import functools
 import json
 import re
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import compress
-from compress import made, results
+from compress import made, results, sensitivity
+from compress.search import change
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
@@ -397,3 +399,52 @@ def test_variables_of_a_file_are_compressed(finished, tmp_path):
     )
     own = metadata(tmp_path / "run", "original")["test"]
     assert own == [metadata(finished[0], "original")["test"][0]] * 2
+
+
+def test_sensitivities_of_a_run_are_drawn_kept_and_extended(
+    finished, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    few = {"density": (0.5, 0.02), "bits": (6, 1), "units": (0.5,), "rank": (), "inputs": ()}
+    monkeypatch.setattr(sensitivity, "VALUES", few)
+    asked = [str(folder), "--examples=200"]
+    sensitivity.main([*asked, "--kinds=density,bits"])
+    printed = capsys.readouterr().out
+    with open(folder / "sensitivity.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["layer"], row["kind"], row["value"]) for row in rows[:4]] == [
+        ("fc1", "density", "0.5"),
+        ("fc1", "density", "0.02"),
+        ("fc1", "bits", "6.0"),
+        ("fc1", "bits", "1.0"),
+    ]
+    by_name = {(row["layer"], row["setting"]): float(row["loss_increase"]) for row in rows}
+    assert by_name["fc2", "1 bits"] > 10 * abs(by_name["fc2", "6 bits"])
+    assert (folder / "figures/sensitivity.png").stat().st_size > 10_000
+    assert "figure: " in printed
+    assert max(map(len, printed.splitlines()[:8])) <= 80
+
+    measured = []
+    monkeypatch.setattr(
+        change,
+        "changed",
+        lambda one, layer, setting, criterion: measured.append((layer, setting)) or one.variables,
+    )
+    sensitivity.main([*asked, "--kinds=density,bits,units"])
+    assert {(layer, str(setting)) for layer, setting in measured} == {
+        ("fc1", "0.5 of the units"),
+        ("fc2", "0.5 of the units"),
+    }
+    for flags, message in (
+        (["--kinds=depth"], "--kinds=depth: 'depth' is none of density"),
+        (["--unit=networks/none"], "networks/none"),
+        (["--examples=100000"], "--examples=100000 is more than the 1203 training examples"),
+        (["--loud"], "unrecognized arguments: --loud"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sensitivity.main([*asked[:1], *flags])
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**about, "command": "msdnet"}))
+    with pytest.raises(UserError, match="is a run of msdnet, not of compress, lottery"):
+        sensitivity.main(asked)

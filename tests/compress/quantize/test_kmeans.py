@@ -281,3 +281,23 @@ def test_pruned_weights_may_be_anything(bad, of):
     broken[1] = bad  # a kept one
     with pytest.raises(ValueError, match="1 of 600 entries of the weights are not finite"):
         kmeans(of(broken), 3, mask)
+
+
+def test_kernels_of_several_sizes_share_a_program_and_have_the_same_clusters():
+    from compress.quantize import k_means
+
+    weights, mask = _weights(), np.arange(SIZE) % 3 > 0
+    for kernel, kept in ((weights, None), (weights, mask), (TWELVE, None), (TWELVE, TWELVE > 3)):
+        before = k_means._on_line._cache_size()
+        found = k_means.kmeans_of_any_size(kernel, 3, kept, most=700)
+        wanted = kmeans(kernel, 3, kept)
+        np.testing.assert_array_equal(found.indices, wanted.indices)
+        assert found.indices.dtype == wanted.indices.dtype
+        np.testing.assert_allclose(found.codebook, wanted.codebook, rtol=1e-6, atol=1e-7)
+        assert found.converged
+        compiled = k_means._on_line._cache_size() - before
+    assert not compiled  # 7 and 8 centroids were there
+    with pytest.raises(ValueError, match="600 weights are more than most=599"):
+        k_means.kmeans_of_any_size(weights, 3, most=599)
+    with pytest.raises(ValueError, match="the weights are none, or not finite"):
+        k_means.kmeans_of_any_size(weights * np.inf, 3)

@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     )
     for what, why in space.left.items():
         terminal.say(f"not measured: {what}: {why}")
-    terminal.say(caption)
+    terminal.say(textwrap.fill(caption, 80))
     terminal.say(f"figure: {path}; table: {folder / TABLE}")
 
 

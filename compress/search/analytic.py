@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from compress.search.costs import PER_UNIT, Costs
+from compress.search.additive import PER_UNIT, Costs
+from compress.search.options import Space
 from compress.search.sensitivity import Sensitivities
 from compress.search.settings import AS_IT_IS, Choice, Setting
-from compress.search.space import Space
 from groundwork.numerics import knapsack
 from groundwork.numerics.knapsack import Option
 

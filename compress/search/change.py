@@ -18,13 +18,17 @@ from compress import quantize
 from compress.quantize import k_means
 from compress.search import settings
 from compress.search.original import Replicate
-from compress.search.settings import Setting
+from compress.search.settings import Rank, Setting
 from groundwork import trees
 from groundwork.traced.reach import Reached
 from groundwork.trees import Variables
 from lowrank import factorization
+from lowrank.factorization.methods import METHODS
+from lowrank.factorization.plan import stored
 from pruning import enforce, grams, structured
 from pruning.criteria import second_order
+
+SOLVED = 4e9  # Σ (weights of an output)³, above which pruned weights are not made up for
 
 
 def changed(replicate: Replicate, layer: str, setting: Setting, criterion: str = "l2") -> Variables:
@@ -50,20 +54,11 @@ def changed(replicate: Replicate, layer: str, setting: Setting, criterion: str =
         return _without_units(replicate, layer, setting.units, criterion)
     reached = replicate.original.found.layers[layer]
     if setting.method:
-        plan = settings.plan({layer: setting})
-        needs = "outputs" in setting.method
-        factors, _ = factorization.decompose(
-            replicate.variables,
-            plan,
-            {layer: replicate.rows(layer)} if needs else None,
-            replicate.key,
-            {layer: reached},
-        )
-        whole = factorization.reconstruct(factors, layer, plan[layer])
+        whole = _low_rank(replicate, layer, setting)
         new = factorization.with_kernel(replicate.variables, reached, whole)
     elif weights:
-        stored = stored_weights(replicate, layer, setting)
-        new = _replaced(replicate.variables, reached, jnp.asarray(values(stored)))
+        kernel = values(stored_weights(replicate, layer, setting))
+        new = _replaced(replicate.variables, reached, jnp.asarray(kernel))
     else:
         return replicate.variables
     return _with_bias(replicate, layer, new)
@@ -84,7 +79,8 @@ def stored_weights(replicate: Replicate, layer: str, setting: Setting, make_up: 
     if mask is not None:
         before = replicate.mask.get(reached.parameter)
         if make_up and (before is None or mask.sum() < before.sum()):
-            kernel = _made_up(replicate, layer, kernel, mask)
+            key = (layer, setting.density)  # which several numbers of bits have in turn
+            kernel = replicate.latest(key, lambda: _made_up(replicate, layer, kernel, mask))
         kernel = np.where(mask, kernel, np.float32(0))
     if not setting.bits:
         return kernel
@@ -92,11 +88,11 @@ def stored_weights(replicate: Replicate, layer: str, setting: Setting, make_up: 
     return k_means.kmeans_of_any_size(np.asarray(kernel), setting.bits, mask, most)
 
 
-def values(stored: Any) -> np.ndarray:
+def values(weights: Any) -> np.ndarray:
     """Returns the kernel of what `stored_weights` returns, on the host."""
-    if isinstance(stored, quantize.Clusters):
-        return np.asarray(stored.codebook)[np.asarray(stored.indices)]
-    return np.asarray(stored)
+    if isinstance(weights, quantize.Clusters):
+        return np.asarray(weights.codebook)[np.asarray(weights.indices)]
+    return np.asarray(weights)
 
 
 def kept_weights(replicate: Replicate, layer: str, density: float) -> np.ndarray | None:
@@ -123,6 +119,36 @@ def kept_units(replicate: Replicate, group: str, share: float, criterion: str) -
     return structured.lowest_go(scores, len(scores) - count)
 
 
+def _low_rank(replicate: Replicate, layer: str, setting: Setting) -> jax.Array:
+    """Returns the kernel that the factors of a rank make up.
+
+    The two factors of an SVD of any rank are the first columns and rows of those of full rank,
+    which are computed once.
+    """
+    reached = replicate.original.found.layers[layer]
+    method = METHODS[reached.layer.kind][setting.method]
+    full = method.full(reached.kernel)
+    if isinstance(full, tuple) or len(method.stages) != 2:
+        return method.reconstruct(*_factors(replicate, layer, setting.method, setting.rank))
+    first, last = replicate.once(
+        (layer, setting.method), lambda: _factors(replicate, layer, setting.method, full)
+    )
+    kept = jnp.asarray(np.arange(full) < setting.rank, first.dtype)
+    first = first * kept.reshape((1,) * (first.ndim - 1) + (-1,))
+    return method.reconstruct(first, last)
+
+
+def _factors(replicate: Replicate, layer: str, method: str, rank: Rank) -> list[jax.Array]:
+    """Returns the kernels of a layer's factors, in their order."""
+    reached = {layer: replicate.original.found.layers[layer]}
+    chosen = METHODS[reached[layer].layer.kind][method]
+    plan = settings.plan({layer: Setting(method=method, rank=rank)})
+    rows = {layer: replicate.rows(layer)} if chosen.needs_inputs else None
+    factors, _ = factorization.decompose(replicate.variables, plan, rows, replicate.key, reached)
+    _, parts = stored(factors, layer, plan[layer])
+    return [parts[name]["kernel"] for name in chosen.names]
+
+
 def _without_units(replicate: Replicate, group: str, share: float, criterion: str) -> Variables:
     original = replicate.original
     graph = original.found.graph
@@ -134,9 +160,14 @@ def _without_units(replicate: Replicate, group: str, share: float, criterion: st
 
 
 def _made_up(replicate: Replicate, layer: str, kernel: jax.Array, mask: np.ndarray) -> jax.Array:
-    """Returns a kernel whose weights in the mask make up for the others, if its inputs are few."""
+    """Returns a kernel whose weights in the mask make up for the others.
+
+    It stays as it is where a layer has many inputs, or where so many weights stay that solving for
+    those of each output takes long: little is lost there.
+    """
     gram = replicate.grams.get(layer)
-    if gram is None:
+    outputs = mask.shape[-1]
+    if gram is None or outputs * (mask.sum() / outputs) ** 3 > SOLVED:
         return kernel
     reached = replicate.original.found.layers[layer]
     weight, keep = (grams.as_matrices(reached, jnp.asarray(leaf)) for leaf in (kernel, mask))

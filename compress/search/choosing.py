@@ -6,7 +6,7 @@ import numpy as np
 
 from compress import work as networks_lib
 from compress.made import Made, Node
-from compress.search import candidate, evaluation, history
+from compress.search import candidate, history, trial
 from compress.search.history import Candidate, Judged
 from compress.search.made import Search
 from compress.search.spec import SearchSpec, chosen_unit
@@ -75,11 +75,11 @@ def keeps(spec: SearchSpec, one: Judged, reference: float, sign: float = 1) -> b
 def _tuned(run: Search, best: Candidate) -> tuple[Made, bool]:
     """Returns the best candidate, and whether it is the one that was trained for longer."""
     bench, spec, unit = run.bench, run.spec, chosen_unit(run.spec)
-    state, steps = evaluation.state_of(run, best.number), spec.compress.fine_tune
+    state, steps = trial.state_of(run, best.number), spec.compress.fine_tune
     if steps.steps and (spec.given is None or spec.given.longer):
         tuned = candidate.tuned(bench, f"{unit}/round", state, steps)
         made = candidate.coded(bench, f"{unit}/codes", tuned, best.choice, steps)
-        if spec.given or _better(run, evaluation.judge(run, "chosen", made, 0), best):
+        if spec.given or _better(run, trial.judge(run, "chosen", made, 0), best):
             return made, True
         run.context.reporter.say(f"fine_tune makes {best.name} no better: it stays as it was")
     return candidate.coded(bench, f"{unit}/again", state, best.choice, run.steps), False

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from compress.search.options import Space
 from compress.search.sensitivity import Sensitivities
 from compress.search.settings import AS_IT_IS, Setting
-from compress.search.space import Space
 from groundwork.metric import Metric
 from groundwork.report import figures
 from groundwork.report.tables import Rows

@@ -5,7 +5,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -105,7 +105,7 @@ class Replicate:
     original: Original
     number: int
 
-    # (criterion) → scores, (layer) → rows: they are kept as long as the replicate is
+    # of `once`
     _kept: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @functools.cached_property
@@ -139,32 +139,43 @@ class Replicate:
         """Layer → the mean of each of its inputs, [G, K]."""
         return self._looked(grams.means, list(self.original.found.layers))
 
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Returns what a function makes, which is called once for each key."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def latest(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Returns what a function makes; of several keys in turn, only the last one's is kept."""
+        if self._kept.get("latest", (None,))[0] != key:
+            self._kept["latest"] = (key, make())
+        return self._kept["latest"][1]
+
     def rows(self, layer: str) -> jax.Array:
         """Returns what a layer is given, as `lowrank` looks at it."""
-        if layer not in self._kept:
-            model, one = self.original.model, {layer: self.original.found.layers[layer]}
-            seen = factorization.rows(model, self.variables, one, self.original.inputs)
-            self._kept[layer] = seen[layer]
-        return self._kept[layer]
+        model, one = self.original.model, {layer: self.original.found.layers[layer]}
+
+        def make() -> jax.Array:
+            return factorization.rows(model, self.variables, one, self.original.inputs)[layer]
+
+        return self.once(("rows", layer), make)
 
     def scores(self, criterion: str) -> Scores:
         """Returns the scores of all units."""
-        key = ("scores", criterion)
-        if key not in self._kept:
-            original, evidence = self.original, {}
-            assert original.found.graph is not None
+        original = self.original
+        graph = original.found.graph
+        assert graph is not None
+
+        def make() -> Scores:
+            evidence: dict[str, Any] = {}
             if criterion in structured.LOOKS:
                 seen = networks.seen(original.dataset, original.model, LOOKED_AT, original.loss)
                 evidence["inputs"] = seen["examples"].inputs
                 evidence["loss"] = lambda tree: seen["loss"](tree, seen["examples"])
-            self._kept[key] = structured.scores(
-                original.found.graph,
-                self.variables,
-                criterion,
-                seed=original.seed + self.number,
-                **evidence,
-            )
-        return self._kept[key]
+            seed = original.seed + self.number
+            return structured.scores(graph, self.variables, criterion, seed=seed, **evidence)
+
+        return self.once(("scores", criterion), make)
 
     def _looked(self, measure: Any, paths: list[str]) -> dict[str, jax.Array]:
         """Returns layer → what a function of `pruning.grams` says of its inputs."""

@@ -1,50 +1,27 @@
-"""By how much the loss grows when one layer alone is changed. Read `measure`, then `increases`."""
-
-# B examples
+"""By how much the loss grows when one layer alone is changed. Read `measure`."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from compress import form as form_lib
 from compress import quantize
 from compress.form import Form
 from compress.search import change, settings
+from compress.search.evaluation import Evaluate, Measured, evaluation, increases, mean
+from compress.search.options import Space
 from compress.search.original import Original
 from compress.search.settings import AS_IT_IS, Setting
-from compress.search.space import Space
 from groundwork import trees
-from groundwork.data import dataset as data_lib
-from groundwork.data.dataset import AnyDataset
 from groundwork.traced import override
 from groundwork.traced.override import Override
 from groundwork.traced.products import Layer
-from groundwork.train.losses import Loss
 from groundwork.trees import Variables
 
 EXAMPLES = 512  # of training, with which losses are measured
-
-
-class Measured(NamedTuple):
-    """The loss of a network, or by how much it grows; means over replicates and examples.
-
-    Attributes:
-      loss: in nats, of the cross-entropy.
-      accuracy: the run's metric; or by how much it gets worse.
-    """
-
-    loss: float
-    accuracy: float
-
-    def __sub__(self, other: "Measured") -> "Measured":
-        return Measured(self.loss - other.loss, self.accuracy - other.accuracy)
-
-
-Evaluate = Callable[[Variables], Measured]
 
 
 class Sensitivities(NamedTuple):
@@ -159,61 +136,6 @@ def measure(
         row |= {one: Measured(by.loss, sign * by.accuracy) for one, by in found.items()}
         after(layer, Sensitivities(plain, rows, examples))
     return Sensitivities(plain, rows, examples)
-
-
-def evaluation(
-    apply: Callable[..., Any], dataset: AnyDataset, examples: int, loss: Loss
-) -> Callable[..., Measured]:
-    """Returns (variables, …) of one replicate → its loss and metric, compiled once.
-
-    Args:
-      apply: (variables, inputs, …) → outputs.
-      dataset: whose first training examples are taken.
-      examples: their number.
-      loss: of the run.
-
-    Raises:
-      UserError: the examples are not in memory.
-    """
-    inputs, targets = data_lib.first_examples(dataset, examples)
-    valid = jnp.ones(len(jax.tree.leaves(targets)[0]), bool)
-
-    @jax.jit
-    def means(variables: Variables, more: Any, inputs: Any, targets: Any) -> tuple[Any, Any]:
-        outputs = apply(variables, inputs, *more, train=False)
-        found = loss.count(outputs, targets, valid).means()
-        return found["loss"], found[loss.metric.name]
-
-    def evaluate(variables: Variables, *more: Any) -> Measured:
-        return Measured(*map(float, means(variables, more, inputs, targets)))
-
-    return evaluate
-
-
-def increases(
-    evaluate: Evaluate,
-    replicates: Sequence[Any],
-    changes: Mapping[Any, Callable[[Any], Variables]],
-    plain: Measured,
-) -> dict[Any, Measured]:
-    """Returns for each change by how much the loss and the metric grow, means over replicates.
-
-    Args:
-      evaluate: variables of one replicate → its loss and metric.
-      replicates: whatever the changes take.
-      changes: each makes the variables of one replicate; they are made one after the other.
-      plain: the mean of the network as it is.
-    """
-    return {
-        name: mean(evaluate(make(one)) for one in replicates) - plain
-        for name, make in changes.items()
-    }
-
-
-def mean(measured: Iterable[Measured]) -> Measured:
-    """Returns the mean over replicates."""
-    losses, accuracies = zip(*measured, strict=True)
-    return Measured(float(np.mean(losses)), float(np.mean(accuracies)))
 
 
 class _Programs:

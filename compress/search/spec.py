@@ -128,16 +128,9 @@ class CodebookSpec:
     def whole(self) -> QuantizeSpec:
         """The section as the stages have it."""
         unused: dict[str, Any] = dict(init="linear", bits=(4,), layers={}, mixed=False)
-        unused |= dict(
-            symmetric=True,
-            per_channel=False,
-            range="minmax",
-            scales="trained",
-            stochastic=False,
-            scaled=True,
-            fine_tune=True,
-        )
-        unused |= dict(bias_correction="none", activation_bits=0, gradient_bits=0)
+        unused |= dict(symmetric=True, per_channel=False, range="minmax", scales="trained")
+        unused |= dict(stochastic=False, scaled=True, fine_tune=True, bias_correction="none")
+        unused |= dict(activation_bits=0, gradient_bits=0)
         return QuantizeSpec(method="kmeans", **dataclasses.asdict(self), **unused)
 
 

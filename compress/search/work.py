@@ -17,7 +17,6 @@ from compress.search import (
     choosing,
     clocks,
     costs,
-    evaluation,
     history,
     sensitivity,
 )
@@ -94,7 +93,7 @@ def search(run: Search) -> None:
         if unit.name not in done:
             if processes.count() == 1 and context.interruption.reached():
                 raise context.interruption.stop(f"the unit before {unit.name}")
-            evaluation.evaluate(run, number, found)
+            trial.evaluate(run, number, found)
         found.append(history.from_json(unit.result()[1]))
     if chosen_unit(spec) not in done:
         choosing.make(run, found)

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from compress import form as form_lib
 from compress import quantize
 from compress.made import Made
-from compress.search import sensitivity
+from compress.search import evaluation
 from compress.stages.latent import OUTPUTS, Settings
 from groundwork import trees
 from groundwork.context import Context
@@ -69,7 +69,7 @@ def _sensitivities(
 ) -> dict[str, dict[int, float]]:
     """Returns path → bits → increase of the training loss, in nats, if that kernel is quantised."""
     apply = form_lib.apply_of(before.form)
-    evaluate = sensitivity.evaluation(apply, context.dataset, SEEN, objective)
+    evaluate = evaluation.evaluation(apply, context.dataset, SEEN, objective)
     replicates = [
         jax.tree.map(jnp.asarray, trees.replicate((before.variables, before.mask), r))
         for r in range(context.replicates)
@@ -79,8 +79,8 @@ def _sensitivities(
         for path in paths
         for bits in range(LEAST_BITS[settings.method], MOST + 1)
     }
-    plain = sensitivity.mean(evaluate(variables) for variables, _ in replicates)
-    found = sensitivity.increases(evaluate, replicates, changes, plain)
+    plain = evaluation.mean(evaluate(variables) for variables, _ in replicates)
+    found = evaluation.increases(evaluate, replicates, changes, plain)
     return {
         path: {bits: one.loss for (of, bits), one in found.items() if of == path} for path in paths
     }

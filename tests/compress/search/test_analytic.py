@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from compress.search import analytic
+from compress.search.additive import Costs, Layer
 from compress.search.analytic import Knowledge
-from compress.search.costs import Costs, Layer
-from compress.search.sensitivity import Measured, Sensitivities, parts_of
+from compress.search.evaluation import Measured
+from compress.search.options import Space, Units
+from compress.search.sensitivity import Sensitivities, parts_of
 from compress.search.settings import AS_IT_IS, Setting
-from compress.search.space import Space, Units
 
 UNITS = (1.0, 0.5, 0.25)
 LAYERS = ("first", "second", "last")

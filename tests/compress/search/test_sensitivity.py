@@ -10,7 +10,8 @@ from compress import archive
 from compress import form as form_lib
 from compress.form import Form
 from compress.search import change, original, sensitivity, settings
-from compress.search.sensitivity import Measured, Sensitivities
+from compress.search.evaluation import Measured
+from compress.search.sensitivity import Sensitivities
 from compress.search.settings import Setting
 from groundwork import trees
 from lowrank import factorization

@@ -7,8 +7,9 @@ import jax
 import pytest
 
 from compress.search import settings
+from compress.search.options import Space, Units
 from compress.search.settings import AS_IT_IS, Setting
-from compress.search.space import Space, SpaceSpec, Units, make
+from compress.search.space import SpaceSpec, make
 from groundwork.errors import UserError
 from tests.compress.search.conftest import SPEC
 

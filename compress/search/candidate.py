@@ -16,8 +16,8 @@ from compress import made as made_lib
 from compress.fit import Recipe
 from compress.made import Made, Pipeline
 from compress.search import codebooks, settings
+from compress.search.options import APART, Units
 from compress.search.settings import Choice, Setting
-from compress.search.space import APART, Units
 from compress.stages import factorize, latent, quantize, structured
 from compress.stages.latent import Quantizer
 from groundwork import trees

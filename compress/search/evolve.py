@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from compress.search.history import Candidate, changed
+from compress.search.options import Space
 from compress.search.settings import Choice, Setting
-from compress.search.space import Space
 from groundwork.errors import UserError
 
 SAMPLERS = ("nsga2", "tpe", "random")

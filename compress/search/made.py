@@ -6,7 +6,7 @@ from compress.made import Made
 from compress.search.analytic import Knowledge
 from compress.search.candidate import Bench
 from compress.search.clocks import Clock
-from compress.search.space import Space
+from compress.search.options import Space
 from compress.search.spec import SearchSpec
 from groundwork.context import Context
 from groundwork.metric import Metric

@@ -19,6 +19,7 @@ from compress.search import (
     costs,
     history,
     sensitivity,
+    trial,
 )
 from compress.search import original as original_lib
 from compress.search import space as space_lib
@@ -27,7 +28,7 @@ from compress.search.candidate import Bench, State
 from compress.search.clocks import Clock
 from compress.search.history import Candidate
 from compress.search.made import Search
-from compress.search.space import Space
+from compress.search.options import Space
 from compress.search.spec import KNOWLEDGE, SearchSpec, chosen_unit
 from compress.stages import original as original_stage
 from groundwork import architectures, trees

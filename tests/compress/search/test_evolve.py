@@ -3,8 +3,8 @@
 import pytest
 
 from compress.search import evolve
+from compress.search.options import Space
 from compress.search.settings import Setting
-from compress.search.space import Space
 from tests.compress.search.small import candidate
 
 OPTIONS = tuple(

@@ -36,7 +36,9 @@ def ranges(requirements):
 # metadata
 
 
-@pytest.mark.parametrize("extra", ["", "buckets", "cpu", "deploy", "dev", "launch", "search", "tfds"])
+@pytest.mark.parametrize(
+    "extra", ["", "buckets", "cpu", "deploy", "dev", "launch", "search", "tfds"]
+)
 def test_each_pin_lies_in_its_range(extra):
     optional = PROJECT["optional-dependencies"]
     assert sorted(optional) == ["cpu", "deploy", "dev", "gs", "launch", "s3", "search", "tfds"]

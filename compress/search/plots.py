@@ -60,7 +60,8 @@ def fronts(run: Results, path: Path) -> tuple[Path, str]:
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, **LEGEND)
     caption = (
         f"Validation {run.metric.words} against costs, means over replicates. Each point is a "
-        "candidate after its last round; the grey line joins those that no other beats in the two; "
+        "candidate after its last round; the ring is the chosen one, after more training; the grey line "
+        "joins those that no other beats in the two; "
         f"dotted: the original's {run.metric.words}."
     )
     return figures.save(figure, path), caption
@@ -134,9 +135,13 @@ def _candidates(ax: Axes, run: Results, name: str) -> None:
         x, y = [one.cost(name) for one in some], [one.accuracy for one in some]
         ax.plot(x, y, linestyle="none", color=COLOURS[origin], label=origin, **style)
     if run.chosen is not None:
-        costs = run.candidates[run.candidate]
+        known = {
+            "bytes": run.chosen.mean_bytes,
+            "parameters": float(np.mean(run.chosen.parameters)),
+        }
+        cost = known.get(name, run.candidates[run.candidate].cost(name))
         style = {"ms": 12, "mfc": "none", "mec": "#c00000", "mew": 1.6, "linestyle": "none"}
-        ax.plot(costs.cost(name), costs.accuracy, marker="o", label="chosen", **style)
+        ax.plot(cost, float(np.mean(run.chosen.validation)), marker="o", label="chosen", **style)
 
 
 def _baselines(ax: Axes, run: Results) -> None:
@@ -160,7 +165,7 @@ def _near(ax: Axes, run: Results) -> None:
     low = max(min(values), top - 3 * networks.NEAR) if max(values) > top - networks.NEAR else None
     if low is not None:
         span = max(top - low, 0.01)
-        ax.set_ylim(low - 0.1 * span, max(top, *values) + ABOVE * span)
+        ax.set_ylim(low - 0.1 * span, min(max(top, *values) + ABOVE * span, 1.005))
 
 
 def _origins(ax: Axes, run: Results, volumes: Sequence[float]) -> None:

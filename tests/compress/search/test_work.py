@@ -74,10 +74,10 @@ def test_candidates_are_what_their_choices_say_and_cost_what_their_files_do(fini
             assert not kernel[~mask].any()
         files = [folder / f"files/{one.name}/{r}.cna" for r in range(2)]
         assert one.last.costs["bytes"] == [path.stat().st_size for path in files]
-        values = [
-            len(np.unique(compress.load(path)[1]["params"]["fc2"]["kernel"])) for path in files
-        ]
-        assert max(values) <= 2 ** one.choice["fc2"].bits
+        for layer, setting in one.choice.items():
+            if setting.bits:
+                kernels = [compress.load(path)[1]["params"][layer]["kernel"] for path in files]
+                assert max(len(np.unique(kernel)) for kernel in kernels) <= 2**setting.bits
 
 
 def test_candidates_continue_each_other_and_are_judged_on_validation_alone(finished):

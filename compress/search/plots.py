@@ -60,7 +60,7 @@ def fronts(run: Results, path: Path) -> tuple[Path, str]:
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, **LEGEND)
     caption = (
         f"Validation {run.metric.words} against costs, means over replicates. Each point is a "
-        "candidate after its last round; the ring is the chosen one, after more training; the grey line "
+        "candidate after its last round, and the ring is the chosen one in the end; the grey line "
         "joins those that no other beats in the two; "
         f"dotted: the original's {run.metric.words}."
     )

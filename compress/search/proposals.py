@@ -11,13 +11,14 @@ import numpy as np
 
 from compress.search import analytic, evolve, history
 from compress.search.analytic import Knowledge
+from compress.search.asked import keeps, lost
 from compress.search.history import Candidate, Judged, changed
 from compress.search.made import Search
 from compress.search.settings import Choice
 from groundwork.errors import UserError
 
 WITHIN = 2.0  # times a budget, up or down: the costs that a proposed choice may have
-CORRECTED = 6  # analytic choices for corrected budgets, as long as no candidate keeps them
+CORRECTED = 6  # analytic choices after the first ones, at most
 MARGINS = (1.0, 0.98, 0.95, 0.9, 0.8)  # of the budgets, where a corrected choice is known already
 FEWEST = 6  # analytic choices where no budget is asked for, but a loss
 
@@ -26,8 +27,9 @@ def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
     """Returns the next choice, and who proposes it.
 
     After the first candidates comes the analytic choice for budgets that are corrected by what the
-    candidate nearest to them really cost, and others like it while none keeps the budgets; a
-    sampler proposes all others.
+    candidate nearest to them really cost, and others like it while none keeps the budgets. Where a
+    loss is allowed, analytic choices halve the way between the cheapest that loses so little and
+    the next one that loses more. A sampler proposes all others.
 
     Args:
       run: of the search.
@@ -43,10 +45,8 @@ def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
         first = known_first(run, run.knowledge)
         if number < len(first):
             return first[number]
-        if _is_wanting(run, found, number - len(first)):
-            choice = _corrected(run, run.knowledge, found)
-            if choice:
-                return choice, "analytic"
+        if choice := _improved(run, run.knowledge, found, number - len(first)):
+            return choice, "analytic"
     strategy = run.spec.search
     sampler = "random" if strategy.control == "random" else strategy.sampler
     choice = evolve.propose(
@@ -56,7 +56,7 @@ def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
         sampler=sampler,
         population=strategy.population,
         seed=run.spec.seed,
-        allowed=lambda choice: _worth(run, choice),
+        allowed=lambda choice: _worth(run, found, choice),
     )
     return choice, sampler
 
@@ -92,8 +92,7 @@ def goes_on(run: Search, found: Sequence[Candidate], judged: Judged) -> bool:
     def far(one: Judged) -> float:
         if spec.budget.asked:
             return _far({n: float(np.mean(c)) for n, c in one.costs.items()}, spec.budget.asked)
-        lost = sign * (run.reference - float(np.mean(one.validation)))
-        return abs(lost - spec.accuracy.loss)
+        return abs(lost(one, run.reference, sign) - spec.accuracy.loss)
 
     return history.goes_on(found, judged, spec.objectives, spec.search.promoted, far, sign)
 
@@ -143,21 +142,55 @@ def _corrected(run: Search, knowledge: Knowledge, found: Sequence[Candidate]) ->
     return None
 
 
-def _is_wanting(run: Search, found: Sequence[Candidate], late: int) -> bool:
-    """Returns whether corrected budgets are tried, so many candidates after the first ones."""
+def _improved(
+    run: Search, knowledge: Knowledge, found: Sequence[Candidate], late: int
+) -> Choice | None:
+    """Returns the analytic choice that the first candidates suggest, or None.
+
+    Args:
+      run: of the search.
+      knowledge: of its layers.
+      found: all candidates.
+      late: how many of them came after the first ones.
+    """
     budgets, done = run.spec.budget.asked, history.evaluated(found)
-    if not budgets or not done or late >= CORRECTED:
-        return False
-    kept = [all(max(o.last.costs[n]) <= most for n, most in budgets.items()) for o in done]
-    return late == 0 or not any(kept)
+    if not done or late >= CORRECTED:
+        return None
+    if not budgets:
+        return _between(run, knowledge, found)
+    return _corrected(run, knowledge, found) if late == 0 or not _able(run, done) else None
 
 
-def _worth(run: Search, choice: Choice) -> bool:
-    """Returns whether the additive costs of a choice are near the budgets."""
+def _able(run: Search, done: Sequence[Candidate]) -> list[Candidate]:
+    """Returns the candidates that have what is asked for."""
+    return [o for o in done if keeps(run.spec, o.last, run.reference, run.metric.sign)]
+
+
+def _between(run: Search, knowledge: Knowledge, found: Sequence[Candidate]) -> Choice | None:
+    """Returns the analytic choice halfway between what loses so little and what loses more."""
+    name, done = run.spec.accuracy.cost, history.evaluated(found)
+    costs = {one.number: knowledge.costs.of(one.choice)[name] for one in done}
+    able = [costs[one.number] for one in _able(run, done)]
+    high = min(able, default=knowledge.costs.of({})[name])
+    low = max((cost for cost in costs.values() if cost < high), default=high)
+    known = [changed(one.choice) for one in found]
+    try:
+        choice = changed(analytic.choose(knowledge, {name: math.sqrt(low * high)}))
+    except ValueError:  # below the least
+        return None
+    return choice if choice and choice not in known else None
+
+
+def _worth(run: Search, found: Sequence[Candidate], choice: Choice) -> bool:
+    """Returns whether the additive costs of a choice are near the budgets, or below the best."""
     budgets = run.spec.budget.asked
-    if run.knowledge is None or not budgets:
+    if run.knowledge is None:
         return True
     costs = run.knowledge.costs.of(choice)
+    if not budgets:
+        name, done = run.spec.accuracy.cost, _able(run, history.evaluated(found))
+        best = min((run.knowledge.costs.of(o.choice)[name] for o in done), default=math.inf)
+        return best == math.inf or best / WITHIN <= costs[name] <= best
     return all(b / WITHIN <= costs[n] <= b * WITHIN for n, b in budgets.items()) or (
         len(budgets) > 1 and all(costs[n] <= b * WITHIN for n, b in budgets.items())
     )

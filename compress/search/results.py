@@ -16,7 +16,7 @@ from compress import results as networks
 from compress.results import NEAR, Network
 from compress.search import history, lineage
 from compress.search.history import Candidate, Judged
-from compress.search.spec import COSTS
+from compress.search.spec import COSTS, KNOWLEDGE
 from groundwork import atomic
 from groundwork.errors import UserError
 from groundwork.runs.results import RunResults, open_results, readable
@@ -34,7 +34,7 @@ class Results(RunResults):
       chosen: the chosen network, after the last evaluation; None if the search has not ended.
       candidate: the number of the candidate that it was.
       longer: whether it was trained for longer after that.
-      seconds: that finding what is known of the layers and all candidates took.
+      before: seconds that it took to know the layers.
     """
 
     original: Network
@@ -42,6 +42,7 @@ class Results(RunResults):
     chosen: Network | None
     candidate: int
     longer: bool
+    before: float
 
     @property
     def asked(self) -> dict[str, float]:
@@ -56,8 +57,8 @@ class Results(RunResults):
 
     @property
     def seconds(self) -> float:
-        """What all candidates took together."""
-        return sum(one.seconds for one in self.candidates)
+        """What knowing the layers and all candidates took together."""
+        return self.before + sum(one.seconds for one in self.candidates)
 
     @property
     def measured(self) -> list[str]:
@@ -121,10 +122,12 @@ def read(workdir: str | Path) -> Results:
         ends = [name for name in units if name.startswith("chosen/")]
         chosen = networks.network(run, ends[-1]) if ends else None
         about = run.unit(ends[-1]).result()[1] if ends else {}
+        before = run.unit(KNOWLEDGE).result()[1]["seconds"] if KNOWLEDGE in units else 0.0
         return Results(
             **fields,
             candidate=about.get("candidate", history.ORIGINAL),
             longer=about.get("longer", False),
+            before=before,
             original=networks.network(run, "networks/original"),
             candidates=sorted(found, key=lambda one: one.number),
             chosen=chosen,

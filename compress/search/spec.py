@@ -83,6 +83,7 @@ class StrategySpec:
       steps: of a round of training, under the mask, and as many of the codebooks before a judgment.
       rungs: rounds after which a candidate is judged; the best go on to the next.
       promoted: the share that does, in (0, 1].
+      finalists: candidates that are trained for longer in the end; the best of them is chosen.
       seconds: of all candidates, after which none is begun; 0 = no limit.
       examples: of training, on which sensitivities are measured.
       baselines: folders of finished runs of `compress`, for the report.
@@ -97,6 +98,7 @@ class StrategySpec:
     steps: int
     rungs: Annotated[tuple[int, ...], "rising counts, such as (1, 3)"]
     promoted: float
+    finalists: int
     seconds: float
     examples: int
     baselines: Annotated[tuple[str, ...], "folders of runs"]
@@ -107,7 +109,8 @@ class StrategySpec:
             raise unknown("search.sampler", self.sampler, evolve.SAMPLERS)
         if self.control not in CONTROLS:
             raise unknown("search.control", self.control, CONTROLS)
-        at_least("search", self, population=2, uniform=0, steps=1, seconds=0, examples=1)
+        at_least("search", self, population=2, uniform=0, steps=1, finalists=1)
+        at_least("search", self, seconds=0, examples=1)
         rungs = self.rungs
         if not rungs or min(rungs) < 1 or list(rungs) != sorted(set(rungs)):
             raise UserError(f"search.rungs={rungs} must be rising counts from 1, such as (1, 3)")

@@ -95,7 +95,10 @@ def remarks(run: Results) -> list[str]:
             f"search.seconds={run.config['search']['seconds']:g} were over (from candidate "
             f"{late[0].number:04d} on there are none)"
         )
-    lines.append(f"{len(done)} candidates took {run.seconds:,.0f} seconds")
+    lines.append(
+        f"{len(done)} candidates took {run.seconds:,.0f} seconds, {run.before:,.0f} of them to know "
+        "the layers"
+    )
     return lines
 
 

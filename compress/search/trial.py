@@ -4,12 +4,13 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from compress import work as networks_lib
 from compress.made import Made
-from compress.search import candidate, costs, history, proposals
+from compress.search import candidate, costs, history, proposals, settings
 from compress.search.candidate import State
 from compress.search.history import ORIGINAL, Candidate, Judged
 from compress.search.made import Search
@@ -42,7 +43,8 @@ def evaluate(run: Search, number: int, found: Sequence[Candidate]) -> None:
     if limit and sum(one.seconds for one in found) >= limit:
         failed = f"search.seconds={limit:g} are over"
     else:
-        choice, origin = processes.on_first(proposals.propose, run, found)
+        saved, origin = processes.on_first(_proposed, run, found)
+        choice = settings.from_json(saved)
         parent, same = parent_of(run, found, choice)
         try:
             before = state_of(run, parent)
@@ -103,6 +105,19 @@ def judge(run: Search, name: str, made: Made, rounds: int) -> Judged:
     )
 
 
+def words(run: Search, judged: Judged) -> str:
+    """Returns what a network costs, and how good it is, for the log."""
+    numbers = [f"{np.mean(judged.costs[n]):,.6g} {n}" for n in run.spec.objectives]
+    value = f"validation {run.metric.words} {np.mean(judged.validation):.4f}"
+    return f"{', '.join(numbers)}; {value} after {judged.rounds} rounds"
+
+
+def _proposed(run: Search, found: Sequence[Candidate]) -> list[Any]:
+    """Returns the next choice as JSON, and who proposes it."""
+    choice, origin = proposals.propose(run, found)
+    return [settings.to_json(choice), origin]
+
+
 def _reshaped(run: Search, choice: Choice, before: State) -> State:
     return before._replace(made=candidate.shaped(run.bench, choice, before.made))
 
@@ -126,7 +141,7 @@ def _trained(
             )
         coded = candidate.coded(run.bench, f"{name}/codes-{rounds}", state, choice, run.steps)
         judged.append(judge(run, name, coded, rounds))
-        run.context.reporter.say(f"{name}  {_words(run, judged[-1])}", aloud=False)
+        run.context.reporter.say(f"{name}  {words(run, judged[-1])}", aloud=False)
         if not proposals.goes_on(run, found, judged[-1]):
             break
     return state, judged
@@ -143,14 +158,8 @@ def _finish(run: Search, one: Candidate, made: State | None) -> None:
     about = {**networks_lib.described(made.made), "bytes": one.last.bytes}
     unit.finish(tree, {**about, **one.to_json()})
     run.context.reporter.end(
-        f"{one.origin}, from {history.name_of(one.parent)}: {_words(run, one.last)}"
+        f"{one.origin}, from {history.name_of(one.parent)}: {words(run, one.last)}"
     )
-
-
-def _words(run: Search, judged: Judged) -> str:
-    numbers = [f"{np.mean(judged.costs[n]):,.6g} {n}" for n in run.spec.objectives]
-    value = f"validation {run.metric.words} {np.mean(judged.validation):.4f}"
-    return f"{', '.join(numbers)}; {value} after {judged.rounds} rounds"
 
 
 def _costs(

@@ -1,6 +1,7 @@
 """The work of a search: the original, what is known of it, candidates, and the chosen one."""
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -162,8 +163,10 @@ def _knowledge(
             table = _with_files(bench, known, costs.table(known, space, spec.objectives, clock))
             examples, criterion = spec.search.examples, spec.space.criterion
             measured = sensitivity.measure(known, space, examples, criterion)
-            return Knowledge(space=space, sensitivities=measured, costs=table).to_json()
+            known_now = Knowledge(space=space, sensitivities=measured, costs=table)
+            return {**known_now.to_json(), "seconds": time.perf_counter() - begun}
 
+        begun = time.perf_counter()
         unit.finish({"options": np.asarray(space.size > 0)}, processes.on_first(learnt))
         context.reporter.end(f"{len(space.options)} layers")
     return Knowledge.from_json(unit.result()[1])

@@ -62,6 +62,7 @@ def get_config() -> ml_collections.ConfigDict:
         steps=100,  # updates of a round; codebooks are trained for as many before a judgment
         rungs=(2, 4),  # rounds after which a candidate is judged; the best go on to the next
         promoted=0.34,  # the share that does
+        finalists=3,  # candidates that fine_tune trains for longer; the best of them is chosen
         seconds=0.0,  # of all candidates, after which none is begun; 0: no limit
         examples=1024,  # of training, on which sensitivities are measured
         baselines=(),  # finished runs of compress, which the report shows beside the search
@@ -73,7 +74,7 @@ def get_config() -> ml_collections.ConfigDict:
         activation_range="minmax",  # minmax, moving, percentile or mse
     )
     config.fine_tune = dict(
-        steps=400,  # updates of the chosen network, and as many of its codebooks; 0: none
+        steps=400,  # updates of each finalist, and as many of its codebooks; 0: none
         batch_size=100,  # examples of a step, of each replicate; also of candidates
     )
     config.fine_tune_optimizer = config.optimizer.copy_and_resolve_references()

@@ -30,7 +30,7 @@ MADE = [
 def made(folder, candidates=MADE, chosen: Network | None = PRUNED):
     return Results(
         "run", folder, CONFIG, {}, original=ORIGINAL, candidates=candidates, chosen=chosen,
-        candidate=3, longer=True,
+        candidate=3, longer=True, before=2.0,
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_remarks_say_what_was_found_failed_and_spent(tmp_path):
     assert lines[0].startswith("chosen: candidate 0003 and more training: 500 bytes, 2.0 times")
     assert f"--config.search.choice={tmp_path}/choice.json" in lines[1]
     assert "candidate 0002 failed: ValueError: no such luck" in lines
-    assert lines[-1] == "3 candidates took 4 seconds"
+    assert lines[-1] == "3 candidates took 6 seconds, 2 of them to know the layers"
     late = [*MADE[:2], candidate(2, failed="search.seconds=5 are over")]
     lines = tables.remarks(made(tmp_path, late, None))
     assert lines[-2].startswith("2 of 3 candidates were evaluated before search.seconds=")

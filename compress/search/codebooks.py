@@ -68,6 +68,6 @@ def _mapped(function: Callable[[str, Clusters], Clusters], tree: Any) -> Any:
 def _resized(form: Clusters, size: int) -> Clusters:
     """Returns the form with a codebook of another size."""
     codebook = np.asarray(form.codebook)[:size]
-    indices = np.asarray(form.indices).astype(np.uint8 if size <= 256 else np.uint16)
+    indices: Any = np.asarray(form.indices).astype(np.uint8 if size <= 256 else np.uint16)
     padded: Any = np.pad(codebook, (0, size - codebook.size))
     return form._replace(codebook=padded, indices=indices)

@@ -66,6 +66,8 @@ def propose(
     population: int,
     seed: int,
     allowed: Callable[[Choice], bool] = lambda choice: True,
+    screened: int = 1,
+    worse: Callable[[Choice], float] = lambda choice: 0.0,
 ) -> Choice:
     """Returns a choice of the space that has not been evaluated.
 
@@ -78,21 +80,26 @@ def propose(
       seed: of the run.
       allowed: refuses choices that are not worth an evaluation. If `TRIES` proposals are refused or
         known, a random one is taken that is not known, if there is one.
+      screened: how many proposals are looked at.
+      worse: of them, that for which this is least is returned; the first of equals.
 
     Raises:
       UserError: Optuna is not installed.
     """
     turned, known = knobs(space), [changed(one.choice) for one in history]
     ask = _asked(turned, history, objectives, sampler, population)
+    offered: list[Choice] = []
     for attempt in range(2 * TRIES):
         seeds = np.random.SeedSequence([seed, len(history), attempt])
         point = ask(seeds) if attempt < TRIES else _drawn(turned, seeds)
         choice = assembled(space, turned, point)
-        if choice in known or not _fits(space, choice):
+        if choice in known or choice in offered or not _fits(space, choice):
             continue
         if attempt >= TRIES or allowed(choice):
-            return choice
-    return choice
+            offered.append(choice)
+        if len(offered) >= screened or (offered and attempt >= TRIES):
+            break
+    return min(offered, key=worse, default=choice)
 
 
 def assembled(space: Space, turned: Mapping[str, Values], point: Mapping[str, int]) -> Choice:

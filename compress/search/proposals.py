@@ -20,6 +20,7 @@ from groundwork.errors import UserError
 WITHIN = 2.0  # times a budget, up or down: the costs that a proposed choice may have
 CORRECTED = 6  # analytic choices after the first ones, at most
 MARGINS = (1.0, 0.98, 0.95, 0.9, 0.8)  # of the budgets, where a corrected choice is known already
+LEAST_LOSS = 1e-3  # nats that losses are counted from
 FEWEST = 6  # analytic choices where no budget is asked for, but a loss
 
 
@@ -57,6 +58,8 @@ def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
         population=strategy.population,
         seed=run.spec.seed,
         allowed=lambda choice: _worth(run, found, choice),
+        screened=strategy.screened if run.knowledge else 1,
+        worse=lambda choice: _regret(run, choice),
     )
     return choice, sampler
 
@@ -179,6 +182,19 @@ def _between(run: Search, knowledge: Knowledge, found: Sequence[Candidate]) -> C
     except ValueError:  # below the least
         return None
     return choice if choice and choice not in known else None
+
+
+def _regret(run: Search, choice: Choice) -> float:
+    """Returns how much more a choice loses than the analytic one of its costs, by the model."""
+    knowledge = run.knowledge
+    assert knowledge is not None
+    costs = knowledge.costs.of(choice)
+    try:
+        best = analytic.choose(knowledge, {name: costs[name] for name in run.spec.objectives})
+    except ValueError:  # rounded costs leave less than the least
+        return 0.0
+    losses = (max(0.0, knowledge.error(one)) + LEAST_LOSS for one in (choice, best))
+    return math.log(next(losses) / next(losses))
 
 
 def _worth(run: Search, found: Sequence[Candidate], choice: Choice) -> bool:

@@ -76,6 +76,8 @@ class StrategySpec:
     Attributes:
       sampler: of `evolve.SAMPLERS`.
       population: candidates of a generation.
+      screened: how many of its proposals are looked at for each candidate; the one that loses least
+        beyond the analytic choice of its costs, by the additive model, is evaluated.
       around: the analytic choices with which the search begins: budgets times these.
       uniform: how many uniform settings are among the first candidates.
       control: "" = the search; `random` draws every choice, and `sampler` asks the sampler alone,
@@ -92,6 +94,7 @@ class StrategySpec:
 
     sampler: str
     population: int
+    screened: int
     around: Annotated[tuple[float, ...], "numbers above 0, such as (2.0, 1.0)"]
     uniform: int
     control: str
@@ -109,7 +112,7 @@ class StrategySpec:
             raise unknown("search.sampler", self.sampler, evolve.SAMPLERS)
         if self.control not in CONTROLS:
             raise unknown("search.control", self.control, CONTROLS)
-        at_least("search", self, population=2, uniform=0, steps=1, finalists=1)
+        at_least("search", self, population=2, screened=1, uniform=0, steps=1, finalists=1)
         at_least("search", self, seconds=0, examples=1)
         rungs = self.rungs
         if not rungs or min(rungs) < 1 or list(rungs) != sorted(set(rungs)):

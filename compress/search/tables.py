@@ -96,8 +96,8 @@ def remarks(run: Results) -> list[str]:
             f"{late[0].number:04d} on there are none)"
         )
     lines.append(
-        f"{len(done)} candidates took {run.seconds:,.0f} seconds, {run.before:,.0f} of them to know "
-        "the layers"
+        f"{len(done)} candidates took {run.seconds:,.0f} seconds, {run.before:,.0f} of them to "
+        "know the layers"
     )
     return lines
 

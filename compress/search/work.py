@@ -182,7 +182,10 @@ def _with_files(bench: Bench, known: original_lib.Original, table: costs.Costs) 
     plain = [o for o in coded if not any(one.changes_form for one in o.values())]
     if "bytes" not in table.names or not plain:
         return table
-    choice, steps = plain[0], dataclasses.replace(bench.pipeline.spec.fine_tune, steps=0)
+    choice, steps = (
+        plain[len(plain) // 2],
+        dataclasses.replace(bench.pipeline.spec.fine_tune, steps=0),
+    )
     whole = Made(Form(known.model), known.variables, known.mask, {})
     state = State(candidate.pruned(whole, choice, 1.0), 0)
     made = candidate.coded(bench, KNOWLEDGE, state, choice, steps)

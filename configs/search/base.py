@@ -53,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.search = dict(
         sampler="nsga2",  # nsga2, tpe or random: what proposes choices after the first ones
         population=8,  # candidates of a generation
+        screened=8,  # proposals for each, of which the additive model takes one
         # the first choices are analytic ones, for budgets times these
         around=(6.0, 3.0, 1.7, 1.0, 0.7),
         uniform=3,  # uniform settings among the first candidates, to compare with

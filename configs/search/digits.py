@@ -1,4 +1,4 @@
-"""Which network of 2,000 bytes tells digits apart best? This is the smoke test: a minute.
+"""Which network of 3,000 bytes tells digits apart best? This is the smoke test: a minute.
 
     python -m compress.search --config=configs/search/digits.py --workdir=runs/search_digits
 
@@ -14,8 +14,11 @@ from configs.search import base
 def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = base.get_config()
-    config.budget.bytes = 2000
+    config.budget.bytes = 3000
     config.evaluations = 12
+    config.space.densities = (0.5, 0.25, 0.12, 0.06, 0.03)
+    config.space.bits = (4, 3, 2)
+    config.search.uniform = 2
     config.search.rungs = (2, 3)
     config.search.population = 6
     return config

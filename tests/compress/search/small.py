@@ -29,6 +29,8 @@ ARGS = [
     "--config.search.steps=20",
     "--config.search.rungs=(1,2)",
     "--config.search.examples=100",
+    "--config.search.screened=2",
+    "--config.search.finalists=1",
     "--config.fine_tune.steps=20",
 ]
 

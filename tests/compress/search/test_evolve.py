@@ -78,3 +78,10 @@ def test_without_optuna_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(evolve.UserError, match=r"pip install -r requirements-search\.txt"):
         evolve.check_installed()
+
+
+def test_of_several_proposals_the_best_is_taken():
+    cheap = proposed([], "random", screened=20, worse=lambda choice: choice["a"].density)
+    assert cheap["a"].density == 0.1
+    first = proposed([], "random")
+    assert proposed([], "random", screened=5) == first

@@ -28,7 +28,7 @@ from lowrank.factorization.plan import stored
 from pruning import enforce, grams, structured
 from pruning.criteria import second_order
 
-SOLVED = 4e9  # Σ (weights of an output)³, above which pruned weights are not made up for
+SOLVED = 1e9  # Σ (weights of an output)³, above which pruned weights are not made up for
 
 
 def changed(replicate: Replicate, layer: str, setting: Setting, criterion: str = "l2") -> Variables:

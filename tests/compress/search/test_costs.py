@@ -41,6 +41,7 @@ def test_weights_that_go_and_lose_bits_cost_their_share(searched):
     assert small["memory_bytes"] == FC * 2 / 8
     low_rank = searched.costs.options("fc", Setting(method="svd_outputs", rank=2), {})
     assert low_rank["parameters"] == low_rank["multiply_adds"] == 2 * (64 + 8)
+    assert low_rank["bytes"] == round(plain["bytes"] * 2 * (64 + 8) / FC)
 
 
 def test_units_that_go_scale_the_layers_that_have_them(searched):

@@ -60,12 +60,13 @@ def compare(folders: Sequence[Path]) -> Comparison:
         for label, run in runs.items()
     ]
     folder = comparison.folder(folders)
-    drawn = comparison.draw(curves, tables.UNITS[name], folder / f"{metric.name}.png", metric)
+    figure = folder / f"{metric.name}.png"
+    drawn = comparison.draw(curves, tables.UNITS[name], figure, metric, "validation")
     progress = plots.progress(runs, folder / "hypervolume.png")
     return comparison.make(
         "Searches: a comparison",
         folders,
-        figure=(drawn[0], drawn[1].replace("Test", "Validation")),
+        figure=drawn,
         summary="The chosen networks",
         header=["evaluations", "seconds", "hypervolume", "bytes", "test"],
         rows={label: _row(run, name) for label, run in runs.items()},

@@ -8,14 +8,14 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from compress import results as networks
 from compress.results import NEAR, Network
 from compress.search import history, lineage
-from compress.search.history import Candidate, Judged
+from compress.search.history import Candidate
+from compress.search.settings import Setting
 from compress.search.spec import COSTS, KNOWLEDGE
 from groundwork import atomic
 from groundwork.errors import UserError
@@ -166,22 +166,13 @@ def hypervolume(points: Sequence[tuple[float, float]]) -> float:
     return area
 
 
-def rungs(candidates: Sequence[Candidate]) -> dict[int, list[Judged]]:
-    """Returns rounds of training → what candidates were after them."""
-    found: dict[int, list[Judged]] = {}
-    for one in candidates:
-        for judged in one.judged:
-            found.setdefault(judged.rounds, []).append(judged)
-    return dict(sorted(found.items()))
-
-
-def uniform(run: Results) -> list[Candidate]:
-    """Returns the candidates that do the same to every layer."""
-    return [one for one in history.evaluated(run.candidates) if one.origin == "uniform"]
-
-
-def settings_of(run: Results) -> dict[str, Any]:
-    """Returns layer → its setting, of the chosen network; empty if there is none."""
+def settings_of(run: Results) -> dict[str, Setting]:
+    """Returns layer → its setting, of all layers of the chosen network; empty if there is none."""
     if run.chosen is None:
         return {}
-    return dict(run.candidates[run.candidate].choice)
+    choice, found = run.candidates[run.candidate].choice, {}
+    for path in run.chosen.masked:
+        inside = [layer for layer in choice if f"{path}/".startswith(f"{layer}/")]
+        layer = max(inside, key=len) if inside else path.rpartition("/")[0] or path
+        found[layer] = choice.get(layer, Setting())
+    return found

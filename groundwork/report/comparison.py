@@ -117,8 +117,8 @@ def draw_panels(
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=7)
     caption = (
-        f"{split.capitalize()} {metric.words} against {' and '.join(panels)}. Lines are means over replicates; "
-        "bands, and bars at single points, one standard deviation."
+        f"{split.capitalize()} {metric.words} against {' and '.join(panels)}. Lines are means over "
+        "replicates; bands, and bars at single points, one standard deviation."
     )
     return figures.save(figure, path), caption
 

@@ -10,6 +10,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SPREAD := -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
+# Python is to keep what it compiles: tests start a hundred processes, which import the same files.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart cpu test lint check format newest clean
 
 quickstart: $(VENV)/.installed

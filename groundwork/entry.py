@@ -1,6 +1,7 @@
 """How a command ends: with an exit code, and one line that says why."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ def run_main(entry: Callable[[Sequence[str]], None]) -> None:
     141, nobody reads the output (a closed pipe).
     """
     terminal.prepare()
+    gc.freeze()  # what was imported lives as long as the process: no collection looks at it
+    gc.set_threshold(20_000, 20, 50)  # a traced program has many objects, and few of them die
     signal.signal(signal.SIGTERM, _nothing_to_save)  # until `interruption.watched` takes over
     try:
         entry(sys.argv[1:])

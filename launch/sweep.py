@@ -66,7 +66,8 @@ def main(argv: Sequence[str]) -> None:
         _show_plan(work, options)
         return
     options.workdir.mkdir(parents=True, exist_ok=True)
-    terminal.say(f"{len(work)} points, {len(work) - len(todo)} finished already")
+    count = f"{len(work)} point" + "s" * (len(work) > 1)
+    terminal.say(f"{count}, {len(work) - len(todo)} finished already")
     outcomes = {job.point.name: Outcome("finished") for job in work if job.finished}
     if todo:
         folders = {job.point.name: job.folder for job in work}

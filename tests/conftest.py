@@ -21,7 +21,7 @@ from jax._src.interpreters import mlir
 
 from groundwork import buckets
 from groundwork.report import figures
-from tests import s3
+from tests import compiled_once, s3
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".jax_cache"
@@ -83,6 +83,7 @@ class Contexts(threading.local):
 make_ir_context = mlir.make_ir_context
 mlir.make_ir_context = Contexts()
 figures.STYLE["savefig.dpi"] = 110  # pictures of half the pixels
+compiled_once.everywhere()
 gc.freeze()  # JAX's and Flax's objects live as long as the process does
 gc.set_threshold(20_000, 20, 50)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)

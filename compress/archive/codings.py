@@ -1,4 +1,5 @@
-"""Streams of symbols: of all of them or of those that gaps name, one by one or in groups."""
+"""Streams of symbols: of all of them or of those that gaps name, one by one, in groups, or by what
+is near them."""
 
 # N symbols of the array
 
@@ -7,10 +8,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from compress.archive.entries import LEVELS
-from compress.coding import fields, huffman, sparse
+from compress.archive.entries import LEVELS, Entry
+from compress.coding import adaptive, fields, huffman, sparse
 
 GROUPED = (1 << 8, 1 << 12)  # the most joint symbols of the groups that are tried
+LEAST_ADAPTIVE = 64  # entries of the smallest array that is coded by what is near each of them
+LEAST_BYTES = 48  # of another coding, from which on that is tried
 
 
 def candidates(
@@ -39,6 +42,49 @@ def candidates(
         values[index.kept] = symbols[kept]
         data, group = _grouped(values, levels)
         yield bits, group, [huffman.encode(index.gaps), data]
+
+
+def in_context(symbols: np.ndarray, levels: int, zero: int | None, least: int) -> Iterator[bytes]:
+    """Yields the code of an array by what is near each symbol, where it may be the shortest.
+
+    Args:
+      symbols: integers of the array's shape, in the order of what they stand for.
+      levels: the number of possible symbols.
+      zero: the symbol that stands for zero, if any entry is zero.
+      least: the bytes of the shortest of the other codings.
+    """
+    worth = symbols.size >= LEAST_ADAPTIVE and least > LEAST_BYTES
+    if worth and adaptive.promises(symbols, levels, zero, least):
+        yield adaptive.encode(symbols, levels, zero)
+
+
+def from_context(entry: Entry, table: np.ndarray, stream: bytes | memoryview) -> np.ndarray:
+    """Returns the symbols of an array, in its shape, that `in_context` has coded.
+
+    Args:
+      entry: of the array.
+      table: its palette without zero, or its scales.
+      stream: the code.
+
+    Raises:
+      ValueError: the stream does not fit the entry.
+    """
+    scaled = entry.form == "scaled"
+    levels = entry.levels if scaled else table.size + entry.bits
+    zero = -entry.lowest if scaled else rising(table)[1]
+    symbols = adaptive.decode(stream, entry.shape, levels, zero if entry.bits else None)
+    return symbols.reshape(entry.shape)
+
+
+def rising(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Returns the order of values as numbers, -0.0 before 0.0; and how many come before 0.0."""
+    if values.dtype.kind in "bu":
+        return np.argsort(values, kind="stable"), 0
+    signed = values.view(f"i{values.dtype.itemsize}")
+    if values.dtype.kind == "i":
+        return np.argsort(signed, kind="stable"), int(np.sum(signed < 0))
+    keys = np.where(signed < 0, np.iinfo(signed.dtype).min - signed - 1, signed)
+    return np.argsort(keys, kind="stable"), int(np.sum(signed < 0))
 
 
 def widths(share: float, axes: int) -> list[int]:

@@ -1,10 +1,11 @@
 """The outer form of an archive: a JSON header and streams of bytes, all with checksums.
 
-This is version 1 of the format. Numbers are LEB128 (7 bits per byte, the lowest first; the highest
-bit is set if another byte follows). Checksums are CRC-32 as in zlib and PNG, 4 bytes, the lowest
-first. A file consists of:
+These are versions 1 and 2 of the format. In version 2 an array may be coded by
+`compress.coding.adaptive`; a file without one is of version 1. Numbers are LEB128 (7 bits per byte,
+the lowest first; the highest bit is set if another byte follows). Checksums are CRC-32 as in zlib
+and PNG, 4 bytes, the lowest first. A file consists of:
 
-1. The bytes 93 43 4E 41 (“.CNA”), and the version: 01.
+1. The bytes 93 43 4E 41 (“.CNA”), and the version: 01 or 02.
 2. Three numbers: the bytes of the packed header, the bytes of the header itself, and the number of
    streams.
 3. The header: JSON (UTF-8), packed by DEFLATE (RFC 1951, without the wrapping of zlib or gzip).
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 from compress.coding import fields
 
 MAGIC = b"\x93CNA"
-VERSION = 1
+VERSIONS = (1, 2)  # 2: arrays may be coded by `compress.coding.adaptive`
 HEADER_BYTES = 1 << 20  # of the longest header
 HEADER_RATIO = 32  # the most header bytes per packed byte; real headers have 3 to 10
 _WINDOW = -15  # zlib's name for DEFLATE without wrapping
@@ -36,10 +37,11 @@ class Parts(NamedTuple):
     header: dict[str, Any]
     streams: list[memoryview]
     head_bytes: int  # of everything but the streams
+    version: int
 
 
-def pack(header: dict[str, Any], streams: Sequence[bytes]) -> bytes:
-    """Returns the bytes of a file.
+def pack(header: dict[str, Any], streams: Sequence[bytes], version: int = 1) -> bytes:
+    """Returns the bytes of a file, of one of `VERSIONS`.
 
     Equal headers and streams give equal bytes with equal versions of zlib.
 
@@ -50,7 +52,7 @@ def pack(header: dict[str, Any], streams: Sequence[bytes]) -> bytes:
     deflate = zlib.compressobj(9, zlib.DEFLATED, _WINDOW, 9)
     packed = deflate.compress(text) + deflate.flush()
     _check_sizes(len(packed), len(text))
-    head = MAGIC + bytes([VERSION])
+    head = MAGIC + bytes([version])
     head += b"".join(map(fields.number, (len(packed), len(text), len(streams)))) + packed
     head += b"".join(fields.number(len(stream)) + _checksum(stream) for stream in streams)
     return b"".join([head, _checksum(head), *streams])
@@ -65,9 +67,9 @@ def unpack(data: bytes) -> Parts:
     view = memoryview(data)
     if data[:4] != MAGIC:
         raise ValueError("it does not begin as an archive does")
-    if data[4:5] != bytes([VERSION]):
+    if data[4:5] not in map(bytes, zip(VERSIONS)):
         version = f"of version {data[4]}" if len(data) > 4 else "cut off"
-        raise ValueError(f"it is {version}; version {VERSION} is known here")
+        raise ValueError(f"it is {version}; versions up to {VERSIONS[-1]} are known here")
     packed, at = fields.read_number(view, 5)
     size, at = fields.read_number(view, at)
     count, at = fields.read_number(view, at)
@@ -78,7 +80,7 @@ def unpack(data: bytes) -> Parts:
     if end + 4 > len(view) or view[end : end + 4] != _checksum(view[:end]):
         raise ValueError("it is damaged: the header is not as it was written")
     streams = _streams(view[end + 4 :], table)
-    return Parts(_header(view[at : at + packed], size), streams, end + 4)
+    return Parts(_header(view[at : at + packed], size), streams, end + 4, data[4])
 
 
 def _table(view: memoryview, at: int, count: int) -> tuple[list[tuple[int, memoryview]], int]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from compress.archive import codings, reading
+from compress.archive import codings, plain, reading
 from compress.archive.entries import Entry
 from compress.coding import huffman
 from groundwork.errors import UserError
@@ -22,7 +22,7 @@ class Stream(NamedTuple):
     symbols: int  # weights, gaps or numbers; 0 for the header
     bits: float  # of each symbol before coding, at one width for all
     coded_bits: float  # of each symbol in the file: 8 × bytes / symbols
-    entropy_bits: float  # of each symbol under an ideal code; coded_bits if not Huffman-coded
+    entropy_bits: float  # of each symbol by their frequencies; coded_bits if they are not coded
 
 
 class Description(NamedTuple):
@@ -37,7 +37,9 @@ def describe(path: str | Path) -> Description:
 
     The symbols of Huffman-coded streams are decoded, for their entropy, within the bounds that
     `load` sets for an unknown network; no array is made of them. Where weights are coded in groups,
-    the entropy is that of the groups.
+    the entropy is that of the groups. Where they are coded by what is near them, they are all
+    entries of the array, places included, and may take fewer bits than the entropy of their
+    frequencies.
 
     Raises:
       UserError: as `load`, except about the model.
@@ -48,7 +50,7 @@ def describe(path: str | Path) -> Description:
         for name, entry in file.arrays.items():
             for kind, part in zip(entry.kinds, file.streams[name], strict=True):
                 count, bits = _before(entry, kind, part, file.streams[name])
-                ideal = None if kind == "codebook" else _entropy(part, entry.size)
+                ideal = None if kind == "codebook" else _entropy(entry, part, file.streams[name])
                 streams.append(_stream(name, kind, part, count, bits, ideal))
     except (ValueError, UserError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
@@ -62,16 +64,19 @@ def _stream(
 ) -> Stream:
     """Returns the account of one stream.
 
-    `ideal` are the bits of all symbols under an ideal code; None if they are not Huffman-coded.
+    `ideal` are the bits of all symbols by their frequencies; None if they are not coded.
     """
     coded, symbols = 8 * len(part), max(count, 1)
     entropy = coded if ideal is None else ideal
     return Stream(name, kind, len(part), count, bits, coded / symbols, entropy / symbols)
 
 
-def _entropy(part: memoryview, most: int) -> float:
-    """Returns the entropy, in bits, of all symbols of a Huffman-coded stream, at most `most`."""
-    symbols = huffman.decode(part, most)
+def _entropy(entry: Entry, part: memoryview, streams: list[memoryview]) -> float:
+    """Returns the entropy, in bits, of all symbols of a stream of gaps or weights."""
+    if entry.adaptive:
+        symbols = codings.from_context(entry, plain.read(streams[0], entry.stored), part).ravel()
+    else:
+        symbols = huffman.decode(part, entry.size)
     return symbols.size * huffman.entropy(symbols)
 
 
@@ -85,5 +90,5 @@ def _before(
     if kind == "index":
         return codings.declared_count(part), entry.bits
     levels = entry.levels or len(streams[0]) // item + (entry.bits > 0)
-    count = codings.declared_count(streams[1]) if entry.bits else entry.size
+    count = codings.declared_count(streams[1]) if "index" in entry.kinds else entry.size
     return count, max(levels - 1, 0).bit_length()

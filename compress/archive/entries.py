@@ -15,6 +15,7 @@ DTYPES = (
 )
 FORMS = ("plain", "palette", "scaled")
 LEVELS = 1 << 16  # all symbols are below it
+ADAPTIVE = 0  # the group that stands for `compress.coding.adaptive`
 _AXES = 32  # the most of an array
 
 
@@ -30,10 +31,11 @@ class Entry:
       held: the dtype that the numbers (of the codebook, the scales) have in the file; `dtype` if it
         is empty.
       bits: 0 if every entry of the array is stored. Otherwise gaps of this many bits name the
-        entries that are stored (`compress.coding.sparse`), and the others are zero.
+        entries that are stored (`compress.coding.sparse`), and the others are zero. With group 0 it
+        is 1 if an entry is zero, and 0 if none is.
       group: this many symbols are coded as one, the number with these digits in the base `levels`,
         the lowest digit first. The base of a palette is its size, with zero counted where the
-        codebook leaves it out.
+        codebook leaves it out. 0: the symbols are coded by `compress.coding.adaptive`.
       lowest: of `scaled`, the integer that symbol 0 means.
       levels: of `scaled`, the number of integers.
       axis: of `scaled`, the axis whose indices each have a scale; −1 for one scale in all.
@@ -60,9 +62,14 @@ class Entry:
         return self.held or self.dtype
 
     @property
+    def adaptive(self) -> bool:
+        """Whether the symbols are coded by what is near them."""
+        return self.group == ADAPTIVE
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """What the array's streams hold, in their order."""
-        index = ("index",) if self.bits else ()
+        index = ("index",) if self.bits and not self.adaptive else ()
         return index if self.form == "plain" else ("codebook", *index, "weights")
 
     def to_json(self) -> dict[str, Any]:
@@ -115,8 +122,8 @@ def _check_numbers(entry: Entry) -> None:
     if scaled and entry.dtype not in ("float32", "float64"):
         raise ValueError(f"{entry.dtype} is not scaled")
     within = {
-        "bits": (0, 16),
-        "group": (1, 1 if entry.form == "plain" else 16),
+        "bits": (0, 1 if entry.adaptive else 16),
+        "group": (1, 1) if entry.form == "plain" else (ADAPTIVE, 16),
         "lowest": (-2 * LEVELS, 2 * LEVELS) if scaled else (0, 0),
         "levels": (1, LEVELS) if scaled else (0, 0),
         "axis": (-1, len(entry.shape) - 1 if scaled else -1),

@@ -127,7 +127,8 @@ def save(
     if narrow is not None:
         header["kept"] = units
     try:
-        data = container.pack(header, _streams(coded.values()))
+        version = 1 + any(entry.adaptive for entry in arrays.values())
+        data = container.pack(header, _streams(coded.values()), version)
         reading.parse(data)
     except ValueError as error:
         raise UserError(f"the network cannot be stored: {error}") from error

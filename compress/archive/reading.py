@@ -48,6 +48,8 @@ def parse(data: bytes) -> File:
     """
     parts = container.unpack(data)
     arrays = headers.arrays(parts.header)
+    if wrong := [name for name, entry in arrays.items() if entry.adaptive and parts.version < 2]:
+        raise ValueError(f"{wrong[0]}: version {parts.version} has no adaptive coding")
     total = sum(entry.size for entry in arrays.values())
     most = SPARE_ENTRIES + ENTRIES_A_BYTE * len(data)
     if total > most:

@@ -5,10 +5,12 @@ streams of its own, in this order:
 
 - `codebook`: the values of a palette, or the scales, each as the bytes of the dtype `stored`, the
   lowest first. The values of a palette rise as unsigned integers of the same bits. Where gaps are
-  stored, +0.0 is left out, and is symbol 0.
+  stored, +0.0 is left out, and is symbol 0. If the group is 0, they rise as numbers, -0.0 before
+  0.0; and if the bits are 1, +0.0 is left out, and is the symbol between.
 - `index`: the gaps of `compress.coding.sparse`, encoded by `compress.coding.huffman`.
 - `weights`: the symbols, in groups, encoded likewise: of all entries, or of those that gaps name,
-  where a filler has the symbol of zero. Symbols 0 fill the last group.
+  where a filler has the symbol of zero. Symbols 0 fill the last group. If the group is 0, they are
+  the data of `compress.coding.adaptive`, with the places of zeros.
 
 The plain numbers of all arrays of one dtype (`stored`) share a stream (`plain.pack`).
 """
@@ -23,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.archive import codings, plain
-from compress.archive.entries import LEVELS, Entry
+from compress.archive.entries import ADAPTIVE, LEVELS, Entry
 from compress.coding import huffman, sparse
 from compress.quantize import Binary, Uniform, slices
 
@@ -72,17 +74,18 @@ def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndar
     dtype = jnp.dtype(entry.dtype)
     parts = dict(zip(entry.kinds, streams, strict=True))
     at = None
-    if entry.bits:
+    if entry.bits and not entry.adaptive:
         gaps = huffman.decode(parts["index"], entry.size)
         at = sparse.positions(gaps, entry.bits, entry.size)
     if entry.form == "plain":
         return _spread(numbers.astype(dtype), at, dtype.type(0), entry)
     table = plain.read(parts["codebook"], entry.stored).astype(dtype)
     if entry.form == "palette":
-        table = np.concatenate([np.zeros(int(entry.bits > 0), dtype), table])
-        symbols = _symbols(entry, parts["weights"], at, table.size, 0)
-        return table[symbols] if symbols.size else symbols.astype(dtype)
-    symbols = _symbols(entry, parts["weights"], at, entry.levels, -entry.lowest)
+        zero = codings.rising(table)[1] if entry.adaptive else 0
+        values = [table[:zero], np.zeros(int(entry.bits > 0), dtype), table[zero:]]
+        symbols = _symbols(entry, parts["weights"], at, table, 0)
+        return np.concatenate(values)[symbols] if symbols.size else symbols.astype(dtype)
+    symbols = _symbols(entry, parts["weights"], at, table, -entry.lowest)
     sizes = [1] * len(entry.shape)
     if entry.axis >= 0:
         sizes[entry.axis] = entry.shape[entry.axis]
@@ -93,9 +96,12 @@ def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndar
 
 
 def _symbols(
-    entry: Entry, stream: bytes | memoryview, at: np.ndarray | None, levels: int, fill: int
+    entry: Entry, stream: bytes | memoryview, at: np.ndarray | None, table: np.ndarray, fill: int
 ) -> np.ndarray:
     """Returns the symbols of the whole array, which are `fill` where nothing is stored."""
+    if entry.adaptive:
+        return codings.from_context(entry, table, stream)
+    levels = entry.levels or table.size + (entry.bits > 0)
     count = entry.size if at is None else at.size
     symbols = codings.ungrouped(stream, count, levels, entry.group)
     if symbols.size and symbols.max() >= levels:
@@ -153,12 +159,22 @@ def _palettes(array: np.ndarray) -> Iterator[Coded]:
     values = unsigned.view(array.dtype)
     if values.size > LEVELS or values.nbytes >= array.nbytes:
         return
+    least = 1 << 62
     for bits, group, coded in codings.candidates(symbols, values.size, fill, array.ndim):
+        least = min(least, sum(map(len, coded)))
         table = values[1:] if bits else values
         held = plain.narrowest(table)
         entry = Entry(array.shape, array.dtype.name, "palette", held, bits, group)
         codebook = plain.to_bytes(table.astype(entry.stored))
         yield Coded(entry, [codebook, *coded], np.zeros(0, entry.stored))
+    order, zero = codings.rising(values)
+    rank = np.argsort(order)[symbols].reshape(array.shape)
+    for code in codings.in_context(rank, values.size, None if fill is None else zero, least):
+        table = values[order] if fill is None else values[order[order > 0]]
+        held, bits = plain.narrowest(table), int(fill is not None)
+        entry = Entry(array.shape, array.dtype.name, "palette", held, bits, ADAPTIVE)
+        codebook = plain.to_bytes(table.astype(entry.stored))
+        yield Coded(entry, [codebook, code], np.zeros(0, entry.stored))
 
 
 def _scaled(leaf: Any, array: np.ndarray) -> Iterator[Coded]:
@@ -183,12 +199,22 @@ def _scaled(leaf: Any, array: np.ndarray) -> Iterator[Coded]:
     held, axis = plain.narrowest(scale), (axes or [-1])[0]
     fill = -lowest if lowest <= 0 < lowest + levels else None
     symbols = (integers - lowest).ravel()
+    least = 1 << 62
     for bits, group, coded in codings.candidates(symbols, levels, fill, array.ndim):
+        least = min(least, sum(map(len, coded)))
         entry = Entry(
             array.shape, array.dtype.name, "scaled", held, bits, group, lowest, levels, axis
         )
         codebook = plain.to_bytes(scale.ravel().astype(entry.stored))
         yield Coded(entry, [codebook, *coded], np.zeros(0, entry.stored))
+    zero = fill if fill is not None and (symbols == fill).any() else None
+    for code in codings.in_context(symbols.reshape(array.shape), levels, zero, least):
+        bits = int(zero is not None)
+        entry = Entry(
+            array.shape, array.dtype.name, "scaled", held, bits, ADAPTIVE, lowest, levels, axis
+        )
+        codebook = plain.to_bytes(scale.ravel().astype(entry.stored))
+        yield Coded(entry, [codebook, code], np.zeros(0, entry.stored))
 
 
 def _spread(values: np.ndarray, at: np.ndarray | None, fill: Any, entry: Entry) -> np.ndarray:

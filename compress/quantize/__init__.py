@@ -10,6 +10,7 @@ from compress.quantize.allocation import allocate
 from compress.quantize.gradients import quantize_gradient, quantized_backward, round_stochastically
 from compress.quantize.grids import Grid, Uniform, fake_quantize, grid, uniform
 from compress.quantize.k_means import Clusters, fake_clusters, kmeans
+from compress.quantize.rate_distortion import rate_distortion
 from compress.quantize.stored import Stored, dequantize, learn, learnable, materialize
 from compress.quantize.straight_through_estimator import straight_through
 from compress.quantize.ternary_binary import (
@@ -45,6 +46,7 @@ __all__ = [
     "materialize",
     "quantize_gradient",
     "quantized_backward",
+    "rate_distortion",
     "round_stochastically",
     "straight_through",
     "ternary",

@@ -1,6 +1,7 @@
 """The stage `quantize`: weights, and inputs of layers, lose bits; what is left is trained."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from compress.quantize import data_free, k_means, ranges, ternary_binary
 from compress.quantize.activations import RANGES as ACTIVATION_RANGES
 from compress.quantize.allocation import BudgetError
 from compress.stages import bits as bits_lib
-from compress.stages import latent
+from compress.stages import latent, rate
 from compress.stages.bits import LEAST_BITS, OF_METHOD
 from compress.stages.latent import METHODS, Quantizer, Settings
 from compress.stages.stage import LOOKS, Stage, Step, one_each, train, unpruned
@@ -36,7 +37,7 @@ CORRECTIONS = ("none", "empirical")
 CORRECTED_WITH = 64  # training images over which means of layers' outputs are taken
 OF_METHODS = {  # keys that some methods alone use
     **dict.fromkeys(("bits", "layers", "mixed"), tuple(LEAST_BITS)),
-    "init": ("kmeans",),
+    **dict.fromkeys(("init", "rate"), ("kmeans",)),
     **dict.fromkeys(("symmetric", "range"), ("uniform",)),
     "per_channel": ("uniform", "binary"),
     "scales": ("ternary",),
@@ -54,6 +55,8 @@ class QuantizeSpec(Settings):
       layers: a pattern (fnmatch) of kernels, such as `conv*` → bits that they have instead.
       mixed: whether `bits` are the mean over all kept weights, and measured losses choose the bits
         of each layer.
+      rate: of `kmeans`: what a bit of the file costs, in the mean square of a kernel's kept
+        weights; 0 = nothing. See `compress.quantize.rate_distortion`.
       fine_tune: whether the quantised network is trained.
       bias_correction: `empirical`: without training, biases are moved by the mean error that
         rounded weights make on training examples; see `quantize.data_free.correct`. `none`: no.
@@ -65,6 +68,7 @@ class QuantizeSpec(Settings):
     bits: Annotated[tuple[int | float, ...], "numbers, such as (4, 5)"]
     layers: Annotated[Mapping[str, int], "patterns with their bits, such as {'conv*': 6}"]
     mixed: bool
+    rate: float
     fine_tune: bool
     bias_correction: str
     activation_bits: int
@@ -90,6 +94,10 @@ class QuantizeSpec(Settings):
             )
         if self.mixed and self.method not in LEAST_BITS:
             raise UserError("quantize.mixed chooses bits of kmeans or uniform alone")
+        if not (math.isfinite(self.rate) and self.rate >= 0):
+            raise UserError(f"quantize.rate={self.rate} must be a number from 0 on")
+        if self.rate and self.method != "kmeans":
+            raise UserError(f"quantize.rate is of method='kmeans': set it to 0 for {self.method}")
         if self.method in LEAST_BITS:
             self._check_bits()
         for key, least in (("other_bits", 2), ("activation_bits", 2), ("gradient_bits", 1)):
@@ -193,15 +201,18 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
         lambda key, variables, mask: latent.begin(quantizer, key, variables, mask),
         pipeline.context.roots,
         variables,
-        before.mask,
+        rate.masked(quantizer, before) if section.rate else before.mask,
     )
+    kept = before.mask
+    if section.rate:
+        values, kept = rate.assigned(quantizer, before, values, section.rate)
     if section.fine_tune:
         coded = bits if section.method == "kmeans" else ()  # no mask fits codebooks
-        mask = {path: kept for path, kept in before.mask.items() if path not in coded}
+        mask = {path: held for path, held in kept.items() if path not in coded}
         training = _with_gradients(pipeline, section, form)
         recipe = pipeline.spec.fine_tuned(training, quantizer)
         values = train(pipeline, node, recipe, (values, mask), before)
-    mask = before.mask
+    mask = kept
     if section.corrects:
         values = _corrected(pipeline, quantizer, before, values)
         mask = unpruned(mask, values["params"], mask.keys() - bits.keys())

@@ -82,6 +82,9 @@ def get_config() -> ml_collections.ConfigDict:
         bits=(4,),  # of kernels; one network for each
         layers=base.anything({}),  # pattern → bits of these kernels, such as {"conv*": 6}
         mixed=False,  # bits are a mean, and measured losses choose those of each layer
+        # of kmeans: what a bit of the file costs, in the mean square of a kernel's kept weights;
+        # 0.01 to 0.1 are worth trying, and 0 is off
+        rate=0.0,
         init="linear",  # of kmeans: linear, density or random
         symmetric=True,  # of uniform: the range is the same on both sides of 0
         per_channel=False,  # of uniform and binary: one scale for each output

@@ -71,6 +71,7 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "structured.compensate": False,
     "equalize.cross_layer": True,
     "quantize.bias_correction": "none",
+    "quantize.rate": 0.0,
     "slimmable.model.name": "resnet_20",
     "slimmable.model.width": 1.0,
     "slimmable.model.dtype": "float32",

@@ -153,6 +153,7 @@ def forged(header, streams, size=None):
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = deflate.compress(text) + deflate.flush()
     fields = (len(packed), len(text) if size is None else size, len(streams))
-    data = b"\x93CNA\x01" + b"".join(map(number, fields)) + packed
+    version = 1 + (b'"group": 0' in text)
+    data = b"\x93CNA" + bytes([version]) + b"".join(map(number, fields)) + packed
     data += b"".join(number(len(stream)) + bytes(4) for stream in streams)
     return sealed(data + bytes(4) + b"".join(streams))

@@ -100,6 +100,11 @@ REFUSED = {
     "17 bits": (dict(quantize={"bits": (17,)}), "quantize.bits: bits 17 is outside 1…16"),
     "half a bit": (dict(quantize={"bits": (2.5,)}), "must be an integer"),
     "1 bit of a grid": (dict(quantize={"method": "uniform", "bits": (1,)}), "outside 2…16"),
+    "rate below 0": (dict(quantize={"rate": -0.1}), "quantize.rate=-0.1 must be a number"),
+    "rate of integers": (
+        dict(quantize={"rate": 0.1, "method": "uniform"}),
+        "quantize.rate is of method='kmeans': set it to 0 for uniform",
+    ),
     "mean of 9": (dict(quantize={"mixed": True, "bits": (9,)}), "outside 1…8"),
     "mixed signs": (dict(quantize={"mixed": True, "method": "ternary"}), "kmeans or uniform"),
     "bits twice": (dict(quantize={"bits": (4, 4)}), "each number once"),

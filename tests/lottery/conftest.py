@@ -1,12 +1,15 @@
-"""The command, run in this process up to where it would train."""
+"""The command, run in this process up to where it would train; a finished run."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from groundwork.entry import run_main
 from lottery import main, tickets
+from tests import shared_runs
 from tests.conftest import ROOT
+from tests.lottery import small
 from tests.lottery.refusals import DIGITS, TrainingBeganError, check, contents
 
 
@@ -43,3 +46,9 @@ def refused(typed, capsys, tmp_path):
         return err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """A run with every kind of unit, which tests read and do not change; what it printed."""
+    return shared_runs.finished(tmp_path_factory, "lottery", small.run)

@@ -8,7 +8,7 @@ from tests.conftest import QUICK
 from tests.groundwork.devices.test_processes import stand_ins
 from tests.lottery.test_configs import EXPERIMENTS, loaded
 
-SMALL = ["--config.levels=1", "--config.train.steps=10", "--config.eval_every=10"]
+SMALL = ["--config.levels=0", "--config.train.steps=10", "--config.eval_every=10"]
 EIGHT = {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
 
 

@@ -21,11 +21,9 @@ from tests.lottery import small
 from tests.lottery.refusals import contents
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "small"
-    small.run(folder)
-    return folder
+@pytest.fixture
+def folder(finished):
+    return finished[0]
 
 
 def _mean(folder, unit, replicates=2):

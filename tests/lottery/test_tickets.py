@@ -24,13 +24,6 @@ ALONE = ("--config.branches.random_mask=()", "--config.branches.random_reinit=()
 LAYERS = {"fc1": 64 * 30, "fc2": 30 * 10, "output": 10 * 10}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "small"
-    printed = small.run(folder)
-    return folder, printed
-
-
 def _kernels(variables):
     return {path: np.asarray(leaf) for path, leaf in masks.flatten(variables["params"]).items()}
 

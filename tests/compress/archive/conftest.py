@@ -17,8 +17,9 @@ from tests.compress import archives
 
 TRACING = 1 << 20  # bytes that JAX may take to trace another network; the honest one is small
 SECONDS = 2.0  # that no load may take; an honest one takes some milliseconds
-KMEANS, UNIFORM, TERNARY = (
+KMEANS, KEPT, UNIFORM, TERNARY = (
     lambda w: archives.shared(w, 4, archives.pruned(w, 0.1)),
+    lambda w: archives.shared(w, 3, np.asarray(w) != 0),
     lambda w: quantize.uniform(w, 5, axis=1),
     quantize.ternary,
 )
@@ -46,6 +47,18 @@ def honest(tmp_path_factory):
     variables = archives.drawn(model, (784,))
     path = tmp_path_factory.mktemp("honest") / "a"
     compress.save(path, model, archives.stored(variables, [KMEANS, UNIFORM, TERNARY]))
+    return path.read_bytes(), jax.tree.map(np.asarray, compress.load(path)[1])
+
+
+@pytest.fixture(scope="module")
+def adaptive(tmp_path_factory):
+    """The bytes of an archive with arrays coded by what is near each entry, and its variables."""
+    model = architectures.build({"name": "lenet_300_100", "width": 0.1}, 10)
+    variables = archives.drawn(model, (100,))
+    rng, kernel = np.random.default_rng(0), variables["params"]["fc1"]["kernel"]
+    kernel[rng.random(kernel.shape) > 0.3 * (np.arange(30) % 3 == 0)] = 0
+    path = tmp_path_factory.mktemp("adaptive") / "a"
+    compress.save(path, model, archives.stored(variables, [KEPT, UNIFORM, TERNARY]))
     return path.read_bytes(), jax.tree.map(np.asarray, compress.load(path)[1])
 
 

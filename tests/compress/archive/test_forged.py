@@ -214,6 +214,46 @@ def test_forged_archives_are_refused(name, honest, loaded):
     assert outcome.startswith(message)
 
 
+# streams: fc1's codebook and weights; fc2's scales and weights; …
+ADAPTIVE = {
+    "of version 1": (None, "params/fc1/kernel: version 1 has no adaptive coding"),
+    "cut off": (
+        _stream(1, lambda s: s[:-8]),
+        "params/fc1/kernel: the data end before the last sym",
+    ),
+    "too long": (_stream(1, lambda s: s + bytes(2)), "params/fc1/kernel: the data do not end with"),
+    "empty": (_stream(1, b""), "params/fc1/kernel: the data end within a number"),
+    "no lanes": (_stream(1, b"\0" * 9), "params/fc1/kernel: 0 lanes are not within"),
+    "many lanes": (
+        _stream(1, archives.number(2**60) + b"\1\0\0"),
+        "params/fc1/kernel: 1152921504606846976 lanes",
+    ),
+    "another shape": (
+        _edit("fc1/kernel", shape=[100, 300]),
+        "not the arrays of LeNet300100: params/fc1/kernel",
+    ),
+    "gaps of 5 bits": (_edit("fc1/kernel", bits=5), "params/fc1/kernel: bits is not within 0…1"),
+    "no zero": (_edit("fc1/kernel", bits=0), "params/fc1/kernel: "),
+    "no codebook": (_stream(0, b""), "params/fc1/kernel: "),
+    "plain and adaptive": (_edit("fc1/bias", group=0), "params/fc1/bias: group is not within 1…1"),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_forged_adaptive_codes_are_refused(name, adaptive, loaded):
+    edit, message = ADAPTIVE[name]
+    head = archives.head(adaptive[0])
+    header, streams = copy.deepcopy(head.json), list(head.streams)
+    if edit is None:
+        data = archives.sealed(adaptive[0][:4] + b"\1" + adaptive[0][5:])
+    else:
+        edit(header, streams)
+        data = archives.forged(header, streams)
+    outcome = loaded(data)
+    assert isinstance(outcome, str)
+    assert outcome.startswith(message)
+
+
 @pytest.mark.parametrize("place", [1, 2, 4])
 def test_bombs_are_not_described(place, honest, tmp_path):
     head = archives.head(honest[0])

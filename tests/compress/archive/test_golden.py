@@ -1,4 +1,4 @@
-"""Version 1 of the format: a file that is read for ever, and still written."""
+"""The versions of the format: files that are read for ever, and still written."""
 
 import json
 import zlib
@@ -8,6 +8,7 @@ import numpy as np
 
 import compress
 from compress import quantize
+from compress.archive import codings
 from groundwork import architectures
 from tests.compress import archives
 from tests.groundwork.architectures import small
@@ -25,6 +26,20 @@ GOLDEN = bytes.fromhex(
     "a1e1532cbadb1bf091cacf4d5dec2ce21043372a0a143f1b81e2d0dea000001400cc4c99cc0019334c66808c"
     "99a6b3c0ccd9e6f31314cc01138194e064e06578190029875c9f89f81314cd01138194e066e0657819002987"
     "5c9f89f80338bc4003000000"
+)
+
+GOLDEN_2 = bytes.fromhex(
+    "93434e4102e001df03097d905b6ec2301045f732df2ee45190eaad54111ae24963758c2ddbe12194bd77026d"
+    "0191f6cfb2cebdf768cee0bc21067d861d3a020d91923503f2c6710005076b720fba5814af0a4c3e8589e9d8"
+    "63ae2b1815b48c2951025d2ba023bac002bc578d028c114f696a0e18d1a565d796cbadc5cb57ea315cc0a291"
+    "923be093e2eeeaf38b288114743e3a990ec8943389594f6c7e5cca35dcd754733b4f09055b9b855a3d46670c"
+    "8a3f14aef952c147f443902bdd9afc90c3909f3ceae61ff1efccac407ddb4fad081899677fa09441bfbcc99b"
+    "f6c43255ade4f2473b698de3f805048a5086ce087f1bfe0e018def02d20cf6cc97c7283369dd0a0cee47bba9"
+    "2a55e2acf9482bb723090816176f57c699407f003800b82801081e3c78f1e3000000c0bfcdcccc3d00004040"
+    "0101000f8df2b0a04c4d1b42b9d7fa9abad3f8f1921f64c4901bce7abcd7bbff37ba20cefdca909acdcccc3d"
+    "cdcc4c3e3333333f3c18305a4144a3d00b388410cdcab17f338f759f8f5fa1e1532cbadb1bf091cacf4d5dec"
+    "2ce21043372a0a143f1b81e2d0dea000001400cc4c99cc0019334c66808c99a6b3c0ccd9e6f31314cc011381"
+    "94e064e06578190029875c9f89f81314cd01138194e066e06578190029875c9f89f80338bc4003000000"
 )
 
 
@@ -54,6 +69,32 @@ def _golden():
         },
     }
     return model, {"params": params}
+
+
+def _alike():
+    """Rows of zeros, and rows that are alike."""
+    model, stored = _golden()
+    mask = (np.arange(400) * 37 % 101 < 40).reshape(20, 20) & (np.arange(20)[:, None] > 12)
+    clusters = stored["params"]["fc2"]["kernel"]
+    indices = np.where(mask, 1 + np.arange(20) % 3, 0).astype("u1")
+    stored["params"]["fc2"]["kernel"] = clusters._replace(indices=indices, mask=mask)
+    return model, stored
+
+
+class TestVersion2:
+    """With an array that is coded by what is near each entry."""
+
+    def test_loads_and_is_what_is_written_today(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(codings, "LEAST_BYTES", 0)
+        (tmp_path / "a").write_bytes(GOLDEN_2)
+        model, stored = _alike()
+        archives.same(compress.load(tmp_path / "a")[1], quantize.materialize(stored))
+        compress.save(tmp_path / "b", model, stored)
+        head, expected = archives.head((tmp_path / "b").read_bytes()), archives.head(GOLDEN_2)
+        assert head.json == expected.json
+        assert head.json["arrays"]["params/fc2/kernel"]["group"] == 0
+        assert head.streams == expected.streams
+        assert GOLDEN_2[:5] == b"\x93CNA\x02"
 
 
 class TestGoldenFile:

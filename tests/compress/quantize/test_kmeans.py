@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.cluster import KMeans
 
 from compress import quantize
 
@@ -33,6 +32,8 @@ def _start(values, count, init):
 
 def _reference(values, start):
     """scikit-learn's centroids, rising, and labels, in float64 until nothing changes."""
+    from sklearn.cluster import KMeans  # seconds, which other workers need not spend
+
     fit = KMeans(
         len(start),
         init=np.float64(start)[:, None],

@@ -30,6 +30,21 @@ def test_signs_are_refused_where_a_network_was_pruned_before(untrained, pipeline
     assert not untrained
 
 
+def test_a_rate_leaves_weights_out_which_stay_zero_while_codebooks_are_trained(untrained, pipeline):
+    own = pipeline(stages=("quantize",), quantize={"rate": 0.3})
+    before = pruned(own, "fc1/kernel")
+    made = quantize.run(own, node("quantize", 3), before)
+    (tuned,) = untrained
+    assert not tuned.mask  # codebooks have none
+    for path in ("fc1/kernel", "fc2/kernel"):
+        layer = made.variables["params"][path.partition("/")[0]]["kernel"]
+        was = before.mask.get(path, np.ones(layer.mask.shape, bool))
+        np.testing.assert_array_equal(made.mask[path], layer.mask)
+        assert (layer.mask <= was).all()
+        assert layer.mask.sum() < was.sum()
+        assert layer.codebook.shape == (2, 8)
+
+
 def test_bits_of_all_layers_may_be_said_beside_a_mean(untrained, pipeline):
     rules = {"mixed": True, "layers": {"*": 5}, "fine_tune": False}
     own = pipeline(stages=("quantize",), quantize=rules)

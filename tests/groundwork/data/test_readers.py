@@ -11,7 +11,6 @@ from importlib.machinery import PathFinder
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from groundwork.data import readers
 from groundwork.errors import UserError
@@ -24,9 +23,15 @@ TFDS = ROOT / "tests/fixtures/tfds"
 # digits
 
 
+def _digits():
+    from sklearn.datasets import load_digits  # seconds, which other workers need not spend
+
+    return load_digits()
+
+
 def test_digits_are_scikit_learns():
     (train, train_labels), (test, test_labels), classes = readers.read_digits("digits", "")
-    digits = load_digits()
+    digits = _digits()
     assert classes == 10
     assert (train.shape, test.shape) == ((1500, 8, 8, 1), (297, 8, 8, 1))
     assert train.dtype == np.uint8
@@ -133,7 +138,7 @@ def test_a_prepared_tfds_set_is_read_without_tensorflow(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     train, train_labels, test, test_labels, classes = np.load(tmp_path / "read.npz").values()
-    digits = load_digits()
+    digits = _digits()
     assert classes == 10
     assert train.dtype == np.uint8
     np.testing.assert_array_equal(train[..., 0], digits.images[:60] * 15)

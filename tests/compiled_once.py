@@ -1,0 +1,85 @@
+"""Runs of one process share what they compile, where they would compile the same.
+
+Tests train many small runs that differ in what is no part of a program: another folder, more
+levels, a stop in the middle. Each run makes its functions anew, and JAX would trace and compile
+each of them again.
+"""
+
+import functools
+import json
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from groundwork import trees
+from groundwork.data import dataset as data_lib
+from groundwork.train import programs, replicates
+
+SIZE = 20  # of what is remembered of each function
+
+
+def everywhere() -> None:
+    """From now on, what makes compiled functions gives those that it gave for equal arguments."""
+    remember(data_lib, "load", _of_data)
+    remember(trees, "zeros", _of_shapes)
+    remember(replicates, "each_replicate", _of_arguments)
+    remember(programs, "make", _of_arguments)
+
+
+def remember(module: Any, name: str, key: Callable[..., Any]) -> None:
+    """Lets a function of a module give what it gave before for arguments of the same key.
+
+    Arguments are held as long as their result is, so that what a key says of an object by its
+    address stays true. What has the key None is not remembered.
+    """
+    function, memory = getattr(module, name), {}
+
+    @functools.wraps(function)
+    def call(*given: Any, **options: Any) -> Any:
+        at = key(*given, **options)
+        if at is None:
+            return function(*given, **options)
+        if at not in memory:
+            if len(memory) == SIZE:
+                del memory[next(iter(memory))]
+            memory[at] = (function(*given, **options), given, options)
+        return memory[at][0]
+
+    setattr(module, name, call)
+
+
+def same(value: Any) -> Any:
+    """What two values have in common if a program made of one is a program made of the other.
+
+    Functions are the same that have the same code and see the same values around it.
+    """
+    if isinstance(value, types.FunctionType):
+        seen = [cell.cell_contents for cell in value.__closure__ or ()]
+        return value.__code__, same((*seen, value.__defaults__, value.__kwdefaults__))
+    if isinstance(value, functools.partial):
+        return same((value.func, value.args, tuple(value.keywords.items())))
+    if isinstance(value, tuple):
+        return type(value), *map(same, value)
+    try:
+        hash(value)
+    except (TypeError, ValueError):
+        return type(value), id(value)
+    return type(value), value
+
+
+def _of_arguments(*given: Any, **options: Any) -> Any:
+    return same((given, tuple(sorted(options.items()))))
+
+
+def _of_data(config: Any) -> Any:
+    section = config.get("data", config)
+    if not isinstance(section, Mapping) or section.get("source") != "digits":  # files may change
+        return None
+    return json.dumps(dict(section), sort_keys=True, default=repr)
+
+
+def _of_shapes(tree: Any) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, *((leaf.shape, str(leaf.dtype)) for leaf in leaves)

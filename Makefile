@@ -45,7 +45,7 @@ format: $(VENV)/.installed-dev
 
 newest:
 	$(PYTHON) -m venv --clear .venv-newest
-	sed 's/==.*//' requirements-dev.txt requirements-launch.txt requirements.txt | grep -v '^-r' > .venv-newest/newest.txt
+	sed 's/==.*//' requirements-dev.txt requirements-launch.txt requirements-search.txt requirements.txt | grep -v '^-r' > .venv-newest/newest.txt
 	.venv-newest/bin/pip install --quiet --upgrade -r .venv-newest/newest.txt
 	.venv-newest/bin/python -m pytest $(SPREAD)
 
@@ -61,6 +61,6 @@ $(VENV)/.installed: requirements.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-deploy.txt requirements-launch.txt requirements-dev.txt | $(BIN)/pip
+$(VENV)/.installed-dev: requirements.txt requirements-deploy.txt requirements-launch.txt requirements-search.txt requirements-dev.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@ $(VENV)/.installed

@@ -45,6 +45,8 @@ class Recipe:
       hinted: for networks that also learn from layers of their teacher.
       students: how many of them teach each other; 1 = it learns without others.
       loss: of the run.
+      restarts: whether the schedule begins anew every `steps.steps` steps, of which several such
+        rounds may be trained.
     """
 
     form: Form
@@ -55,6 +57,7 @@ class Recipe:
     hinted: Hinted | None = None
     students: int = 1
     loss: LossSpec = dataclasses.field(default_factory=LossSpec)
+    restarts: bool = False
 
     def __hash__(self) -> int:
         return hash(tuple(hashable(getattr(self, f.name)) for f in dataclasses.fields(self)))
@@ -72,6 +75,8 @@ class Recipe:
     def make_optimizer(self) -> optax.GradientTransformation:
         """Returns the optimiser of the config, which keeps latent weights in their range."""
         optimizer = optim.make(self.optimizer, self.steps.steps)
+        if self.restarts:
+            optimizer = optim.restarting(optimizer, self.steps.steps)
         return latent.clipped(self.quantizer, optimizer) if self.quantizer else optimizer
 
 

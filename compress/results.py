@@ -176,7 +176,7 @@ def read(workdir: str | Path) -> Results:
     units = (unit for unit in run.units() if unit.startswith(_UNITS))
     names = sorted((unit.removeprefix(_UNITS) for unit in units), key=_order)
     with readable(run.folder):
-        networks = [_network(run, name) for name in names]
+        networks = [network(run, _UNITS + name) for name in names]
     return Results(**fields, networks=networks)
 
 
@@ -213,8 +213,9 @@ def pareto(costs: Sequence[float], values: Sequence[float]) -> list[int]:
     return places
 
 
-def _network(run: Run, name: str) -> Network:
-    tree, metadata = run.unit(_UNITS + name).result()
+def network(run: Run, unit: str) -> Network:
+    """Returns the network of a finished unit, as `work.finish` saved it."""
+    tree, metadata = run.unit(unit).result()
     empty: dict[str, Any] = {"validation": [], "measures": {}, "multiply_adds": None, JUDGED: {}}
     values = {**empty, SHOWN: tree.get(SHOWN, {})} | metadata
     values["streams"] = [Stream(**stream) for stream in metadata["streams"]]

@@ -4,8 +4,9 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -33,7 +34,7 @@ from groundwork.traced import macs
 from groundwork.train import footprint, latency, loss_spec, networks, own
 from groundwork.train.programs import Programs
 from groundwork.trees import Variables
-from pruning.structured import Narrowed
+from pruning.structured import Graph, Narrowed
 
 FILES = "files"  # folder of a run: NETWORK/REPLICATE.cna
 LOADS = 5  # how often a file is loaded to measure the time
@@ -86,18 +87,33 @@ def lost(run: Run) -> dict[str, str]:
     Raises:
       UserError: something else is where a folder of files is to be.
     """
-    found = {}
+    found: dict[str, str] = {}
     for name in run.units():
         if not name.startswith(unit_name("")):
             continue
         sizes = checkpoint.metadata(run.unit(name).folder / "final")["bytes"]
-        for r, size in enumerate(sizes):
-            path = run.folder / FILES / name.removeprefix(unit_name("")) / f"{r}.cna"
-            place.check_inside([path.parent])
-            if reason := _lost(path, size):
-                found[name] = f"{path}: {reason}"
-                break
+        found |= lost_files(run, name, name.removeprefix(unit_name("")), sizes)
     return found
+
+
+def lost_files(run: Run, unit: str, folder: str, sizes: Sequence[int]) -> dict[str, str]:
+    """Returns the unit → what is wrong with the first of its files that is lost or damaged.
+
+    Args:
+      run: the run.
+      unit: the name of the unit.
+      folder: of its files, in that of all files.
+      sizes: [R], that the files had.
+
+    Raises:
+      UserError: see `lost`.
+    """
+    for r, size in enumerate(sizes):
+        path = run.folder / FILES / folder / f"{r}.cna"
+        place.check_inside([path.parent])
+        if reason := _lost(path, size):
+            return {unit: f"{path}: {reason}"}
+    return {}
 
 
 def make_networks(pipeline: Pipeline) -> None:
@@ -117,11 +133,25 @@ def make_networks(pipeline: Pipeline) -> None:
 
 def load(context: Context, name: str) -> Made:
     """Returns a finished network."""
-    tree, metadata = context.run.unit(unit_name(name)).result()
+    return read_back(context, *context.run.unit(unit_name(name)).result())
+
+
+def read_back(
+    context: Context, tree: Any, metadata: Mapping[str, Any], graph: Graph | None = None
+) -> Made:
+    """Returns a network of which a unit has the variables, the mask, and what `described` says.
+
+    Args:
+      context: of the run.
+      tree: `variables`, and `mask` where there is one.
+      metadata: of the unit.
+      graph: of the whole network's units, if it is known; programs are compiled for one graph.
+    """
     model: Any = architectures.build(metadata["model"], context.dataset.classes)
     if "units" in metadata:
         example = context.dataset.example
-        graph = structured.graph_of(Form(model), architectures.shapes(model, example), example)
+        if graph is None:
+            graph = structured.graph_of(Form(model), architectures.shapes(model, example), example)
         sizes = {group.name: np.arange(group.units) for group in graph.groups}
         keep = {
             name: np.stack([np.isin(sizes[name], one) for one in places])
@@ -137,13 +167,41 @@ def load(context: Context, name: str) -> Made:
     return Made(form, tree["variables"], tree.get("mask", {}), metadata["bits"])
 
 
-def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
-    """Writes the files of a network, evaluates what they hold, and saves the unit."""
-    context = pipeline.context
-    folder = context.run.folder / FILES / node.name
+def filed(context: Context, name: str, made: Made) -> tuple[Variables, dict[str, Any]]:
+    """Writes the files of a network; returns the variables [R, …] in them, and what they are.
+
+    Args:
+      context: of the run.
+      name: of the network, and of its folder in that of all files.
+      made: after any stage.
+
+    Returns:
+      The variables, on the host; and bytes and streams of the files, and the time to load one.
+    """
+    folder = context.run.folder / FILES / name
     written = processes.on_first(_write, context, folder, made)
     context.run.share(folder)
-    variables = _loaded(folder, context.replicates, unnamed(made.form.model))
+    return _loaded(folder, context.replicates, unnamed(made.form.model)), written
+
+
+def finish(
+    pipeline: Pipeline,
+    node: Node,
+    made: Made,
+    unit: str = "",
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Writes the files of a network, evaluates what they hold, and saves the unit.
+
+    Args:
+      pipeline: of the run.
+      node: the network's place in the run, and its name.
+      made: the network.
+      unit: the name of its unit, if it is not the node's.
+      more: what else its metadata say.
+    """
+    context = pipeline.context
+    variables, written = filed(context, node.name, made)
     compiled = pipeline.compiled(pipeline.spec.as_original(made.form)).programs
     on_devices = context.put(variables)
     accuracies = _accuracies(context, compiled, on_devices)
@@ -155,14 +213,15 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
         **judged.metadata,
         **written,
         "float_bytes": 4 * architectures.count(shapes["params"]),
-        "multiply_adds": _multiply_adds(made.form, variables, context.dataset.example),
+        "multiply_adds": multiply_adds(made.form, variables, context.dataset.example),
         "milliseconds": _milliseconds(pipeline, made.form, variables) if node.leaf else {},
         **made_lib.counts(variables["params"], made.mask),
+        **more,
     }
-    more = {"mask": made.mask, "peers": made.peers}
-    saved = {name: dict(tree) for name, tree in more.items() if tree}
+    beside = {"mask": made.mask, "peers": made.peers}
+    saved = {name: dict(tree) for name, tree in beside.items() if tree}
     tree = {"variables": variables, **saved, **judged.tree}
-    context.run.unit(node.unit).finish(tree, metadata)
+    context.run.unit(unit or node.unit).finish(tree, metadata)
     size = np.mean(written["bytes"])
     loss = loss_spec.build(pipeline.spec.loss, context.dataset.target)
     context.reporter.end(
@@ -173,11 +232,16 @@ def finish(pipeline: Pipeline, node: Node, made: Made) -> None:
 
 def _about(node: Node, made: Made) -> dict[str, Any]:
     """Returns a description of a network: its place in the run, and its form."""
+    place = {key: getattr(node, key) for key in ("name", "parent", "stage", "setting", "leaf")}
+    return {**place, **described(made)}
+
+
+def described(made: Made) -> dict[str, Any]:
+    """Returns a description of a network's form, for `read_back`."""
     model: Any = made.form.model
     section = architectures.section(whole(model))
     assert section is not None  # every module of a config is described by one
     return {
-        **{key: getattr(node, key) for key in ("name", "parent", "stage", "setting", "leaf")},
         "model": section,
         "plan": dict(made.form.plan),
         "groups": made.form.groups,
@@ -207,7 +271,7 @@ def _accuracies(context: Context, compiled: Programs, variables: Variables) -> d
     return {**found, "measures": more}
 
 
-def _multiply_adds(form: Form, variables: Variables, example: Any) -> int | None:
+def multiply_adds(form: Form, variables: Variables, example: Any) -> int | None:
     """Returns those of one example; None where a loop's length depends on values."""
     one = trees.replicate(variables, 0)
     try:

@@ -36,10 +36,12 @@ def ranges(requirements):
 # metadata
 
 
-@pytest.mark.parametrize("extra", ["", "buckets", "cpu", "deploy", "dev", "launch", "tfds"])
+@pytest.mark.parametrize(
+    "extra", ["", "buckets", "cpu", "deploy", "dev", "launch", "search", "tfds"]
+)
 def test_each_pin_lies_in_its_range(extra):
     optional = PROJECT["optional-dependencies"]
-    assert sorted(optional) == ["cpu", "deploy", "dev", "gs", "launch", "s3", "tfds"]
+    assert sorted(optional) == ["cpu", "deploy", "dev", "gs", "launch", "s3", "search", "tfds"]
     optional = {**optional, "buckets": [*optional["gs"], *optional["s3"]]}
     pinned = pins(f"requirements-{extra}.txt" if extra else "requirements.txt")
     allowed = ranges(optional[extra] if extra else PROJECT["dependencies"])

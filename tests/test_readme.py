@@ -279,13 +279,14 @@ def name_of(page: Path) -> str:
 def sections(page: Path) -> dict[str, str]:
     """Command → what a page says of it: README has a section for some, a package its own page."""
     text = page.read_text()
-    if page.parent.name in COMMANDS:
+    if page.parent.name in (*COMMANDS, "search"):
         return {page.parent.name: text}
     parts = re.split(r"^## ", text, flags=re.M)
     headings = {"Early exits": "msdnet", "Low rank": "lowrank", "Deep compression": "compress"}
     headings |= {"Distillation": "compress", "Smaller networks": "pruning"}
     headings |= {"Structured pruning": "pruning", "Compressed": "compress", "Engines": "deploy"}
     headings |= {"On engines: EfficientNet-Lite0": "deploy"}
+    headings |= {"Automated compression": "search"}
     headings |= {"Compressed networks on engines": "deploy"}
     told: dict[str, str] = {}
     for part in parts:

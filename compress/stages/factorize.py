@@ -77,17 +77,24 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     """
     form, params = before.form, before.variables["params"]
     whole = {**before.variables, "params": share.materialize(params, form.groups)}
-    plan = _plan(pipeline, node, form, params, whole)
+    small = factorised(pipeline, before, _plan(pipeline, node, form, params, whole))
+    recipe = pipeline.spec.fine_tuned(small.form)
+    return small._replace(
+        variables=train(pipeline, node, recipe, (small.variables, small.mask), before)
+    )
+
+
+def factorised(pipeline: Pipeline, before: Made, plan: Plan) -> Made:
+    """Returns a network with factors in place of the kernels of a plan, before it is trained."""
+    form, params = before.form, before.variables["params"]
+    whole = {**before.variables, "params": share.materialize(params, form.groups)}
     example = pipeline.context.dataset.example
     layers = factorization.planned(form.model, trees.replicate(whole, 0), plan, example)
     variables, _ = work.decomposed(pipeline.context, form.model, plan, whole, layers)
     variables = {**variables, "params": share.without(variables["params"], form.groups)}
-    form = form._replace(plan=plan)
     still = masks.flatten(variables["params"], before.mask.__contains__)
     mask = {path: before.mask[path] for path in still}
-    recipe = pipeline.spec.fine_tuned(form)
-    tuned = train(pipeline, node, recipe, (variables, mask), before)
-    return before._replace(form=form, variables=tuned, mask=mask)
+    return before._replace(form=form._replace(plan=plan), variables=variables, mask=mask)
 
 
 def _plan(pipeline: Pipeline, node: Node, form: Form, params: Params, variables: Variables) -> Plan:

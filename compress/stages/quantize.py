@@ -191,8 +191,12 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     if section.method == "binary" and before.mask:
         raise UserError(NO_ZERO)
     bits = processes.on_first(_choose_bits, pipeline, section, before, node.setting)
-    quantizer = Quantizer(section, bits, _stacks(before, pipeline.context.dataset.example, bits))
-    form, variables = _with_grids(pipeline, section, before)
+    quantizer = Quantizer(section, bits, stacks_of(before, pipeline.context.dataset.example, bits))
+    form, variables = before.form, before.variables
+    if section.activation_bits:
+        layers = form_lib.reached(before.form, pipeline.context.dataset.example)
+        rounded = dict.fromkeys(layers, section.activation_bits)
+        form, variables = with_grids(pipeline, before, rounded, section.activation_range)
     values = pipeline.mapped(
         lambda key, variables, mask: latent.begin(quantizer, key, variables, mask),
         pipeline.context.roots,
@@ -236,29 +240,34 @@ def _choose_bits(
     return {path: fixed.get(path) or chosen[path] for path in paths}
 
 
-def _stacks(before: Made, example: Any, paths: Iterable[str]) -> dict[str, int]:
+def stacks_of(before: Made, example: Any, paths: Iterable[str]) -> dict[str, int]:
     """Returns path of a kernel → its leading axes, of those that stack the layers of a scan."""
     layers = form_lib.reached(before.form, example).values()
     stacks = {layer.parameter: len(layer.stack) for layer in layers if layer.stack}
     return {path: stacks[path] for path in paths if path in stacks}
 
 
-def _with_grids(pipeline: Pipeline, section: QuantizeSpec, before: Made) -> tuple[Form, Variables]:
-    """Returns form and variables; inputs of layers have few bits if the config says so."""
+def with_grids(
+    pipeline: Pipeline, before: Made, bits: Mapping[str, int], span: str
+) -> tuple[Form, Variables]:
+    """Returns form and variables of a network whose layers' inputs have few bits.
+
+    Args:
+      pipeline: of the run.
+      before: the network.
+      bits: path of a layer → bits of its inputs.
+      span: `activation_range` of the config.
+    """
     context = pipeline.context
-    if not section.activation_bits:
-        return before.form, before.variables
     layers = form_lib.reached(before.form, context.dataset.example)
-    for path in [path for path, layer in layers.items() if layer.enclosed]:
+    enclosed = [path for path in bits if path in layers and layers[path].enclosed]
+    for path in enclosed:
         context.reporter.say(f"inputs of {path} keep their bits: they stay within a scan or remat")
-        del layers[path]
-    bits = dict.fromkeys(layers, section.activation_bits)
+    bits = {path: b for path, b in bits.items() if path not in enclosed}
     inputs, grids = data_lib.first_examples(context.dataset, SEEN)[0], []
     for r in range(context.replicates):
         one = jax.tree.map(jnp.asarray, trees.replicate(before.variables, r))
-        grids.append(
-            form_lib.calibrated(before.form, one, inputs, bits, range=section.activation_range)
-        )
+        grids.append(form_lib.calibrated(before.form, one, inputs, bits, range=span))
     form = before.form._replace(activations=bits)
     return form, {**before.variables, form_lib.ACTIVATIONS: trees.stack(grids)}
 

@@ -95,11 +95,12 @@ def train(
     context, (variables, mask) = pipeline.context, start
     if not recipe.steps.steps:
         return pipeline.mapped(_masked, variables, mask)
-    lessons = pipeline.spec.sections["distill"]
-    if before is not None and node.stage in ("distill", *lessons.during):
-        recipe = dataclasses.replace(recipe, taught=teachers.taught(lessons, before.form))
-        if carried := teachers.carried(lessons, before.variables):
-            variables = distill.carry(variables, *carried)
+    if before is not None:
+        lessons = pipeline.spec.sections["distill"]
+        if node.stage in ("distill", *lessons.during):
+            recipe = dataclasses.replace(recipe, taught=teachers.taught(lessons, before.form))
+            if carried := teachers.carried(lessons, before.variables):
+                variables = distill.carry(variables, *carried)
     whole = before if before is not None and recipe.quantizer else None
     counted, kept = (whole.variables, whole.mask) if whole else (hints.without(variables), mask)
     parameters = made_lib.parameters(counted["params"], kept)

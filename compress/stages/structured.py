@@ -87,16 +87,31 @@ def graph_of(form: Form, shapes: Any, example: Any) -> Graph:
 
 def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     """Takes the units with the lowest scores away, and trains what is left."""
-    context, section = pipeline.context, pipeline.spec.sections["structured"]
     first = jax.tree.map(np.asarray, trees.replicate(before.variables, 0))
-    graph = graph_of(before.form, jax.eval_shape(lambda: first), context.dataset.example)
+    graph = graph_of(before.form, jax.eval_shape(lambda: first), pipeline.context.dataset.example)
+    small = without(pipeline, graph, before, node.setting)
+    recipe = pipeline.spec.fine_tuned(small.form)
+    return small._replace(
+        variables=train(pipeline, node, recipe, (small.variables, small.mask), before)
+    )
+
+
+def without(pipeline: Pipeline, graph: Graph, before: Made, ratio: units.Ratio) -> Made:
+    """Returns a network without the units that have the lowest scores, before it is trained.
+
+    Args:
+      pipeline: of the run; the section `structured` of its spec says how units are scored.
+      graph: of the network.
+      before: the network.
+      ratio: the share of units that goes, see `pruning.structured.choose`.
+    """
+    context, section = pipeline.context, pipeline.spec.sections["structured"]
     each = [
         jax.tree.map(jnp.asarray, trees.replicate(before.variables, r))
         for r in range(context.replicates)
     ]
     kept = [
-        units.choose(graph, _scores(pipeline, graph, one, r), node.setting)
-        for r, one in enumerate(each)
+        units.choose(graph, _scores(pipeline, graph, one, r), ratio) for r, one in enumerate(each)
     ]
     if section.compensate:
         inputs, _ = data_lib.first_examples(context.dataset, EXAMPLES)
@@ -106,10 +121,7 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     paths = {f"params/{path}": leaf for path, leaf in before.mask.items()}
     cut = units.cut(graph, paths, keep)
     mask: Any = {path.removeprefix("params/"): np.asarray(leaf) for path, leaf in cut.items()}
-    form = _form(graph, keep)
-    recipe = pipeline.spec.fine_tuned(form)
-    tuned = train(pipeline, node, recipe, (small, mask), before)
-    return before._replace(form=form, variables=tuned, mask=mask)
+    return before._replace(form=_form(graph, keep), variables=small, mask=mask)
 
 
 def compensated(

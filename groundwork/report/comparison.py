@@ -79,14 +79,25 @@ def metric_of(runs: Sequence[RunResults]) -> Metric:
 
 
 def draw(
-    curves: Sequence[Curve], cost: str, path: Path, metric: Metric = ACCURACY
+    curves: Sequence[Curve], cost: str, path: Path, metric: Metric = ACCURACY, split: str = "test"
 ) -> tuple[Path, str]:
-    """Draws test accuracy against a logarithmic cost, one line per curve; returns a caption."""
-    return draw_panels({cost: curves}, path, metric)
+    """Draws accuracy against a logarithmic cost, one line per curve; returns a caption.
+
+    Args:
+      curves: the lines.
+      cost: its name.
+      path: of the figure.
+      metric: by which the runs are judged.
+      split: whose accuracies they are.
+    """
+    return draw_panels({cost: curves}, path, metric, split)
 
 
 def draw_panels(
-    panels: Mapping[str, Sequence[Curve]], path: Path, metric: Metric = ACCURACY
+    panels: Mapping[str, Sequence[Curve]],
+    path: Path,
+    metric: Metric = ACCURACY,
+    split: str = "test",
 ) -> tuple[Path, str]:
     """Draws as `draw` does, a panel per cost; all panels have the same curves in their order."""
     first = next(iter(panels.values()))
@@ -95,7 +106,7 @@ def draw_panels(
         2,
         width=6.4 / min(2, len(panels)),
         height=3.6 + 0.12 * len(first),
-        labels=("", f"test {metric.words}"),
+        labels=("", f"{split} {metric.words}"),
     )
     labels = figures.short([curve.label for curve in first])
     for ax, (cost, curves) in zip(axes, panels.items(), strict=True):
@@ -106,8 +117,8 @@ def draw_panels(
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=7)
     caption = (
-        f"Test {metric.words} against {' and '.join(panels)}. Lines are means over replicates; "
-        "bands, and bars at single points, one standard deviation."
+        f"{split.capitalize()} {metric.words} against {' and '.join(panels)}. Lines are means over "
+        "replicates; bands, and bars at single points, one standard deviation."
     )
     return figures.save(figure, path), caption
 

@@ -27,6 +27,7 @@ PATHS = (
     "distill.teachers",
     "ticket.source",
     "stability.source",
+    "search.choice",
 )  # compared as the places that they mean
 NOT_IDENTITY = (
     "mesh.",
@@ -37,6 +38,7 @@ NOT_IDENTITY = (
     "log.",
     "checkpoint.",
     "published",
+    "search.baselines",
 )
 ADDED = {  # keys that older runs lack → the value that they had in effect
     "model.dtype": "float32",

@@ -109,6 +109,7 @@ def train(
     steps: int,
     state: TrainState,
     parameters: Sequence[int] | None = None,
+    test: bool = True,
 ) -> Variables:
     """Returns the variables after training from `state`; a unit that had begun continues.
 
@@ -119,11 +120,12 @@ def train(
       steps: at which the training ends.
       state: see `loop.train`.
       parameters: what its rows say that each replicate has; by default, all that are trained.
+      test: see `loop.Job`.
     """
     params = jax.tree.leaves(state.variables["params"])
     all_of_them = sum(math.prod(leaf.shape[1:]) for leaf in params)
     fields = {"parameters": all_of_them if parameters is None else parameters}
-    job = loop.Job(programs=programs, unit=unit, stop=steps, fields=fields)
+    job = loop.Job(programs=programs, unit=unit, stop=steps, fields=fields, test=test)
     return loop.train(context, job, state)[0].variables
 
 
@@ -139,11 +141,14 @@ def accuracies(
 
 
 def evaluated(
-    context: Context, programs: Programs, variables: Variables
+    context: Context,
+    programs: Programs,
+    variables: Variables,
+    splits: Sequence[str] = ("validation", "test"),
 ) -> dict[str, dict[str, list[float]]]:
-    """Returns split → the loss and each measure by name, [R], for the splits that there are."""
+    """Returns split → the loss and each measure by name, [R], for those splits that there are."""
     by_split = {}
-    for split in ("validation", "test"):
+    for split in splits:
         if context.dataset.examples[split]:
             counts = mesh_lib.fetch(programs.evaluate(variables, split))
             by_split[split] = {name: mean.tolist() for name, mean in counts.means().items()}

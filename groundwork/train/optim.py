@@ -106,6 +106,23 @@ def make(spec: OptimizerSpec, total_steps: int) -> optax.GradientTransformationE
     )
 
 
+def restarting(
+    optimizer: optax.GradientTransformation, period: int
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the optimiser, whose schedule begins anew every `period` steps.
+
+    Source: Loshchilov & Hutter, arXiv:1608.03983; all periods are equal here, and the moments stay.
+    """
+    inner = optax.with_extra_args_support(optimizer)
+
+    def update(
+        updates: Params, state: Any, params: Params = None, *, step: jax.Array, **extra_args: Any
+    ) -> tuple[Params, Any]:
+        return inner.update(updates, state, params, step=step % period, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
 def settled(spec: OptimizerSpec, steps: int) -> OptimizerSpec:
     """Returns the optimiser whose learning rate is at every step that of the last of the steps."""
     last = float(schedule(spec, steps)(jnp.asarray(steps - 1)))

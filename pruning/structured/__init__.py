@@ -1,6 +1,6 @@
 """Removes whole units, which makes a network physically smaller."""
 
-from pruning.structured.choice import choose, lowest_go, to_target
+from pruning.structured.choice import Ratio, choose, lowest_go, to_target
 from pruning.structured.compensation import least_squares
 from pruning.structured.graph import Graph, Group, Member, coupling
 from pruning.structured.grouping import groups
@@ -20,6 +20,7 @@ __all__ = [
     "Keep",
     "Member",
     "Narrowed",
+    "Ratio",
     "Scores",
     "check",
     "check_criterion",

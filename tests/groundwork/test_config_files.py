@@ -178,7 +178,7 @@ def test_a_module_that_nobody_has_is_named(folder):
         (
             "digits.py",
             "compress/digits.py or deploy/digits.py or lottery/digits.py or lowrank/digits.py or "
-            "msdnet/digits.py or pruning/digits.py",
+            "msdnet/digits.py or pruning/digits.py or search/digits.py",
         ),
     ],
 )

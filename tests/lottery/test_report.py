@@ -124,7 +124,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(folder, tmp_path):
         "run",
     ]
     with pytest.raises(UserError, match="the same run is given twice"):
-        report._read([folder, folder.parent / "." / "small"])
+        report._read([folder, folder.parent / "." / folder.name])
 
 
 def test_the_legend_of_one_run_has_its_branches_alone(folder, tmp_path, monkeypatch):

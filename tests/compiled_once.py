@@ -5,6 +5,7 @@ levels, a stop in the middle. Each run makes its functions anew, and JAX would t
 each of them again.
 """
 
+import dataclasses
 import functools
 import json
 import types
@@ -58,13 +59,19 @@ def same(value: Any) -> Any:
     if isinstance(value, types.FunctionType):
         seen = [cell.cell_contents for cell in value.__closure__ or ()]
         return value.__code__, same((*seen, value.__defaults__, value.__kwdefaults__))
+    if isinstance(value, types.MethodType):
+        return same((value.__func__, value.__self__))
     if isinstance(value, functools.partial):
         return same((value.func, value.args, tuple(value.keywords.items())))
     if isinstance(value, tuple):
         return type(value), *map(same, value)
+    if isinstance(value, Mapping):
+        return type(value), *((name, same(item)) for name, item in value.items())
     try:
         hash(value)
     except (TypeError, ValueError):
+        if dataclasses.is_dataclass(value):
+            return type(value), *map(same, vars(value).values())
         return type(value), id(value)
     return type(value), value
 

@@ -230,6 +230,9 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     if section.rate:
         weighed = rate.importance(pipeline, before, [*bits]) if section.weighs else None
         values, kept = rate.assigned(quantizer, before, values, section.rate, weighed)
+        for path in bits:
+            if not kept[path].reshape(len(kept[path]), -1).any(axis=1).all():
+                pipeline.context.reporter.say(f"nothing of {path} is left: quantize.rate is high")
     if section.fine_tune:
         coded = bits if section.method == "kmeans" else ()  # no mask fits codebooks
         mask = {path: held for path, held in kept.items() if path not in coded}

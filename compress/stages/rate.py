@@ -150,7 +150,7 @@ def _scaled(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Returns importances with a mean of about 1 over all kept weights, and their costs, [R]."""
     kept = {path: np.asarray(stored[path].mask) for path in importances}
-    number = sum(_sums(mask) for mask in kept.values())
+    number = np.maximum(sum(_sums(mask) for mask in kept.values()), 1)
     mean = sum(_sums(importances[path] * mask) for path, mask in kept.items()) / number
     mean = np.where(mean > 0, mean, 1.0)
     scaled = {}

@@ -267,7 +267,13 @@ def _in_dicts(stored: Any) -> dict[str, Any]:
 
 def _coded(by_path: Mapping[str, Any]) -> dict[str, streams.Coded]:
     """Returns path → array, coded."""
-    coded = {name: streams.encode(leaf, _numbers(name, leaf)) for name, leaf in by_path.items()}
+    coded: dict[str, streams.Coded] = {}
+    spare = reading.SPARE_ADAPTIVE
+    for name, leaf in by_path.items():
+        coded[name] = streams.encode(
+            leaf, _numbers(name, leaf), 0 if spare else reading.BYTES_AN_ADAPTIVE
+        )
+        spare -= int(spare and coded[name].entry.adaptive)
     if not any(name.startswith("params/") for name in coded):
         raise UserError("the variables have no params: {'params': …, 'batch_stats': …} is stored")
     return coded

@@ -13,6 +13,9 @@ from groundwork.errors import UserError
 
 # All arrays together have at most so many entries, plus so many for each byte of the file.
 SPARE_ENTRIES, ENTRIES_A_BYTE = 1 << 20, 1024
+# So many arrays may be coded by what is near each entry, since each takes a decoder thousands of
+# steps however short it is; and one more for each so many bytes of the file.
+SPARE_ADAPTIVE, BYTES_AN_ADAPTIVE = 64, 256
 
 
 class File(NamedTuple):
@@ -43,13 +46,16 @@ def parse(data: bytes) -> File:
     """Returns the parts of a file, with everything checked but the numbers of its streams.
 
     Raises:
-      ValueError: a checksum or an entry is wrong, there are more entries than the file's size
-        allows, or the number of streams does not fit the entries.
+      ValueError: a checksum or an entry is wrong, there are more entries or adaptive codes than the
+        file's size allows, or the number of streams does not fit the entries.
     """
     parts = container.unpack(data)
     arrays = headers.arrays(parts.header)
     if wrong := [name for name, entry in arrays.items() if entry.adaptive and parts.version < 2]:
         raise ValueError(f"{wrong[0]}: version {parts.version} has no adaptive coding")
+    count = sum(entry.adaptive for entry in arrays.values())
+    if count > (most := SPARE_ADAPTIVE + len(data) // BYTES_AN_ADAPTIVE):
+        raise ValueError(f"{count} adaptive codes in {len(data)} bytes: at most {most}")
     total = sum(entry.size for entry in arrays.values())
     most = SPARE_ENTRIES + ENTRIES_A_BYTE * len(data)
     if total > most:

@@ -46,15 +46,18 @@ class Coded(NamedTuple):
         return sum(map(len, self.streams)) + self.numbers.nbytes + beside
 
 
-def encode(leaf: Any, array: np.ndarray) -> Coded:
+def encode(leaf: Any, array: np.ndarray, least: int = 0) -> Coded:
     """Returns the smallest coding that gives the array back bit for bit; the first of equal ones.
 
     Args:
       leaf: the stored form, or the array, that the array was made from. The integers and scales of
         a form are used.
       array: finite, of one of `entries.DTYPES`.
+      least: the bytes of the shortest code in context that is taken.
     """
-    smallest = min([*_plain(array), *_scaled(leaf, array), *_palettes(array)], key=lambda c: c.cost)
+    all_of_them = [*_plain(array), *_scaled(leaf, array), *_palettes(array)]
+    taken = [c for c in all_of_them if not c.entry.adaptive or len(c.streams[-1]) >= least]
+    smallest = min(taken, key=lambda c: c.cost)
     if np.array_equal(plain.bits(decode(*smallest)), plain.bits(array)):
         return smallest
     return next(_plain(array))  # a scale is too small for a normal float, and XLA takes it for 0

@@ -23,6 +23,7 @@ NEAR = 2 << PRECISION  # the inertia of neighbours
 INERTIA = 16  # powers of two that those of rows and columns are among, from 1 on
 BEGIN = (1, 9)  # ones and zeros that the matrix begins with, in halves
 _MOST = 1 << 40  # of odds
+_LARGEST = _MOST >> FACTOR  # of the product of two factors
 
 
 class Coder(Protocol):
@@ -63,9 +64,9 @@ def code(
     for row in range(rows):
         bits, chances = kept[row], np.empty(columns, np.int64)
         near = _near(kept, row, likeness.lag)
-        by_column = np.maximum((column_ones << FACTOR) // column_expected, 1)
-        by_near = np.maximum((near_ones << FACTOR) // near_expected, 1)[near]
-        factors = np.minimum(by_column * by_near, _MOST >> FACTOR)  # in 1 / 2^24
+        by_column = _factors(column_ones, column_expected)
+        by_near = _factors(near_ones, near_expected)[near]
+        factors = np.minimum(by_column * by_near, _LARGEST)  # in 1 / 2^24
         row_ones = row_expected = ONE << likeness.row
         for first in range(min(stride, columns)):
             part = slice(first, None, stride)
@@ -88,6 +89,11 @@ def code(
         np.add.at(near_ones, near[bits], ONE)
         every[row] = chances
     return every
+
+
+def _factors(ones: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Returns factors. Larger ones than their product may be change nothing but would overflow."""
+    return np.minimum(np.maximum((ones << FACTOR) // expected, 1), _LARGEST)
 
 
 def bounded(chances: np.ndarray) -> np.ndarray:

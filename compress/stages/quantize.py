@@ -37,7 +37,7 @@ CORRECTIONS = ("none", "empirical")
 CORRECTED_WITH = 64  # training images over which means of layers' outputs are taken
 OF_METHODS = {  # keys that some methods alone use
     **dict.fromkeys(("bits", "layers", "mixed"), tuple(LEAST_BITS)),
-    **dict.fromkeys(("init", "rate"), ("kmeans",)),
+    **dict.fromkeys(("init", "rate", "rate_importance", "rate_rounds"), ("kmeans",)),
     **dict.fromkeys(("symmetric", "range"), ("uniform",)),
     "per_channel": ("uniform", "binary"),
     "scales": ("ternary",),
@@ -57,6 +57,10 @@ class QuantizeSpec(Settings):
         of each layer.
       rate: of `kmeans`: what a bit of the file costs, in the mean square of a kernel's kept
         weights; 0 = nothing. See `compress.quantize.rate_distortion`.
+      rate_importance: `gradients`: an error counts by the mean squared gradient of its weight, and
+        a bit by the mean of that times the square of all kept weights; `none`: errors count alike.
+      rate_rounds: how often weights are assigned, each time before a fine-tuning of its own. After
+        the first, weights have moved as their values have; see `rate.again`. Each is a network.
       fine_tune: whether the quantised network is trained.
       bias_correction: `empirical`: without training, biases are moved by the mean error that
         rounded weights make on training examples; see `quantize.data_free.correct`. `none`: no.
@@ -69,6 +73,8 @@ class QuantizeSpec(Settings):
     layers: Annotated[Mapping[str, int], "patterns with their bits, such as {'conv*': 6}"]
     mixed: bool
     rate: float
+    rate_importance: str
+    rate_rounds: int
     fine_tune: bool
     bias_correction: str
     activation_bits: int
@@ -83,6 +89,7 @@ class QuantizeSpec(Settings):
             "scales": ternary_binary.SCALES,
             "activation_range": ACTIVATION_RANGES,
             "bias_correction": CORRECTIONS,
+            "rate_importance": rate.IMPORTANCES,
         }
         for key, names in known.items():
             if getattr(self, key) not in names:
@@ -98,6 +105,8 @@ class QuantizeSpec(Settings):
             raise UserError(f"quantize.rate={self.rate} must be a number from 0 on")
         if self.rate and self.method != "kmeans":
             raise UserError(f"quantize.rate is of method='kmeans': set it to 0 for {self.method}")
+        if self.rate_rounds < 1:
+            raise UserError(f"quantize.rate_rounds={self.rate_rounds} must be at least 1")
         if self.method in LEAST_BITS:
             self._check_bits()
         for key, least in (("other_bits", 2), ("activation_bits", 2), ("gradient_bits", 1)):
@@ -107,6 +116,11 @@ class QuantizeSpec(Settings):
     def corrects(self) -> bool:
         """Whether biases are moved."""
         return self.bias_correction != "none"
+
+    @property
+    def weighs(self) -> bool:
+        """Whether errors count by gradients."""
+        return self.rate > 0 and self.rate_importance == "gradients"
 
     def _check_bits(self) -> None:
         least = LEAST_BITS[self.method]
@@ -143,8 +157,19 @@ class QuantizeSpec(Settings):
 
 
 def steps(section: QuantizeSpec) -> list[Step]:
-    """Returns one step per number of bits; a single one if the method has fixed bits."""
-    return one_each("quantize", section.bits if section.method in LEAST_BITS else (0,))
+    """Returns one step per number of bits and round; a single one if the method has fixed bits."""
+    last = one_each("quantize", section.bits if section.method in LEAST_BITS else (0,))
+    if not (section.rate and section.fine_tune):
+        return last
+    every = []
+    for step in last:
+        after = ""
+        for number in range(1, section.rate_rounds):
+            name = f"{step.name}-round-{number}"
+            every.append(Step(name, step.setting, after, continues=False))
+            after = name
+        every.append(step._replace(after=after))
+    return every
 
 
 def check_signs(spec: CompressSpec, stages: Sequence[str]) -> None:
@@ -164,7 +189,7 @@ def check(spec: CompressSpec, shaped: Shaped) -> Shaped:
     section = spec.sections["quantize"]
     if shaped.shapes is not None:
         section.fixed(list(latent.kernels(shaped.shapes["params"])))
-    looks = section.activation_bits or section.mixed or section.corrects
+    looks = section.activation_bits or section.mixed or section.corrects or section.weighs
     if isinstance(shaped.dataset, FileDataset) and looks:
         raise UserError(LOOKS)
     if section.activation_bits and trees.shape_of(shaped.dataset.example) is None:
@@ -190,8 +215,10 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     section: QuantizeSpec = pipeline.spec.sections["quantize"]
     if section.method == "binary" and before.mask:
         raise UserError(NO_ZERO)
-    bits = processes.on_first(_choose_bits, pipeline, section, before, node.setting)
+    bits = before.bits or processes.on_first(_choose_bits, pipeline, section, before, node.setting)
     quantizer = Quantizer(section, bits, stacks_of(before, pipeline.context.dataset.example, bits))
+    if before.bits:  # an earlier round made it
+        before = rate.again(pipeline, node, before, quantizer.stacks)
     form, variables = before.form, before.variables
     if section.activation_bits:
         layers = form_lib.reached(before.form, pipeline.context.dataset.example)
@@ -205,13 +232,17 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
     )
     kept = before.mask
     if section.rate:
-        values, kept = rate.assigned(quantizer, before, values, section.rate)
+        weighed = rate.importance(pipeline, before, [*bits]) if section.weighs else None
+        values, kept = rate.assigned(quantizer, before, values, section.rate, weighed)
+        for path in bits:
+            if not kept[path].reshape(len(kept[path]), -1).any(axis=1).all():
+                pipeline.context.reporter.say(f"nothing of {path} is left: quantize.rate is high")
     if section.fine_tune:
         coded = bits if section.method == "kmeans" else ()  # no mask fits codebooks
         mask = {path: held for path, held in kept.items() if path not in coded}
         training = _with_gradients(pipeline, section, form)
         recipe = pipeline.spec.fine_tuned(training, quantizer)
-        values = train(pipeline, node, recipe, (values, mask), before)
+        values = train(pipeline, node, recipe, (values, mask), before._replace(mask=kept))
     mask = kept
     if section.corrects:
         values = _corrected(pipeline, quantizer, before, values)
@@ -324,6 +355,10 @@ def idle(section: QuantizeSpec) -> dict[str, str]:
     }
     if not section.activation_bits:
         keys["activation_range"] = "quantize.activation_bits=0 keeps float32"
+    if section.method == "kmeans" and not section.rate:
+        keys |= dict.fromkeys(("rate_importance", "rate_rounds"), "quantize.rate=0 is off")
+    if section.rate and not section.fine_tune:
+        keys["rate_rounds"] = "quantize.fine_tune=False has no training between rounds"
     if not section.fine_tune and section.gradient_bits:
         keys["gradient_bits"] = "quantize.fine_tune=False has no gradients"
     return keys

@@ -24,7 +24,8 @@ from pruning import enforce
 from pruning.masks import Mask
 
 LOOKS = (
-    "activation_bits, bias_correction, mixed and svd_outputs look at examples: data.stream=false"
+    "activation_bits, bias_correction, mixed, rate_importance and svd_outputs look at examples: "
+    "data.stream=false"
 )
 
 

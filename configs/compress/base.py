@@ -85,6 +85,8 @@ def get_config() -> ml_collections.ConfigDict:
         # of kmeans: what a bit of the file costs, in the mean square of a kernel's kept weights;
         # 0.01 to 0.1 are worth trying, and 0 is off
         rate=0.0,
+        rate_importance="none",  # or gradients: errors count by their squares; rates are smaller
+        rate_rounds=1,  # how often weights are assigned, each time before fine_tune
         init="linear",  # of kmeans: linear, density or random
         symmetric=True,  # of uniform: the range is the same on both sides of 0
         per_channel=False,  # of uniform and binary: one scale for each output

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress import quantize
+from compress.archive import container
 from groundwork import architectures
 
 
@@ -103,7 +104,8 @@ def head(data):
     for length in lengths:
         streams.append(data[at : at + length])
         at += length
-    return Head(text, json.loads(zlib.decompress(text, -15)), table, streams)
+    inflate = zlib.decompressobj(-15, **_dictionary(data[4]))
+    return Head(text, json.loads(inflate.decompress(text)), table, streams)
 
 
 def sealed(data):
@@ -147,13 +149,17 @@ def _numbers(data, at, count):
     return numbers, at
 
 
-def forged(header, streams, size=None):
+def _dictionary(version):
+    return {"zdict": container.DICTIONARY} if version > 1 else {}
+
+
+def forged(header, streams, size=None, version=None):
     """A file of any header (JSON values or bytes) with right checksums; it declares `size`."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    version = version or 1 + (b'"group": 0' in text)
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, **_dictionary(version))
     packed = deflate.compress(text) + deflate.flush()
     fields = (len(packed), len(text) if size is None else size, len(streams))
-    version = 1 + (b'"group": 0' in text)
     data = b"\x93CNA" + bytes([version]) + b"".join(map(number, fields)) + packed
     data += b"".join(number(len(stream)) + bytes(4) for stream in streams)
     return sealed(data + bytes(4) + b"".join(streams))

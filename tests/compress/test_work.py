@@ -258,6 +258,40 @@ def test_a_pruned_network_comes_from_a_run_and_stays_pruned(finished, tmp_path):
     assert metadata(folder, "original")["test"] == theirs["test"]
 
 
+def test_rounds_of_assignment_make_files_smaller_and_continue_where_they_stopped(
+    finished, tmp_path, monkeypatch
+):
+    arguments = (
+        *original(finished[0], "prune-02"),
+        "--config.stages=('quantize',)",
+        "--config.quantize.rate=0.2",
+        "--config.quantize.rate_rounds=2",
+        "--config.quantize.rate_importance=gradients",
+    )
+    small.train(tmp_path / "whole", *arguments)
+    looks = iter(range(1000))
+    reached = functools.partialmethod(lambda self, at: next(at) == 3, looks)
+    monkeypatch.setattr(Interruption, "reached", reached)
+    with pytest.raises(Interrupted, match="networks/quantize-3, step 10"):
+        small.train(tmp_path / "run", *arguments)
+    monkeypatch.undo()
+    monkeypatch.chdir(ROOT)
+    small.train(tmp_path / "run", *arguments)
+    assert_rows_count_what_the_files_keep(tmp_path / "run")
+    for r in range(2):
+        for name in ("quantize-3-round-1", "quantize-3"):
+            one, other = (tmp_path / f / f"files/{name}/{r}.cna" for f in ("run", "whole"))
+            assert one.read_bytes() == other.read_bytes()
+        usual = finished[0] / f"files/{LAST}/{r}.cna"
+        assert one.stat().st_size < 0.9 * usual.stat().st_size
+    was, now = (
+        results.load(folder, name)["params"]
+        for folder, name in ((finished[0], "prune-02"), (tmp_path / "run", "quantize-3"))
+    )
+    for layer in ("fc1", "fc2", "output"):
+        assert not np.asarray(now[layer]["kernel"])[np.asarray(was[layer]["kernel"]) == 0].any()
+
+
 def test_an_ensemble_of_runs_teaches_a_narrower_student(finished, tmp_path):
     folder = tmp_path / "run"
     small.train(

@@ -93,7 +93,8 @@ def test_mutations_are_refused_or_harmless(whose, loaded, request):
     expected = trees.flatten(variables)
     outcomes = {"refused": 0, "loaded": 0, "refused though sealed": 0, "loaded sealed": 0}
     mutations = MUTATIONS // 16 if whose == "adaptive" else MUTATIONS
-    for number in range(mutations):
+    first = 64 if whose == "adaptive" else 0  # of few mutations, some that are read
+    for number in range(first, first + mutations):
         generator = np.random.default_rng(number)
         sealed = bool(number % 2)
         changed = _rewritten(data, generator) if number % 4 == 3 else _mutated(data, generator)

@@ -244,14 +244,20 @@ def test_forged_adaptive_codes_are_refused(name, adaptive, loaded):
     edit, message = ADAPTIVE[name]
     head = archives.head(adaptive[0])
     header, streams = copy.deepcopy(head.json), list(head.streams)
-    if edit is None:
-        data = archives.sealed(adaptive[0][:4] + b"\1" + adaptive[0][5:])
-    else:
+    if edit is not None:
         edit(header, streams)
-        data = archives.forged(header, streams)
-    outcome = loaded(data)
+    outcome = loaded(archives.forged(header, streams, version=2 - (edit is None)))
     assert isinstance(outcome, str)
     assert outcome.startswith(message)
+
+
+def test_many_short_adaptive_codes_are_refused_which_would_take_long(adaptive, loaded):
+    header = copy.deepcopy(archives.head(adaptive[0]).json)
+    entry = {"shape": [4000], "form": "palette", "group": 0}
+    header["arrays"] = {f"params/a{i}": entry for i in range(200)}
+    data = archives.forged(header, [b"", b"\1\1\0\0" + bytes(3)] * 200)
+    most = 64 + len(data) // 256
+    assert loaded(data).startswith(f"200 adaptive codes in {len(data)} bytes: at most {most}")
 
 
 @pytest.mark.parametrize("place", [1, 2, 4])

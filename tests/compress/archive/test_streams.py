@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import compress
 from compress import quantize
-from compress.archive import entries, plain, streams
+from compress.archive import entries, plain, reading, streams
 from tests.compress import archives
 from tests.compress.references import exactly
 
@@ -133,6 +134,15 @@ class TestTheSmallestCoding:
         coded = self._cost(quantize.Binary(jnp.int8(signs), jnp.float32(0.5)))
         assert coded.entry.adaptive
         assert 0.72 * 40_000 / 8 < coded.cost < 0.735 * 40_000 / 8
+
+    def test_of_many_short_arrays_is_not_adaptive(self, tmp_path, monkeypatch):
+        """A decoder would take long for more of them than this."""
+        monkeypatch.setattr(reading, "SPARE_ADAPTIVE", 2)
+        signs = np.where(np.arange(3600).reshape(60, 60) % 60 < 9, np.float32(1), np.float32(-1))
+        arrays = {f"a{i}": signs for i in range(4)}
+        compress.save(tmp_path / "a", lambda variables, x: x, {"params": arrays})
+        found = reading.parse((tmp_path / "a").read_bytes()).arrays.values()
+        assert [entry.adaptive for entry in found] == [True, True, False, False]
 
     def test_of_floats_that_fit_in_half(self):
         coded = self._cost(_normal(50).astype("f2").astype("f4"))

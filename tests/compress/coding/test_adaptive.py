@@ -219,6 +219,14 @@ def test_lanes_that_end_hold_words():
         rans.Reader(memoryview(data), 9).end()
 
 
+def test_factors_never_overflow():
+    """Two of them, and odds of 2^24, go into 64 bits however long an array is."""
+    counts = np.array([1 << 50, 1 << 16, 0])
+    factors = places._factors(counts, np.array([1, 1 << 16, 1 << 16]))
+    assert factors.tolist() == [1 << 28, 1 << 12, 1]
+    assert (factors * factors >= 0).all()
+
+
 def test_a_factor_follows_its_column():
     """By hand: the odds begin with 1 : 9, and all factors with 1."""
     likely = places.Likeness(0, 1, 1)

@@ -61,7 +61,10 @@ def test_units_that_go_scale_the_layers_that_have_them(searched):
 
 
 def test_coded_bytes_are_those_of_the_file(searched):
-    """The model of a whole network is near the size of its file, which has one header."""
+    """The model of a whole network is near the size of its file, which has one header.
+
+    That of a file with an adaptive code is up to 150 bytes shorter than that of the dense one.
+    """
     from compress.search import change
 
     one, setting = searched.original.replicates[0], Setting(density=0.2, bits=2)
@@ -70,7 +73,7 @@ def test_coded_bytes_are_those_of_the_file(searched):
     form, example = Form(searched.original.model), searched.original.dataset.example
     real = costs.file_bytes(form, {"params": params}, example)
     model = searched.costs.of({"fc": setting})["bytes"]
-    assert abs(real - model) < 0.04 * real
+    assert 0.98 * real < model < 1.02 * real + 150
     assert real < searched.costs.of({})["bytes"] - 1500
 
 

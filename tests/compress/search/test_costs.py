@@ -70,7 +70,7 @@ def test_coded_bytes_are_those_of_the_file(searched):
     form, example = Form(searched.original.model), searched.original.dataset.example
     real = costs.file_bytes(form, {"params": params}, example)
     model = searched.costs.of({"fc": setting})["bytes"]
-    assert abs(real - model) < 0.02 * real
+    assert abs(real - model) < 0.04 * real
     assert real < searched.costs.of({})["bytes"] - 1500
 
 

@@ -10,8 +10,9 @@ import argparse
 import csv
 import io
 import json
+import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -20,23 +21,26 @@ from compress.search import curves, sensitivity
 from compress.search.original import Original
 from compress.search.sensitivity import Sensitivities
 from compress.search.space import SpaceSpec, make
-from groundwork import architectures, atomic, copies, jsons, terminal, trees
+from groundwork import architectures, atomic, buckets, copies, jsons, terminal, trees
 from groundwork.data import dataset as data_lib
 from groundwork.entry import run_main
-from groundwork.errors import UserError, check_text
+from groundwork.errors import UserError, check_text, unknown
 from groundwork.report import tables
 from groundwork.runs import identity, trained
+from groundwork.runs.run import Run
 from groundwork.train import loss_spec, networks
+from lowrank.factorization.methods import METHODS
+from pruning.structured.importance import CRITERIA
 
-UNITS = {  # command → the unit with the network that it begins from
-    "compress": "networks/original",
-    "lottery": "levels/00/ticket",
-    "lowrank": "original",
-    "pruning": "original",
+UNITS = {  # command → the unit with the network that it begins from: the first that a run has
+    "compress": ("networks/original",),
+    "lottery": ("levels/00/ticket",),
+    "lowrank": ("original",),
+    "pruning": ("original", "dense"),
 }
 KINDS = {
     "density": "a share of the kernel's weights stays, the largest",
-    "rank": "the kernel is the nearest one of a lower rank, by --methods",
+    "rank": "the kernel is one of a lower rank, which --methods find",
     "units": "a share of the units of the layer's outputs stays",
     "bits": "the kernel's weights share 2**bits values",
     "inputs": "what the layer is given is rounded to so few bits",
@@ -64,22 +68,20 @@ def main(argv: Sequence[str]) -> None:
     """Measures, draws and prints the curves of a run's network."""
     check_text(argv)
     options = _parser().parse_args(argv)
-    folder = copies.near(options.run)
     spec, kinds = _spec(options), options.kinds.split(",")
+    folder = copies.near(options.run)
     measurement, original = _original(folder, options)
     space = make(spec, original.model, original.shapes, original.dataset.example, alone=True)
     known = _known(folder, measurement)
 
     def after(layer: str, so_far: Sensitivities) -> None:
         saved = {"of": list(measurement), **so_far.to_json()}
-        atomic.write(folder / KEPT, json.dumps(saved))
+        _kept(lambda: atomic.write(folder / KEPT, json.dumps(saved)))
         terminal.say(f"{layer}: {len(space.options[layer]) - 1} settings measured")
 
     found = sensitivity.measure(original, space, measurement.examples, spec.criterion, known, after)
     metric = original.loss.metric
     rows = curves.rows(space, found, original.found.layers)
-    _write(folder / TABLE, curves.HEADER, rows)
-    path, caption = curves.draw(rows, metric, folder / FIGURE)
     terminal.say(f"{measurement.unit}: {_told(found, metric)}")
     tables.show(
         f"the least that loses at most {options.loss:g} of the {metric.words}",
@@ -87,8 +89,28 @@ def main(argv: Sequence[str]) -> None:
     )
     for what, why in space.left.items():
         terminal.say(f"not measured: {what}: {why}")
-    terminal.say(textwrap.fill(caption, 80))
-    terminal.say(f"figure: {path}; table: {folder / TABLE}")
+    for line in textwrap.wrap(curves.caption(metric), 80):
+        terminal.say(line)
+
+    def drawn() -> None:
+        _write(folder / TABLE, curves.HEADER, rows)
+        curves.draw(rows, folder / FIGURE)
+        if buckets.is_url(options.run):
+            buckets.bucket(options.run).send((TABLE, KEPT, FIGURE), folder)
+
+    where = options.run if buckets.is_url(options.run) else folder
+    terminal.say(_kept(drawn) or f"figure: {where}/{FIGURE}; table: {where}/{TABLE}")
+
+
+def _kept(write: Callable[[], None]) -> str:
+    """Writes into the run; returns a line that says why not, if its disk can only be read."""
+    try:
+        write()
+    except OSError as error:
+        if error.errno not in atomic.READ_ONLY:
+            raise
+        return f"nothing is kept: {error.filename} cannot be written ({error.strerror})"
+    return ""
 
 
 def _told(found: Sensitivities, metric: Any) -> str:
@@ -129,7 +151,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of training, to measure with ({sensitivity.EXAMPLES})",
     )
     parser.add_argument(
-        "--loss", type=float, default=0.01, help="of accuracy, which the table allows (0.01)"
+        "--loss",
+        type=float,
+        default=0.01,
+        help="of accuracy, or of the run's metric, which the table allows (0.01)",
     )
     return parser
 
@@ -139,6 +164,13 @@ def _spec(options: argparse.Namespace) -> SpaceSpec:
     for kind in kinds:
         if kind not in KINDS:
             raise UserError(f"--kinds={options.kinds}: {kind!r} is none of {', '.join(KINDS)}")
+    if not 0 <= options.loss < math.inf:
+        raise UserError(f"--loss={options.loss} must be a number, at least 0")
+    if options.criterion not in CRITERIA:
+        raise unknown("--criterion", options.criterion, CRITERIA)
+    for method in options.methods.split(","):
+        if method not in METHODS["Conv"]:
+            raise unknown("--methods", method, METHODS["Conv"])
     values: dict[str, Any] = {kind: VALUES[kind] if kind in kinds else () for kind in KINDS}
     return SpaceSpec(
         densities=values["density"],
@@ -161,7 +193,9 @@ def _original(folder: Path, options: argparse.Namespace) -> tuple[Measurement, O
     command, config = about["command"], about["config"]
     if command not in UNITS:
         raise UserError(f"{folder} is a run of {command}, not of {', '.join(UNITS)}")
-    unit = options.unit or UNITS[command]
+    finished = Run(folder).units()
+    first = next((unit for unit in UNITS[command] if unit in finished), UNITS[command][0])
+    unit = options.unit or first
     dataset = data_lib.load(config)
     if options.examples < 1:
         raise UserError(f"--examples={options.examples} must be at least 1")

@@ -61,7 +61,8 @@ class _Scored(NamedTuple):
 
 
 Kept = Mapping[str, float]  # group → the share of its units that stays
-_Solve = Callable[[Mapping[str, list[Setting]], Kept], _Scored | None]
+# rows, units and a value → the best choice with these units; None if its value is no less
+_Solve = Callable[[Mapping[str, list[Setting]], Kept, float], _Scored | None]
 
 
 def choose(knowledge: Knowledge, budgets: Mapping[str, float]) -> dict[str, Setting]:
@@ -82,16 +83,18 @@ def choose(knowledge: Knowledge, budgets: Mapping[str, float]) -> dict[str, Sett
     _check(knowledge, budgets)
     least = {name: least_of(knowledge, name) for name in budgets}
     for name, budget in budgets.items():
-        if budget < least[name]:
+        if not budget >= least[name]:
             raise ValueError(f"{name}={budget:,.6g} cannot be met: the least is {least[name]:,.6g}")
     room = {
-        name: math.floor(budget * PER_UNIT.get(name, 1)) - knowledge.costs.rest[name]
+        name: budget * PER_UNIT.get(name, 1) - knowledge.costs.rest[name]
         for name, budget in budgets.items()
     }
 
-    def solve(rows: Mapping[str, list[Setting]], kept: Kept) -> _Scored | None:
+    def solve(rows: Mapping[str, list[Setting]], kept: Kept, most: float) -> _Scored | None:
         options = _options(knowledge, rows, kept, tuple(budgets), "loss")
         try:
+            if most < math.inf and knapsack.lower_bound(options, room) >= most:
+                return None
             chosen = knapsack.choose(options, room)
         except ValueError:  # these units leave too much
             return None
@@ -118,8 +121,10 @@ def cheapest(knowledge: Knowledge, accuracy_loss: float, cost: str) -> dict[str,
     """
     _check(knowledge, {cost: 0.0})
 
-    def solve(rows: Mapping[str, list[Setting]], kept: Kept) -> _Scored | None:
+    def solve(rows: Mapping[str, list[Setting]], kept: Kept, most: float) -> _Scored | None:
         options = _options(knowledge, rows, kept, (cost,), "accuracy")
+        if knapsack.least_cost(options, cost) >= most:
+            return None
         try:
             chosen = knapsack.cheapest(options, accuracy_loss, cost)
         except ValueError:  # these units alone lose more
@@ -182,17 +187,25 @@ def _check(knowledge: Knowledge, budgets: Mapping[str, float]) -> None:
 
 
 def _best(knowledge: Knowledge, solve: _Solve) -> _Scored | None:
-    """Returns the best of all combinations of units, or of those met on the way to it."""
-    found = [_of_part(part, solve) for part in knowledge.space.parts()]
-    return min((one for one in found if one), key=lambda one: one.value, default=None)
+    """Returns the best of all combinations of units, or of those met on the way to it.
+
+    What a bound says of units often spares solving for them.
+    """
+    best: _Scored | None = None
+    for part in knowledge.space.parts():
+        shares = _shares(part)
+        if math.prod(map(len, shares.values())) > TRIED:
+            best = _better(best, _climbed(part, shares, solve))
+            continue
+        for kept in _combinations(shares):
+            best = _better(best, solve(_rows(part, kept), kept, best.value if best else math.inf))
+    return best
 
 
-def _of_part(part: Space, solve: _Solve) -> _Scored | None:
-    shares = _shares(part)
-    if math.prod(map(len, shares.values())) <= TRIED:
-        tried = [solve(_rows(part, kept), kept) for kept in _combinations(shares)]
-        return min((one for one in tried if one), key=lambda one: one.value, default=None)
-    return _climbed(part, shares, solve)
+def _better(best: _Scored | None, other: _Scored | None) -> _Scored | None:
+    if best is None or (other is not None and other.value < best.value):
+        return other
+    return best
 
 
 def _climbed(part: Space, shares: Mapping[str, list[float]], solve: _Solve) -> _Scored | None:
@@ -200,26 +213,22 @@ def _climbed(part: Space, shares: Mapping[str, list[float]], solve: _Solve) -> _
 
     It begins with the fewest units, which keep any budget that can be kept by itself, and with all.
     """
-    tried: dict[tuple[float, ...], _Scored | None] = {}
-
-    def value(kept: dict[str, float]) -> float:
-        key = tuple(kept.values())
-        if key not in tried:
-            tried[key] = solve(_rows(part, kept), kept)
-        found = tried[key]
-        return math.inf if found is None else found.value
-
+    best: _Scored | None = None
     for place in (-1, 0):
         kept = {name: row[place] for name, row in shares.items()}
+        here = solve(_rows(part, kept), kept, math.inf)
         better = True
         while better:
             better = False
             for name, row in shares.items():
-                best = min(row, key=lambda share: value({**kept, name: share}))
-                if value({**kept, name: best}) < value(kept):
-                    kept, better = {**kept, name: best}, True
-    found = [one for one in tried.values() if one]
-    return min(found, key=lambda one: one.value, default=None)
+                for share in row:
+                    near = {**kept, name: share}
+                    most = here.value if here else math.inf
+                    found = solve(_rows(part, near), near, most) if near != kept else None
+                    if found and found.value < most:
+                        here, kept, better = found, near, True
+        best = _better(best, here)
+    return best
 
 
 def _shares(part: Space) -> dict[str, list[float]]:

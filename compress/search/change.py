@@ -184,7 +184,10 @@ def _replaced(variables: Variables, reached: Reached, kernel: jax.Array) -> Vari
 
 
 def _with_bias(replicate: Replicate, layer: str, new: Variables) -> Variables:
-    """Returns variables in which the layer's own bias, if it has one, takes the mean error."""
+    """Returns variables in which the layer's own bias, if it has one, takes the mean error.
+
+    Entries of the bias that the original's mask prunes stay zero.
+    """
     mean = replicate.means.get(layer)
     bias, reached = f"{layer}/bias", replicate.original.found.layers[layer]
     before, after = (trees.flatten(v["params"]) for v in (replicate.variables, new))
@@ -194,5 +197,6 @@ def _with_bias(replicate: Replicate, layer: str, new: Variables) -> Variables:
     moved = jnp.einsum("gk,gkm->gm", mean, error, precision=jax.lax.Precision.HIGHEST)
     if moved.size != after[bias].size:
         return new
-    after[bias] = after[bias] - moved.reshape(after[bias].shape)
+    kept = jnp.asarray(replicate.mask.get(bias, True))
+    after[bias] = jnp.where(kept, after[bias] - moved.reshape(after[bias].shape), 0)
     return {**new, "params": trees.unflatten(after, new["params"])}

@@ -14,7 +14,7 @@ from groundwork.report.tables import Rows
 from groundwork.traced.reach import Reached
 from lowrank.choose import candidates
 
-LINEAR = 0.01  # nats, below which the axis of the loss is linear
+LINEAR = 0.01  # increase of the loss, below which the axis of the loss is linear
 COLOURS = ("#1f5fb4", "#d1622b", "#3a8f4d", "#8a4fa3", "#5bb0d8", "#b5891b", "#c2418c", "#555555")
 DASHES = ("-", "--", ":", "-.")
 LEGEND = 24  # layers that a legend can name
@@ -52,7 +52,16 @@ def rows(space: Space, found: Sensitivities, layers: Mapping[str, Reached]) -> l
     return points
 
 
-def draw(points: Sequence[Row], metric: Metric, path: Path) -> tuple[Path, str]:
+def caption(metric: Metric) -> str:
+    """Returns what the figure shows, for a run that is judged by a metric."""
+    return (
+        "By how much the loss on training examples grows when one layer alone is changed "
+        f"and nothing is trained; below {LINEAR:g} the axis is linear. Means over replicates. "
+        f"The table beside it has by how much the {metric.words} gets worse, too."
+    )
+
+
+def draw(points: Sequence[Row], path: Path) -> None:
     """Draws the increase of the loss against what stays: a panel for each kind, a line a layer."""
     kinds = list(dict.fromkeys(point.kind for point in points))
     layers = list(dict.fromkeys(point.layer for point in points))
@@ -93,12 +102,7 @@ def draw(points: Sequence[Row], metric: Metric, path: Path) -> tuple[Path, str]:
             fontsize=8,
             frameon=False,
         )
-    caption = (
-        "By how much the loss on training examples grows, in nats, when one layer alone is changed "
-        f"and nothing is trained; below {LINEAR:g} the axis is linear. Means over replicates. "
-        f"The table beside it has the loss of {metric.words}, too."
-    )
-    return figures.save(figure, path), caption
+    figures.save(figure, path)
 
 
 def table(

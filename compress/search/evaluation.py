@@ -19,7 +19,7 @@ class Measured(NamedTuple):
     """The loss of a network, or by how much it grows; means over replicates and examples.
 
     Attributes:
-      loss: in nats, of the cross-entropy.
+      loss: the run's own; a cross-entropy is in nats.
       accuracy: the run's metric; or by how much it gets worse.
     """
 

@@ -13,9 +13,10 @@ from groundwork.numerics.lagrangian import Row
 
 STATES = 50_000  # partial choices that are held at once; with no more than these it is exact
 OF_SEVERAL = 4_000  # likewise, where there are several budgets: there each is compared with many
+LARGEST = 2**53  # the most that all names together may cost: up to it, floats are exact
 
 Options = Mapping[str, Sequence["Option"]]
-Budgets = int | Mapping[str, int]
+Budgets = float | Mapping[str, float]
 
 
 class Option(NamedTuple):
@@ -42,16 +43,17 @@ def choose(options: Options, budgets: Budgets) -> dict[str, int]:
 
     Args:
       options: name → its options.
-      budgets: the largest total cost; or of each cost by its name. A name may have costs that no
-        budget counts.
+      budgets: the largest total cost; or of each cost by its name. Of one that is no integer, the
+        part behind the point does not count, and one may be infinite. A name may have costs that
+        no budget counts.
 
     Returns:
       Name → the index of its option, in the order of `options`.
 
     Raises:
       ValueError: a budget is below the cost of the cheapest choice, or no choice keeps them all
-        together; a name has no options; a cost is missing, no integer or below 0; or an error is
-        not finite.
+        together; a budget is no number; a name has no options; a cost is missing, no integer or
+        below 0, or all costs together are above `LARGEST`; or an error is not finite.
 
     Source: Nemhauser & Ullmann 1969; of the bounds Geoffrion 1974.
     """
@@ -84,14 +86,13 @@ def cheapest(options: Options, most_error: float, cost: str | None = None) -> di
     Raises:
       ValueError: the bound is below the least total error; or see `choose`.
     """
-    rows, _ = _rows(options, None if cost is None else {cost: None})
+    rows, (whole,) = _rows(options, None if cost is None else {cost: None})
     least = sum(float(row.errors.min()) for row in rows)
     if math.isnan(most_error) or most_error < least:
         raise ValueError(
             f"an error of {most_error:g} is below {least:g}, the least of any choice for "
             f"{len(options)} names"
         )
-    whole = sum(int(row.costs.max()) for row in rows)
     held, steps = _held(rows, whole)
     # errors fall along the states, the last one has the least, whatever the order of the sums
     place = min(int(np.sum(held > most_error)), len(held) - 1)
@@ -122,7 +123,7 @@ def least_cost(options: Options, cost: str | None = None) -> int:
     return sum(int(row.costs.min()) for row in rows)
 
 
-def _named(budgets: Budgets) -> dict[str, int]:
+def _named(budgets: Budgets) -> dict[str, float]:
     return dict(budgets) if isinstance(budgets, Mapping) else {"": budgets}
 
 
@@ -134,15 +135,23 @@ def _rows(
     if not by_name:
         raise ValueError("no budget is given")
     rows = [_row(name, row, list(by_name)) for name, row in options.items()]
+    most = []
     for place, (name, budget) in enumerate(by_name.items()):
         least = sum(int(row.costs[:, place].min()) for row in rows)
+        whole = sum(int(row.costs[:, place].max()) for row in rows)
+        of = "" if name is None else f" of {name}"
+        if whole > LARGEST:
+            raise ValueError(f"the largest costs{of} add up to {whole:,}, above {LARGEST:,}")
+        if budget is not None and budget != budget:
+            raise ValueError(f"budget {budget}{of} must be a number")
         if budget is not None and budget < least:
-            of = "" if name is None else f" of {name}"
             raise ValueError(
                 f"budget {budget:,}{of} is below {least:,}, the cost of the cheapest choice for "
                 f"{len(options)} names"
             )
-    return rows, [0 if budget is None else math.floor(budget) for budget in by_name.values()]
+        # no choice costs more than the whole, and bins of it are finer than those of more
+        most.append(whole if budget is None else math.floor(min(budget, whole)))
+    return rows, most
 
 
 def _row(name: str, row: Sequence[Option], names: Sequence[str | None]) -> Row:
@@ -154,11 +163,13 @@ def _row(name: str, row: Sequence[Option], names: Sequence[str | None]) -> Row:
             one = option.cost if of is None else None
             if of is not None and isinstance(option.cost, Mapping):
                 one = option.cost.get(of)
+            which = "" if of is None else f" of {of}"
             if not isinstance(one, int | np.integer) or isinstance(one, bool) or one < 0:
-                which = "" if of is None else f" of {of}"
                 raise ValueError(
                     f"{name!r}: {option}: the cost{which} must be an integer, at least 0"
                 )
+            if one > LARGEST:
+                raise ValueError(f"{name!r}: {option}: the cost{which} is above {LARGEST:,}")
             costs[number, place] = one
         if not math.isfinite(option.error):
             raise ValueError(f"{name!r}: {option}: the error must be finite")
@@ -178,10 +189,11 @@ def _held(rows: list[Row], budget: int) -> tuple[np.ndarray, list[tuple[np.ndarr
     steps: list[tuple[np.ndarray, np.ndarray]] = []  # for each name: previous state, option
     for row in rows:
         ahead -= int(row.costs.min())
-        cost = (costs[:, None] + row.costs[:, 0]).ravel()
-        error = (errors[:, None] + row.errors).ravel()
+        own = lagrangian.undominated(row.costs, row.errors)  # no other is part of the best
+        cost = (costs[:, None] + row.costs[own, 0]).ravel()
+        error = (errors[:, None] + row.errors[own]).ravel()
         held = _undominated(cost, error, budget - ahead)
-        steps.append((held // len(row.errors), held % len(row.errors)))
+        steps.append((held // len(own), own[held % len(own)]))
         costs, errors = cost[held], error[held]
     return errors, steps
 

@@ -116,8 +116,9 @@ def _through(
     for row, least in zip(rows, rests, strict=True):
         ahead = ahead - row.costs.min(0)
         rest -= least
-        cost = (costs[:, None] + row.costs).reshape(-1, len(budgets))
-        error = (errors[:, None] + row.errors).ravel()
+        own = undominated(row.costs, row.errors)
+        cost = (costs[:, None] + row.costs[own]).reshape(-1, len(budgets))
+        error = (errors[:, None] + row.errors[own]).ravel()
         bounds = error + cost @ known.prices + rest
         fits = np.all(cost + ahead <= budgets, axis=1) & (bounds <= known.error + slack)
         held = np.flatnonzero(fits)
@@ -130,7 +131,7 @@ def _through(
             if not cut:
                 return None, None
             held = np.sort(held[np.argsort(bounds[held], kind="stable")[:states]])
-        steps.append((held // len(row.errors), held % len(row.errors)))
+        steps.append((held // len(own), own[held % len(own)]))
         costs, errors = cost[held], error[held]
     if not errors.size:
         return steps, None

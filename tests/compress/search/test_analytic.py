@@ -114,6 +114,10 @@ def test_budgets_that_cannot_be_met_are_named_with_the_least():
         ValueError, match=f"bytes={least - 1:.6g} cannot be met: the least is {least:.6g}"
     ):
         analytic.choose(knowledge, {"bytes": least - 1})
+    with pytest.raises(ValueError, match="bytes=nan cannot be met: the least is"):
+        analytic.choose(knowledge, {"bytes": float("nan")})
+    free = analytic.choose(knowledge, {"bytes": float("inf")})
+    assert knowledge.error(free) == pytest.approx(min(map(knowledge.error, every(knowledge))))
     with pytest.raises(ValueError, match="there is no cost 'joules'"):
         analytic.choose(knowledge, {"joules": 3})
     with pytest.raises(ValueError, match="an accuracy loss of -9 cannot be met by any choice"):

@@ -145,15 +145,17 @@ def test_pruned_weights_of_the_original_stay_pruned(searched):
     fc = before.variables["params"]["fc"]["kernel"]
     kept = np.abs(fc) > np.median(np.abs(fc))
     params = {**before.variables["params"]}
+    biases = np.tile(np.arange(8) % 2 == 0, (2, 1))  # all of them are zero
     params["fc"] = {**params["fc"], "kernel": fc * kept}
-    pruned = original.of(
-        Form(before.model), {"params": params}, {"fc/kernel": kept}, before.dataset
-    )
+    mask = {"fc/kernel": kept, "fc/bias": biases}
+    pruned = original.of(Form(before.model), {"params": params}, mask, before.dataset)
     one = pruned.replicates[0]
     assert change.kept_weights(one, "fc", 0.7).sum() == kept[0].sum()
     fewer = change.kept_weights(one, "fc", 0.2)
     assert fewer.sum() == round(0.2 * kept[0].size)
     assert not np.any(fewer & ~kept[0])
+    moved = np.asarray(change.changed(one, "fc", Setting(density=0.2))["params"]["fc"]["bias"])
+    assert np.array_equal(moved != 0, biases[0])
     units = change.changed(one, "conv", Setting(units=0.5))
     assert not np.any(np.asarray(units["params"]["fc"]["kernel"])[~kept[0]])
 

@@ -85,6 +85,21 @@ def test_bad_input_is_refused():
             knapsack.choose(options, 10)
 
 
+def test_budgets_are_any_numbers_and_costs_are_exact_ones():
+    options = {"a": [Option({"x": 3, "y": np.int64(0)}, 1.0), Option({"x": 1, "y": 5}, 2.0)]}
+    for most, index in ((np.int64(3), 0), (2.9, 1), (np.inf, 0), (10**30, 0)):
+        assert knapsack.choose(options, {"x": most}) == {"a": index}
+        assert knapsack.choose(options, {"x": most, "y": np.inf}) == {"a": index}
+    assert knapsack.choose(options, {"x": 3, "y": 0}) == {"a": 0}
+    assert knapsack.choose({}, {"x": 0, "y": 1}) == {}
+    with pytest.raises(ValueError, match="budget nan of x must be a number"):
+        knapsack.choose(options, {"x": float("nan"), "y": 3})
+    large = 2**52 + 1  # two of them are more than floats tell apart
+    for costs, message in (([10**30], "the cost is above"), ([large, large], "add up to")):
+        with pytest.raises(ValueError, match=message):
+            knapsack.choose({f"{n}": [Option(c, 0.5)] for n, c in enumerate(costs)}, np.inf)
+
+
 NAMES = ("bytes", "macs", "milliseconds")
 
 

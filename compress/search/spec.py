@@ -136,7 +136,8 @@ class CodebookSpec:
         unused: dict[str, Any] = dict(init="linear", bits=(4,), layers={}, mixed=False)
         unused |= dict(symmetric=True, per_channel=False, range="minmax", scales="trained")
         unused |= dict(stochastic=False, scaled=True, fine_tune=True, bias_correction="none")
-        unused |= dict(activation_bits=0, gradient_bits=0, rate=0.0)
+        unused |= dict(activation_bits=0, gradient_bits=0)
+        unused |= dict(rate=0.0, rate_importance="none", rate_rounds=1)
         return QuantizeSpec(method="kmeans", **dataclasses.asdict(self), **unused)
 
 

@@ -24,7 +24,9 @@ def _from_the_root(monkeypatch):
 
 
 def asked(most=0, loss=-1.0):
-    return spec.from_config(small.config(budget={"bytes": most}, accuracy={"loss": loss}))
+    return spec.from_config(
+        small.config(budget={"bytes": most}, accuracy={"loss": loss}, search={"finalists": 3})
+    )
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def apply(config: ConfigDict, given: Mapping[str, str | None]) -> None:
         shown_as = f"--config.{name}" + ("" if text is None else f"={short(text, 80)}")
         try:
             value = _read(text, kind)
-            with config.ignore_type():  # `typed` refuses what is still wrong
+            with holder.ignore_type():  # `typed` refuses what is still wrong
                 holder[key] = value
         except ValueError as error:  # a ConfigDict takes no dots in the keys of a mapping
             raise UserError(f"cannot read the command line: {shown_as} {error}") from error

@@ -18,7 +18,7 @@ from groundwork import trees
 from groundwork.data import dataset as data_lib
 from groundwork.train import programs, replicates
 
-SIZE = 20  # of what is remembered of each function
+SIZE = 60  # of what is remembered of each function
 
 
 def everywhere() -> None:

@@ -18,7 +18,7 @@ from compress.made import Made, Pipeline
 from compress.search import codebooks, settings
 from compress.search.options import APART, Units
 from compress.search.settings import Choice, Setting
-from compress.stages import factorize, latent, quantize, structured
+from compress.stages import factorize, latent, quantize, rate, structured
 from compress.stages.latent import Quantizer
 from groundwork import trees
 from groundwork.devices import mesh as mesh_lib
@@ -119,7 +119,7 @@ def coded(bench: Bench, unit: str, state: State, choice: Choice, steps: TrainSpe
       unit: see `tuned`.
       state: the network.
       choice: the bits of kernels, 0 = float32, and of layers' inputs.
-      steps: see `tuned`.
+      steps: see `tuned`. Without any, each weight gets the nearest value, whatever bits cost.
     """
     pipeline, made = bench.pipeline, state.made
     section = pipeline.spec.sections["quantize"]
@@ -130,13 +130,18 @@ def coded(bench: Bench, unit: str, state: State, choice: Choice, steps: TrainSpe
     leaves = latent.kernels(trees.replicate(made.variables["params"], 0))
     bits = {path: of_path(choice, path).bits for path in leaves}
     bits = {path: b for path, b in bits.items() if b}
-    quantizer = Quantizer(section, dict.fromkeys(bits, bench.most_bits))
-    values = _each(lambda *one: codebooks.begin(quantizer, bits, *one), made.variables, made.mask)
+    quantizer, kept = Quantizer(section, bits), made.mask
+    values = _each(lambda *one: codebooks.begin(quantizer, *one), made.variables, kept)
     if bits and steps.steps:
-        mask = {path: kept for path, kept in made.mask.items() if path not in bits}
-        values = _trained(bench, unit, state._replace(made=made), steps, quantizer, (values, mask))
-    stored = _each(lambda one: codebooks.finish(quantizer, bits, one), values)
-    return Made(made.form, stored, made.mask, bits)
+        if section.rate:
+            weighed = rate.importance(pipeline, made, [*bits]) if section.weighs else None
+            values, kept = rate.assigned(quantizer, made, values, section.rate, weighed)
+        values = _each(lambda one: codebooks.widened(bench.most_bits, one), values)
+        mask = {path: held for path, held in kept.items() if path not in bits}
+        most = Quantizer(section, dict.fromkeys(bits, bench.most_bits))
+        values = _trained(bench, unit, state._replace(made=made), steps, most, (values, mask))
+    stored = _each(lambda one: codebooks.finish(quantizer, one), values)
+    return Made(made.form, stored, kept, bits)
 
 
 def recipe(

@@ -3,7 +3,7 @@
 All functions take the trees of one replicate, and work on the host.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,15 +18,11 @@ from groundwork.trees import Variables
 from pruning.masks import Mask
 
 
-def begin(
-    quantizer: Quantizer, bits: Mapping[str, int], variables: Variables, mask: Mask
-) -> dict[str, Any]:
+def begin(quantizer: Quantizer, variables: Variables, mask: Mask) -> dict[str, Any]:
     """Returns the variables to train: codebooks beside stored forms, as `latent.begin` does.
 
     Args:
-      quantizer: of `kmeans`; its bits are those of the codebooks' size, at least those of a kernel.
-      bits: path of a kernel → the bits that it has; the entries beyond 2**bits are 0, no index
-        names them, and they have no gradient.
+      quantizer: of `kmeans`, with the bits of each kernel.
       variables: of the network.
       mask: of the network, of all of these kernels.
     """
@@ -34,25 +30,32 @@ def begin(
     most = max((leaf.size for leaf in kernels.values()), default=0)
 
     def clusters(path: str, leaf: Any) -> Any:
-        if path not in bits:
+        if path not in quantizer.bits:
             return leaf
         kept = np.asarray(mask[path])
-        form = k_means.kmeans_of_any_size(np.asarray(leaf), bits[path], kept, most)
-        return _resized(form, 2 ** quantizer.bits[path])
+        return k_means.kmeans_of_any_size(np.asarray(leaf), quantizer.bits[path], kept, most)
 
     forms = trees.map_with_path(clusters, variables["params"])
     return {**variables, "params": quantize.learnable(forms), STORED: forms}
 
 
-def finish(quantizer: Quantizer, bits: Mapping[str, int], variables: Variables) -> dict[str, Any]:
+def widened(most_bits: int, variables: Variables) -> dict[str, Any]:
+    """Returns what `begin` gave, with codebooks of 2**most_bits entries.
+
+    Those beyond a kernel's own are 0, no index names them, and they have no gradient.
+    """
+    forms = _mapped(lambda path, form: _resized(form, 2**most_bits), variables[STORED])
+    return {**variables, "params": quantize.learnable(forms), STORED: forms}
+
+
+def finish(quantizer: Quantizer, variables: Variables) -> dict[str, Any]:
     """Returns the variables with stored forms, whose codebooks have 2**bits entries again.
 
     Args:
       quantizer: see `begin`; biases and all other leaves get its `other_bits`.
-      bits: see `begin`.
-      variables: as `begin` gave them, trained since.
+      variables: as `widened` gave them, trained since.
     """
-    done = latent.finish(quantizer, variables)
+    done, bits = latent.finish(quantizer, variables), quantizer.bits
     return {**done, "params": _mapped(lambda path, f: _resized(f, 2 ** bits[path]), done["params"])}
 
 

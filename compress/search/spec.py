@@ -129,6 +129,8 @@ class CodebookSpec:
 
     other_bits: int
     activation_range: str
+    rate: float
+    rate_importance: str
 
     @property
     def whole(self) -> QuantizeSpec:
@@ -137,7 +139,7 @@ class CodebookSpec:
         unused |= dict(symmetric=True, per_channel=False, range="minmax", scales="trained")
         unused |= dict(stochastic=False, scaled=True, fine_tune=True, bias_correction="none")
         unused |= dict(activation_bits=0, gradient_bits=0)
-        unused |= dict(rate=0.0, rate_importance="none", rate_rounds=1)
+        unused |= dict(rate_rounds=1)
         return QuantizeSpec(method="kmeans", **dataclasses.asdict(self), **unused)
 
 

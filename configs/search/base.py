@@ -73,6 +73,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.quantize = dict(  # see the configs of compress
         other_bits=8,  # of biases and BatchNorm's scales; 0 keeps float32
         activation_range="minmax",  # minmax, moving, percentile or mse
+        rate=0.0,  # what a bit of the file costs, such as 0.02: weights may become zero for it
+        rate_importance="none",  # or gradients: errors count by their squares
     )
     config.fine_tune = dict(
         steps=400,  # updates of each finalist, and as many of its codebooks; 0: none

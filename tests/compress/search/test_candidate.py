@@ -67,9 +67,9 @@ def test_codebooks_of_one_size_store_what_their_own_would():
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), made().variables)
     mask = {"a/kernel": jnp.asarray(np.abs(KERNELS[0]) > 0.5)}
     for bits in (1, 3):
-        begun = codebooks.begin(quantizer(5), {"a/kernel": bits}, variables, mask)
+        begun = codebooks.widened(5, codebooks.begin(quantizer(bits), variables, mask))
         assert begun["params"]["a"]["kernel"].shape == (2**5,)
-        stored = codebooks.finish(quantizer(5), {"a/kernel": bits}, begun)
+        stored = codebooks.finish(quantizer(bits), begun)
         own = latent.begin(quantizer(bits), jax.random.key(0), variables, mask)
         expected = latent.finish(quantizer(bits), own)
         assert jax.tree.map(jnp.array_equal, stored, expected) == jax.tree.map(
@@ -80,7 +80,7 @@ def test_codebooks_of_one_size_store_what_their_own_would():
 def test_entries_that_no_index_names_have_no_gradient():
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), made().variables)
     mask = {"a/kernel": jnp.ones((8, 5), bool)}
-    begun = codebooks.begin(quantizer(4), {"a/kernel": 2}, variables, mask)
+    begun = codebooks.widened(4, codebooks.begin(quantizer(2), variables, mask))
 
     def loss(params):
         kernel = quantize.materialize(begun[STORED], params)["a"]["kernel"]

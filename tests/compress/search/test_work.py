@@ -62,7 +62,7 @@ def test_the_chosen_network_keeps_the_budget_and_is_what_its_file_holds(finished
 
 def test_candidates_are_what_their_choices_say_and_cost_what_their_files_do(finished):
     folder, _ = finished
-    run = results.read(folder)
+    run, fewer = results.read(folder), False
     for one in run.candidates:
         assert not one.failed
         tree = Run(folder).unit(one.name).result()[0]
@@ -78,6 +78,11 @@ def test_candidates_are_what_their_choices_say_and_cost_what_their_files_do(fini
             if setting.bits:
                 kernels = [compress.load(path)[1]["params"][layer]["kernel"] for path in files]
                 assert max(len(np.unique(kernel)) for kernel in kernels) <= 2**setting.bits
+                # the rate takes weights from the file, not from what other candidates continue
+                kept = [(kernel != 0).sum() for kernel in kernels]
+                assert kept <= [*tree["mask"][f"{layer}/kernel"].sum((1, 2))]
+                fewer |= sum(kept) < tree["mask"][f"{layer}/kernel"].sum()
+    assert fewer
 
 
 def test_candidates_continue_each_other_and_are_judged_on_validation_alone(finished):
@@ -194,7 +199,9 @@ def test_costs_are_those_of_the_files(finished):
     run = results.read(folder)
     for one in run.candidates:
         assert set(one.last.costs) == set(costs.COSTS) - {"milliseconds"}
-        kept = Run(folder).unit(one.name).result()[0]["mask"]
-        biases = sum(len(kept[f"{n}/kernel"][0][0]) for n in ("fc1", "fc2", "output"))
-        masks = [sum(int(kept[path][r].sum()) for path in kept) for r in range(2)]
-        assert one.last.costs["parameters"] == [count + biases for count in masks]
+        counts = []
+        for r in range(2):
+            params = compress.load(folder / f"files/{one.name}/{r}.cna")[1]["params"]
+            layers = params.values()
+            counts.append(sum((l["kernel"] != 0).sum() + l["bias"].size for l in layers))
+        assert one.last.costs["parameters"] == counts

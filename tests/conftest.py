@@ -19,6 +19,7 @@ import submitit  # noqa: F401 (its import ends logging's handlers, and absl's wo
 from hypothesis import settings
 from jax._src.interpreters import mlir
 
+from compress import work as networks_lib
 from groundwork import buckets
 from groundwork.report import figures
 from tests import compiled_once, s3
@@ -83,6 +84,7 @@ class Contexts(threading.local):
 make_ir_context = mlir.make_ir_context
 mlir.make_ir_context = Contexts()
 figures.STYLE["savefig.dpi"] = 110  # pictures of half the pixels
+networks_lib.LOADS = 1  # the time that a file takes to load is measured once
 compiled_once.everywhere()
 sys.dont_write_bytecode = True  # tests ask what commands leave; processes that they start may write
 gc.freeze()  # JAX's and Flax's objects live as long as the process does

@@ -55,12 +55,17 @@ def encode(leaf: Any, array: np.ndarray, least: int = 0) -> Coded:
       array: finite, of one of `entries.DTYPES`.
       least: the bytes of the shortest code in context that is taken.
     """
+    found = smallest(leaf, array, least)
+    if np.array_equal(plain.bits(decode(*found)), plain.bits(array)):
+        return found
+    return next(_plain(array))  # a scale is too small for a normal float, and XLA takes it for 0
+
+
+def smallest(leaf: Any, array: np.ndarray, least: int = 0) -> Coded:
+    """Returns what `encode` tries first; nobody has looked whether it gives the array back."""
     all_of_them = [*_plain(array), *_scaled(leaf, array), *_palettes(array)]
     taken = [c for c in all_of_them if not c.entry.adaptive or len(c.streams[-1]) >= least]
-    smallest = min(taken, key=lambda c: c.cost)
-    if np.array_equal(plain.bits(decode(*smallest)), plain.bits(array)):
-        return smallest
-    return next(_plain(array))  # a scale is too small for a normal float, and XLA takes it for 0
+    return min(taken, key=lambda c: c.cost)
 
 
 def decode(entry: Entry, streams: Sequence[bytes | memoryview], numbers: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from compress.search.options import APART, Units
 from compress.search.settings import Choice, Setting
 from compress.stages import factorize, latent, quantize, rate, structured
 from compress.stages.latent import Quantizer
+from compress.stages.stage import unpruned
 from groundwork import trees
 from groundwork.devices import mesh as mesh_lib
 from groundwork.sections import TrainSpec
@@ -98,7 +99,7 @@ def pruned(made: Made, choice: Choice, share: float) -> Made:
 
 
 def tuned(bench: Bench, unit: str, state: State, steps: TrainSpec) -> State:
-    """Returns a network after some steps of training under its mask.
+    """Returns a network after some steps of training under its mask; as it is after none.
 
     Args:
       bench: of the run.
@@ -107,6 +108,8 @@ def tuned(bench: Bench, unit: str, state: State, steps: TrainSpec) -> State:
       steps: their number, and the examples of each; the schedule begins anew with them.
     """
     made = state.made
+    if not steps.steps:
+        return state
     variables = _trained(bench, unit, state, steps, None, (made.variables, made.mask))
     return State(made._replace(variables=variables), _first(state, steps) + steps.steps)
 
@@ -119,7 +122,7 @@ def coded(bench: Bench, unit: str, state: State, choice: Choice, steps: TrainSpe
       unit: see `tuned`.
       state: the network.
       choice: the bits of kernels, 0 = float32, and of layers' inputs.
-      steps: see `tuned`. Without any, each weight gets the nearest value, whatever bits cost.
+      steps: see `tuned`. Without any, biases make up for the mean errors of rounded weights.
     """
     pipeline, made = bench.pipeline, state.made
     section = pipeline.spec.sections["quantize"]
@@ -132,14 +135,17 @@ def coded(bench: Bench, unit: str, state: State, choice: Choice, steps: TrainSpe
     bits = {path: b for path, b in bits.items() if b}
     quantizer, kept = Quantizer(section, bits), made.mask
     values = _each(lambda *one: codebooks.begin(quantizer, *one), made.variables, kept)
+    if bits and section.rate:
+        weighed = rate.importance(pipeline, made, [*bits]) if section.weighs else None
+        values, kept = rate.assigned(quantizer, made, values, section.rate, weighed)
     if bits and steps.steps:
-        if section.rate:
-            weighed = rate.importance(pipeline, made, [*bits]) if section.weighs else None
-            values, kept = rate.assigned(quantizer, made, values, section.rate, weighed)
         values = _each(lambda one: codebooks.widened(bench.most_bits, one), values)
         mask = {path: held for path, held in kept.items() if path not in bits}
         most = Quantizer(section, dict.fromkeys(bits, bench.most_bits))
         values = _trained(bench, unit, state._replace(made=made), steps, most, (values, mask))
+    elif bits:
+        values = quantize.corrected(pipeline, quantizer, made, values)
+        kept = unpruned(kept, values["params"], kept.keys() - bits.keys())
     stored = _each(lambda one: codebooks.finish(quantizer, one), values)
     return Made(made.form, stored, kept, bits)
 

@@ -48,7 +48,7 @@ def make(run: Search, found: Sequence[Candidate]) -> None:
     made = best.longer or candidate.coded(
         run.bench,
         f"{chosen_unit(spec)}/again",
-        trial.state_of(run, one.number),
+        run.state(one.number),
         one.choice,
         run.steps,
     )
@@ -108,7 +108,7 @@ def choose(
 def _longer(run: Search, one: Candidate) -> Entrant:
     """Returns a candidate after longer training, whose files are those of `chosen` meanwhile."""
     unit, steps = f"{chosen_unit(run.spec)}/{one.number:04d}", run.spec.compress.fine_tune
-    tuned = candidate.tuned(run.bench, f"{unit}-round", trial.state_of(run, one.number), steps)
+    tuned = candidate.tuned(run.bench, f"{unit}-round", run.state(one.number), steps)
     made = candidate.coded(run.bench, f"{unit}-codes", tuned, one.choice, steps)
     judged = trial.judge(run, "chosen", made, one.last.rounds)
     run.context.reporter.say(f"{one.name} after more training: {trial.words(run, judged)}")

@@ -141,7 +141,7 @@ def _coded(replicate: Any, path: str, density: float, bits: int) -> int:
     """Returns the bytes of a kernel in an archive."""
     setting = Setting(density=density, bits=bits)
     stored = change.stored_weights(replicate, path, setting, make_up=False)
-    coded = streams.encode(stored, change.values(stored))
+    coded = streams.smallest(stored, change.values(stored))
     packed = len(plain.pack(coded.numbers)) if coded.numbers.size else 0
     return coded.cost - coded.numbers.nbytes + packed
 

@@ -43,7 +43,7 @@ class Candidate:
     Attributes:
       number: from 0.
       choice: what is done to each layer.
-      origin: who proposed it: `analytic`, `uniform`, `given`, or a sampler's name.
+      origin: who proposed it: `analytic`, `uniform`, `local`, `given`, or a sampler's name.
       parent: the number of the candidate whose weights it began with, or `ORIGINAL`.
       step: of training, at its end.
       judged: after each rung; none if it failed.

@@ -2,15 +2,20 @@
 
 import dataclasses
 
+from compress import work as networks_lib
 from compress.made import Made
+from compress.search import history
+from compress.search import original as original_lib
 from compress.search.analytic import Knowledge
-from compress.search.candidate import Bench
+from compress.search.candidate import Bench, State
 from compress.search.clocks import Clock
 from compress.search.options import Space
+from compress.search.original import Original
 from compress.search.spec import SearchSpec
+from compress.spec import TuneSpec
 from groundwork.context import Context
 from groundwork.metric import Metric
-from groundwork.sections import TrainSpec
+from groundwork.train import loss_spec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +48,22 @@ class Search:
         return self.bench.pipeline.context
 
     @property
-    def steps(self) -> TrainSpec:
+    def steps(self) -> TuneSpec:
         """Of a round."""
-        return TrainSpec(self.spec.search.steps, self.spec.compress.fine_tune.batch_size)
+        return TuneSpec(self.spec.search.steps, self.spec.compress.fine_tune.batch_size)
+
+    def state(self, number: int) -> State:
+        """Returns a candidate before its weights got codebooks; `ORIGINAL` is the original."""
+        if number == history.ORIGINAL:
+            inner = self.spec.compress
+            return State(self.original, 0 if inner.source.path else inner.train.steps)
+        tree, metadata = self.context.run.unit(history.name_of(number)).result()
+        made = networks_lib.read_back(self.context, tree, metadata, self.bench.graph)
+        return State(made, metadata["step"])
+
+    def as_original(self, number: int) -> Original:
+        """Returns a candidate whose layers are the original's own, to be looked at as that is."""
+        made, dataset = self.state(number).made, self.context.dataset
+        loss = loss_spec.build(self.spec.compress.loss, dataset.target)
+        seed = self.spec.seed
+        return original_lib.of(made.form, made.variables, made.mask, dataset, loss=loss, seed=seed)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COLOURS = {
     "analytic": "#1f5fb4",
     "uniform": "#d1622b",
+    "local": "#5bb0d8",
     "nsga2": "#3a8f4d",
     "tpe": "#8a4fa3",
     "random": "#999999",

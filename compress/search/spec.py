@@ -82,7 +82,8 @@ class StrategySpec:
       uniform: how many uniform settings are among the first candidates.
       control: "" = the search; `random` draws every choice, and `sampler` asks the sampler alone,
         both without sensitivities; for comparisons of equal cost.
-      steps: of a round of training, under the mask, and as many of the codebooks before a judgment.
+      steps: of a round of training, under the mask, and as many of the codebooks before a judgment;
+        0 = nothing is trained.
       rungs: rounds after which a candidate is judged; the best go on to the next.
       promoted: the share that does, in (0, 1].
       finalists: candidates that are trained for longer in the end; the best of them is chosen.
@@ -112,7 +113,7 @@ class StrategySpec:
             raise unknown("search.sampler", self.sampler, evolve.SAMPLERS)
         if self.control not in CONTROLS:
             raise unknown("search.control", self.control, CONTROLS)
-        at_least("search", self, population=2, screened=1, uniform=0, steps=1, finalists=1)
+        at_least("search", self, population=2, screened=1, uniform=0, steps=0, finalists=1)
         at_least("search", self, seconds=0, examples=1)
         rungs = self.rungs
         if not rungs or min(rungs) < 1 or list(rungs) != sorted(set(rungs)):
@@ -285,6 +286,11 @@ def _check_evaluations(spec: SearchSpec) -> None:
         )
     if not spec.given and spec.evaluations < 1:
         raise UserError(f"evaluations={spec.evaluations} must be at least 1")
+    if not spec.search.steps and spec.space.densities:
+        raise UserError(
+            "search.steps=0 trains nothing, and nothing would make up for pruned weights: set "
+            "space.densities=()"
+        )
     if spec.given and spec.search.control:
         raise UserError("search.control and search.choice are both set: leave one out")
     if not spec.given and "random" not in (spec.search.control, spec.search.sampler):

@@ -47,7 +47,7 @@ def evaluate(run: Search, number: int, found: Sequence[Candidate]) -> None:
         choice = settings.from_json(saved)
         parent, same = parent_of(run, found, choice)
         try:
-            before = state_of(run, parent)
+            before = run.state(parent)
             made = before if same else _reshaped(run, choice, before)
             made, judged = _trained(run, number, choice, made, found)
         except FAILURES as error:
@@ -72,16 +72,6 @@ def parent_of(run: Search, found: Sequence[Candidate], choice: Choice) -> tuple[
         return history.parent(found, choice)
     before = found[-1].choice if found else {}
     return len(found) - 1, history.same_shapes(before, choice)
-
-
-def state_of(run: Search, number: int) -> State:
-    """Returns a candidate before its weights got codebooks; `ORIGINAL` stands for the original."""
-    if number == ORIGINAL:
-        inner = run.spec.compress
-        return State(run.original, 0 if inner.source.path else inner.train.steps)
-    tree, metadata = run.context.run.unit(history.name_of(number)).result()
-    made = networks_lib.read_back(run.context, tree, metadata, run.bench.graph)
-    return State(made, metadata["step"])
 
 
 def judge(run: Search, name: str, made: Made, rounds: int) -> Judged:

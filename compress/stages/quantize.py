@@ -245,7 +245,7 @@ def run(pipeline: Pipeline, node: Node, before: Made) -> Made:
         values = train(pipeline, node, recipe, (values, mask), before._replace(mask=kept))
     mask = kept
     if section.corrects:
-        values = _corrected(pipeline, quantizer, before, values)
+        values = corrected(pipeline, quantizer, before, values)
         mask = unpruned(mask, values["params"], mask.keys() - bits.keys())
     stored = pipeline.mapped(lambda values: latent.finish(quantizer, values), values)
     return Made(form, stored, mask, dict(bits))
@@ -303,12 +303,18 @@ def with_grids(
     return form, {**before.variables, form_lib.ACTIVATIONS: trees.stack(grids)}
 
 
-def _corrected(
+def corrected(
     pipeline: Pipeline, quantizer: Quantizer, before: Made, values: Variables
 ) -> Variables:
     """Returns what quantisation begins with, and biases that make up for its mean errors.
 
-    Inputs of layers keep their bits meanwhile.
+    Inputs of layers keep their bits meanwhile. See `quantize.data_free.correct`.
+
+    Args:
+      pipeline: of the run; the log says which errors are not corrected.
+      quantizer: of the stage.
+      before: the network.
+      values: as `latent.begin` gives them, on the host.
     """
     context, apply, each = pipeline.context, form_lib.evaluation(before.form), []
     inputs = data_lib.first_examples(context.dataset, CORRECTED_WITH)[0]

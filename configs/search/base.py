@@ -60,7 +60,9 @@ def get_config() -> ml_collections.ConfigDict:
         # random draws all choices, and sampler asks the sampler alone, both without sensitivities:
         # searches of equal cost to compare with
         control="",
-        steps=100,  # updates of a round; codebooks are trained for as many before a judgment
+        # updates of a round; codebooks are trained for as many before a judgment. 0: biases make
+        # up for the mean errors of rounded weights, and nothing is trained
+        steps=100,
         rungs=(2, 4),  # rounds after which a candidate is judged; the best go on to the next
         promoted=0.34,  # the share that does
         finalists=3,  # candidates that fine_tune trains for longer; the best of them is chosen

@@ -21,7 +21,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.steps = 6 * 429
     config.budget.bytes = 7000
     config.accuracy.loss = -1.0
-    config.evaluations = 40
+    config.evaluations = 24
+    config.space.densities = (0.5, 0.25, 0.12, 0.07, 0.045, 0.03, 0.024, 0.019, 0.015, 0.012)
+    config.space.densities += (0.0095, 0.0075)
+    config.search.around = (8.0, 4.0, 2.0, 1.4, 1.0, 0.8)
     config.search.steps = 2 * 429
+    config.search.rungs = (2, 4)
     config.fine_tune.steps = 6 * 429
     return config

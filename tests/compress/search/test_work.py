@@ -46,13 +46,13 @@ def without(folder, target, *patterns):
 def test_the_chosen_network_keeps_the_budget_and_is_what_its_file_holds(finished):
     folder, printed = finished
     run = results.read(folder)
-    assert len(run.candidates) == 5
-    assert max(run.chosen.bytes) <= 1500
+    assert len(run.candidates) == 6
+    assert max(run.chosen.bytes) <= 800
     for r in range(2):
         path = folder / f"files/chosen/{r}.cna"
         assert path.stat().st_size == run.chosen.bytes[r]
         _, variables = compress.load(path)
-        saved = Run(folder).unit("chosen/0005").result()[0]["variables"]
+        saved = Run(folder).unit("chosen/0006").result()[0]["variables"]
         for layer in ("fc1", "fc2", "output"):
             kernel = np.asarray(variables["params"][layer]["kernel"])
             assert np.array_equal(kernel, saved["params"][layer]["kernel"][r])
@@ -88,7 +88,7 @@ def test_candidates_are_what_their_choices_say_and_cost_what_their_files_do(fini
 def test_candidates_continue_each_other_and_are_judged_on_validation_alone(finished):
     folder, _ = finished
     run = results.read(folder)
-    assert {one.origin for one in run.candidates} == {"analytic", "uniform", "random"}
+    assert {one.origin for one in run.candidates} == {"analytic", "uniform", "local", "random"}
     for number, one in enumerate(run.candidates):
         assert history.parent(run.candidates[:number], one.choice)[0] == one.parent
     splits = {row["split"] for row in metrics.read(Run(folder).metrics) if "cand" in row["unit"]}
@@ -111,9 +111,9 @@ def test_the_front_lists_accuracy_and_every_cost(finished):
 
 def test_a_killed_search_goes_on_bit_for_bit(finished, tmp_path):
     folder, _ = finished
-    killed = without(folder, tmp_path / "run", "candidates/000[34]", "chosen")
+    killed = without(folder, tmp_path / "run", "candidates/000[345]", "chosen")
     small.train(killed)
-    for name in ("candidates/0003", "candidates/0004", "chosen/0005"):
+    for name in ("candidates/0003", "candidates/0004", "candidates/0005", "chosen/0006"):
         (old, was), (new, now) = (Run(one).unit(name).result() for one in (folder, killed))
         assert_same_tree(new, old)
         times = ("seconds", "load_seconds", "milliseconds")
@@ -139,7 +139,7 @@ def test_the_choice_makes_the_same_network_again(finished, tmp_path):
 
 def test_a_failed_evaluation_is_reported_and_the_search_goes_on(finished, tmp_path, monkeypatch):
     folder, _ = finished
-    broken = without(folder, tmp_path / "run", "candidates/000[1-4]", "chosen")
+    broken = without(folder, tmp_path / "run", "candidates/000[1-5]", "chosen")
 
     def fails(*_):
         raise ValueError("no such luck")
@@ -154,11 +154,11 @@ def test_a_failed_evaluation_is_reported_and_the_search_goes_on(finished, tmp_pa
 
 def test_once_the_seconds_are_over_the_run_ends_in_order(finished, tmp_path, monkeypatch):
     folder, _ = finished
-    late = without(folder, tmp_path / "run", "candidates/000[2-4]", "chosen")
+    late = without(folder, tmp_path / "run", "candidates/000[2-5]", "chosen")
     monkeypatch.setattr(choosing, "make", lambda *_: None)
     small.train(late, "--config.search.seconds=1e-3")
     run = results.read(late)
-    assert [bool(one.judged) for one in run.candidates] == [True, True, False, False, False]
+    assert [bool(one.judged) for one in run.candidates] == [True, True, *[False] * 4]
     assert {one.failed for one in run.candidates[2:]} == {"search.seconds=0.001 are over"}
 
 
@@ -168,7 +168,7 @@ def test_files_that_are_lost_are_made_again(finished, tmp_path):
     (copy / "files/candidates/0001/1.cna").unlink()
     (copy / "files/chosen/0.cna").write_bytes(b"no archive")
     lost = small.main.STUDY.lost(Run(copy))
-    assert lost.keys() == {"candidates/0001", "chosen/0005"}
+    assert lost.keys() == {"candidates/0001", "chosen/0006"}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,6 @@ def test_costs_are_those_of_the_files(finished):
         assert set(one.last.costs) == set(costs.COSTS) - {"milliseconds"}
         counts = []
         for r in range(2):
-            params = compress.load(folder / f"files/{one.name}/{r}.cna")[1]["params"]
-            layers = params.values()
-            counts.append(sum((l["kernel"] != 0).sum() + l["bias"].size for l in layers))
+            layers = compress.load(folder / f"files/{one.name}/{r}.cna")[1]["params"].values()
+            counts.append(sum((x["kernel"] != 0).sum() + x["bias"].size for x in layers))
         assert one.last.costs["parameters"] == counts

@@ -138,10 +138,15 @@ def restore(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
         metadata = processes.on_first(verify, folder)
         return read(folder, like), metadata
     metadata = verify(folder)
+    return read_alone(folder), metadata
+
+
+def read_alone(folder: Path) -> Any:
+    """Returns the tree of a checkpoint that has been verified, to this process alone."""
     with ocp.StandardCheckpointer(multiprocessing_options=_this_process()) as checkpointer:
         described = checkpointer.metadata(folder.absolute()).item_metadata.tree
         like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
-        return checkpointer.restore(folder.absolute(), like), metadata
+        return checkpointer.restore(folder.absolute(), like)
 
 
 def read(folder: Path, like: Any) -> Any:

@@ -74,6 +74,7 @@ def test_costs_that_are_asked_for_are_those_with_a_budget_or_the_one_that_is_lea
         ({"search": {"choice": "README.md"}}, "search.choice=README.md is no choice.json"),
         ({"data": {"validation_examples": 0}}, "data.validation_examples=0: candidates are chosen"),
         ({"space": {"densities": (1.5,)}}, r"space.densities=\(1.5,\) must lie in"),
+        ({"search": {"steps": 0}}, "search.steps=0 trains nothing, and nothing would make up for"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(sections, said):

@@ -137,6 +137,28 @@ def test_the_choice_makes_the_same_network_again(finished, tmp_path):
     assert results.read(again).candidate == count - 1
 
 
+def test_without_training_biases_make_up_for_rounded_weights(finished, tmp_path, monkeypatch):
+    folder, _ = finished
+    source = (f"--config.source.path={folder}", "--config.source.unit=networks/original")
+    less = ("--config.search.steps=0", "--config.fine_tune.steps=0", "--config.space.densities=()")
+    once = ("--config.search.rungs=(1,)", "--config.evaluations=3", "--config.quantize.rate=0.0")
+    small.train(tmp_path / "run", *source, *less, *once)
+    original = Run(folder).unit("networks/original").result()[0]["variables"]["params"]
+    run = results.read(tmp_path / "run")
+    rounded = [one for one in run.candidates if one.choice["fc2"].bits == 2]
+    for one in rounded:
+        for r in range(2):
+            path = tmp_path / f"run/files/{one.name}/{r}.cna"
+            layer = compress.load(path)[1]["params"]["fc2"]
+            assert len(np.unique(layer["kernel"])) == 3  # and zero, for pruned weights
+            moved = np.abs(np.asarray(layer["bias"]) - original["fc2"]["bias"][r]).max()
+            assert moved > 1e-3
+    assert rounded
+    assert run.chosen.bytes == run.candidates[run.candidate].last.bytes
+    splits = {row["split"] for row in metrics.read(Run(tmp_path / "run").metrics)}
+    assert "train" not in splits
+
+
 def test_a_failed_evaluation_is_reported_and_the_search_goes_on(finished, tmp_path, monkeypatch):
     folder, _ = finished
     broken = without(folder, tmp_path / "run", "candidates/000[1-5]", "chosen")

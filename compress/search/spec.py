@@ -10,7 +10,7 @@ from compress.search import evolve, history, lineage
 from compress.search.lineage import Lineage
 from compress.search.space import SpaceSpec
 from compress.spec import SECTIONS
-from compress.stages.quantize import QuantizeSpec
+from compress.stages.quantize_spec import QuantizeSpec
 from compress.stages.structured import StructuredSpec
 from groundwork import idle, typed
 from groundwork.errors import UserError, unknown

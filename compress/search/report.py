@@ -31,7 +31,7 @@ def show(folders: Sequence[Path]) -> None:
     runs = [results.read(folder) for folder in folders]
     pages = [page_lib.said(functools.partial(_write_page, run)) for run in runs]
     for run, page in zip(runs, pages, strict=True):
-        show_table(f"{run.name}: the front", tables.front(run))
+        show_table(f"{run.name}: the front", tables.front(run, run.objectives))
         if run.chosen is not None:
             show_table(f"{run.name}: layers of the chosen network", tables.layers(run))
         for line in tables.remarks(run):

@@ -20,9 +20,9 @@ UNITS = {
 }
 
 
-def front(run: Results) -> Rows:
-    """Returns one row per candidate that no other beats."""
-    names = run.measured
+def front(run: Results, names: Sequence[str] = ()) -> Rows:
+    """Returns one row per candidate that no other beats, with these costs; by default with all."""
+    names = names or run.measured
     header = ["network", "proposed by", "rounds", "validation", *(UNITS[name] for name in names)]
     rows = [
         [

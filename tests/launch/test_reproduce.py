@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from compress import spec as compress_spec
+from compress.search import spec as search_spec
 from groundwork import architectures
 from groundwork import config as config_lib
 from launch import points
@@ -23,6 +24,7 @@ from tests.conftest import CACHE, ROOT
 
 SPECS: dict[str, Any] = {
     "compress": compress_spec,
+    "compress.search": search_spec,
     "lottery": lottery_spec,
     "lottery.early_bird": early_bird_spec,
     "msdnet": msdnet_spec,
@@ -56,7 +58,7 @@ def test_there_is_a_script_for_each_figure():
     assert [path.name for path in SCRIPTS] == [
         "compact_fashion_mnist.sh", "early_bird_fashion_mnist.sh", "engines_fashion_mnist.sh",
         "lenet_fashion_mnist.sh", "lenet_mnist.sh", "methods_conv2.sh", "methods_fashion_mnist.sh",
-        "mnist1d.sh", "pruning_cifar10.sh", "pruning_fashion_mnist.sh",
+        "mnist1d.sh", "pruning_cifar10.sh", "pruning_fashion_mnist.sh", "search_digits.sh",
         "stability_fashion_mnist.sh", "text_pydoc.sh", "transfer_fashion_mnist.sh",
     ]  # fmt: skip
 
@@ -85,9 +87,8 @@ def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
     monkeypatch.chdir(ROOT)
     *mains, report = commands(script.name, *flags)
     folders = []
-    command = {"pruning": "pruning", "early": "lottery.early_bird"}.get(
-        script.name.partition("_")[0], "lottery"
-    )
+    begins = {"pruning": "pruning", "early": "lottery.early_bird", "search": "compress.search"}
+    command = begins.get(script.name.partition("_")[0], "lottery")
     for _, _, module, *arguments in mains:
         assert module == f"{command}.main"
         config, folder = config_lib.parse(arguments, "")
@@ -95,7 +96,8 @@ def test_every_command_is_one_that_the_main_accepts(script, flags, monkeypatch):
         folders.append(str(folder))
         if flags:
             assert config.data.source in ("digits", "mnist1d", "text")
-            assert getattr(checked, "levels", 1) * checked.train.steps <= 100
+            train = getattr(checked, "compress", checked).train
+            assert getattr(checked, "levels", 1) * train.steps <= 100
     assert report[2:] == [f"{command}.report", *folders]
 
 

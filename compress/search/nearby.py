@@ -1,4 +1,4 @@
-"""What is known around a candidate: sensitivities of the trained network itself. Read `known`.
+"""What is known around a candidate: sensitivities of the trained network itself. Read `choice`.
 
 What the dense original bears says little about a network that has lost most of its weights and has
 been trained since. So a candidate is looked at as the original was: how much does the loss grow if
@@ -9,17 +9,68 @@ measured, but follows the same curve.
 import dataclasses
 from collections.abc import Sequence
 
-from compress.search import sensitivity
+from compress.search import analytic, history, sensitivity
 from compress.search.analytic import Knowledge
-from compress.search.history import Candidate
+from compress.search.asked import keeps
+from compress.search.history import Candidate, changed
 from compress.search.made import Search
 from compress.search.options import Space
 from compress.search.sensitivity import Measured, Sensitivities
-from compress.search.settings import AS_IT_IS, Setting
+from compress.search.settings import AS_IT_IS, Choice, Setting
 
+KEEPING = (
+    1.0,
+    0.97,
+    0.94,
+    0.9,
+)  # of the budgets, that choices around the best candidate are to keep
+CHEAPER = (0.93, 0.96, 0.9, 0.98, 0.85, 1.0)  # likewise of its cost, where a loss is allowed
+ALMOST = 1.1  # times the budgets: what the best candidate may cost
 STEPS = 2  # densities away from the candidate's, and bits, that are proposed at most
 GROWTH = (1.2, 4.0)  # of what a step costs, from one density to the next: the least and the most
 LEAST = 1e-5  # nats, of a step: what is below is noise
+
+
+def choice(run: Search, found: Sequence[Candidate]) -> Choice | None:
+    """Returns the best new choice around the best candidate, by what is known there, or None.
+
+    Where budgets are asked for, the candidate is the most accurate one that keeps them, or almost
+    does, and the choice is to keep them. Where a loss is allowed, it is the cheapest one that loses
+    so little, and the choice is to cost less.
+
+    Args:
+      run: of the search.
+      found: all candidates.
+    """
+    best = _best(run, found)
+    knowledge = known(run, best) if best else None
+    if best is None or knowledge is None:
+        return None
+    old = [changed(one.choice) for one in found]
+    budgets, predicted = run.spec.budget.asked, knowledge.costs.of(best.choice)
+    wanted = budgets or {run.spec.accuracy.cost: best.cost(run.spec.accuracy.cost)}
+    missed = {n: max(best.last.costs[n]) / max(predicted[n], 1e-9) for n in wanted}
+    for margin in KEEPING if budgets else CHEAPER:
+        try:
+            aims = {n: margin * most / missed[n] for n, most in wanted.items()}
+            near = changed(analytic.choose(knowledge, aims))
+        except ValueError:  # below the least
+            continue
+        if near and near not in old:
+            return near
+    return None
+
+
+def _best(run: Search, found: Sequence[Candidate]) -> Candidate | None:
+    """Returns the candidate whose neighbours are looked at; see `choice`."""
+    spec, sign, done = run.spec, run.metric.sign, history.evaluated(found)
+    if not spec.budget.asked:
+        cost = spec.accuracy.cost
+        able = [one for one in done if keeps(spec, one.last, run.reference, sign)]
+        return min(able, key=lambda one: one.cost(cost), default=None)
+    near = {n: ALMOST * most for n, most in spec.budget.asked.items()}
+    able = [o for o in done if all(max(o.last.costs[n]) <= most for n, most in near.items())]
+    return max(able, key=lambda one: sign * one.accuracy, default=None)
 
 
 def known(run: Search, one: Candidate) -> Knowledge | None:

@@ -20,9 +20,6 @@ from groundwork.errors import UserError
 WITHIN = 2.0  # times a budget, up or down: the costs that a proposed choice may have
 CORRECTED = 6  # analytic choices after the first ones, at most
 MARGINS = (1.0, 0.98, 0.95, 0.9, 0.8)  # of the budgets, where a corrected choice is known already
-LOCAL = (1.0, 0.97, 0.94, 0.9)  # of the budgets, that choices around the best candidate are to keep
-CHEAPER = (0.93, 0.96, 0.9, 0.98, 0.85, 1.0)  # likewise of its cost, where a loss is allowed
-ALMOST = 1.1  # times the budgets: what the best candidate may cost
 LEAST_LOSS = 1e-3  # nats that losses are counted from
 FEWEST = 6  # analytic choices where no budget is asked for, but a loss
 
@@ -52,7 +49,7 @@ def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
             return first[number]
         if choice := _improved(run, run.knowledge, found, number - len(first)):
             return choice, "analytic"
-        if (number - len(first)) % 2 and (choice := _local(run, found)):
+        if (number - len(first)) % 2 and (choice := nearby.choice(run, found)):
             return choice, "local"
     strategy = run.spec.search
     sampler = "random" if strategy.control == "random" else strategy.sampler
@@ -188,43 +185,6 @@ def _between(run: Search, knowledge: Knowledge, found: Sequence[Candidate]) -> C
     except ValueError:  # below the least
         return None
     return choice if choice and choice not in known else None
-
-
-def _local(run: Search, found: Sequence[Candidate]) -> Choice | None:
-    """Returns the best choice around the best candidate, by what is known there; None if it is old.
-
-    Where budgets are asked for, the candidate is the most accurate one that keeps them, or almost
-    does, and the choice is to keep them. Where a loss is allowed, it is the cheapest one that loses
-    so little, and the choice is to cost less.
-    """
-    best = _best(run, found)
-    knowledge = nearby.known(run, best) if best else None
-    if best is None or knowledge is None:
-        return None
-    known = [changed(one.choice) for one in found]
-    budgets, predicted = run.spec.budget.asked, knowledge.costs.of(best.choice)
-    wanted = budgets or {run.spec.accuracy.cost: best.cost(run.spec.accuracy.cost)}
-    missed = {n: max(best.last.costs[n]) / max(predicted[n], 1e-9) for n in wanted}
-    for margin in LOCAL if budgets else CHEAPER:
-        try:
-            aims = {n: margin * most / missed[n] for n, most in wanted.items()}
-            choice = changed(analytic.choose(knowledge, aims))
-        except ValueError:  # below the least
-            continue
-        if choice and choice not in known:
-            return choice
-    return None
-
-
-def _best(run: Search, found: Sequence[Candidate]) -> Candidate | None:
-    """Returns the candidate whose neighbours are looked at; see `_local`."""
-    spec, sign, done = run.spec, run.metric.sign, history.evaluated(found)
-    if not spec.budget.asked:
-        cost = spec.accuracy.cost
-        return min(_able(run, done), key=lambda one: one.cost(cost), default=None)
-    near = {n: ALMOST * most for n, most in spec.budget.asked.items()}
-    able = [o for o in done if all(max(o.last.costs[n]) <= most for n, most in near.items())]
-    return max(able, key=lambda one: sign * one.accuracy, default=None)
 
 
 def _regret(run: Search, choice: Choice) -> float:

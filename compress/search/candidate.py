@@ -25,6 +25,7 @@ from groundwork import trees
 from groundwork.devices import mesh as mesh_lib
 from groundwork.sections import TrainSpec
 from groundwork.train import networks
+from groundwork.trees import Variables
 from pruning import masks
 from pruning.structured import Graph, lowest_go
 
@@ -130,9 +131,7 @@ def coded(bench: Bench, unit: str, state: State, choice: Choice, steps: TrainSpe
     if inputs:
         form, variables = quantize.with_grids(pipeline, made, inputs, section.activation_range)
         made = made._replace(form=form, variables=variables)
-    leaves = latent.kernels(trees.replicate(made.variables["params"], 0))
-    bits = {path: of_path(choice, path).bits for path in leaves}
-    bits = {path: b for path, b in bits.items() if b}
+    bits = _bits(made, choice)
     quantizer, kept = Quantizer(section, bits), made.mask
     values = _each(lambda *one: codebooks.begin(quantizer, *one), made.variables, kept)
     if bits and section.rate:
@@ -148,6 +147,14 @@ def coded(bench: Bench, unit: str, state: State, choice: Choice, steps: TrainSpe
         kept = unpruned(kept, values["params"], kept.keys() - bits.keys())
     stored = _each(lambda one: codebooks.finish(quantizer, one), values)
     return Made(made.form, stored, kept, bits)
+
+
+def nearest(bench: Bench, made: Made, choice: Choice) -> Variables:
+    """Returns the stored forms of replicate 0, each of whose weights gets the nearest value."""
+    section, bits = bench.pipeline.spec.sections["quantize"], _bits(made, choice)
+    variables, mask = (trees.replicate(tree, 0) for tree in (made.variables, dict(made.mask)))
+    quantizer = Quantizer(section, bits)
+    return codebooks.finish(quantizer, codebooks.begin(quantizer, variables, mask))
 
 
 def recipe(
@@ -183,6 +190,13 @@ def _first(state: State, steps: TrainSpec) -> int:
     The data go on with it, so that rounds see different examples.
     """
     return -(-state.step // steps.steps) * steps.steps
+
+
+def _bits(made: Made, choice: Choice) -> dict[str, int]:
+    """Returns path of a kernel → its bits, of those that have few."""
+    kernels = latent.kernels(trees.replicate(made.variables["params"], 0))
+    bits = {path: of_path(choice, path).bits for path in kernels}
+    return {path: number for path, number in bits.items() if number}
 
 
 def _each(function: Callable[..., Any], *tree: Any) -> Any:

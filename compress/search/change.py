@@ -80,7 +80,9 @@ def stored_weights(replicate: Replicate, layer: str, setting: Setting, make_up: 
         before = replicate.mask.get(reached.parameter)
         if make_up and (before is None or mask.sum() < before.sum()):
             key = (layer, setting.density)  # which several numbers of bits have in turn
-            kernel = replicate.latest(key, lambda: _made_up(replicate, layer, kernel, mask))
+            kernel = replicate.latest(
+                "made up", key, lambda: _made_up(replicate, layer, kernel, mask)
+            )
         kernel = np.where(mask, kernel, np.float32(0))
     if not setting.bits:
         return kernel

@@ -145,11 +145,12 @@ class Replicate:
             self._kept[key] = make()
         return self._kept[key]
 
-    def latest(self, key: Any, make: Callable[[], Any]) -> Any:
+    def latest(self, what: str, key: Any, make: Callable[[], Any]) -> Any:
         """Returns what a function makes; of several keys in turn, only the last one's is kept."""
-        if self._kept.get("latest", (None,))[0] != key:
-            self._kept["latest"] = (key, make())
-        return self._kept["latest"][1]
+        if self._kept.get(what, (None,))[0] != key:
+            self._kept.pop(what, None)  # both would need memory at once
+            self._kept[what] = (key, make())
+        return self._kept[what][1]
 
     def rows(self, layer: str) -> jax.Array:
         """Returns what a layer is given, as `lowrank` looks at it."""
@@ -158,7 +159,7 @@ class Replicate:
         def make() -> jax.Array:
             return factorization.rows(model, self.variables, one, self.original.inputs)[layer]
 
-        return self.once(("rows", layer), make)
+        return self.latest("rows", layer, make)
 
     def scores(self, criterion: str) -> Scores:
         """Returns the scores of all units."""

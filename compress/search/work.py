@@ -25,14 +25,14 @@ from compress.search import (
 from compress.search import original as original_lib
 from compress.search import space as space_lib
 from compress.search.analytic import Knowledge
-from compress.search.candidate import Bench, State
+from compress.search.candidate import Bench
 from compress.search.clocks import Clock
 from compress.search.history import Candidate
 from compress.search.made import Search
 from compress.search.options import Space
 from compress.search.spec import KNOWLEDGE, SearchSpec, chosen_unit
 from compress.stages import original as original_stage
-from groundwork import architectures, trees
+from groundwork import architectures
 from groundwork.architectures.cpu.convolution import computed_by
 from groundwork.context import Context
 from groundwork.data.dataset import AnyDataset
@@ -182,15 +182,12 @@ def _with_files(bench: Bench, known: original_lib.Original, table: costs.Costs) 
     plain = [o for o in coded if not any(one.changes_form for one in o.values())]
     if "bytes" not in table.names or not plain:
         return table
-    choice, steps = (
-        plain[len(plain) // 2],
-        dataclasses.replace(bench.pipeline.spec.fine_tune, steps=0),
-    )
+    choice = plain[len(plain) // 2]
     whole = Made(Form(known.model), known.variables, known.mask, {})
-    state = State(candidate.pruned(whole, choice, 1.0), 0)
-    made = candidate.coded(bench, KNOWLEDGE, state, choice, steps)
-    one = trees.replicate(made.variables, 0)
-    size = costs.file_bytes(made.form, one, known.dataset.example)
+    made = candidate.pruned(whole, choice, 1.0)
+    size = costs.file_bytes(
+        made.form, candidate.nearest(bench, made, choice), known.dataset.example
+    )
     missed = size - round(table.of(choice)["bytes"])
     return dataclasses.replace(table, rest={**table.rest, "bytes": table.rest["bytes"] + missed})
 

@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.budget.bytes = 5_000_000
     config.evaluations = 10
     config.space.update(densities=(), bits=(10, 9, 8, 7, 6, 5, 4))
-    config.space.update(methods=("svd_outputs",), ranks=(0.75, 0.5))
+    config.space.update(methods=("svd",), ranks=(0.75, 0.5))
     config.search.update(steps=0, rungs=(1,), examples=64, around=(1.3, 1.0, 0.7, 0.4), uniform=3)
     config.train.batch_size = config.fine_tune.batch_size = 64
     config.fine_tune.steps = 0

@@ -1,5 +1,8 @@
 """A choice's effect on weights: counts of what is kept, and codebooks of one size."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,10 +28,22 @@ def quantizer(bits):
     return Quantizer(small_section(), {"a/kernel": bits})
 
 
-def small_section():
+def small_section(**changes):
     from compress.search import spec
 
-    return spec.from_config(small.config()).compress.sections["quantize"]
+    section = spec.from_config(small.config()).compress.sections["quantize"]
+    return dataclasses.replace(section, **changes)
+
+
+def test_what_is_known_of_files_has_no_weight_fewer_for_a_rate():
+    sections = {"quantize": small_section(rate=1.0)}
+    bench = SimpleNamespace(pipeline=SimpleNamespace(spec=SimpleNamespace(sections=sections)))
+    choice = {"a": Setting(density=0.5, bits=2)}
+    pruned = candidate.pruned(made(), choice, 1.0)
+    stored = candidate.nearest(bench, pruned, choice)
+    kernel = np.asarray(quantize.materialize(stored)["params"]["a"]["kernel"])
+    assert (kernel != 0).sum() == 20
+    assert len(np.unique(kernel)) == 4
 
 
 def test_pruning_keeps_the_largest_and_goes_its_way_geometrically():

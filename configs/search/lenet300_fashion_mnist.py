@@ -1,4 +1,4 @@
-r"""Which file of LeNet-300-100 of at most 7,000 bytes classifies Fashion-MNIST best?
+r"""Which file of LeNet-300-100 of at most 4,980 bytes classifies Fashion-MNIST best?
 
     python -m compress.search --config=configs/search/lenet300_fashion_mnist.py \
         --workdir=runs/search_lenet300 --config.data.source=idx \
@@ -19,9 +19,9 @@ def get_config() -> ml_collections.ConfigDict:
     config = lenet5_fashion_mnist.get_config()
     config.model.name = "lenet_300_100"
     config.train.steps = 6 * 429
-    config.budget.bytes = 7000
+    config.budget.bytes = 4980
     config.accuracy.loss = -1.0
-    config.evaluations = 24
+    config.evaluations = 12
     config.space.densities = (0.5, 0.25, 0.12, 0.07, 0.045, 0.03, 0.024, 0.019, 0.015, 0.012)
     config.space.densities += (0.0095, 0.0075)
     config.search.around = (8.0, 4.0, 2.0, 1.4, 1.0, 0.8)

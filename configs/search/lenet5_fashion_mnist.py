@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.update(steps=4 * 429, batch_size=128)
     config.budget.bytes = 0
     config.accuracy.loss = 0.0
-    config.evaluations = 20
+    config.evaluations = 11
     config.space.densities = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.055, 0.04, 0.03, 0.022)
     config.space.densities += (0.016, 0.012)
     config.space.bits = (4, 3, 2)

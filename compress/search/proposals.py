@@ -190,7 +190,8 @@ def _between(run: Search, knowledge: Knowledge, found: Sequence[Candidate]) -> C
 def _regret(run: Search, choice: Choice) -> float:
     """Returns how much more a choice loses than the analytic one of its costs, by the model."""
     knowledge = run.knowledge
-    assert knowledge is not None
+    if knowledge is None:  # proposals are not screened then
+        return 0.0
     costs = knowledge.costs.of(choice)
     try:
         best = analytic.choose(knowledge, {name: costs[name] for name in run.spec.objectives})

@@ -159,6 +159,20 @@ def test_without_training_biases_make_up_for_rounded_weights(finished, tmp_path,
     assert "train" not in splits
 
 
+@pytest.mark.parametrize(("control", "origin"), [("random", "random"), ("sampler", "nsga2")])
+def test_a_control_knows_no_layers(finished, tmp_path, control, origin):
+    folder, _ = finished
+    source = (f"--config.source.path={folder}", "--config.source.unit=networks/original")
+    said = (f"--config.search.control={control}", "--config.search.sampler=nsga2")
+    small.train(
+        tmp_path / "run", *source, *said, "--config.evaluations=2", "--config.budget.bytes=5000"
+    )
+    run = results.read(tmp_path / "run")
+    assert [one.origin for one in run.candidates] == [origin] * 2
+    assert all(one.judged for one in run.candidates)
+    assert "knowledge" not in Run(tmp_path / "run").units()
+
+
 def test_a_failed_evaluation_is_reported_and_the_search_goes_on(finished, tmp_path, monkeypatch):
     folder, _ = finished
     broken = without(folder, tmp_path / "run", "candidates/000[1-5]", "chosen")

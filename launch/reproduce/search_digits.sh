@@ -7,10 +7,10 @@
 #
 #   launch/reproduce/search_digits.sh
 #
-# No files are needed. It was timed on two cores: TIME
+# No files are needed. On two cores each run takes 3 to 5 minutes beside another one.
 #
 # Expect: comparison/index.html with the hypervolume of each front (accuracy on validation against the
-# logarithm of bytes, from the original's bytes and its accuracy − 0.1), and the seconds of each.
+# logarithm of bytes, from the original's bytes and its accuracy − 0.04), and the seconds of each.
 # shellcheck source=launch/reproduce/common.sh
 command=compress.search
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -24,8 +24,9 @@ for seed in 0 1 2 3 4; do
   experiment "search_$seed" configs/search/digits.py "--config.seed=$seed" \
     --config.evaluations=14 "${space[@]}"
   for control in sampler random; do
+    # a control may find no network within the budget, which is an error of its run
     experiment "${control}_$seed" configs/search/digits.py "--config.seed=$seed" \
-      --config.evaluations=20 "--config.search.control=$control" "${space[@]}"
+      --config.evaluations=20 "--config.search.control=$control" "${space[@]}" || true
   done
 done
 report

@@ -18,13 +18,9 @@ from compress.search.options import Space
 from compress.search.sensitivity import Measured, Sensitivities
 from compress.search.settings import AS_IT_IS, Choice, Setting
 
-KEEPING = (
-    1.0,
-    0.97,
-    0.94,
-    0.9,
-)  # of the budgets, that choices around the best candidate are to keep
-CHEAPER = (0.93, 0.96, 0.9, 0.98, 0.85, 1.0)  # likewise of its cost, where a loss is allowed
+# shares of the budgets that choices around the best candidate are to keep, the first that is new
+KEEPING = (1.0, 0.97, 0.94, 0.9)
+CHEAPER = (0.93, 0.96, 0.9, 0.98, 0.85, 1.0)  # likewise of its cost, for a loss
 ALMOST = 1.1  # times the budgets: what the best candidate may cost
 STEPS = 2  # densities away from the candidate's, and bits, that are proposed at most
 GROWTH = (1.2, 4.0)  # of what a step costs, from one density to the next: the least and the most

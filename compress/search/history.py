@@ -92,6 +92,29 @@ def from_json(found: Mapping[str, Any]) -> Candidate:
     return Candidate(**{**{n: found[n] for n in names}, "judged": judged, "choice": choice})
 
 
+def waiting(number: int, choice: Choice, origin: str) -> Candidate:
+    """Returns a candidate whose results are not known yet."""
+    return Candidate(
+        number=number,
+        choice=choice,
+        origin=origin,
+        parent=ORIGINAL,
+        step=0,
+        judged=(),
+        failed="not evaluated yet",
+        seconds=0.0,
+    )
+
+
+def seconds(history: Sequence[Candidate], parallel: int) -> float:
+    """Returns how long the candidates took, so many at a time: the sum of each round's longest."""
+    longest: dict[int, float] = {}
+    for one in history:
+        place = one.number // parallel
+        longest[place] = max(longest.get(place, 0.0), one.seconds)
+    return sum(longest.values())
+
+
 def changed(choice: Choice) -> dict[str, Setting]:
     """Returns a choice without the layers that it leaves as they are."""
     return {layer: one for layer, one in sorted(choice.items()) if one != Setting()}

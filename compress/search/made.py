@@ -7,6 +7,7 @@ from compress.made import Made
 from compress.search import history
 from compress.search import original as original_lib
 from compress.search.analytic import Knowledge
+from compress.search.board import Board
 from compress.search.candidate import Bench, State
 from compress.search.clocks import Clock
 from compress.search.options import Space
@@ -31,6 +32,7 @@ class Search:
       space: of all choices.
       clock: measures milliseconds; None if they are not asked for.
       knowledge: sensitivities and costs of single layers; None unless `spec.knows`.
+      board: where the run shares its units with others.
     """
 
     spec: SearchSpec
@@ -41,6 +43,7 @@ class Search:
     space: Space
     clock: Clock | None
     knowledge: Knowledge | None
+    board: Board
 
     @property
     def context(self) -> Context:

@@ -24,7 +24,29 @@ LEAST_LOSS = 1e-3  # nats that losses are counted from
 FEWEST = 6  # analytic choices where no budget is asked for, but a loss
 
 
-def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
+Offer = tuple[Choice, str]  # a choice, and who proposes it
+
+
+def offers(run: Search, found: Sequence[Candidate], count: int) -> list[Offer]:
+    """Returns the choices of the next round, each of which is proposed without the results before.
+
+    Args:
+      run: of the search.
+      found: the candidates of all rounds before.
+      count: of the round.
+
+    Raises:
+      UserError: see `propose`.
+    """
+    there, offered = list(found), []
+    for _ in range(count):
+        choice, origin = propose(run, there)
+        offered.append((choice, origin))
+        there.append(history.waiting(len(there), choice, origin))
+    return offered
+
+
+def propose(run: Search, found: Sequence[Candidate]) -> Offer:
     """Returns the next choice, and who proposes it.
 
     After the first candidates comes the analytic choice for budgets that are corrected by what the
@@ -35,7 +57,7 @@ def propose(run: Search, found: Sequence[Candidate]) -> tuple[Choice, str]:
 
     Args:
       run: of the search.
-      found: all candidates before.
+      found: all candidates before; those of its own round have no results.
 
     Raises:
       UserError: no choice keeps the budgets; the error has the least that can be kept.

@@ -87,10 +87,14 @@ class StrategySpec:
       rungs: rounds after which a candidate is judged; the best go on to the next.
       promoted: the share that does, in (0, 1].
       finalists: candidates that are trained for longer in the end; the best of them is chosen.
-      seconds: of all candidates, after which none is begun; 0 = no limit.
+      seconds: of all candidates, after which none is begun; 0 = no limit. Of those that are
+        evaluated at the same time the longest counts.
       examples: of training, on which sensitivities are measured.
       baselines: folders of finished runs of `compress`, for the report.
       choice: a file `choice.json` of a run, whose network is made again; "" = none.
+      parallel: candidates of a round, which are proposed without each other's results.
+      board: a folder in which runs of this search share their units; "" = the run is alone.
+      member: tells such runs apart.
     """
 
     sampler: str
@@ -107,6 +111,9 @@ class StrategySpec:
     examples: int
     baselines: Annotated[tuple[str, ...], "folders of runs"]
     choice: str
+    parallel: int
+    board: str
+    member: int
 
     def __post_init__(self) -> None:
         if self.sampler not in evolve.SAMPLERS:
@@ -114,7 +121,7 @@ class StrategySpec:
         if self.control not in CONTROLS:
             raise unknown("search.control", self.control, CONTROLS)
         at_least("search", self, population=2, screened=1, uniform=0, steps=0, finalists=1)
-        at_least("search", self, seconds=0, examples=1)
+        at_least("search", self, seconds=0, examples=1, parallel=1, member=0)
         rungs = self.rungs
         if not rungs or min(rungs) < 1 or list(rungs) != sorted(set(rungs)):
             raise UserError(f"search.rungs={rungs} must be rising counts from 1, such as (1, 3)")
@@ -185,6 +192,12 @@ class SearchSpec:
     def candidates(self) -> int:
         """The number of candidates."""
         return len(self.given.steps) if self.given else self.evaluations
+
+    @property
+    def rounds(self) -> list[range]:
+        """The numbers of the candidates that are evaluated at the same time."""
+        size, count = 1 if self.given else self.search.parallel, self.candidates
+        return [range(i, min(i + size, count)) for i in range(0, count, size)]
 
     @property
     def knows(self) -> bool:

@@ -4,16 +4,16 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from compress import work as networks_lib
 from compress.made import Made
-from compress.search import candidate, costs, history, proposals, settings
+from compress.search import candidate, costs, history, proposals
 from compress.search.candidate import State
 from compress.search.history import ORIGINAL, Candidate, Judged
 from compress.search.made import Search
+from compress.search.proposals import Offer
 from compress.search.settings import Choice
 from groundwork import trees
 from groundwork.devices import processes
@@ -25,26 +25,26 @@ from groundwork.trees import Variables
 FAILURES = (UserError, ValueError, ArithmeticError, RuntimeError)
 
 
-def evaluate(run: Search, number: int, found: Sequence[Candidate]) -> None:
+def evaluate(run: Search, number: int, found: Sequence[Candidate], offer: Offer | None) -> None:
     """Makes the unit of a candidate: its weights, for those that continue it, and its results.
 
     Args:
       run: of the search.
       number: of the candidate.
-      found: all candidates before it.
+      found: the candidates before its round.
+      offer: its choice; None if there is no time left for it.
     """
-    reporter, limit = run.context.reporter, run.spec.search.seconds
+    reporter = run.context.reporter
     reporter.begin(history.name_of(number), 0, 1)
     begun = time.perf_counter()
     made: State | None = None
     choice: Choice = {}
     origin, parent, failed = "", ORIGINAL, ""
     judged: list[Judged] = []
-    if limit and sum(one.seconds for one in found) >= limit:
-        failed = f"search.seconds={limit:g} are over"
+    if offer is None:
+        failed = f"search.seconds={run.spec.search.seconds:g} are over"
     else:
-        saved, origin = processes.on_first(_proposed, run, found)
-        choice = settings.from_json(saved)
+        choice, origin = offer
         parent, same = parent_of(run, found, choice)
         try:
             before = run.state(parent)
@@ -100,12 +100,6 @@ def words(run: Search, judged: Judged) -> str:
     numbers = [f"{np.mean(judged.costs[n]):,.6g} {n}" for n in run.spec.objectives]
     value = f"validation {run.metric.words} {np.mean(judged.validation):.4f}"
     return f"{', '.join(numbers)}; {value} after {judged.rounds} rounds"
-
-
-def _proposed(run: Search, found: Sequence[Candidate]) -> list[Any]:
-    """Returns the next choice as JSON, and who proposes it."""
-    choice, origin = proposals.propose(run, found)
-    return [settings.to_json(choice), origin]
 
 
 def _reshaped(run: Search, choice: Choice, before: State) -> State:

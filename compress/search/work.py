@@ -1,8 +1,9 @@
 """The work of a search: the original, what is known of it, candidates, and the chosen one."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,21 @@ from compress.form import Form
 from compress.made import ORIGINAL, Made, Node, Pipeline
 from compress.search import (
     analytic,
+    board,
     candidate,
     choosing,
     clocks,
     costs,
     history,
+    proposals,
     sensitivity,
+    settings,
     trial,
 )
 from compress.search import original as original_lib
 from compress.search import space as space_lib
 from compress.search.analytic import Knowledge
+from compress.search.board import Board
 from compress.search.candidate import Bench
 from compress.search.clocks import Clock
 from compress.search.history import Candidate
@@ -87,18 +92,36 @@ def prepare(spec: SearchSpec, config: Mapping[str, Any], dataset: AnyDataset) ->
 
 def search(run: Search) -> None:
     """Evaluates all candidates that are not done, and makes the chosen network."""
-    spec, context = run.spec, run.context
-    done = set(processes.on_first(context.run.units))
     found: list[Candidate] = []
-    for number in range(spec.candidates):
-        unit = context.run.unit(history.name_of(number))
-        if unit.name not in done:
-            if processes.count() == 1 and context.interruption.reached():
-                raise context.interruption.stop(f"the unit before {unit.name}")
-            trial.evaluate(run, number, found)
-        found.append(history.from_json(unit.result()[1]))
-    if chosen_unit(spec) not in done:
-        choosing.make(run, found)
+    for numbers in run.spec.rounds:
+        board.do(run.board, _round(run, numbers, found))
+        units = [run.context.run.unit(history.name_of(number)) for number in numbers]
+        found += [history.from_json(unit.result()[1]) for unit in units]
+    board.do(run.board, {chosen_unit(run.spec): lambda: choosing.make(run, found)})
+
+
+def _round(
+    run: Search, numbers: range, found: Sequence[Candidate]
+) -> dict[str, Callable[[], None]]:
+    """Returns the unit of each candidate of a round → what makes it."""
+    context, limit = run.context, run.spec.search.seconds
+    over = limit and history.seconds(found, run.spec.search.parallel) >= limit
+
+    @functools.cache
+    def offers() -> list[list[Any]]:  # as JSON: the first process tells the others
+        offered = proposals.offers(run, found, len(numbers))
+        return [[settings.to_json(choice), origin] for choice, origin in offered]
+
+    def make(number: int) -> None:
+        if processes.count() == 1 and context.interruption.reached():
+            raise context.interruption.stop(f"the unit before {history.name_of(number)}")
+        offer = None
+        if not over:
+            choice, origin = processes.on_first(offers)[number - numbers[0]]
+            offer = settings.from_json(choice), origin
+        trial.evaluate(run, number, list(found), offer)
+
+    return {history.name_of(number): functools.partial(make, number) for number in numbers}
 
 
 def lost(run: Run) -> dict[str, str]:
@@ -117,11 +140,15 @@ def lost(run: Run) -> dict[str, str]:
 def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: Clock | None) -> Search:
     """Returns the search with its original and what is known of it, which are units of the run."""
     context = pipeline.context
+    shared = board.opened(spec.search.board, context)
     unit = context.run.unit(made_lib.unit_name(ORIGINAL))
-    if not processes.on_first(lambda: unit.done):
+
+    def train() -> None:
         context.reporter.begin(unit.name, 0, 1)
         node = Node(ORIGINAL, "", ORIGINAL, 0, False)
         networks_lib.finish(pipeline, node, original_stage.run(pipeline, node))
+
+    board.do(shared, {unit.name: train})
     tree, metadata = unit.result()
     made = networks_lib.read_back(context, tree, metadata)
     loss = loss_spec.build(spec.compress.loss, context.dataset.target)
@@ -140,7 +167,8 @@ def _begun(spec: SearchSpec, pipeline: Pipeline, space: Space, clock: Clock | No
         metric=loss.metric,
         space=space,
         clock=clock,
-        knowledge=_knowledge(spec, bench, known, space, clock) if spec.knows else None,
+        knowledge=_knowledge(spec, bench, known, space, clock, shared) if spec.knows else None,
+        board=shared,
     )
 
 
@@ -150,25 +178,28 @@ def _knowledge(
     known: original_lib.Original,
     space: Space,
     clock: Clock | None,
+    shared: Board,
 ) -> Knowledge:
     """Returns sensitivities and costs of all options of a space, which are one unit of the run."""
     context = bench.pipeline.context
     unit = context.run.unit(KNOWLEDGE)
-    if not processes.on_first(lambda: unit.done):
+
+    def learnt() -> dict[str, Any]:
+        begun = time.perf_counter()
+        table = _with_files(bench, known, costs.table(known, space, spec.objectives, clock))
+        examples, criterion = spec.search.examples, spec.space.criterion
+        measured = sensitivity.measure(known, space, examples, criterion)
+        known_now = Knowledge(space=space, sensitivities=measured, costs=table)
+        return {**known_now.to_json(), "seconds": time.perf_counter() - begun}
+
+    def learn() -> None:
         context.reporter.begin(unit.name, 0, 1)
         for line in str(space).splitlines():
             context.reporter.say(line)
-
-        def learnt() -> dict[str, Any]:
-            table = _with_files(bench, known, costs.table(known, space, spec.objectives, clock))
-            examples, criterion = spec.search.examples, spec.space.criterion
-            measured = sensitivity.measure(known, space, examples, criterion)
-            known_now = Knowledge(space=space, sensitivities=measured, costs=table)
-            return {**known_now.to_json(), "seconds": time.perf_counter() - begun}
-
-        begun = time.perf_counter()
         unit.finish({"options": np.asarray(space.size > 0)}, processes.on_first(learnt))
         context.reporter.end(f"{len(space.options)} layers")
+
+    board.do(shared, {unit.name: learn})
     return Knowledge.from_json(unit.result()[1])
 
 

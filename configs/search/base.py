@@ -71,6 +71,9 @@ def get_config() -> ml_collections.ConfigDict:
         baselines=(),  # finished runs of compress, which the report shows beside the search
         # a RUN/choice.json whose network is made again, with evaluations=0
         choice="",
+        parallel=1,  # candidates at the same time, none of which knows how the others end
+        board="",  # a folder where several runs of this search share their units
+        member=0,  # tells these runs apart: --set search.member=0,1,2 of launch.sweep
     )
     config.quantize = dict(  # see the configs of compress
         other_bits=8,  # of biases and BatchNorm's scales; 0 keeps float32

@@ -39,6 +39,8 @@ NOT_IDENTITY = (
     "checkpoint.",
     "published",
     "search.baselines",
+    "search.board",
+    "search.member",
 )
 ADDED = {  # keys that older runs lack → the value that they had in effect
     "model.dtype": "float32",
@@ -72,6 +74,7 @@ ADDED = {  # keys that older runs lack → the value that they had in effect
     "equalize.cross_layer": True,
     "quantize.bias_correction": "none",
     "quantize.rate": 0.0,
+    "search.parallel": 1,
     "slimmable.model.name": "resnet_20",
     "slimmable.model.width": 1.0,
     "slimmable.model.dtype": "float32",
@@ -183,30 +186,40 @@ def refuse_other(folder: Path, began: Mapping[str, Any], identity: Identity) -> 
             f"{folder} holds a run of another command, {began['command']}.main. Give another "
             "--workdir"
         )
-    there = flatten(began["config"])
-    here = flatten(json.loads(json.dumps(identity.config)))
+    if keys := differing(began["config"], identity.config, identity.extendable):
+        raise UserError(
+            f"{folder} holds another run: {'; '.join(keys)}. Give another --workdir, or its config"
+        )
+    _refuse_other_code(folder, began, identity)
+
+
+def differing(
+    began: Mapping[str, Any], config: Mapping[str, Any], extendable: tuple[str, ...] = ()
+) -> list[str]:
+    """Returns one phrase for each key of the identity whose values differ: `… there, … here`.
+
+    Args:
+      began: the config there.
+      config: the config here.
+      extendable: keys that may differ.
+    """
+    there = flatten(began)
+    here = flatten(json.loads(json.dumps(config)))
     there, here = (
         {key: value for key, value in ADDED.items() if key in other} | flat
         for flat, other in ((there, here), (here, there))
     )
     before, after = (
-        {key: value for key, value in flat.items() if not _ignored(key, identity.extendable)}
+        {key: value for key, value in flat.items() if not _ignored(key, extendable)}
         for flat in (there, here)
     )
-    differing = [
+    keys = [
         key
         for key in sorted(before.keys() | after.keys())
         if _meant(key, before.get(key)) != _meant(key, after.get(key))
     ]
-    if differing:
-        whole = [key for key in differing if not any(key.startswith(f"{k}.") for k in differing)]
-        keys = "; ".join(
-            f"{key} is {_side(before, key)} there, {_side(after, key)} here" for key in whole
-        )
-        raise UserError(
-            f"{folder} holds another run: {keys}. Give another --workdir, or its config"
-        )
-    _refuse_other_code(folder, began, identity, here)
+    whole = [key for key in keys if not any(key.startswith(f"{k}.") for k in keys)]
+    return [f"{key} is {_side(before, key)} there, {_side(after, key)} here" for key in whole]
 
 
 def _side(flat: Mapping[str, Any], key: str) -> Any:
@@ -215,13 +228,11 @@ def _side(flat: Mapping[str, Any], key: str) -> Any:
     return flat.get(key, inner or "not set")
 
 
-def _refuse_other_code(
-    folder: Path, began: Mapping[str, Any], identity: Identity, config: Mapping[str, Any]
-) -> None:
+def _refuse_other_code(folder: Path, began: Mapping[str, Any], identity: Identity) -> None:
     """Refuses a user's network, loss or data that are not those with which the run began."""
     if identity.own is None:
         return
-    before = began.get("own", {})
+    before, config = began.get("own", {}), flatten(identity.config)
     names = sorted(before.keys() | identity.own.keys())
     differing = [name for name in names if before.get(name) != identity.own.get(name)]
     if not differing:

@@ -31,6 +31,7 @@ ARGS = [
     "--config.search.examples=100",
     "--config.search.screened=2",
     "--config.search.finalists=1",
+    "--config.search.parallel=2",
     "--config.quantize.rate=0.05",
     "--config.fine_tune.steps=20",
 ]

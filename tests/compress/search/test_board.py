@@ -152,7 +152,7 @@ def test_a_damaged_board_is_refused(tmp_path):
 
 def test_a_board_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "board").touch()
-    with pytest.raises(UserError, match="search.board: "):
+    with pytest.raises(UserError, match=r"search\.board: "):
         board.opened(str(tmp_path / "board"), context(tmp_path / "one"))
 
 

@@ -11,15 +11,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
+
 from compress import work as compress_work
 from compress.form import Form
 from compress.results import ORIGINAL
+from deploy.graphs import trace
 from deploy.sources import archives
 from deploy.sources.network import Network
 from groundwork import architectures, buckets, copies, paths, trees
 from groundwork.architectures import pretrained
 from groundwork.data.dataset import Dataset
-from groundwork.errors import UserError
+from groundwork.errors import UserError, reason
 from groundwork.runs import checkpoint, identity, trained
 from groundwork.runs.run import Run
 from lowrank import spec as lowrank_spec
@@ -106,9 +109,27 @@ def load(source: Source, name: str, config: Mapping[str, Any], dataset: Dataset)
       UserError: the network cannot be read, or lacks the replicate.
     """
     try:
-        return _load(source, name, config, dataset)
+        network = _load(source, name, config, dataset)
+        _check_takes(network, name, dataset)
     except UserError as error:
         raise UserError(f"source.path: {error}") from error
+    return network
+
+
+def _check_takes(network: Network, name: str, dataset: Dataset) -> None:
+    """Checks that a network takes the examples of the data.
+
+    Raises:
+      UserError: it does not; the error has their shape.
+    """
+    try:
+        jax.eval_shape(trace.evaluation(network.model), network.variables, dataset.example)
+    except Exception as error:  # a network may raise anything
+        shapes = jax.tree.map(lambda leaf: leaf.shape[1:], dataset.example)
+        raise UserError(
+            f"{name} does not take the data's examples {shapes} (data.pad and data.image_size "
+            f"change images): {reason(error)}"
+        ) from error
 
 
 def section(path: str) -> dict[str, Any] | None:
@@ -201,7 +222,7 @@ def _msdnet(source: Source, unit: str, config: Mapping[str, Any], dataset: Datas
 
 
 def _compressed(source: Source, unit: str, config: Mapping[str, Any], dataset: Dataset) -> Network:
-    name = unit.partition("/")[2]
+    name = "chosen" if unit.startswith("chosen/") else unit.partition("/")[2]
     file = f"{compress_work.FILES}/{name}/{source.replicate}{ARCHIVE}"
     path = copies.near(source.path, file) / file
     if not path.is_file():
@@ -215,6 +236,12 @@ def _compressed(source: Source, unit: str, config: Mapping[str, Any], dataset: D
 
 def _last_ticket(run: Run, found: list[str]) -> list[str]:
     return [unit for unit in found if unit.endswith("/ticket")][-1:]
+
+
+def _chosen(run: Run, found: list[str]) -> list[str]:
+    """Returns the original and the network that a search has chosen last, whose files are there."""
+    chosen = [unit for unit in found if unit.startswith("chosen/")]
+    return [*(unit for unit in found if unit not in chosen), *chosen[-1:]]
 
 
 def _all(run: Run, found: list[str]) -> list[str]:
@@ -242,5 +269,6 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "lowrank": Command(("original", "sweep/*"), _all, _lowrank),
         "msdnet": Command(("networks/*",), _all, _msdnet),
         "compress": Command(("networks/*",), _leaves, _compressed),
+        "compress.search": Command(("networks/original", "chosen/*"), _chosen, _compressed),
     }
 )

@@ -1,6 +1,7 @@
 """The networks of runs of every command, of files, and of a user's own."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -159,6 +160,32 @@ def test_compressed_networks_bring_their_integers(tmp_path, model, variables, da
     alone = _load(Source(str(file)), "0", dataset)
     np.testing.assert_array_equal(alone.stored["fc1/kernel"].codes, codes)
     assert networks.section(str(file))["model"] == MODEL
+
+
+def test_the_original_and_the_last_choice_of_a_search_are_read(tmp_path, model, variables, dataset):
+    one = trees.replicate(variables, 0)
+    names = ("networks/original", "chosen/0005", "chosen/0010")
+    units = {name: ({"done": np.ones(1)}, {}) for name in names}
+    path = _run(tmp_path / "run", "compress.search", units)
+    file = tmp_path / "run/files/chosen/0.cna"
+    file.parent.mkdir(parents=True)
+    compress.save(file, model, one)
+    source = Source(path)
+    assert networks.names(source) == ["networks/original", "chosen/0010"]
+    network = _load(source, "chosen/0010", dataset)
+    np.testing.assert_allclose(_outputs(network), _whole(model, variables, 0), atol=1e-6)
+
+
+def test_a_network_for_other_examples_is_refused_in_one_line(tmp_path, variables, dataset):
+    path = tmp_path / "weights.cna"
+    compress.save(path, architectures.build(MODEL, 10), trees.replicate(variables, 0))
+    wider = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, 32, 32, 1), leaf.dtype), dataset.example
+    )
+    other = SimpleNamespace(example=wider, classes=10)
+    said = r"weights does not take the data's examples \(32, 32, 1\) \(data.pad"
+    with pytest.raises(UserError, match=said):
+        networks.load(Source(str(path)), "weights", {"model": MODEL}, other)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -20,6 +20,7 @@ from flax.errors import FlaxError
 from jax import lax
 
 from groundwork.errors import UserError
+from groundwork.traced.predictions import Predictor, predictor
 from groundwork.trees import Variables
 from msdnet import exits as exits_lib
 from msdnet.exit_network import Features
@@ -31,13 +32,28 @@ Block = Callable[[Any, Features], tuple[Features, jax.Array]]
 Answers = tuple[Features, jax.Array, jax.Array]  # features, labels [b], confidences [b]
 
 
+class Weights:
+    """Variables, and what blocks have made of them so far."""
+
+    def __init__(self, variables: Variables) -> None:
+        self.variables = variables
+        self._prepared: dict[Any, Any] = {}
+
+    def prepared(self, one: Predictor) -> Any:
+        """Returns what a block needs of the variables."""
+        if id(one) not in self._prepared:
+            self._prepared[id(one)] = one.prepare(self.variables)
+        return self._prepared[id(one)]
+
+
 class Blocks(NamedTuple):
     """The compiled parts of a network. A pool is features of two batches, leaves [2 B, …]."""
 
     sizes: tuple[int, ...]  # of batches, the largest first
-    first: Callable[..., Answers]  # variables, images [b, …], temperature → answers
-    later: Callable[..., Answers]  # k, variables, pool, start, size, temperature → answers
+    first: Callable[..., Answers]  # weights, images [b, …], temperature → answers
+    later: Callable[..., Answers]  # k, weights, pool, start, size, temperature → answers
     insert: Callable[..., Features]  # pool (given away), features [b, …], places [b] → pool
+    programs: dict[Any, Any]  # what has been compiled so far
 
 
 def compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence: str) -> Blocks:
@@ -54,38 +70,67 @@ def compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence: 
 def _compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence: str) -> Blocks:
     """Returns the blocks for batches of `batch_size`, compiled when they are first called."""
 
-    def run(k: int, variables: Variables, features: Features, temperature: jax.Array) -> Answers:
+    programs: dict[Any, tuple[Predictor, Callable[..., Answers]]] = {}
+
+    def block(k: int, variables: Variables, features: Features) -> tuple[Features, jax.Array]:
         if isinstance(model, nn.Module):
             after: Any = model.apply(variables, k, features, method="block")
         else:
             after = model[k](variables, features)
-        features, logits = after
-        if logits.ndim != 2:
-            raise ValueError(f"exit {k} gives logits of shape {logits.shape}, not [B, classes]")
-        logits = logits.astype(jnp.float32) / temperature
-        labels = jnp.argmax(logits, -1).astype(jnp.int32)
-        return features, labels, exits_lib.confidence(logits, confidence)
+        if after[1].ndim != 2:
+            raise ValueError(f"exit {k} gives logits of shape {after[1].shape}, not [B, classes]")
+        return after
+
+    def program(
+        k: int, weights: Weights, pool: Features, size: int
+    ) -> tuple[Predictor, Callable[..., Answers]]:
+        """Returns a block for `size` rows of such a pool, which is traced once."""
+        rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), pool)
+        key = (k, size, _shapes(rows), _shapes(weights.variables))
+        if key in programs:
+            return programs[key]
+        made = predictor(functools.partial(block, k), weights.variables, rows)
+
+        def run(prepared: Any, pool: Features, start: jax.Array, temperature: jax.Array) -> Answers:
+            taken = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), pool)
+            features, logits = made.apply(prepared, taken)
+            logits = logits.astype(jnp.float32) / temperature
+            labels = jnp.argmax(logits, -1).astype(jnp.int32)
+            return features, labels, exits_lib.confidence(logits, confidence)
+
+        return programs.setdefault(key, (made, jax.jit(run)))
 
     def later(
         k: int,
-        variables: Variables,
+        weights: Weights,
         pool: Features,
-        start: jax.Array,
+        start: np.int32,
         size: int,
         temperature: jax.Array,
     ) -> Answers:
-        taken = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), pool)
-        return run(k, variables, taken, temperature)
+        made, run = program(k, weights, pool, size)
+        return run(weights.prepared(made), pool, start, temperature)
+
+    def first(weights: Weights, images: Any, temperature: jax.Array) -> Answers:
+        return later(0, weights, images, np.int32(0), len(jax.tree.leaves(images)[0]), temperature)
 
     def insert(pool: Features, features: Features, places: jax.Array) -> Features:
         return jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), pool, features)
 
     return Blocks(
         sizes=sizes(batch_size),
-        first=jax.jit(functools.partial(run, 0)),
-        later=jax.jit(later, static_argnums=(0, 4)),
+        first=first,
+        later=later,
         insert=jax.jit(insert, donate_argnums=0),
+        programs=programs,
     )
+
+
+def _shapes(tree: Any) -> Any:
+    """Returns what tells a tree of arrays from those that need another program."""
+    leaves, structure = jax.tree.flatten(tree)
+    each = tuple((x.shape, str(x.dtype)) if hasattr(x, "dtype") else x for x in leaves)
+    return structure, each
 
 
 class Cascade:
@@ -101,7 +146,7 @@ class Cascade:
     def __init__(
         self, blocks: Blocks, variables: Variables, limits: np.ndarray, scales: np.ndarray
     ) -> None:
-        self._blocks, self._variables = blocks, variables
+        self._blocks, self._weights = blocks, Weights(variables)
         self._limits, self._scales = limits, scales
         self._pools = [_Pool(blocks) for _ in limits]  # the one before block 0 stays empty
         self._entered = 0
@@ -124,7 +169,7 @@ class Cascade:
 
         padded = jax.tree.map(fill, images) if size > count else images
         with _explained(self._shape):
-            answers = self._blocks.first(self._variables, padded, self._scales[0])
+            answers = self._blocks.first(self._weights, padded, self._scales[0])
         self._leave(0, places, answers)
         self._run_full()
 
@@ -150,7 +195,7 @@ class Cascade:
         places, start, size = self._pools[k].take()
         pool = self._pools[k].features
         with _explained(self._shape):
-            answers = self._blocks.later(k, self._variables, pool, start, size, self._scales[k])
+            answers = self._blocks.later(k, self._weights, pool, start, size, self._scales[k])
         self._leave(k, places, answers)
 
     def _leave(self, k: int, places: np.ndarray, answers: Answers) -> None:

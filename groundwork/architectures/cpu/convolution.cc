@@ -21,7 +21,9 @@
 #include <map>
 #include <new>
 #include <string>
+#include <vector>
 
+#include "chain.h"
 #include "instructions.h"
 #include "plan.h"
 #include "worker.h"
@@ -33,6 +35,7 @@ namespace ffi = xla::ffi;
 using namespace architectures;
 
 constexpr size_t kPlans = 1024;  // plans kept; beyond them the least recently used one is dropped
+constexpr size_t kChains = 64;   // chains kept; beyond them all are made again
 
 // Memory that grows to the largest request and is never given back.
 class Arena {
@@ -108,6 +111,34 @@ class Convolutions {
   uint64_t clock_ = 0;
 };
 
+// The chains that have been met, on the worker too.
+class Chains {
+ public:
+  Chain& planned(const int64_t* fields, size_t count) {
+    std::vector<int64_t> key(fields, fields + count);
+    auto entry = chains_.find(key);
+    if (entry == chains_.end()) {
+      if (chains_.size() >= kChains) chains_.clear();
+      entry = chains_.emplace(std::move(key), std::make_unique<Chain>(fields, count)).first;
+    }
+    return *entry->second;
+  }
+
+  void pack(Chain& chain, const std::vector<char*>& weights, char* packed) {
+    chain.pack(stream_, weights, packed);
+  }
+
+  void run(Chain& chain, char* packed, const std::vector<char*>& given,
+           const std::vector<char*>& results) {
+    chain.run(stream_, packed, given, results, arena_.at_least(chain.arena_bytes()));
+  }
+
+ private:
+  dnnl::stream stream_{cpu()};
+  std::map<std::vector<int64_t>, std::unique_ptr<Chain>> chains_;
+  Arena arena_;
+};
+
 Worker& worker() {
   static auto* worker = new Worker;
   return *worker;
@@ -115,6 +146,11 @@ Worker& worker() {
 
 Convolutions& convolutions() {
   static auto* all = new Convolutions;
+  return *all;
+}
+
+Chains& chains() {
+  static auto* all = new Chains;
   return *all;
 }
 
@@ -155,7 +191,72 @@ ffi::Error convolve(ffi::AnyBuffer first, ffi::AnyBuffer second, ffi::Result<ffi
   }
 }
 
+// Returns the data of all arrays but the first few, each of which must have so many bytes.
+template <typename Buffers, typename Bytes>
+std::vector<char*> data(Buffers& buffers, size_t first, const std::vector<Bytes>& bytes) {
+  if (buffers.size() != first + bytes.size())
+    throw std::invalid_argument("not as many arrays as a chain has");
+  std::vector<char*> all;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    auto buffer = buffers.template get<ffi::AnyBuffer>(first + i);
+    if (!buffer.has_value()) throw std::invalid_argument("no array");
+    ffi::AnyBuffer array = [&] {
+      if constexpr (std::is_same_v<Buffers, ffi::RemainingRets>)
+        return **buffer;
+      else
+        return *buffer;
+    }();
+    if (static_cast<int64_t>(array.size_bytes()) != static_cast<int64_t>(bytes[i]))
+      throw std::invalid_argument("an array is not what the chain says");
+    all.push_back(static_cast<char*>(array.untyped_data()));
+  }
+  return all;
+}
+
+ffi::Error pack(ffi::RemainingArgs weights, ffi::Result<ffi::AnyBuffer> packed,
+                ffi::Span<const int64_t> program) {
+  try {
+    worker().run([&] {
+      Chain& chain = chains().planned(program.begin(), program.size());
+      if (static_cast<int64_t>(packed->size_bytes()) != chain.packed_bytes)
+        throw std::invalid_argument("packed by another version");
+      chains().pack(chain, data(weights, 0, chain.weights()),
+                    static_cast<char*>(packed->untyped_data()));
+    });
+    return ffi::Error::Success();
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
+  }
+}
+
+ffi::Error run_chain(ffi::RemainingArgs arrays, ffi::RemainingRets results,
+                     ffi::Span<const int64_t> program) {
+  try {
+    worker().run([&] {
+      Chain& chain = chains().planned(program.begin(), program.size());
+      std::vector<char*> packed = data(arrays, 0, chain.arrays());
+      std::vector<char*> given(packed.begin() + 1, packed.end());
+      chains().run(chain, packed[0], given, data(results, 0, chain.results()));
+    });
+    return ffi::Error::Success();
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
+  }
+}
+
 }  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_pack, pack,
+                              ffi::Ffi::Bind()
+                                  .RemainingArgs()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<ffi::Span<const int64_t>>("program"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_chain, run_chain,
+                              ffi::Ffi::Bind()
+                                  .RemainingArgs()
+                                  .RemainingRets()
+                                  .Attr<ffi::Span<const int64_t>>("program"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_convolution, convolve,
                               ffi::Ffi::Bind()
@@ -199,5 +300,23 @@ extern "C" int architectures_implementation(char* answer, int64_t bytes, const i
     std::snprintf(answer, bytes, "%s", error.what());
     // a runtime_error says that there is no worker; anything else is oneDNN's refusal
     return dynamic_cast<const std::runtime_error*>(&error) ? -1 : 0;
+  }
+}
+
+// Writes the names of the implementations of a chain's nodes, one on each line, and returns how many
+// bytes its packed weights take.
+extern "C" int64_t architectures_packed(char* answer, int64_t bytes, const int64_t* fields,
+                                        int64_t count) {
+  try {
+    int64_t packed = 0;
+    worker().run([&] {
+      Chain& chain = chains().planned(fields, count);
+      packed = chain.packed_bytes;
+      std::snprintf(answer, bytes, "%s", chain.implementations().c_str());
+    });
+    return packed;
+  } catch (const std::exception& error) {
+    std::snprintf(answer, bytes, "%s", error.what());
+    return -1;
   }
 }

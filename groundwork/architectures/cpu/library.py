@@ -34,10 +34,13 @@ from groundwork.errors import unknown
 SOURCE = Path(__file__).with_name("convolution.cc")
 SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
 TARGET = "architectures_convolution"
+TARGETS = (TARGET, "architectures_pack", "architectures_chain")
 SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
 CPUINFO = Path("/proc/cpuinfo")
-# Otherwise OpenMP's threads would spin on their cores while XLA's work between convolutions.
-WAITING = {"OMP_WAIT_POLICY": "passive"}
+# How often OpenMP's threads look for work before they sleep: about 0.1 ms. A chain of layers gives
+# them work all the time, and to wake a thread takes longer than a small layer. If they looked for
+# ever, they would hold their cores while XLA's threads work between convolutions.
+WAITING = {"GOMP_SPINCOUNT": "10000"}
 
 
 def path() -> Path:
@@ -127,8 +130,9 @@ def _loaded(file: Path) -> ctypes.CDLL:
     finally:
         for name in changes:
             del os.environ[name]
-    handler = jax.ffi.pycapsule(library.architectures_convolution)
-    jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
+    for target in TARGETS:
+        handler = jax.ffi.pycapsule(getattr(library, target))
+        jax.ffi.register_ffi_target(target, handler, platform="cpu")
     return library
 
 

@@ -1,0 +1,432 @@
+// A chain: layers of a network in evaluation that one call computes, each by one oneDNN primitive
+// with what follows it (BatchNorm folded into the kernel, a residual addition, bounds).
+
+#pragma once
+
+#include <dnnl.hpp>
+#include <omp.h>
+#include <xmmintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <unordered_map>
+#include <vector>
+
+#include "plan.h"
+
+namespace architectures {
+
+// What `chain.py` packs: the number of values; of each its four sizes; the number of values that
+// are given, which come first; the number of results, and which values they are; the nodes. A node
+// is its length, its kind, its result, the number of its inputs, these inputs, then what the kind
+// asks for. Every node but kConcat ends with its lower and upper bound, as the bits of a double.
+enum Kind { kConvolve = 1, kDense, kAffine, kAdd, kConcat, kShortcut, kTotal };
+
+constexpr double kInfinite = 1e300;     // and whatever is beyond
+constexpr float kSubnormal = 1e-40f;
+
+// While it lives, subnormal numbers are what they are on this thread.
+class Subnormals {
+ public:
+  Subnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ & ~0x8040u); }
+  ~Subnormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+};
+
+inline int64_t rounded(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+struct Node {
+  Kind kind;
+  int64_t result;
+  std::vector<int64_t> inputs, fields;
+
+  double bound(int which) const {
+    double value;
+    std::memcpy(&value, &fields[fields.size() - 2 + which], sizeof value);
+    return value;
+  }
+  int weights() const { return kind <= kAffine ? 2 : 0; }
+};
+
+struct Value {
+  std::array<int64_t, 4> sizes;  // N, H, W, C
+  int64_t offset = -1;           // in the arena; -1: the caller's
+  int64_t count() const { return sizes[0] * sizes[1] * sizes[2] * sizes[3]; }
+};
+
+struct Program {
+  std::vector<Value> values;
+  int64_t given;
+  std::vector<int64_t> results;
+  std::vector<Node> nodes;
+
+  Program(const int64_t* at, size_t count) {
+    const int64_t* end = at + count;
+    auto next = [&] {
+      if (at == end) throw std::invalid_argument("a chain that is cut off");
+      return *at++;
+    };
+    auto value = [&] {
+      int64_t index = next();
+      if (index < 0 || index >= static_cast<int64_t>(values.size()))
+        throw std::invalid_argument("a chain of values that it lacks");
+      return index;
+    };
+    values.resize(next());
+    for (Value& v : values)
+      for (int64_t& size : v.sizes) size = next();
+    given = next();
+    results.resize(next());
+    for (int64_t& result : results) result = value();
+    while (at != end) {
+      const int64_t* stop = at + next();
+      if (stop > end || stop <= at) throw std::invalid_argument("a node that is cut off");
+      Node node;
+      node.kind = static_cast<Kind>(next());
+      node.result = value();
+      node.inputs.resize(next());
+      for (int64_t& input : node.inputs) input = value();
+      while (at != stop) node.fields.push_back(next());
+      nodes.push_back(std::move(node));
+    }
+  }
+};
+
+// A node's primitive and where its weights lie in the packed ones.
+struct Step {
+  dnnl::primitive primitive;
+  memory::desc input, given, packed, output, bias, scratch;
+  std::string implementation;
+  int64_t kernel_at = 0, bias_at = 0;
+};
+
+class Chain {
+ public:
+  Program program;
+  int64_t packed_bytes = 0;
+
+  explicit Chain(const int64_t* fields, size_t count) : program(fields, count) {
+    Subnormals kept;
+    for (const Node& node : program.nodes) {
+      Step step;
+      check(node);
+      if (node.kind == kConvolve) convolution(node, step);
+      if (node.kind == kDense) dense(node, step);
+      if (node.kind == kAffine) step.given = step.packed = step.bias = channels(node.result);
+      if (node.weights()) {
+        step.kernel_at = packed_bytes;
+        step.bias_at = packed_bytes + rounded(step.packed.get_size());
+        packed_bytes = step.bias_at + rounded(step.bias.get_size());
+      }
+      scratch_bytes_ = std::max<int64_t>(scratch_bytes_, step.scratch.get_size());
+      steps_.push_back(step);
+    }
+    place();
+  }
+
+  std::string implementations() const {
+    std::string all;
+    for (const Step& step : steps_) all += step.implementation + "\n";
+    return all;
+  }
+
+  // Moves kernels into oneDNN's layouts.
+  void pack(dnnl::stream& stream, const std::vector<char*>& weights, char* packed) {
+    size_t next = 0;
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      if (!program.nodes[i].weights()) continue;
+      Step& step = steps_[i];
+      memory from(step.given, cpu(), weights.at(next++));
+      memory to(step.packed, cpu(), packed + step.kernel_at);
+      if (step.given == step.packed)
+        std::memcpy(packed + step.kernel_at, from.get_data_handle(), step.packed.get_size());
+      else
+        dnnl::reorder(from, to).execute(stream, from, to);
+      std::memcpy(packed + step.bias_at, weights.at(next++), step.bias.get_size());
+    }
+    stream.wait();
+  }
+
+  // Bytes of the weights, as they are given.
+  std::vector<int64_t> weights() const {
+    std::vector<int64_t> all;
+    for (size_t i = 0; i < steps_.size(); ++i)
+      if (program.nodes[i].weights()) {
+        all.push_back(steps_[i].given.get_size());
+        all.push_back(steps_[i].bias.get_size());
+      }
+    return all;
+  }
+
+  // Bytes of what goes into a call: packed weights, and the given values.
+  std::vector<int64_t> arrays() const {
+    std::vector<int64_t> all = {packed_bytes};
+    for (int64_t i = 0; i < program.given; ++i) all.push_back(4 * program.values[i].count());
+    return all;
+  }
+
+  std::vector<int64_t> results() const {
+    std::vector<int64_t> all;
+    for (int64_t value : program.results) all.push_back(4 * program.values[value].count());
+    return all;
+  }
+
+  int64_t arena_bytes() const { return scratch_bytes_ + values_bytes_; }
+
+  void run(dnnl::stream& stream, char* packed, const std::vector<char*>& given,
+           const std::vector<char*>& results, char* arena) {
+    std::vector<char*> at(program.values.size());
+    for (size_t i = 0; i < at.size(); ++i)
+      if (program.values[i].offset >= 0) at[i] = arena + scratch_bytes_ + program.values[i].offset;
+    for (size_t i = 0; i < given.size(); ++i) at[i] = given[i];
+    for (size_t i = 0; i < results.size(); ++i) at[program.results[i]] = results[i];
+    memory::desc bytes({scratch_bytes_}, memory::data_type::u8, memory::format_tag::a);
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      const Node& node = program.nodes[i];
+      Step& step = steps_[i];
+      if (node.kind == kConvolve || node.kind == kDense) {
+        std::unordered_map<int, memory> arguments = {
+            {DNNL_ARG_SRC, memory(step.input, cpu(), at[node.inputs[0]])},
+            {DNNL_ARG_WEIGHTS, memory(step.packed, cpu(), packed + step.kernel_at)},
+            {DNNL_ARG_BIAS, memory(step.bias, cpu(), packed + step.bias_at)},
+            {DNNL_ARG_DST, memory(step.output, cpu(), at[node.result])},
+            {DNNL_ARG_SCRATCHPAD, memory(step.scratch, cpu(), arena)}};
+        if (node.inputs.size() > 1)
+          arguments[DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1] =
+              memory(step.output, cpu(), at[node.inputs[1]]);
+        step.primitive.execute(stream, arguments);
+      } else {
+        simple(node, step, packed, at);
+      }
+    }
+    stream.wait();
+  }
+
+ private:
+  std::vector<Step> steps_;
+  int64_t scratch_bytes_ = 0, values_bytes_ = 0;
+
+  memory::desc channels(int64_t value) const {
+    return {{program.values[value].sizes[3]}, memory::data_type::f32, memory::format_tag::x};
+  }
+
+  memory::desc images(int64_t value) const {
+    auto [n, h, w, c] = program.values[value].sizes;
+    return {{n, c, h, w}, memory::data_type::f32, memory::format_tag::nhwc};
+  }
+
+  static dnnl::primitive_attr attributes(const Node& node, const memory::desc& output) {
+    dnnl::post_ops after;
+    if (node.inputs.size() > 1) after.append_binary(dnnl::algorithm::binary_add, output);
+    // oneDNN's own ReLU and clip make 0 of NaN. With a slope, ReLU multiplies what is below 0 by it,
+    // and where subnormal numbers count as zeros (see worker.h) this one makes zeros, and NaN of NaN.
+    auto linear = [&](float slope, float shift) {
+      if (slope != 1 || shift != 0)
+        after.append_eltwise(dnnl::algorithm::eltwise_linear, slope, shift);
+    };
+    auto relu = [&] { after.append_eltwise(dnnl::algorithm::eltwise_relu, kSubnormal, 0); };
+    if (double low = node.bound(0); low > -kInfinite) {  // low + relu(x − low)
+      linear(1, static_cast<float>(-low));
+      relu();
+      linear(1, static_cast<float>(low));
+    }
+    if (double high = node.bound(1); high < kInfinite) {  // high − relu(high − x)
+      linear(-1, static_cast<float>(high));
+      relu();
+      linear(-1, static_cast<float>(high));
+    }
+    dnnl::primitive_attr made;
+    made.set_post_ops(after);
+    made.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    return made;
+  }
+
+  void convolution(const Node& node, Step& step) {
+    if (node.fields.size() != kFields + 2)
+      throw std::invalid_argument("a convolution that is cut off");
+    Descriptor d = checked(node.fields.data(), kFields);
+    Layout layout(d);
+    if (layout.input != images(node.inputs[0]) || layout.output != images(node.result))
+      throw std::invalid_argument("a convolution of other sizes than its values");
+    step.input = layout.input, step.given = layout.kernel, step.output = layout.output;
+    step.bias = channels(node.result);
+    memory::desc free(layout.kernel.get_dims(), memory::data_type::f32, memory::format_tag::any);
+    dnnl::convolution_forward::primitive_desc found(
+        cpu(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
+        layout.input, free, step.bias, layout.output, {d[kStrideH], d[kStrideW]},
+        {d[kDilationH] - 1, d[kDilationW] - 1}, {d[kTop], d[kLeft]}, {d[kBottom], d[kRight]},
+        attributes(node, layout.output));
+    step.packed = found.weights_desc();
+    step.scratch = found.scratchpad_desc();
+    step.implementation = found.impl_info_str();
+    step.primitive = dnnl::convolution_forward(found);
+  }
+
+  void dense(const Node& node, Step& step) {
+    int64_t rows = node.fields[0], in = node.fields[1], out = node.fields[2];
+    if (node.fields.size() != 5 || rows * in != program.values[node.inputs[0]].count() ||
+        rows * out != program.values[node.result].count())
+      throw std::invalid_argument("a product of other sizes than its values");
+    auto type = memory::data_type::f32;
+    step.input = {{rows, in}, type, memory::format_tag::ab};
+    step.given = {{out, in}, type, memory::format_tag::ba};
+    step.output = {{rows, out}, type, memory::format_tag::ab};
+    step.bias = channels(node.result);
+    dnnl::inner_product_forward::primitive_desc found(
+        cpu(), dnnl::prop_kind::forward_inference, step.input,
+        memory::desc({out, in}, type, memory::format_tag::any), step.bias, step.output,
+        attributes(node, step.output));
+    step.packed = found.weights_desc();
+    step.scratch = found.scratchpad_desc();
+    step.implementation = found.impl_info_str();
+    step.primitive = dnnl::inner_product_forward(found);
+  }
+
+  // Refuses nodes that would write or read beyond their values.
+  void check(const Node& node) const {
+    const auto& out = program.values[node.result].sizes;
+    auto sizes = [&](int64_t input) { return program.values[input].sizes; };
+    auto fits = [&] {
+      if (node.inputs.empty() || node.result < program.given) return false;
+      switch (node.kind) {
+        case kConvolve:
+        case kDense:
+          return node.inputs.size() == 1 || sizes(node.inputs[1]) == out;
+        case kAffine:
+          return node.fields.size() == 2 && sizes(node.inputs[0]) == out;
+        case kAdd: {
+          int64_t count = program.values[node.result].count();
+          return node.fields.size() == 2 && node.inputs.size() == 2 &&
+                 program.values[node.inputs[0]].count() == count &&
+                 program.values[node.inputs[1]].count() == count;
+        }
+        case kConcat: {
+          int64_t channels = 0;
+          for (int64_t input : node.inputs) {
+            auto one = sizes(input);
+            channels += one[3];
+            if (one[0] != out[0] || one[1] != out[1] || one[2] != out[2]) return false;
+          }
+          return channels == out[3];
+        }
+        case kShortcut: {
+          auto in = sizes(node.inputs[0]);
+          if (node.fields.size() != 5) return false;
+          int64_t down = node.fields[0], across = node.fields[1], before = node.fields[2];
+          return down > 0 && across > 0 && before >= 0 && before + in[3] <= out[3] &&
+                 in[0] == out[0] && (out[1] - 1) * down < in[1] && (out[2] - 1) * across < in[2];
+        }
+        case kTotal: {
+          auto in = sizes(node.inputs[0]);
+          return in[0] == out[0] && in[3] == out[3] && out[1] == 1 && out[2] == 1;
+        }
+      }
+      return false;
+    };
+    if (!fits()) throw std::invalid_argument("a node of other sizes than its values");
+  }
+
+  // Gives each value between the nodes a place, which it has until nobody needs it.
+  void place() {
+    std::vector<int64_t> last(program.values.size(), -1);
+    for (size_t i = 0; i < program.nodes.size(); ++i)
+      for (int64_t input : program.nodes[i].inputs) last[input] = i;
+    auto callers = [&](int64_t v) {
+      return v < program.given ||
+             std::find(program.results.begin(), program.results.end(), v) != program.results.end();
+    };
+    std::map<int64_t, int64_t> busy;  // offset → end
+    std::vector<int64_t> living;
+    for (size_t i = 0; i < program.nodes.size(); ++i) {
+      int64_t v = program.nodes[i].result;
+      if (!callers(v)) {
+        int64_t bytes = rounded(program.values[v].count() * 4), at = 0;
+        for (auto [from, to] : busy) {
+          if (from - at >= bytes) break;
+          at = std::max(at, to);
+        }
+        program.values[v].offset = at;
+        busy[at] = at + bytes;
+        values_bytes_ = std::max(values_bytes_, at + bytes);
+        living.push_back(v);
+      }
+      for (size_t j = living.size(); j-- > 0;)
+        if (last[living[j]] <= static_cast<int64_t>(i)) {
+          busy.erase(program.values[living[j]].offset);
+          living.erase(living.begin() + j);
+        }
+    }
+  }
+
+  // Everything that is bound by memory.
+  void simple(const Node& node, const Step& step, char* packed, const std::vector<char*>& at) {
+    auto floats = [&](int64_t v) { return reinterpret_cast<float*>(at[v]); };
+    const auto& out = program.values[node.result].sizes;
+    float* to = floats(node.result);
+    int64_t rows = out[0] * out[1] * out[2], width = out[3];
+    bool alone = rows * width * 4 <= static_cast<int64_t>(kAlone) / 4;
+    if (node.kind == kConcat) {
+      int64_t first = 0;
+      for (int64_t input : node.inputs) {
+        const float* from = floats(input);
+        int64_t part = program.values[input].sizes[3];
+#pragma omp parallel for if (!alone)
+        for (int64_t r = 0; r < rows; ++r)
+          std::memcpy(to + r * width + first, from + r * part, part * 4);
+        first += part;
+      }
+      return;
+    }
+    if (node.kind == kTotal) {
+      const auto& in = program.values[node.inputs[0]].sizes;
+      const float* from = floats(node.inputs[0]);
+      int64_t pixels = in[1] * in[2];
+#pragma omp parallel for if (in[0] > 1 && pixels * width * in[0] > 16384)
+      for (int64_t n = 0; n < in[0]; ++n) {
+        float* sums = to + n * width;
+        std::memset(sums, 0, width * 4);
+        for (int64_t p = 0; p < pixels; ++p)
+#pragma omp simd
+          for (int64_t c = 0; c < width; ++c) sums[c] += from[(n * pixels + p) * width + c];
+      }
+      return;
+    }
+    float low = static_cast<float>(std::max(node.bound(0), -3.4e38));
+    float high = static_cast<float>(std::min(node.bound(1), 3.4e38));
+    if (node.kind == kAdd) {
+      const float *a = floats(node.inputs[0]), *b = floats(node.inputs[1]);
+#pragma omp parallel for simd if (parallel : !alone)
+      for (int64_t i = 0; i < rows * width; ++i) to[i] = std::min(std::max(a[i] + b[i], low), high);
+    } else if (node.kind == kAffine) {
+      const float* from = floats(node.inputs[0]);
+      const float* scale = reinterpret_cast<float*>(packed + step.kernel_at);
+      const float* shift = reinterpret_cast<float*>(packed + step.bias_at);
+#pragma omp parallel for if (!alone)
+      for (int64_t r = 0; r < rows; ++r)
+#pragma omp simd
+        for (int64_t c = 0; c < width; ++c)
+          to[r * width + c] =
+              std::min(std::max(from[r * width + c] * scale[c] + shift[c], low), high);
+    } else {  // kShortcut: every so many rows and columns, and channels of zeros on both sides
+      const auto& in = program.values[node.inputs[0]].sizes;
+      const float* from = floats(node.inputs[0]);
+      int64_t down = node.fields[0], across = node.fields[1], before = node.fields[2];
+#pragma omp parallel for if (!alone)
+      for (int64_t r = 0; r < rows; ++r) {
+        int64_t x = r % out[2], y = r / out[2] % out[1], n = r / out[2] / out[1];
+        const float* one = from + ((n * in[1] + y * down) * in[2] + x * across) * in[3];
+        std::memset(to + r * width, 0, width * 4);
+        std::memcpy(to + r * width + before, one, in[3] * 4);
+      }
+    }
+  }
+};
+
+}  // namespace architectures

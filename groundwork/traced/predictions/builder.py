@@ -1,0 +1,118 @@
+"""A chain while it is built: nodes that what follows may still become part of. Read `Builder`."""
+
+# N batch, H W image, C channels
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from groundwork.architectures.cpu import chain as chain_lib
+from groundwork.architectures.cpu.chain import FREE, WEIGHTED, Bounds, Chain, Node, Sizes
+
+
+@dataclasses.dataclass(eq=False)
+class Open:
+    """A node that may still change; see `chain.Node`.
+
+    Attributes:
+      kernel: the first weights, an array; of an affine map its scale [C].
+      bias: the second ones [C].
+    """
+
+    kind: str
+    inputs: list["Value"]
+    shape: tuple[int, ...]
+    fields: tuple[int, ...] = ()
+    bounds: Bounds = FREE
+    kernel: Any = None
+    bias: Any = None
+
+
+@dataclasses.dataclass(eq=False)
+class Value:
+    """An array that a chain is given, or what one of its nodes makes.
+
+    Attributes:
+      shape: that the network sees.
+      made: the node; None for a given array.
+      array: the given array.
+      is_view: whether it shows another value in another shape, or under another name.
+    """
+
+    shape: tuple[int, ...]
+    made: Open | None = None
+    array: Any = None
+    is_view: bool = False
+
+    @property
+    def key(self) -> int:
+        """What tells values apart; views have that of what they show."""
+        return id(self.array if self.made is None else self.made)
+
+    def view(self, shape: tuple[int, ...]) -> "Value":
+        """Returns the same numbers in another shape, or under another name."""
+        return Value(shape, self.made, self.array, True)
+
+
+class Builder:
+    """Collects the nodes of one chain, until a value of it is needed outside."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Open] = []
+        self._given: dict[int, Value] = {}
+
+    def given(self, array: jax.Array) -> Value:
+        """Returns an array as a value of the chain."""
+        return self._given.setdefault(id(array), Value(tuple(array.shape), array=array))
+
+    def add(self, kind: str, inputs: Sequence[Value], shape: tuple[int, ...], **more: Any) -> Value:
+        """Returns what a new node makes."""
+        node = Open(kind, list(inputs), shape, **more)
+        self._nodes.append(node)
+        return Value(shape, node)
+
+    def place(self, value: Value) -> int:
+        """Returns the place of the node that makes a value; −1 for a given one."""
+        return -1 if value.made is None else self._nodes.index(value.made)
+
+    def close(self, wanted: Sequence[Value]) -> dict[int, jax.Array]:
+        """Returns the key of each wanted value → its array, all of them from one call."""
+        distinct = list({one.key: one for one in wanted}.values())
+        nodes = self._needed(distinct)
+        given = {one.key: one for node in nodes for one in node.inputs if one.made is None}
+        number = {key: place for place, key in enumerate(given)}
+        number |= {id(node): len(given) + place for place, node in enumerate(nodes)}
+        shapes = [one.array.shape for one in given.values()] + [node.shape for node in nodes]
+        chain = Chain(
+            sizes=tuple(map(_sizes, shapes)),
+            given=len(given),
+            results=tuple(number[one.key] for one in distinct),
+            nodes=tuple(_node(node, number) for node in nodes),
+        )
+        weights = [x for n in nodes if n.kind in WEIGHTED for x in (n.kernel, n.bias)]
+        floats = [jnp.asarray(x, jnp.float32) for x in weights]
+        arrays = [one.array.reshape(_sizes(one.array.shape)) for one in given.values()]
+        made = [node for node in nodes if id(node) in {one.key for one in distinct}]
+        outputs = dict(zip(chain.results, chain_lib.computed(chain, floats, arrays), strict=True))
+        return {id(node): outputs[number[id(node)]].reshape(node.shape) for node in made}
+
+    def _needed(self, wanted: Sequence[Value]) -> list[Open]:
+        keys = {one.key for one in wanted}
+        for node in reversed(self._nodes):
+            if id(node) in keys:
+                keys |= {one.key for one in node.inputs}
+        return [node for node in self._nodes if id(node) in keys]
+
+
+def _node(node: Open, number: dict[int, int]) -> Node:
+    inputs = tuple(number[one.key] for one in node.inputs)
+    return Node(node.kind, inputs, number[id(node)], node.fields, node.bounds)
+
+
+def _sizes(shape: tuple[int, ...]) -> Sizes:
+    n, *rest = shape
+    return tuple(shape) if len(shape) == 4 else (n, 1, 1, math.prod(rest))  # type: ignore[return-value]

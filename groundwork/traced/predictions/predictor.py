@@ -1,0 +1,109 @@
+"""Predictions of a network whose weights stay: what depends on them alone is computed once.
+
+On a CPU with oneDNN, whole chains of layers are one call each; see `chains.py`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Literal
+
+from groundwork.architectures.cpu import library
+from groundwork.traced import walk
+from groundwork.traced.predictions.fused import fused
+from groundwork.trees import Variables
+
+
+class Predictor(NamedTuple):
+    """Two pure functions, of which the first is called once.
+
+    Attributes:
+      prepare: variables → what predictions need of them, compiled.
+      apply: (prepared, …) → outputs, as `model.apply(variables, …)` has them.
+    """
+
+    prepare: Callable[[Variables], Any]
+    apply: Callable[..., Any]
+
+
+def predictor(apply: Callable[..., Any], variables: Variables, *inputs: Any) -> Predictor:
+    """Returns a network's function in two parts.
+
+    Args:
+      apply: (variables, …) → outputs, of a network in evaluation.
+      variables: with the shapes of those that will be given.
+      inputs: likewise.
+
+    Returns:
+      The parts, for inputs of these shapes. Where BatchNorm becomes part of kernels, outputs differ
+      from `apply`'s in their last bits.
+    """
+    every, tree = jax.tree.flatten(variables)
+    places = [place for place, leaf in enumerate(every) if hasattr(leaf, "dtype")]
+    leaves = [every[place] for place in places]
+    shapes: list[Any] = []
+
+    def flat(leaves: Sequence[Any], *inputs: Any) -> Any:
+        given = dict(zip(places, leaves, strict=True))
+        whole = [given.get(place, leaf) for place, leaf in enumerate(every)]
+        outputs = apply(jax.tree.unflatten(tree, whole), *inputs)
+        flat_outputs, shape = jax.tree.flatten(outputs)
+        shapes.append(shape)
+        return flat_outputs
+
+    closed = jax.make_jaxpr(flat)(leaves, *inputs)
+    if jax.default_backend() == "cpu" and library.load() is not None:
+        given = [*leaves, *jax.tree.leaves(inputs)]
+        known = [place < len(leaves) for place in range(len(given))]
+        closed = jax.make_jaxpr(fused(closed, known))(*given)
+    before, after = _parts(closed, len(leaves))
+
+    def whole(prepared: Any, *inputs: Any) -> Any:
+        return jax.tree.unflatten(shapes[0], after(prepared, jax.tree.leaves(inputs)))
+
+    compiled = jax.jit(before)
+
+    def prepare(variables: Variables) -> list[Any]:
+        given = jax.tree.leaves(variables)
+        return compiled([given[place] for place in places])
+
+    return Predictor(prepare, whole)
+
+
+def _parts(closed: ClosedJaxpr, count: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Returns what a jaxpr makes of its first `count` arguments alone, and the rest of it."""
+    jaxpr = closed.jaxpr
+    known = {*jaxpr.constvars, *jaxpr.invars[:count]}
+    early, late = [], []
+    for equation in jaxpr.eqns:
+        inputs = [v for v in equation.invars if not isinstance(v, Literal)]
+        if all(variable in known for variable in inputs) and not equation.effects:
+            known |= set(equation.outvars)
+            early.append(equation)
+        else:
+            late.append(equation)
+    read = [v for equation in late for v in equation.invars] + jaxpr.outvars
+    kept = list(dict.fromkeys(v for v in read if not isinstance(v, Literal) and v in known))
+    constants = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+
+    def before(leaves: Sequence[Any]) -> list[Any]:
+        environment = constants | dict(zip(jaxpr.invars[:count], leaves, strict=True))
+        return _evaluated(early, environment, kept)
+
+    def after(prepared: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
+        environment = dict(zip(kept, prepared, strict=True))
+        environment |= dict(zip(jaxpr.invars[count:], leaves, strict=True))
+        return _evaluated(late, environment, jaxpr.outvars)
+
+    return before, after
+
+
+def _evaluated(equations: Sequence[Any], environment: dict[Any, Any], wanted: Any) -> list[Any]:
+    def read(variable: Any) -> Any:
+        return variable.val if isinstance(variable, Literal) else environment[variable]
+
+    for equation in equations:
+        outputs = walk.bind(equation, list(map(read, equation.invars)))
+        environment.update(zip(equation.outvars, outputs, strict=True))
+    return list(map(read, wanted))

@@ -1,0 +1,237 @@
+"""Predictions in two parts, beside the network's own function as XLA computes it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from groundwork import architectures, traced
+from groundwork.architectures.cpu import chain as chain_lib
+from groundwork.architectures.cpu import library
+from groundwork.architectures.cpu.convolution import conv_general_dilated
+from groundwork.traced.predictions import predictor
+from msdnet import MSDNet
+from tests.groundwork.architectures.cpu.onednn import decide_again, needs_onednn
+from tests.groundwork.traced.foreign import NETWORKS
+
+KEY = jax.random.key(0)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def disturbed(variables):
+    """Variables whose biases, scales and statistics are not those of a new network."""
+    leaves, tree = jax.tree.flatten(variables)
+    random = np.random.default_rng(1)
+    moved = [leaf + 0.1 * np.abs(random.normal(size=leaf.shape)).astype("f4") for leaf in leaves]
+    return jax.tree.unflatten(tree, moved)
+
+
+def parts(monkeypatch, apply, variables, *inputs):
+    """The outputs by both parts, and the chains that were computed."""
+    met, run = [], chain_lib.run
+
+    def noted(chain, *rest):
+        met.append(chain)
+        return run(chain, *rest)
+
+    monkeypatch.setattr(chain_lib, "run", noted)
+    made = predictor(apply, variables, *inputs)
+    return jax.jit(made.apply)(made.prepare(variables), *inputs), met
+
+
+def kinds(chains):
+    return [[node.kind for node in chain.nodes] for chain in chains]
+
+
+def assert_close(ours, theirs, most=1e-5):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        scale = np.abs(np.asarray(other, np.float64)).max(initial=1e-9)
+        np.testing.assert_allclose(one, other, rtol=0, atol=most * scale)
+
+
+def of_the_house(name, batch, **settings):
+    model = architectures.build({"name": name, **settings}, 10)
+    x = normal(batch, 32, 32, 3)
+    variables = jax.jit(lambda key: model.init(key, x, train=False))(KEY)
+    return lambda v, x: model.apply(v, x, train=False), disturbed(variables), x
+
+
+HOUSE = {  # name → width, and how many chains its layers are in
+    "resnet_20": (0.5, 1),
+    "vgg_11": (0.125, 5),
+    "densenet_40": (0.5, None),
+    "mobilenet_v2_small": (0.25, 1),
+    "shufflenet_v1_small": (0.25, None),
+    "lenet_300_100": (0.1, 1),
+}
+
+
+@needs_onednn
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", HOUSE)
+def test_networks_of_the_house(monkeypatch, name, batch):
+    width, chains = HOUSE[name]
+    apply, variables, x = of_the_house(name, batch, width=width)
+    ours, met = parts(monkeypatch, apply, variables, x)
+    assert_close(ours, jax.jit(apply)(variables, x))
+    assert chains in (None, len(met))
+    assert met
+
+
+@needs_onednn
+def test_a_network_with_exits_is_one_chain(monkeypatch):
+    model, x = MSDNet(10, blocks=2, base=1, step=1, step_mode="even"), normal(2, 32, 32, 3)
+    variables = disturbed(jax.jit(lambda key: model.init(key, x, False))(KEY))
+    ours, met = parts(monkeypatch, lambda v, x: model.apply(v, x, False), variables, x)
+    assert_close(ours, model.apply(variables, x, False))
+    assert len(met) == 1
+    assert kinds(met)[0].count("concat") > 1
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_that_nobody_here_wrote(monkeypatch, name):
+    called = NETWORKS[name]()
+    apply = traced.network.apply_of(called.model)
+
+    def network(variables, *inputs):
+        return apply(variables, *inputs, **called.kwargs)
+
+    ours, _ = parts(monkeypatch, network, called.variables, *called.args)
+    assert_close(ours, network(called.variables, *called.args))
+
+
+class Odd(nn.Module):
+    """What can stand between layers: values that are read twice, other orders, other numbers."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x):
+        def conv(x, name, features=16):
+            own = {"conv_general_dilated": conv_general_dilated}
+            return nn.Conv(features, (3, 3), name=name, **own)(x)
+
+        y = conv(x, "first")
+        match self.kind:
+            case "read twice":
+                return nn.relu(y) + 2 * y
+            case "itself":
+                return nn.relu(y + y)
+            case "a residual that comes later":
+                return nn.relu(y + conv(x, "second"))
+            case "a residual before bounds":
+                return y + nn.relu(conv(nn.relu(y), "second"))
+            case "bounds in turn":
+                return jnp.maximum(jnp.minimum(jnp.maximum(y, -0.5), 0.25), -0.25)
+            case "bounds that cross":
+                return jnp.minimum(jnp.maximum(y, 1.0), -1.0)
+            case "clip":
+                return jnp.clip(y, -0.3, 0.4)
+            case "hard swish":
+                return y * nn.relu6(y + 3) / 6
+            case "scaled after bounds":
+                return nn.relu(y) * 3 - 1
+            case "scaled after a residual":
+                return (conv(nn.relu(y), "second") + x.mean(-1, keepdims=True)) * 2
+            case "minus":
+                return nn.relu(1 - y)
+            case "a view":
+                flat = y.reshape(len(y), -1)
+                return nn.Dense(5, name="dense")(flat), flat.sum(-1), nn.relu(y)
+            case "concatenated with the input":
+                return conv(jnp.concatenate([x, nn.relu(y), y], -1), "second")
+            case "whole":
+                return y
+            case "pooled and gated":
+                gate = nn.sigmoid(nn.Dense(16, name="gate")(y.mean((1, 2))))
+                return conv(y * jnp.broadcast_to(gate[:, None, None], y.shape), "second")
+            case "shortcut":
+                z = jnp.pad(y[:, ::2, 1:], [(0, 0)] * 3 + [(3, 5)])
+                return z, jnp.pad(y[:, ::2, ::3], [(0, 0)] * 3 + [(3, 5)]) + 1
+            case "half":
+                return nn.relu(y.astype(jnp.bfloat16)).astype(jnp.float32)
+
+
+ODD = (
+    *("read twice", "itself", "a residual that comes later", "a residual before bounds"),
+    *("bounds in turn", "bounds that cross", "clip", "hard swish", "scaled after bounds"),
+    *("scaled after a residual", "minus", "a view", "concatenated with the input", "whole"),
+    *("pooled and gated", "shortcut", "half"),
+)
+
+
+@needs_onednn
+@pytest.mark.parametrize("kind", ODD)
+def test_what_stands_between_layers(monkeypatch, kind):
+    model, x = Odd(kind), normal(2, 7, 9, 5)
+    variables = disturbed(jax.jit(model.init)(KEY, x))
+    ours, met = parts(monkeypatch, model.apply, variables, x)
+    assert_close(ours, jax.jit(model.apply)(variables, x), 1e-2 if kind == "half" else 1e-5)
+    assert met
+
+
+@needs_onednn
+def test_what_follows_a_layer_is_part_of_it(monkeypatch):
+    apply, variables, x = of_the_house("resnet_20", 2, width=0.5)
+    _, (chain,) = parts(monkeypatch, apply, variables, x)
+    nodes = [node.kind for node in chain.nodes]
+    assert nodes.count("convolve") == 19
+    assert nodes.count("affine") == 1  # the mean's
+    assert nodes.count("add") == nodes.count("shortcut") == 2
+    assert sum(len(node.inputs) == 2 for node in chain.nodes if node.kind == "convolve") == 7
+
+
+@needs_onednn
+@pytest.mark.parametrize("channels", [3, 16])
+@pytest.mark.parametrize("top", [np.inf, 6.0])
+def test_what_is_no_number_stays_none(channels, top):
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(16, (3, 3), conv_general_dilated=conv_general_dilated)(x)
+            return jnp.minimum(nn.relu(x), top)
+
+    x = normal(2, 6, 6, channels)
+    variables = Net().init(KEY, x)
+    x[0, 3, 3, 0] = np.nan
+    made = predictor(Net().apply, variables, x)
+    ours = np.asarray(made.apply(made.prepare(variables), x))
+    theirs = np.asarray(Net().apply(variables, x))
+    assert np.array_equal(np.isnan(ours), np.isnan(theirs))
+    assert np.isnan(ours).sum() == 9 * 16
+    assert (ours[~np.isnan(ours)] >= 0).all()
+
+
+def test_without_onednn_weights_are_still_apart(monkeypatch):
+    monkeypatch.setenv(library.SWITCH, "xla")
+    decide_again()
+    try:
+        apply, variables, x = of_the_house("lenet_300_100", 2, width=0.1)
+        made = predictor(apply, variables, x)
+        prepared = made.prepare(variables)
+        assert_close(made.apply(prepared, x), apply(variables, x), 1e-6)
+        assert "ffi_call" not in str(jax.make_jaxpr(made.apply)(prepared, x))
+    finally:
+        monkeypatch.undo()
+        decide_again()
+
+
+@needs_onednn
+def test_predictions_are_the_same_bits_every_time_and_in_loops():
+    apply, variables, x = of_the_house("resnet_20", 4, width=0.5)
+    made = predictor(apply, variables, x)
+    prepared, run = made.prepare(variables), jax.jit(made.apply)
+    first = np.asarray(run(prepared, x))
+    for _ in range(3):
+        assert np.array_equal(first, run(prepared, x))
+    several = jax.jit(lambda p, xs: jax.lax.map(lambda x: made.apply(p, x), xs))
+    assert np.array_equal(several(prepared, np.stack([x, x[::-1]]))[0], first)
+    mapped = jax.jit(jax.vmap(made.apply, in_axes=(None, 0)))
+    assert np.array_equal(mapped(prepared, np.stack([x, x[::-1]]))[1], run(prepared, x[::-1]))

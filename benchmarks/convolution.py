@@ -54,11 +54,13 @@ CONTESTANTS = (
 Once = Callable[[str], tuple[float, float]]  # what → seconds and CPU seconds of a step
 
 
-def serve(pipe: Connection, who: Contestant, network: str) -> None:
+def serve(
+    pipe: Connection, who: Contestant, network: str, batch: int, turn: dict[str, int]
+) -> None:
     """In the contestant's process: build, warm up, answer each request until the pipe closes."""
     module = importlib.import_module(f"benchmarks.{who.module}")
-    run, compiled_seconds = module.make(network, NETWORKS[network], **who.options)
-    for what, steps in STEPS.items():
+    run, compiled_seconds = module.make(network, batch, **who.options)
+    for what, steps in turn.items():
         for _ in range(2):  # the first result lies on the mesh, so that the second call compiles
             run(what, steps)
     assert not {"jax", "torch"} <= sys.modules.keys(), "one process, one framework"
@@ -66,9 +68,9 @@ def serve(pipe: Connection, who: Contestant, network: str) -> None:
     with contextlib.suppress(EOFError):
         while what := pipe.recv():
             busy, begun = _cpu_seconds(), time.perf_counter()
-            run(what, STEPS[what])
+            run(what, turn[what])
             seconds = time.perf_counter() - begun
-            pipe.send((seconds / STEPS[what], (_cpu_seconds() - busy) / STEPS[what]))
+            pipe.send((seconds / turn[what], (_cpu_seconds() - busy) / turn[what]))
 
 
 def _cpu_seconds() -> float:
@@ -77,11 +79,13 @@ def _cpu_seconds() -> float:
 
 
 @contextlib.contextmanager
-def started(who: Contestant, network: str) -> Iterator[tuple[Once, float | None]]:
+def started(
+    who: Contestant, network: str, batch: int, turn: dict[str, int]
+) -> Iterator[tuple[Once, float | None]]:
     """Gives a call that runs one turn in a warm process, and seconds to compile 100 steps' scan."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(theirs, who, network))
+    process = context.Process(target=serve, args=(theirs, who, network, batch, turn))
     process.start()
     theirs.close()
 
@@ -101,7 +105,8 @@ def measure(
 ) -> list[tuple[Contestant, float | None, dict[str, Any]]]:
     """Returns, for each contestant, seconds to compile, and those of each turn by what it did."""
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(started(who, network)) for who in contestants]
+        batch = NETWORKS[network]
+        workers = [stack.enter_context(started(who, network, batch, STEPS)) for who in contestants]
         turns: list[dict[str, Any]] = [{what: [] for what in STEPS} for _ in workers]
         for _ in range(repeats):
             for what in STEPS:

@@ -1,5 +1,6 @@
 """PyTorch's side of `benchmarks.convolution`: the same networks, channels last."""
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,17 @@ def normed(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 
     return nn.Sequential(conv(inputs, outputs, size, stride, groups), nn.BatchNorm2d(outputs))
 
 
+def vgg11() -> nn.Module:
+    layers: list[nn.Module] = []
+    inputs = 3
+    for channels in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+        for outputs in channels:
+            layers += [conv(inputs, outputs, 3), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+            inputs = outputs
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 10))
+
+
 class Inverted(nn.Module):
     """MobileNet v2's block."""
 
@@ -132,19 +144,48 @@ NETWORKS = {
     "conv_4": conv4,
     "separable": separable,
     "msdnet": MSDNet,
+    "vgg_11": vgg11,
     "mobilenet_v2_small": mobilenet_v2,
     "shufflenet_v1_small": shufflenet_v1,
 }
 
 
-def make(network: str, batch: int) -> tuple[Callable[[str, int], None], Any]:
-    """Returns (what, steps) → None, for `train` and `infer`; and None, as nothing is compiled."""
+def fused(model: nn.Module) -> nn.Module:
+    """Returns a network in evaluation whose BatchNorms are part of the convolutions before them."""
+    for part in [model.eval(), *model.modules()]:
+        if isinstance(part, nn.Sequential):
+            names = list(part._modules)
+            for one, after in itertools.pairwise(names):
+                layer, norm = part[int(one)], part[int(after)]
+                if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    part[int(one)] = nn.utils.fuse_conv_bn_eval(layer, norm)
+                    part[int(after)] = nn.Identity()
+        if isinstance(part, Block):
+            part.first = nn.utils.fuse_conv_bn_eval(part.first, part.norms[0])
+            part.second = nn.utils.fuse_conv_bn_eval(part.second, part.norms[1])
+            part.norms = nn.ModuleList(nn.Identity() for _ in range(2))
+    return model
+
+
+def make(network: str, batch: int, form: str = "eager") -> tuple[Callable[[str, int], None], Any]:
+    """Returns (what, steps) → None, for `train` and `infer`; and None, as nothing is compiled.
+
+    Args:
+      network: of `NETWORKS`.
+      batch: images of 32×32×3.
+      form: `eager`; `fused`, with BatchNorm in the convolutions, or `compiled`, that by
+        `torch.compile`, both for `infer` alone.
+    """
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     random = np.random.default_rng(0)
     images = torch.tensor(random.normal(size=(batch, 3, 32, 32)), dtype=torch.float32)
     images = images.to(memory_format=torch.channels_last)
     labels = torch.tensor(random.integers(0, 10, batch))
     model = NETWORKS[network]().to(memory_format=torch.channels_last)
+    if form != "eager":
+        model = fused(model)
+    if form == "compiled":
+        model = torch.compile(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, fused=True)
 
     def step() -> None:

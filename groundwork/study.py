@@ -115,6 +115,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
         processes.same("data set", digest, "give all the same files")
         prepared = study.prepare(spec, config, dataset)
         of_data = data_lib.warnings(dataset, classifies=prepared.metric == ACCURACY)
+        of_data += _slower(config)
         built = str(prepared.convolutions)
         processes.same("library of convolutions", built, "build oneDNN's everywhere or nowhere")
         own = _own(config, prepared, digest)
@@ -247,6 +248,14 @@ def _own(config: Mapping[str, Any], prepared: Prepared, digest: str) -> dict[str
     """Returns key of the config → a digest of what it names, where that is a user's own."""
     data = {"data.source": digest} if named.is_own(config["data"]["source"]) else {}
     return {**prepared.own, **data}
+
+
+def _slower(config: Mapping[str, Any]) -> list[str]:
+    """Returns a warning if layers compute in bfloat16 on CPUs, whose products XLA converts."""
+    keys = [key for key, value in config_lib.flatten(config).items() if value == "bfloat16"]
+    if not keys or jax.default_backend() != "cpu":
+        return []
+    return [f"{keys[0]}=bfloat16 is slower than float32 on a CPU"]
 
 
 def _say_operation(reporter: Reporter, run: Run, profile: Profile) -> None:

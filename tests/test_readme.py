@@ -81,6 +81,8 @@ def test_the_lines_for_a_network_of_ones_own_run(tmp_path, monkeypatch):
     variables = model.init(jax.random.key(0), inputs, train=False)
     names = {"model": model, "variables": variables, "inputs": inputs}
     exec(block_with("multiply_adds", "docs/own.md"), names)
+    exec(block_with("predictor(", "docs/own.md"), names)
+    assert np.allclose(names["logits"], model.apply(variables, inputs, train=False), atol=1e-5)
     exec(block_with("make_loss", "docs/own.md"), names)
     assert callable(names["loss"])
     names["first"], names["second"] = variables, jax.tree.map(lambda leaf: leaf[::-1], variables)

@@ -1,1 +1,1 @@
-"""Convolutions that oneDNN computes on the CPU."""
+"""Convolutions, and chains of layers in evaluation, that oneDNN computes on the CPU."""

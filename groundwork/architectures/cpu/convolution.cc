@@ -35,7 +35,7 @@ namespace ffi = xla::ffi;
 using namespace architectures;
 
 constexpr size_t kPlans = 1024;  // plans kept; beyond them the least recently used one is dropped
-constexpr size_t kChains = 64;   // chains kept; beyond them all are made again
+constexpr size_t kChains = 64;   // chains kept, likewise
 
 // Memory that grows to the largest request and is never given back.
 class Arena {
@@ -57,6 +57,15 @@ class Arena {
   char* data_ = nullptr;
   size_t size_ = 0;
 };
+
+// Removes the entry that was used before all others.
+template <typename Map, typename Used>
+void forget_oldest(Map& map, Used used) {
+  auto oldest = map.begin();
+  for (auto it = map.begin(); it != map.end(); ++it)
+    if (used(it->second) < used(oldest->second)) oldest = it;
+  map.erase(oldest);
+}
 
 // Everything below runs on the worker alone.
 class Convolutions {
@@ -88,12 +97,7 @@ class Convolutions {
   Plan& planned(const Descriptor& d) {
     auto entry = plans_.find(d);
     if (entry == plans_.end()) {
-      if (plans_.size() >= kPlans) {
-        auto oldest = plans_.begin();
-        for (auto it = plans_.begin(); it != plans_.end(); ++it)
-          if (it->second.used < oldest->second.used) oldest = it;
-        plans_.erase(oldest);
-      }
+      if (plans_.size() >= kPlans) forget_oldest(plans_, [](const Plan& p) { return p.used; });
       entry = plans_.emplace(d, Plan(d, true)).first;
     }
     entry->second.used = ++clock_;
@@ -118,10 +122,11 @@ class Chains {
     std::vector<int64_t> key(fields, fields + count);
     auto entry = chains_.find(key);
     if (entry == chains_.end()) {
-      if (chains_.size() >= kChains) chains_.clear();
-      entry = chains_.emplace(std::move(key), std::make_unique<Chain>(fields, count)).first;
+      if (chains_.size() >= kChains) forget_oldest(chains_, [](const Kept& k) { return k.used; });
+      entry = chains_.emplace(std::move(key), Kept{std::make_unique<Chain>(fields, count)}).first;
     }
-    return *entry->second;
+    entry->second.used = ++clock_;
+    return *entry->second.chain;
   }
 
   void pack(Chain& chain, const std::vector<char*>& weights, char* packed) {
@@ -135,8 +140,14 @@ class Chains {
 
  private:
   dnnl::stream stream_{cpu()};
-  std::map<std::vector<int64_t>, std::unique_ptr<Chain>> chains_;
+  struct Kept {
+    std::unique_ptr<Chain> chain;
+    uint64_t used = 0;
+  };
+
+  std::map<std::vector<int64_t>, Kept> chains_;
   Arena arena_;
+  uint64_t clock_ = 0;
 };
 
 Worker& worker() {

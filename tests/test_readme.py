@@ -288,7 +288,7 @@ def sections(page: Path) -> dict[str, str]:
     headings |= {"Distillation": "compress", "Smaller networks": "pruning"}
     headings |= {"Structured pruning": "pruning", "Compressed": "compress", "Engines": "deploy"}
     headings |= {"On engines: EfficientNet-Lite0": "deploy"}
-    headings |= {"Automated compression": "search"}
+    headings |= {"Automated compression": "search", "A search": "search"}
     headings |= {"Compressed networks on engines": "deploy"}
     told: dict[str, str] = {}
     for part in parts:

@@ -132,7 +132,7 @@ class Odd(nn.Module):
             case "bounds in turn":
                 return jnp.maximum(jnp.minimum(jnp.maximum(y, -0.5), 0.25), -0.25)
             case "bounds that cross":
-                return jnp.minimum(jnp.maximum(y, 1.0), -1.0)
+                return jnp.maximum(jnp.minimum(y, -1.0), 1.0)
             case "clip":
                 return jnp.clip(y, -0.3, 0.4)
             case "hard swish":
@@ -140,7 +140,7 @@ class Odd(nn.Module):
             case "scaled after bounds":
                 return nn.relu(y) * 3 - 1
             case "scaled after a residual":
-                return (conv(nn.relu(y), "second") + x.mean(-1, keepdims=True)) * 2
+                return (conv(nn.relu(y), "second") + y) * 2
             case "minus":
                 return nn.relu(1 - y)
             case "a view":

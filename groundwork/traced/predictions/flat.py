@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 from groundwork.traced.walk import CALLS, OWN_DERIVATIVES, REMATS
 
@@ -80,7 +80,5 @@ def _called(equation: Any) -> Any:
     if name in OWN_DERIVATIVES:
         return params.get("call_jaxpr") or params.get("fun_jaxpr")
     if name in REMATS:
-        from jax.extend.core import ClosedJaxpr
-
         return ClosedJaxpr(params["jaxpr"], ())
     return None

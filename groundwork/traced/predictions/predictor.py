@@ -1,6 +1,6 @@
 """Predictions of a network whose weights stay: what depends on them alone is computed once.
 
-On a CPU with oneDNN, whole chains of layers are one call each; see `chains.py`.
+On a CPU with oneDNN, whole chains of layers are one call each; see `fused.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def predictor(apply: Callable[..., Any], variables: Variables, *inputs: Any) -> 
 
     Returns:
       The parts, for inputs of these shapes. Where BatchNorm becomes part of kernels, outputs differ
-      from `apply`'s in their last bits.
+      from `apply`'s in their last bits. What oneDNN computes has no derivatives.
     """
     every, tree = jax.tree.flatten(variables)
     places = [place for place, leaf in enumerate(every) if hasattr(leaf, "dtype")]

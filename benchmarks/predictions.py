@@ -59,9 +59,9 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--batches", nargs="+", type=int, choices=STEPS, default=list(STEPS))
     flags = parser.parse_args()
-    for module in ("torch", "onnxruntime"):
+    for module, file in (("torch", "benchmarks"), ("onnxruntime", "deploy")):
         if importlib.util.find_spec(module) is None:
-            sys.exit(f"{module} is missing: pip install -r requirements-benchmarks.txt")
+            sys.exit(f"{module} is missing: pip install -r requirements-{file}.txt")
     load, rows = setting.load(), []
     for network in flags.networks:
         for batch in flags.batches:

@@ -1,5 +1,6 @@
 """Our side of `benchmarks.predictions`: a network by `predictor`, by XLA's jit, or as a file."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,19 +32,16 @@ def make(network: str, batch: int, by: str) -> tuple[Callable[[str, int], None],
     def apply(variables: Any, images: Any) -> Any:
         return model.apply(variables, images, train=False)
 
-    one: Callable[[], Any]
     on_device = jnp.asarray(images)
-    if by == "jit":
-        compiled = jax.jit(apply)
-        one = lambda: compiled(variables, on_device)  # noqa: E731
-    else:
+    weights, call = variables, apply
+    if by == "predictor":
         made = predictor(apply, variables, images)
-        prepared, fast = made.prepare(variables), jax.jit(made.apply)
-        one = lambda: fast(prepared, on_device)  # noqa: E731
+        weights, call = made.prepare(variables), made.apply
+    compiled = jax.jit(call)
 
     def run(what: str, steps: int) -> None:
         for _ in range(steps):
-            outputs = one()
+            outputs = compiled(weights, on_device)
         jax.block_until_ready(outputs)
 
     return run, None
@@ -53,7 +51,7 @@ def _on_engine(model: Any, variables: Any, images: Any, engine: str) -> Callable
     """Returns what runs a network's file."""
     with tempfile.TemporaryDirectory() as folder:
         file, *_ = deploy.export(model, variables, images, engine, Path(folder) / "network")
-        call = deploy.load(file, engine, threads=2)
+        call = deploy.load(file, engine, threads=len(os.sched_getaffinity(0)))
 
     def run(what: str, steps: int) -> None:
         for _ in range(steps):

@@ -255,7 +255,7 @@ def _slower(config: Mapping[str, Any]) -> list[str]:
     keys = [key for key, value in config_lib.flatten(config).items() if value == "bfloat16"]
     if not keys or jax.default_backend() != "cpu":
         return []
-    return [f"{keys[0]}=bfloat16 is slower than float32 on a CPU"]
+    return [f"{keys[0]}=bfloat16 is mostly slower than float32 on a CPU"]
 
 
 def _say_operation(reporter: Reporter, run: Run, profile: Profile) -> None:

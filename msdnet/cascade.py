@@ -37,6 +37,7 @@ class Weights:
 
     def __init__(self, variables: Variables) -> None:
         self.variables = variables
+        self.shapes = _shapes(variables)
         self._prepared: dict[Any, Any] = {}
 
     def prepared(self, one: Predictor) -> Any:
@@ -86,7 +87,7 @@ def _compiled(model: nn.Module | tuple[Block, ...], batch_size: int, confidence:
     ) -> tuple[Predictor, Callable[..., Answers]]:
         """Returns a block for `size` rows of such a pool, which is traced once."""
         rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), pool)
-        key = (k, size, _shapes(rows), _shapes(weights.variables))
+        key = (k, size, _shapes(rows), weights.shapes)
         if key in programs:
             return programs[key]
         made = predictor(functools.partial(block, k), weights.variables, rows)

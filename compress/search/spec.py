@@ -261,6 +261,10 @@ def without_effect(spec: SearchSpec, config: Mapping[str, Any], given: Sequence[
         keys["accuracy.cost"] = "budgets say which costs count"
     if spec.search.control == "random":
         keys |= dict.fromkeys(("search.sampler", "search.population"), "search.control=random")
+    if not spec.search.board:
+        keys["search.member"] = "search.board is not set"
+    elif spec.search.parallel == 1:
+        keys["search.board"] = "search.parallel=1: runs would wait for each other"
     if not spec.knows:
         reason = "search.choice says what is made" if spec.given else "search.control knows nothing"
         keys |= {f"search.{key}": reason for key in ("around", "uniform", "examples")}

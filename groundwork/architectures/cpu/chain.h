@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -27,7 +26,7 @@ namespace architectures {
 // asks for. Every node but kConcat ends with its lower and upper bound, as the bits of a double.
 enum Kind { kConvolve = 1, kDense, kAffine, kAdd, kConcat, kShortcut, kTotal };
 
-constexpr double kInfinite = 1e300;     // and whatever is beyond
+constexpr double kInfinite = 1e300;  // and whatever is beyond
 constexpr float kSubnormal = 1e-40f;
 
 // While it lives, subnormal numbers are what they are on this thread.
@@ -125,7 +124,7 @@ class Chain {
         step.bias_at = packed_bytes + rounded(step.packed.get_size());
         packed_bytes = step.bias_at + rounded(step.bias.get_size());
       }
-      scratch_bytes_ = std::max<int64_t>(scratch_bytes_, step.scratch.get_size());
+      scratch_bytes_ = std::max<int64_t>(scratch_bytes_, rounded(step.scratch.get_size()));
       steps_.push_back(step);
     }
     place();
@@ -187,7 +186,6 @@ class Chain {
       if (program.values[i].offset >= 0) at[i] = arena + scratch_bytes_ + program.values[i].offset;
     for (size_t i = 0; i < given.size(); ++i) at[i] = given[i];
     for (size_t i = 0; i < results.size(); ++i) at[program.results[i]] = results[i];
-    memory::desc bytes({scratch_bytes_}, memory::data_type::u8, memory::format_tag::a);
     for (size_t i = 0; i < steps_.size(); ++i) {
       const Node& node = program.nodes[i];
       Step& step = steps_[i];

@@ -37,7 +37,7 @@ TARGET = "architectures_convolution"
 TARGETS = (TARGET, "architectures_pack", "architectures_chain")
 SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
 CPUINFO = Path("/proc/cpuinfo")
-# How often OpenMP's threads look for work before they sleep: about 0.1 ms. A chain of layers gives
+# How often OpenMP's threads look for work before they sleep: about 0.2 ms. A chain of layers gives
 # them work all the time, and to wake a thread takes longer than a small layer. If they looked for
 # ever, they would hold their cores while XLA's threads work between convolutions.
 WAITING = {"GOMP_SPINCOUNT": "10000"}

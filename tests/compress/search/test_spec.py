@@ -89,6 +89,12 @@ def test_what_cannot_be_is_refused_in_one_line(sections, said):
         ({}, "accuracy.cost", "budgets say which costs count"),
         ({"search": {"control": "random"}}, "search.around", "search.control knows nothing"),
         ({"search": {"control": "random"}}, "search.sampler", "search.control=random"),
+        ({}, "search.member", "search.board is not set"),
+        (
+            {"search": {"board": "b"}},
+            "search.board",
+            "search.parallel=1: runs would wait for each other",
+        ),
     ],
 )
 def test_a_setting_without_effect_is_named(sections, key, said):

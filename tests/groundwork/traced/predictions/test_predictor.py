@@ -179,6 +179,16 @@ def test_what_stands_between_layers(monkeypatch, kind):
 
 
 @needs_onednn
+def test_convolutions_of_flax_itself_are_in_a_chain(monkeypatch):
+    model = nn.Sequential([nn.Conv(8, (3, 3), strides=2), nn.relu, nn.Conv(4, (1, 1))])
+    x = normal(2, 8, 8, 3)
+    variables = disturbed(model.init(KEY, x))
+    ours, met = parts(monkeypatch, model.apply, variables, x)
+    assert_close(ours, model.apply(variables, x))
+    assert kinds(met) == [["convolve", "convolve"]]
+
+
+@needs_onednn
 def test_what_follows_a_layer_is_part_of_it(monkeypatch):
     apply, variables, x = of_the_house("resnet_20", 2, width=0.5)
     _, (chain,) = parts(monkeypatch, apply, variables, x)

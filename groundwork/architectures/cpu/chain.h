@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "plain.h"
 #include "plan.h"
 
 namespace architectures {
@@ -24,7 +25,17 @@ namespace architectures {
 // are given, which come first; the number of results, and which values they are; the nodes. A node
 // is its length, its kind, its result, the number of its inputs, these inputs, then what the kind
 // asks for. Every node but kConcat ends with its lower and upper bound, as the bits of a double.
-enum Kind { kConvolve = 1, kDense, kAffine, kAdd, kConcat, kShortcut, kTotal };
+enum Kind {
+  kConvolve = 1,
+  kDense,
+  kAffine,
+  kAdd,
+  kConcat,
+  kShortcut,
+  kTotal,
+  kMaxPool,
+  kSumPool,
+};
 
 constexpr double kInfinite = 1e300;  // and whatever is beyond
 constexpr float kSubnormal = 1e-40f;
@@ -50,6 +61,11 @@ struct Node {
     double value;
     std::memcpy(&value, &fields[fields.size() - 2 + which], sizeof value);
     return value;
+  }
+  Bounds bounds() const {
+    double low = bound(0), high = bound(1);
+    return {low > -kInfinite ? static_cast<float>(low) : -INFINITY,
+            high < kInfinite ? static_cast<float>(high) : INFINITY};
   }
   int weights() const { return kind <= kAffine ? 2 : 0; }
 };
@@ -325,6 +341,12 @@ class Chain {
           auto in = sizes(node.inputs[0]);
           return in[0] == out[0] && in[3] == out[3] && out[1] == 1 && out[2] == 1;
         }
+        case kMaxPool:
+        case kSumPool: {
+          auto in = sizes(node.inputs[0]);
+          bool ahead = node.fields.size() == 8 && node.fields[2] > 0 && node.fields[3] > 0;
+          return ahead && in[0] == out[0] && in[3] == out[3];
+        }
       }
       return false;
     };
@@ -365,64 +387,29 @@ class Chain {
 
   // Everything that is bound by memory.
   void simple(const Node& node, const Step& step, char* packed, const std::vector<char*>& at) {
-    auto floats = [&](int64_t v) { return reinterpret_cast<float*>(at[v]); };
-    const auto& out = program.values[node.result].sizes;
-    float* to = floats(node.result);
-    int64_t rows = out[0] * out[1] * out[2], width = out[3];
-    bool alone = rows * width * 4 <= static_cast<int64_t>(kAlone) / 4;
-    if (node.kind == kConcat) {
-      int64_t first = 0;
-      for (int64_t input : node.inputs) {
-        const float* from = floats(input);
-        int64_t part = program.values[input].sizes[3];
-#pragma omp parallel for if (!alone)
-        for (int64_t r = 0; r < rows; ++r)
-          std::memcpy(to + r * width + first, from + r * part, part * 4);
-        first += part;
+    auto images = [&](int64_t v) {
+      return Images{reinterpret_cast<float*>(at[v]), program.values[v].sizes};
+    };
+    Images to = images(node.result), from = images(node.inputs[0]);
+    const std::vector<int64_t>& f = node.fields;
+    switch (node.kind) {
+      case kConcat: {
+        std::vector<Images> all;
+        for (int64_t input : node.inputs) all.push_back(images(input));
+        return concat(to, all);
       }
-      return;
-    }
-    if (node.kind == kTotal) {
-      const auto& in = program.values[node.inputs[0]].sizes;
-      const float* from = floats(node.inputs[0]);
-      int64_t pixels = in[1] * in[2];
-#pragma omp parallel for if (in[0] > 1 && pixels * width * in[0] > 16384)
-      for (int64_t n = 0; n < in[0]; ++n) {
-        float* sums = to + n * width;
-        std::memset(sums, 0, width * 4);
-        for (int64_t p = 0; p < pixels; ++p)
-#pragma omp simd
-          for (int64_t c = 0; c < width; ++c) sums[c] += from[(n * pixels + p) * width + c];
-      }
-      return;
-    }
-    float low = static_cast<float>(std::max(node.bound(0), -3.4e38));
-    float high = static_cast<float>(std::min(node.bound(1), 3.4e38));
-    if (node.kind == kAdd) {
-      const float *a = floats(node.inputs[0]), *b = floats(node.inputs[1]);
-#pragma omp parallel for simd if (parallel : !alone)
-      for (int64_t i = 0; i < rows * width; ++i) to[i] = std::min(std::max(a[i] + b[i], low), high);
-    } else if (node.kind == kAffine) {
-      const float* from = floats(node.inputs[0]);
-      const float* scale = reinterpret_cast<float*>(packed + step.kernel_at);
-      const float* shift = reinterpret_cast<float*>(packed + step.bias_at);
-#pragma omp parallel for if (!alone)
-      for (int64_t r = 0; r < rows; ++r)
-#pragma omp simd
-        for (int64_t c = 0; c < width; ++c)
-          to[r * width + c] =
-              std::min(std::max(from[r * width + c] * scale[c] + shift[c], low), high);
-    } else {  // kShortcut: every so many rows and columns, and channels of zeros on both sides
-      const auto& in = program.values[node.inputs[0]].sizes;
-      const float* from = floats(node.inputs[0]);
-      int64_t down = node.fields[0], across = node.fields[1], before = node.fields[2];
-#pragma omp parallel for if (!alone)
-      for (int64_t r = 0; r < rows; ++r) {
-        int64_t x = r % out[2], y = r / out[2] % out[1], n = r / out[2] / out[1];
-        const float* one = from + ((n * in[1] + y * down) * in[2] + x * across) * in[3];
-        std::memset(to + r * width, 0, width * 4);
-        std::memcpy(to + r * width + before, one, in[3] * 4);
-      }
+      case kTotal:
+        return total(to, from, node.bounds());
+      case kAdd:
+        return add(to, from, images(node.inputs[1]), node.bounds());
+      case kAffine:
+        return affine(to, from, reinterpret_cast<float*>(packed + step.kernel_at),
+                      reinterpret_cast<float*>(packed + step.bias_at), node.bounds());
+      case kShortcut:
+        return shortcut(to, from, f[0], f[1], f[2]);
+      default:
+        return pool(to, from, {f[0], f[1], f[2], f[3], f[4], f[5]}, node.kind == kMaxPool,
+                    node.bounds());
     }
   }
 };

@@ -23,7 +23,10 @@ from groundwork.architectures.cpu import library
 Sizes = tuple[int, int, int, int]
 Bounds = tuple[float, float]
 FREE: Bounds = (-math.inf, math.inf)
-KINDS = ("convolve", "dense", "affine", "add", "concat", "shortcut", "total")
+KINDS = (
+    *("convolve", "dense", "affine", "add", "concat", "shortcut", "total"),
+    *("max_pool", "sum_pool"),
+)
 WEIGHTED = KINDS[:3]  # what has weights
 LONGEST = 1 << 20  # bytes of oneDNN's answer
 
@@ -36,7 +39,8 @@ class Node(NamedTuple):
         channels have two weights: the kernel (or scale) and the bias [O] (or shift).
       inputs: numbers of values; a second one of a layer is added to its result.
       result: the number of the value.
-      fields: of a convolution its descriptor; of a shortcut the strides, and channels before.
+      fields: of a convolution its descriptor; of a shortcut the strides, and channels before; of a
+        pooling the window, the strides, and rows above and columns left of the images (−: fewer).
       bounds: of the result.
     """
 
@@ -121,10 +125,32 @@ def _by_lax(node: Node, inputs: list[jax.Array], own: list[jax.Array], sizes: Si
             return jnp.concatenate(inputs, 3)
         case "total":
             return inputs[0].sum((1, 2), keepdims=True)
+        case "max_pool" | "sum_pool":
+            return _pooled(node, inputs[0], sizes)
     down, across, before = node.fields
     picked = inputs[0][:, ::down, ::across]
     after = sizes[3] - before - picked.shape[3]
     return jnp.pad(picked, [(0, 0)] * 3 + [(before, after)])
+
+
+def _pooled(node: Node, images: jax.Array, sizes: Sizes) -> jax.Array:
+    """Returns the result [N, H, W, C] of a pooling."""
+    axes = zip(*(node.fields[place : place + 2] for place in (0, 2, 4)), strict=True)
+    pads = [
+        (before, (out - 1) * stride + size - before - within)
+        for (size, stride, before), out, within in zip(
+            axes, sizes[1:3], images.shape[1:3], strict=True
+        )
+    ]
+    is_max = node.kind == "max_pool"
+    return lax.reduce_window(
+        images,
+        jnp.asarray(-jnp.inf if is_max else 0, images.dtype),
+        lax.max if is_max else lax.add,
+        (1, *node.fields[:2], 1),
+        (1, *node.fields[2:4], 1),
+        ((0, 0), *pads, (0, 0)),
+    )
 
 
 def _wide(numbers: jax.Array, like: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 from groundwork.architectures.cpu.chain import FREE
 from groundwork.traced import walk
 from groundwork.traced.predictions import flat as flat_lib
-from groundwork.traced.predictions import rules
+from groundwork.traced.predictions import poolings, rules
 from groundwork.traced.predictions.builder import Builder, Value
 from groundwork.traced.predictions.flat import Constant, Flat
 
@@ -23,7 +23,7 @@ def fused(closed: Any, known: Sequence[bool]) -> Callable[..., list[Any]]:
       known: for each argument, whether it is a weight. What depends on weights alone is computed as
         it was; layers that multiply data by it become nodes of chains, with what follows them.
     """
-    flat = flat_lib.flat(closed)
+    flat = poolings.recognised(flat_lib.flat(closed))
     return lambda *arguments: Fusion(flat, known, arguments).outputs()
 
 

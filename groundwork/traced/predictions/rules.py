@@ -28,7 +28,7 @@ from groundwork.traced.predictions.builder import Value
 if TYPE_CHECKING:
     from groundwork.traced.predictions.fused import Fusion
 
-BOUNDED = (*WEIGHTED, "add")  # kinds of nodes whose results have bounds
+BOUNDED = (*WEIGHTED, "add", "max_pool", "sum_pool")  # kinds of nodes whose results have bounds
 Rule = Callable[["Fusion", Any, list[Any]], Value | None]
 
 
@@ -186,6 +186,24 @@ def total(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
     return run.builder.add("total", [value], tuple(equation.outvars[0].aval.shape))
 
 
+def pooling(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
+    """The largest pixel of each window of images, or the sum of its pixels."""
+    options, aval = equation.params, equation.outvars[0].aval
+    sizes = tuple(equation.invars[0].aval.shape)
+    if run.is_known(inputs[0]) or len(sizes) != 4 or not _float32(aval, equation.invars[0].aval):
+        return None
+    if {*options["window_dilation"], *options["base_dilation"]} != {1}:
+        return None
+    window, strides = options["window_dimensions"], options["window_strides"]
+    pads = options["padding"]
+    if any((window[axis], strides[axis], *pads[axis]) != (1, 1, 0, 0) for axis in (0, 3)):
+        return None
+    kind = "max_pool" if equation.primitive.name == "reduce_window_max" else "sum_pool"
+    fields = (*window[1:3], *strides[1:3], pads[1][0], pads[2][0])
+    shape = tuple(aval.shape)
+    return run.builder.add(kind, [run.value(inputs[0])], shape, fields=tuple(map(int, fields)))
+
+
 def _affine(run: Fusion, name: Any, scale: Any, shift: Any) -> Value:
     """Returns scale × a value + shift: in the weights of its node, or by a node of its own."""
     value = run.read(name)
@@ -286,6 +304,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "slice": every,
         "pad": pad,
         "reduce_sum": total,
+        "reduce_window_max": pooling,
+        "reduce_window_sum": pooling,
         **dict.fromkeys(walk.SAME, same),
     }
 )

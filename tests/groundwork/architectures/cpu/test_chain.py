@@ -32,7 +32,7 @@ def both(chain, weights, arrays):
 
 def assert_near(ours, theirs):
     for one, other in zip(ours, theirs, strict=True):
-        scale = np.abs(other).max(initial=1e-6)
+        scale = np.nan_to_num(np.abs(other), posinf=0).max(initial=1e-6)
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 * scale * 10)
 
 
@@ -120,6 +120,27 @@ def test_what_is_bound_by_memory(sizes, cut, bounds):
     chain = Chain((sizes, sizes, sizes, sizes, wide, short, (n, 1, 1, 3 * c)), 2, (4, 5, 6), nodes)
     weights = [normal(1, c), normal(2, c)]
     assert_near(*both(chain, weights, [normal(3, *sizes), normal(4, *sizes)]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7), st.integers(1, 19)),
+    *[st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(-2, 3))] * 2,
+    st.sampled_from(["max_pool", "sum_pool"]),
+    BOUNDS,
+)
+def test_a_pooling(sizes, rows, columns, kind, bounds):
+    n, h, w, c = sizes
+    out = [
+        max(0, before + image - size + stride) // stride
+        for (size, stride, before), image in zip((rows, columns), (h, w), strict=True)
+    ]
+    fields = tuple(number for pair in zip(rows, columns, strict=True) for number in pair)
+    node = Node(kind, (0,), 1, fields, bounds)
+    chain = Chain((sizes, (n, *out, c)), 1, (1,), (node,))
+    x = normal(1, *sizes)
+    x[0, 0, 0, 0] = np.nan
+    assert_near(*both(chain, [], [x]))
 
 
 def test_a_chain_that_is_cut_off_is_refused():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from groundwork import architectures, traced
+from groundwork.architectures import layers
 from groundwork.architectures.cpu import chain as chain_lib
 from groundwork.architectures.cpu import library
 from groundwork.architectures.cpu.convolution import conv_general_dilated
@@ -64,7 +65,7 @@ def of_the_house(name, batch, **settings):
 
 HOUSE = {  # name → width, and how many chains its layers are in
     "resnet_20": (0.5, 1),
-    "vgg_11": (0.125, 5),
+    "vgg_11": (0.125, 1),
     "densenet_40": (0.5, None),
     "mobilenet_v2_small": (0.25, 1),
     "shufflenet_v1_small": (0.25, None),
@@ -186,6 +187,56 @@ def test_convolutions_of_flax_itself_are_in_a_chain(monkeypatch):
     ours, met = parts(monkeypatch, model.apply, variables, x)
     assert_close(ours, model.apply(variables, x))
     assert kinds(met) == [["convolve", "convolve"]]
+
+
+def one_sided(first, second):
+    """The larger, which is not the second where that is NaN."""
+    return jnp.where((first >= second) | jnp.isnan(second), first, second)
+
+
+POOLED = {  # how a network may pool → the nodes that it becomes after the first layer
+    "ours": (lambda x: layers.max_pool(x), ["max_pool"]),
+    "ours, overlapping": (lambda x: layers.max_pool(x, 3, 2, 1), ["max_pool"]),
+    "ours, mean": (lambda x: layers.average_pool(x, 3), ["sum_pool", "affine"]),
+    "padded before": (
+        lambda x: layers.max_pool(
+            jnp.pad(x, [(0, 0), (0, 1), (1, 2), (0, 0)], constant_values=-jnp.inf), 3
+        ),
+        ["max_pool"],
+    ),
+    "flax": (lambda x: nn.relu(nn.max_pool(x, (2, 3), (2, 1), "SAME")), ["max_pool"]),
+    "flax, mean": (lambda x: nn.avg_pool(x, (2, 2), (2, 2)), ["sum_pool", "affine"]),
+    "bounds before": (lambda x: layers.max_pool(nn.relu(x)), ["max_pool"]),
+    "rows alone": (lambda x: jnp.maximum(x[:, :-1], x[:, 1:]), ["max_pool"]),
+    "twice": (lambda x: layers.max_pool(layers.max_pool(x, 3, 1), 2), ["max_pool"]),
+    "read twice": (lambda x: (p := layers.max_pool(x)) + p[:, ::-1], ["max_pool"]),
+    "other rows": (lambda x: x[:, :-1] + x[:, 1:] * x[:, :-1], []),
+    "not beside each other": (lambda x: jnp.maximum(x[:, :-2], x[:, 2:]), []),
+    "zeros outside": (lambda x: layers.max_pool(jnp.pad(x, [(0, 0), *[(1, 1)] * 2, (0, 0)])), []),
+    "cut, then padded": (lambda x: layers.max_pool(x[:, :, 2:], 3, 1, 1), []),
+    "cut at the end, then padded": (lambda x: layers.max_pool(x[:, :, :5], 3, 1, 1), []),
+    "a NaN of the second": (lambda x: one_sided(x[:, 1:], x[:, :-1]), []),
+    "every other pixel": (lambda x: layers.max_pool(x[:, ::2, ::2], 2, 1), []),
+}
+
+
+@needs_onednn
+@pytest.mark.parametrize("kind", POOLED)
+def test_pooling(monkeypatch, kind):
+    pool, nodes = POOLED[kind]
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return pool(nn.Conv(4, (3, 3), conv_general_dilated=conv_general_dilated)(x))
+
+    x = normal(2, 8, 9, 3)
+    x[1, 2, 2, 0] = np.nan
+    variables = disturbed(Net().init(KEY, x))
+    ours, (met, *_) = parts(monkeypatch, Net().apply, variables, x)
+    theirs = np.asarray(Net().apply(variables, x))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.nanmax(np.abs(theirs)))
+    assert [n.kind for n in met.nodes if n.kind.endswith(("pool", "affine"))] == nodes
 
 
 @needs_onednn

@@ -25,6 +25,7 @@ from groundwork import terminal, trees
 from groundwork.data import dataset as data_lib
 from groundwork.errors import UserError
 from groundwork.report import tables
+from groundwork.traced.predictions import predictor
 from groundwork.trees import Variables
 from msdnet import exits, networks, results
 
@@ -45,7 +46,7 @@ def all_exits(
 ) -> Callable[[], np.ndarray]:
     """Returns a call that computes all exits in batches and gives the last exit's labels.
 
-    The last batch is padded.
+    The last batch is padded. Weights are prepared as `msdnet.predict` prepares them.
     """
     padded = np.pad(inputs, [(0, -len(inputs) % BATCH)] + [(0, 0)] * 3)
     batches = np.split(padded, len(padded) // BATCH)
@@ -54,10 +55,11 @@ def all_exits(
         all_logits: Any = model.apply(variables, images)
         return jnp.stack([logits.argmax(-1) for logits in all_logits])
 
-    compiled = jax.jit(labels)
+    whole = predictor(labels, variables, jnp.asarray(batches[0]))
+    prepared, compiled = whole.prepare(variables), jax.jit(whole.apply)
 
     def run() -> np.ndarray:
-        last = np.concatenate([np.asarray(compiled(variables, x))[-1] for x in batches])
+        last = np.concatenate([np.asarray(compiled(prepared, x))[-1] for x in batches])
         return last[: len(inputs)]
 
     return run

@@ -18,15 +18,18 @@ from pruning import enforce, masks, select
 from pruning.criteria.weights import magnitude
 
 
-def make(folder: str, replicates: int, enforced: bool = True) -> Callable[[int], None]:
+def make(
+    folder: str, replicates: int, enforced: bool = True, dtype: str = "float32"
+) -> Callable[[int], None]:
     """Returns steps → None, which trains R replicates for so many steps, and then returns.
 
     It trains the shipped LeNet-300-100 on Fashion-MNIST: programs, optimiser and state are those of
     `lottery.main`, with half of the weights pruned. Without `enforced` the optimiser is the bare
-    one; the difference is what enforcing masks costs.
+    one; the difference is what enforcing masks costs. Layers compute in `dtype`.
     """
     shipped = lenet_fashion_mnist.get_config()
     shipped.replicates = replicates
+    shipped.model.dtype = dtype
     shipped.data.update(source="idx", dir=folder)
     config = config_lib.resolve(shipped)
     checked, dataset = spec.from_config(config), data_lib.load(config)

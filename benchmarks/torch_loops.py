@@ -15,12 +15,12 @@ BATCH = 128
 Run = Callable[[int], None]  # steps → None, at most an epoch
 
 
-def in_memory(folder: str, examples: int, **adam: Any) -> Run:
+def in_memory(folder: str, examples: int, dtype: str = "float32", **adam: Any) -> Run:
     """(a) A tight loop: float32 tensors in memory, indexed by a fresh permutation in each epoch."""
     pixels, labels, mean, std = _read(folder, examples)
     inputs = torch.from_numpy(pixels).float().div_(255).sub_(mean).div_(std)
     targets = torch.from_numpy(labels)
-    step = _make_step(**adam)
+    step = _make_step(dtype, **adam)
 
     def run(steps: int) -> None:
         order = torch.randperm(examples)
@@ -87,7 +87,7 @@ def _read(folder: str, examples: int) -> tuple[np.ndarray, np.ndarray, float, fl
     return pixels, labels, pixels.mean() / 255, pixels.std() / 255
 
 
-def _make_step(**adam: Any) -> Callable[[torch.Tensor, torch.Tensor], None]:
+def _make_step(dtype: str = "float32", **adam: Any) -> Callable[[torch.Tensor, torch.Tensor], None]:
     torch.set_num_threads(os.cpu_count() or 1)
     model = torch.nn.Sequential(
         torch.nn.Flatten(),
@@ -100,7 +100,8 @@ def _make_step(**adam: Any) -> Callable[[torch.Tensor, torch.Tensor], None]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1.2e-3, **adam)
 
     def step(inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        loss = functional.cross_entropy(model(inputs), targets)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = functional.cross_entropy(model(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -26,6 +26,7 @@
 #include "chain.h"
 #include "instructions.h"
 #include "plan.h"
+#include "product.h"
 #include "worker.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -115,6 +116,37 @@ class Convolutions {
   uint64_t clock_ = 0;
 };
 
+// The products that have been met, on the worker too.
+class Products {
+ public:
+  ProductPlan& planned(const ProductDescriptor& d) {
+    auto entry = plans_.find(d);
+    if (entry == plans_.end()) {
+      if (plans_.size() >= kPlans)
+        forget_oldest(plans_, [](const ProductPlan& p) { return p.used; });
+      entry = plans_.emplace(d, ProductPlan(d)).first;
+    }
+    entry->second.used = ++clock_;
+    return entry->second;
+  }
+
+  void execute(const ProductDescriptor& d, char* left, char* right, char* result) {
+    ProductPlan& plan = planned(d);
+    char* scratch = arena_.at_least(plan.scratch.get_size());
+    plan.product.execute(stream_, {{DNNL_ARG_SRC, memory(plan.left, cpu(), left)},
+                                   {DNNL_ARG_WEIGHTS, memory(plan.right, cpu(), right)},
+                                   {DNNL_ARG_DST, memory(plan.result, cpu(), result)},
+                                   {DNNL_ARG_SCRATCHPAD, memory(plan.scratch, cpu(), scratch)}});
+    stream_.wait();
+  }
+
+ private:
+  dnnl::stream stream_{cpu()};
+  std::map<ProductDescriptor, ProductPlan> plans_;
+  Arena arena_;
+  uint64_t clock_ = 0;
+};
+
 // The chains that have been met, on the worker too.
 class Chains {
  public:
@@ -157,6 +189,11 @@ Worker& worker() {
 
 Convolutions& convolutions() {
   static auto* all = new Convolutions;
+  return *all;
+}
+
+Products& products() {
+  static auto* all = new Products;
   return *all;
 }
 
@@ -224,6 +261,30 @@ std::vector<char*> data(Buffers& buffers, size_t first, const std::vector<Bytes>
   return all;
 }
 
+ffi::Error multiply(ffi::AnyBuffer left, ffi::AnyBuffer right, ffi::Result<ffi::AnyBuffer> result,
+                    ffi::Span<const int64_t> descriptor) {
+  try {
+    ProductDescriptor d = checked_product(descriptor.begin(), descriptor.size());
+    auto fits = [&](ffi::AnyBuffer array, int64_t rows, int64_t columns, int64_t bits) {
+      auto type = bits == 16 ? ffi::DataType::BF16 : ffi::DataType::F32;
+      return array.element_type() == type &&
+             static_cast<int64_t>(array.element_count()) == d[kPairs] * rows * columns;
+    };
+    if (!fits(left, d[kRows], d[kInner], d[kBitsIn]) ||
+        !fits(right, d[kInner], d[kColumns], d[kBitsIn]) ||
+        !fits(*result, d[kRows], d[kColumns], d[kBitsOut]))
+      return ffi::Error::InvalidArgument("an array is not what the descriptor says");
+    worker().run([&] {
+      products().execute(d, static_cast<char*>(left.untyped_data()),
+                         static_cast<char*>(right.untyped_data()),
+                         static_cast<char*>(result->untyped_data()));
+    });
+    return ffi::Error::Success();
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
+  }
+}
+
 ffi::Error pack(ffi::RemainingArgs weights, ffi::Result<ffi::AnyBuffer> packed,
                 ffi::Span<const int64_t> program) {
   try {
@@ -278,7 +339,14 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_convolution, convolve,
                                   .Attr<int64_t>("replicates")
                                   .Attr<ffi::Span<const int64_t>>("mapped"));
 
-// Both functions below write an answer of at most `bytes` bytes; if they return a negative number,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_product, multiply,
+                              ffi::Ffi::Bind()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<ffi::Span<const int64_t>>("descriptor"));
+
+// The functions below write an answer of at most `bytes` bytes; if they return a negative number,
 // the answer says what went wrong.
 
 // Writes what the bits of results depend on: oneDNN's version, the instructions that it uses, and
@@ -310,6 +378,21 @@ extern "C" int architectures_implementation(char* answer, int64_t bytes, const i
   } catch (const std::exception& error) {
     std::snprintf(answer, bytes, "%s", error.what());
     // a runtime_error says that there is no worker; anything else is oneDNN's refusal
+    return dynamic_cast<const std::runtime_error*>(&error) ? -1 : 0;
+  }
+}
+
+// As `architectures_implementation`, of a product.
+extern "C" int architectures_product_by(char* answer, int64_t bytes, const int64_t* fields,
+                                        int64_t count) {
+  try {
+    ProductDescriptor d = checked_product(fields, count);
+    std::string name;
+    worker().run([&] { name = products().planned(d).implementation; });
+    std::snprintf(answer, bytes, "%s", name.c_str());
+    return name.rfind("ref", 0) != 0;
+  } catch (const std::exception& error) {
+    std::snprintf(answer, bytes, "%s", error.what());
     return dynamic_cast<const std::runtime_error*>(&error) ? -1 : 0;
   }
 }

@@ -15,11 +15,12 @@ import jax
 from jax import lax
 
 from groundwork import trees
-from groundwork.architectures.cpu import library, lowering
+from groundwork.architectures.cpu import library, lowering, products
 from groundwork.architectures.cpu.geometry import Geometry
 from groundwork.architectures.cpu.primitive import bind, convolution_p
 
 lowering.register()
+products.register()
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 DTYPES = ("float32", "bfloat16")
@@ -40,10 +41,12 @@ def computed_by(module: Any, example: Any) -> str | None:
     Returns:
       `XLA`, or for example `oneDNN 3.2.0 (avx512_core_amx) on 2 threads`: where two runs were
       computed by different ones, their last bits differ. Only convolutions that
-      `conv_general_dilated` has made here count; a network that has only others has None.
+      `conv_general_dilated` has made here count, and products of bfloat16 where oneDNN computes
+      them; a network that has only others has None.
     """
-    trace = jax.make_jaxpr(module.init)(jax.random.key(0), trees.example(example))
-    if f" {convolution_p.name}[" not in str(trace):
+    trace = str(jax.make_jaxpr(module.init)(jax.random.key(0), trees.example(example)))
+    is_half = products.has_bfloat16() and " dot_general[" in trace and ":bf16[" in trace
+    if f" {convolution_p.name}[" not in trace and not is_half:
         return None
     return library.about() if jax.default_backend() == "cpu" else "XLA"
 

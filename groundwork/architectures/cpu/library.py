@@ -34,7 +34,7 @@ from groundwork.errors import unknown
 SOURCE = Path(__file__).with_name("convolution.cc")
 SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
 TARGET = "architectures_convolution"
-TARGETS = (TARGET, "architectures_pack", "architectures_chain")
+TARGETS = (TARGET, "architectures_product", "architectures_pack", "architectures_chain")
 SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
 CPUINFO = Path("/proc/cpuinfo")
 # How often OpenMP's threads look for work before they sleep: about 0.2 ms. A chain of layers gives
@@ -111,6 +111,13 @@ def implementation(fields: tuple[int, ...]) -> tuple[bool, str]:
     array = (ctypes.c_int64 * len(fields))(*fields)
     fast, name = _ask("architectures_implementation", array, ctypes.c_int64(len(fields)))
     return fast == 1, name
+
+
+@functools.cache
+def product(fields: tuple[int, ...]) -> bool:
+    """Returns whether oneDNN has fast code for a product of matrices; see `products.Product`."""
+    array = (ctypes.c_int64 * len(fields))(*fields)
+    return _ask("architectures_product_by", array, ctypes.c_int64(len(fields)))[0] == 1
 
 
 def computes(descriptors: Iterable[np.ndarray]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from groundwork.architectures.cpu import library, products
@@ -154,10 +154,11 @@ def test_what_stays_xlas(with_bfloat16, monkeypatch):
     assert calls(run, x.astype("float16"), y.astype("float16")) == 0
     for platform in ("cuda", "tpu"):
         assert calls(run, x, y, platform=platform) == 0
-    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
-    split = jax.device_put(x, NamedSharding(mesh, P("data")))
-    assert calls(run, split, y) == 0
-    np.testing.assert_array_equal(jax.jit(run)(split, y), np.asarray(x @ y))
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2], axis_types=(kind,))
+        split = jax.device_put(x, NamedSharding(mesh, P("data")))
+        assert calls(run, split, y) == 0
+        np.testing.assert_array_equal(jax.jit(run)(split, y), np.asarray(x @ y))
     monkeypatch.setattr(products, "LEAST", 8**3 + 1)
     assert calls(lambda x, y: x @ y, x, y) == 0
 

@@ -1,13 +1,13 @@
 """Convolutions whose scratch memory is known beforehand: im2col and MEC, by products of matrices.
 
-Both make a matrix of windows, whose bytes `im2col_bytes` and `mec_bytes` say, and multiply it by the
-kernel, one image and one group of channels at a time. im2col copies each window whole. MEC, the
-memory-efficient convolution, copies the columns of windows only, so that windows that overlap in
-height share what they have in common: where strides are 1, that takes about KH times less.
+Both make a matrix of windows, whose bytes `im2col_bytes` and `mec_bytes` say, and multiply it by
+the kernel, one image and one group of channels at a time. im2col copies each window whole. MEC,
+the memory-efficient convolution, copies the columns of windows only, so that windows that overlap
+in height share what they have in common: where strides are 1, that takes about KH times less.
 
-Source: Cho & Brand, arXiv:1706.06873, equations 2 and 3, Algorithm 2. Departs: the paper's matrices
-are those of a whole batch, and of all groups; padding is written into the matrix, not into a copy of
-the images. On CPUs with oneDNN, `cpu/unfold.h` computes the same.
+Source: Cho & Brand, arXiv:1706.06873, Algorithm 2. Departs: the paper's matrices are those of a
+whole batch. XLA adds copies of its own: the padded image, and the windows of one row of pixels. On
+CPUs with oneDNN, `cpu/unfold.h` computes the same without these.
 """
 
 # N batch, H W image, C channels, KH KW window, O channels out, G groups
@@ -160,7 +160,7 @@ def _one_by_one(
     images: jax.Array,
     kernel: jax.Array,
 ) -> jax.Array:
-    """Returns what `one` makes of each image [H, W, C'] and kernel [KH, KW, C / G, O'], together."""
+    """Returns what `one` makes of each image [H, W, C'] and kernel [KH, KW, C / G, O']."""
     if not all(geometry.sizes):
         return jnp.zeros(geometry.output, images.dtype)
     if is_view(geometry):

@@ -10,6 +10,7 @@ taken in one process, by turns.
 import argparse
 import functools
 import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -26,6 +27,7 @@ import numpy as np
 from benchmarks import setting
 from groundwork import architectures, terminal
 from groundwork.architectures.cpu import chain as chain_lib
+from groundwork.architectures.cpu import convolution
 from groundwork.architectures.cpu.chain import FORMS, Chain, Node
 from groundwork.architectures.cpu.geometry import Geometry
 from groundwork.architectures.cpu.primitive import convolution_p
@@ -47,7 +49,7 @@ class Layer(NamedTuple):
 def layers(network: str, size: int) -> list[Layer]:
     """Returns the distinct convolutions of a network on one image, in order."""
     model = architectures.build({"name": NETWORKS[network]}, 1000)
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    image = shape_of((1, size, size, 3))
     apply = functools.partial(model.apply, train=False)
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)
     met: list[Geometry] = []
@@ -76,13 +78,18 @@ def built(geometry: Geometry, by: str, form: str) -> tuple[Callable[[], jax.Arra
         return lambda: compiled(images, kernel), budget.by_xla(geometry, "float32")[form]
     fields = (*geometry.descriptor("output", 32).tolist(), FORMS.index(form))
     node = Node("convolve", (0,), 1, fields, (0.0, np.inf))
-    chain = Chain((geometry.input, geometry.output), 1, (1,), (node,))
+    sizes: Any = (geometry.input, geometry.output)
+    chain = Chain(sizes, 1, (1,), (node,))
     packed = jax.jit(lambda *weights: chain_lib.pack(chain, weights))(
         kernel, jnp.zeros(geometry.output[3])
     )
     run = jax.jit(lambda packed, images: chain_lib.run(chain, packed, [images])[0])
     compiled = run.lower(packed, images).compile()
     return lambda: compiled(packed, images), chain_lib.scratch_bytes(chain)[0]
+
+
+def shape_of(sizes: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, jnp.float32)
 
 
 def resident(field: str) -> int:
@@ -96,10 +103,9 @@ def peak(geometry: Geometry, by: str, form: str) -> int:
 
     It runs in a process of its own, after a call of a tiny layer, which starts threads.
     """
-    tiny = Geometry(
-        (1, 4, 4, 4), (1, 1, 4, 4), (1, 4, 4, 4), (1, 1), ((0, 0),) * 2, (1, 1), 1, None
-    )
-    built(tiny, by, "direct")[0]().block_until_ready()
+    pixels, kernel = shape_of((1, 4, 4, 4)), shape_of((3, 3, 4, 4))
+    tiny = convolution.geometry(pixels, kernel, (1, 1), "SAME")
+    built(tiny, by, form)[0]().block_until_ready()
     call, _ = built(geometry, by, form)
     RESET.write_text("5")
     before = resident("VmRSS")
@@ -162,6 +168,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="height and width of the image")
     parser.add_argument("--by", choices=("onednn", "xla"), default="onednn")
     flags = parser.parse_args()
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "4096"  # of new processes: what is freed is given back
     multiprocessing.set_forkserver_preload(["benchmarks.convolution_memory"])
     load, rows = setting.load(), []
     for network in flags.networks:

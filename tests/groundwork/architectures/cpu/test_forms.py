@@ -12,6 +12,7 @@ from groundwork.architectures import unfolded
 from groundwork.architectures.cpu import chain as chain_lib
 from groundwork.architectures.cpu import convolution
 from groundwork.architectures.cpu.chain import FORMS, Chain, Node
+from tests.conftest import ROOT
 from tests.groundwork.architectures.cpu.onednn import needs_onednn
 from tests.groundwork.architectures.test_unfolded import BYTES
 
@@ -74,6 +75,7 @@ def test_bits_are_the_same_in_every_run():
     one, first, second = (
         subprocess.run(
             command,
+            cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": threads},
             check=True,
             capture_output=True,

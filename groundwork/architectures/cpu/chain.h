@@ -18,6 +18,7 @@
 
 #include "plain.h"
 #include "plan.h"
+#include "unfold.h"
 
 namespace architectures {
 
@@ -25,6 +26,7 @@ namespace architectures {
 // are given, which come first; the number of results, and which values they are; the nodes. A node
 // is its length, its kind, its result, the number of its inputs, these inputs, then what the kind
 // asks for. Every node but kConcat ends with its lower and upper bound, as the bits of a double.
+// A convolution may have its form (see unfold.h) before these.
 enum Kind {
   kConvolve = 1,
   kDense,
@@ -119,7 +121,11 @@ struct Step {
   dnnl::primitive primitive;
   memory::desc input, given, packed, output, bias, scratch;
   std::string implementation;
+  std::shared_ptr<Unfolded> unfolded;  // in the place of a primitive
   int64_t kernel_at = 0, bias_at = 0;
+
+  int64_t kernel_bytes() const { return unfolded ? unfolded->packed_bytes : packed.get_size(); }
+  int64_t scratch_bytes() const { return unfolded ? unfolded->scratch_bytes() : scratch.get_size(); }
 };
 
 class Chain {
@@ -137,10 +143,10 @@ class Chain {
       if (node.kind == kAffine) step.given = step.packed = step.bias = channels(node.result);
       if (node.weights()) {
         step.kernel_at = packed_bytes;
-        step.bias_at = packed_bytes + rounded(step.packed.get_size());
+        step.bias_at = packed_bytes + rounded(step.kernel_bytes());
         packed_bytes = step.bias_at + rounded(step.bias.get_size());
       }
-      scratch_bytes_ = std::max<int64_t>(scratch_bytes_, rounded(step.scratch.get_size()));
+      scratch_bytes_ = std::max(scratch_bytes_, rounded(step.scratch_bytes()));
       steps_.push_back(step);
     }
     place();
@@ -152,6 +158,13 @@ class Chain {
     return all;
   }
 
+  // Returns the bytes of memory that each node needs beside its values.
+  std::string scratches() const {
+    std::string all;
+    for (const Step& step : steps_) all += std::to_string(step.scratch_bytes()) + "\n";
+    return all;
+  }
+
   // Moves kernels into oneDNN's layouts.
   void pack(dnnl::stream& stream, const std::vector<char*>& weights, char* packed) {
     size_t next = 0;
@@ -160,7 +173,9 @@ class Chain {
       Step& step = steps_[i];
       memory from(step.given, cpu(), weights.at(next++));
       memory to(step.packed, cpu(), packed + step.kernel_at);
-      if (step.given == step.packed)
+      if (step.unfolded)
+        step.unfolded->pack(stream, weights[next - 1], packed + step.kernel_at);
+      else if (step.given == step.packed)
         std::memcpy(packed + step.kernel_at, from.get_data_handle(), step.packed.get_size());
       else
         dnnl::reorder(from, to).execute(stream, from, to);
@@ -205,7 +220,9 @@ class Chain {
     for (size_t i = 0; i < steps_.size(); ++i) {
       const Node& node = program.nodes[i];
       Step& step = steps_[i];
-      if (node.kind == kConvolve || node.kind == kDense) {
+      if (step.unfolded) {
+        unfolded(stream, node, step, packed, at, arena);
+      } else if (node.kind == kConvolve || node.kind == kDense) {
         std::unordered_map<int, memory> arguments = {
             {DNNL_ARG_SRC, memory(step.input, cpu(), at[node.inputs[0]])},
             {DNNL_ARG_WEIGHTS, memory(step.packed, cpu(), packed + step.kernel_at)},
@@ -263,14 +280,21 @@ class Chain {
   }
 
   void convolution(const Node& node, Step& step) {
-    if (node.fields.size() != kFields + 2)
+    if (node.fields.size() != kFields + 2 && node.fields.size() != kFields + 3)
       throw std::invalid_argument("a convolution that is cut off");
     Descriptor d = checked(node.fields.data(), kFields);
+    int64_t form = node.fields.size() == kFields + 3 ? node.fields[kFields] : int64_t{kDirect};
+    if (form < kDirect || form > kMec) throw std::invalid_argument("a convolution of no form");
     Layout layout(d);
     if (layout.input != images(node.inputs[0]) || layout.output != images(node.result))
       throw std::invalid_argument("a convolution of other sizes than its values");
     step.input = layout.input, step.given = layout.kernel, step.output = layout.output;
     step.bias = channels(node.result);
+    if (form != kDirect) {
+      step.unfolded = std::make_shared<Unfolded>(d, static_cast<Form>(form));
+      step.implementation = step.unfolded->implementation;
+      return;
+    }
     memory::desc free(layout.kernel.get_dims(), memory::data_type::f32, memory::format_tag::any);
     dnnl::convolution_forward::primitive_desc found(
         cpu(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
@@ -383,6 +407,16 @@ class Chain {
           living.erase(living.begin() + j);
         }
     }
+  }
+
+  // A convolution whose windows are unfolded.
+  void unfolded(dnnl::stream& stream, const Node& node, const Step& step, char* packed,
+                const std::vector<char*>& at, char* arena) {
+    auto floats = [](char* bytes) { return reinterpret_cast<float*>(bytes); };
+    const float* added = node.inputs.size() > 1 ? floats(at[node.inputs[1]]) : nullptr;
+    step.unfolded->run(stream, floats(at[node.inputs[0]]), packed + step.kernel_at,
+                       floats(packed + step.bias_at), added, floats(at[node.result]),
+                       static_cast<float>(node.bound(0)), static_cast<float>(node.bound(1)), arena);
   }
 
   // Everything that is bound by memory.

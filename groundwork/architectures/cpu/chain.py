@@ -28,6 +28,7 @@ KINDS = (
     *("max_pool", "sum_pool"),
 )
 WEIGHTED = KINDS[:3]  # what has weights
+FORMS = ("direct", "im2col", "mec")  # of a convolution: oneDNN's own, and those of `unfold.h`
 LONGEST = 1 << 20  # bytes of oneDNN's answer
 
 
@@ -39,8 +40,9 @@ class Node(NamedTuple):
         channels have two weights: the kernel (or scale) and the bias [O] (or shift).
       inputs: numbers of values; a second one of a layer is added to its result.
       result: the number of the value.
-      fields: of a convolution its descriptor; of a shortcut the strides, and channels before; of a
-        pooling the window, the strides, and rows above and columns left of the images (−: fewer).
+      fields: of a convolution its descriptor, and the place of its form in `FORMS`, which may be
+        left out where it is direct; of a shortcut the strides, and channels before; of a pooling
+        the window, the strides, and rows above and columns left of the images (−: fewer).
       bounds: of the result.
     """
 
@@ -183,6 +185,16 @@ def implementations(chain: Chain) -> list[str]:
     return _planned(chain)[1].split("\n")[:-1]
 
 
+@functools.lru_cache(maxsize=1024)
+def scratch_bytes(chain: Chain) -> list[int]:
+    """Returns the bytes of memory that each node needs beside weights, inputs and results.
+
+    Raises:
+      ValueError: oneDNN does not compute it; the error has its reason.
+    """
+    return list(map(int, _ask("architectures_scratch", chain)[1].split()))
+
+
 @functools.lru_cache(maxsize=64)
 def _planned(chain: Chain) -> tuple[int, str]:
     """Returns the bytes of the packed weights, and the names of implementations.
@@ -190,18 +202,27 @@ def _planned(chain: Chain) -> tuple[int, str]:
     Raises:
       ValueError: oneDNN does not compute it; the error has its reason.
     """
+    return _ask("architectures_packed", chain)
+
+
+def _ask(function: str, chain: Chain) -> tuple[int, str]:
+    """Calls a function of the library and returns its number and its answer.
+
+    Raises:
+      ValueError: oneDNN does not compute the chain; the error has its reason.
+    """
     loaded = library.load()
     if loaded is None:
         raise ValueError("oneDNN is not used here")
     program = chain.program()
     answer = ctypes.create_string_buffer(LONGEST)
     fields = program.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))
-    loaded.architectures_packed.restype = ctypes.c_int64
-    count = ctypes.c_int64(program.size)
-    packed = loaded.architectures_packed(answer, ctypes.c_int64(LONGEST), fields, count)
-    if packed < 0:
+    call = getattr(loaded, function)
+    call.restype = ctypes.c_int64
+    number = call(answer, ctypes.c_int64(LONGEST), fields, ctypes.c_int64(program.size))
+    if number < 0:
         raise ValueError(f"oneDNN: {answer.value.decode()}")
-    return packed, answer.value.decode()
+    return number, answer.value.decode()
 
 
 def _bits(value: float) -> int:

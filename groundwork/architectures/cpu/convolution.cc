@@ -414,3 +414,21 @@ extern "C" int64_t architectures_packed(char* answer, int64_t bytes, const int64
     return -1;
   }
 }
+
+// Writes how many bytes of memory each of a chain's nodes needs beside its values, one on each line,
+// and returns how many nodes there are.
+extern "C" int64_t architectures_scratch(char* answer, int64_t bytes, const int64_t* fields,
+                                         int64_t count) {
+  try {
+    int64_t nodes = 0;
+    worker().run([&] {
+      Chain& chain = chains().planned(fields, count);
+      nodes = chain.program.nodes.size();
+      std::snprintf(answer, bytes, "%s", chain.scratches().c_str());
+    });
+    return nodes;
+  } catch (const std::exception& error) {
+    std::snprintf(answer, bytes, "%s", error.what());
+    return -1;
+  }
+}

@@ -115,8 +115,36 @@ def conv_general_dilated(
     output = jax.eval_shape(plain, *bare)  # raises what jax.lax would raise
     sizes = (lhs.shape, rhs.shape, output.shape)
     windows = (window_strides, padding, rhs_dilation)
-    geometry = _geometry(sizes, *windows, feature_group_count, precision)
-    return bind(lhs, rhs, role="output", geometry=geometry)
+    described = _geometry(sizes, *windows, feature_group_count, precision)
+    return bind(lhs, rhs, role="output", geometry=described)
+
+
+def geometry(
+    images: Any,
+    kernel: Any,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Geometry:
+    """Returns the geometry of a convolution [N, H, W, C] × [KH, KW, C / groups, O].
+
+    Raises:
+      ValueError or TypeError: as `jax.lax.conv_general_dilated`.
+    """
+    output = jax.eval_shape(
+        lambda images, kernel: lax.conv_general_dilated(
+            images,
+            kernel,
+            strides,
+            padding,
+            rhs_dilation=dilation,
+            dimension_numbers=LAYOUT,
+            feature_group_count=groups,
+        ),
+        *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (images, kernel)),
+    )
+    return _geometry((images.shape, kernel.shape, output.shape), strides, padding, dilation, groups)
 
 
 def _geometry(
@@ -125,7 +153,7 @@ def _geometry(
     padding: str | Sequence[tuple[int, int]],
     rhs_dilation: Sequence[int] | None,
     groups: int,
-    precision: Any,
+    precision: Any = None,
 ) -> Geometry:
     """Returns the geometry of input, kernel and output of these sizes.
 

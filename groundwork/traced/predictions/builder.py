@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from groundwork.architectures.cpu import chain as chain_lib
 from groundwork.architectures.cpu.chain import FREE, WEIGHTED, Bounds, Chain, Node, Sizes
+from groundwork.traced.predictions import budget
 
 
 @dataclasses.dataclass(eq=False)
@@ -19,6 +20,7 @@ class Open:
     """A node that may still change; see `chain.Node`.
 
     Attributes:
+      layer: the path of a convolution, for errors.
       kernel: the first weights, an array; of an affine map its scale [C].
       bias: the second ones [C].
     """
@@ -28,6 +30,7 @@ class Open:
     shape: tuple[int, ...]
     fields: tuple[int, ...] = ()
     bounds: Bounds = FREE
+    layer: str = ""
     kernel: Any = None
     bias: Any = None
 
@@ -59,9 +62,14 @@ class Value:
 
 
 class Builder:
-    """Collects the nodes of one chain, until a value of it is needed outside."""
+    """Collects the nodes of one chain, until a value of it is needed outside.
 
-    def __init__(self) -> None:
+    Args:
+      most: bytes of scratch memory that each convolution may take; None for any number.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
         self._nodes: list[Open] = []
         self._given: dict[int, Value] = {}
 
@@ -91,13 +99,14 @@ class Builder:
             sizes=tuple(map(_sizes, shapes)),
             given=len(given),
             results=tuple(number[one.key] for one in distinct),
-            nodes=tuple(_node(node, number) for node in nodes),
+            nodes=tuple(self._node(node, number) for node in nodes),
         )
         weights = [x for n in nodes if n.kind in WEIGHTED for x in (n.kernel, n.bias)]
         floats = [jnp.asarray(x, jnp.float32) for x in weights]
         arrays = [one.array.reshape(_sizes(one.array.shape)) for one in given.values()]
         made = [node for node in nodes if id(node) in {one.key for one in distinct}]
-        outputs = dict(zip(chain.results, chain_lib.computed(chain, floats, arrays), strict=True))
+        results = self._computed(chain, floats, arrays)
+        outputs = dict(zip(chain.results, results, strict=True))
         return {id(node): outputs[number[id(node)]].reshape(node.shape) for node in made}
 
     def _needed(self, wanted: Sequence[Value]) -> list[Open]:
@@ -107,10 +116,24 @@ class Builder:
                 keys |= {one.key for one in node.inputs}
         return [node for node in self._nodes if id(node) in keys]
 
+    def _node(self, node: Open, number: dict[int, int]) -> Node:
+        inputs, fields = tuple(number[one.key] for one in node.inputs), node.fields
+        if self._most is not None and node.kind == "convolve":
+            fields = (*fields, budget.form(_alone(node), self._most, node.layer))
+        return Node(node.kind, inputs, number[id(node)], fields, node.bounds)
 
-def _node(node: Open, number: dict[int, int]) -> Node:
-    inputs = tuple(number[one.key] for one in node.inputs)
-    return Node(node.kind, inputs, number[id(node)], node.fields, node.bounds)
+    def _computed(self, chain: Chain, weights: Any, arrays: Any) -> list[jax.Array]:
+        if self._most is None:
+            return chain_lib.computed(chain, weights, arrays)
+        return chain_lib.run(chain, chain_lib.pack(chain, weights), arrays)
+
+
+def _alone(node: Open) -> Chain:
+    """Returns the chain of one node."""
+    sizes = (*(_sizes(one.shape) for one in node.inputs), _sizes(node.shape))
+    last = len(node.inputs)
+    one = Node(node.kind, tuple(range(last)), last, node.fields, node.bounds)
+    return Chain(sizes, last, (last,), (one,))
 
 
 def _sizes(shape: tuple[int, ...]) -> Sizes:

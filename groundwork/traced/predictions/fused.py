@@ -1,6 +1,6 @@
 """A network's function in which whole chains of layers are one call of oneDNN. Read `fused`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,29 +9,42 @@ import numpy as np
 
 from groundwork.architectures.cpu.chain import FREE
 from groundwork.traced import walk
+from groundwork.traced.predictions import budget, poolings, rules
 from groundwork.traced.predictions import flat as flat_lib
-from groundwork.traced.predictions import poolings, rules
 from groundwork.traced.predictions.builder import Builder, Value
 from groundwork.traced.predictions.flat import Constant, Flat
 
 
-def fused(closed: Any, known: Sequence[bool]) -> Callable[..., list[Any]]:
+def fused(
+    closed: Any, known: Sequence[bool], paths: Sequence[str] = (), most: int | None = None
+) -> Callable[..., list[Any]]:
     """Returns a function of the arguments of a jaxpr → its outputs.
 
     Args:
       closed: the jaxpr of a network in evaluation.
       known: for each argument, whether it is a weight. What depends on weights alone is computed as
         it was; layers that multiply data by it become nodes of chains, with what follows them.
+      paths: of the weights, which are the first arguments, for errors.
+      most: bytes of scratch memory that each convolution may take; None for any number.
     """
     flat = poolings.recognised(flat_lib.flat(closed))
-    return lambda *arguments: Fusion(flat, known, arguments).outputs()
+    layers = budget.names(flat, paths)
+    return lambda *arguments: Fusion(flat, known, arguments, layers, most).outputs()
 
 
 class Fusion:
     """One evaluation of a flat jaxpr, whose values are arrays or a chain's."""
 
-    def __init__(self, flat: Flat, known: Sequence[bool], arguments: Sequence[Any]) -> None:
-        self.builder = Builder()
+    def __init__(
+        self,
+        flat: Flat,
+        known: Sequence[bool],
+        arguments: Sequence[Any],
+        layers: Mapping[int, str],
+        most: int | None,
+    ) -> None:
+        self._layers, self._most = layers, most
+        self.builder = Builder(most)
         self._flat = flat
         self._values: dict[int, Any] = dict(zip(flat.inputs, arguments, strict=True))
         self._values |= flat.constants
@@ -66,6 +79,10 @@ class Fusion:
         """Returns what a name has as a value of the chain."""
         found = self.read(name)
         return found if isinstance(found, Value) else self.builder.given(found)
+
+    def layer(self, name: Any) -> str:
+        """Returns the path of the layer that a value of weights belongs to."""
+        return budget.layer_of(self._layers, name)
 
     def is_known(self, name: Any) -> bool:
         """Does it depend on weights alone?"""
@@ -131,4 +148,4 @@ class Fusion:
         for name, one in needed.items():
             array = one.array if one.made is None else arrays[one.key]
             self._values[name] = array.reshape(one.shape)
-        self.builder = Builder()
+        self.builder = Builder(self._most)

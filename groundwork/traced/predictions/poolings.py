@@ -41,7 +41,7 @@ class Windows(NamedTuple):
 
 def recognised(flat: Flat) -> Flat:
     """Returns the same with `reduce_window` in the place of slices that are compared or added."""
-    made = {name: (equation, inputs) for equation, inputs, (name, *_) in flat.equations}
+    made = {name: (equation, inputs) for equation, inputs, made in flat.equations for name in made}
     images = _Images(made)
     equations = []
     for equation, inputs, outputs in flat.equations:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, Literal
 
+from groundwork import trees
 from groundwork.architectures.cpu import library
 from groundwork.traced import walk
+from groundwork.traced.predictions.bounded import bounded
 from groundwork.traced.predictions.fused import fused
 from groundwork.trees import Variables
 
@@ -27,17 +29,29 @@ class Predictor(NamedTuple):
     apply: Callable[..., Any]
 
 
-def predictor(apply: Callable[..., Any], variables: Variables, *inputs: Any) -> Predictor:
+def predictor(
+    apply: Callable[..., Any],
+    variables: Variables,
+    *inputs: Any,
+    compute_memory: int | None = None,
+) -> Predictor:
     """Returns a network's function in two parts.
 
     Args:
       apply: (variables, …) → outputs, of a network in evaluation.
       variables: with the shapes of those that will be given.
       inputs: likewise.
+      compute_memory: bytes of scratch memory that one convolution may take on the CPU, beside
+        weights, inputs and outputs; None for any number. Each one has the fastest form that fits:
+        oneDNN's own, MEC, im2col; or XLA's own, im2col, MEC. See `budget.py`.
 
     Returns:
       The parts, for inputs of these shapes. Where BatchNorm becomes part of kernels, outputs differ
       from `apply`'s in their last bits. What oneDNN computes has no derivatives.
+
+    Raises:
+      ValueError: no form of a convolution fits `compute_memory`, or its memory is not known: it is
+        no convolution of images by one kernel, or one inside of a loop, or not on the CPU.
     """
     every, tree = jax.tree.flatten(variables)
     places = [place for place, leaf in enumerate(every) if hasattr(leaf, "dtype")]
@@ -53,10 +67,17 @@ def predictor(apply: Callable[..., Any], variables: Variables, *inputs: Any) -> 
         return flat_outputs
 
     closed = jax.make_jaxpr(flat)(leaves, *inputs)
-    if jax.default_backend() == "cpu" and library.load() is not None:
-        given = [*leaves, *jax.tree.leaves(inputs)]
+    given = [*leaves, *jax.tree.leaves(inputs)]
+    named = jax.tree_util.tree_flatten_with_path(variables)[0]
+    paths = [trees.path(named[place][0]) for place in places]
+    on_cpu = jax.default_backend() == "cpu"
+    if compute_memory is not None:
+        if not on_cpu:
+            raise ValueError("compute_memory: only on the CPU is the memory of convolutions known")
+        closed = jax.make_jaxpr(bounded(closed, paths, compute_memory))(*given)
+    if on_cpu and library.load() is not None:
         known = [place < len(leaves) for place in range(len(given))]
-        closed = jax.make_jaxpr(fused(closed, known))(*given)
+        closed = jax.make_jaxpr(fused(closed, known, paths, compute_memory))(*given)
     before, after = _parts(closed, len(leaves))
 
     def whole(prepared: Any, *inputs: Any) -> Any:

@@ -36,18 +36,19 @@ def convolution(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
     """A convolution of data by a known kernel, in Flax's layout."""
     images, kernel = inputs[:2]
     avals = [v.aval for v in (*equation.invars[:2], *equation.outvars)]
-    if run.is_known(images) or not run.is_known(kernel) or not _float32(*avals):
+    if run.is_known(images) or not run.is_known(kernel):
         return None
-    geometry = _geometry(equation, *(tuple(aval.shape) for aval in avals))
-    if geometry is None or not library.computes([geometry.descriptor("output", 32)]):
+    found = geometry(equation, *(tuple(aval.shape) for aval in avals))
+    if found is None or not is_onednns(found, *avals):
         return None
     return run.builder.add(
         "convolve",
         [run.value(images)],
-        geometry.output,
-        fields=tuple(geometry.descriptor("output", 32).tolist()),
+        found.output,
+        layer=run.layer(kernel),
+        fields=tuple(found.descriptor("output", 32).tolist()),
         kernel=run.read(kernel),
-        bias=jnp.zeros(geometry.output[-1]),
+        bias=jnp.zeros(found.output[-1]),
     )
 
 
@@ -254,8 +255,18 @@ def _again(run: Fusion, name: Any) -> Value:
     return value if run.is_only(name) else value.view(value.shape)
 
 
-def _geometry(equation: Any, images: Any, kernel: Any, output: Any) -> Geometry | None:
-    """Returns the geometry of a convolution, None if oneDNN has none such."""
+def is_convolution(equation: Any) -> bool:
+    """Is it a convolution, ours or that of `jax.lax`?"""
+    return equation.primitive is convolution_p or equation.primitive.name == "conv_general_dilated"
+
+
+def is_onednns(found: Geometry, *avals: Any) -> bool:
+    """Does oneDNN compute a convolution of arrays of these types?"""
+    return _float32(*avals) and library.computes([found.descriptor("output", 32)])
+
+
+def geometry(equation: Any, images: Any, kernel: Any, output: Any) -> Geometry | None:
+    """Returns the geometry of a convolution of arrays of these shapes, None if it has none."""
     options = equation.params
     if equation.primitive is convolution_p:
         one = options["role"] == "output" and options["replicates"] == 1

@@ -10,6 +10,7 @@ from groundwork import architectures, traced
 from groundwork.architectures import layers
 from groundwork.architectures.cpu import chain as chain_lib
 from groundwork.architectures.cpu import library
+from groundwork.architectures.cpu.chain import FORMS
 from groundwork.architectures.cpu.convolution import conv_general_dilated
 from groundwork.traced.predictions import predictor
 from msdnet import MSDNet
@@ -31,7 +32,7 @@ def disturbed(variables):
     return jax.tree.unflatten(tree, moved)
 
 
-def parts(monkeypatch, apply, variables, *inputs):
+def parts(monkeypatch, apply, variables, *inputs, **options):
     """The outputs by both parts, and the chains that were computed."""
     met, run = [], chain_lib.run
 
@@ -40,7 +41,7 @@ def parts(monkeypatch, apply, variables, *inputs):
         return run(chain, *rest)
 
     monkeypatch.setattr(chain_lib, "run", noted)
-    made = predictor(apply, variables, *inputs)
+    made = predictor(apply, variables, *inputs, **options)
     return jax.jit(made.apply)(made.prepare(variables), *inputs), met
 
 
@@ -297,3 +298,75 @@ def test_predictions_are_the_same_bits_every_time_and_in_loops():
     assert np.array_equal(several(prepared, np.stack([x, x[::-1]]))[0], first)
     mapped = jax.jit(jax.vmap(made.apply, in_axes=(None, 0)))
     assert np.array_equal(mapped(prepared, np.stack([x, x[::-1]]))[1], run(prepared, x[::-1]))
+
+
+class Small(nn.Module):
+    """Two convolutions whose unfolded windows take less than oneDNN's own scratch memory."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(7, (3, 3), name="first", conv_general_dilated=conv_general_dilated)(x))
+        return nn.Conv(16, (2, 2), strides=3, padding="VALID", name="second")(x) + 1
+
+
+def forms(chains):
+    return [FORMS[node.fields[-1]] for chain in chains for node in chain.nodes]
+
+
+@needs_onednn
+@pytest.mark.parametrize("most", [None, 12288, 8000, 0])
+def test_forms_of_convolutions_fit_into_the_memory_that_is_given(monkeypatch, most):
+    x = normal(2, 8, 8, 5)
+    variables = disturbed(Small().init(KEY, x))
+    if most == 0:
+        with pytest.raises(ValueError, match=r"'first' needs at least 5952 bytes .* \(mec\)"):
+            predictor(Small().apply, variables, x, compute_memory=most)
+        return
+    ours, met = parts(monkeypatch, Small().apply, variables, x, compute_memory=most)
+    assert_close(ours, Small().apply(variables, x))
+    if most is not None:
+        assert all(scratch <= most for chain in met for scratch in chain_lib.scratch_bytes(chain))
+        assert forms(met) == {12288: ["direct"] * 2, 8000: ["mec"] * 2}[most]
+
+
+@pytest.mark.parametrize(("most", "fits"), [(10**9, True), (18_000, True), (1000, False)])
+def test_without_onednn_convolutions_are_products_where_memory_asks_for_it(monkeypatch, most, fits):
+    monkeypatch.setenv(library.SWITCH, "xla")
+    decide_again()
+    try:
+        x = normal(2, 8, 8, 5)
+        variables = disturbed(Small().init(KEY, x))
+        if not fits:
+            with pytest.raises(ValueError, match=r"'first' needs at least \d+ bytes .* \(mec\)"):
+                predictor(Small().apply, variables, x, compute_memory=most)
+            return
+        made = predictor(Small().apply, variables, x, compute_memory=most)
+        prepared = made.prepare(variables)
+        assert_close(made.apply(prepared, x), Small().apply(variables, x))
+        left = str(jax.make_jaxpr(made.apply)(prepared, x)).count("conv_general_dilated[")
+        assert (left == 2) == (most == 10**9)
+        empty = predictor(Small().apply, variables, x[:0], compute_memory=0)
+        assert empty.apply(empty.prepare(variables), x[:0]).shape == (0, 3, 3, 16)
+    finally:
+        monkeypatch.undo()
+        decide_again()
+
+
+def looped(variables, x):
+    return jax.lax.map(lambda x: Small().apply(variables, x[None]), x)
+
+
+def of_signals(variables, x):
+    return nn.Conv(3, (5,)).apply(variables, x)
+
+
+@pytest.mark.parametrize(("apply", "shape", "reason"), [
+    (looped, (2, 8, 8, 5), "inside of a scan"),
+    (of_signals, (2, 8, 5), "'kernel' is none of images|the convolution .* is none of images"),
+])  # fmt: skip
+def test_convolutions_whose_memory_is_not_known_are_refused(apply, shape, reason):
+    x = normal(*shape)
+    variables = Small().init(KEY, x) if apply is looped else nn.Conv(3, (5,)).init(KEY, x)
+    assert predictor(apply, variables, x)
+    with pytest.raises(ValueError, match=reason):
+        predictor(apply, variables, x, compute_memory=10**9)

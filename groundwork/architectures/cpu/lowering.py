@@ -1,8 +1,8 @@
 """What the primitive `convolution` becomes: a call of oneDNN, or `jax.lax`'s convolution.
 
 On a CPU without instructions that multiply bfloat16, oneDNN computes a convolution of bfloat16 in
-float32, between conversions: its own code for bfloat16 takes 1.9 to 4.5 times as long there
-(`python -m benchmarks.bfloat16`).
+float32, between conversions: its own code for bfloat16 takes about three times as long there in
+most sizes (`python -m benchmarks.bfloat16`).
 """
 
 # R replicates

@@ -94,8 +94,9 @@ def convolutions(turns: int) -> tuple[list[str], list[list[str]]]:
         for role in ROLES:
             wide = [random.normal(size=geometry.shape(of)) for of in others(role)]
             arrays = {dtype: [jnp.asarray(x, dtype) for x in wide] for dtype in DTYPES}
-            parameters = {"role": role, "geometry": geometry, "replicates": 1}
-            between = functools.partial(lowering.in_float32, mapped=(False, False), **parameters)
+            parameters: dict[str, Any] = {"role": role, "geometry": geometry}
+            alone = {"replicates": 1, "mapped": (False, False)}
+            between = functools.partial(lowering.in_float32, **parameters, **alone)
             float32, bfloat16 = (by_onednn(role, geometry, dtype) for dtype in DTYPES)
             calls = {
                 "float32": functools.partial(float32, *arrays["float32"]),

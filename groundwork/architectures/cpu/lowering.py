@@ -111,7 +111,9 @@ def _lower_on_cpu(
     (aval,) = context.avals_out
     bits = aval.dtype.itemsize * 8
     known = all(isinstance(size, int) for size in (replicates, *geometry.sizes))
-    params = dict(role=role, geometry=geometry, replicates=replicates, mapped=mapped)
+    params: dict[str, Any] = dict(
+        role=role, geometry=geometry, replicates=replicates, mapped=mapped
+    )
     if known and replicates and _is_widened(geometry, bits):
         wide = mlir.lower_fun(functools.partial(in_float32, **params), multiple_results=False)
         return wide(context, first, second)

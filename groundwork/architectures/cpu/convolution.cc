@@ -365,6 +365,9 @@ extern "C" int architectures_about(char* answer, int64_t bytes) {
   }
 }
 
+// Returns whether oneDNN's instructions here multiply numbers of bfloat16; writes nothing.
+extern "C" int architectures_multiply_bfloat16(char*, int64_t) { return multiply_bfloat16(); }
+
 // Writes the name of oneDNN's implementation and returns 1, or 0 if it is no faster than a plain
 // loop; if there is none at all, writes why and returns 0.
 extern "C" int architectures_implementation(char* answer, int64_t bytes, const int64_t* fields,

@@ -1,4 +1,4 @@
-// The name of the instructions with which oneDNN computes on this CPU.
+// The instructions with which oneDNN computes on this CPU.
 
 #pragma once
 
@@ -27,6 +27,13 @@ inline std::string instructions() {
   int isa = dnnl_get_effective_cpu_isa();
   auto name = names.find(isa);
   return name == names.end() ? std::to_string(isa) : name->second;
+}
+
+// Do they multiply numbers of bfloat16? Where they do not, oneDNN widens them in its inner loops.
+// Each set of instructions has the bits of those that it contains.
+inline bool multiply_bfloat16() {
+  int needed = dnnl_cpu_isa_avx512_core_bf16;
+  return (dnnl_get_effective_cpu_isa() & needed) == needed;
 }
 
 }  // namespace architectures

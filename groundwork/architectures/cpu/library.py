@@ -106,6 +106,12 @@ def about() -> str:
 
 
 @functools.cache
+def multiplies_bfloat16() -> bool:
+    """Does oneDNN, which must be in use here, have instructions that multiply bfloat16?"""
+    return _ask("architectures_multiply_bfloat16")[0] == 1
+
+
+@functools.cache
 def implementation(fields: tuple[int, ...]) -> tuple[bool, str]:
     """Returns whether oneDNN has fast code for a descriptor, and the code's name or the refusal."""
     array = (ctypes.c_int64 * len(fields))(*fields)

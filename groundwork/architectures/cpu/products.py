@@ -10,7 +10,6 @@ holds for the products of any network, batched ones (of `jax.vmap`, of attention
 
 # G pairs of matrices, M K N their sizes
 
-import functools
 import itertools
 import math
 import sys
@@ -100,12 +99,9 @@ def is_onednns(one: Product) -> bool:
     return is_large and has_bfloat16() and library.product(tuple(one.descriptor().tolist()))
 
 
-@functools.cache
 def has_bfloat16() -> bool:
-    """Does oneDNN compute here, with instructions for bfloat16?"""
-    return library.load() is not None and any(
-        name in library.about() for name in ("bf16", "fp16", "amx")
-    )
+    """Does oneDNN compute here, with instructions that multiply bfloat16?"""
+    return library.load() is not None and library.multiplies_bfloat16()
 
 
 def lowered_over(default: Callable[..., Any]) -> Callable[..., Any]:

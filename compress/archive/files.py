@@ -40,6 +40,7 @@ from flax.traverse_util import unflatten_dict
 from compress import form as form_lib
 from compress import quantize
 from compress.archive import (
+    computing,
     container,
     entries,
     fitting,
@@ -135,7 +136,9 @@ def save(
     buckets.write(path, data)
 
 
-def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callable[..., Any], Any]:
+def load(
+    path: str | Path, model: Any = None, like: Any = None, compute: str = "dense"
+) -> tuple[Callable[..., Any], Any]:
     """Returns the network of a file that `save` wrote.
 
     Nothing in the file is executed. Every size that it declares is bounded by the network's shapes
@@ -147,6 +150,8 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
         units, the whole one, or the narrow one.
       like: a tree of arrays or shapes, as `save` was given: the arrays must be its own, and the
         result has its structure. A function that is no Linen module needs it.
+      compute: how `apply` computes: `dense`; or `sparse`, without the zeros of kernels where that
+        is faster, for these variables alone, see `computing.sparse`.
 
     Returns:
       `(apply, variables)`. `apply` is `form.apply_of` the network's form, which is `model.apply`
@@ -156,8 +161,15 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
 
     Raises:
       UserError: there is no such file; it is damaged, of a later version, or contradicts itself;
-        there is no model, or a model that has other arrays.
+        there is no model, or a model that has other arrays; or no such way to compute.
     """
+    computing.check(compute)
+    apply, variables = _loaded(path, model, like)
+    return computing.COMPUTING[compute](apply, variables), variables
+
+
+def _loaded(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
+    """Returns the network's function, as it is, and its variables."""
     try:
         file = reading.parse(reading.read(path))
         if model is not None:

@@ -28,6 +28,7 @@
 #include "chain.h"
 #include "instructions.h"
 #include "plan.h"
+#include "sparse.h"
 #include "worker.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -362,6 +363,18 @@ extern "C" int64_t architectures_packed(char* answer, int64_t bytes, const int64
       std::snprintf(answer, bytes, "%s", chain->implementations().c_str());
     });
     return packed;
+  } catch (const std::exception& error) {
+    std::snprintf(answer, bytes, "%s", error.what());
+    return -1;
+  }
+}
+
+// Returns how much is stored of a kernel in a sparse layer's form, whose fields say nothing of it yet.
+extern "C" int64_t architectures_stored(char* answer, int64_t bytes, const int64_t* fields,
+                                        int64_t count, const float* kernel) {
+  try {
+    if (count != kSparseFields) throw std::invalid_argument("not the fields of a sparse layer");
+    return Sparse(fields).stored_of(kernel, nullptr);
   } catch (const std::exception& error) {
     std::snprintf(answer, bytes, "%s", error.what());
     return -1;

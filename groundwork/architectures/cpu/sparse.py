@@ -11,13 +11,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from groundwork.architectures.cpu import library
 from groundwork.architectures.cpu.geometry import Geometry
 
 FORMS = ("rows", "lanes", "pairs")  # as `sparse.h` has them
-LANES = 16
-MOST = 1 << 16  # columns that an index of 16 bits tells apart
 BLOCK = 4  # neighbouring outputs in a block of 1×4
-FEW = 3  # examples of a product for which lanes gather inputs
+FEW = 3  # examples of a product for which outputs are lanes
+WINDOW = 32  # inputs among which a lane picks one
+PAIR = 0.4  # of an entry's place in the kernel: what it costs in pairs, in steps of lanes
 
 
 class Form(NamedTuple):
@@ -27,7 +28,8 @@ class Form(NamedTuple):
       name: `rows`: the entries of each output; `lanes`: those of sixteen outputs side by side, for
         products of few examples; `pairs`: likewise, with two entries in every four inputs.
       block: neighbouring outputs that share their inputs, 1 or 4.
-      stored: of rows the entries, or blocks of them; of lanes the steps of sixteen entries.
+      stored: of rows the entries, or blocks of them, with what fills groups up; of lanes the steps
+        of sixteen entries; of pairs 0, since their size does not depend on the pattern.
       columns: of the kernel, as a matrix [KH · KW · C, O], in which an output has an entry.
     """
 
@@ -63,18 +65,23 @@ def form(kept: np.ndarray, geometry: Geometry) -> Form | None:
       kept: where the kernel is not zero, [KH, KW, C / groups, O] bool.
       geometry: of the layer.
     """
-    matrix = _matrix(kept, geometry)
-    if len(matrix) > MOST or not math.prod(geometry.sizes):
+    if not math.prod(geometry.sizes):
         return None
-    block = _block(matrix)
-    units = matrix.reshape(len(matrix), -1, block).any(2)  # [columns, O / block]
-    columns = int(units.any(1).sum())
-    few = geometry.input[0] <= FEW and _is_product(geometry)
-    if few and len(matrix) % 4 == 0 and 2 * _in_pairs(matrix) < 3 * _steps(units, block) * LANES:
+    matrix = _matrix(kept, geometry)
+    columns = int(matrix.any(1).sum())
+    if geometry.input[0] > FEW or not _is_product(geometry) or len(matrix) < WINDOW:
+        return _stored(Form("rows", _block(matrix), 0, columns), kept, geometry)
+    lanes = _stored(Form("lanes", 1, 0, columns), kept, geometry)
+    if _is_in_pairs(matrix) and PAIR * matrix.size < lanes.stored * 16:
         return Form("pairs", 1, 0, columns)
-    if few:
-        return Form("lanes", block, _steps(units, block), columns)
-    return Form("rows", block, int(units.sum()), columns)
+    return lanes
+
+
+def _stored(form: Form, kept: np.ndarray, geometry: Geometry) -> Form:
+    """Returns a form with what the library says is stored of such a kernel."""
+    fields = np.array(form.fields(geometry), np.int64)
+    kernel = np.ascontiguousarray(kept, np.float32)
+    return form._replace(stored=library.stored(fields, kernel))
 
 
 def chosen(kept: np.ndarray, geometry: Geometry) -> Form | None:
@@ -114,15 +121,7 @@ def _block(matrix: np.ndarray) -> int:
     return BLOCK if BLOCK * blocks <= 1.1 * matrix.sum() else 1
 
 
-def _steps(units: np.ndarray, block: int) -> int:
-    """Returns the steps of lanes whose units are sorted by their number of entries."""
-    counts = np.sort(units.sum(0))[::-1]
-    return int(counts[:: LANES // block].sum())
-
-
-def _in_pairs(matrix: np.ndarray) -> float:
-    """Returns how many entries pairs have room for; infinitely many if some four have three."""
+def _is_in_pairs(matrix: np.ndarray) -> bool:
+    """Do all outputs have at most two entries in every four neighbouring inputs?"""
     inputs, outputs = matrix.shape
-    if (matrix.reshape(inputs // 4, 4, outputs).sum(1) > 2).any():
-        return math.inf
-    return inputs // 2 * -(-outputs // LANES) * LANES
+    return inputs % 4 == 0 and bool((matrix.reshape(-1, 4, outputs).sum(1) <= 2).all())

@@ -18,10 +18,13 @@
 
 namespace architectures {
 
-constexpr int64_t kSparseColumns = 1 << 16;  // the most that an index of 16 bits tells apart
-constexpr int64_t kSparseWidest = 128;       // pixels of a panel
-constexpr int64_t kPanel = 128 << 10;        // numbers of a panel, half of a usual second cache
+constexpr int64_t kSparseWidest = 64;       // pixels of a panel
+constexpr int64_t kNear = 6 << 10;           // numbers that stay in the first cache
+constexpr int64_t kWindow = 32;              // inputs among which a lane picks one
 constexpr int64_t kSparseAlone = 16 << 10;   // cycles for which a team is not asked
+
+// How many sums are made side by side for panels of a width, since each waits for the last product.
+constexpr int64_t sums_aside(int64_t width) { return width <= 16 ? 4 : width <= 32 ? 2 : 1; }
 
 // One call of a layer; `sparse.h` says what is stored.
 struct SparseCall {
@@ -30,12 +33,13 @@ struct SparseCall {
   float low, high;
   int64_t rows, in, out, block;
   const int32_t *begin, *order, *column, *part;
-  const uint16_t* index;
-  const uint32_t* code;
   const float* value;
-  // of kRows alone
+  const uint8_t* lane;     // of kLanes: which input of the window
+  const int32_t* window;   // of kLanes: the first input
+  const uint32_t* code;    // of kPairs
+  const uint16_t* index;   // of kRows, as are all that follow: where a row of pixels begins
   const int64_t* d;
-  int64_t width, pixels;
+  int64_t width, pixels, columns, near;
 };
 
 #define ALWAYS inline __attribute__((always_inline))
@@ -88,111 +92,119 @@ ALWAYS void build_plainly(const SparseCall& c, float* panel, int64_t first, int6
     }
 }
 
-// The sums of R outputs over U vectors of W pixels; S sums of each are made side by side.
+// Adds the products of a block of columns to the sums of R outputs over U vectors of W pixels; the
+// first block's begin with the bias. S sums of each are made side by side.
 template <int W, int U, int S, int R>
-ALWAYS void sums(const SparseCall& c, const float* panel, int64_t unit, float* tile) {
+ALWAYS void add(const SparseCall& c, const float* panel, int64_t block, int64_t unit, float* sums) {
   using V = typename Floats<W>::type;
   V all[S][R][U] = {};
-  int64_t j = c.begin[unit], end = c.begin[unit + 1];
-  const float* value = c.value + j * R;
-  auto add = [&](int s) __attribute__((always_inline)) {
-    const float* row = panel + c.index[j] * c.width;
-    V pixels[U];
-#pragma GCC unroll 8
-    for (int u = 0; u < U; ++u) pixels[u] = *reinterpret_cast<const V*>(row + u * W);
+  int64_t list = block * (c.out / R) + unit;
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
+  for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int u = 0; u < U; ++u) all[s][r][u] += pixels[u] * value[r];
-    ++j, value += R;
-  };
-  while (j + S <= end)
+    for (int u = 0; u < U; ++u)
+      all[0][r][u] = block ? *reinterpret_cast<const V*>(sums + r * c.width + u * W)
+                           : all[0][r][u] + c.bias[unit * R + r];
+  const uint16_t *index = c.index + c.begin[list], *end = c.index + c.begin[list + 1];
+  const float* value = c.value + c.begin[list] * R;
+  for (; index != end; index += S, value += S * R)
 #pragma GCC unroll 4
-    for (int s = 0; s < S; ++s) add(s);
-  while (j < end) add(0);
+    for (int s = 0; s < S; ++s) {
+      const float* row = panel + index[s];
+#pragma GCC unroll 8
+      for (int u = 0; u < U; ++u) {
+        V pixels = *reinterpret_cast<const V*>(row + u * W);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) all[s][r][u] += pixels * value[s * R + r];
+      }
+    }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int u = 0; u < U; ++u) {
-      V sum = all[0][r][u];
 #pragma GCC unroll 4
-      for (int s = 1; s < S; ++s) sum += all[s][r][u];
-      *reinterpret_cast<V*>(tile + r * kSparseWidest + u * W) = sum + c.bias[unit * R + r];
+      for (int s = 1; s < S; ++s) all[0][r][u] += all[s][r][u];
+      *reinterpret_cast<V*>(sums + r * c.width + u * W) = all[0][r][u];
     }
 }
 
-// As above, for all pixels of a panel, U vectors at a time.
-template <int W, int U, int S, int R>
-ALWAYS void widely(const SparseCall& c, const float* panel, int64_t unit, float* tile) {
-  for (int64_t q = 0; q < c.width; q += W * U)
-    sums<W, U, S, R>(c, panel + q, unit, tile + q);
+// As above for some outputs, with panels of Q pixels, and all columns.
+template <int W, int Q, int R>
+ALWAYS void add_all(const SparseCall& c, const float* panel, float* sums, int64_t from,
+                    int64_t to) {
+  constexpr int V = W < Q ? W : Q, S = R == 1 ? sums_aside(Q) : 1;
+  constexpr int most = W == 16 ? (R == 1 ? 4 : 2) : (R == 1 ? 4 / (S > 2 ? 2 : 1) : 1);
+  constexpr int U = Q / V < most ? Q / V : most;
+  for (int64_t block = 0; block * c.near < c.columns; ++block)
+    for (int64_t unit = from / R; unit < to / R; ++unit)
+      for (int q = 0; q < Q; q += U * V)
+        add<V, U, S, R>(c, panel + block * c.near * Q + q, block, unit, sums + unit * R * Q + q);
 }
 
-ALWAYS void store_plainly(const SparseCall& c, const float* tile, int64_t first, int64_t output) {
+template <int W, int R>
+ALWAYS void add_wide(const SparseCall& c, const float* panel, float* sums, int64_t from,
+                     int64_t to) {
+  switch (c.width) {
+    case 4:
+      return add_all<W, 4, R>(c, panel, sums, from, to);
+    case 8:
+      return add_all<W, 8, R>(c, panel, sums, from, to);
+    case 16:
+      return add_all<W, 16, R>(c, panel, sums, from, to);
+    case 32:
+      return add_all<W, 32, R>(c, panel, sums, from, to);
+    default:
+      return add_all<W, 64, R>(c, panel, sums, from, to);
+  }
+}
+
+// Computes chunks of sixteen outputs for the pixels of one panel, with vectors of W numbers. `store`
+// writes a chunk.
+template <int W, typename Store>
+ALWAYS void multiply_by(const SparseCall& c, const float* panel, float* sums, int64_t first,
+                        int64_t from, int64_t to, Store store) {
+  int64_t end = std::min(c.out, to * 16);
+  if (c.columns == 0)
+    for (int64_t o = from * 16; o < end; ++o)
+      std::fill_n(sums + o * c.width, c.width, c.bias[o]);
+  else if (c.block == 4)
+    add_wide<W, 4>(c, panel, sums, from * 16, end);
+  else
+    add_wide<W, 1>(c, panel, sums, from * 16, end);
+  for (int64_t o = from * 16; o < end; o += 16) store(c, sums + o * c.width, first, o);
+}
+
+ALWAYS void store_plainly(const SparseCall& c, const float* sums, int64_t first, int64_t output) {
   int64_t outputs = std::min<int64_t>(16, c.out - output);
   for (int64_t p = 0; p < std::min(c.width, c.pixels - first); ++p)
     for (int64_t o = 0; o < outputs; ++o) {
       int64_t at = (first + p) * c.out + output + o;
-      float sum = tile[o * kSparseWidest + p];
+      float sum = sums[o * c.width + p];
       c.output[at] = bounded(c.more ? sum + c.more[at] : sum, c);
     }
 }
 
-// Computes chunks of sixteen outputs for the pixels of one panel, with vectors of W numbers, of
-// which M are sums at a time, or four times F. `store` writes a chunk.
-template <int W, int M, int F, typename Store>
-ALWAYS void multiply_by(const SparseCall& c, const float* panel, int64_t first, int64_t from,
-                        int64_t to, Store store) {
-  constexpr int H = W > 8 ? 8 : W;
-  alignas(64) float tile[16 * kSparseWidest];
-  for (int64_t chunk = from; chunk < to; ++chunk) {
-    int64_t end = std::min(c.out, (chunk + 1) * 16);
-    for (int64_t o = chunk * 16; o < end; o += c.block) {
-      float* own = tile + (o - chunk * 16) * kSparseWidest;
-      int64_t unit = o / c.block;
-      if (c.block == 4) {
-        if (c.width >= W * F)
-          widely<W, F, 1, 4>(c, panel, unit, own);
-        else if (c.width >= W)
-          widely<W, 1, 2, 4>(c, panel, unit, own);
-        else if (c.width >= H)
-          widely<H, 1, 1, 4>(c, panel, unit, own);
-        else
-          widely<4, 1, 1, 4>(c, panel, unit, own);
-      } else {
-        if (c.width >= W * M)
-          widely<W, M, 1, 1>(c, panel, unit, own);
-        else if (c.width >= W * M / 2)
-          widely<W, M / 2, 2, 1>(c, panel, unit, own);
-        else if (c.width >= W)
-          widely<W, 1, 4, 1>(c, panel, unit, own);
-        else if (c.width >= H)
-          widely<H, 1, 4, 1>(c, panel, unit, own);
-        else
-          widely<4, 1, 4, 1>(c, panel, unit, own);
-      }
-    }
-    store(c, tile, first, chunk * 16);
+// Writes the sums of sixteen lanes, of the n-th example, to the outputs that they are of.
+ALWAYS void scatter(const SparseCall& c, int64_t n, int64_t slice, const float* sums) {
+  for (int lane = 0; lane < 16; ++lane) {
+    int64_t o = c.order[slice * 16 + lane];
+    if (o < 0) break;
+    float sum = sums[lane] + c.bias[o];
+    c.output[n * c.out + o] = bounded(c.more ? sum + c.more[n * c.out + o] : sum, c);
   }
 }
 
-// The sums of some slices of sixteen outputs, one input at a time.
+// The sums of some slices of sixteen outputs.
 ALWAYS void lanes_plainly(const SparseCall& c, int64_t from, int64_t to) {
-  int64_t lanes = 16 / c.block;
   for (int64_t slice = from; slice < to; ++slice)
     for (int64_t n = 0; n < c.rows; ++n) {
       float sums[16] = {};
-      for (int64_t step = c.begin[slice]; step < c.begin[slice + 1]; ++step)
-        for (int64_t lane = 0; lane < 16; ++lane)
-          sums[lane] += c.value[step * 16 + lane] *
-                        c.input[n * c.in + c.index[step * lanes + lane / c.block]];
-      for (int64_t lane = 0; lane < 16; ++lane) {
-        int64_t unit = c.order[slice * lanes + lane / c.block];
-        if (unit < 0) continue;
-        int64_t o = unit * c.block + lane % c.block, at = n * c.out + o;
-        float sum = sums[lane] + c.bias[o];
-        c.output[at] = bounded(c.more ? sum + c.more[at] : sum, c);
+      for (int64_t step = c.begin[slice]; step < c.begin[slice + 1]; ++step) {
+        const float* input = c.input + n * c.in + c.window[step];
+        for (int64_t at = step * 16; at < step * 16 + 16; ++at)
+          sums[at % 16] += c.value[at] * input[c.lane[at]];
       }
+      scatter(c, n, slice, sums);
     }
 }
 
@@ -280,7 +292,7 @@ AVX512 ALWAYS __m512 bounded_avx512(__m512 x, const SparseCall& c) {
   return _mm512_min_ps(_mm512_set1_ps(c.high), x);
 }
 
-AVX512 inline void store_avx512(const SparseCall& c, const float* tile, int64_t first,
+AVX512 inline void store_avx512(const SparseCall& c, const float* sums, int64_t first,
                                 int64_t output) {
   __mmask16 there = c.out - output >= 16 ? 0xFFFF : (1 << (c.out - output)) - 1;
   int64_t pixels = std::min(c.width, c.pixels - first);
@@ -288,7 +300,7 @@ AVX512 inline void store_avx512(const SparseCall& c, const float* tile, int64_t 
     __m512 rows[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i)
-      rows[i] = _mm512_maskz_loadu_ps(there >> i & 1 ? 0xFFFF : 0, tile + i * kSparseWidest + q);
+      rows[i] = _mm512_maskz_loadu_ps(there >> i & 1 ? 0xFFFF : 0, sums + i * c.width + q);
     transpose(rows);
     alignas(64) float all[16 * 16];
 #pragma GCC unroll 16
@@ -302,57 +314,27 @@ AVX512 inline void store_avx512(const SparseCall& c, const float* tile, int64_t 
   }
 }
 
-AVX512 inline void multiply_avx512(const SparseCall& c, const float* panel, int64_t first,
-                                   int64_t from, int64_t to) {
-  multiply_by<16, 8, 4>(c, panel, first, from, to, store_avx512);
-}
-
-// Writes the sums of sixteen lanes to the outputs that they are of.
-AVX512 ALWAYS void scatter(const SparseCall& c, int64_t n, __m512i outputs, __mmask16 there,
-                           __m512 sum) {
-  __m512 zeros = _mm512_setzero_ps();
-  sum = _mm512_add_ps(sum, _mm512_mask_i32gather_ps(zeros, there, outputs, c.bias, 4));
-  if (c.more)
-    sum = _mm512_add_ps(
-        sum, _mm512_mask_i32gather_ps(zeros, there, outputs, c.more + n * c.out, 4));
-  _mm512_mask_i32scatter_ps(c.output + n * c.out, there, outputs, bounded_avx512(sum, c), 4);
+AVX512 inline void multiply_avx512(const SparseCall& c, const float* panel, float* sums,
+                                   int64_t first, int64_t from, int64_t to) {
+  multiply_by<16>(c, panel, sums, first, from, to, store_avx512);
 }
 
 AVX512 inline void lanes_avx512(const SparseCall& c, int64_t from, int64_t to) {
-  const __m512i four = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-  const __m512i inner = _mm512_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
-  for (int64_t slice = from; slice < to; ++slice) {
-    int64_t begin = c.begin[slice], end = c.begin[slice + 1];
-    __m512i outputs;
-    if (c.block == 4) {
-      __m512i units = _mm512_castsi128_si512(
-          _mm_loadu_si128(reinterpret_cast<const __m128i*>(c.order + slice * 4)));
-      units = _mm512_permutexvar_epi32(four, units);
-      outputs = _mm512_add_epi32(_mm512_slli_epi32(units, 2), inner);
-    } else {
-      outputs = _mm512_loadu_si512(c.order + slice * 16);
-    }
-    __mmask16 there = _mm512_cmpge_epi32_mask(outputs, _mm512_setzero_si512());
+  for (int64_t slice = from; slice < to; ++slice)
     for (int64_t n = 0; n < c.rows; ++n) {
-      const float* input = c.input + n * c.in;
-      __m512 sum = _mm512_setzero_ps();
-      for (int64_t step = begin; step < end; ++step) {
-        __m512 numbers;
-        if (c.block == 4) {
-          __m128i index = _mm_cvtepu16_epi32(
-              _mm_loadl_epi64(reinterpret_cast<const __m128i*>(c.index + step * 4)));
-          numbers = _mm512_permutexvar_ps(
-              four, _mm512_castps128_ps512(_mm_i32gather_ps(input, index, 4)));
-        } else {
-          __m512i index = _mm512_cvtepu16_epi32(
-              _mm256_loadu_si256(reinterpret_cast<const __m256i*>(c.index + step * 16)));
-          numbers = _mm512_i32gather_ps(index, input, 4);
-        }
-        sum = _mm512_fmadd_ps(_mm512_loadu_ps(c.value + step * 16), numbers, sum);
+      __m512 sums = _mm512_setzero_ps();
+      for (int64_t step = c.begin[slice]; step < c.begin[slice + 1]; ++step) {
+        const float* input = c.input + n * c.in + c.window[step];
+        __m512i lane = _mm512_cvtepu8_epi32(
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(c.lane + step * 16)));
+        __m512 numbers =
+            _mm512_permutex2var_ps(_mm512_loadu_ps(input), lane, _mm512_loadu_ps(input + 16));
+        sums = _mm512_fmadd_ps(_mm512_loadu_ps(c.value + step * 16), numbers, sums);
       }
-      scatter(c, n, outputs, there, sum);
+      alignas(64) float all[16];
+      _mm512_store_ps(all, sums);
+      scatter(c, n, slice, all);
     }
-  }
 }
 
 AVX512 inline void pairs_avx512(const SparseCall& c, int64_t from, int64_t to) {
@@ -377,7 +359,11 @@ AVX512 inline void pairs_avx512(const SparseCall& c, int64_t from, int64_t to) {
       }
       __m512i outputs = _mm512_add_epi32(lane, _mm512_set1_epi32(slice * 16));
       __mmask16 there = _mm512_cmplt_epi32_mask(outputs, _mm512_set1_epi32(c.out));
-      scatter(c, n, outputs, there, _mm512_add_ps(first, second));
+      int64_t at = n * c.out + slice * 16;
+      __m512 sum = _mm512_add_ps(_mm512_add_ps(first, second),
+                                 _mm512_maskz_loadu_ps(there, c.bias + slice * 16));
+      if (c.more) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(there, c.more + at));
+      _mm512_mask_storeu_ps(c.output + at, there, bounded_avx512(sum, c));
     }
 }
 
@@ -388,13 +374,13 @@ AVX2 inline void build_avx2(const SparseCall& c, float* panel, int64_t first, in
   build_plainly(c, panel, first, from, to);
 }
 
-AVX2 inline void store_avx2(const SparseCall& c, const float* tile, int64_t first, int64_t o) {
-  store_plainly(c, tile, first, o);
+AVX2 inline void store_avx2(const SparseCall& c, const float* sums, int64_t first, int64_t o) {
+  store_plainly(c, sums, first, o);
 }
 
-AVX2 inline void multiply_avx2(const SparseCall& c, const float* panel, int64_t first, int64_t from,
-                               int64_t to) {
-  multiply_by<8, 8, 2>(c, panel, first, from, to, store_avx2);
+AVX2 inline void multiply_avx2(const SparseCall& c, const float* panel, float* sums,
+                               int64_t first, int64_t from, int64_t to) {
+  multiply_by<8>(c, panel, sums, first, from, to, store_avx2);
 }
 
 AVX2 inline void lanes_avx2(const SparseCall& c, int64_t from, int64_t to) {
@@ -410,13 +396,13 @@ inline void build_portable(const SparseCall& c, float* panel, int64_t first, int
   build_plainly(c, panel, first, from, to);
 }
 
-inline void store_portable(const SparseCall& c, const float* tile, int64_t first, int64_t o) {
-  store_plainly(c, tile, first, o);
+inline void store_portable(const SparseCall& c, const float* sums, int64_t first, int64_t o) {
+  store_plainly(c, sums, first, o);
 }
 
-inline void multiply_portable(const SparseCall& c, const float* panel, int64_t first, int64_t from,
-                              int64_t to) {
-  multiply_by<4, 8, 2>(c, panel, first, from, to, store_portable);
+inline void multiply_portable(const SparseCall& c, const float* panel, float* sums,
+                               int64_t first, int64_t from, int64_t to) {
+  multiply_by<4>(c, panel, sums, first, from, to, store_portable);
 }
 
 inline void lanes_portable(const SparseCall& c, int64_t from, int64_t to) {
@@ -433,7 +419,7 @@ inline void pairs_portable(const SparseCall& c, int64_t from, int64_t to) {
 
 struct SparseKernels {
   void (*build)(const SparseCall&, float*, int64_t, int64_t, int64_t);
-  void (*multiply)(const SparseCall&, const float*, int64_t, int64_t, int64_t);
+  void (*multiply)(const SparseCall&, const float*, float*, int64_t, int64_t, int64_t);
   void (*lanes)(const SparseCall&, int64_t, int64_t);
   void (*pairs)(const SparseCall&, int64_t, int64_t);
   const char* name;

@@ -1,13 +1,15 @@
 """A network's function in which whole chains of layers are one call of oneDNN. Read `fused`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from groundwork.architectures.cpu import sparse
 from groundwork.architectures.cpu.chain import FREE
+from groundwork.architectures.cpu.geometry import Geometry
 from groundwork.traced import walk
 from groundwork.traced.predictions import flat as flat_lib
 from groundwork.traced.predictions import rules
@@ -15,24 +17,46 @@ from groundwork.traced.predictions.builder import Builder, Value
 from groundwork.traced.predictions.flat import Constant, Flat
 
 
-def fused(closed: Any, known: Sequence[bool]) -> Callable[..., list[Any]]:
+def fused(
+    closed: Any, known: Sequence[bool], patterns: Sequence[Any] | None = None
+) -> Callable[..., list[Any]]:
     """Returns a function of the arguments of a jaxpr → its outputs.
 
     Args:
       closed: the jaxpr of a network in evaluation.
       known: for each argument, whether it is a weight. What depends on weights alone is computed as
         it was; layers that multiply data by it become nodes of chains, with what follows them.
+      patterns: the arguments that are known, with their zeros, if layers may be sparse.
     """
     flat = flat_lib.flat(closed)
-    return lambda *arguments: Fusion(flat, known, arguments).outputs()
+    zeros = {} if patterns is None else _values(flat, known, patterns)
+    return lambda *arguments: Fusion(flat, known, arguments, zeros).outputs()
+
+
+def _values(flat: Flat, known: Sequence[bool], given: Sequence[Any]) -> dict[int, Any]:
+    """Returns the name → array of what depends on weights alone."""
+    names = [name for name, is_known in zip(flat.inputs, known, strict=True) if is_known]
+    found = dict(zip(names, given, strict=True)) | flat.constants
+    with jax.ensure_compile_time_eval():
+        for equation, inputs, outputs in flat.equations:
+            if all(isinstance(name, Constant) or name in found for name in inputs):
+                read = [n.value if isinstance(n, Constant) else found[n] for n in inputs]
+                found.update(zip(outputs, walk.bind(equation, read), strict=True))
+    return found
 
 
 class Fusion:
     """One evaluation of a flat jaxpr, whose values are arrays or a chain's."""
 
-    def __init__(self, flat: Flat, known: Sequence[bool], arguments: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        flat: Flat,
+        known: Sequence[bool],
+        arguments: Sequence[Any],
+        zeros: Mapping[int, Any],
+    ) -> None:
         self.builder = Builder()
-        self._flat = flat
+        self._flat, self._zeros = flat, zeros
         self._values: dict[int, Any] = dict(zip(flat.inputs, arguments, strict=True))
         self._values |= flat.constants
         self._concrete: dict[int, Any] = dict(flat.constants)  # no argument changes them
@@ -97,6 +121,12 @@ class Fusion:
         if found.ndim == len(like.shape) and found.size == width == found.shape[-1]:
             return found.reshape(width)
         return None
+
+    def sparse(self, name: Any, geometry: Geometry) -> sparse.Form | None:
+        """Returns how a kernel is stored without its zeros; None if it had better be dense."""
+        if name not in self._zeros:
+            return None
+        return sparse.chosen(np.asarray(self._zeros[name]).reshape(geometry.kernel) != 0, geometry)
 
     def _weights(self, equation: Any, inputs: list[Any], outputs: list[int]) -> None:
         """Evaluates an equation of known values."""

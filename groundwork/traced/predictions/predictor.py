@@ -3,10 +3,12 @@
 On a CPU with oneDNN, whole chains of layers are one call each; see `fused.py`.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from groundwork.architectures.cpu import library
@@ -27,17 +29,27 @@ class Predictor(NamedTuple):
     apply: Callable[..., Any]
 
 
-def predictor(apply: Callable[..., Any], variables: Variables, *inputs: Any) -> Predictor:
+def predictor(
+    apply: Callable[..., Any], variables: Variables, *inputs: Any, sparse: bool = False
+) -> Predictor:
     """Returns a network's function in two parts.
 
     Args:
       apply: (variables, …) → outputs, of a network in evaluation.
       variables: with the shapes of those that will be given.
       inputs: likewise.
+      sparse: whether layers are computed from the entries of their kernels that are not zero,
+        where that is faster; see `architectures.cpu.sparse`. Then `variables` are arrays, and the
+        predictor is for their zeros: `prepare` takes variables that have at least these.
 
     Returns:
       The parts, for inputs of these shapes. Where BatchNorm becomes part of kernels, outputs differ
-      from `apply`'s in their last bits. What oneDNN computes has no derivatives.
+      from `apply`'s in their last bits. What oneDNN computes has no derivatives. A sparse layer
+      meets no input at its zeros, so an input that is not finite spreads less far than in a dense
+      one.
+
+    Raises:
+      ValueError: `sparse`, and the variables are no arrays.
     """
     every, tree = jax.tree.flatten(variables)
     places = [place for place, leaf in enumerate(every) if hasattr(leaf, "dtype")]
@@ -52,11 +64,17 @@ def predictor(apply: Callable[..., Any], variables: Variables, *inputs: Any) -> 
         shapes.append(shape)
         return flat_outputs
 
+    if sparse and not all(_is_concrete(leaf) for leaf in leaves):
+        raise ValueError("a sparse predictor is made for variables' zeros: give it arrays")
     closed = jax.make_jaxpr(flat)(leaves, *inputs)
-    if jax.default_backend() == "cpu" and library.load() is not None:
+    by_library = jax.default_backend() == "cpu" and library.load() is not None
+    if sparse and not by_library:
+        print("sparse layers: computed dense by XLA here, which is no faster", file=sys.stderr)
+    if by_library:
         given = [*leaves, *jax.tree.leaves(inputs)]
         known = [place < len(leaves) for place in range(len(given))]
-        closed = jax.make_jaxpr(fused(closed, known))(*given)
+        run = fused(closed, known, leaves if sparse else None)
+        closed = jax.make_jaxpr(run)(*given)
     before, after = _parts(closed, len(leaves))
 
     def whole(prepared: Any, *inputs: Any) -> Any:
@@ -69,6 +87,12 @@ def predictor(apply: Callable[..., Any], variables: Variables, *inputs: Any) -> 
         return compiled([given[place] for place in places])
 
     return Predictor(prepare, whole)
+
+
+def _is_concrete(leaf: Any) -> bool:
+    return isinstance(leaf, (np.ndarray, np.generic, jax.Array)) and not isinstance(
+        leaf, jax.core.Tracer
+    )
 
 
 def _parts(closed: ClosedJaxpr, count: int) -> tuple[Callable[..., Any], Callable[..., Any]]:

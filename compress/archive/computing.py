@@ -1,26 +1,35 @@
-"""How the network of a file computes: `COMPUTING`, by the name that `load` takes."""
+"""How the network of a file computes: one function for each value of `compress.load`'s `compute`.
+
+A function takes the path, the model and `like` of `compress.load`, and returns (apply, variables).
+"""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from groundwork import named
 from groundwork.errors import UserError, unknown
 from groundwork.traced import predictions
 
-Apply = Callable[..., Any]
+DENSE = "dense"
+LOAD = "compress.archive.files:load"  # which imports this module, so it is found by name
 
 
-def dense(apply: Apply, variables: Any) -> Apply:
-    """Returns the function as it is."""
-    return apply
+def loaded(compute: str, path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
+    """Returns what `compress.load` does for a `compute` other than `dense`.
 
-
-def sparse(apply: Apply, variables: Any) -> Apply:
-    """Returns a function that meets no zeros of kernels, where that is faster on this machine.
-
-    It is compiled, once for each shape of inputs, and takes the variables of the file alone, for
-    whose zeros it was made. Further keywords are hashable settings, such as `train=False`.
+    Raises:
+      UserError: there is no such way to compute, or the file is not for it.
     """
+    if compute not in WAYS:
+        raise unknown("compute", compute, [DENSE, *WAYS])
+    return WAYS[compute](path, model, like)
+
+
+def _sparse(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
+    """Returns a function that computes layers without the zeros of kernels, where that is faster."""
+    apply, variables = named.load("compute", LOAD)(path, model, like)
     fast = predictions.compiled(apply, variables, sparse=True)
 
     def computed(given: Any, *inputs: Any, **settings: Any) -> Any:
@@ -31,15 +40,8 @@ def sparse(apply: Apply, variables: Any) -> Apply:
             )
         return fast(*inputs, **settings)
 
-    return computed
+    return computed, variables
 
 
-COMPUTING: Mapping[str, Callable[[Apply, Any], Apply]] = MappingProxyType(
-    {"dense": dense, "sparse": sparse}
-)
-
-
-def check(name: str) -> None:
-    """Raises a UserError if there is no such way to compute."""
-    if name not in COMPUTING:
-        raise unknown("compute", name, COMPUTING)
+Way = Callable[[str | Path, Any, Any], tuple[Callable[..., Any], Any]]
+WAYS: Mapping[str, Way] = MappingProxyType({"sparse": _sparse})

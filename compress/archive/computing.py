@@ -28,7 +28,7 @@ def loaded(compute: str, path: str | Path, model: Any, like: Any) -> tuple[Calla
 
 
 def _sparse(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
-    """Returns a function that computes layers without the zeros of kernels, where that is faster."""
+    """Returns (apply, variables), without the zeros of kernels where that is faster."""
     apply, variables = named.load("compute", LOAD)(path, model, like)
     fast = predictions.compiled(apply, variables, sparse=True)
 

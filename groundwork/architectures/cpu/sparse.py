@@ -18,6 +18,10 @@ FORMS = ("rows", "lanes", "pairs")  # as `sparse.h` has them
 BLOCK = 4  # neighbouring outputs in a block of 1×4
 FEW = 3  # examples of a product for which outputs are lanes
 WINDOW = 32  # inputs among which a lane picks one
+# The largest densities at which layers are sparse, by form; rows of products, and those of images.
+DENSEST = {"lanes": 0.3, "pairs": 1.0, "rows": 0.15, "images": 0.15}
+SMALL = 1 << 13  # weights of a product that lanes compute faster than oneDNN's call takes
+CHANNELS = 8  # below which the columns of images are written too slowly: sixteen are at a time
 PAIR = 0.4  # of an entry's place in the kernel: what it costs in pairs, in steps of lanes
 
 
@@ -91,7 +95,14 @@ def chosen(kept: np.ndarray, geometry: Geometry) -> Form | None:
       kept: see `form`.
       geometry: of the layer.
     """
-    return form(kept, geometry)
+    found = form(kept, geometry)
+    if found is None or (found.name == "lanes" and kept.size <= SMALL):
+        return found
+    is_image = found.name == "rows" and not _is_product(geometry)
+    if is_image and geometry.input[3] < CHANNELS:
+        return None
+    most = DENSEST["images" if is_image else found.name]
+    return found if kept.mean() <= most else None
 
 
 def _matrix(kept: np.ndarray, geometry: Geometry) -> np.ndarray:

@@ -19,7 +19,7 @@ BLOCK = 4  # neighbouring outputs in a block of 1×4
 FEW = 3  # examples of a product for which outputs are lanes
 WINDOW = 32  # inputs among which a lane picks one
 # The largest densities at which layers are sparse, by form; rows of products, and those of images.
-DENSEST = {"lanes": 0.3, "pairs": 1.0, "rows": 0.15, "images": 0.15}
+DENSEST = {"lanes": 0.3, "pairs": 0.5, "rows": 0.15, "images": 0.15}
 SMALL = 1 << 13  # weights of a product that lanes compute faster than oneDNN's call takes
 CHANNELS = 8  # below which the columns of images are written too slowly: sixteen are at a time
 PAIR = 0.4  # of an entry's place in the kernel: what it costs in pairs, in steps of lanes
@@ -95,6 +95,8 @@ def chosen(kept: np.ndarray, geometry: Geometry) -> Form | None:
       kept: see `form`.
       geometry: of the layer.
     """
+    if kept.size > SMALL and kept.mean() > max(DENSEST.values()):
+        return None
     found = form(kept, geometry)
     if found is None or (found.name == "lanes" and kept.size <= SMALL):
         return found

@@ -73,7 +73,7 @@ def _dense(name: str, geometry: Geometry) -> Node:
 def _loop(node: Node, geometry: Geometry, kernel: np.ndarray) -> Callable[[], Any]:
     """Returns a call of a compiled loop over inputs."""
     chain = Chain((geometry.input, geometry.output), 1, (1,), (node,))
-    shape = geometry.kernel if node.kind == "convolve" else geometry.kernel[2:]
+    shape = geometry.kernel[2:] if node.kind == "dense" else geometry.kernel
     packed = chain_lib.pack(
         chain, [kernel.reshape(shape), np.zeros(geometry.output[-1], np.float32)]
     )

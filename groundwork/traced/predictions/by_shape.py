@@ -31,8 +31,8 @@ def compiled(
     def made(tree: Any, shapes: tuple[Any, ...], settings: tuple[Any, ...]) -> Any:
         leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
         chosen = functools.partial(apply, **dict(settings))
-        with jax.ensure_compile_time_eval():
-            parts = predictor(chosen, variables, *jax.tree.unflatten(tree, leaves), sparse=sparse)
+        parts = predictor(chosen, variables, *jax.tree.unflatten(tree, leaves), sparse=sparse)
+        with jax.ensure_compile_time_eval():  # while another function is traced
             return functools.partial(jax.jit(parts.apply), parts.prepare(variables))
 
     def call(*inputs: Any, **settings: Any) -> Any:

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from groundwork import keys
+from groundwork import copies, keys, trees
 from groundwork.context import Context
 from groundwork.devices import processes
-from groundwork.errors import about
+from groundwork.errors import UserError, about
+from groundwork.runs import identity
 from groundwork.runs.run import result_of
 from groundwork.train import loop
 from groundwork.train.programs import Programs
 from groundwork.train.step import Model, TrainState
 from groundwork.trees import Params, Variables
-from lottery import rows
+from lottery import compiled, rows
 from pruning import masks
 from pruning.dynamic import movement
 from pruning.masks import Mask
@@ -34,6 +35,16 @@ class Ticket(NamedTuple):
     mask: Mask  # path → [R, …] bool
     rewound: Variables  # at the start of its training, masked
     trained: Variables  # at the end of its training
+
+
+class Loaded(Ticket):
+    """A ticket of a run, as `load` returns it.
+
+    Attributes:
+      config: of the run; None once the ticket was mapped.
+    """
+
+    config: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -232,7 +243,7 @@ def train_unit(levels: Levels, branch: str, level: int, start: Start) -> Ticket:
     return ticket
 
 
-def load(workdir: str | Path, level: int, branch: str = "ticket") -> Ticket:
+def load(workdir: str | Path, level: int, branch: str = "ticket") -> Loaded:
     """Returns a finished branch of a run, verified, as NumPy arrays with a leading replicate axis.
 
     Args:
@@ -243,7 +254,39 @@ def load(workdir: str | Path, level: int, branch: str = "ticket") -> Ticket:
     Raises:
       UserError: the run has no such unit (the error lists its units), or its checkpoint is damaged.
     """
-    return Ticket(*result_of(workdir, unit_name(level, branch)))
+    ticket = Loaded(*result_of(workdir, unit_name(level, branch)))
+    ticket.config = identity.read_about(copies.near(workdir, identity.FILE))["config"]
+    return ticket
+
+
+def compile(
+    ticket: Ticket, model: Any = None, example: Any = None, replicate: int = 0
+) -> Callable[[Any], Any]:
+    """Returns a trained ticket as a function: inputs [B, …] → outputs, such as logits [B, classes].
+
+    It is compiled once for each shape of inputs. On a CPU with oneDNN each layer is computed from
+    the weights that are kept, where that is faster; elsewhere the dense network is computed.
+
+    Args:
+      ticket: what `load` returned, or another one.
+      model: a Linen or NNX module, or a function (variables, inputs) → outputs, in evaluation. A
+        ticket of `load` names its own.
+      example: inputs, or their shapes, for which the function is compiled at once.
+      replicate: of R.
+
+    Raises:
+      UserError: there is no such replicate, or no model; or, with the first inputs, the run's
+        network has other variables.
+    """
+    replicates = trees.replicates(ticket.trained)
+    if not 0 <= replicate < replicates:
+        raise UserError(f"replicate={replicate}: the ticket has {replicates}, from 0")
+    config = ticket.config if isinstance(ticket, Loaded) else None
+    mask, variables = (trees.replicate(tree, replicate) for tree in (ticket.mask, ticket.trained))
+    run = compiled.compiled(variables, mask, model, config)
+    if example is not None:
+        jax.block_until_ready(run(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), example)))
+    return run
 
 
 def parameters_kept(ticket: Ticket) -> int:

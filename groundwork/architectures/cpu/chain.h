@@ -18,6 +18,7 @@
 
 #include "plain.h"
 #include "plan.h"
+#include "sparse.h"
 #include "unfold.h"
 
 namespace architectures {
@@ -37,10 +38,12 @@ enum Kind {
   kTotal,
   kMaxPool,
   kSumPool,
+  kSparse,
 };
 
 constexpr double kInfinite = 1e300;  // and whatever is beyond
 constexpr float kSubnormal = 1e-40f;
+constexpr int64_t kLight = 48 << 10;  // cycles below which a chain is not handed to the worker
 
 // While it lives, subnormal numbers are what they are on this thread.
 class Subnormals {
@@ -69,7 +72,7 @@ struct Node {
     return {low > -kInfinite ? static_cast<float>(low) : -INFINITY,
             high < kInfinite ? static_cast<float>(high) : INFINITY};
   }
-  int weights() const { return kind <= kAffine ? 2 : 0; }
+  int weights() const { return kind <= kAffine || kind == kSparse ? 2 : 0; }
 };
 
 struct Value {
@@ -122,6 +125,7 @@ struct Step {
   memory::desc input, given, packed, output, bias, scratch;
   std::string implementation;
   std::shared_ptr<Unfolded> unfolded;  // in the place of a primitive
+  std::shared_ptr<const Sparse> sparse;
   int64_t kernel_at = 0, bias_at = 0;
 
   int64_t kernel_bytes() const { return unfolded ? unfolded->packed_bytes : packed.get_size(); }
@@ -140,6 +144,7 @@ class Chain {
       check(node);
       if (node.kind == kConvolve) convolution(node, step);
       if (node.kind == kDense) dense(node, step);
+      if (node.kind == kSparse) sparse(node, step);
       if (node.kind == kAffine) step.given = step.packed = step.bias = channels(node.result);
       if (node.weights()) {
         step.kernel_at = packed_bytes;
@@ -149,6 +154,7 @@ class Chain {
       scratch_bytes_ = std::max(scratch_bytes_, rounded(step.scratch_bytes()));
       steps_.push_back(step);
     }
+    light_ = cycles() < kLight;
     place();
   }
 
@@ -175,6 +181,8 @@ class Chain {
       memory to(step.packed, cpu(), packed + step.kernel_at);
       if (step.unfolded)
         step.unfolded->pack(stream, weights[next - 1], packed + step.kernel_at);
+      else if (step.sparse)
+        step.sparse->pack(static_cast<float*>(from.get_data_handle()), packed + step.kernel_at);
       else if (step.given == step.packed)
         std::memcpy(packed + step.kernel_at, from.get_data_handle(), step.packed.get_size());
       else
@@ -210,7 +218,11 @@ class Chain {
 
   int64_t arena_bytes() const { return scratch_bytes_ + values_bytes_; }
 
-  void run(dnnl::stream& stream, char* packed, const std::vector<char*>& given,
+  // Is it done before a team has woken up, and is no part of it oneDNN's? Then any thread may run
+  // it, without a stream.
+  bool light() const { return light_; }
+
+  void run(dnnl::stream* stream, char* packed, const std::vector<char*>& given,
            const std::vector<char*>& results, char* arena) {
     std::vector<char*> at(program.values.size());
     for (size_t i = 0; i < at.size(); ++i)
@@ -221,7 +233,7 @@ class Chain {
       const Node& node = program.nodes[i];
       Step& step = steps_[i];
       if (step.unfolded) {
-        unfolded(stream, node, step, packed, at, arena);
+        unfolded(*stream, node, step, packed, at, arena);
       } else if (node.kind == kConvolve || node.kind == kDense) {
         std::unordered_map<int, memory> arguments = {
             {DNNL_ARG_SRC, memory(step.input, cpu(), at[node.inputs[0]])},
@@ -232,17 +244,26 @@ class Chain {
         if (node.inputs.size() > 1)
           arguments[DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1] =
               memory(step.output, cpu(), at[node.inputs[1]]);
-        step.primitive.execute(stream, arguments);
+        step.primitive.execute(*stream, arguments);
+      } else if (node.kind == kSparse) {
+        auto floats = [&](size_t i) {
+          return i < node.inputs.size() ? reinterpret_cast<float*>(at[node.inputs[i]]) : nullptr;
+        };
+        step.sparse->run(packed + step.kernel_at, reinterpret_cast<float*>(packed + step.bias_at),
+                         floats(0), floats(1), reinterpret_cast<float*>(at[node.result]),
+                         static_cast<float>(node.bound(0)), static_cast<float>(node.bound(1)), arena,
+                         light_);
       } else {
         simple(node, step, packed, at);
       }
     }
-    stream.wait();
+    if (stream) stream->wait();
   }
 
  private:
   std::vector<Step> steps_;
   int64_t scratch_bytes_ = 0, values_bytes_ = 0;
+  bool light_ = false;
 
   memory::desc channels(int64_t value) const {
     return {{program.values[value].sizes[3]}, memory::data_type::f32, memory::format_tag::x};
@@ -327,6 +348,33 @@ class Chain {
     step.primitive = dnnl::inner_product_forward(found);
   }
 
+  void sparse(const Node& node, Step& step) {
+    step.sparse = std::make_shared<const Sparse>(node.fields.data());
+    const Descriptor& d = step.sparse->descriptor();
+    auto type = memory::data_type::u8;
+    auto bytes = [&](int64_t count) {
+      return memory::desc({count}, type, memory::format_tag::a);
+    };
+    step.given = bytes(4 * d[kKernelH] * d[kKernelW] * (d[kC] / d[kGroups]) * d[kO]);
+    step.packed = bytes(step.sparse->bytes());
+    step.bias = channels(node.result);
+    step.scratch = bytes(rounded(step.sparse->scratch_bytes(omp_get_max_threads())));
+    step.implementation = sparse_kernels().name;
+  }
+
+  // About how many cycles of one core a call takes; very many if oneDNN has a part in it.
+  int64_t cycles() const {
+    int64_t all = 0;
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      const Node& node = program.nodes[i];
+      if (node.kind == kConvolve || node.kind == kDense) return INT64_MAX;
+      int64_t numbers = program.values[node.result].count();
+      for (int64_t input : node.inputs) numbers += program.values[input].count();
+      all += steps_[i].sparse ? steps_[i].sparse->cycles() : numbers;
+    }
+    return all;
+  }
+
   // Refuses nodes that would write or read beyond their values.
   void check(const Node& node) const {
     const auto& out = program.values[node.result].sizes;
@@ -337,6 +385,13 @@ class Chain {
         case kConvolve:
         case kDense:
           return node.inputs.size() == 1 || sizes(node.inputs[1]) == out;
+        case kSparse: {
+          if (node.fields.size() != kSparseFields + 2) return false;
+          Descriptor d = checked(node.fields.data(), kFields);
+          return d[kN] * d[kH] * d[kW] * d[kC] == program.values[node.inputs[0]].count() &&
+                 d[kN] * d[kOutputH] * d[kOutputW] * d[kO] == program.values[node.result].count() &&
+                 (node.inputs.size() == 1 || sizes(node.inputs[1]) == out) && out[3] == d[kO];
+        }
         case kAffine:
           return node.fields.size() == 2 && sizes(node.inputs[0]) == out;
         case kAdd: {

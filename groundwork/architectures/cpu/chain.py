@@ -25,9 +25,9 @@ Bounds = tuple[float, float]
 FREE: Bounds = (-math.inf, math.inf)
 KINDS = (
     *("convolve", "dense", "affine", "add", "concat", "shortcut", "total"),
-    *("max_pool", "sum_pool"),
+    *("max_pool", "sum_pool", "sparse"),
 )
-WEIGHTED = KINDS[:3]  # what has weights
+WEIGHTED = (*KINDS[:3], "sparse")  # what has weights
 FORMS = ("direct", "im2col", "mec")  # of a convolution: oneDNN's own, and those of `unfold.h`
 LONGEST = 1 << 20  # bytes of oneDNN's answer
 
@@ -37,12 +37,14 @@ class Node(NamedTuple):
 
     Attributes:
       kind: of `KINDS`. A convolution, a product [N, 1, 1, C] × [C, O], and an affine map of
-        channels have two weights: the kernel (or scale) and the bias [O] (or shift).
+        channels have two weights: the kernel (or scale) and the bias [O] (or shift). A sparse
+        layer is either of the first two.
       inputs: numbers of values; a second one of a layer is added to its result.
       result: the number of the value.
       fields: of a convolution its descriptor, and the place of its form in `FORMS`, which may be
-        left out where it is direct; of a shortcut the strides, and channels before; of a pooling
-        the window, the strides, and rows above and columns left of the images (−: fewer).
+        left out where it is direct; of a sparse layer the descriptor and what is stored of its
+        kernel, see `sparse.Form`; of a shortcut the strides, and channels before; of a pooling the
+        window, the strides, and rows above and columns left of the images (−: fewer).
       bounds: of the result.
     """
 
@@ -104,18 +106,19 @@ def by_lax(
 def _by_lax(node: Node, inputs: list[jax.Array], own: list[jax.Array], sizes: Sizes) -> jax.Array:
     """Returns what a node makes, without its bounds."""
     match node.kind:
-        case "convolve":
-            top, bottom, left, right = node.fields[13:17]
+        case "convolve" | "sparse":
+            descriptor = node.fields[:20]
+            top, bottom, left, right = descriptor[13:17]
             made = lax.conv_general_dilated(
-                inputs[0],
-                own[0],
-                node.fields[11:13],
+                inputs[0].reshape(descriptor[2:6]),
+                own[0].reshape(*descriptor[6:8], -1, descriptor[8]),
+                descriptor[11:13],
                 ((top, bottom), (left, right)),
-                rhs_dilation=node.fields[17:19],
+                rhs_dilation=descriptor[17:19],
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=node.fields[19],
+                feature_group_count=descriptor[19],
             )
-            return sum(inputs[1:], made + _wide(own[1], made))
+            return sum(inputs[1:], (made + _wide(own[1], made)).reshape(sizes))
         case "dense":
             product = inputs[0].reshape(sizes[0], -1) @ own[0]
             return (product + _wide(own[1], product)).reshape(sizes)

@@ -19,6 +19,8 @@
 #include <cstdlib>
 #include <exception>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <string>
 #include <vector>
@@ -27,6 +29,7 @@
 #include "instructions.h"
 #include "plan.h"
 #include "product.h"
+#include "sparse.h"
 #include "worker.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -38,9 +41,20 @@ using namespace architectures;
 constexpr size_t kPlans = 1024;  // plans kept; beyond them the least recently used one is dropped
 constexpr size_t kChains = 64;   // chains kept, likewise
 
-// Memory that grows to the largest request and is never given back.
+// While it lives, subnormal numbers are zeros on this thread, as they are on the worker.
+class Flushed {
+ public:
+  Flushed() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~Flushed() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+};
+
+// Memory that grows to the largest request and is given back with its owner.
 class Arena {
  public:
+  ~Arena() { std::free(data_); }
   char* at_least(size_t bytes) {
     if (bytes > size_) {
       std::free(data_);
@@ -147,18 +161,25 @@ class Products {
   uint64_t clock_ = 0;
 };
 
-// The chains that have been met, on the worker too.
+// The chains that have been met. They are made on the worker, and those that are not light run there.
 class Chains {
  public:
-  Chain& planned(const int64_t* fields, size_t count) {
+  // Returns a chain, which is made if it is new; null if it is new and this is not the worker.
+  std::shared_ptr<Chain> planned(const int64_t* fields, size_t count, bool is_worker) {
     std::vector<int64_t> key(fields, fields + count);
-    auto entry = chains_.find(key);
-    if (entry == chains_.end()) {
-      if (chains_.size() >= kChains) forget_oldest(chains_, [](const Kept& k) { return k.used; });
-      entry = chains_.emplace(std::move(key), Kept{std::make_unique<Chain>(fields, count)}).first;
+    {
+      std::lock_guard lock(mutex_);
+      if (auto entry = chains_.find(key); entry != chains_.end()) {
+        entry->second.used = ++clock_;
+        return entry->second.chain;
+      }
     }
-    entry->second.used = ++clock_;
-    return *entry->second.chain;
+    if (!is_worker) return nullptr;
+    auto made = std::make_shared<Chain>(fields, count);
+    std::lock_guard lock(mutex_);
+    if (chains_.size() >= kChains) forget_oldest(chains_, [](const Kept& k) { return k.used; });
+    chains_.emplace(std::move(key), Kept{made, ++clock_});
+    return made;
   }
 
   void pack(Chain& chain, const std::vector<char*>& weights, char* packed) {
@@ -167,16 +188,17 @@ class Chains {
 
   void run(Chain& chain, char* packed, const std::vector<char*>& given,
            const std::vector<char*>& results) {
-    chain.run(stream_, packed, given, results, arena_.at_least(chain.arena_bytes()));
+    chain.run(&stream_, packed, given, results, arena_.at_least(chain.arena_bytes()));
   }
 
  private:
   dnnl::stream stream_{cpu()};
   struct Kept {
-    std::unique_ptr<Chain> chain;
+    std::shared_ptr<Chain> chain;
     uint64_t used = 0;
   };
 
+  std::mutex mutex_;
   std::map<std::vector<int64_t>, Kept> chains_;
   Arena arena_;
   uint64_t clock_ = 0;
@@ -289,7 +311,8 @@ ffi::Error pack(ffi::RemainingArgs weights, ffi::Result<ffi::AnyBuffer> packed,
                 ffi::Span<const int64_t> program) {
   try {
     worker().run([&] {
-      Chain& chain = chains().planned(program.begin(), program.size());
+      auto made = chains().planned(program.begin(), program.size(), true);
+      Chain& chain = *made;
       if (static_cast<int64_t>(packed->size_bytes()) != chain.packed_bytes)
         throw std::invalid_argument("packed by another version");
       chains().pack(chain, data(weights, 0, chain.weights()),
@@ -304,11 +327,25 @@ ffi::Error pack(ffi::RemainingArgs weights, ffi::Result<ffi::AnyBuffer> packed,
 ffi::Error run_chain(ffi::RemainingArgs arrays, ffi::RemainingRets results,
                      ffi::Span<const int64_t> program) {
   try {
-    worker().run([&] {
-      Chain& chain = chains().planned(program.begin(), program.size());
+    auto run = [&](Chain& chain, const auto& by) {
       std::vector<char*> packed = data(arrays, 0, chain.arrays());
       std::vector<char*> given(packed.begin() + 1, packed.end());
-      chains().run(chain, packed[0], given, data(results, 0, chain.results()));
+      by(packed[0], given, data(results, 0, chain.results()));
+    };
+    auto known = chains().planned(program.begin(), program.size(), false);
+    if (known && known->light()) {
+      static thread_local Arena arena;
+      Flushed flushed;
+      run(*known, [&](char* packed, const auto& given, const auto& made) {
+        known->run(nullptr, packed, given, made, arena.at_least(known->arena_bytes()));
+      });
+      return ffi::Error::Success();
+    }
+    worker().run([&] {
+      auto chain = known ? known : chains().planned(program.begin(), program.size(), true);
+      run(*chain, [&](char* packed, const auto& given, const auto& made) {
+        chains().run(*chain, packed, given, made);
+      });
     });
     return ffi::Error::Success();
   } catch (const std::exception& error) {
@@ -407,9 +444,9 @@ extern "C" int64_t architectures_packed(char* answer, int64_t bytes, const int64
   try {
     int64_t packed = 0;
     worker().run([&] {
-      Chain& chain = chains().planned(fields, count);
-      packed = chain.packed_bytes;
-      std::snprintf(answer, bytes, "%s", chain.implementations().c_str());
+      auto chain = chains().planned(fields, count, true);
+      packed = chain->packed_bytes;
+      std::snprintf(answer, bytes, "%s", chain->implementations().c_str());
     });
     return packed;
   } catch (const std::exception& error) {
@@ -425,11 +462,23 @@ extern "C" int64_t architectures_scratch(char* answer, int64_t bytes, const int6
   try {
     int64_t nodes = 0;
     worker().run([&] {
-      Chain& chain = chains().planned(fields, count);
-      nodes = chain.program.nodes.size();
-      std::snprintf(answer, bytes, "%s", chain.scratches().c_str());
+      auto chain = chains().planned(fields, count, true);
+      nodes = chain->program.nodes.size();
+      std::snprintf(answer, bytes, "%s", chain->scratches().c_str());
     });
     return nodes;
+  } catch (const std::exception& error) {
+    std::snprintf(answer, bytes, "%s", error.what());
+    return -1;
+  }
+}
+
+// Returns how much is stored of a kernel in a sparse layer's form, whose fields say nothing of it yet.
+extern "C" int64_t architectures_stored(char* answer, int64_t bytes, const int64_t* fields,
+                                        int64_t count, const float* kernel) {
+  try {
+    if (count != kSparseFields) throw std::invalid_argument("not the fields of a sparse layer");
+    return Sparse(fields).stored_of(kernel, nullptr);
   } catch (const std::exception& error) {
     std::snprintf(answer, bytes, "%s", error.what());
     return -1;

@@ -126,6 +126,13 @@ def product(fields: tuple[int, ...]) -> bool:
     return _ask("architectures_product_by", array, ctypes.c_int64(len(fields)))[0] == 1
 
 
+def stored(fields: np.ndarray, kernel: np.ndarray) -> int:
+    """Returns how much is stored of a kernel [KH, KW, C / groups, O] float32, see `sparse.Form`."""
+    numbers = kernel.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    given = fields.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))
+    return _ask("architectures_stored", given, ctypes.c_int64(fields.size), numbers)[0]
+
+
 def computes(descriptors: Iterable[np.ndarray]) -> bool:
     """Is oneDNN used here, and does it have fast code for all of these descriptors?"""
     if load() is None:

@@ -1,13 +1,15 @@
 """A network's function in which whole chains of layers are one call of oneDNN. Read `fused`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from groundwork.architectures.cpu import sparse
 from groundwork.architectures.cpu.chain import FREE
+from groundwork.architectures.cpu.geometry import Geometry
 from groundwork.traced import walk
 from groundwork.traced.predictions import budget, poolings, rules
 from groundwork.traced.predictions import flat as flat_lib
@@ -16,7 +18,11 @@ from groundwork.traced.predictions.flat import Constant, Flat
 
 
 def fused(
-    closed: Any, known: Sequence[bool], paths: Sequence[str] = (), most: int | None = None
+    closed: Any,
+    known: Sequence[bool],
+    paths: Sequence[str] = (),
+    most: int | None = None,
+    patterns: Sequence[Any] | None = None,
 ) -> Callable[..., list[Any]]:
     """Returns a function of the arguments of a jaxpr → its outputs.
 
@@ -26,10 +32,38 @@ def fused(
         it was; layers that multiply data by it become nodes of chains, with what follows them.
       paths: of the weights, which are the first arguments, for errors.
       most: bytes of scratch memory that each convolution may take; None for any number.
+      patterns: the arguments that are known, with their zeros, if layers may be sparse.
     """
     flat = poolings.recognised(flat_lib.flat(closed))
-    layers = budget.names(flat, paths)
-    return lambda *arguments: Fusion(flat, known, arguments, layers, most).outputs()
+    zeros = {} if patterns is None else _values(flat, known, patterns)
+    asked = Asked(budget.names(flat, paths), most, zeros)
+    return lambda *arguments: Fusion(flat, known, arguments, asked).outputs()
+
+
+class Asked(NamedTuple):
+    """What a network's layers are held to.
+
+    Attributes:
+      layers: name of a value of weights → the path of its layer.
+      most: bytes of scratch memory of a convolution; None for any number.
+      zeros: name of a value of weights → the array that has zeros where others have them.
+    """
+
+    layers: Mapping[int, str]
+    most: int | None
+    zeros: Mapping[int, Any]
+
+
+def _values(flat: Flat, known: Sequence[bool], given: Sequence[Any]) -> dict[int, Any]:
+    """Returns the name → array of what depends on weights alone."""
+    names = [name for name, is_known in zip(flat.inputs, known, strict=True) if is_known]
+    found = dict(zip(names, given, strict=True)) | flat.constants
+    with jax.ensure_compile_time_eval():
+        for equation, inputs, outputs in flat.equations:
+            if all(isinstance(name, Constant) or name in found for name in inputs):
+                read = [n.value if isinstance(n, Constant) else found[n] for n in inputs]
+                found.update(zip(outputs, walk.bind(equation, read), strict=True))
+    return found
 
 
 class Fusion:
@@ -40,12 +74,10 @@ class Fusion:
         flat: Flat,
         known: Sequence[bool],
         arguments: Sequence[Any],
-        layers: Mapping[int, str],
-        most: int | None,
+        asked: Asked,
     ) -> None:
-        self._layers, self._most = layers, most
-        self.builder = Builder(most)
-        self._flat = flat
+        self._asked, self._flat = asked, flat
+        self.builder = Builder(asked.most)
         self._values: dict[int, Any] = dict(zip(flat.inputs, arguments, strict=True))
         self._values |= flat.constants
         self._concrete: dict[int, Any] = dict(flat.constants)  # no argument changes them
@@ -82,7 +114,7 @@ class Fusion:
 
     def layer(self, name: Any) -> str:
         """Returns the path of the layer that a value of weights belongs to."""
-        return budget.layer_of(self._layers, name)
+        return budget.layer_of(self._asked.layers, name)
 
     def is_known(self, name: Any) -> bool:
         """Does it depend on weights alone?"""
@@ -114,6 +146,14 @@ class Fusion:
         if found.ndim == len(like.shape) and found.size == width == found.shape[-1]:
             return found.reshape(width)
         return None
+
+    def sparse(self, name: Any, geometry: Geometry) -> sparse.Form | None:
+        """Returns how a kernel is stored without its zeros; None if it had better be dense."""
+        if name not in self._asked.zeros:
+            return None
+        return sparse.chosen(
+            np.asarray(self._asked.zeros[name]).reshape(geometry.kernel) != 0, geometry
+        )
 
     def _weights(self, equation: Any, inputs: list[Any], outputs: list[int]) -> None:
         """Evaluates an equation of known values."""
@@ -148,4 +188,4 @@ class Fusion:
         for name, one in needed.items():
             array = one.array if one.made is None else arrays[one.key]
             self._values[name] = array.reshape(one.shape)
-        self.builder = Builder(self._most)
+        self.builder = Builder(self._asked.most)

@@ -3,10 +3,12 @@
 On a CPU with oneDNN, whole chains of layers are one call each; see `fused.py`.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from groundwork import trees
@@ -34,6 +36,7 @@ def predictor(
     variables: Variables,
     *inputs: Any,
     compute_memory: int | None = None,
+    sparse: bool = False,
 ) -> Predictor:
     """Returns a network's function in two parts.
 
@@ -44,14 +47,20 @@ def predictor(
       compute_memory: bytes of scratch memory that one convolution may take on the CPU, beside
         weights, inputs and outputs; None for any number. Each one has the fastest form that fits:
         oneDNN's own, MEC, im2col; or XLA's own, im2col, MEC. See `budget.py`.
+      sparse: whether layers are computed from the entries of their kernels that are not zero,
+        where that is faster; see `architectures.cpu.sparse`. Then `variables` are arrays, and the
+        predictor is for their zeros: `prepare` takes variables that have at least these.
 
     Returns:
       The parts, for inputs of these shapes. Where BatchNorm becomes part of kernels, outputs differ
-      from `apply`'s in their last bits. What oneDNN computes has no derivatives.
+      from `apply`'s in their last bits. What oneDNN computes has no derivatives. A sparse layer
+      meets no input at its zeros, so an input that is not finite spreads less far than in a dense
+      one.
 
     Raises:
       ValueError: no form of a convolution fits `compute_memory`, or its memory is not known: it is
-        no convolution of images by one kernel, or one inside of a loop, or not on the CPU.
+        no convolution of images by one kernel, or one inside of a loop, or not on the CPU; or
+        `sparse`, and the variables are no arrays, or there is `compute_memory` too.
     """
     every, tree = jax.tree.flatten(variables)
     places = [place for place, leaf in enumerate(every) if hasattr(leaf, "dtype")]
@@ -66,6 +75,10 @@ def predictor(
         shapes.append(shape)
         return flat_outputs
 
+    if sparse and not all(_is_concrete(leaf) for leaf in leaves):
+        raise ValueError("a sparse predictor is made for variables' zeros: give it arrays")
+    if sparse and compute_memory is not None:
+        raise ValueError("compute_memory: of sparse layers it is not known; leave one of both out")
     closed = jax.make_jaxpr(flat)(leaves, *inputs)
     given = [*leaves, *jax.tree.leaves(inputs)]
     named = jax.tree_util.tree_flatten_with_path(variables)[0]
@@ -75,9 +88,13 @@ def predictor(
         if not on_cpu:
             raise ValueError("compute_memory: only on the CPU is the memory of convolutions known")
         closed = jax.make_jaxpr(bounded(closed, paths, compute_memory))(*given)
-    if on_cpu and library.load() is not None:
+    by_library = on_cpu and library.load() is not None
+    if sparse and not by_library:
+        print("sparse layers: computed dense by XLA here, which is no faster", file=sys.stderr)
+    if by_library:
         known = [place < len(leaves) for place in range(len(given))]
-        closed = jax.make_jaxpr(fused(closed, known, paths, compute_memory))(*given)
+        run = fused(closed, known, paths, compute_memory, leaves if sparse else None)
+        closed = jax.make_jaxpr(run)(*given)
     before, after = _parts(closed, len(leaves))
 
     def whole(prepared: Any, *inputs: Any) -> Any:
@@ -90,6 +107,12 @@ def predictor(
         return compiled([given[place] for place in places])
 
     return Predictor(prepare, whole)
+
+
+def _is_concrete(leaf: Any) -> bool:
+    return isinstance(leaf, (np.ndarray, np.generic, jax.Array)) and not isinstance(
+        leaf, jax.core.Tracer
+    )
 
 
 def _parts(closed: ClosedJaxpr, count: int) -> tuple[Callable[..., Any], Callable[..., Any]]:

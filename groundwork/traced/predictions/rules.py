@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from groundwork.architectures.cpu import library
+from groundwork.architectures.cpu import library, sparse
 from groundwork.architectures.cpu.chain import WEIGHTED
 from groundwork.architectures.cpu.convolution import LAYOUT
 from groundwork.architectures.cpu.geometry import Geometry
@@ -39,17 +39,17 @@ def convolution(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
     if run.is_known(images) or not run.is_known(kernel):
         return None
     found = geometry(equation, *(tuple(aval.shape) for aval in avals))
-    if found is None or not is_onednns(found, *avals):
+    if found is None or not _float32(*avals):
         return None
-    return run.builder.add(
-        "convolve",
-        [run.value(images)],
-        found.output,
-        layer=run.layer(kernel),
-        fields=tuple(found.descriptor("output", 32).tolist()),
-        kernel=run.read(kernel),
-        bias=jnp.zeros(found.output[-1]),
-    )
+    more = {"kernel": run.read(kernel), "bias": jnp.zeros(found.output[-1])}
+    if form := run.sparse(kernel, found):
+        more["fields"] = form.fields(found)
+        return run.builder.add("sparse", [run.value(images)], found.output, **more)
+    if not is_onednns(found, *avals):
+        return None
+    more["fields"] = tuple(found.descriptor("output", 32).tolist())
+    more["layer"] = run.layer(kernel)
+    return run.builder.add("convolve", [run.value(images)], found.output, **more)
 
 
 def dense(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
@@ -64,9 +64,13 @@ def dense(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
         return None
     shape = tuple(avals[2].shape)
     weights = {"kernel": run.read(kernel), "bias": jnp.zeros(shape[1])}
-    return run.builder.add(
-        "dense", [run.value(x)], shape, fields=(shape[0], avals[0].shape[1], shape[1]), **weights
-    )
+    fields = (shape[0], avals[0].shape[1], shape[1])
+    geometry = sparse.product(*fields)
+    if form := run.sparse(kernel, geometry):
+        return run.builder.add(
+            "sparse", [run.value(x)], shape, fields=form.fields(geometry), **weights
+        )
+    return run.builder.add("dense", [run.value(x)], shape, fields=fields, **weights)
 
 
 def multiply(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
@@ -227,7 +231,7 @@ def _sum(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
     first, second = values = [run.value(name) for name in inputs]
     later = 0 if run.builder.place(first) > run.builder.place(second) else 1
     one, other = values[later], values[1 - later]
-    if run.is_open(inputs[later], "convolve") and len(one.made.inputs) == 1:  # type: ignore[union-attr]
+    if run.is_open(inputs[later], "convolve", "sparse") and len(one.made.inputs) == 1:  # type: ignore[union-attr]
         one.made.inputs.append(other)  # type: ignore[union-attr]
         return one
     return run.builder.add("add", values, first.shape)

@@ -12,7 +12,7 @@ from groundwork.architectures.cpu import chain as chain_lib
 from groundwork.architectures.cpu import library
 from groundwork.architectures.cpu.chain import FORMS
 from groundwork.architectures.cpu.convolution import conv_general_dilated
-from groundwork.traced.predictions import predictor
+from groundwork.traced.predictions import compiled, predictor
 from msdnet import MSDNet
 from tests.groundwork.architectures.cpu.onednn import decide_again, needs_onednn
 from tests.groundwork.traced.foreign import NETWORKS
@@ -352,6 +352,72 @@ def test_without_onednn_convolutions_are_products_where_memory_asks_for_it(monke
         decide_again()
 
 
+def pruned(variables, density):
+    """Variables whose kernels have so few entries that are not zero."""
+    random = np.random.default_rng(2)
+
+    def one(path, leaf):
+        is_kernel = jax.tree_util.keystr(path).endswith("['kernel']")
+        return leaf * (random.random(leaf.shape) < density) if is_kernel else leaf
+
+    return jax.tree_util.tree_map_with_path(one, variables)
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("name", "batch", "width"), [("lenet_300_100", 1, 1.0), ("vgg_11", 1, 0.5), ("resnet_20", 2, 1)]
+)
+def test_layers_of_few_weights_are_sparse(monkeypatch, name, batch, width):
+    apply, variables, x = of_the_house(name, batch, width=width)
+    variables = pruned(variables, 0.05)
+    ours, met = parts(monkeypatch, apply, variables, x, sparse=True)
+    assert_close(ours, jax.jit(apply)(variables, x))
+    nodes = [node for chain in met for node in chain.nodes]
+    assert [node.kind for node in nodes].count("sparse") >= 3
+    if name == "resnet_20":  # a residual is added by the layer, sparse or not
+        layers = [node for node in nodes if node.kind in ("sparse", "convolve")]
+        assert sum(len(node.inputs) == 2 for node in layers) == 7
+
+
+@needs_onednn
+def test_layers_of_many_weights_stay_dense(monkeypatch):
+    apply, variables, x = of_the_house("vgg_11", 4, width=0.25)
+    _, met = parts(monkeypatch, apply, variables, x, sparse=True)
+    assert not any(node.kind == "sparse" for chain in met for node in chain.nodes[:-1])
+
+
+@needs_onednn
+def test_other_weights_at_the_same_places():
+    apply, variables, x = of_the_house("lenet_300_100", 3, width=0.5)
+    variables = pruned(variables, 0.1)
+    made = predictor(apply, variables, x, sparse=True)
+    other = jax.tree.map(lambda leaf: -2 * leaf, variables)
+    assert_close(made.apply(made.prepare(other), x), apply(other, x))
+    dense = jax.tree.map(lambda leaf: leaf + 1, variables)
+    with pytest.raises(Exception, match="more entries that are not 0"):
+        jax.block_until_ready(made.prepare(dense))
+
+
+def test_a_sparse_predictor_needs_arrays():
+    apply, variables, x = of_the_house("lenet_300_100", 2, width=0.1)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+    with pytest.raises(ValueError, match="give it arrays"):
+        predictor(apply, shapes, x, sparse=True)
+
+
+def test_without_onednn_a_sparse_network_is_dense_and_says_so(monkeypatch, capsys):
+    monkeypatch.setenv(library.SWITCH, "xla")
+    decide_again()
+    try:
+        apply, variables, x = of_the_house("lenet_300_100", 2, width=0.1)
+        run = compiled(apply, variables, sparse=True)
+        assert_close(run(x), apply(variables, x), 1e-6)
+        assert "computed dense by XLA here" in capsys.readouterr().err
+    finally:
+        monkeypatch.undo()
+        decide_again()
+
+
 def looped(variables, x):
     return jax.lax.map(lambda x: Small().apply(variables, x[None]), x)
 
@@ -370,3 +436,15 @@ def test_convolutions_whose_memory_is_not_known_are_refused(apply, shape, reason
     assert predictor(apply, variables, x)
     with pytest.raises(ValueError, match=reason):
         predictor(apply, variables, x, compute_memory=10**9)
+
+
+@needs_onednn
+def test_a_compiled_network_takes_inputs_of_any_shape_also_within_another():
+    apply, variables, x = of_the_house("lenet_300_100", 2, width=0.2)
+    variables = pruned(variables, 0.1)
+    run = compiled(lambda v, x, scale=1: scale * apply(v, x), variables, sparse=True)
+    inside = jax.jit(lambda x: run(x) + 1)
+    for one in (x, x[:1], np.concatenate([x] * 9)):
+        assert_close(inside(one), apply(variables, one) + 1)
+        assert_close(run(one), apply(variables, one))
+        assert_close(run(one, scale=3), 3 * apply(variables, one))

@@ -1,0 +1,47 @@
+"""How the network of a file computes: one function for each value of `compress.load`'s `compute`.
+
+A function takes the path, the model and `like` of `compress.load`, and returns (apply, variables).
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from groundwork import named
+from groundwork.errors import UserError, unknown
+from groundwork.traced import predictions
+
+DENSE = "dense"
+LOAD = "compress.archive.files:load"  # which imports this module, so it is found by name
+
+
+def loaded(compute: str, path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
+    """Returns what `compress.load` does for a `compute` other than `dense`.
+
+    Raises:
+      UserError: there is no such way to compute, or the file is not for it.
+    """
+    if compute not in WAYS:
+        raise unknown("compute", compute, [DENSE, *WAYS])
+    return WAYS[compute](path, model, like)
+
+
+def _sparse(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
+    """Returns (apply, variables), without the zeros of kernels where that is faster."""
+    apply, variables = named.load("compute", LOAD)(path, model, like)
+    fast = predictions.compiled(apply, variables, sparse=True)
+
+    def computed(given: Any, *inputs: Any, **settings: Any) -> Any:
+        if given is not variables:
+            raise UserError(
+                "a network that was loaded with compute='sparse' is computed for the zeros of its "
+                "own variables: give it those that load returned, not changed or traced ones"
+            )
+        return fast(*inputs, **settings)
+
+    return computed, variables
+
+
+Way = Callable[[str | Path, Any, Any], tuple[Callable[..., Any], Any]]
+WAYS: Mapping[str, Way] = MappingProxyType({"sparse": _sparse})

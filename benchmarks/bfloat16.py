@@ -95,7 +95,7 @@ def convolutions(turns: int) -> tuple[list[str], list[list[str]]]:
             wide = [random.normal(size=geometry.shape(of)) for of in others(role)]
             arrays = {dtype: [jnp.asarray(x, dtype) for x in wide] for dtype in DTYPES}
             parameters: dict[str, Any] = {"role": role, "geometry": geometry}
-            alone = {"replicates": 1, "mapped": (False, False)}
+            alone: dict[str, Any] = {"replicates": 1, "mapped": (False, False)}
             between = functools.partial(lowering.in_float32, **parameters, **alone)
             float32, bfloat16 = (by_onednn(role, geometry, dtype) for dtype in DTYPES)
             calls = {

@@ -224,6 +224,7 @@ class Chain {
 
   void run(dnnl::stream* stream, char* packed, const std::vector<char*>& given,
            const std::vector<char*>& results, char* arena) {
+    Alone alone(light_);  // XLA's threads start no teams
     std::vector<char*> at(program.values.size());
     for (size_t i = 0; i < at.size(); ++i)
       if (program.values[i].offset >= 0) at[i] = arena + scratch_bytes_ + program.values[i].offset;

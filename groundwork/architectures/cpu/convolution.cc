@@ -290,11 +290,11 @@ ffi::Error multiply(ffi::AnyBuffer left, ffi::AnyBuffer right, ffi::Result<ffi::
     auto fits = [&](ffi::AnyBuffer array, int64_t rows, int64_t columns, int64_t bits) {
       auto type = bits == 16 ? ffi::DataType::BF16 : ffi::DataType::F32;
       return array.element_type() == type &&
-             static_cast<int64_t>(array.element_count()) == d[kPairs] * rows * columns;
+             static_cast<int64_t>(array.element_count()) == d[kProductPairs] * rows * columns;
     };
-    if (!fits(left, d[kRows], d[kInner], d[kBitsIn]) ||
-        !fits(right, d[kInner], d[kColumns], d[kBitsIn]) ||
-        !fits(*result, d[kRows], d[kColumns], d[kBitsOut]))
+    if (!fits(left, d[kProductRows], d[kProductInner], d[kBitsIn]) ||
+        !fits(right, d[kProductInner], d[kProductColumns], d[kBitsIn]) ||
+        !fits(*result, d[kProductRows], d[kProductColumns], d[kBitsOut]))
       return ffi::Error::InvalidArgument("an array is not what the descriptor says");
     worker().run([&] {
       products().execute(d, static_cast<char*>(left.untyped_data()),

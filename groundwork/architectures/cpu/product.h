@@ -17,8 +17,10 @@ namespace architectures {
 
 // The fields that `products.Product` packs, in this order. An operand that is turned lies in memory
 // as [K, M], or [N, K]. Bits are those of the operands, and of the result.
-enum ProductField { kBitsIn, kBitsOut, kPairs, kRows, kInner, kColumns, kTurnLeft, kTurnRight,
-                    kProductFields };
+enum ProductField {
+  kBitsIn, kBitsOut, kProductPairs, kProductRows, kProductInner, kProductColumns, kTurnLeft,
+  kTurnRight, kProductFields
+};
 using ProductDescriptor = std::array<int64_t, kProductFields>;
 
 inline ProductDescriptor checked_product(const int64_t* fields, size_t count) {
@@ -26,8 +28,8 @@ inline ProductDescriptor checked_product(const int64_t* fields, size_t count) {
   if (count != kProductFields) throw std::invalid_argument("a product of another version");
   std::copy(fields, fields + count, d.begin());
   bool known = (d[kBitsIn] == 16 || d[kBitsIn] == 32) && (d[kBitsOut] == 16 || d[kBitsOut] == 32);
-  bool positive =
-      std::all_of(d.begin() + kPairs, d.begin() + kTurnLeft, [](int64_t size) { return size > 0; });
+  bool positive = std::all_of(d.begin() + kProductPairs, d.begin() + kTurnLeft,
+                              [](int64_t size) { return size > 0; });
   if (!known || !positive) throw std::invalid_argument("a descriptor of no product");
   return d;
 }
@@ -44,12 +46,13 @@ struct ProductPlan {
     };
     auto matrices = [&](int64_t rows, int64_t columns, int64_t bits, bool turned) {
       int64_t across = turned ? rows : 1, down = turned ? 1 : columns;
-      if (d[kPairs] == 1) return memory::desc({rows, columns}, type(bits), {down, across});
-      return memory::desc({d[kPairs], rows, columns}, type(bits), {rows * columns, down, across});
+      if (d[kProductPairs] == 1) return memory::desc({rows, columns}, type(bits), {down, across});
+      return memory::desc({d[kProductPairs], rows, columns}, type(bits),
+                          {rows * columns, down, across});
     };
-    left = matrices(d[kRows], d[kInner], d[kBitsIn], d[kTurnLeft]);
-    right = matrices(d[kInner], d[kColumns], d[kBitsIn], d[kTurnRight]);
-    result = matrices(d[kRows], d[kColumns], d[kBitsOut], false);
+    left = matrices(d[kProductRows], d[kProductInner], d[kBitsIn], d[kTurnLeft]);
+    right = matrices(d[kProductInner], d[kProductColumns], d[kBitsIn], d[kTurnRight]);
+    result = matrices(d[kProductRows], d[kProductColumns], d[kBitsOut], false);
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     dnnl::matmul::primitive_desc found(cpu(), left, right, result, attributes);

@@ -90,7 +90,7 @@ def main() -> None:
     for number in flags.networks or range(len(NETWORKS)):
         for batch in flags.batches:
             rows += rows_of(NETWORKS[number], batch, flags.repeats, flags.contestants)
-            print(f"{' '.join(NETWORKS[number])}, {batch}: measured", file=sys.stderr)
+            print(*rows[-len(flags.contestants) :], sep="\n", file=sys.stderr)
     header = ["network", "density", "pattern", "examples", ""]
     header += ["loop: µs", "least", "×", "call: µs", "least", "×"]
     tables.show("microseconds of a prediction, in turns", (header, rows), keys=5)

@@ -5,8 +5,8 @@ they were initialised, pruned by magnitude. Contestants are `predictor` with `sp
 is, XLA, onnxruntime and LiteRT, on as many threads as there are processors. Each lives in a process
 of its own, and they run alone, in turns. A turn is of single calls, or of one compiled loop.
 
-With `--crossover`, layers of one size after another are timed alone, dense and sparse, which is
-what the rules of `groundwork/architectures/cpu/sparse.py` were taken from.
+With `--crossover`, layers of one size after another are timed alone, dense and sparse: where the
+rules of `groundwork/architectures/cpu/sparse.py` ought to lie.
 """
 
 import argparse

@@ -5,8 +5,8 @@ they were initialised, pruned by magnitude. Contestants are `predictor` with `sp
 is, XLA, onnxruntime and LiteRT, on as many threads as there are processors. Each lives in a process
 of its own, and they run alone, in turns. A turn is of single calls, or of one compiled loop.
 
-With `--crossover`, layers of one size after another are timed alone, dense and sparse, which is
-what the rules of `groundwork/architectures/cpu/sparse.py` were taken from.
+With `--crossover`, layers of one size after another are timed alone, dense and sparse: where the
+rules of `groundwork/architectures/cpu/sparse.py` ought to lie.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def main() -> None:
     for number in flags.networks or range(len(NETWORKS)):
         for batch in flags.batches:
             rows += rows_of(NETWORKS[number], batch, flags.repeats, flags.contestants)
-            print(f"{' '.join(NETWORKS[number])}, {batch}: measured", file=sys.stderr)
+            print(*rows[-len(flags.contestants) :], sep="\n", file=sys.stderr)
     header = ["network", "density", "pattern", "examples", ""]
     header += ["loop: µs", "least", "×", "call: µs", "least", "×"]
     tables.show("microseconds of a prediction, in turns", (header, rows), keys=5)

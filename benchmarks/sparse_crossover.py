@@ -1,6 +1,7 @@
 """Layers alone, dense and sparse, for `python -m benchmarks.sparse --crossover`."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -61,6 +62,7 @@ def rows(repeats: int) -> tuple[list[str], list[list[str]]]:
         dense, *times = _times(calls, repeats)
         ratios = [f"{dense / one:.2f}" for one in times]
         made.append([name, str(geometry.input[0]), f"{dense:.1f}", *ratios])
+        print(made[-1], file=sys.stderr)
     return ["layer", "examples", "dense, µs", *(f"{d}" for d in DENSITIES)], made
 
 

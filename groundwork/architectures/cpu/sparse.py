@@ -1,7 +1,8 @@
 """Which layers are computed from the entries of their kernels that are not zero, and in what form.
 
-`sparse.h` computes them. `chosen` says whether that is faster than oneDNN's dense layer, by rules
-whose numbers `python -m benchmarks.sparse --crossover` measures.
+`sparse.h` computes them. `chosen` says whether that is taken instead of oneDNN's dense layer, by
+rules of one density for each form. `python -m benchmarks.sparse --crossover` shows where the
+crossover lies.
 """
 
 # N batch, H W image, C O channels in and out, KH KW window

@@ -4,7 +4,8 @@
 #pragma once
 
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 has it in this header itself
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 has these in this header itself
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 
@@ -69,9 +70,10 @@ inline __m512i shifted(__m512i x, __m512i left) {
   return _mm512_max_epi64(x, _mm512_set1_epi64(INT32_MIN));
 }
 
+inline __m512i all(const int64_t* numbers) { return _mm512_load_si512(numbers); }
+
 // Returns 16 integers times their factors.
 inline __m512i scaled(__m512i x, const Scales& by, bool left) {
-  auto all = [](const int64_t* numbers) { return _mm512_load_si512(numbers); };
   __m512i half[2] = {x, _mm512_srli_epi64(x, 32)};
   for (int i = 0; i < 2; ++i) {
     if (left) half[i] = shifted(half[i], all(by.left[i]));
@@ -99,13 +101,14 @@ inline void stored(char* to, __m512i x, bool wide, __mmask16 mask) {
     _mm512_mask_cvtepi32_storeu_epi8(to, mask, x);
 }
 
+inline __m512i operand(__m512i x, int32_t zero, int32_t shift, const Scales& by) {
+  x = _mm512_sub_epi32(x, _mm512_set1_epi32(zero));
+  return scaled(_mm512_slli_epi32(x, shift), by, true);
+}
+
 inline __m512i summed(__m512i own, __m512i other, const Sum& sum) {
-  auto part = [](__m512i x, int32_t zero, int32_t shift, const Scales& by) {
-    x = _mm512_sub_epi32(x, _mm512_set1_epi32(zero));
-    return scaled(_mm512_slli_epi32(x, shift), by, true);
-  };
-  own = part(own, sum.own_zero, sum.own_shift, sum.own);
-  other = part(other, sum.other_zero, sum.other_shift, sum.other);
+  own = operand(own, sum.own_zero, sum.own_shift, sum.own);
+  other = operand(other, sum.other_zero, sum.other_shift, sum.other);
   own = sum.sign < 0 ? _mm512_sub_epi32(own, other) : _mm512_add_epi32(own, other);
   return within(scaled(own, sum.whole, true), sum.range);
 }

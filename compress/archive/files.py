@@ -40,6 +40,7 @@ from flax.traverse_util import unflatten_dict
 from compress import form as form_lib
 from compress import quantize
 from compress.archive import (
+    computing,
     container,
     entries,
     fitting,
@@ -135,7 +136,9 @@ def save(
     buckets.write(path, data)
 
 
-def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callable[..., Any], Any]:
+def load(
+    path: str | Path, model: Any = None, like: Any = None, *, compute: str = computing.DENSE
+) -> tuple[Callable[..., Any], Any]:
     """Returns the network of a file that `save` wrote.
 
     Nothing in the file is executed. Every size that it declares is bounded by the network's shapes
@@ -147,17 +150,24 @@ def load(path: str | Path, model: Any = None, like: Any = None) -> tuple[Callabl
         units, the whole one, or the narrow one.
       like: a tree of arrays or shapes, as `save` was given: the arrays must be its own, and the
         result has its structure. A function that is no Linen module needs it.
+      compute: `dense`: in floats, with the values that the file stores. `int8`: in integers, of
+        kernels of at most 8 symmetric bits and inputs of 8 bits, which all layers must have; fast
+        on CPUs with AVX-512.
 
     Returns:
       `(apply, variables)`. `apply` is `form.apply_of` the network's form, which is `model.apply`
       unless layers are factorised or tied, or inputs rounded. `variables` are nested dicts of JAX
       arrays, or of numpy arrays of dtypes that JAX lacks (64 bits, unless they are enabled); or a
-      tree as `like`.
+      tree as `like`. With `int8`, `apply(variables, inputs)` predicts for a batch of any size, and
+      `variables` are arrays for this machine: save the file, not them.
 
     Raises:
       UserError: there is no such file; it is damaged, of a later version, or contradicts itself;
-        there is no model, or a model that has other arrays.
+        there is no model, or a model that has other arrays; there is no such `compute`, or the file
+        lacks what it needs, and then the message says how to make such a file.
     """
+    if compute != computing.DENSE:
+        return computing.loaded(compute, path, model, like)
     try:
         file = reading.parse(reading.read(path))
         if model is not None:

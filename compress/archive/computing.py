@@ -1,0 +1,36 @@
+"""How the network of a file computes: one function for each value of `compress.load`'s `compute`.
+
+A function takes the path, the model and `like` of `compress.load`, and returns (apply, variables).
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from groundwork import named
+from groundwork.errors import unknown
+
+DENSE = "dense"
+# `deploy` stands above this package. It is imported where a caller asks for integers, by name.
+INTEGERS = "deploy.predictions:of_file"
+
+
+def loaded(compute: str, path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
+    """Returns what `compress.load` does for a `compute` other than `dense`.
+
+    Raises:
+      UserError: there is no such way to compute, or the file is not for it.
+    """
+    if compute not in WAYS:
+        raise unknown("compute", compute, [DENSE, *WAYS])
+    return WAYS[compute](path, model, like)
+
+
+def _integers(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
+    made: tuple[Callable[..., Any], Any] = named.load("compute", INTEGERS)(path, model, like)
+    return made
+
+
+Way = Callable[[str | Path, Any, Any], tuple[Callable[..., Any], Any]]
+WAYS: Mapping[str, Way] = MappingProxyType({"int8": _integers})

@@ -36,10 +36,7 @@ def compiled(graph: Graph, form: int | None = None) -> tuple[Callable[..., Any],
     prepared, arrays = integers.prepared(made.network, made.weights, form)
 
     def apply(arrays: Mapping[str, jax.Array], *inputs: Any) -> Any:
-        given = [
-            jnp.asarray(array, jnp.float32)
-            for array in jax.tree.leaves(inputs)
-        ]
+        given = [jnp.asarray(array, jnp.float32) for array in jax.tree.leaves(inputs)]
         wanted = [graph.values[name].shape[1:] for name in graph.inputs]
         if [array.shape[1:] for array in given] != wanted:
             shapes = [array.shape for array in given]

@@ -42,9 +42,7 @@ def _sum_of_two(sign: int) -> Rule:
 
     def rule(call: Call) -> np.ndarray:
         extra = [operand.grid.bits - 8 if operand.grid else 0 for operand in call.given]
-        scales = [
-            operand.scale * 2**bits for operand, bits in zip(call.given, extra, strict=True)
-        ]
+        scales = [operand.scale * 2**bits for operand, bits in zip(call.given, extra, strict=True)]
         common = 2 * max(scales)
         one, two = (
             call.scaled(operand.centred << (ADDED_BITS - bits), scale / common)

@@ -9,7 +9,7 @@ stored as uint8: 128 more than the graph's.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ NO_PADDING = ((0, 0), (0, 0))
 
 
 class Program(NamedTuple):
-    """A network, the arrays of its nodes, and for each output its place and its root's name."""
+    """A network, the arrays of its nodes, and where the graph's outputs are."""
 
     network: Network
     weights: tuple[Weights, ...]
@@ -98,7 +98,7 @@ def program(graph: Graph) -> Program:
     for place, name in enumerate(graph.inputs):
         grid = graph.grids[name]
         work = made.Round(float(np.float32(grid.scale)), limits(grid))
-        scale = {"scale": np.float32(grid.scale)}
+        scale = {"scale": np.asarray(grid.scale, np.float32)}
         draft.number[name] = draft.add(work, [place], _sizes(graph, name), grid, scale)
     reading = readers(graph)
     for node in graph.nodes:
@@ -118,9 +118,7 @@ def program(graph: Graph) -> Program:
         if number not in results:
             results.append(number)
         places.append(results.index(number))
-    network = Network(
-        tuple(draft.values), len(graph.inputs), tuple(results), tuple(draft.nodes)
-    )
+    network = Network(tuple(draft.values), len(graph.inputs), tuple(results), tuple(draft.nodes))
     return Program(network, tuple(draft.weights), tuple(places))
 
 
@@ -186,11 +184,12 @@ def _product(draft: Draft, node: Node, ends: Node | None = None) -> int:
     else:
         sizes = _sizes(graph, node.output)
     options = node.attributes
+    (top, bottom), (before, after) = options.get("padding", NO_PADDING)
     work = made.Product(
         kernel=codes.shape,
         groups=options.get("groups", 1),
         strides=tuple(options.get("strides", (1, 1))),
-        padding=tuple((int(a), int(b)) for a, b in options.get("padding", NO_PADDING)),
+        padding=((int(top), int(bottom)), (int(before), int(after))),
         dilation=tuple(options.get("dilation", (1, 1))),
         zero=_zero(draft.grid[x]),
         left=bool(np.any(factors.shift > 0)),

@@ -343,6 +343,18 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_convolution, convolve,
 // Returns the form in which this CPU multiplies integers fastest, see integers_kernels.h.
 extern "C" int architectures_integer_form() { return integers::form(); }
 
+// Plans a network of integers as a call does, and returns the bytes of an image, plus one; −1 if it
+// is refused.
+extern "C" int64_t architectures_integers_planned(const int64_t* fields, int64_t count) {
+  try {
+    int64_t bytes = 0;
+    worker().run([&] { bytes = integer_networks().planned(fields, count).image_bytes() + 1; });
+    return bytes;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
+
 // The functions below write an answer of at most `bytes` bytes; if they return a negative number,
 // the answer says what went wrong.
 

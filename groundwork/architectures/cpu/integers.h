@@ -151,6 +151,7 @@ class Network {
   int64_t given() const { return given_; }
   const std::vector<int64_t>& results() const { return results_; }
   int64_t packed_bytes() const { return packed_bytes_; }
+  int64_t image_bytes() const { return image_bytes_; }  // of the arena
 
   // Computes the results for so many images; `arena` gives at least so many bytes.
   template <typename Arena>

@@ -118,7 +118,8 @@ class Total(NamedTuple):
 class Pick(NamedTuple):
     """Some rows, columns and channels of an image, among others that are filled with a code.
 
-    Of each axis: the first one taken, the stride, how many are filled before it, how many are taken.
+    Of each axis: the first one taken, the stride, how many are filled before it, and how many are
+    taken.
     """
 
     rows: tuple[int, int, int, int]

@@ -58,9 +58,7 @@ def _place(parts: list[np.ndarray], array: np.ndarray) -> int:
     return start
 
 
-def _fields(
-    node: Node, own: Weights, form: int, parts: list[np.ndarray]
-) -> tuple[int, list[int]]:
+def _fields(node: Node, own: Weights, form: int, parts: list[np.ndarray]) -> tuple[int, list[int]]:
     """Returns the kind of a node and what it asks for; adds its weights to the parts."""
     match node.work:
         case Product() as work:
@@ -125,7 +123,7 @@ def _lanes(kernel: np.ndarray, work: Product, form: int) -> np.ndarray:
     the part; outputs; the numbers of a step.
     """
     dtype, each = (np.int16, 2) if form == WORDS else (np.int8, 4)
-    h, w, inputs, outputs = kernel.shape
+    h, w, inputs = kernel.shape[:3]
     taps = kernel.reshape(h, w, inputs, work.groups, -1).transpose(3, 0, 1, 2, 4)
     if work.groups == 1 and work.dilation[1] == 1:  # taps of a row lie side by side
         taps = taps.reshape(work.groups, h, w * inputs, -1)
@@ -151,7 +149,9 @@ def _deep(taps: np.ndarray) -> np.ndarray:
     """
     count, channels = taps.shape
     taps = np.pad(taps, ((0, count % 2), (0, -channels % 32))).astype(np.int16)
-    pairs = taps.reshape(-1, 2, taps.shape[1] // 32, 4, 2, 4)  # pair, tap, block, lane, half, channel
+    pairs = taps.reshape(
+        -1, 2, taps.shape[1] // 32, 4, 2, 4
+    )  # pair, tap, block, lane, half, channel
     return pairs.transpose(2, 0, 4, 3, 5, 1)
 
 
@@ -170,5 +170,10 @@ def _channels(own: Weights, bias: np.ndarray, width: int, block: int) -> np.ndar
         for part in (mantissa, whole, right, np.maximum(shift, 0))
     ]
     wrapped = blocks(bias).astype(np.int32)
-    return np.concatenate([*(part.view(np.uint8) for part in map(np.ascontiguousarray, scales)),
-                           np.ascontiguousarray(wrapped).view(np.uint8)], axis=1)
+    return np.concatenate(
+        [
+            *(part.view(np.uint8) for part in map(np.ascontiguousarray, scales)),
+            np.ascontiguousarray(wrapped).view(np.uint8),
+        ],
+        axis=1,
+    )

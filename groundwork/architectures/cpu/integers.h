@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "integers_kernels.h"
+#include "integers_winograd.h"
 
 namespace architectures::integers {
 
@@ -120,7 +121,7 @@ class Fields {
 struct Geometry {
   int64_t kernel_h, kernel_w, in, out, groups;  // in and out: channels of one group
   int64_t down, across, top, left, bottom, right, dilate_h, dilate_w;
-  int64_t zero, kernel_at, channels_at;
+  int64_t zero, tiled, kernel_at, channels_at;  // tiled: by integers_winograd.h
 
   int64_t tall(int64_t height) const { return height + top + bottom; }
   int64_t wide(int64_t width) const { return width + left + right; }
@@ -322,7 +323,8 @@ class Network {
     Geometry& g = made.geometry;
     for (int64_t* field :
          {&g.kernel_h, &g.kernel_w, &g.in, &g.out, &g.groups, &g.down, &g.across, &g.top, &g.left,
-          &g.bottom, &g.right, &g.dilate_h, &g.dilate_w, &g.zero, &g.kernel_at, &g.channels_at})
+          &g.bottom, &g.right, &g.dilate_h, &g.dilate_w, &g.zero, &g.tiled, &g.kernel_at,
+          &g.channels_at})
       *field = fields.next();
     made.ending.left = fields.next() != 0;
     made.ending.wide = out.bits != 8;
@@ -338,7 +340,10 @@ class Network {
                 (out.height - 1) * g.down + tall <= g.tall(in.height) &&
                 (out.width - 1) * g.across + wide <= g.wide(in.width) &&
                 (!made.ending.adds || values_[node.inputs[1]].count() == out.count()) &&
-                (node.kind == kProduct || (g.in == 1 && g.out == 1));
+                (node.kind == kProduct || (g.in == 1 && g.out == 1)) &&
+                (!g.tiled || (form_ == kWords && g.kernel_h == 3 && g.kernel_w == 3 &&
+                              g.groups == 1 && g.in % 2 == 0 && g.down * g.across == 1 &&
+                              g.dilate_h * g.dilate_w == 1));
     if (!fits) throw std::invalid_argument("a convolution of other sizes than its values");
     int64_t kernel = node.kind == kDeep ? deep_bytes(g) : kernel_bytes(g);
     int64_t blocks = node.kind == kDeep ? (g.groups + 31) / 32 * 2 : g.groups * blocks_of(g);
@@ -346,6 +351,10 @@ class Network {
     if (g.kernel_at < 0 || g.kernel_at + kernel > packed_bytes_ || g.channels_at < 0 ||
         g.channels_at % 64 || g.channels_at + channels > packed_bytes_)
       throw std::invalid_argument("a convolution of weights that are not there");
+    if (g.tiled) {  // the copy ends where the last tiles do
+      g.bottom += out.height % 2;
+      g.right += out.width % 2;
+    }
     work_ += out.count() * g.kernel_h * g.kernel_w * g.in;
   }
 
@@ -363,6 +372,7 @@ class Network {
     return g.groups == 1 && g.dilate_w == 1 ? 1 : g.kernel_w;
   }
   int64_t kernel_bytes(const Geometry& g) const {
+    if (g.tiled) return 16 * blocks_of(g) * (g.in / 2) * 64;
     return g.groups * blocks_of(g) * g.kernel_h * taps_of(g) * steps_of(g) * 64;
   }
   static int64_t deep_bytes(const Geometry& g) {
@@ -637,6 +647,16 @@ class Network {
         };
         tiles(deep_tile<4>, 4);
         tiles(deep_tile<1>, 1);
+      });
+      return;
+    }
+    if (g.tiled) {
+      Tiles tiles = {g.in, g.out, out.height, out.width, pixel, line, plane};
+      int64_t total = images * tiles.down() * tiles.across();
+      int64_t most = share.count > 1 ? kTiles / 4 : kTiles;
+      share.of((total + most - 1) / most, [&](int64_t i) {
+        tile_all(tiles, ending, from, packed + g.kernel_at, channels, other, at[node.result],
+                 i * most, std::min(total, (i + 1) * most));
       });
       return;
     }

@@ -29,6 +29,10 @@ from groundwork.architectures.cpu.integers_nodes import (
 
 WORDS = 1  # the form of products that takes 16 bits; all others take 8
 LANES = 16
+# By integers_winograd.h; beyond so many inputs four times a sum would leave 32 bits.
+TILED = range(8, 1800, 2)
+# Twice the transform of kernels, which has halves.
+TRANSFORM = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])
 ROUND, PRODUCT, DEEP, SUM, SCALE, TABLE, VIEW, JOIN, LARGEST, AVERAGE, TOTAL, PICK, SHUFFLE = range(
     1, 14
 )
@@ -105,13 +109,14 @@ def _product(
         width, block, lanes = LANES, 2 * LANES, _deep(kernel.reshape(-1, outputs))
     else:
         width, block = outputs // groups, LANES
-        lanes = _lanes(kernel, work, form)
+        lanes = _tiled(kernel) if _is_tiled(work, form) else _lanes(kernel, work, form)
         if form != WORDS:  # the codes of the input are not less their zero
             bias = bias - work.zero * kernel.astype(np.int64).sum((0, 1, 2))
     channels = _channels(own, bias, width if not work.is_deep else outputs, block)
     (top, bottom), (left, right) = work.padding
     fields = [*work.kernel[:3], outputs // groups, groups, *work.strides, top, left, bottom, right]
-    fields += [*work.dilation, work.zero, _place(parts, lanes), _place(parts, channels)]
+    fields += [*work.dilation, work.zero, int(_is_tiled(work, form))]
+    fields += [_place(parts, lanes), _place(parts, channels)]
     fields += [int(work.left), *work.range, *(_flat(work.sum) if work.sum else ())]
     return DEEP if work.is_deep else PRODUCT, fields
 
@@ -133,13 +138,41 @@ def _lanes(kernel: np.ndarray, work: Product, form: int) -> np.ndarray:
     taps = np.pad(taps, empty).astype(dtype)
     blocks = taps.shape[3] // LANES
     steps = taps.reshape(work.groups, taps.shape[1], -1, each, blocks, LANES)
-    made, first = [], 0
-    while first < blocks:
-        count = 4 if blocks - first >= 4 else 2 if blocks - first >= 2 else 1
-        made.append(steps[..., first : first + count, :].transpose(0, 1, 2, 4, 5, 3))
-        first += count
+    made = [
+        steps[..., first : first + count, :].transpose(0, 1, 2, 4, 5, 3)
+        for first, count in _parts(blocks)
+    ]
     rows = [part.reshape(work.groups, -1) for part in made]
     return np.concatenate(rows, axis=1)
+
+
+def _is_tiled(work: Product, form: int) -> bool:
+    """Returns whether a convolution goes by tiles, with fewer products."""
+    simple = work.groups == 1 and (work.strides, work.dilation) == ((1, 1), (1, 1))
+    return form == WORDS and simple and work.kernel[:2] == (3, 3) and work.kernel[2] in TILED
+
+
+def _tiled(kernel: np.ndarray) -> np.ndarray:
+    """Returns the transformed kernel: 16 places, then parts of blocks as `_lanes` has them."""
+    sums = np.einsum("ai,bj,ijcd->abcd", TRANSFORM, TRANSFORM, kernel.astype(np.int64))
+    inputs, outputs = kernel.shape[2:]
+    padded = np.pad(sums.reshape(16, inputs, outputs), ((0, 0), (0, 0), (0, -outputs % LANES)))
+    blocks = padded.shape[2] // LANES
+    steps = padded.astype(np.int16).reshape(16, inputs // 2, 2, blocks, LANES)
+    made = [
+        steps[:, :, :, first : first + count].transpose(0, 1, 3, 4, 2).reshape(16, -1)
+        for first, count in _parts(blocks)
+    ]
+    return np.concatenate(made, axis=1)
+
+
+def _parts(blocks: int) -> Iterator[tuple[int, int]]:
+    """Yields the first block of each part, and how many it has: 4, 2 or 1."""
+    first = 0
+    while first < blocks:
+        count = 4 if blocks - first >= 4 else 2 if blocks - first >= 2 else 1
+        yield first, count
+        first += count
 
 
 def _deep(taps: np.ndarray) -> np.ndarray:

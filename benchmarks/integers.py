@@ -2,10 +2,10 @@
 
 The networks are ResNet-20, MobileNet v2 and VGG-11 on random images of 32×32×3, with 1 and 128
 images, and as many threads as there are processors. Ours reads a `.cna` file with 8-bit kernels and
-inputs by `compress.load(path, compute="int8")`; the predictor computes the same network in float32;
-onnxruntime runs what `deploy` exports of it, as integers (QuantizeLinear and DequantizeLinear beside
-each operation, which it fuses to operations of integers) and as floats. Each contestant lives in a
-process of its own, and they run alone, in turns.
+inputs by `compress.load(path, compute="int8")`; the predictor computes the network in float32.
+onnxruntime runs what `deploy` exports, as floats and as integers: QuantizeLinear and
+DequantizeLinear stand beside each operation, and onnxruntime makes operations of integers of them.
+Each contestant lives in a process of its own, and they run alone, in turns.
 """
 
 import argparse

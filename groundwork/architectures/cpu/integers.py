@@ -3,7 +3,8 @@
 Values are codes: (code − zero) × scale is the number. Those of 8 bits are uint8, wide ones int32.
 All of it is integer arithmetic: products are added in 32 bits, and a fixed-point factor, rounded
 once and exactly, brings a sum to its range. So results have the same bits on any number of threads,
-by each kind of instructions, and by `jax.lax`.
+by each kind of instructions, and by `jax.lax`. oneDNN's own kernels of integers scale their sums as
+floats, which rounds otherwise, so the products here are ours.
 
 The CPU needs AVX-512BW; with VNNI, products are those of bytes. Elsewhere (with AVX2 alone, where
 products of bytes by vpmaddubsw saturate, on GPU and TPU, and where nothing is compiled) `jax.lax`

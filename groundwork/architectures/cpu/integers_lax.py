@@ -96,7 +96,9 @@ def _made(work: Work, inputs: list[jax.Array], own: Arrays, sizes: Sizes) -> jax
     x, shape = inputs[0], (inputs[0].shape[0], *sizes[:3])
     match work:
         case Round(_, limits):
-            steps = jnp.round(x / own["scale"]) + limits.zero
+            # by a number alone XLA divides as it multiplies, with what 1 / scale rounds to
+            scale = lax.optimization_barrier(jnp.broadcast_to(own["scale"], x.shape))
+            steps = jnp.round(x / scale) + limits.zero
             return jnp.clip(steps, limits.low, limits.high)
         case Product():
             made = _convolved(x, own, work)

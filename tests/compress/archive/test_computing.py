@@ -14,7 +14,7 @@ from groundwork.architectures import build
 from groundwork.errors import UserError
 from tests.compress.archives import drawn
 
-SHAPE = (12, 12, 1)
+SHAPE = (16, 16, 1)
 INPUTS = np.random.default_rng(1).normal(size=(6, *SHAPE)).astype(np.float32)
 
 

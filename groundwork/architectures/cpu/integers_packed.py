@@ -29,8 +29,9 @@ from groundwork.architectures.cpu.integers_nodes import (
 
 WORDS = 1  # the form of products that takes 16 bits; all others take 8
 LANES = 16
-# By integers_winograd.h; beyond so many inputs four times a sum would leave 32 bits.
-TILED = range(8, 1800, 2)
+# Numbers of inputs that go by integers_winograd.h: with fewer it takes longer than it saves, and
+# with more, four times a sum would leave 32 bits.
+TILED = range(32, 1800, 2)
 # Twice the transform of kernels, which has halves.
 TRANSFORM = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])
 ROUND, PRODUCT, DEEP, SUM, SCALE, TABLE, VIEW, JOIN, LARGEST, AVERAGE, TOTAL, PICK, SHUFFLE = range(

@@ -27,6 +27,23 @@ struct Tiles {
   int64_t steps() const { return inputs / 2; }
 };
 
+// Where a tile lies.
+struct Place {
+  int64_t image, y, x;
+
+  Place(const Tiles& tiles, int64_t tile)
+      : image(tile / (tiles.down() * tiles.across())),
+        y(tile / tiles.across() % tiles.down() * 2),
+        x(tile % tiles.across() * 2) {}
+  void next(const Tiles& tiles) {
+    if ((x += 2) < tiles.width) return;
+    x = 0;
+    if ((y += 2) < tiles.height) return;
+    y = 0;
+    ++image;
+  }
+};
+
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
 
@@ -122,12 +139,11 @@ inline void tile_all(const Tiles& tiles, const Ending& ending, const char* from,
   memory.resize(16 * place + 16 * count * 64 * 4);
   char* in = memory.data();
   auto* sums = reinterpret_cast<int32_t*>(in + 16 * place);
-  int64_t across = tiles.across(), each = tiles.down() * across;
   int64_t other_bytes = ending.sum.wide ? 4 : 1, bytes = ending.wide ? 4 : 1;
-  for (int64_t t = first; t < last; ++t) {
-    int64_t n = t / each, y = t % each / across * 2, x = t % across * 2;
-    const char* one = from + n * tiles.plane + y * tiles.line + x * tiles.pixel;
-    tile_in(tiles, one, in + (t - first) * tiles.inputs * 2, place);
+  Place start(tiles, first), at = start;
+  for (int64_t t = 0; t < count; ++t, at.next(tiles)) {
+    const char* one = from + at.image * tiles.plane + at.y * tiles.line + at.x * tiles.pixel;
+    tile_in(tiles, one, in + t * tiles.inputs * 2, place);
   }
   int64_t blocks = (tiles.outputs + 15) / 16, steps = tiles.steps();
   for (int64_t b = 0; b < blocks;) {
@@ -136,21 +152,20 @@ inline void tile_all(const Tiles& tiles, const Ending& ending, const char* from,
     for (int64_t i = 0; i < 16; ++i)
       compute(count, tiles.inputs * 2, steps, in + i * place,
               kernel + (i * blocks + b) * steps * 64, sums + i * apart);
-    for (int64_t t = first; t < last; ++t) {
-      int64_t n = t / each, y = t % each / across * 2, x = t % across * 2;
+    at = start;
+    for (int64_t t = 0; t < count; ++t, at.next(tiles))
       for (int64_t one = 0; one < many; ++one) {
         __m512i made[2][2];
-        tile_out(sums + ((t - first) * many + one) * 16, apart, made);
+        tile_out(sums + (t * many + one) * 16, apart, made);
         int64_t o = 16 * (b + one);
-        for (int i = 0; i < 2 && y + i < tiles.height; ++i)
-          for (int j = 0; j < 2 && x + j < tiles.width; ++j) {
-            int64_t pixel = (n * tiles.height + y + i) * tiles.width + x + j;
-            int64_t at = pixel * tiles.outputs + o;
-            finished(made[i][j], channels[b + one], ending, other + at * other_bytes,
-                     to + at * bytes, first_of(tiles.outputs - o));
+        for (int i = 0; i < 2 && at.y + i < tiles.height; ++i)
+          for (int j = 0; j < 2 && at.x + j < tiles.width; ++j) {
+            int64_t row = at.image * tiles.height + at.y + i;
+            int64_t index = (row * tiles.width + at.x + j) * tiles.outputs + o;
+            finished(made[i][j], channels[b + one], ending, other + index * other_bytes,
+                     to + index * bytes, first_of(tiles.outputs - o));
           }
       }
-    }
     b += many;
   }
 }

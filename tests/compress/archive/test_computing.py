@@ -10,6 +10,7 @@ from compress import form as form_lib
 from compress import quantize
 from compress.form import Form
 from deploy import integers, predictions
+from deploy.graphs.graph import Grid
 from groundwork.architectures import build
 from groundwork.errors import UserError
 from tests.compress.archives import drawn
@@ -43,6 +44,9 @@ def test_predictions_are_the_integers_of_the_reference(name, tmp_path):
     apply, variables = compress.load(path, compute="int8")
     found = np.asarray(apply(variables, INPUTS))
     graph = predictions.graph_of_file(path)
+    first, *_ = (node for node in graph.nodes if node.layer)
+    scale, zero_point = compress.load(path)[1]["activations"][first.layer].values()
+    assert graph.grids["input"] == Grid(float(scale), int(zero_point) - 128)
     expected = [integers.run(graph, INPUTS[start : start + 2]) for start in (0, 2, 4)]
     np.testing.assert_array_equal(found, np.concatenate(expected))
     np.testing.assert_array_equal(found[:1], apply(variables, INPUTS[:1]))

@@ -122,7 +122,7 @@ class Case(NamedTuple):
 
 @st.composite
 def cases(draw):
-    inputs = [(1, 3), (1, 16), (1, 20), (2, 3), (3, 4), (5, 1), (37, 1)]
+    inputs = [(1, 3), (1, 20), (1, 34), (2, 3), (3, 4), (5, 1), (37, 1)]
     groups, each = draw(st.sampled_from(inputs))
     outputs = 1 if each == 1 and draw(st.booleans()) else draw(st.sampled_from([2, 17, 70]))
     limits = WIDE if draw(st.booleans()) else Range(draw(st.integers(0, 255)), 0, 255)

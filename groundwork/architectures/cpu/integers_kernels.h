@@ -1,5 +1,5 @@
-// Integer arithmetic by AVX-512: sums of products of 8-bit integers, and fixed-point factors, rounded
-// once and exactly as `deploy.integers` does.
+// Integer arithmetic by AVX-512: sums of products of 8-bit integers, and fixed-point factors that are
+// rounded once and exactly, as `deploy.integers` does.
 
 #pragma once
 
@@ -196,14 +196,16 @@ void pixels(const Window& window, const Ending& ending, int64_t count, const cha
 using Pixels = void (*)(const Window&, const Ending&, int64_t, const char*, const char*,
                         const Channels*, const char*, char*, int64_t, __mmask16);
 
+template <Form F>
+Pixels pixels_by(int64_t blocks) {
+  return blocks == 4 ? pixels<F, 4, 4> : blocks == 2 ? pixels<F, 8, 2> : pixels<F, 16, 1>;
+}
+
 // Returns what computes so many times 16 outputs.
 inline Pixels pixels_of(int64_t form, int64_t blocks) {
-  auto chosen = [&](auto one, auto two, auto four) {
-    return blocks == 4 ? four : blocks == 2 ? two : one;
-  };
-  if (form == kWords) return chosen(pixels<kWords, 16, 1>, pixels<kWords, 8, 2>, pixels<kWords, 4, 4>);
-  if (form == kBytes) return chosen(pixels<kBytes, 16, 1>, pixels<kBytes, 8, 2>, pixels<kBytes, 4, 4>);
-  return chosen(pixels<kSplit, 16, 1>, pixels<kSplit, 8, 2>, pixels<kSplit, 4, 4>);
+  if (form == kWords) return pixels_by<kWords>(blocks);
+  if (form == kBytes) return pixels_by<kBytes>(blocks);
+  return pixels_by<kSplit>(blocks);
 }
 
 // One kernel for each channel: P pixels side by side, 32 channels, of words. Taps go in pairs.

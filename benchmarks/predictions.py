@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/…`
@@ -32,18 +33,20 @@ CONTESTANTS = (
 )
 
 
-def rows_of(network: str, batch: int, repeats: int) -> list[list[str]]:
-    """Returns one row per contestant; × says how many times the predictor's median it takes."""
+def rows_of(
+    network: str, batch: int, repeats: int, contestants: Sequence[Contestant] = CONTESTANTS
+) -> list[list[str]]:
+    """Returns one row per contestant; × says how many times the first one's median it takes."""
     turn = {"infer": STEPS[batch]}
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(started(who, network, batch, turn)) for who in CONTESTANTS]
+        workers = [stack.enter_context(started(who, network, batch, turn)) for who in contestants]
         times: list[list[float]] = [[] for _ in workers]
         for _ in range(repeats):
             for (once, _), found in zip(workers, times, strict=True):
                 found.append(1e3 * once("infer")[0])
     first = statistics.median(times[0])
     rows = []
-    for who, found in zip(CONTESTANTS, times, strict=True):
+    for who, found in zip(contestants, times, strict=True):
         median = statistics.median(found)
         spread = f"{min(found):.2f} to {max(found):.2f}"
         rows.append(

@@ -13,6 +13,8 @@ from groundwork.errors import UserError, unknown
 from groundwork.traced import predictions
 
 DENSE = "dense"
+# `deploy` stands above this package. It is imported where a caller asks for integers, by name.
+INTEGERS = "deploy.predictions:of_file"
 LOAD = "compress.archive.files:load"  # which imports this module, so it is found by name
 
 
@@ -43,5 +45,11 @@ def _sparse(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any]
     return computed, variables
 
 
+def _integers(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
+    """Returns (apply, variables), in integers."""
+    made: tuple[Callable[..., Any], Any] = named.load("compute", INTEGERS)(path, model, like)
+    return made
+
+
 Way = Callable[[str | Path, Any, Any], tuple[Callable[..., Any], Any]]
-WAYS: Mapping[str, Way] = MappingProxyType({"sparse": _sparse})
+WAYS: Mapping[str, Way] = MappingProxyType({"int8": _integers, "sparse": _sparse})

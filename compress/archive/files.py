@@ -151,18 +151,23 @@ def load(
       like: a tree of arrays or shapes, as `save` was given: the arrays must be its own, and the
         result has its structure. A function that is no Linen module needs it.
       compute: `dense`: in floats, with the values that the file stores. `sparse`: likewise, but
-        layers are computed without the zeros of their kernels where that is faster.
+        layers are computed without the zeros of their kernels where that is faster. `int8`: in
+        integers, of kernels of at most 8 symmetric bits and inputs of 8 bits, which all layers must
+        have; fast on CPUs with AVX-512.
 
     Returns:
       `(apply, variables)`. `apply` is `form.apply_of` the network's form, which is `model.apply`
       unless layers are factorised or tied, or inputs rounded. `variables` are nested dicts of JAX
       arrays, or of numpy arrays of dtypes that JAX lacks (64 bits, unless they are enabled); or a
       tree as `like`. With `sparse`, `apply` is compiled, once for each shape of inputs; it takes
-      these variables alone, and keywords that are hashable settings, such as `train=False`.
+      these variables alone, and keywords that are hashable settings, such as `train=False`. With
+      `int8`, `apply(variables, inputs)` predicts for a batch of any size, and `variables` are
+      arrays for this machine: save the file, not them.
 
     Raises:
       UserError: there is no such file; it is damaged, of a later version, or contradicts itself;
-        there is no model, or a model that has other arrays; or there is no such `compute`.
+        there is no model, or a model that has other arrays; there is no such `compute`, or the file
+        lacks what it needs, and then the message says how to make such a file.
     """
     if compute != computing.DENSE:
         return computing.loaded(compute, path, model, like)

@@ -10,8 +10,6 @@ from jax import lax
 
 from deploy.graphs.graph import FREE, Graph, Grid, Node
 
-LOWEST, HIGHEST = -128, 127
-
 
 def evaluate(graph: Graph, *inputs: Any) -> dict[str, jax.Array]:
     """Returns every value of the graph but its constants, by name.
@@ -48,7 +46,7 @@ def rounded(value: jax.Array, grid: Grid | None) -> jax.Array:
     """Returns the nearest points of a grid, half to even; the value itself without a grid."""
     if grid is None:
         return value
-    codes = jnp.clip(jnp.round(value / grid.scale) + grid.zero, LOWEST, HIGHEST)
+    codes = jnp.clip(jnp.round(value / grid.scale) + grid.zero, grid.lowest, grid.highest)
     return (codes - grid.zero) * jnp.float32(grid.scale)
 
 

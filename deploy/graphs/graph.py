@@ -90,10 +90,24 @@ class Value(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Where a value may lie: (k − zero) × scale for the integers k = −128 … 127."""
+    """Where a value may lie: (k − zero) × scale for the integers k = −128 … 127.
+
+    Engines' files have 8 bits. With more of them k is an int32, −2^(bits − 1) … 2^(bits − 1) − 1.
+    """
 
     scale: float
     zero: int
+    bits: int = 8
+
+    @property
+    def lowest(self) -> int:
+        """Returns the least k."""
+        return -(2 ** (self.bits - 1))
+
+    @property
+    def highest(self) -> int:
+        """Returns the greatest k."""
+        return 2 ** (self.bits - 1) - 1
 
 
 class Stored(NamedTuple):

@@ -43,7 +43,7 @@ class Call(NamedTuple):
     def rescaled(self, value: np.ndarray, real: float | np.ndarray) -> np.ndarray:
         """Returns the codes of integers times a real factor of the result's scale."""
         out = float(np.float32(self.grid.scale))
-        codes = fixed.saturated(self.scaled(value, real / out) + self.grid.zero)
+        codes = fixed.saturated(self.scaled(value, real / out) + self.grid.zero, self.grid)
         bounds = self.node.attributes.get("bounds", FREE)
         return fixed.within(codes, bounds, self.grid)
 

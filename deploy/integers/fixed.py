@@ -66,14 +66,16 @@ def scaled(value: np.ndarray, by: Factor, twice: bool = False) -> np.ndarray:
     return (product >> right) + (rest > threshold)
 
 
-def saturated(value: np.ndarray) -> np.ndarray:
-    """Returns integers as int8, those outside at its ends."""
-    return np.clip(value, LOWEST, HIGHEST).astype(np.int8)
+def saturated(value: np.ndarray, grid: Grid) -> np.ndarray:
+    """Returns integers as codes of a grid, int8 or int32, those outside at its ends."""
+    dtype = np.int8 if grid.bits == 8 else np.int32
+    return np.clip(value, grid.lowest, grid.highest).astype(dtype)
 
 
 def quantized(value: Any, grid: Grid) -> np.ndarray:
     """Returns the codes of the nearest points of a grid, half to even."""
-    return saturated(np.rint(np.asarray(value, np.float32) / np.float32(grid.scale)) + grid.zero)
+    steps = np.rint(np.asarray(value, np.float32) / np.float32(grid.scale))
+    return saturated(steps + grid.zero, grid)
 
 
 def dequantized(codes: np.ndarray, grid: Grid) -> np.ndarray:
@@ -86,7 +88,7 @@ def moved(codes: np.ndarray, old: Grid, new: Grid, twice: bool = False) -> np.nd
     if old == new:
         return codes
     by = factor(float(np.float32(old.scale)) / float(np.float32(new.scale)))
-    return saturated(scaled(codes.astype(np.int64) - old.zero, by, twice) + new.zero)
+    return saturated(scaled(codes.astype(np.int64) - old.zero, by, twice) + new.zero, new)
 
 
 def of_constant(array: np.ndarray) -> Grid:
@@ -98,9 +100,11 @@ def of_constant(array: np.ndarray) -> Grid:
 def code_bounds(bounds: Sequence[float], grid: Grid) -> tuple[int, int]:
     """Returns the codes between which values within the bounds lie."""
     low, high = (
-        min(max(round(bound / float(np.float32(grid.scale))) + grid.zero, LOWEST), HIGHEST)
+        min(
+            max(round(bound / float(np.float32(grid.scale))) + grid.zero, grid.lowest), grid.highest
+        )
         if math.isfinite(bound)
-        else (LOWEST if bound < 0 else HIGHEST)
+        else (grid.lowest if bound < 0 else grid.highest)
         for bound in bounds
     )
     return low, high
@@ -109,7 +113,7 @@ def code_bounds(bounds: Sequence[float], grid: Grid) -> tuple[int, int]:
 def within(codes: np.ndarray, bounds: Sequence[float], grid: Grid) -> np.ndarray:
     """Returns codes no lower and no higher than those of the bounds."""
     low, high = code_bounds(bounds, grid)
-    return np.clip(codes, np.int8(low), np.int8(high))
+    return np.clip(codes, codes.dtype.type(low), codes.dtype.type(high))
 
 
 def parameters(graph: Graph, node: Node) -> Parameters:

@@ -35,14 +35,18 @@ def _matmul(call: Call) -> np.ndarray:
 
 
 def _sum_of_two(sign: int) -> Rule:
-    """Both operands are brought to a common scale with 20 more bits, added, and rescaled."""
+    """Both operands are brought to a common scale with 20 more bits, added, and rescaled.
+
+    Of an operand of more than 8 bits, those beyond are among the 20.
+    """
 
     def rule(call: Call) -> np.ndarray:
-        left, right = call.given
-        common = 2 * max(left.scale, right.scale)
+        extra = [operand.grid.bits - 8 if operand.grid else 0 for operand in call.given]
+        scales = [operand.scale * 2**bits for operand, bits in zip(call.given, extra, strict=True)]
+        common = 2 * max(scales)
         one, two = (
-            call.scaled(operand.centred << ADDED_BITS, operand.scale / common)
-            for operand in call.given
+            call.scaled(operand.centred << (ADDED_BITS - bits), scale / common)
+            for operand, bits, scale in zip(call.given, extra, scales, strict=True)
         )
         return call.rescaled(one + sign * two, common / 2**ADDED_BITS)
 

@@ -37,7 +37,7 @@ def looked_up(operation: str, codes: np.ndarray, old: Grid, new: Grid) -> np.nda
             (np.arange(fixed.LOWEST, fixed.HIGHEST + 1) - old.zero) * float(np.float32(old.scale))
         )
     points = np.rint(exact / float(np.float32(new.scale))) + new.zero
-    table = fixed.saturated(np.nan_to_num(points, nan=fixed.LOWEST))
+    table = fixed.saturated(np.nan_to_num(points, nan=fixed.LOWEST), new)
     return table[codes.astype(np.int64) - fixed.LOWEST]
 
 
@@ -49,4 +49,4 @@ def softmax(codes: np.ndarray, old: Grid, new: Grid, axis: int) -> np.ndarray:
     parts = table[below]
     shares = (parts << FRACTION) // parts.sum(axis, keepdims=True)
     to_grid = fixed.factor(2.0**-FRACTION / float(np.float32(new.scale)))
-    return fixed.saturated(fixed.scaled(shares, to_grid) + new.zero)
+    return fixed.saturated(fixed.scaled(shares, to_grid) + new.zero, new)

@@ -40,7 +40,7 @@ def _windows(x: np.ndarray, fill: int, call: Call) -> np.ndarray:
 def max_pool(call: Call) -> np.ndarray:
     """The largest codes, on the grid of the input, then moved."""
     x = call.given[0]
-    codes = _windows(x.codes, fixed.LOWEST, call).max((-2, -1))
+    codes = _windows(x.codes, x.grid.lowest if x.grid else fixed.LOWEST, call).max((-2, -1))
     return call.moved(Operand(codes, x.grid))
 
 
@@ -51,4 +51,4 @@ def average_pool(call: Call) -> np.ndarray:
     total = _windows(x.codes.astype(np.int64), zero, call).sum((-2, -1))
     count = int(np.prod(call.node.attributes["window"]))
     mean = np.sign(total) * ((np.abs(total) + count // 2) // count)
-    return call.moved(Operand(fixed.saturated(mean), x.grid))
+    return call.moved(Operand(fixed.saturated(mean, x.grid or call.grid), x.grid))

@@ -11,8 +11,9 @@ from compress import form as form_lib
 from compress.archive import headers, plain, reading
 from compress.archive.entries import Entry
 from compress.form import Form
-from deploy.graphs.graph import Stored
+from deploy.graphs.graph import Grid, Stored
 from deploy.sources.network import Network
+from groundwork import trees
 from groundwork.errors import UserError
 
 HIGHEST = 127  # of codes, and −127 the lowest
@@ -50,6 +51,7 @@ def load(path: Path, model: Any = None) -> Network:
     if "kept" in file.parts.header:
         return Network(model=apply, variables=variables, stored=stored, remarks=tuple(remarks))
     form = headers.form(file.parts.header, model)
+    grids = _grids(form, variables)
     if form.activations:
         remarks.append(
             f"inputs of {', '.join(form.activations)}: the network rounds them to grids of its "
@@ -62,7 +64,20 @@ def load(path: Path, model: Any = None) -> Network:
         variables=variables,
         stored=stored,
         remarks=tuple(remarks),
+        grids=grids,
+        example=headers.example(file.parts.header),
     )
+
+
+def _grids(form: Form, variables: Any) -> dict[str, Grid]:
+    """Returns the grids of layers' inputs; their integers begin at 0, those of `Grid` do not."""
+    held = trees.flatten(variables.get(form_lib.ACTIVATIONS, {}))
+    found = {}
+    for path, bits in form.activations.items():
+        grid = form_lib.grid(held, path, bits)
+        zero = int(grid.zero_point) - 2 ** (bits - 1)
+        found[path] = Grid(float(grid.scale), zero, bits)
+    return found
 
 
 def _is_kernel(name: str, entry: Entry) -> bool:

@@ -143,9 +143,9 @@ def test_movements_keep_the_grid_except_padding_with_a_number():
     ]
     constants = {"table": table, "places": np.zeros(1, "i4")}
     made = grids.quantized(chain(steps, (1, 2), constants), np.ones((1, 2), "f4"))
-    assert made.grids["zeros"] == made.grids["input"] == (pytest.approx(1 / 255), -128)
-    assert made.grids["nines"] == (pytest.approx(9 / 255), -128)
-    assert made.grids["row"] == grids.of_constant(table) == (pytest.approx(3 / 255), -43)
+    assert made.grids["zeros"] == made.grids["input"] == Grid(pytest.approx(1 / 255), -128)
+    assert made.grids["nines"] == Grid(pytest.approx(9 / 255), -128)
+    assert made.grids["row"] == grids.of_constant(table) == Grid(pytest.approx(3 / 255), -43)
     assert made.grids["squashed"] == Grid(1 / 128, 0)
 
 

@@ -27,6 +27,7 @@
 
 #include "chain.h"
 #include "instructions.h"
+#include "integers.h"
 #include "plan.h"
 #include "product.h"
 #include "sparse.h"
@@ -204,6 +205,35 @@ class Chains {
   uint64_t clock_ = 0;
 };
 
+// The networks of integers that have been met, on the worker too.
+class IntegerNetworks {
+ public:
+  integers::Network& planned(const int64_t* fields, size_t count) {
+    std::vector<int64_t> key(fields, fields + count);
+    auto entry = networks_.find(key);
+    if (entry == networks_.end()) {
+      if (networks_.size() >= kChains)
+        forget_oldest(networks_, [](const Kept& kept) { return kept.used; });
+      Kept made{std::make_unique<integers::Network>(fields, count)};
+      entry = networks_.emplace(std::move(key), std::move(made)).first;
+    }
+    entry->second.used = ++clock_;
+    return *entry->second.network;
+  }
+
+  char* arena(int64_t bytes) { return arena_.at_least(bytes); }
+
+ private:
+  struct Kept {
+    std::unique_ptr<integers::Network> network;
+    uint64_t used = 0;
+  };
+
+  std::map<std::vector<int64_t>, Kept> networks_;
+  Arena arena_;
+  uint64_t clock_ = 0;
+};
+
 Worker& worker() {
   static auto* worker = new Worker;
   return *worker;
@@ -221,6 +251,11 @@ Products& products() {
 
 Chains& chains() {
   static auto* all = new Chains;
+  return *all;
+}
+
+IntegerNetworks& integer_networks() {
+  static auto* all = new IntegerNetworks;
   return *all;
 }
 
@@ -353,6 +388,26 @@ ffi::Error run_chain(ffi::RemainingArgs arrays, ffi::RemainingRets results,
   }
 }
 
+ffi::Error run_integers(ffi::RemainingArgs arrays, ffi::RemainingRets results,
+                        ffi::Span<const int64_t> program, int64_t batch) {
+  try {
+    worker().run([&] {
+      auto& networks = integer_networks();
+      integers::Network& network = networks.planned(program.begin(), program.size());
+      std::vector<int64_t> bytes = {network.packed_bytes()}, made;
+      for (int64_t v = 0; v < network.given(); ++v)
+        bytes.push_back(batch * network.values()[v].bytes());
+      for (int64_t v : network.results()) made.push_back(batch * network.values()[v].bytes());
+      std::vector<char*> given = data(arrays, 0, bytes);
+      network.run(given[0], {given.begin() + 1, given.end()}, data(results, 0, made), batch,
+                  [&](int64_t size) { return networks.arena(size); });
+    });
+    return ffi::Error::Success();
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("integers: ") + error.what());
+  }
+}
+
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_pack, pack,
@@ -366,6 +421,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_chain, run_chain,
                                   .RemainingArgs()
                                   .RemainingRets()
                                   .Attr<ffi::Span<const int64_t>>("program"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_integers, run_integers,
+                              ffi::Ffi::Bind()
+                                  .RemainingArgs()
+                                  .RemainingRets()
+                                  .Attr<ffi::Span<const int64_t>>("program")
+                                  .Attr<int64_t>("batch"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_convolution, convolve,
                               ffi::Ffi::Bind()
@@ -382,6 +444,21 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(architectures_product, multiply,
                                   .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Attr<ffi::Span<const int64_t>>("descriptor"));
+
+// Returns the form in which this CPU multiplies integers fastest, see integers_kernels.h.
+extern "C" int architectures_integer_form() { return integers::form(); }
+
+// Plans a network of integers as a call does, and returns the bytes of an image, plus one; −1 if it
+// is refused.
+extern "C" int64_t architectures_integers_planned(const int64_t* fields, int64_t count) {
+  try {
+    int64_t bytes = 0;
+    worker().run([&] { bytes = integer_networks().planned(fields, count).image_bytes() + 1; });
+    return bytes;
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
 
 // The functions below write an answer of at most `bytes` bytes; if they return a negative number,
 // the answer says what went wrong.

@@ -34,7 +34,10 @@ from groundwork.errors import unknown
 SOURCE = Path(__file__).with_name("convolution.cc")
 SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
 TARGET = "architectures_convolution"
-TARGETS = (TARGET, "architectures_product", "architectures_pack", "architectures_chain")
+TARGETS = (
+    *(TARGET, "architectures_product", "architectures_pack", "architectures_chain"),
+    "architectures_integers",
+)
 SWITCH = "ARCHITECTURES_CPU_CONVOLUTION"
 CPUINFO = Path("/proc/cpuinfo")
 # How often OpenMP's threads look for work before they sleep: about 0.2 ms. A chain of layers gives

@@ -254,7 +254,7 @@ def symmetric(graph, *inputs, floats=()):
     for node in graph.nodes:
         given = [values[name] for name in node.inputs]
         if node.operation in ("conv", "dense") and node.output not in floats:
-            scale, zero = graph.grids[node.inputs[0]]
+            scale, zero, _ = graph.grids[node.inputs[0]]
             step = max(128 + zero, 127 - zero) * scale / 127
             codes = np.abs(given[0]) / step
             given[0] = np.sign(given[0]) * np.minimum(np.floor(codes + 0.5), 127) * step

@@ -58,7 +58,7 @@ def rows(repeats: int) -> tuple[list[str], list[list[str]]]:
             if form is None:
                 raise ValueError(f"{name} has no sparse form")
             node = Node("sparse", (0,), 1, form.fields(geometry))
-            calls.append(_loop(node, geometry, kernel * kept))
+            calls.append(_loop(node, geometry, np.where(kept, kernel, np.float32(0))))
         dense, *times = _times(calls, repeats)
         ratios = [f"{dense / one:.2f}" for one in times]
         made.append([name, str(geometry.input[0]), f"{dense:.1f}", *ratios])

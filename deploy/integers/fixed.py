@@ -73,9 +73,9 @@ def saturated(value: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def quantized(value: Any, grid: Grid) -> np.ndarray:
-    """Returns the codes of the nearest points of a grid, half to even."""
+    """Returns the codes of the nearest points of a grid, half to even; the lowest one of NaN."""
     steps = np.rint(np.asarray(value, np.float32) / np.float32(grid.scale))
-    return saturated(steps + grid.zero, grid)
+    return saturated(np.where(np.isnan(steps), -np.inf, steps + grid.zero), grid)
 
 
 def dequantized(codes: np.ndarray, grid: Grid) -> np.ndarray:

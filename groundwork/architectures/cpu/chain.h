@@ -103,8 +103,12 @@ struct Program {
     for (Value& v : values)
       for (int64_t& size : v.sizes) size = next();
     given = next();
+    if (given < 0 || given > static_cast<int64_t>(values.size()))
+      throw std::invalid_argument("a chain of values that it lacks");
     results.resize(next());
     for (int64_t& result : results) result = value();
+    std::vector<bool> made(values.size());
+    std::fill_n(made.begin(), given, true);
     while (at != end) {
       const int64_t* stop = at + next();
       if (stop > end || stop <= at) throw std::invalid_argument("a node that is cut off");
@@ -114,8 +118,15 @@ struct Program {
       node.inputs.resize(next());
       for (int64_t& input : node.inputs) input = value();
       while (at != stop) node.fields.push_back(next());
+      for (int64_t input : node.inputs)
+        if (!made[input]) throw std::invalid_argument("a node that comes before its inputs");
+      if (made[node.result]) throw std::invalid_argument("a value that is made twice");
+      made[node.result] = true;
       nodes.push_back(std::move(node));
     }
+    for (int64_t result : results)
+      if (result < given || !made[result] || std::count(results.begin(), results.end(), result) > 1)
+        throw std::invalid_argument("a result that no node makes, or that is one twice");
   }
 };
 
@@ -330,8 +341,9 @@ class Chain {
   }
 
   void dense(const Node& node, Step& step) {
+    if (node.fields.size() != 5) throw std::invalid_argument("a product that is cut off");
     int64_t rows = node.fields[0], in = node.fields[1], out = node.fields[2];
-    if (node.fields.size() != 5 || rows * in != program.values[node.inputs[0]].count() ||
+    if (rows * in != program.values[node.inputs[0]].count() ||
         rows * out != program.values[node.result].count())
       throw std::invalid_argument("a product of other sizes than its values");
     auto type = memory::data_type::f32;
@@ -380,27 +392,27 @@ class Chain {
   void check(const Node& node) const {
     const auto& out = program.values[node.result].sizes;
     auto sizes = [&](int64_t input) { return program.values[input].sizes; };
+    auto as_many = [&](int64_t input) {  // a view may have another shape
+      return program.values[input].count() == program.values[node.result].count();
+    };
     auto fits = [&] {
       if (node.inputs.empty() || node.result < program.given) return false;
       switch (node.kind) {
         case kConvolve:
         case kDense:
-          return node.inputs.size() == 1 || sizes(node.inputs[1]) == out;
+          return node.inputs.size() == 1 || (node.inputs.size() == 2 && as_many(node.inputs[1]));
         case kSparse: {
           if (node.fields.size() != kSparseFields + 2) return false;
           Descriptor d = checked(node.fields.data(), kFields);
           return d[kN] * d[kH] * d[kW] * d[kC] == program.values[node.inputs[0]].count() &&
                  d[kN] * d[kOutputH] * d[kOutputW] * d[kO] == program.values[node.result].count() &&
-                 (node.inputs.size() == 1 || sizes(node.inputs[1]) == out) && out[3] == d[kO];
+                 (node.inputs.size() == 1 || as_many(node.inputs[1])) && out[3] == d[kO];
         }
         case kAffine:
-          return node.fields.size() == 2 && sizes(node.inputs[0]) == out;
-        case kAdd: {
-          int64_t count = program.values[node.result].count();
-          return node.fields.size() == 2 && node.inputs.size() == 2 &&
-                 program.values[node.inputs[0]].count() == count &&
-                 program.values[node.inputs[1]].count() == count;
-        }
+          return node.fields.size() == 2 && as_many(node.inputs[0]);
+        case kAdd:
+          return node.fields.size() == 2 && node.inputs.size() == 2 && as_many(node.inputs[0]) &&
+                 as_many(node.inputs[1]);
         case kConcat: {
           int64_t channels = 0;
           for (int64_t input : node.inputs) {
@@ -419,7 +431,8 @@ class Chain {
         }
         case kTotal: {
           auto in = sizes(node.inputs[0]);
-          return in[0] == out[0] && in[3] == out[3] && out[1] == 1 && out[2] == 1;
+          return node.fields.size() == 2 && in[0] == out[0] && in[3] == out[3] && out[1] == 1 &&
+                 out[2] == 1;
         }
         case kMaxPool:
         case kSumPool: {

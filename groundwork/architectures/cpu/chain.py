@@ -178,6 +178,7 @@ def run(chain: Chain, packed: jax.Array, given: Sequence[jax.Array]) -> list[jax
       packed: see `pack`.
       given: the first values.
     """
+    given = [jnp.asarray(array, jnp.float32) for array in given]
     shapes = [jax.ShapeDtypeStruct(chain.sizes[value], jnp.float32) for value in chain.results]
     call = jax.ffi.ffi_call("architectures_chain", shapes, vmap_method="sequential")
     return list(call(packed, *given, program=chain.program()))

@@ -214,6 +214,10 @@ class Network {
       v.root = &v - values_.data();
     }
     given_ = next();
+    if (given_ < 0 || given_ > static_cast<int64_t>(values_.size()))
+      throw std::invalid_argument("a program of values that it lacks");
+    std::vector<bool> ready(values_.size());
+    std::fill_n(ready.begin(), given_, true);
     results_.resize(next());
     for (int64_t& result : results_) result = value();
     for (int64_t result : results_)
@@ -230,8 +234,13 @@ class Network {
       while (at != stop) node.fields.push_back(next());
       if (node.inputs.empty() || node.result < given_)
         throw std::invalid_argument("a node without inputs, or one that makes what is given");
+      for (int64_t input : node.inputs)
+        if (!ready[input]) throw std::invalid_argument("a node that comes before its inputs");
+      ready[node.result] = true;
       nodes_.push_back(std::move(node));
     }
+    for (int64_t result : results_)
+      if (!ready[result]) throw std::invalid_argument("a result that no node makes");
   }
 
   bool is_wide(int64_t value) const { return values_[value].bits != 8; }
@@ -292,8 +301,8 @@ class Network {
       case kAverage:  // window, strides, top, left, fill
         for (int i = 0; i < 7; ++i) made.numbers.push_back(fields.next());
         if (node.kind == kAverage) made.range = fields.range();
-        need(in.channels == out.channels && in.bits == out.bits && made.numbers[2] > 0 &&
-             made.numbers[3] > 0);
+        need(in.channels == out.channels && in.bits == out.bits && made.numbers[0] > 0 &&
+             made.numbers[1] > 0 && made.numbers[2] > 0 && made.numbers[3] > 0);
         break;
       case kPick:  // of each axis: begin, stride, places before, count; then the fill
         for (int i = 0; i < 13; ++i) made.numbers.push_back(fields.next());

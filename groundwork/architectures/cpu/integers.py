@@ -24,6 +24,7 @@ from groundwork.architectures.cpu import integers_lax, integers_packed, library
 from groundwork.architectures.cpu.integers_nodes import BITS, FLOAT, Network, Weights
 
 PACKED = "packed"
+WITHOUT_VNNI = (1, 3)  # forms for every CPU with AVX-512BW
 
 
 class Prepared(NamedTuple):
@@ -48,8 +49,11 @@ def prepared(
       ValueError: the machine has no such form.
     """
     form = fastest() if form is None else form
-    if form and not fastest():
-        raise ValueError("integers are not compiled here, or the CPU has no AVX-512BW")
+    best = fastest()
+    if form not in (0, best, *(WITHOUT_VNNI if best else ())):
+        raise ValueError(
+            f"products of form {form}: they are not compiled here, or the CPU lacks instructions"
+        )
     if not form:
         arrays = {
             f"{place}/{name}": jnp.asarray(array)

@@ -99,6 +99,7 @@ def _made(work: Work, inputs: list[jax.Array], own: Arrays, sizes: Sizes) -> jax
             # by a number alone XLA divides as it multiplies, with what 1 / scale rounds to
             scale = lax.optimization_barrier(jnp.broadcast_to(own["scale"], x.shape))
             steps = jnp.round(x / scale) + limits.zero
+            steps = jnp.where(jnp.isnan(steps), limits.low, steps)
             return jnp.clip(steps, limits.low, limits.high)
         case Product():
             made = _convolved(x, own, work)

@@ -118,7 +118,7 @@ class Sparse {
       });
       return;
     }
-    auto share = [&](int64_t count) { return (count + threads - 1) / threads; };
+    auto share = [&](int64_t count) { return std::max<int64_t>(1, (count + threads - 1) / threads); };
     for (int64_t p = 0; p < panels; ++p) {
       each(alone, parts, share(parts), [&](int64_t from, int64_t to, int) {
         sparse_kernels().build(call, panel, p * width_, from, to);
@@ -193,6 +193,14 @@ class Sparse {
         "weights with more entries that are not 0 than those for which it was made");
   }
 
+  // Is it other than +0? A zero that is to be stored is −0, so that what is stored depends on the
+  // pattern alone.
+  static bool is_stored(float entry) {
+    uint32_t bits;
+    std::memcpy(&bits, &entry, sizeof bits);
+    return bits != 0;
+  }
+
   // Returns the columns of every output, or of every block of outputs, in which it has entries.
   std::vector<std::vector<int32_t>> met(const float* kernel) const {
     std::vector<std::vector<int32_t>> all(d_[kO] / block_);
@@ -203,7 +211,7 @@ class Sparse {
           const float* line = kernel + (position * inside + own) * d_[kO];
           int32_t column = position * d_[kC] + group * inside + own;
           for (int64_t o = group * outputs; o < (group + 1) * outputs; ++o)
-            if (line[o] != 0 || line[o] != line[o]) {
+            if (is_stored(line[o])) {
               auto& one = all[o / block_];
               if (one.empty() || one.back() != column) one.push_back(column);
             }

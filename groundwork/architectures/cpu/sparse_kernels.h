@@ -295,12 +295,13 @@ AVX512 ALWAYS __m512 bounded_avx512(__m512 x, const SparseCall& c) {
 AVX512 inline void store_avx512(const SparseCall& c, const float* sums, int64_t first,
                                 int64_t output) {
   __mmask16 there = c.out - output >= 16 ? 0xFFFF : (1 << (c.out - output)) - 1;
+  __mmask16 own = c.width >= 16 ? 0xFFFF : (1 << c.width) - 1;
   int64_t pixels = std::min(c.width, c.pixels - first);
   for (int64_t q = 0; q < pixels; q += 16) {
     __m512 rows[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i)
-      rows[i] = _mm512_maskz_loadu_ps(there >> i & 1 ? 0xFFFF : 0, sums + i * c.width + q);
+      rows[i] = _mm512_maskz_loadu_ps(there >> i & 1 ? own : 0, sums + i * c.width + q);
     transpose(rows);
     alignas(64) float all[16 * 16];
 #pragma GCC unroll 16

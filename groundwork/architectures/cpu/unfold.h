@@ -109,7 +109,7 @@ class Unfolded {
       return std::all_of(d_.begin() + from, d_.begin() + to, [&](int64_t f) { return f == value; });
     };
     return d_[kKernelH] == 1 && d_[kKernelW] == 1 && d_[kGroups] == 1 && all(kStrideH, kTop, 1) &&
-           all(kTop, kDilationH, 0);
+           all(kTop, kDilationH, 0) && d_[kH] == d_[kOutputH] && d_[kW] == d_[kOutputW];
   }
 
   int64_t rows() const { return mec_ ? reach_ : d_[kOutputH]; }

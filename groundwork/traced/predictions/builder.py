@@ -23,6 +23,7 @@ class Open:
       layer: the path of a convolution, for errors.
       kernel: the first weights, an array; of an affine map its scale [C].
       bias: the second ones [C].
+      pattern: of a sparse layer which entries of its kernel are stored, bool.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Open:
     layer: str = ""
     kernel: Any = None
     bias: Any = None
+    pattern: Any = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -101,7 +103,7 @@ class Builder:
             results=tuple(number[one.key] for one in distinct),
             nodes=tuple(self._node(node, number) for node in nodes),
         )
-        weights = [x for n in nodes if n.kind in WEIGHTED for x in (n.kernel, n.bias)]
+        weights = [x for n in nodes if n.kind in WEIGHTED for x in (_stored(n), n.bias)]
         floats = [jnp.asarray(x, jnp.float32) for x in weights]
         arrays = [one.array.reshape(_sizes(one.array.shape)) for one in given.values()]
         made = [node for node in nodes if id(node) in {one.key for one in distinct}]
@@ -126,6 +128,14 @@ class Builder:
         if self._most is None:
             return chain_lib.computed(chain, weights, arrays)
         return chain_lib.run(chain, chain_lib.pack(chain, weights), arrays)
+
+
+def _stored(node: Open) -> Any:
+    """Returns the kernel, in which a zero that is stored is −0, and one that is not is +0."""
+    if node.pattern is None:
+        return node.kernel
+    zeros = jnp.where(node.pattern, jnp.float32(-0.0), jnp.float32(0.0))
+    return jnp.where(node.kernel == 0, zeros.reshape(node.kernel.shape), node.kernel)
 
 
 def _alone(node: Open) -> Chain:

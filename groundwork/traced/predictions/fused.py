@@ -147,13 +147,13 @@ class Fusion:
             return found.reshape(width)
         return None
 
-    def sparse(self, name: Any, geometry: Geometry) -> sparse.Form | None:
-        """Returns how a kernel is stored without its zeros; None if it had better be dense."""
+    def sparse(self, name: Any, geometry: Geometry) -> dict[str, Any] | None:
+        """Returns what a node stores of a kernel with zeros; None if it had better be dense."""
         if name not in self._asked.zeros:
             return None
-        return sparse.chosen(
-            np.asarray(self._asked.zeros[name]).reshape(geometry.kernel) != 0, geometry
-        )
+        pattern = np.asarray(self._asked.zeros[name]).reshape(geometry.kernel) != 0
+        form = sparse.chosen(pattern, geometry)
+        return form and {"fields": form.fields(geometry), "pattern": pattern}
 
     def _weights(self, equation: Any, inputs: list[Any], outputs: list[int]) -> None:
         """Evaluates an equation of known values."""

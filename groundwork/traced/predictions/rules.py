@@ -42,9 +42,8 @@ def convolution(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
     if found is None or not _float32(*avals):
         return None
     more = {"kernel": run.read(kernel), "bias": jnp.zeros(found.output[-1])}
-    if form := run.sparse(kernel, found):
-        more["fields"] = form.fields(found)
-        return run.builder.add("sparse", [run.value(images)], found.output, **more)
+    if stored := run.sparse(kernel, found):
+        return run.builder.add("sparse", [run.value(images)], found.output, **more, **stored)
     if not is_onednns(found, *avals):
         return None
     more["fields"] = tuple(found.descriptor("output", 32).tolist())
@@ -65,11 +64,8 @@ def dense(run: Fusion, equation: Any, inputs: list[Any]) -> Value | None:
     shape = tuple(avals[2].shape)
     weights = {"kernel": run.read(kernel), "bias": jnp.zeros(shape[1])}
     fields = (shape[0], avals[0].shape[1], shape[1])
-    geometry = sparse.product(*fields)
-    if form := run.sparse(kernel, geometry):
-        return run.builder.add(
-            "sparse", [run.value(x)], shape, fields=form.fields(geometry), **weights
-        )
+    if stored := run.sparse(kernel, sparse.product(*fields)):
+        return run.builder.add("sparse", [run.value(x)], shape, **weights, **stored)
     return run.builder.add("dense", [run.value(x)], shape, fields=fields, **weights)
 
 

@@ -154,6 +154,30 @@ def test_a_chain_that_is_cut_off_is_refused():
         chain_lib.implementations(chain._replace(results=(7,)))
 
 
+ONE, FOUR = (1, 1, 1, 1), (1, 1, 1, 4)
+IMPOSSIBLE = {  # a chain → what is said of it
+    "before its inputs": Chain((ONE,) * 3, 1, (2,), (Node("add", (0, 1), 2),)),
+    "made twice": Chain((ONE,) * 2, 1, (1,), (Node("affine", (0,), 1),) * 2),
+    "a result that no node makes": Chain((ONE,) * 2, 1, (0, 1), (Node("affine", (0,), 1),)),
+    "is one twice": Chain((ONE,) * 2, 1, (1, 1), (Node("affine", (0,), 1),)),
+    "values that it lacks": Chain((ONE,) * 2, 3, (1,), (Node("affine", (0,), 1),)),
+    "cut off": Chain((ONE,) * 2, 1, (1,), (Node("dense", (0,), 1),)),
+    "of other sizes": Chain((ONE, FOUR), 1, (1,), (Node("affine", (0,), 1),)),
+}
+
+
+@pytest.mark.parametrize("said", IMPOSSIBLE)
+def test_what_would_read_or_write_elsewhere_is_refused(said):
+    with pytest.raises(ValueError, match=said):
+        chain_lib.implementations(IMPOSSIBLE[said])
+
+
+def test_integers_that_are_given_are_taken_as_floats():
+    chain = Chain((ONE,) * 2, 1, (1,), (Node("add", (0, 0), 1),))
+    (found,) = chain_lib.run(chain, chain_lib.pack(chain, []), [jnp.full(ONE, 3)])
+    assert found.item() == 6
+
+
 class Broken(Chain):
     """A chain without its last numbers."""
 

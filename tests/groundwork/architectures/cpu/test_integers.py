@@ -289,8 +289,9 @@ def test_all_else_is_that_of_integers(bits, batch):
 def test_floats_become_the_nearest_codes_halves_to_even():
     scale = np.float32(0.1)
     x = np.concatenate([np.arange(-300, 301) / 20, [1e30, -1e30, 0.0]]).astype(np.float32)
-    expected = np.clip(np.rint(x / scale) + 100, 0, 255).reshape(1, 1, 1, -1)
-    node = Node(Round(float(scale), Range(100, 0, 255)), (0,), 1)
+    expected = np.clip(np.rint(x / scale) + 100, 2, 255).reshape(1, 1, 1, -1)
+    x, expected = np.append(x, np.float32(np.nan)), np.append(expected, 2)[None, None, None]
+    node = Node(Round(float(scale), Range(100, 2, 255)), (0,), 1)
     network = Network(((1, 1, x.size, FLOAT), (1, 1, x.size, 8)), 1, (1,), (node,))
     assert_same(network, [{"scale": np.asarray(scale)}], [expected], x.reshape(expected.shape))
 
@@ -318,6 +319,13 @@ def test_a_program_that_does_not_fit_is_refused():
     network = network._replace(values=((1, 1, 4, 8), (1, 1, 4, 32)), results=(0,))
     with pytest.raises(jax.errors.JaxRuntimeError, match="a result that is given"):
         ran(network, [{}], 1, np.zeros((1, 1, 1, 4), np.uint8))
+    values = ((1, 1, 4, 32),) * 3
+    early = Network(values, 1, (2,), (node._replace(inputs=(1,), result=2),))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a node that comes before its inputs"):
+        ran(early, [{}], 1, np.zeros((1, 1, 1, 4), np.int32))
+    for form in (7, -1, 2 if integers.fastest() == 1 else 9):
+        with pytest.raises(ValueError, match=f"products of form {form}"):
+            integers.prepared(network, [{}], form)
 
 
 def test_arrays_of_another_machine_are_refused():

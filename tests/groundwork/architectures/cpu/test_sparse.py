@@ -79,7 +79,7 @@ def check(geometry, pattern, density, bounds, residual, seed):
     random = np.random.default_rng(seed)
     kernel = random.normal(size=geometry.kernel).astype("f4")
     mask = kept(random, pattern, density, geometry.kernel)
-    kernel *= mask
+    kernel = np.where(mask, kernel, 0)  # not −0, which is stored
     bias = random.normal(size=geometry.output[-1]).astype("f4")
     arrays = [random.normal(size=geometry.input).astype("f4")]
     if residual:
@@ -191,7 +191,7 @@ def test_columns_without_entries_are_never_met():
     assert form.columns == 2
     x = np.full(geometry.input, np.nan, "f4")  # would spread from any column that is read
     x[..., [3, 17]] = random.normal(size=(1, 6, 6, 2))
-    kernel = (random.normal(size=geometry.kernel) * mask).astype("f4")
+    kernel = np.where(mask, random.normal(size=geometry.kernel), 0).astype("f4")
     chain = layer(geometry, form)
     packed = chain_lib.pack(chain, [kernel, np.zeros(8, "f4")])
     (ours,) = chain_lib.run(chain, packed, [x])
@@ -248,7 +248,10 @@ def lenet(batch):
         fields = sparse.form(mask, geometry).fields(geometry)
         nodes.append(Node("sparse", (place,), place + 1, fields, (0.0, np.inf)))
         sizes.append(geometry.output)
-        weights += [random.normal(size=mask.shape).astype("f4") * mask, np.ones(outside, "f4")]
+        weights += [
+            np.where(mask, random.normal(size=mask.shape), 0).astype("f4"),
+            np.ones(outside, "f4"),
+        ]
     chain = Chain(tuple(sizes), 1, (3,), tuple(nodes))
     x = random.normal(size=(16, *sizes[0])).astype("f4")
     return chain, chain_lib.pack(chain, weights), x

@@ -145,6 +145,13 @@ class Odd(nn.Module):
                 return (conv(nn.relu(y), "second") + y) * 2
             case "minus":
                 return nn.relu(1 - y)
+            case "a view that is scaled":
+                flat = y.reshape(len(y), -1)
+                numbers = np.linspace(1, 2, flat.shape[1], dtype=np.float32)
+                return flat * jnp.broadcast_to(numbers, flat.shape) + 1
+            case "a residual of a view":
+                flat = y.reshape(len(y), -1)
+                return flat + nn.Dense(flat.shape[1], name="dense")(flat)
             case "a view":
                 flat = y.reshape(len(y), -1)
                 return nn.Dense(5, name="dense")(flat), flat.sum(-1), nn.relu(y)
@@ -165,7 +172,8 @@ class Odd(nn.Module):
 ODD = (
     *("read twice", "itself", "a residual that comes later", "a residual before bounds"),
     *("bounds in turn", "bounds that cross", "clip", "hard swish", "scaled after bounds"),
-    *("scaled after a residual", "minus", "a view", "concatenated with the input", "whole"),
+    *("scaled after a residual", "minus", "a view", "a view that is scaled"),
+    *("a residual of a view", "concatenated with the input", "whole"),
     *("pooled and gated", "shortcut", "half"),
 )
 
@@ -384,6 +392,36 @@ def test_layers_of_many_weights_stay_dense(monkeypatch):
     apply, variables, x = of_the_house("vgg_11", 4, width=0.25)
     _, met = parts(monkeypatch, apply, variables, x, sparse=True)
     assert not any(node.kind == "sparse" for chain in met for node in chain.nodes[:-1])
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", ["lenet_300_100", "vgg_11"])
+def test_fewer_weights_at_some_of_the_same_places(name):
+    apply, variables, x = of_the_house(name, 1 if name == "vgg_11" else 9, width=0.25)
+    variables = pruned(variables, 0.1)
+    made = predictor(apply, variables, x, sparse=True)
+    for left in (0.98, 0.5, 0.0):
+        fewer = pruned(variables, left)
+        assert_close(made.apply(made.prepare(fewer), x), apply(fewer, x))
+
+
+@needs_onednn
+def test_a_sparse_residual_of_a_view_and_channels_that_vanish():
+    x = normal(2, 3, 3, 5)
+    variables = pruned(disturbed(Odd("a residual of a view").init(KEY, x)), 0.05)
+    made = predictor(Odd("a residual of a view").apply, variables, x, sparse=True)
+    ours = made.apply(made.prepare(variables), x)
+    assert_close(ours, Odd("a residual of a view").apply(variables, x))
+
+    def scaled(v, x):  # some outputs are times 0, so that their entries vanish
+        made = x @ v["kernel"]
+        return made * jnp.broadcast_to(v["scale"], made.shape)
+
+    weights = {"kernel": normal(64, 48), "scale": (np.arange(48) % 3).astype(np.float32)}
+    weights = pruned(weights, 0.1) | {"scale": weights["scale"]}
+    rows = normal(40, 64)
+    made = predictor(scaled, weights, rows, sparse=True)
+    assert_close(made.apply(made.prepare(weights), rows), scaled(weights, rows))
 
 
 @needs_onednn

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from compress.archive import files
 from deploy.graphs import trace
 from deploy.graphs.graph import Graph
 from deploy.integers.compiled import compiled
@@ -29,14 +30,19 @@ def of_file(
     if like is not None:
         raise UserError("compute='int8' takes no like=: it is for files of Linen modules")
     try:
-        apply, arrays = compiled(graph_of_file(path, model))
+        graph = graph_of_file(path, model)
+        apply, arrays = compiled(graph)
     except ValueError as error:
         raise UserError(f"cannot load {path} with compute='int8': {error}") from error
+    dense, floats = files.load(path, model)
+    example = [jax.ShapeDtypeStruct(graph.values[n].shape, jnp.float32) for n in graph.inputs]
+    structure = jax.tree.structure(jax.eval_shape(dense, floats, *example))
 
-    def call(variables: Any, inputs: Any, train: bool = False) -> jax.Array:
+    def call(variables: Any, inputs: Any, train: bool = False) -> Any:
         if train:
             raise ValueError("a network of integers does not train: call it with train=False")
-        return apply(variables, jnp.asarray(inputs))
+        outputs = apply(variables, jnp.asarray(inputs))
+        return jax.tree.unflatten(structure, jax.tree.leaves(outputs))
 
     return call, arrays
 

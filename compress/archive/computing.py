@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import jax
+
 from groundwork import named
 from groundwork.errors import UserError, unknown
 from groundwork.traced import predictions
@@ -32,10 +34,12 @@ def loaded(compute: str, path: str | Path, model: Any, like: Any) -> tuple[Calla
 def _sparse(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any], Any]:
     """Returns (apply, variables), without the zeros of kernels where that is faster."""
     apply, variables = named.load("compute", LOAD)(path, model, like)
-    fast = predictions.compiled(apply, variables, sparse=True)
+    own, tree = jax.tree.flatten(variables)
+    fast = predictions.compiled(apply, jax.tree.unflatten(tree, own), sparse=True)
 
     def computed(given: Any, *inputs: Any, **settings: Any) -> Any:
-        if given is not variables:
+        leaves, structure = jax.tree.flatten(given)
+        if structure != tree or any(a is not b for a, b in zip(leaves, own, strict=True)):
             raise UserError(
                 "a network that was loaded with compute='sparse' is computed for the zeros of its "
                 "own variables: give it those that load returned, not changed or traced ones"

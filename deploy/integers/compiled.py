@@ -23,8 +23,8 @@ def compiled(graph: Graph, form: int | None = None) -> tuple[Callable[..., Any],
       form: of the products, see `groundwork.architectures.cpu.integers`; by default the fastest.
 
     Returns:
-      `apply(arrays, *inputs)` gives float32 outputs for a batch of any size, structured as the
-      network's; and the arrays, which are of this machine.
+      `apply(arrays, *inputs)` gives float32 outputs for a batch of any size: one array, or a tuple
+      of them in the order of the graph's outputs; and the arrays, which are of this machine.
 
     Raises:
       ValueError: the graph has no grids, an operation has no compiled form (`Unsupported`), or a

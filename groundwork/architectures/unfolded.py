@@ -197,5 +197,5 @@ def _product(geometry: Geometry, rows: jax.Array, kernel: jax.Array) -> jax.Arra
     """Returns windows [P, KH · KW · C'] times a kernel, [P, O']."""
     if is_depthwise(geometry):
         taps = kernel.reshape(1, -1, kernel.shape[3])
-        return (rows.reshape(len(rows), *taps.shape[1:]) * taps).sum(1)
+        return (rows.reshape(len(rows), *taps.shape[1:]) * taps).sum(1, dtype=rows.dtype)
     return jnp.matmul(rows, kernel.reshape(-1, kernel.shape[3]), precision=geometry.precision)

@@ -5,7 +5,8 @@ CPU multiplies bfloat16 itself (AVX-512 BF16, AMX), oneDNN computes them, accumu
 Everything else, float32 above all, stays XLA's: `python -m benchmarks.dense` compares them.
 
 Traces, gradients and other platforms know nothing of it: only the CPU's lowering differs. So it
-holds for the products of any network, batched ones (of `jax.vmap`, of attention) included.
+holds for the products of any network, batched ones (of `jax.vmap`) included, if batch dimensions
+come first; others, as in Flax's attention, and what is exported, stay XLA's.
 """
 
 # G pairs of matrices, M K N their sizes
@@ -114,7 +115,9 @@ def lowered_over(default: Callable[..., Any]) -> Callable[..., Any]:
     def rule(context: Any, left: Any, right: Any, **params: Any) -> Any:
         (first, second), (result,) = context.avals_in, context.avals_out
         one = None
-        if _is_bfloat16(first, second, result) and _is_whole(context):
+        # what is exported runs on other machines, which know no call of ours
+        exported = context.module_context.lowering_parameters.for_export
+        if not exported and _is_bfloat16(first, second, result) and _is_whole(context):
             one = product(first, second, result, params["dimension_numbers"])
         if one is None or not is_onednns(one):
             return default(context, left, right, **params)

@@ -71,7 +71,8 @@ def by_xla(geometry: Geometry, dtype: str) -> Mapping[str, int]:
 
     Of im2col and MEC they are those of XLA's program: their matrices, and copies that it makes. Of
     its own convolution XLA does not say them; they count as a matrix of all windows of all images,
-    and a copy of the kernel, which it stays below (measured, see docs/speed.md).
+    and a copy of the kernel, which it stays below (measured, see docs/speed.md), and what
+    conversions of narrower numbers take.
     """
     return _by_xla(geometry, dtype)
 
@@ -82,12 +83,13 @@ def _by_xla(geometry: Geometry, dtype: str) -> dict[str, int]:
     every = geometry.input[0] * geometry.groups * geometry.kernel[2] * geometry.output[1]
     windows = every * geometry.output[2] * geometry.kernel[0] * geometry.kernel[1]
     width = shapes[0].dtype.itemsize
-    needed = {"direct": windows * width + shapes[1].size * width}
-    for name in BY_XLA[1:]:
+    width = max(width, 4)  # narrower numbers are computed in float32
+    needed = {"direct": (windows + shapes[1].size) * width}
+    for name in BY_XLA:
         compiled = jax.jit(compute(name, geometry)).lower(*shapes).compile()
         memory = compiled.memory_analysis()
         assert memory is not None
-        needed[name] = memory.temp_size_in_bytes
+        needed[name] = needed.get(name, 0) + memory.temp_size_in_bytes
     return needed
 
 

@@ -210,7 +210,9 @@ def _affine(run: Fusion, name: Any, scale: Any, shift: Any) -> Value:
     value = run.read(name)
     if run.is_open(name, *WEIGHTED) and len(value.made.inputs) == 1:
         node = value.made
-        node.kernel = node.kernel * jnp.broadcast_to(scale, node.kernel.shape)
+        scaled = node.kernel * jnp.broadcast_to(scale, node.kernel.shape)
+        is_sparse = node.kind == "sparse"  # which has no entry at a zero, whatever the scale
+        node.kernel = jnp.where(node.kernel == 0, 0, scaled) if is_sparse else scaled
         node.bias = node.bias * scale + shift
         return value
     scale, shift = (jnp.broadcast_to(x, value.shape[-1:]) for x in (scale, shift))

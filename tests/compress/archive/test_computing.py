@@ -1,5 +1,6 @@
 """Files whose networks compute in integers."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +37,33 @@ def saved(path, name="lenet_5", bits=8, activation_bits=8, method=quantize.unifo
     stored = jax.tree_util.tree_map_with_path(store, variables)
     compress.save(path, model, {**stored, **more}, example=SHAPE, activations=chosen)
     return path
+
+
+class Two(nn.Module):
+    """A network whose outputs have names."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(nn.Dense(8, name="first")(x.reshape(len(x), -1)))
+        return {"logits": nn.Dense(3, name="last")(x), "features": x}
+
+
+def test_outputs_have_the_structure_of_the_network(tmp_path):
+    model, chosen = Two(), {"first": 8, "last": 8}
+    variables = drawn(model, SHAPE)
+    grids = form_lib.calibrated(Form(model), variables, jnp.asarray(INPUTS), chosen)
+    stored = jax.tree_util.tree_map_with_path(
+        lambda keys, leaf: quantize.uniform(leaf, 8) if keys[-1].key == "kernel" else leaf,
+        variables,
+    )
+    more = {form_lib.ACTIVATIONS: grids}
+    compress.save(tmp_path / "a", model, {**stored, **more}, example=SHAPE, activations=chosen)
+    apply, variables = compress.load(tmp_path / "a", model, compute="int8")
+    found = apply(variables, INPUTS)
+    dense, floats = compress.load(tmp_path / "a", model)
+    for name, wanted in dense(floats, INPUTS).items():
+        assert found[name].shape == wanted.shape
+        assert np.abs(found[name] - wanted).max() < 0.05 * np.abs(wanted).max()
 
 
 @pytest.mark.parametrize("name", ["lenet_5", "lenet_300_100"])

@@ -42,6 +42,11 @@ def test_a_sparse_network_takes_its_own_variables_alone(path):
         apply(jax.tree.map(lambda leaf: leaf + 1, variables), x)
     with pytest.raises(UserError, match="zeros of its own variables"):
         jax.jit(apply)(variables, x)
+    assert apply(jax.tree.map(lambda leaf: leaf, variables), x).shape == (1, 10)  # the same arrays
+    first = next(iter(variables["params"].values()))
+    first["bias"] = first["bias"] + 1
+    with pytest.raises(UserError, match="zeros of its own variables"):
+        apply(variables, x)
 
 
 def test_another_way_to_compute_is_refused_before_the_file_is_read(tmp_path):

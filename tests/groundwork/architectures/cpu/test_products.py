@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax import lax
+from jax import export, lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -161,6 +161,15 @@ def test_what_stays_xlas(with_bfloat16, monkeypatch):
         np.testing.assert_array_equal(jax.jit(run)(split, y), np.asarray(x @ y))
     monkeypatch.setattr(products, "LEAST", 8**3 + 1)
     assert calls(lambda x, y: x @ y, x, y) == 0
+
+
+@needs_onednn
+def test_what_is_exported_calls_nothing_of_ours(with_bfloat16):
+    x = half(1, 8, 8)
+    exported = export.export(jax.jit(lambda x: x @ x))(x)
+    assert products.TARGET not in exported.mlir_module()
+    again = export.deserialize(exported.serialize())
+    np.testing.assert_array_equal(again.call(x), jax.jit(lambda x: x @ x)(x))
 
 
 @needs_onednn

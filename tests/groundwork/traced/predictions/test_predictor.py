@@ -419,9 +419,11 @@ def test_a_sparse_residual_of_a_view_and_channels_that_vanish():
 
     weights = {"kernel": normal(64, 48), "scale": (np.arange(48) % 3).astype(np.float32)}
     weights = pruned(weights, 0.1) | {"scale": weights["scale"]}
+    weights["scale"][1] = np.inf
     rows = normal(40, 64)
     made = predictor(scaled, weights, rows, sparse=True)
-    assert_close(made.apply(made.prepare(weights), rows), scaled(weights, rows))
+    ours, theirs = made.apply(made.prepare(weights), rows), scaled(weights, rows)
+    assert_close(ours[:, 2:], theirs[:, 2:])
 
 
 @needs_onednn

@@ -6,7 +6,7 @@ A function takes the path, the model and `like` of `compress.load`, and returns 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -38,7 +38,7 @@ def _sparse(path: str | Path, model: Any, like: Any) -> tuple[Callable[..., Any]
     fast = predictions.compiled(apply, jax.tree.unflatten(tree, own), sparse=True)
 
     def computed(given: Any, *inputs: Any, **settings: Any) -> Any:
-        leaves, structure = jax.tree.flatten(given)
+        leaves, structure = jax.tree.leaves(given), cast(Any, jax.tree.structure(given))
         if structure != tree or any(a is not b for a, b in zip(leaves, own, strict=True)):
             raise UserError(
                 "a network that was loaded with compute='sparse' is computed for the zeros of its "

@@ -27,7 +27,7 @@ def make(network: str, batch: int, by: str) -> tuple[Callable[[str, int], None],
     images = np.random.default_rng(0).normal(size=(batch, 32, 32, 3)).astype(np.float32)
     variables = jax.jit(lambda key: model.init(key, images, train=False))(jax.random.key(0))
     if by not in ("predictor", "jit"):
-        return _on_engine(model, variables, images, by), None
+        return on_engine(model, variables, images, by), None
 
     def apply(variables: Any, images: Any) -> Any:
         return model.apply(variables, images, train=False)
@@ -47,7 +47,7 @@ def make(network: str, batch: int, by: str) -> tuple[Callable[[str, int], None],
     return run, None
 
 
-def _on_engine(model: Any, variables: Any, images: Any, engine: str) -> Callable[[str, int], None]:
+def on_engine(model: Any, variables: Any, images: Any, engine: str) -> Callable[[str, int], None]:
     """Returns what runs a network's file."""
     with tempfile.TemporaryDirectory() as folder:
         file, *_ = deploy.export(model, variables, images, engine, Path(folder) / "network")

@@ -1,9 +1,6 @@
 """A pruned network for `benchmarks.sparse`: by `predictor`, by XLA, or on an engine."""
 
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-import deploy
+from benchmarks.predictions_jax import on_engine
 from groundwork import architectures
 from groundwork.traced.predictions import predictor
 from pruning import masks, patterns
@@ -65,7 +62,7 @@ def make(
     size = (IN_A_LOOP[network], batch, *EXAMPLES[network])
     inputs = np.random.default_rng(0).normal(size=size).astype(np.float32)
     if by not in ("sparse", "dense", "jit"):
-        return _on_engine(model, variables, inputs[0], by), None
+        return on_engine(model, variables, inputs[0], by), None
 
     def apply(variables: Any, inputs: Any) -> Any:
         return model.apply(variables, inputs, train=False)
@@ -85,16 +82,3 @@ def make(
         jax.block_until_ready(outputs)
 
     return run, None
-
-
-def _on_engine(model: Any, variables: Any, images: Any, engine: str) -> Callable[[str, int], None]:
-    """Returns what runs a network's file."""
-    with tempfile.TemporaryDirectory() as folder:
-        file, *_ = deploy.export(model, variables, images, engine, Path(folder) / "network")
-        call = deploy.load(file, engine, threads=len(os.sched_getaffinity(0)))
-
-    def run(what: str, steps: int) -> None:
-        for _ in range(steps):
-            call(images)
-
-    return run

@@ -173,6 +173,9 @@ def _product(draft: Draft, node: Node, ends: Node | None = None) -> int:
     """A convolution or a dense layer; with `ends` a sum, too."""
     graph = draft.graph
     x, result = draft.number[node.inputs[0]], (ends or node).output
+    if draft.grid[x].bits != 8:
+        bits = draft.grid[x].bits
+        raise Unsupported(ENGINE, node, f"its input has {bits} bits: give it a grid of 8")
     codes, scales, bias = fixed.parameters(graph, node)
     own, grid = graph.grids[node.output], graph.grids[result]
     factors = fixed.factor(_scale(draft.grid[x]) * scales / _scale(own))

@@ -63,6 +63,14 @@ def test_an_operation_without_compiled_form_is_named():
         compiled(graph)
 
 
+def test_a_layer_of_wide_integers_is_refused():
+    graph, _ = quantized("lenet")
+    place = next(n for n in graph.nodes if n.operation == "dense").inputs[0]
+    wide = dict(graph.grids) | {place: graph.grids[place]._replace(bits=16)}
+    with pytest.raises(Unsupported, match="its input has 16 bits: give it a grid of 8"):
+        compiled(dataclasses.replace(graph, grids=wide))
+
+
 def test_inputs_of_other_shapes_are_refused():
     graph, inputs = quantized("lenet")
     apply, arrays = compiled(graph)

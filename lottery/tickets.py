@@ -41,7 +41,7 @@ class Loaded(Ticket):
     """A ticket of a run, as `load` returns it.
 
     Attributes:
-      config: of the run; None once the ticket was mapped.
+      config: of the run; None of a folder of `lottery.iterate`, and once the ticket was mapped.
     """
 
     config: Mapping[str, Any] | None = None
@@ -247,7 +247,7 @@ def load(workdir: str | Path, level: int, branch: str = "ticket") -> Loaded:
     """Returns a finished branch of a run, verified, as NumPy arrays with a leading replicate axis.
 
     Args:
-      workdir: the folder of the run.
+      workdir: the folder of the run, or of `lottery.iterate`.
       level: 0 is dense.
       branch: `ticket`, or a control of `lottery.branches.BRANCHES`.
 
@@ -255,7 +255,9 @@ def load(workdir: str | Path, level: int, branch: str = "ticket") -> Loaded:
       UserError: the run has no such unit (the error lists its units), or its checkpoint is damaged.
     """
     ticket = Loaded(*result_of(workdir, unit_name(level, branch)))
-    ticket.config = identity.read_about(copies.near(workdir, identity.FILE))["config"]
+    folder = copies.near(workdir, identity.FILE)
+    if (folder / identity.FILE).exists():  # folders of `lottery.iterate` have none
+        ticket.config = identity.read_about(folder)["config"]
     return ticket
 
 

@@ -1,7 +1,6 @@
 """ONNX files in onnxruntime."""
 
 import json
-import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from deploy.runtimes import batches
+from deploy.runtimes import batches, processor
 
 ERRORS_ALONE = 3  # severity of what it logs
 
@@ -83,21 +82,9 @@ def _options(threads: int) -> Any:
     options.log_severity_level = ERRORS_ALONE
     # Threads wait for work in a loop while an inference runs, and sleep between two of them.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if _saturates():
+    if processor.saturates():  # kernels of uint8 are right, and take twice the time
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
-
-
-def _saturates() -> bool:
-    """Says whether sums of two products of uint8 and int8 may saturate at 16 bits.
-
-    That is so on x86 without VNNI, where onnxruntime can take kernels of uint8 instead, which
-    are right and take twice the time.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    cpu = Path("/proc/cpuinfo")
-    return not cpu.exists() or "vnni" not in cpu.read_text()
 
 
 def _session(path: str | Path, options: Any) -> Any:

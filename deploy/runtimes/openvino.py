@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtimes import batches
+from deploy.runtimes import batches, processor
 
 
 def load(path: str | Path, threads: int = 1) -> Callable[..., Any]:
     """Returns an ONNX file as a function of numpy arrays; `deploy.engines.load` says more.
 
-    Floats are computed as float32, also on processors on which OpenVINO would take bfloat16.
+    Floats are computed as float32, also on processors on which OpenVINO would take bfloat16. Where
+    integers would saturate (x86 without VNNI), they are computed as floats, too: right, and slower.
 
     Raises:
       ValueError: OpenVINO cannot read the file.
@@ -86,6 +87,8 @@ def _compiled(path: str | Path, threads: int) -> tuple[Any, dict[str, str]]:
             # On one thread, OpenVINO 2026.4.1 makes one kernel of dense layers and what is
             # between them, whose outputs are wrong for factors of channels and without biases.
             settings["SNIPPETS_MODE"] = "DISABLE"
+            if processor.saturates():  # the file's integers are then computed as floats
+                settings["LP_TRANSFORMS_MODE"] = False
         compiled = _compile(openvino, model, settings)
     except Exception as error:  # its classes have no common one but this
         raise ValueError(f"OpenVINO cannot read {path}: {_line(error)}") from None

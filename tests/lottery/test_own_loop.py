@@ -339,6 +339,8 @@ def test_a_loop_that_broke_off_continues_with_the_same_bits(tmp_path):
     loaded = tickets.load(tmp_path, 2)
     np.testing.assert_array_equal(loaded.trained["b/kernel"], whole[2].trained["b"]["kernel"])
     np.testing.assert_array_equal(loaded.mask["b/kernel"], whole[2].mask["b/kernel"])
+    with pytest.raises(UserError, match="names its network: give model="):
+        tickets.compile(loaded)
 
 
 @pytest.mark.parametrize(

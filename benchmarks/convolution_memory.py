@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--by", choices=("onednn", "xla"), default="onednn")
     flags = parser.parse_args()
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "4096"  # of new processes: what is freed is given back
-    multiprocessing.set_forkserver_preload(["benchmarks.convolution_memory"])
+    multiprocessing.set_forkserver_preload(["groundwork.traced.predictions"])
     load, rows = setting.load(), []
     for network in flags.networks:
         rows += rows_of(network, flags.size, flags.by, flags.repeats)

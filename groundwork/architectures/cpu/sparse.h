@@ -6,7 +6,7 @@
 //
 // - kRows: the entries of each output. An image's pixels, of the columns that are met alone, are
 //   written side by side (selective im2col), so that an entry is a number times a row of pixels. The
-//   columns are taken in blocks that fit into the first cache, each for all outputs. Four
+//   columns are taken in blocks that fit into the second cache, each for all outputs. Four
 //   neighbouring outputs may share their columns (blocks of 1×4).
 // - kLanes: for products of few examples. Sixteen outputs, sorted by their number of entries, are
 //   the lanes of a vector (SELL-C-σ, Kreutzer et al., arXiv:1307.6209, with σ of all outputs). In

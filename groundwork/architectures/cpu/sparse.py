@@ -19,10 +19,11 @@ FORMS = ("rows", "lanes", "pairs")  # as `sparse.h` has them
 BLOCK = 4  # neighbouring outputs in a block of 1×4
 FEW = 3  # examples of a product for which outputs are lanes
 WINDOW = 32  # inputs among which a lane picks one
-# The largest densities at which layers are sparse, by form; rows of products, and those of images.
-DENSEST = {"lanes": 0.3, "pairs": 0.5, "rows": 0.15, "images": 0.15}
-SMALL = 1 << 13  # weights of a product that lanes compute faster than oneDNN's call takes
-CHANNELS = 8  # below which the columns of images are written too slowly: sixteen are at a time
+# The largest densities at which layers are sparse, by form; rows of products, those of images,
+# and those of small products.
+DENSEST = {"lanes": 0.4, "pairs": 0.5, "rows": 0.15, "images": 0.15, "small": 0.5}
+SMALL = 1 << 14  # weights of a product for which oneDNN's call takes longer than all of them
+CHANNELS = 64  # of images, below which writing columns takes as long as oneDNN's convolution
 PAIR = 0.4  # of an entry's place in the kernel: what it costs in pairs, in steps of lanes
 
 
@@ -99,12 +100,13 @@ def chosen(kept: np.ndarray, geometry: Geometry) -> Form | None:
     if kept.size > SMALL and kept.mean() > max(DENSEST.values()):
         return None
     found = form(kept, geometry)
-    if found is None or (found.name == "lanes" and kept.size <= SMALL):
+    is_small = kept.size <= SMALL
+    if found is None or (is_small and found.name == "lanes"):
         return found
-    is_image = found.name == "rows" and not _is_product(geometry)
-    if is_image and geometry.input[3] < CHANNELS:
-        return None
-    most = DENSEST["images" if is_image else found.name]
+    if _is_product(geometry):
+        most = DENSEST["small" if is_small else found.name]
+    else:
+        most = DENSEST["images"] if geometry.input[3] >= CHANNELS else 0.0
     return found if kept.mean() <= most else None
 
 

@@ -19,7 +19,7 @@
 namespace architectures {
 
 constexpr int64_t kSparseWidest = 64;       // pixels of a panel
-constexpr int64_t kNear = 6 << 10;           // numbers that stay in the first cache
+constexpr int64_t kNear = 63 << 10;           // numbers of a block; places in it have 16 bits
 constexpr int64_t kWindow = 32;              // inputs among which a lane picks one
 constexpr int64_t kSparseAlone = 16 << 10;   // cycles for which a team is not asked
 

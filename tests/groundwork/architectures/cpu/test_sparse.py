@@ -158,13 +158,13 @@ def test_a_product(batch, inputs, outputs, pattern, density, bounds, residual, s
     ],
 )
 def test_layers_of_many_threads(batch, pattern, name, block):
-    form = check(sparse.product(batch, 1200, 800), pattern, 0.2, FREE, True, 0)
+    form = check(sparse.product(batch, 2100, 400), pattern, 0.2, FREE, True, 0)
     assert (form.name, form.block) == (name, block)
 
 
 @pytest.mark.parametrize("side", [2, 4, 8, 32])
 def test_an_image_of_many_threads(side):
-    geometry = square(1, side, 192, 160)
+    geometry = square(1, side, 240, 160)
     check(geometry, "any", 0.15, (0.0, np.inf), True, 0)
     check(geometry, "blocks", 0.15, (0.0, np.inf), True, 1)
 

@@ -87,7 +87,7 @@ def _accuracy_lines(ax: Axes, run: Results, colour: Any, early: bool) -> None:
         points = run.of(branch)
         style: dict[str, Any] = {**STYLES[branch], "color": colour}
         if colour is None:
-            style = {"linestyle": "-", "marker": "o", "color": COLOURS[branch]}
+            style = {"marker": STYLES[branch]["marker"], "color": COLOURS[branch]}
         if len(points) >= 30:  # markers would hide the line
             style["marker"] = None
         figures.band(
@@ -95,12 +95,13 @@ def _accuracy_lines(ax: Axes, run: Results, colour: Any, early: bool) -> None:
             [point.density for point in points],
             [values(point) for point in points],
             markersize=3,
-            label=branch,
+            label=branch if colour is None else figures.plain(f"{run.name}: {branch}"),
             **style,
         )
     if ("ticket", 0) in run.points:
         dense = float(np.mean(values(run.points["ticket", 0])))
-        ax.axhline(dense, color=colour or "black", lw=0.8, alpha=0.6, label="dense")
+        label = "dense" if colour is None else figures.plain(f"{run.name}: dense")
+        ax.axhline(dense, color=colour or "black", lw=0.8, alpha=0.6, label=label)
 
 
 def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
@@ -131,17 +132,22 @@ def learning_curves(run: Results, path: Path) -> tuple[Path, str]:
 
 
 def early_stopping(run: Results, path: Path) -> tuple[Path, str]:
-    """Draws the early-stopping step against density, one line per branch."""
+    """Draws the early-stopping step against density, one line per branch.
+
+    Later lines are narrower, so that all are seen where they coincide.
+    """
     figure, (ax,) = figures.subplots()
-    for branch in run.branches():
-        points = run.of(branch)
+    branches = run.branches()
+    for number, branch in enumerate(branches):
+        points, behind = run.of(branch), len(branches) - 1 - number
         figures.band(
             ax,
             [point.density for point in points],
             [point.stopped_step for point in points],
             color=COLOURS[branch],
-            marker="o",
-            markersize=3,
+            marker=STYLES[branch]["marker"],
+            markersize=3 + 2 * behind,
+            linewidth=1.2 + 1.8 * behind,
             label=branch,
         )
     figures.density_axis(ax)

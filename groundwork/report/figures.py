@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from groundwork.errors import printable
+from groundwork.report.charts import curves, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,15 +107,47 @@ def grid(
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes a PNG and frees the figure."""
+    """Writes a PNG, and a PDF for papers, and frees the figure; returns the PNG's path.
+
+    Beside them is a JSON file with what pages show, if `charts` can tell it.
+    """
     plt = pyplot()
+    description = path.with_suffix(".json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for ax in figure.axes:
+            _whole_numbers(ax)
         with plt.rc_context(STYLE):
             figure.savefig(path)
+            described = panels.panels(figure)
+            figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+        if described is None:
+            description.unlink(missing_ok=True)
+        else:
+            description.write_text(
+                json.dumps(described, ensure_ascii=False, default=float), encoding="utf-8"
+            )
     finally:
         plt.close(figure)
     return path
+
+
+def _whole_numbers(axes: Axes) -> None:
+    """Lets an axis along which all lines have integers have ticks at integers alone."""
+    from matplotlib import ticker
+
+    for number, axis in enumerate((axes.xaxis, axes.yaxis)):
+        if axis.get_scale() != "linear" or not isinstance(
+            axis.get_major_locator(), ticker.AutoLocator
+        ):
+            continue
+        values = [np.ravel(line.get_data()[number]) for line in axes.lines]
+        points = np.concatenate([*values, []]).astype(float)
+        points = points[np.isfinite(points)]
+        if len(points) and np.ptp(points) > 1 and np.all(points == np.round(points)):
+            axis.set_major_locator(
+                ticker.MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10])
+            )
 
 
 def band(axes: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **style: Any) -> None:
@@ -124,11 +158,15 @@ def band(axes: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **st
     means = np.asarray([np.mean(v) for v in values])
     deviations = np.asarray([np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values])
     (line,) = axes.plot(x, means, **style)
+    setattr(line, curves.SPREAD, deviations)
+    told: list[Any] = []
     if len(means) == 1:
-        axes.errorbar(x, means, deviations, color=line.get_color(), alpha=0.5, capsize=3)
-    axes.fill_between(
-        x, means - deviations, means + deviations, color=line.get_color(), alpha=0.18, lw=0
-    )
+        bar = axes.errorbar(x, means, deviations, color=line.get_color(), alpha=0.5, capsize=3)
+        told += [bar.lines[0], *bar.lines[2]]
+    low, high = means - deviations, means + deviations
+    told.append(axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, lw=0))
+    for artist in told:
+        setattr(artist, curves.TOLD, True)
 
 
 def cost_axis(axes: Axes) -> None:

@@ -1,38 +1,48 @@
 """The page that every report ends with: one HTML file that has everything inside."""
 
 import base64
+import contextlib
+import functools
 import html
+import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic, buckets, copies, terminal
+from groundwork import atomic, buckets, copies, jsons, terminal
 from groundwork import config as config_lib
 from groundwork.errors import UserError, check_text
+from groundwork.report.charts import words
 from groundwork.runs.results import RunResults
 
-CSS = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}
-td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #eee;vertical-align:bottom}
-td{white-space:nowrap}
-td:first-child,th:first-child{text-align:left}
-td:first-child{white-space:normal;min-width:7rem}h1,h2,p,li{overflow-wrap:anywhere}
-img{max-width:100%}figcaption{color:#555;font-size:.9rem}figure{margin:1rem 0}
-pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem}
-"""
-
-
+CHART = "chart"  # the class of figures that say their numbers
+ASSETS = Path(__file__).parent / "assets"
 PHONE = "<meta name='viewport' content='width=device-width,initial-scale=1'>"
 
 
-def render(title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """Returns a self-contained HTML page of (heading, HTML) sections."""
-    body = "".join(f"<h2>{html.escape(heading)}</h2>{text}" for heading, text in sections)
-    head = f"<meta charset='utf-8'>{PHONE}<title>{html.escape(title)}</title><style>{CSS}</style>"
-    page = f"<!doctype html><html lang='en'>{head}<h1>{html.escape(title)}</h1>{body}</html>\n"
+def render(title: str, sections: Sequence[tuple[str, str]], refresh: float = 0.0) -> str:
+    """Returns a self-contained HTML page of (heading, HTML) sections.
+
+    Args:
+      title: of the page.
+      sections: in order.
+      refresh: seconds after which a browser loads the page again; 0 for never.
+    """
+    body = "".join(f"<section><h2>{html.escape(h)}</h2>{text}</section>" for h, text in sections)
+    again = f"<meta http-equiv='refresh' content='{refresh:g}'>" if refresh else ""
+    head = f"<meta charset='utf-8'>{PHONE}{again}<title>{html.escape(title)}</title>"
+    head += f"<style>{_asset('page.css')}</style>"
+    drawn = f"<script>(() => {{{_asset('vega.js')}}})();</script>" if CHART in body else ""
+    script = f"{drawn}<script>{_asset('page.js')}</script>"
+    page = f"<!doctype html>\n<html lang='en'><head>{head}</head><body><main>"
+    page += f"<h1>{html.escape(title)}</h1>{body}</main>{script}</body></html>\n"
     return page.encode("utf-8", "backslashreplace").decode()  # names of files may be any bytes
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def write(folder: Path, title: str, sections: Sequence[tuple[str, str]]) -> Path:
@@ -56,24 +66,85 @@ def write_run(run: RunResults, title: str, sections: Sequence[tuple[str, str]]) 
     """Writes the page of a run, which ends with its config and software; returns its path."""
     origin = [("Config", run.config), ("Made with", run.about)]
     last = [(heading, listing(config_lib.flatten(values))) for heading, values in origin]
-    return write(run.folder, title, [*sections, *last])
+    return write(run.folder, title, [*sections, *_command_of(run), *last])
+
+
+def _command_of(run: RunResults) -> list[tuple[str, str]]:
+    """Returns the section of the command with which a run began, if its folder says so."""
+    with contextlib.suppress(FileNotFoundError):
+        first = (run.folder / "starts.jsonl").read_bytes().partition(b"\n")[0]
+        began = jsons.parse(first)
+        typed = ["python", "-m", f"{began['command']}.main", *map(str, began["argv"])]
+        return [("The command", command(typed))]
+    return []
 
 
 def picture(path: Path, caption: str) -> str:
-    """Returns a figure as HTML, with the image inside."""
-    data = base64.b64encode(path.read_bytes()).decode()
+    """Returns a figure as HTML, with everything inside.
+
+    It says its numbers where `figures.save` wrote a description beside the PNG. Browsers without
+    scripts show the PNG, and so do all where there is no description.
+    """
     text = html.escape(caption)
+    data = base64.b64encode(path.read_bytes()).decode()
     image = f"<img alt='{text}' src='data:image/png;base64,{data}'>"
-    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns an HTML table of texts."""
-    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{_broken(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    described = path.with_suffix(".json")
+    if not described.exists():
+        return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+    panels = json.loads(described.read_text(encoding="utf-8"))
+    places = "".join(
+        f"<div class='panel' role='img' aria-label='{html.escape(words.said(panel))}'>"
+        "<div aria-hidden='true'></div></div>"
+        for panel in panels
     )
-    return f"<table><tr>{cells}</tr>{lines}</table>"
+    inside = json.dumps(panels, ensure_ascii=False).replace("</", "<\\/")
+    return (
+        f"<figure class='{CHART}'><div class='legend' role='group' aria-label='series'></div>"
+        f"<div class='panels'>{places}</div><figcaption>{text}</figcaption>"
+        f"<noscript>{image}</noscript><script type='application/json'>{inside}</script></figure>"
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Returns an HTML table of texts, which can be sorted by its columns.
+
+    Args:
+      header: of the columns.
+      rows: the first cell names the row.
+      caption: what the table has; by default, what its rows are.
+    """
+    caption = caption or f"One row per {header[0] or 'entry'}."
+    cells = "".join(
+        f"<th scope='col'><button type='button'>{html.escape(cell)}</button></th>"
+        if cell
+        else "<td></td>"
+        for cell in header
+    )
+    lines = "".join(f"<tr>{_row(row)}</tr>" for row in rows)
+    said = html.escape(caption)
+    return (
+        f"<div class='scroll' role='group' tabindex='0' aria-label='{said}'><table>"
+        f"<caption>{said}</caption><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _row(row: Sequence[str]) -> str:
+    first, *others = row
+    return f"<th scope='row'>{_broken(first)}</th>" + "".join(
+        f"<td>{_broken(cell)}</td>" for cell in others
+    )
+
+
+def command(argv: Sequence[str]) -> str:
+    """Returns a command line as HTML, with a button that copies it."""
+    typed = html.escape(shlex.join(argv))
+    button = "<button type='button'>Copy</button>"
+    return f"<div class='command'><pre tabindex='0'>{typed}</pre>{button}</div>"
+
+
+def warning(text: str) -> str:
+    """Returns a text that readers must not miss, as HTML."""
+    return f"<p class='warning'>{html.escape(text)}</p>"
 
 
 def _broken(cell: str) -> str:
@@ -93,7 +164,11 @@ def bullets(lines: Sequence[str]) -> str:
 
 def listing(values: Mapping[str, Any]) -> str:
     """Returns keys and values as HTML, as they would be typed."""
-    return "<pre>" + html.escape("\n".join(f"{k} = {v}" for k, v in values.items())) + "</pre>"
+    return (
+        "<pre tabindex='0'>"
+        + html.escape("\n".join(f"{k} = {v}" for k, v in values.items()))
+        + "</pre>"
+    )
 
 
 def draw_again(
@@ -134,7 +209,7 @@ def _send(argv: Sequence[str], folders: Sequence[Path], into: str) -> None:
     single = len(argv) == 1
     bucket = buckets.bucket(argv[0] if single else argv[0].rstrip("/").rpartition("/")[0])
     folder = folders[0] if single else folders[0].parent
-    drawn = ("report.html", "figures/*.png") if single else ("comparison/*",)
+    drawn = ("report.html", "figures/*") if single else ("comparison/*",)
     drawn = (f"{into}/*",) if into else drawn
     made = [path for pattern in drawn for path in folder.glob(pattern)]
     bucket.send([path.relative_to(folder).as_posix() for path in made], folder)

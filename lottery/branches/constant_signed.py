@@ -47,4 +47,4 @@ def _signs(weights: jax.Array) -> jax.Array:
     return jnp.where(weights < 0, -1, 1).astype(weights.dtype)
 
 
-BRANCH = Branch(start=start, colour="#e377c2", linestyle=(0, (2, 2)), marker="d")
+BRANCH = Branch(start=start, colour="#56b4e9", linestyle=(0, (2, 2)), marker="d")

@@ -15,4 +15,4 @@ def start(levels: Levels, level: int, ticket: Ticket, point: TrainState) -> Star
     return continued(levels, levels.settled(), "finetune", level, point)
 
 
-BRANCH = Branch(start=start, colour="#8c564b", linestyle=(0, (5, 1)), marker="v", goes_on=True)
+BRANCH = Branch(start=start, colour="#c9a227", linestyle=(0, (5, 1)), marker="v", goes_on=True)

@@ -46,4 +46,4 @@ def make_shuffle(mesh: Mesh, slices: tuple[tuple[str, int], ...]) -> Callable[..
     return replicates.each_replicate(mesh, shuffle, shared=1, once=True)
 
 
-BRANCH = Branch(start=start, colour="#bcbd22", linestyle=(0, (1, 1)), marker="<")
+BRANCH = Branch(start=start, colour="#999933", linestyle=(0, (1, 1)), marker="<")

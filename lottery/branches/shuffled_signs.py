@@ -53,4 +53,4 @@ def _shuffled(key: jax.Array, keep: jax.Array, weights: jax.Array) -> jax.Array:
     return (jnp.abs(flat) * signs).reshape(weights.shape)
 
 
-BRANCH = Branch(start=start, colour="#9467bd", linestyle=(0, (5, 1, 1, 1)), marker=">")
+BRANCH = Branch(start=start, colour="#661100", linestyle=(0, (5, 1, 1, 1)), marker=">")

@@ -1,0 +1,1 @@
+"""Figures as pages show them: Vega-Lite read from matplotlib. Read `panels` first."""

@@ -1,0 +1,75 @@
+"""What a page must be in a real browser: Debian's chromium, driven by playwright."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+WIDTHS = {"phone": 390, "desk": 1280}
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The browser, once for a process."""
+    api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def opened(chromium, path, scheme="light", width=1280):
+    """A page whose figures are drawn; nothing may be asked of a network, and nothing may fail."""
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+    )
+    page = context.new_page()
+    wrong, asked = [], []
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(Path(path).resolve().as_uri())
+    charts = page.locator(".panel").count()
+    page.wait_for_function(f"document.querySelectorAll('.panel svg').length == {charts}")
+    yield page
+    assert not wrong, wrong
+    asked = [url for url in asked if not url.startswith("data:")]
+    assert asked == [page.url], [url[:80] for url in asked]
+    context.close()
+
+
+def fits(page):
+    """Does the page never have to be scrolled sideways?"""
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= page.viewport_size["width"], f"{wide} pixels"
+
+
+def is_accessible(page):
+    """No serious finding of axe-core."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    said = [
+        f"{one['id']}: {one['nodes'][0]['html'][:160]} {one['nodes'][0]['failureSummary'][:200]}"
+        for one in found
+        if one["impact"] in SERIOUS
+    ]
+    assert not said, "\n".join(said)
+
+
+def check(chromium, path):
+    """A page of any command, on a phone and on a desk, by day and by night."""
+    assert Path(path).stat().st_size < 3_000_000
+    for scheme in ("light", "dark"):
+        for width in WIDTHS.values():
+            with opened(chromium, path, scheme, width) as page:
+                fits(page)
+                if (scheme == "light") == (width == WIDTHS["desk"]):
+                    is_accessible(page)

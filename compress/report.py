@@ -123,7 +123,9 @@ def _write_page(run: Results) -> Path:
     sections += _drawn(run, chosen)
     for network in chosen:
         rows = tables.stages(run, network)
-        sections.append((f"Stages of {network.name}", page_lib.table(*rows)))
+        sections.append(
+            (f"Stages of {network.name}", page_lib.table(*rows, caption="What each stage leaves."))
+        )
     for place, network in enumerate(_few(run, chosen)):
         text = page_lib.table(*tables.layers(network))
         text = text if place else page_lib.paragraph(LAYERS) + text
@@ -132,7 +134,7 @@ def _write_page(run: Results) -> Path:
     if run.leaves:
         text = page_lib.table(*tables.times(run.leaves))
         sections.append(("Measured times", page_lib.paragraph(TIMES) + text))
-    return page_lib.write_run(run, run.name, sections)
+    return page_lib.write_run(run, f"Compression: {run.name}", sections)
 
 
 def _drawn(run: Results, chosen: Sequence[Network]) -> list[tuple[str, str]]:

@@ -158,7 +158,7 @@ def _write_page(run: Results) -> Path:
             sections.append((f"{network.name}: graph", text))
         lines = page_lib.bullets(tables.remarks(network))
         sections.append((f"{network.name}: remarks", lines))
-    return page_lib.write_run(run, run.name, sections)
+    return page_lib.write_run(run, f"Engines: {run.name}", sections)
 
 
 main = functools.partial(page_lib.draw_again, show, __doc__)

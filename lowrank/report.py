@@ -122,7 +122,7 @@ def _write_page(run: Results) -> Path:
         sections.append((f"Predicting {path} from a few of its weights", drawn))
     for point in run.points:
         sections.append((f"Layers of {point.point.name}", page_lib.table(*_layer_table(point))))
-    return page_lib.write_run(run, run.name, sections)
+    return page_lib.write_run(run, f"Low rank: {run.name}", sections)
 
 
 def _network_table(run: Results) -> Rows:

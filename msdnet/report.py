@@ -106,15 +106,22 @@ def _write_page(run: Results) -> Path:
     sections.append(("Anytime", _picture(plots.anytime, folder / "anytime.png", run)))
     sections.append(("Measured time", _picture(plots.measured, folder / "measured.png", run)))
     sections.append(("Budgeted batch", _picture(plots.budgeted, folder / "budgeted.png", run)))
-    sections.append(("At a mean budget", page_lib.table(*_budget_table(run))))
-    sections.append(("Areas under the curves", page_lib.table(*_area_table(run))))
+    sections.append(
+        ("At a mean budget", page_lib.table(*_budget_table(run), caption="One row per budget."))
+    )
+    sections.append(
+        (
+            "Areas under the curves",
+            page_lib.table(*_area_table(run), caption="One row per network."),
+        )
+    )
     for name, network in run.networks.items():
         header, rows = _exit_table(network)
         drawn = [page_lib.table(header, rows)]
         for draw in (plots.exits_by_class, plots.reliability, plots.easy_and_hard):
             drawn.append(_picture(draw, folder / f"{name}_{draw.__name__}.png", network))
         sections.append((f"{label(run, name)}: {network.parameters:,} parameters", "".join(drawn)))
-    return page_lib.write_run(run, run.name, sections)
+    return page_lib.write_run(run, f"Early exits: {run.name}", sections)
 
 
 def _picture(draw: Callable[[Any, Path], tuple[Path, str] | None], path: Path, data: Any) -> str:

@@ -151,7 +151,7 @@ def _write_page(run: Results) -> Path:
     if run.coupling:
         drawn = page_lib.picture(*plots.coupling(run, folder / "coupling.png"))
         sections.append(("Which layers have units in common", drawn))
-    return page_lib.write_run(run, run.name, sections)
+    return page_lib.write_run(run, f"Pruning: {run.name}", sections)
 
 
 def _network_table(run: Results) -> Rows:

@@ -122,7 +122,7 @@ def _write_page(run: Results) -> Path:
         text = page_lib.paragraph(LAYERS) + page_lib.table(*networks.layers(run.chosen))
         sections.append(("Where its bytes go", text))
     sections.append(("Candidates", page_lib.table(*tables.candidates(run))))
-    return page_lib.write_run(run, run.name, sections)
+    return page_lib.write_run(run, f"Search: {run.name}", sections)
 
 
 main = functools.partial(page_lib.draw_again, show, __doc__)

@@ -128,7 +128,7 @@ def _write_page(run: Results) -> Path:
         ),
         ("The detector", page_lib.table(*detector_table(run))),
     ]
-    return page_lib.write_run(run, run.name, sections)
+    return page_lib.write_run(run, f"Early-bird tickets: {run.name}", sections)
 
 
 def network_table(run: Results) -> Rows:

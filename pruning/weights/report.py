@@ -115,7 +115,7 @@ def _write_page(run: Results) -> Path:
         sections.append(("Weights that are kept", page_lib.table(*_kept_table(run))))
     if lines := _untouched(run):
         sections.append(("What the pattern leaves dense", page_lib.bullets(lines)))
-    return page_lib.write_run(run, run.name, sections)
+    return page_lib.write_run(run, f"Pruning: {run.name}", sections)
 
 
 def _network_table(run: Results) -> Rows:

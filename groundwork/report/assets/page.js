@@ -24,7 +24,7 @@
   const swatch = (look) => {
     const line = look.dash
       ? `<path d="M1 6H27" fill="none" stroke="${look.colour}" stroke-width="2" stroke-dasharray="${look.dash.join(' ')}"/>` : '';
-    const point = look.point ? `<g fill="${look.colour}">${SYMBOLS[look.shape] || SYMBOLS.circle}</g>` : '';
+    const point = look.point ? `<g fill="${look.fill}" stroke="${look.colour}">${SYMBOLS[look.shape] || SYMBOLS.circle}</g>` : '';
     return `<svg width="28" height="12" viewBox="0 0 28 12" aria-hidden="true">${line}${point}</svg>`;
   };
 

@@ -65,7 +65,7 @@ def _drawn(rows: list[Row], steps: str, series: dict[str, Row], ax: Axes) -> lis
     layers = []
     banded = [row for row in rows if "low" in row]
     wide = [row for row in banded if row["series"] in lines]
-    colour = looks.channel(series, names, "colour")
+    colour = looks.channel("colour")
     if wide:
         encoding: Row = {
             "x": {"field": "x"},
@@ -88,22 +88,23 @@ def _drawn(rows: list[Row], steps: str, series: dict[str, Row], ax: Axes) -> lis
             "order": {"field": "i"},
             "detail": {"field": "series"},
             "color": colour,
-            "opacity": looks.channel(series, names, "opacity"),
-            "strokeWidth": looks.channel(series, names, "width"),
-            "strokeDash": looks.channel(series, names, "dash"),
+            "opacity": looks.channel("opacity"),
+            "strokeWidth": looks.channel("width"),
+            "strokeDash": looks.channel("dash"),
         }
         drawn = [row for row in rows if row["series"] in lines]
         layers.append(layer(drawn, mark, encoding))
     encoding = {
         "x": {"field": "x"},
         "y": {"field": "y"},
-        "color": colour,
-        "shape": looks.channel(series, names, "shape"),
-        "opacity": looks.channel(series, names, "point"),
-        "size": looks.channel(series, names, "size"),
+        "fill": looks.channel("fill"),
+        "stroke": colour,
+        "shape": looks.channel("shape"),
+        "opacity": looks.channel("point"),
+        "size": looks.channel("size"),
         "tooltip": _tooltip(ax, any("spread" in row for row in rows)),
     }
-    layers.append(layer(rows, {"type": "point", "filled": True, "clip": True}, encoding))
+    layers.append(layer(rows, {"type": "point", "strokeWidth": 1.4, "clip": True}, encoding))
     return layers
 
 

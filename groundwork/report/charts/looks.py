@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = dict[str, Any]
+PAPER = "var(--paper)"
 INK = "var(--ink)"  # what is black on paper, is light on a dark page
 STEPS = {
     "default": "linear",
@@ -26,6 +27,14 @@ SHAPES = {
     "v": "triangle-down", "<": "triangle-left", ">": "triangle-right", "x": "cross", "X": "cross",
     "+": "cross", "*": "diamond", "P": "cross", ".": "circle",
 }  # fmt: skip
+PLAIN = {
+    "dash": [1, 0],
+    "width": 1.0,
+    "size": 40.0,
+    "opacity": 1.0,
+    "shape": "circle",
+    "point": 0.0,
+}
 BLANK = ("None", "none", "", " ", None)
 
 
@@ -50,11 +59,13 @@ def _line(line: Any) -> Row:
     marker, style = line.get_marker(), line.get_linestyle()
     alpha = line.get_alpha()
     is_marked = marker not in BLANK
-    colour = line.get_color() if style not in BLANK else line.get_markerfacecolor()
-    if isinstance(colour, str) and colour == "none":
-        colour = line.get_markeredgecolor()
+    own = line.get_color() if style not in BLANK or not is_marked else line.get_markeredgecolor()
+    face = line.get_markerfacecolor()
+    colour = hexadecimal(own)
+    fill = colour if not is_marked or marker in "x+" else hexadecimal(face)
     return {
-        "colour": hexadecimal(colour),
+        "colour": colour,
+        "fill": PAPER if is_marked and marker not in "x+" and _is_paper(face) else fill,
         "dash": _dash(style),
         "width": 1.2 * float(line.get_linewidth()),
         "size": max(20.0, 4.0 * float(line.get_markersize()) ** 2) if is_marked else 40.0,
@@ -62,6 +73,14 @@ def _line(line: Any) -> Row:
         "shape": SHAPES.get(marker, "circle"),
         "point": 1.0 if is_marked else 0.0,  # one that cannot be seen can be pointed at
     }
+
+
+def _is_paper(colour: Any) -> bool:
+    """Is it the white of paper, or none?"""
+    from matplotlib import colors
+
+    red, green, blue, alpha = colors.to_rgba(colour)
+    return not alpha or red == green == blue == 1
 
 
 def _dash(style: Any) -> list[float] | None:
@@ -72,15 +91,15 @@ def _dash(style: Any) -> list[float] | None:
 
 
 def _patch(patch: Any) -> Row:
-    look = {
+    colour = hexadecimal(patch.get_facecolor())
+    return {
+        **PLAIN,
+        "colour": colour,
+        "fill": colour,
         "dash": None,
-        "width": 0.0,
-        "opacity": 1.0,
         "shape": "square",
         "point": 1.0,
-        "size": 40.0,
     }
-    return {"colour": hexadecimal(patch.get_facecolor()), **look}
 
 
 def segments_of(ax: Axes, lines: Any, alone: str, series: dict[str, Row]) -> str:
@@ -96,20 +115,8 @@ def segments_of(ax: Axes, lines: Any, alone: str, series: dict[str, Row]) -> str
                 return remember(owner.patches[0], alone, series, str(owner.get_label()))
             if data is not None:
                 return remember(data, alone, series, str(container.get_label()))
-    look = {
-        "dash": [1, 0],
-        "width": 1.0,
-        "opacity": 1.0,
-        "shape": "circle",
-        "point": 0.0,
-        "size": 40.0,
-    }
-    series[alone] = {
-        "name": alone,
-        "label": "",
-        "colour": hexadecimal(lines.get_color()[0]),
-        **look,
-    }
+    colour = hexadecimal(lines.get_color()[0])
+    series[alone] = {**PLAIN, "name": alone, "label": "", "colour": colour, "fill": colour}
     return alone
 
 
@@ -138,12 +145,18 @@ def error_bars(ax: Axes) -> tuple[dict[int, tuple[str, Sequence[float] | None]],
     return barred, caps
 
 
-def channel(series: Mapping[str, Row], names: Sequence[str], what: str) -> Row:
-    """Returns how a layer looks up one property of its series."""
-    values = [series[name][what] for name in names]
-    values = [[1, 0] if value is None else value for value in values]
-    scale = {"type": "ordinal", "domain": list(names), "range": values}
-    return {"field": "series", "type": "nominal", "scale": scale, "legend": None}
+def channel(what: str) -> Row:
+    """Returns how a layer looks up one property of its series; `complete` adds the properties."""
+    return {"field": "series", "type": "nominal", "scale": what, "legend": None}
+
+
+def complete(layer: Row, series: Mapping[str, Row]) -> None:
+    """Gives the channels of a layer the properties of all series, since layers share scales."""
+    for encoded in layer["encoding"].values():
+        if isinstance(encoded, dict) and isinstance(encoded.get("scale"), str):
+            values = [look[encoded["scale"]] for look in series.values()]
+            values = [[1, 0] if value is None else value for value in values]
+            encoded["scale"] = {"type": "ordinal", "domain": list(series), "range": values}
 
 
 def hexadecimal(colour: Any) -> str:

@@ -50,6 +50,7 @@ def _panel(ax: Axes) -> Row:
     x, y = (_scale(ax, name) for name in "xy")
     for layer in layers:
         _shared(layer, x, y)
+        looks.complete(layer, series)
     return {
         "$schema": SCHEMA,
         "title": ax.get_title() or ax.get_title(loc="left") or ax.get_title(loc="right"),

@@ -40,14 +40,13 @@ def bars(ax: Axes, series: dict[str, Row]) -> list[Row]:
             rows.append({**row, "value": looks.number(value)})
     if not rows:
         return []
-    names = list(dict.fromkeys(row["series"] for row in rows))
     label = ax.get_ylabel() if known[0].orientation == "vertical" else ax.get_xlabel()
     encoding = {
         "x": {"field": "x"},
         "x2": {"field": "x2"},
         "y": {"field": "y"},
         "y2": {"field": "y2"},
-        "color": looks.channel(series, names, "colour"),
+        "color": looks.channel("colour"),
         "tooltip": [
             {"field": "name", "title": "series"},
             {"field": "value", "title": looks.words(label or "value")},
@@ -73,9 +72,8 @@ def segments(ax: Axes, series: dict[str, Row]) -> list[Row]:
             rows.append(row)
     if not rows:
         return []
-    names = list(dict.fromkeys(row["series"] for row in rows))
     encoding = {axis: {"field": axis} for axis in ("x", "y", "x2", "y2")}
-    encoding["color"] = looks.channel(series, names, "colour")
+    encoding["color"] = looks.channel("colour")
     return [layer(rows, {"type": "rule", "opacity": 0.7, "clip": True}, encoding)]
 
 

@@ -36,4 +36,4 @@ def make_draw(mesh: Mesh) -> Callable[..., Mask]:
     return replicates.each_replicate(mesh, draw, shared=1)
 
 
-BRANCH = Branch(start=start, colour="#aa4499", linestyle=":", marker="^")
+BRANCH = Branch(start=start, colour="#e07bc0", linestyle=":", marker="^")

@@ -89,6 +89,20 @@ def compare(folders: Sequence[Path]) -> Comparison:
     )
 
 
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    run = results.read(folder)
+    return [_record(name, network, run.metric) for network in run.networks]
+
+
 def _smallest(run: Results) -> list[str]:
     """Returns a row: the original's test accuracy, and the smallest network for each loss."""
     cells = [plus_minus(run.original.test)]
@@ -106,6 +120,7 @@ def _record(name: str, network: Network, metric: Metric) -> dict[str, Any]:
         "replicates": len(network.test),
         "bytes": network.mean_bytes,
         "parameters": round(np.mean(network.parameters)),
+        **{f"ms_of_{batch}": both[1] for batch, both in network.milliseconds.items()},
         **comparison.accuracy_fields(network.test, metric),
     }
 

@@ -89,6 +89,20 @@ def compare(folders: Sequence[Path]) -> Comparison:
     )
 
 
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    found = _records(name, results.read(folder))
+    return [{k: v for k, v in record.items() if k != "values"} for record in found]
+
+
 def _records(name: str, run: Results) -> list[dict[str, Any]]:
     """Returns one record per network, engine, kind, threads and batch that was measured."""
     found = []

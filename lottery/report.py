@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from groundwork import terminal
 from groundwork.entry import run_main
@@ -34,6 +35,20 @@ def compare(folders: Sequence[Path]) -> Comparison:
       UserError: a folder has no run with a finished level.
     """
     return _compare(_read(folders))
+
+
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    run = dataclasses.replace(results.read(folder), name=name)
+    return results.records(run)
 
 
 def show(folders: Sequence[Path]) -> None:

@@ -81,6 +81,19 @@ def _best(run: Results) -> list[str]:
     return [original, best.point.name, f"{best.macs:,}", share, plus_minus(best.test)]
 
 
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    return _records(name, results.read(folder))
+
+
 def _records(name: str, run: Results) -> list[dict[str, Any]]:
     """Returns one record for the original and for each point."""
     networks = [("original", run.original), *((p.point.name, p) for p in run.points)]
@@ -91,6 +104,7 @@ def _records(name: str, run: Results) -> list[dict[str, Any]]:
             "replicates": len(network.test),
             "macs": network.macs,
             "parameters": network.parameters,
+            **{f"ms_of_{batch}": both[1] for batch, both in network.milliseconds.items()},
             **comparison.accuracy_fields(network.test, run.metric),
         }
         for network_name, network in networks

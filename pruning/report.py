@@ -104,6 +104,21 @@ def _curve(name: str, run: Results, cost: Callable[[Network], float]) -> Curve:
     )
 
 
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    if of_weights(folder):
+        return weights_report.records(name, folder)
+    return _records(name, results.read(folder))
+
+
 def _records(name: str, run: Results) -> list[dict[str, Any]]:
     """Returns one record for the original, for each pruned network and for each control."""
     networks = [("original", run.original)]
@@ -118,6 +133,7 @@ def _records(name: str, run: Results) -> list[dict[str, Any]]:
             "macs": network.macs,
             "parameters": network.parameters,
             "bytes": network.bytes,
+            **{f"ms_of_{batch}": both[1] for batch, both in network.milliseconds.items()},
             **comparison.accuracy_fields(network.test, run.metric),
         }
         for network_name, network in networks

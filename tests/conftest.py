@@ -23,6 +23,7 @@ from compress import work as networks_lib
 from groundwork import buckets
 from groundwork.report import figures
 from tests import compiled_once, s3
+from tests.browser import chromium  # noqa: F401 a fixture
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".jax_cache"

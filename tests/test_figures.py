@@ -114,5 +114,5 @@ def test_a_page_has_any_name(tmp_path):
     rows = ["layer"], [[LAYERS[0]], ["<b>\udcff"]]
     page = page_lib.write(tmp_path, "runs/\udcff <b>", [("h", page_lib.table(*rows))]).read_text()
     assert "<h1>runs/\\udcff &lt;b&gt;</h1>" in page
-    assert "<td>params/<wbr>encoder/<wbr>" in page
+    assert "<th scope='row'>params/<wbr>encoder/<wbr>" in page
     assert screens.numbers(page.replace("<wbr>", ""))

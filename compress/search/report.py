@@ -77,6 +77,20 @@ def compare(folders: Sequence[Path]) -> Comparison:
     )
 
 
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    run = results.read(folder)
+    return [_record(name, run, run.objectives[0])]
+
+
 def _row(run: Results, name: str) -> list[str]:
     chosen = run.chosen
     found = [f"{chosen.mean_bytes:,.0f}", plus_minus(chosen.test)] if chosen else ["", ""]

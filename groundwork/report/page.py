@@ -16,25 +16,32 @@ from groundwork.errors import UserError, check_text
 from groundwork.report.charts import words
 from groundwork.runs.results import RunResults
 
-CHART = "chart"  # the class of figures that say their numbers
+CHART = "class='chart'"  # the class of figures that say their numbers
 ASSETS = Path(__file__).parent / "assets"
 PHONE = "<meta name='viewport' content='width=device-width,initial-scale=1'>"
 
 
-def render(title: str, sections: Sequence[tuple[str, str]], refresh: float = 0.0) -> str:
+def render(
+    title: str,
+    sections: Sequence[tuple[str, str]],
+    refresh: float = 0.0,
+    scripts: Sequence[str] = (),
+) -> str:
     """Returns a self-contained HTML page of (heading, HTML) sections.
 
     Args:
       title: of the page.
       sections: in order.
       refresh: seconds after which a browser loads the page again; 0 for never.
+      scripts: more of the assets, which draw figures.
     """
     body = "".join(f"<section><h2>{html.escape(h)}</h2>{text}</section>" for h, text in sections)
     again = f"<meta http-equiv='refresh' content='{refresh:g}'>" if refresh else ""
     head = f"<meta charset='utf-8'>{PHONE}{again}<title>{html.escape(title)}</title>"
     head += f"<style>{_asset('page.css')}</style>"
-    drawn = f"<script>(() => {{{_asset('vega.js')}}})();</script>" if CHART in body else ""
-    script = f"{drawn}<script>{_asset('page.js')}</script>"
+    drawn = CHART in body or scripts
+    script = f"<script>(() => {{{_asset('vega.js')}}})();</script>" if drawn else ""
+    script += "".join(f"<script>{_asset(name)}</script>" for name in ("page.js", *scripts))
     page = f"<!doctype html>\n<html lang='en'><head>{head}</head><body><main>"
     page += f"<h1>{html.escape(title)}</h1>{body}</main>{script}</body></html>\n"
     return page.encode("utf-8", "backslashreplace").decode()  # names of files may be any bytes
@@ -99,7 +106,7 @@ def picture(path: Path, caption: str) -> str:
     )
     inside = json.dumps(panels, ensure_ascii=False).replace("</", "<\\/")
     return (
-        f"<figure class='{CHART}'><div class='legend' role='group' aria-label='series'></div>"
+        f"<figure {CHART}><div class='legend' role='group' aria-label='series'></div>"
         f"<div class='panels'>{places}</div><figcaption>{text}</figcaption>"
         f"<noscript>{image}</noscript><script type='application/json'>{inside}</script></figure>"
     )

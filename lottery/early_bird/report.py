@@ -90,6 +90,19 @@ def _ticket(run: Results) -> list[str]:
     return [*row, plus_minus(ticket.test), f"{_share(ticket, run):.2f}"]
 
 
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    return _records(name, results.read(folder))
+
+
 def _records(name: str, run: Results) -> list[dict[str, Any]]:
     """Returns one record per network."""
     return [

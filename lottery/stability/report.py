@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,19 @@ NOTE = (
     "BatchNorm as well. Every number is the {averages}."
 )
 COLUMNS = {"test": "test", "train": "train", "matched_test": "matched", "matched_train": ""}
+
+
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    return results.records(name, results.read(folder))
 
 
 def compare(folders: Sequence[Path]) -> Comparison:

@@ -75,6 +75,19 @@ def _sparsest(run: Results) -> list[str]:
     return [method, dense, f"{np.mean(last.density):.4f}", plus_minus(last.test)]
 
 
+def records(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Returns what there is to know of each network of a run, for other programs.
+
+    Args:
+      name: by which the records call the run.
+      folder: of the run.
+
+    Raises:
+      UserError: it has no finished network.
+    """
+    return _records(name, results.read(folder))
+
+
 def _records(name: str, run: Results) -> list[dict[str, Any]]:
     """Returns one record per network."""
     return [

@@ -12,6 +12,7 @@ from groundwork.errors import UserError
 from groundwork.report import comparison
 from groundwork.report import page as page_lib
 from groundwork.runs.run import Run
+from tests import browser
 
 CONFIG = {"replicates": 2, "stages": ["prune", "quantize"]}
 HEADER = Stream("", "header", [100, 100], [0, 0], [0.0] * 2, [0.0] * 2, [0.0] * 2)
@@ -299,23 +300,24 @@ def test_weights_are_those_before_quantisation_and_values_those_after(folder):
     assert plots._quantised(run, run.networks[1]) == {}
 
 
-def test_the_report_prints_tables_draws_figures_and_writes_a_page(folder, capsys):
+def test_the_report_prints_tables_draws_figures_and_writes_a_page(folder, capsys, chromium):
     report.show([folder])
     printed = capsys.readouterr().out
     for text in ("networks", "measured times", "stages of", "layers of", "smallest at no loss"):
         assert text in printed
-    names = {path.name for path in (folder / "figures").iterdir()}
+    names = {path.name for path in (folder / "figures").glob("*.png")}
     assert names == {"accuracy.png", "bytes.png", "weights_prune-02+quantize-2.png"}
     page = (folder / "report.html").read_text()
-    assert page.count("<img ") == 3
+    assert page.count("</figure>") == 3
     assert "Layers of prune-02+quantize-2" in page
+    browser.check(chromium, folder / "report.html")
 
 
 def test_an_unfinished_run_shows_what_is_there(tmp_path, capsys):
     write(tmp_path, dataclasses.replace(FULL, validation=[]))
     report.show([tmp_path])
     assert "none of 0 networks" in capsys.readouterr().out
-    assert "<img " not in (tmp_path / "report.html").read_text()
+    assert "</figure>" not in (tmp_path / "report.html").read_text()
 
 
 def test_a_run_without_an_original_is_refused(tmp_path):
@@ -366,8 +368,8 @@ class TestComparison:
         page = report.compare(folders).page
         assert page == tmp_path / "comparison/report.html"
         text = page.read_text()
-        assert text.count("<img ") == 1
-        assert "<td>one</td><td>0.800±0.071</td><td>135 B, 0.800±0.071</td>" in text
+        assert text.count("</figure>") == 1
+        assert "<th scope='row'>one</th><td>0.800±0.071</td><td>135 B, 0.800±0.071</td>" in text
         for run in map(results.read, folders):
             assert f"<h2>{run.name}</h2>{page_lib.table(*tables.networks(run))}" in text
 

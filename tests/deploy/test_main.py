@@ -15,7 +15,7 @@ from groundwork.errors import UserError
 from groundwork.runs import run as run_lib
 from groundwork.runs import trained
 from groundwork.study import checked
-from tests import in_process
+from tests import browser, in_process
 
 MODEL = {"name": "lenet_300_100", "width": 0.05}
 QUICK = [
@@ -78,7 +78,7 @@ def test_a_run_writes_measures_and_judges(folder):
     assert (folder[0] / "figures/graph_trained.png").exists()
 
 
-def test_a_lost_file_is_written_again_as_it_was(folder, capsys):
+def test_a_lost_file_is_written_again_as_it_was(folder, capsys, chromium):
     workdir, arguments = folder
     path = workdir / "files/trained/onnxruntime-float-3.onnx"
     before = path.read_bytes()
@@ -90,6 +90,7 @@ def test_a_lost_file_is_written_again_as_it_was(folder, capsys):
     assert "onnxruntime int8" in printed
     assert "energy is not measured" in printed
     assert "trained: graph" in (workdir / "report.html").read_text()
+    browser.check(chromium, workdir / "report.html")
 
 
 def test_a_file_that_has_changed_is_lost(folder):

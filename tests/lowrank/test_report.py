@@ -248,8 +248,8 @@ class TestComparison:
     def test_the_page_lies_beside_the_first_run_and_shows_all(self, compared, tmp_path):
         assert compared.comparison.page == tmp_path / "comparison/report.html"
         page = compared.comparison.page.read_text()
-        assert page.count("<img ") == 1
-        assert "<td>two</td><td>0.900±0.000</td><td>none yet</td>" in page
+        assert page.count("</figure>") == 1
+        assert "<th scope='row'>two</th><td>0.900±0.000</td><td>none yet</td>" in page
         for name, run in compared.runs.items():
             assert f"<h2>{name}</h2>{page_lib.table(*report._network_table(run))}" in page
 

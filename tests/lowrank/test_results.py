@@ -10,11 +10,12 @@ from groundwork.errors import UserError
 from groundwork.report import page as page_lib
 from groundwork.runs.run import Run
 from lowrank import report, results
+from tests import browser
 
 pytestmark = pytest.mark.slow
 
 
-def test_the_page_has_each_table_under_its_heading(finished):
+def test_the_page_has_each_table_under_its_heading(finished, chromium):
     folder, _ = finished
     run, page = results.read(folder), (folder / "report.html").read_text()
     tables = {f"Layers of {own.point.name}": report._layer_table(own) for own in run.points}
@@ -22,6 +23,7 @@ def test_the_page_has_each_table_under_its_heading(finished):
     for heading, rows in tables.items():
         assert f"<h2>{heading}</h2>{page_lib.table(*rows)}" in page
     assert "over 2 replicates" in page
+    browser.check(chromium, folder / "report.html")
 
 
 def test_the_kernels_of_a_run_are_the_originals(finished):

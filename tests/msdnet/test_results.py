@@ -186,9 +186,9 @@ class TestComparison:
     def test_the_page_lies_beside_the_first_run_and_shows_all(self, compared, tmp_path):
         assert compared.comparison.page == tmp_path / "comparison/report.html"
         page = compared.comparison.page.read_text()
-        assert page.count("<img ") == 1
+        assert page.count("</figure>") == 1
         for name, run in compared.runs.items():
-            assert f"<td>{name}</td><td>MSDNet</td><td>3</td>" in page
+            assert f"<th scope='row'>{name}</th><td>MSDNet</td><td>3</td>" in page
             for one in run.networks.values():
                 heading = f"{name}: {plots.STYLES[one.name]['label']}"
                 table = page_lib.table(*report._exit_table(one))

@@ -12,6 +12,7 @@ from groundwork.errors import UserError
 from groundwork.runs import metrics
 from msdnet import exits, results
 from msdnet.networks import build
+from tests import browser
 from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
 from tests.msdnet import small
@@ -29,12 +30,13 @@ def finished(tmp_path_factory):
     return folder, printed
 
 
-def test_every_network_is_a_unit_with_a_table_and_figures(finished):
+def test_every_network_is_a_unit_with_a_table_and_figures(finished, chromium):
     folder, printed = finished
     for network in ("MSDNet", "ResNet with classifiers", "ResNets in turn"):
         assert f"run: {network}" in printed
     page = (folder / "report.html").read_text()
-    assert page.count("<img") == 3 + 2 * 3 + len(list((folder / "figures").glob("*easy*")))
+    assert page.count("</figure>") == 3 + 2 * 3 + len(list((folder / "figures").glob("*easy*.png")))
+    browser.check(chromium, folder / "report.html")
     for name in ALL:
         assert (folder / f"checkpoints/networks/{name}/final").is_dir()
 

@@ -11,6 +11,7 @@ from groundwork.report import figures, tables
 from groundwork.report import page as page_lib
 from pruning import plots, report, results
 from pruning.results import Network, Pruned, Results
+from tests import browser
 
 TIMES = {"1": [0.5, 0.25], "128": [8.0, 2.0]}
 ALONE = {"1": [0.5, 0.5], "128": [8.0, 8.0]}
@@ -125,7 +126,7 @@ def test_the_best_is_the_most_accurate_and_of_an_error_the_least():
 
 
 @pytest.mark.slow
-def test_the_page_has_each_table_under_its_heading(finished):
+def test_the_page_has_each_table_under_its_heading(finished, chromium):
     folder, _ = finished
     run, page = results.read(folder), (folder / "report.html").read_text()
     for heading, rows in {
@@ -136,6 +137,7 @@ def test_the_page_has_each_table_under_its_heading(finished):
     }.items():
         assert f"<h2>{heading}</h2>{page_lib.table(*rows)}" in page
     assert "over 2 replicates" in page
+    browser.check(chromium, folder / "report.html")
 
 
 def test_a_foreign_folder_is_refused(tmp_path):

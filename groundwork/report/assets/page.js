@@ -28,25 +28,34 @@
     return `<svg width="28" height="12" viewBox="0 0 28 12" aria-hidden="true">${line}${point}</svg>`;
   };
 
+  // A button that switches a series on and off.
+  const seriesButton = (label, look, switched) => {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.innerHTML = swatch(look);
+    button.append(label);
+    button.setAttribute('aria-pressed', 'true');
+    button.addEventListener('click', () => {
+      const on = button.getAttribute('aria-pressed') !== 'true';
+      button.setAttribute('aria-pressed', String(on));
+      switched(on);
+    });
+    return button;
+  };
+  window.chartConfig = CONFIG;
+  window.seriesButton = seriesButton;
+
   const legend = (place, panels, views) => {
     const known = new Map();
     for (const panel of panels)
       for (const look of panel.usermeta.series) if (look.label && !known.has(look.name)) known.set(look.name, look);
     if (known.size < 2) return;
     const hidden = new Set();
-    for (const [name, look] of known) {
-      const button = document.createElement('button');
-      button.type = 'button';
-      button.innerHTML = swatch(look);
-      button.append(look.label);
-      button.setAttribute('aria-pressed', 'true');
-      button.addEventListener('click', () => {
-        hidden.has(name) ? hidden.delete(name) : hidden.add(name);
-        button.setAttribute('aria-pressed', String(!hidden.has(name)));
+    for (const [name, look] of known)
+      place.append(seriesButton(look.label, look, (on) => {
+        on ? hidden.delete(name) : hidden.add(name);
         for (const view of views) view.signal('hidden', [...hidden]).run();
-      });
-      place.append(button);
-    }
+      }));
   };
 
   for (const figure of document.querySelectorAll('figure.chart')) {

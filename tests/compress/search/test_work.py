@@ -12,7 +12,7 @@ from compress.search import candidate, choosing, costs, history, results
 from groundwork.errors import UserError
 from groundwork.runs import metrics
 from groundwork.runs.run import Run
-from tests import shared_runs
+from tests import browser, shared_runs
 from tests.compress.search import small
 from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
@@ -43,7 +43,7 @@ def without(folder, target, *patterns):
     return target
 
 
-def test_the_chosen_network_keeps_the_budget_and_is_what_its_file_holds(finished):
+def test_the_chosen_network_keeps_the_budget_and_is_what_its_file_holds(finished, chromium):
     folder, printed = finished
     run = results.read(folder)
     assert len(run.candidates) == 6
@@ -57,7 +57,7 @@ def test_the_chosen_network_keeps_the_budget_and_is_what_its_file_holds(finished
             kernel = np.asarray(variables["params"][layer]["kernel"])
             assert np.array_equal(kernel, saved["params"][layer]["kernel"][r])
     assert "chosen: candidate" in printed
-    assert (folder / "report.html").exists()
+    browser.check(chromium, folder / "report.html")
 
 
 def test_candidates_are_what_their_choices_say_and_cost_what_their_files_do(finished):

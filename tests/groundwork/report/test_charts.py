@@ -36,7 +36,9 @@ def test_a_band_is_a_line_its_points_and_its_spread():
 
     (panel,) = drawn(draw)
     found = rows(panel, "point")
-    np.testing.assert_allclose([(row["x"], row["y"]) for row in found], [(1, 0.2), (2, 0.4), (4, 0.9)])
+    np.testing.assert_allclose(
+        [(row["x"], row["y"]) for row in found], [(1, 0.2), (2, 0.4), (4, 0.9)]
+    )
     assert [row.get("spread") for row in found] == ["0.1414", None, "0.1414"]
     low = [row["low"] for row in rows(panel, "area")]
     np.testing.assert_allclose(low, [0.2 - 0.02**0.5, 0.9 - 0.02**0.5])

@@ -16,7 +16,7 @@ from lottery import main as lottery_main
 from lottery import tickets
 from lottery.stability import main, report, results, spec
 from lottery.stability import source as source_lib
-from tests import in_process
+from tests import browser, in_process
 
 SHARED = [
     "--config.replicates=2",
@@ -176,7 +176,7 @@ def test_killed_in_a_copy_it_goes_on_bit_for_bit(folder, source, tmp_path, monke
             np.testing.assert_array_equal(one["fc2"]["kernel"], two["fc2"]["kernel"])
 
 
-def test_the_table_has_every_path_within_80_columns(folder):
+def test_the_table_has_every_path_within_80_columns(folder, chromium):
     printed = folder.with_suffix(".txt").read_text()
     run = results.read(folder)
     table = report._copies_table(run)
@@ -188,6 +188,7 @@ def test_the_table_has_every_path_within_80_columns(folder):
     assert f"{np.mean(level):.3f}±{np.std(level, ddof=1):.3f}" in printed
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
+    browser.check(chromium, folder / "report.html")
     compared = report.compare([folder])
     assert compared.rows[0][0] == "10"
     (record,) = (

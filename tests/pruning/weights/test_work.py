@@ -77,7 +77,7 @@ def test_one_shot_keeps_the_largest_weights_of_the_dense_network(one_shot):
     assert [network.steps for network in (run.dense, *run.sparse)] == [40, 60, 60]
     assert all(network.seconds > 0 for network in run.sparse)
     assert "0.1000" in printed
-    assert (folder / "report.html").read_text().count("<img") == 2
+    assert (folder / "report.html").read_text().count("</figure>") == 2
 
 
 def test_the_dense_network_may_come_from_a_file(one_shot, tmp_path, monkeypatch):

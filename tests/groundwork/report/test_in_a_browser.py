@@ -95,10 +95,17 @@ def test_at_night_the_ink_is_light(chromium, path):
                 assert (level > 128) == light
 
 
+def record(run, network, accuracy, deviation, size, **more):
+    about = {"run": run, "network": network, "replicates": 3 if deviation else 1, "bytes": size}
+    return {**about, "accuracy_mean": accuracy, "accuracy_deviation": deviation, **more}
+
+
 RECORDS = [
-    {"run": "a_1", "network": n, "replicates": 3, "accuracy_mean": acc, "accuracy_deviation": 0.01, "bytes": b}
-    for n, acc, b in (("small", 0.7, 100), ("middle", 0.9, 400), ("bad", 0.6, 500))
-] + [{"run": "b", "network": "large", "replicates": 1, "accuracy_mean": 0.95, "accuracy_deviation": 0.0, "bytes": 2000, "macs": 5}]  # fmt: skip
+    record("a_1", "small", 0.7, 0.01, 100),
+    record("a_1", "middle", 0.9, 0.01, 400),
+    record("a_1", "bad", 0.6, 0.01, 500),
+    record("b", "large", 0.95, 0.0, 2000, macs=5),
+]
 
 
 def test_a_survey_filters_switches_and_draws_the_front(chromium, tmp_path):

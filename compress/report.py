@@ -15,7 +15,7 @@ from groundwork.metric import Metric
 from groundwork.report import comparison, judged
 from groundwork.report import page as page_lib
 from groundwork.report.comparison import Comparison, Curve
-from groundwork.report.tables import averages, plus_minus
+from groundwork.report.tables import averages, doubts, plus_minus
 from groundwork.report.tables import show as show_table
 
 MOST_LEAVES = 12  # if there are more, only the chosen networks are shown one by one
@@ -35,8 +35,8 @@ LAYERS = (
     "counts 4 bytes per weight, that of the total the original's parameters. Means over replicates."
 )
 TIMES = (
-    "Seconds are the median time to load a file. Milliseconds are medians of calls that took turns "
-    "with the original's, on this run's machine; × is its own divided by the original's."
+    "Seconds are the median time to load a file. Milliseconds are medians (quartiles) of calls "
+    "that took turns with the original's, on this machine; × is its own divided by the original's."
 )
 
 
@@ -147,7 +147,8 @@ def _write_page(run: Results) -> Path:
         sections.append((f"Layers of {network.name}", text))
     sections.append(("Networks", page_lib.table(*tables.networks(run))))
     if run.leaves:
-        text = page_lib.table(*tables.times(run.leaves))
+        text = page_lib.warning(doubts(network.milliseconds for network in run.leaves))
+        text += page_lib.table(*tables.times(run.leaves))
         sections.append(("Measured times", page_lib.paragraph(TIMES) + text))
     return page_lib.write_run(run, f"Compression: {run.name}", sections)
 

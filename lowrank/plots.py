@@ -30,7 +30,7 @@ SPREAD = "Lines are means over replicates, bands one standard deviation."
 
 def _time(network: Network, batch: str) -> float:
     """Returns the time of a call, relative to the original's."""
-    original, factorised = network.milliseconds[batch]
+    original, factorised = network.milliseconds[batch][:2]
     return factorised / original
 
 

@@ -21,7 +21,7 @@ NOTE = (
     "{Values} and errors are the {averages}, "
     "{values} those on the test split, of the last step. Multiply-adds are those of convolutions "
     "and linear layers, for one example, from the traced computation; parameters are counted in "
-    "the trees. Milliseconds are medians of calls that took turns with the original's, on this "
+    "the trees. Milliseconds are medians (quartiles) of calls in turns with the original's on the "
     "run's machine. A plan is the same for all replicates. A layer's relative error is that of its "
     "kernel (Frobenius norm), for svd_outputs that of its outputs on training examples."
 )
@@ -122,7 +122,8 @@ def _write_page(run: Results) -> Path:
         drawn = page_lib.picture(*plots.accuracy(run, folder / f"{metric.name}.png"))
         sections.append((f"{metric.title} against cost", drawn))
     sections.append(("Networks", page_lib.table(*_network_table(run))))
-    sections.append(("Measured times", page_lib.table(*_time_table(run))))
+    doubts = page_lib.warning(tables.doubts(p.milliseconds for p in run.points))
+    sections.append(("Measured times", doubts + page_lib.table(*_time_table(run))))
     if remarks := _remarks(run):
         listed = page_lib.bullets(remarks)
         sections.append(("Layers that were left, or are to be looked at", listed))

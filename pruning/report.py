@@ -22,7 +22,7 @@ NOTE = (
     "{Values} are the {averages}, on the test split, at the last step. Multiply-adds are those of "
     "convolutions and linear layers, for one example, from the traced computation; parameters are "
     "counted in the trees; bytes are those of an uncompressed .npz file of one replicate's "
-    "variables. Milliseconds are medians of calls that took turns with the original's, "
+    "variables. Milliseconds are medians (quartiles) of calls in turns with the original's, "
     "on this run's machine. All replicates keep as many units of a group; which ones may differ."
 )
 PANELS: dict[str, Callable[[Network], float]] = {  # of a comparison
@@ -161,7 +161,9 @@ def _write_page(run: Results) -> Path:
         table = page_lib.table(*_branch_table(run))
         sections.append(("Fine-tuned, and its controls", table))
     if run.pruned:
-        sections.append(("Measured times", page_lib.table(*_time_table(run))))
+        doubts = tables.doubts(pruned.network.milliseconds for pruned in run.pruned)
+        shown = page_lib.warning(doubts) + page_lib.table(*_time_table(run))
+        sections.append(("Measured times", shown))
         drawn = page_lib.picture(*plots.units(run, folder / "units.png"))
         sections.append(("Units that are kept", drawn))
     if run.coupling:

@@ -150,8 +150,8 @@ def command(argv: Sequence[str]) -> str:
 
 
 def warning(text: str) -> str:
-    """Returns a text that readers must not miss, as HTML."""
-    return f"<p class='warning'>{html.escape(text)}</p>"
+    """Returns a text that readers must not miss, as HTML; nothing if it is empty."""
+    return f"<p class='warning'>{html.escape(text)}</p>" if text else ""
 
 
 def _broken(cell: str) -> str:

@@ -1,6 +1,7 @@
 """Tables on the terminal, and how tables show numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -8,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from groundwork import terminal
+from groundwork.numerics.times import Times
 from groundwork.runs.metrics import mean_and_spread
 
 Rows = tuple[list[str], list[list[str]]]  # header, rows of texts
@@ -85,21 +87,47 @@ def time_header(batches: Sequence[str]) -> list[str]:
     return header
 
 
-def time_cells(milliseconds: Mapping[str, Sequence[float]], batches: Sequence[str]) -> list[str]:
+def time_cells(milliseconds: Mapping[str, Sequence[Any]], batches: Sequence[str]) -> list[str]:
     """Returns the times of the original and of a network, and their ratio, per batch size.
 
     Args:
-      milliseconds: batch size → the original's and the network's; cells without any are empty.
+      milliseconds: batch size → `Times`, whose quartiles stand behind; cells without any are empty.
       batches: the batch sizes of the columns.
     """
     cells = []
     for batch in batches:
         if batch in milliseconds:
-            original, network = milliseconds[batch]
-            cells += [f"{original:.3f}", f"{network:.3f}", f"{network / original:.2f}"]
+            times = Times(*milliseconds[batch])
+            cells += [
+                f"{times.original:.3f}{_between(times.original_low, times.original_high)}",
+                f"{times.own:.3f}{_between(times.own_low, times.own_high)}",
+                f"{times.own / times.original:.2f}",
+            ]
         else:
             cells += ["", "", ""]
     return cells
+
+
+def _between(low: float | None, high: float | None) -> str:
+    """Returns quartiles as they stand behind a median; runs of older versions have none."""
+    return "" if low is None or high is None else f" ({low:.3f}–{high:.3f})"
+
+
+def doubts(milliseconds: Iterable[Mapping[str, Sequence[Any]]]) -> str:
+    """Returns a warning if the machine was busy while networks were timed; else nothing.
+
+    Args:
+      milliseconds: of networks; see `time_cells`.
+    """
+    times = [Times(*values) for one in milliseconds for values in one.values()]
+    shares = [one.others for one in times if one.is_doubtful and one.others is not None]
+    if not shares:
+        return ""
+    return (
+        f"The machine was busy: during {len(shares)} of {len(times)} measurements other processes "
+        f"took up to {max(shares):.0%} of the processors' time. Take these times again when "
+        "nothing else runs."
+    )
 
 
 def averages(replicates: int) -> str:

@@ -1,9 +1,11 @@
 """Wall-clock times of calls on this machine: medians of calls that take turns."""
 
 import functools
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,31 +13,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from groundwork import trees
+from groundwork.numerics.times import Times
 from groundwork.train.replicates import quickly
 from groundwork.train.step import Model
 from groundwork.trees import Variables
 
+STAT = Path("/proc/stat")
+TICKS = os.sysconf("SC_CLK_TCK")  # of a second
 BATCHES = (1, 128)  # the batch sizes that networks are timed with
 LEAST_SECONDS = 2e-3  # of a sample, in which shorter calls are repeated
 
 
 def medians(calls: Sequence[Callable[[], Any]], repeats: int = 7) -> list[float]:
     """Returns the median seconds of each call; samples alternate, after a first call of each."""
+    return [statistics.median(seconds) for seconds in samples(calls, repeats)]
+
+
+def samples(calls: Sequence[Callable[[], Any]], repeats: int = 7) -> list[tuple[float, ...]]:
+    """Returns seconds of each call, one number a turn, after a first call of each."""
     counts = []
     for call in calls:
         jax.block_until_ready(call())
         counts.append(1 + int(LEAST_SECONDS / max(_seconds(call, 1), 1e-7)))
-    samples = [
+    turns = [
         [_seconds(call, count) / count for call, count in zip(calls, counts, strict=True)]
         for _ in range(repeats)
     ]
-    return [statistics.median(seconds) for seconds in zip(*samples, strict=True)]
+    return list(zip(*turns, strict=True))
 
 
 def milliseconds(
     original: Any, network: Model, variables: Variables, example: Any
-) -> dict[str, list[float]]:
-    """Returns batch size → milliseconds of a prediction by the original and by a network.
+) -> dict[str, list[Any]]:
+    """Returns batch size → `Times` of a prediction by the original and by a network, as lists.
 
     Args:
       original: the module that the network was made of; timed with new variables.
@@ -52,9 +62,34 @@ def milliseconds(
     for batch in BATCHES:
         inputs = jax.tree.unflatten(structure, [_some(leaf, batch) for leaf in leaves])
         calls = [functools.partial(apply, arguments, inputs) for apply, arguments in timed]
-        seconds = medians(calls)
-        times[str(batch)] = [1e3 * seconds[0], 1e3 * seconds[-1]]
+        before = _busy()
+        found = [np.multiply(seconds, 1e3) for seconds in samples(calls)]
+        (low, original, high), (own_low, own, own_high) = (
+            np.quantile(found[place], (0.25, 0.5, 0.75)).tolist() for place in (0, -1)
+        )
+        others = _others(before, _busy())
+        times[str(batch)] = [*Times(original, own, low, high, own_low, own_high, others)]
     return times
+
+
+def _busy() -> tuple[float, float, float] | None:
+    """Returns seconds of all processors, what they have worked, and what this process has."""
+    try:
+        first = STAT.read_text().partition("\n")[0].split()[1:9]
+    except OSError:  # it is Linux's
+        return None
+    user, nice, system, idle, waiting, *interrupts = (int(ticks) / TICKS for ticks in first)
+    worked = user + nice + system + sum(interrupts)  # and what other machines have stolen
+    own = os.times()
+    return worked + idle + waiting, worked, own.user + own.system
+
+
+def _others(before: tuple[float, ...] | None, after: tuple[float, ...] | None) -> float | None:
+    """Returns the share of the processors' time that other processes took between two looks."""
+    if before is None or after is None:
+        return None
+    whole, worked, own = (b - a for a, b in zip(before, after, strict=True))
+    return max(0.0, (worked - own) / whole) if whole else None
 
 
 @functools.cache

@@ -72,5 +72,8 @@ def get_config() -> ml_collections.ConfigDict:
         # compilation and one evaluation must be quicker.
         hang_seconds=3600.0,
     )
-    config.log = dict(tensorboard=False)  # also write the metrics for TensorBoard
+    config.log = dict(
+        tensorboard=False,  # also write the metrics for TensorBoard
+        page=False,  # draw report.html while the run goes on, too; it loads itself again
+    )
     return config

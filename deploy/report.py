@@ -1,7 +1,6 @@
 """python -m deploy.report RUN [RUN…]: tables, figures and the page of each run, drawn again."""
 
 import functools
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -166,7 +165,7 @@ def _write_page(run: Results) -> Path:
             sections.append((title, explained + text))
         picture = run.folder / "figures" / f"graph_{network.name.replace('/', '_')}.png"
         if network.graph:
-            text = f"<pre>{html.escape(network.graph)}</pre>"
+            text = page_lib.lines(network.graph)
             if picture.exists():
                 text += page_lib.picture(picture, "Operations, and which reads what of which.")
             sections.append((f"{network.name}: graph", text))

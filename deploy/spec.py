@@ -105,6 +105,7 @@ class LogSpec:
     """`log`: where rows are written besides metrics.jsonl; and whether graphs are drawn."""
 
     tensorboard: bool
+    page: bool = False
     graph: bool = False
 
 

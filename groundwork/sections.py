@@ -65,9 +65,10 @@ class CheckpointSpec:
 
 @dataclasses.dataclass(frozen=True)
 class LogSpec:
-    """`log`: where rows are written besides metrics.jsonl."""
+    """`log`: where rows are written besides metrics.jsonl, and when the page is."""
 
     tensorboard: bool
+    page: bool = False  # older configs lack it
 
 
 LOSS = ("loss", "loss_kwargs")  # keys that older configs lack; see `train.loss_spec`

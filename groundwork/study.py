@@ -22,6 +22,7 @@ from groundwork.devices.profile import Profile
 from groundwork.devices.watchdog import Watchdog
 from groundwork.entry import as_typed
 from groundwork.metric import ACCURACY, Metric
+from groundwork.report import live
 from groundwork.report.comparison import Comparison
 from groundwork.runs import identity, mirror, operations
 from groundwork.runs import run as run_lib
@@ -149,9 +150,11 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
                     for warning in of_data:
                         reporter.say(f"warning: {warning}")
                     profile = Profile(span, folder / PROFILES, reporter.say)
-                    prepared.work(
-                        make_context(spec, dataset, prepared.mesh, run, reporter, asked, profile)
+                    context = make_context(
+                        spec, dataset, prepared.mesh, run, reporter, asked, profile
                     )
+                    with live.page(study.command, folder, config["log"].get("page", False)):
+                        prepared.work(context)
                     _say_operation(reporter, run, profile)
                 elif span:
                     reporter.say("warning: all units are done already: there is no profile")

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import html
 import json
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from groundwork.report.charts import words
 from groundwork.runs.results import RunResults
 
 CHART = "class='chart'"  # the class of figures that say their numbers
+REFRESH = "REPORT_REFRESH_SECONDS"  # of a process that draws the page of a run that goes on
 ASSETS = Path(__file__).parent / "assets"
 PHONE = "<meta name='viewport' content='width=device-width,initial-scale=1'>"
 
@@ -52,10 +54,20 @@ def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def write(folder: Path, title: str, sections: Sequence[tuple[str, str]]) -> Path:
-    """Writes a page of (heading, HTML) sections to `report.html` in a folder; returns its path."""
+def write(
+    folder: Path, title: str, sections: Sequence[tuple[str, str]], refresh: float | None = None
+) -> Path:
+    """Writes a page of (heading, HTML) sections to `report.html` in a folder; returns its path.
+
+    Args:
+      folder: where it goes.
+      title: of the page.
+      sections: in order.
+      refresh: see `render`; by default what `live` has said to the process that draws.
+    """
     path = folder / "report.html"
-    atomic.write(path, render(title, sections))
+    seconds = float(os.environ.get(REFRESH, 0)) if refresh is None else refresh
+    atomic.write(path, render(title, sections, seconds))
     return path
 
 
@@ -171,11 +183,12 @@ def bullets(lines: Sequence[str]) -> str:
 
 def listing(values: Mapping[str, Any]) -> str:
     """Returns keys and values as HTML, as they would be typed."""
-    return (
-        "<pre tabindex='0'>"
-        + html.escape("\n".join(f"{k} = {v}" for k, v in values.items()))
-        + "</pre>"
-    )
+    return lines("\n".join(f"{k} = {v}" for k, v in values.items()))
+
+
+def lines(text: str) -> str:
+    """Returns lines of text as HTML, as they stand; long ones scroll."""
+    return f"<pre tabindex='0'>{html.escape(text)}</pre>"
 
 
 def draw_again(

@@ -163,6 +163,8 @@ def _model(header: Mapping[str, Any]) -> nn.Module:
     settings = section.get("kwargs", {})
     if {k: type(v) for k, v in section.items() if k != "kwargs"} != kinds:
         raise ValueError("its model is not a section of a config")
+    if ":" in section["name"]:  # which would be imported and called
+        raise ValueError("its model names code: give the module, load(path, model)")
     if section["width"] > MOST:
         raise ValueError("its network is too wide")
     if type(classes) is not int or not 1 <= classes <= MOST:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -310,3 +311,17 @@ def test_forged_headers_are_refused(honest, loaded):
     for size in (0, 1, 5, 1 << 19, 1 << 62):
         outcome = loaded(archives.forged(head.json, head.streams, size))
         assert outcome.startswith((f"a header of {size} bytes", "its header is not readable"))
+
+
+def test_a_header_imports_and_calls_nothing(honest, loaded, tmp_path, monkeypatch):
+    """`model.name` of a config may be `package.module:function`; that of a file may not."""
+    (tmp_path / "lurking_module.py").write_text(
+        "def build():\n    raise AssertionError('called')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    head = archives.head(honest[0])
+    header = copy.deepcopy(head.json)
+    header["model"]["name"] = "lurking_module:build"
+    outcome = loaded(archives.forged(header, head.streams))
+    assert outcome == "its model names code: give the module, load(path, model)"
+    assert "lurking_module" not in sys.modules

@@ -36,6 +36,29 @@ USAGE = """usage: {program} --config=FILE [--workdir=DIR]
 """
 FLAGS = ("config", "workdir", "profile")
 WIDTH = 80  # columns of what --help prints
+LAST = ("data", "mesh", "checkpoint", "log")  # sections that serve any run, whatever it studies
+GROUPS = {  # section → what it is about; other sections have names of their commands' own
+    "": "seeds, replicates, and what there is one of",
+    "branches": "controls, and the levels at which they are trained",
+    "budget": "what the chosen network may cost",
+    "calibration": "examples from which ranges of numbers are taken",
+    "checkpoint": "how often an unfinished unit is saved, and what counts as a hang",
+    "data": "which examples there are, and how they are prepared",
+    "decompose": "by which methods, and how far, layers are factorised",
+    "fine_tune": "training after the network was changed",
+    "fine_tune_optimizer": "how that changes weights",
+    "log": "what is written besides rows and the last page",
+    "mesh": "how replicates and batches are spread over devices",
+    "model": "the network",
+    "optimizer": "how training changes weights",
+    "prune": "what is taken away, and how much",
+    "quantize": "bits, and how values are chosen",
+    "rewind": "from where tickets are trained",
+    "search": "how candidates are proposed and trained",
+    "source": "a network of an earlier run, or of a file",
+    "space": "what a search may do to a layer",
+    "train": "steps and batches",
+}
 T = TypeVar("T")
 
 
@@ -226,12 +249,31 @@ def _describe(path: str | None) -> None:
     print(f"{path}{where}\n\n{story or ''}\nkeys, their defaults and what they mean:")
     keys = overrides.keys(config)
     meant = meanings.of(files, keys)
-    for key, place in keys.items():
-        value = overrides.get(config, place)
-        if isinstance(value, ml_collections.ConfigDict):
-            if len(value):
-                continue  # its keys are shown
-            value = {}
-        print(f"  --config.{key}={'' if value is None else value}")
-        for line in textwrap.wrap(meant.get(key, ""), WIDTH - 6):
-            print(f"      {line}")
+    for section, inside in _grouped(list(keys), meanings.order(files)).items():
+        shown = {key: overrides.get(config, keys[key]) for key in inside}
+        shown = {key: value for key, value in shown.items() if not _has_keys(value)}
+        if shown:
+            about = GROUPS.get(section, "")
+            print(f"\n{section or 'run'}" + (f": {about}" if about else ""))
+        for key, value in shown.items():
+            value = {} if isinstance(value, ml_collections.ConfigDict) else value
+            print(f"  --config.{key}={'' if value is None else value}")
+            for line in textwrap.wrap(meant.get(key, ""), WIDTH - 6):
+                print(f"      {line}")
+
+
+def _has_keys(value: Any) -> bool:
+    """Is it a section whose keys are shown in its place?"""
+    return isinstance(value, ml_collections.ConfigDict) and len(value) > 0
+
+
+def _grouped(keys: Sequence[str], order: Sequence[str]) -> dict[str, list[str]]:
+    """Returns section → its keys, as the files of the config have them; "" has those in none.
+
+    What serves any run, whatever it studies, comes last.
+    """
+    place = {key: number for number, key in enumerate(order)}
+    found: dict[str, list[str]] = {"": []}
+    for key in sorted(keys, key=lambda key: place.get(key, len(place))):
+        found.setdefault(key.partition(".")[0] if "." in key else "", []).append(key)
+    return {s: found[s] for s in sorted(found, key=lambda s: LAST.index(s) if s in LAST else -1)}

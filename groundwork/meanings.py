@@ -41,6 +41,11 @@ def of(files: Sequence[Path], keys: Iterable[str]) -> dict[str, str]:
     return {key: meaning for key, meaning in found.items() if meaning}
 
 
+def order(files: Sequence[Path]) -> list[str]:
+    """Returns the keys that files say something of: those of the first file first, as they stand."""
+    return list(dict.fromkeys(key for file in files for key in _read(file.read_bytes()).comments))
+
+
 def _look_up(key: str, reads: Sequence[_Read]) -> str:
     """Returns what is said of a key, or of the one that it is a copy of."""
     for read in reads:

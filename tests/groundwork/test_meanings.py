@@ -1,5 +1,7 @@
 """What `--help` says of keys is what the comments of the configs say."""
 
+import itertools
+
 import pytest
 
 from groundwork import config as config_lib
@@ -55,7 +57,9 @@ def shown(capsys, path):
     lines = capsys.readouterr().out.partition("what they mean:\n")[2].splitlines()
     found = {}
     for line in lines:
-        if line.startswith("  --config."):
+        if not line or line[0] != " ":  # between groups, and what one is about
+            assert len(line) <= 80
+        elif line.startswith("  --config."):
             key = line.removeprefix("  --config.").partition("=")[0]
             found[key] = ""
         else:
@@ -119,3 +123,15 @@ def test_odd_comments_do_no_harm(tmp_path):
     assert meanings.of([file], ["c", "x", "0.q", "k"]) == {"0.q": "three"}
     file.write_text("")
     assert meanings.of([file], ["c"]) == {}
+
+
+def test_keys_stand_in_groups_in_the_order_of_their_files(capsys):
+    keys = list(shown(capsys, "configs/lottery/digits.py"))
+    tops = [key.partition(".")[0] if "." in key else "" for key in keys]
+    sections = [section for section, _ in itertools.groupby(tops)]
+    assert len(sections) == len(set(sections))  # each stands together
+    assert sections[0] == ""
+    assert sections[-4:] == ["data", "mesh", "checkpoint", "log"]
+    assert keys.index("prune.rate") < keys.index("checkpoint.poll_steps")
+    first = [key for key in keys if key.startswith("checkpoint.")]
+    assert first == ["checkpoint.every_seconds", "checkpoint.poll_steps", "checkpoint.hang_seconds"]

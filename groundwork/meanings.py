@@ -42,7 +42,7 @@ def of(files: Sequence[Path], keys: Iterable[str]) -> dict[str, str]:
 
 
 def order(files: Sequence[Path]) -> list[str]:
-    """Returns the keys that files say something of: those of the first file first, as they stand."""
+    """Returns the keys that files say something of, as they stand, the first file first."""
     return list(dict.fromkeys(key for file in files for key in _read(file.read_bytes()).comments))
 
 

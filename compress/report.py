@@ -147,8 +147,8 @@ def _write_page(run: Results) -> Path:
         sections.append((f"Layers of {network.name}", text))
     sections.append(("Networks", page_lib.table(*tables.networks(run))))
     if run.leaves:
-        text = page_lib.warning(doubts(network.milliseconds for network in run.leaves))
-        text += page_lib.table(*tables.times(run.leaves))
+        text = page_lib.table(*tables.times(run.leaves))
+        text += page_lib.warning(doubts(network.milliseconds for network in run.leaves))
         sections.append(("Measured times", page_lib.paragraph(TIMES) + text))
     return page_lib.write_run(run, f"Compression: {run.name}", sections)
 

@@ -196,7 +196,8 @@ def _write_csv(
     """Write one row for each point, branch and level, with the point's overrides."""
     overrides = {job.folder.name: job.point.overrides for job in done}
     rows = [{**record, **overrides[record["run"]]} for record in records]
-    columns = list(dict.fromkeys(["run", *keys, *records[0]]))
+    fields = (field for record in records for field in record)  # some lack what others have
+    columns = list(dict.fromkeys(["run", *keys, *fields]))
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()

@@ -123,7 +123,7 @@ def _write_page(run: Results) -> Path:
         sections.append((f"{metric.title} against cost", drawn))
     sections.append(("Networks", page_lib.table(*_network_table(run))))
     doubts = page_lib.warning(tables.doubts(p.milliseconds for p in run.points))
-    sections.append(("Measured times", doubts + page_lib.table(*_time_table(run))))
+    sections.append(("Measured times", page_lib.table(*_time_table(run)) + doubts))
     if remarks := _remarks(run):
         listed = page_lib.bullets(remarks)
         sections.append(("Layers that were left, or are to be looked at", listed))

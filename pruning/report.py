@@ -162,7 +162,7 @@ def _write_page(run: Results) -> Path:
         sections.append(("Fine-tuned, and its controls", table))
     if run.pruned:
         doubts = tables.doubts(pruned.network.milliseconds for pruned in run.pruned)
-        shown = page_lib.warning(doubts) + page_lib.table(*_time_table(run))
+        shown = page_lib.table(*_time_table(run)) + page_lib.warning(doubts)
         sections.append(("Measured times", shown))
         drawn = page_lib.picture(*plots.units(run, folder / "units.png"))
         sections.append(("Units that are kept", drawn))

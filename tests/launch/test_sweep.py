@@ -114,7 +114,7 @@ def test_the_page_has_the_points_that_ended_and_a_figure(swept):
     assert f"report: {folder / 'comparison/report.html'}\n" in out
     assert page.count("data:image/png;base64,") == 1
     for name in ("prune.rate=0.5", "prune.rate=0.5_output_0.2~d3cc95"):
-        assert f"<td>{name}</td>" in page
+        assert f"<th scope='row'>{name}</th>" in page
 
 
 def test_finished_points_are_passed_over_and_the_rest_printed(swept, capsys):

@@ -34,7 +34,7 @@ def test_every_point_has_a_plan_a_sweep_and_a_control(finished):
         for unit in ("plans", "sweep", "scratch"):
             assert (folder / f"checkpoints/{unit}/{point}/final").is_dir()
     page = (folder / "report.html").read_text()
-    assert page.count("<img") == 2
+    assert page.count("</figure>") == 2
     assert "scratch" in page
 
 

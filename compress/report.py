@@ -90,15 +90,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
 
 
 def records(name: str, folder: Path) -> list[dict[str, Any]]:
-    """Returns what there is to know of each network of a run, for other programs.
-
-    Args:
-      name: by which the records call the run.
-      folder: of the run.
-
-    Raises:
-      UserError: it has no finished network.
-    """
+    """Returns one record per network of the run in a folder; see `groundwork.compare`."""
     run = results.read(folder)
     return [_record(name, network, run.metric) for network in run.networks]
 

@@ -2,12 +2,15 @@
 
 Writes `survey/` beside the first run (here, if it is in a bucket): report.html, where axes are
 chosen, networks are filtered and the Pareto front is drawn; networks.csv and networks.tex have the
-same table.
+same numbers.
+
+A command takes part if its `report` has `records(name, folder)`: one record per network, field →
+value, with the `run` (its name here) and, of each measure, `MEASURE_mean` and `MEASURE_deviation`
+over `replicates`. `groundwork.report.survey` has words for the usual costs, such as `macs`.
 """
 
 import contextlib
 import importlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +34,7 @@ def compare(folders: Sequence[Path]) -> Path:
     Raises:
       UserError: a folder has no run with a finished network, or one of a command that tells none.
     """
-    networks, signs = _networks(folders)
-    return survey.write(Path(folders[0]).resolve().parent / FOLDER, networks, signs)
+    return survey.write(Path(folders[0]).resolve().parent / FOLDER, *_networks(folders))
 
 
 def _networks(folders: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -61,7 +63,7 @@ def _records(command: str, name: str, folder: Path) -> list[dict[str, Any]]:
 def main(argv: Sequence[str]) -> None:
     """Compares the runs that are named on the command line."""
     if not argv or argv[0] in ("-h", "--help"):
-        terminal.say(sys.modules[__name__].__doc__ or "")
+        print(__doc__)
         return
     check_text(argv)
     for folder in argv:

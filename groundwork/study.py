@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -153,7 +154,9 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
                     context = make_context(
                         spec, dataset, prepared.mesh, run, reporter, asked, profile
                     )
-                    with live.page(study.command, folder, config["log"].get("page", False)):
+                    shown = config["log"].get("page", False)
+                    quietly = functools.partial(reporter.say, aloud=False)
+                    with live.page(study.command, folder, shown, quietly):
                         prepared.work(context)
                     _say_operation(reporter, run, profile)
                 elif span:

@@ -139,15 +139,15 @@ def early_stopping(run: Results, path: Path) -> tuple[Path, str]:
     figure, (ax,) = figures.subplots()
     branches = run.branches()
     for number, branch in enumerate(branches):
-        points, behind = run.of(branch), len(branches) - 1 - number
+        points, behind = run.of(branch), 1 - number / len(branches)
         figures.band(
             ax,
             [point.density for point in points],
             [point.stopped_step for point in points],
             color=COLOURS[branch],
             marker=STYLES[branch]["marker"],
-            markersize=3 + 2 * behind,
-            linewidth=1.2 + 1.8 * behind,
+            markersize=2 + 6 * behind,
+            linewidth=1 + 5 * behind,
             label=branch,
         )
     figures.density_axis(ax)

@@ -105,15 +105,7 @@ def _curve(name: str, run: Results, cost: Callable[[Network], float]) -> Curve:
 
 
 def records(name: str, folder: Path) -> list[dict[str, Any]]:
-    """Returns what there is to know of each network of a run, for other programs.
-
-    Args:
-      name: by which the records call the run.
-      folder: of the run.
-
-    Raises:
-      UserError: it has no finished network.
-    """
+    """Returns one record per network of the run in a folder; see `groundwork.compare`."""
     if of_weights(folder):
         return weights_report.records(name, folder)
     return _records(name, results.read(folder))

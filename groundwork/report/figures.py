@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from groundwork import atomic
 from groundwork.errors import printable
 from groundwork.report.charts import curves, panels
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_TEXT = 400_000  # characters of a description: a page has several, and stays below 3 MB
 STYLE: Any = {
     "figure.dpi": 120,
     "savefig.dpi": 160,
@@ -109,7 +111,7 @@ def grid(
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG, and a PDF for papers, and frees the figure; returns the PNG's path.
 
-    Beside them is a JSON file with what pages show, if `charts` can tell it.
+    Beside them is a JSON file with what pages show, if `charts` can tell it in `MOST_TEXT`.
     """
     plt = pyplot()
     description = path.with_suffix(".json")
@@ -121,12 +123,11 @@ def save(figure: Figure, path: Path) -> Path:
             figure.savefig(path)
             described = panels.panels(figure)
             figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-        if described is None:
-            description.unlink(missing_ok=True)
+        text = json.dumps(described, ensure_ascii=False, default=float) if described else ""
+        if 0 < len(text) < MOST_TEXT:
+            atomic.write(description, text)
         else:
-            description.write_text(
-                json.dumps(described, ensure_ascii=False, default=float), encoding="utf-8"
-            )
+            description.unlink(missing_ok=True)
     finally:
         plt.close(figure)
     return path

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from groundwork.devices import processes
@@ -20,7 +20,7 @@ BEGUN = (
 
 
 @contextlib.contextmanager
-def page(command: str, folder: Path, shown: bool) -> Iterator[None]:
+def page(command: str, folder: Path, shown: bool, say: Callable[[str], None]) -> Iterator[None]:
     """Draws the report of a run again whenever a unit was finished, as long as the block runs.
 
     Training does not wait for it: `python -m COMMAND.report` draws, with little priority. Pages
@@ -29,13 +29,14 @@ def page(command: str, folder: Path, shown: bool) -> Iterator[None]:
     Args:
       command: whose report it is, such as `lottery`.
       folder: of the run.
-      shown: whether there is to be a page at all, and this is the process that writes.
+      shown: whether there is to be a page at all.
+      say: takes a line, such as why nothing can be drawn yet.
     """
     if not shown or not processes.first():
         yield
         return
     over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(command, folder, over), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(command, folder, over, say), daemon=True)
     watcher.start()
     try:
         yield
@@ -44,7 +45,7 @@ def page(command: str, folder: Path, shown: bool) -> Iterator[None]:
         watcher.join()
 
 
-def _watch(command: str, folder: Path, over: threading.Event) -> None:
+def _watch(command: str, folder: Path, over: threading.Event, say: Callable[[str], None]) -> None:
     done: list[str] = []
     if not (folder / "report.html").exists():
         sections = [("Not finished", page_lib.paragraph(BEGUN))]
@@ -53,23 +54,31 @@ def _watch(command: str, folder: Path, over: threading.Event) -> None:
         units = Run(folder).units()
         if units != done:
             done = units
-            _draw(command, folder, over)
+            if why := _draw(command, folder, over):
+                say(f"report.html is not drawn: {why}")
         if over.wait(SECONDS):
             return
 
 
-def _draw(command: str, folder: Path, over: threading.Event) -> None:
-    """Draws the page; what is not drawable yet (no network is finished) stays as it was."""
+def _draw(command: str, folder: Path, over: threading.Event) -> str:
+    """Draws the page; returns why it is not drawn, such as that no network is finished yet."""
     drawing = subprocess.Popen(
         [sys.executable, "-m", f"{command}.report", str(folder)],
         env={**os.environ, page_lib.REFRESH: f"{SECONDS:g}", "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     with contextlib.suppress(ProcessLookupError):
         os.setpriority(os.PRIO_PROCESS, drawing.pid, NICE)
-    while drawing.poll() is None:
-        if over.wait(0.1):
+    while True:
+        try:
+            _, errors = drawing.communicate(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            if not over.is_set():
+                continue
             drawing.terminate()
-            drawing.wait()
-            return
+            drawing.communicate()
+            return ""
+        said = errors.strip().splitlines() or [f"code {drawing.returncode}"]
+        return said[-1] if drawing.returncode else ""

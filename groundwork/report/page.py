@@ -1,7 +1,6 @@
 """The page that every report ends with: one HTML file that has everything inside."""
 
 import base64
-import contextlib
 import functools
 import html
 import json
@@ -11,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic, buckets, copies, jsons, terminal
+from groundwork import atomic, buckets, copies, terminal
 from groundwork import config as config_lib
 from groundwork.errors import UserError, check_text
 from groundwork.report.charts import words
+from groundwork.runs import operations
 from groundwork.runs.results import RunResults
 
 CHART = "class='chart'"  # the class of figures that say their numbers
@@ -85,17 +85,9 @@ def write_run(run: RunResults, title: str, sections: Sequence[tuple[str, str]]) 
     """Writes the page of a run, which ends with its config and software; returns its path."""
     origin = [("Config", run.config), ("Made with", run.about)]
     last = [(heading, listing(config_lib.flatten(values))) for heading, values in origin]
-    return write(run.folder, title, [*sections, *_command_of(run), *last])
-
-
-def _command_of(run: RunResults) -> list[tuple[str, str]]:
-    """Returns the section of the command with which a run began, if its folder says so."""
-    with contextlib.suppress(FileNotFoundError):
-        first = (run.folder / "starts.jsonl").read_bytes().partition(b"\n")[0]
-        began = jsons.parse(first)
-        typed = ["python", "-m", f"{began['command']}.main", *map(str, began["argv"])]
-        return [("The command", command(typed))]
-    return []
+    typed = operations.typed(run.folder)
+    first = [("The command", command(typed))] if typed else []
+    return write(run.folder, title, [*sections, *first, *last])
 
 
 def picture(path: Path, caption: str) -> str:

@@ -14,7 +14,9 @@ from groundwork.report.charts import looks
 from groundwork.report.tables import Rows
 
 Record = Mapping[str, Any]
-FIRST = ("run", "command", "network", "method", "branch", "level", "exit", "engine")
+NAMES = ("network", "branch", "method", "engine")  # fields that name a network within its run
+NUMBERED = ("level", "exit")  # and those that number one
+FIRST = ("run", "command", *NAMES, *NUMBERED)
 COSTS = {  # field of a record → words, in the order in which they are offered
     "macs": "multiply-adds",
     "bytes": "bytes",
@@ -61,9 +63,22 @@ def fields(records: Sequence[Record]) -> list[str]:
 
 def table(records: Sequence[Record]) -> Rows:
     """Returns one row per network; a mean has its deviation beside it."""
-    shown = [field for field in fields(records) if not field.endswith("_deviation")]
-    header = [COSTS.get(f, f.removesuffix("_mean").replace("_", " ")) for f in shown]
-    return header, [[_cell(record, field) for field in shown] for record in records]
+    shown = [f for f in fields(records) if f not in FIRST and not f.endswith("_deviation")]
+    header = ["run", "network", *(_words(field) for field in shown)]
+    rows = [[_cell(record, field) for field in shown] for record in records]
+    names = [[str(record["run"]), _name(record)] for record in records]
+    return header, [[*name, *row] for name, row in zip(names, rows, strict=True)]
+
+
+def _name(record: Record) -> str:
+    """Returns the name of a network within its run, such as `ticket level 3`."""
+    parts = [str(record[field]) for field in NAMES if record.get(field)]
+    parts += [f"{field} {record[field]}" for field in NUMBERED if record.get(field) is not None]
+    return " ".join(parts)
+
+
+def _words(field: str) -> str:
+    return COSTS.get(field, field.removesuffix("_mean").replace("_", " "))
 
 
 def _cell(record: Record, field: str) -> str:
@@ -91,8 +106,7 @@ def as_latex(records: Sequence[Record]) -> str:
     """Returns the table for a paper, in LaTeX's tabular with booktabs' rules."""
     header, rows = table(records)
     lines = [" & ".join(map(_latex, row)) + r" \\" for row in (header, *rows)]
-    columns = "l" * sum(name in FIRST for name in header)
-    columns += "r" * (len(header) - len(columns))
+    columns = "ll" + "r" * (len(header) - 2)  # two name a network
     top = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
     return "\n".join([*top, *lines[1:], r"\bottomrule", r"\end{tabular}", ""])
 
@@ -109,7 +123,7 @@ def _figure(records: Sequence[Record], signs: Mapping[str, int]) -> str:
     measures = [field for field in numbers if field.endswith("_mean")]
     costs = [field for field in COSTS if field in numbers]
     others = [f for f in numbers if f not in (*measures, *costs) and not f.endswith("_deviation")]
-    words = {f: COSTS.get(f, f.removesuffix("_mean").replace("_", " ")) for f in numbers}
+    words = {field: _words(field) for field in numbers}
     x = _choice("x", "horizontal axis", [*costs, *others, *measures], words)
     y = _choice("y", "vertical axis", [*measures, *costs, *others], words)
     data = {"records": list(records), "signs": dict(signs), "words": words}

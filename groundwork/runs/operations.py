@@ -89,14 +89,29 @@ def spent(rows: Iterable[Row]) -> dict[str, Spent]:
 
 def first_start(folder: Path) -> float | None:
     """Returns when a run was started first, in seconds since 1970; None if it does not tell."""
-    starts = folder / "starts.jsonl"
-    if not starts.exists():
-        return None
+    said = str(_first(folder).get("time"))
     try:
-        said = jsons.parse(starts.read_bytes().partition(b"\n")[0])["time"]
         return datetime.datetime.strptime(said, "%Y-%m-%dT%H:%M:%S%z").timestamp()
-    except (ValueError, KeyError, TypeError):  # the line was damaged, and the run can do without
+    except ValueError:  # the line was damaged, and the run can do without
         return None
+
+
+def typed(folder: Path) -> list[str]:
+    """Returns the command line by which a run was started first; empty if it does not tell."""
+    first = _first(folder)
+    command, argv = first.get("command"), first.get("argv")
+    if not isinstance(command, str) or not isinstance(argv, list):
+        return []
+    return ["python", "-m", f"{command}.main", *map(str, argv)]
+
+
+def _first(folder: Path) -> dict[str, Any]:
+    """Returns the line of the first start; empty if there is none, or it was damaged."""
+    try:
+        found = jsons.parse((folder / "starts.jsonl").read_bytes().partition(b"\n")[0])
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def summary(folder: Path, path: Path) -> str:

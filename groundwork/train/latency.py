@@ -20,6 +20,7 @@ from groundwork.trees import Variables
 
 STAT = Path("/proc/stat")
 TICKS = os.sysconf("SC_CLK_TCK")  # of a second
+LEAST_WATCHED = 0.5  # seconds of all processors together
 BATCHES = (1, 128)  # the batch sizes that networks are timed with
 LEAST_SECONDS = 2e-3  # of a sample, in which shorter calls are repeated
 
@@ -53,23 +54,23 @@ def milliseconds(
       variables: of the network, of one replicate.
       example: see `architectures.shapes`.
     """
+    before = _busy()
     leaves, structure = jax.tree.flatten(trees.example(example))
     timed = [_compiled(original, tuple(leaves), structure)]
     if network.apply != original.apply:
         apply = jax.jit(functools.partial(network.apply, train=False))
         timed.append((apply, jax.tree.map(jnp.asarray, variables)))
-    times = {}
+    times: dict[str, list[float]] = {}
     for batch in BATCHES:
         inputs = jax.tree.unflatten(structure, [_some(leaf, batch) for leaf in leaves])
         calls = [functools.partial(apply, arguments, inputs) for apply, arguments in timed]
-        before = _busy()
         found = [np.multiply(seconds, 1e3) for seconds in samples(calls)]
         (low, original, high), (own_low, own, own_high) = (
             np.quantile(found[place], (0.25, 0.5, 0.75)).tolist() for place in (0, -1)
         )
-        others = _others(before, _busy())
-        times[str(batch)] = [*Times(original, own, low, high, own_low, own_high, others)]
-    return times
+        times[str(batch)] = [original, own, low, high, own_low, own_high]
+    others = _others(before, _busy())
+    return {batch: [*Times(*values)._replace(others=others)] for batch, values in times.items()}
 
 
 def _busy() -> tuple[float, float, float] | None:
@@ -80,16 +81,18 @@ def _busy() -> tuple[float, float, float] | None:
         return None
     user, nice, system, idle, waiting, *interrupts = (int(ticks) / TICKS for ticks in first)
     worked = user + nice + system + sum(interrupts)  # and what other machines have stolen
-    own = os.times()
-    return worked + idle + waiting, worked, own.user + own.system
+    return worked + idle + waiting, worked, time.process_time()
 
 
 def _others(before: tuple[float, ...] | None, after: tuple[float, ...] | None) -> float | None:
-    """Returns the share of the processors' time that other processes took between two looks."""
+    """Returns the share of the processors' time that other processes took between two looks.
+
+    None where the looks are so near that the kernel's ticks of 10 ms would be most of it.
+    """
     if before is None or after is None:
         return None
     whole, worked, own = (b - a for a, b in zip(before, after, strict=True))
-    return max(0.0, (worked - own) / whole) if whole else None
+    return max(0.0, (worked - own) / whole) if whole > LEAST_WATCHED else None
 
 
 @functools.cache

@@ -31,15 +31,7 @@ COLUMNS = {"test": "test", "train": "train", "matched_test": "matched", "matched
 
 
 def records(name: str, folder: Path) -> list[dict[str, Any]]:
-    """Returns what there is to know of each network of a run, for other programs.
-
-    Args:
-      name: by which the records call the run.
-      folder: of the run.
-
-    Raises:
-      UserError: it has no finished network.
-    """
+    """Returns one record per network of the run in a folder; see `groundwork.compare`."""
     return results.records(name, results.read(folder))
 
 

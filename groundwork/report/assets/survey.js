@@ -42,9 +42,8 @@
       if (!kept[number] || typeof record[x] !== 'number' || typeof record[y] !== 'number') return;
       const spread = (field) => record[field.replace(/_mean$/, '_deviation')] || 0;
       const [dx, dy] = [x, y].map((field) => (field.endsWith('_mean') ? spread(field) : 0));
-      const name = [record.network, record.branch, record.method, record.engine].filter(Boolean).join(' ');
       points.push({
-        run: record.run, network: name + (record.level === undefined ? '' : ` level ${record.level}`) + (record.exit === undefined ? '' : ` exit ${record.exit}`),
+        run: record.run, network: rows[number].cells[1].textContent,
         x: record[x], y: record[y], xs: shown(record[x]), ys: shown(record[y]) + (dy ? `±${shown(dy)}` : ''),
         left: record[x] - dx, right: record[x] + dx, low: record[y] - dy, high: record[y] + dy,
       });
@@ -86,8 +85,8 @@
     }));
   };
 
-  const escaped = (text) => text
-    .replace(/\\/g, '\\textbackslash{}').replace(/[&%$#_{}]/g, (c) => (c === '{' || c === '}' ? c : `\\${c}`)).replace(/±/g, '$\\pm$');
+  const SPECIAL = { '\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}', '±': '$\\pm$' };
+  const escaped = (text) => text.replace(/[\\~^±&%$#_{}]/g, (character) => SPECIAL[character] || `\\${character}`);
   const lines = () => [...document.querySelector('table').rows]
     .filter((row) => !row.hidden).map((row) => [...row.cells].map((cell) => cell.textContent));
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
@@ -95,7 +94,7 @@
     csv: () => lines().map((cells) => cells.map(quoted).join(',')).join('\n') + '\n',
     latex: () => {
       const [head, ...rest] = lines().map((cells) => cells.map(escaped).join(' & ') + ' \\\\');
-      const columns = 'l' + 'r'.repeat(lines()[0].length - 1);
+      const columns = 'll' + 'r'.repeat(lines()[0].length - 2);
       return [`\\begin{tabular}{${columns}}`, '\\toprule', head, '\\midrule', ...rest, '\\bottomrule', '\\end{tabular}', ''].join('\n');
     },
   };

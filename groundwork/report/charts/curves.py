@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ def _drawn(rows: list[Row], steps: str, series: dict[str, Row], ax: Axes) -> lis
     lines = [name for name in names if series[name]["dash"] is not None]
     layers = []
     banded = [row for row in rows if "low" in row]
+    counts = collections.Counter(row["series"] for row in rows)
     wide = [row for row in banded if row["series"] in lines]
     colour = looks.channel("colour")
     if wide:
@@ -75,7 +77,8 @@ def _drawn(rows: list[Row], steps: str, series: dict[str, Row], ax: Axes) -> lis
         }
         mark = {"type": "area", "opacity": 0.18, "interpolate": steps, "clip": True}
         layers.append(layer(wide, mark, encoding))
-    narrow = [row for row in banded if row not in wide or _only(rows, row)]
+    # points that are not joined, and single ones, whose band would have no width
+    narrow = [r for r in banded if r["series"] not in lines or counts[r["series"]] == 1]
     if narrow:
         encoding = {"x": {"field": "x"}, "y": {"field": "low"}, "y2": {"field": "high"}}
         encoding["color"] = colour
@@ -106,11 +109,6 @@ def _drawn(rows: list[Row], steps: str, series: dict[str, Row], ax: Axes) -> lis
     }
     layers.append(layer(rows, {"type": "point", "strokeWidth": 1.4, "clip": True}, encoding))
     return layers
-
-
-def _only(rows: Sequence[Row], row: Row) -> bool:
-    """Is it the only point of its series, so that a band would have no width?"""
-    return sum(other["series"] == row["series"] for other in rows) == 1
 
 
 def _tooltip(ax: Axes, spread: bool = False) -> list[Row]:

@@ -175,7 +175,7 @@ def words(text: str) -> str:
 
 
 def number(value: float) -> str:
-    """Returns a number as tables show it: integers whole, others with four digits or more."""
-    if float(value).is_integer():
+    """Returns a number as tables show it: large ones whole, others with four digits or more."""
+    if float(value).is_integer() or 1e4 <= abs(value) < 1e15:
         return f"{value:,.0f}"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"

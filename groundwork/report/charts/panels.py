@@ -69,19 +69,16 @@ def _shared(layer: Row, x: Row, y: Row) -> None:
         if name in encoding:
             encoding[name] = {"type": "quantitative", **encoding[name], **scale}
             if scale["scale"]["type"] == "log":
-                layer["data"]["values"] = _above_zero(layer["data"]["values"], name, scale)
+                lowest = scale["scale"]["domain"][0]
+                rows = [_above_zero(row, name, lowest) for row in layer["data"]["values"]]
+                layer["data"]["values"] = [row for row in rows if row.get(name, lowest) > 0]
 
 
-def _above_zero(rows: list[Row], axis: str, scale: Row) -> list[Row]:
-    """Returns the rows that a logarithmic axis can show; what begins at 0 begins at its end."""
-    lowest = scale["scale"]["domain"][0]
-    ends = [end for end in (axis, f"{axis}2", "low") if end != "low" or axis == "y"]
-    begins = {end: lowest for end in ends if end == "low" or any(f"{axis}2" in row for row in rows)}
-    kept = [
-        {**row, **{end: max(row[end], low) for end, low in begins.items() if end in row}}
-        for row in rows
-    ]
-    return [row for row in kept if all(row.get(end, lowest) > 0 for end in ends)]
+def _above_zero(row: Row, axis: str, lowest: float) -> Row:
+    """Returns a row for a logarithmic axis: what begins at 0 or below begins at the axis' end."""
+    ends = [axis, f"{axis}2"] if f"{axis}2" in row else []  # of a bar or a segment
+    ends += ["low"] if axis == "y" and "low" in row else []  # of a band
+    return {**row, **{end: max(row[end], lowest) for end in ends}}
 
 
 def _scale(ax: Axes, name: str) -> Row:
@@ -104,11 +101,7 @@ def _scale(ax: Axes, name: str) -> Row:
     form: Row = {"title": axis.get_label_text()}
     texts = [text.get_text() for text in axis.get_ticklabels()]
     ticks = [float(tick) for tick in axis.get_majorticklocs()]
-    inside = [
-        (tick, text)
-        for tick, text in zip(ticks, texts, strict=len(ticks) == len(texts))
-        if low <= tick <= high
-    ]
+    inside = [(t, text) for t, text in zip(ticks, texts, strict=True) if low <= t <= high]
     if isinstance(axis.get_major_formatter(), ticker.LogFormatterSciNotation):
         form |= {"format": "~g", "tickCount": 6}
     else:

@@ -158,8 +158,8 @@ def test_files_of_a_figure(tmp_path):
 
 
 def test_numbers_are_those_of_tables():
-    texts = [looks.number(value) for value in (266610.0, 0.77625, 12.5, 1.25e-5, 0)]
-    assert texts == ["266,610", "0.7762", "12.5000", "1.25e-05", "0"]
+    texts = [looks.number(value) for value in (266610.0, 91610.3, 0.77625, 12.5, 1.25e-5, 0)]
+    assert texts == ["266,610", "91,610", "0.7762", "12.5000", "1.25e-05", "0"]
 
 
 # Colours that colour-blind readers tell apart: Machado, Oliveira and Fernandes 2009, severity 1.

@@ -41,7 +41,7 @@ def test_a_page_says_that_it_has_begun_then_what_is_finished(drawn, monkeypatch)
     found = []
     monkeypatch.setattr(live.Run, "units", lambda self: list(found))
     path = drawn / "report.html"
-    with live.page("slowly", drawn, shown=True):
+    with live.page("slowly", drawn, True, print):
         said = waited(path, live.BEGUN)
         assert "<meta http-equiv='refresh' content='0.2'>" in said
         found.append("levels/00/ticket")
@@ -52,7 +52,7 @@ def test_a_page_says_that_it_has_begun_then_what_is_finished(drawn, monkeypatch)
 
 
 def test_without_the_key_there_is_no_page_and_no_thread(drawn):
-    with live.page("slowly", drawn, shown=False):
+    with live.page("slowly", drawn, False, print):
         time.sleep(0.3)
     assert not (drawn / "report.html").exists()
 
@@ -61,6 +61,19 @@ def test_the_end_does_not_wait_for_a_drawing(drawn, monkeypatch):
     (drawn.parent / "slowly/report.py").write_text("import time; time.sleep(60)")
     monkeypatch.setattr(live.Run, "units", lambda self: ["a"])
     begun = time.monotonic()
-    with live.page("slowly", drawn, shown=True):
+    with live.page("slowly", drawn, True, print):
         time.sleep(0.5)
     assert time.monotonic() - begun < 20
+
+
+def test_the_log_says_why_nothing_is_drawn(drawn, monkeypatch):
+    (drawn.parent / "slowly/report.py").write_text(
+        "import sys; sys.exit('error: none is finished')"
+    )
+    monkeypatch.setattr(live.Run, "units", lambda self: ["a"])
+    said = []
+    with live.page("slowly", drawn, True, said.append):
+        end = time.monotonic() + 60
+        while not said and time.monotonic() < end:
+            time.sleep(0.1)
+    assert said == ["report.html is not drawn: error: none is finished"]

@@ -103,11 +103,14 @@ def _drawn(rows: list[Row], steps: str, series: dict[str, Row], ax: Axes) -> lis
         "fill": looks.channel("fill"),
         "stroke": colour,
         "shape": looks.channel("shape"),
-        "opacity": looks.channel("point"),
+        "fillOpacity": looks.channel("point"),
+        "strokeOpacity": looks.channel("point"),
         "size": looks.channel("size"),
         "tooltip": _tooltip(ax, any("spread" in row for row in rows)),
     }
-    layers.append(layer(rows, {"type": "point", "strokeWidth": 1.4, "clip": True}, encoding))
+    layers.append(
+        layer(rows, {"type": "point", "opacity": 1, "strokeWidth": 1.4, "clip": True}, encoding)
+    )
     return layers
 
 

@@ -70,6 +70,13 @@ def test_layers_share_the_looks_of_all_series():
             "a": looks.INK,
             "b": "#123456",
         }
+    by_channel = {}
+    for layer in panel["layer"]:
+        for name, encoded in layer["encoding"].items():
+            if isinstance(encoded, dict) and "scale" in encoded:
+                by_channel.setdefault(name, []).append(encoded["scale"])
+    for name, found in by_channel.items():  # layers share a scale: the first one's would count
+        assert all(scale == found[0] for scale in found), name
     of = {series["name"]: series for series in panel["usermeta"]["series"]}
     assert of["a"]["dash"] == [6, 3]
     assert (of["b"]["dash"], of["b"]["fill"], of["b"]["shape"]) == (None, looks.PAPER, "square")

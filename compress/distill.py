@@ -58,7 +58,7 @@ def soften(logits: jax.Array, temperature: float, mean: Mean = "arithmetic") -> 
       ValueError: the logits have another number of axes or no teacher, the temperature is not
         positive and finite, or the mean is unknown.
 
-    Source: Hinton et al., Section 1 ("an arithmetic or geometric mean").
+    Source: Hinton et al., arXiv:1503.02531, Section 1 ("an arithmetic or geometric mean").
     """
     checks.name("mean", mean, get_args(Mean))
     _check_temperature(temperature)

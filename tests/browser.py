@@ -26,24 +26,41 @@ def chromium():
 
 
 @contextlib.contextmanager
-def opened(chromium, path, scheme="light", width=1280):
-    """A page whose figures are drawn; nothing may be asked of a network, and nothing may fail."""
+def watched(chromium, scheme, width, **given):
+    """A page in which nothing may fail, and the list of what it asks for."""
     context = chromium.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        viewport={"width": width, "height": 900}, color_scheme=scheme, **given
     )
     page = context.new_page()
     wrong, asked = [], []
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(Path(path).resolve().as_uri())
-    charts = page.locator(".panel").count()
-    page.wait_for_function(f"document.querySelectorAll('.panel svg').length == {charts}")
-    yield page
+    yield page, asked
     assert not wrong, wrong
-    asked = [url for url in asked if not url.startswith("data:")]
-    assert asked == [page.url], [url[:80] for url in asked]
     context.close()
+
+
+@contextlib.contextmanager
+def served(chromium, url, scheme="light", width=1280):
+    """A page of a site, which may ask its own server alone."""
+    own = url.split("/")[2]
+    with watched(chromium, scheme, width) as (page, asked):
+        page.goto(url)
+        yield page
+        assert [one for one in asked if own not in one and not one.startswith("data:")] == []
+
+
+@contextlib.contextmanager
+def opened(chromium, path, scheme="light", width=1280):
+    """A page whose figures are drawn; nothing may be asked of a network, and nothing may fail."""
+    with watched(chromium, scheme, width, offline=True) as (page, asked):
+        page.goto(Path(path).resolve().as_uri())
+        charts = page.locator(".panel").count()
+        page.wait_for_function(f"document.querySelectorAll('.panel svg').length == {charts}")
+        yield page
+        asked = [url for url in asked if not url.startswith("data:")]
+        assert asked == [page.url], [url[:80] for url in asked]
 
 
 def fits(page):

@@ -37,11 +37,13 @@ def ranges(requirements):
 
 
 @pytest.mark.parametrize(
-    "extra", ["", "buckets", "cpu", "deploy", "dev", "launch", "search", "tfds"]
+    "extra", ["", "buckets", "cpu", "deploy", "dev", "docs", "launch", "search", "tfds"]
 )
 def test_each_pin_lies_in_its_range(extra):
     optional = PROJECT["optional-dependencies"]
-    assert sorted(optional) == ["cpu", "deploy", "dev", "gs", "launch", "s3", "search", "tfds"]
+    assert sorted(optional) == [
+        "cpu", "deploy", "dev", "docs", "gs", "launch", "s3", "search", "tfds",
+    ]  # fmt: skip
     optional = {**optional, "buckets": [*optional["gs"], *optional["s3"]]}
     pinned = pins(f"requirements-{extra}.txt" if extra else "requirements.txt")
     allowed = ranges(optional[extra] if extra else PROJECT["dependencies"])
@@ -73,7 +75,7 @@ def test_the_makefile_lets_in_the_pythons_that_the_project_does():
 def test_the_same_packages_are_shipped_and_checked_and_all_are_typed():
     shipped = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
     assert sorted(shipped) == sorted([*PACKAGES, "configs"])
-    assert sorted(PYPROJECT["tool"]["mypy"]["packages"]) == sorted(shipped)
+    assert sorted(PYPROJECT["tool"]["mypy"]["packages"]) == sorted([*shipped, "website"])
     assert sorted(PYPROJECT["tool"]["importlinter"]["root_packages"]) == sorted(shipped)
     assert [name for name in PACKAGES if not (ROOT / name / "py.typed").exists()] == []
     assert PROJECT["scripts"] == {name: f"{name}.main:run" for name in SCRIPTS}

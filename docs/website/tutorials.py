@@ -1,0 +1,72 @@
+"""Tutorials: executed on demand, and shown on the site with the outputs of the last execution."""
+
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).parent.parent.parent
+WRITTEN = ROOT / "docs" / "tutorials"
+EXECUTED = ROOT / "build" / "tutorials"
+NOTE = (
+    "```{note}\nThis copy was built without the outputs: `make tutorials` runs the cells, and the"
+    " next `make docs` shows what they say.\n```\n"
+)
+
+
+def written() -> list[Path]:
+    """Returns the tutorials' sources."""
+    return sorted(path for path in WRITTEN.glob("*.md") if path.stem not in ("README", "index"))
+
+
+def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """Returns what decides whether outputs belong to a source."""
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def execute(path: Path, into: Path = EXECUTED) -> float:
+    """Runs all cells in an empty folder, writes the notebook, and returns the seconds that it took.
+
+    Raises CellExecutionError where a cell fails.
+    """
+    notebook, began = jupytext.read(path, fmt="md:myst"), time.monotonic()
+    folder = into / f"{path.stem}_files"
+    folder.mkdir(parents=True, exist_ok=True)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    jupytext.write(notebook, into / f"{path.stem}.ipynb")
+    return time.monotonic() - began
+
+
+def place(out: Path) -> None:
+    """Puts each tutorial there with its outputs; without any, a note says how to get them."""
+    for path in written():
+        notebook, executed = jupytext.read(path, fmt="md:myst"), EXECUTED / f"{path.stem}.ipynb"
+        if executed.is_file() and cells(jupytext.read(executed)) == cells(notebook):
+            notebook = jupytext.read(executed)
+        else:
+            title, _, rest = notebook.cells[0].source.partition("\n")
+            notebook.cells[0].source = f"{title}\n\n{NOTE}{rest}"
+        notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "python"}
+        (out / path.name).unlink()
+        jupytext.write(notebook, out / f"{path.stem}.ipynb")
+
+
+def main() -> int:
+    """Executes all tutorials, or those that are named, and says how long each took."""
+    named = sys.argv[1:]
+    failed = 0
+    for path in (path for path in written() if not named or path.stem in named):
+        try:
+            print(f"{path.stem}: {execute(path):.0f} s", flush=True)
+        except CellExecutionError as wrong:
+            print(f"{path.stem}: {wrong}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,6 +19,8 @@ STUDY = study.Study(
     ),
     check=spec.from_config,
     units=spec.unit_names,
+    steps=spec.steps,
+    following=spec.following,
     prepare=work.prepare,
     show=report.show,
     compare=report.compare,

@@ -112,6 +112,16 @@ def unit_names(spec: CompressSpec) -> list[str]:
     return [node.unit for node in nodes(spec)]
 
 
+def steps(spec: CompressSpec, unit: str) -> int | None:
+    """Returns the training steps of a unit, those that learn hints alone included."""
+    (node,) = [node for node in nodes(spec) if node.unit == unit]
+    if node.stage == ORIGINAL:
+        return 0 if spec.source.path else spec.train.steps
+    section = spec.sections[node.stage]
+    trained = sum(getattr(spec, name).steps for name in STAGES[node.stage].trains(section))
+    return trained + getattr(section, "hint_steps", 0)
+
+
 def _check_order(stages: tuple[str, ...]) -> None:
     for stage in stages:
         if stage not in STAGES:
@@ -125,3 +135,9 @@ def _check_order(stages: tuple[str, ...]) -> None:
     final = in_order[-1]
     if final in stages and stages[-1] != final:
         raise UserError(f"stages: {final} must be the last: {STAGES[final].first}")
+
+
+def following(spec: CompressSpec, folder: str) -> str:
+    """Returns what the user of a finished run may do next."""
+    name = nodes(spec)[-1].name
+    return f'compress.load("{folder}/files/{name}/0.cna") gives the network, ready to predict'

@@ -27,6 +27,7 @@ STUDY = study.Study(
     extendable=(),
     check=spec.from_config,
     units=spec.unit_names,
+    following=spec.following,
     prepare=work.prepare,
     show=report.show,
     compare=report.compare,

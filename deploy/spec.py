@@ -245,3 +245,9 @@ def without_effect(spec: DeploySpec, config: Mapping[str, Any], given: Sequence[
         keys["calibration"] = f"kinds={spec.kinds} has no int8"
     trained = {} if spec.source.path else {"train": spec.optimizer}
     return idle.warnings(idle.beyond_steps(spec, trained), keys, given)
+
+
+def following(spec: DeploySpec, folder: str) -> str:
+    """Returns what the user of a finished run may do next."""
+    del spec
+    return f"deploy.load takes a file of {folder}/files; {folder}/samples has inputs and answers"

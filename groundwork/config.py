@@ -28,13 +28,15 @@ USAGE = """usage: {program} --config=FILE [--workdir=DIR]
   --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG), or
                       s3://BUCKET/DIR or gs://BUCKET/DIR; the same command
                       continues an unfinished run and shows a finished one
+  --dry-run           say what there is to do, how many steps, how large, and about
+                      how long, from steps timed in a folder that is thrown away
   --profile=FIRST:STOP
                       trace the steps FIRST to STOP-1 of the first unit trained
                       now that computes them, into profile/ of the run's folder
   --help              this text and, after --config=FILE, that file's story and
                       keys
 """
-FLAGS = ("config", "workdir", "profile")
+FLAGS = ("config", "workdir", "dry-run", "profile")
 WIDTH = 80  # columns of what --help prints
 LAST = ("data", "mesh", "checkpoint", "log")  # sections that serve any run, whatever it studies
 GROUPS = {  # section → what it is about; other sections have names of their commands' own
@@ -88,6 +90,8 @@ def parse(argv: Sequence[str], usage: str) -> tuple[ml_collections.ConfigDict, P
     given = _flags(argv)
     workdir = given.get("workdir", f"runs/{Path(path.partition(':')[0]).stem}")
     _span(given)
+    if given.get("dry-run"):
+        raise UserError(f"--dry-run takes no value, and was given {shown(given['dry-run'])}")
     if not workdir:
         raise UserError("--workdir is empty: give the run's folder, as --workdir=DIR")
     keys = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
@@ -110,6 +114,11 @@ def profiled(argv: Sequence[str]) -> tuple[int, int] | None:
       UserError: it names no steps.
     """
     return _span(_flags(_joined(argv)))
+
+
+def rehearses(argv: Sequence[str]) -> bool:
+    """Returns whether `--dry-run` is given."""
+    return "dry-run" in _flags(_joined(argv))
 
 
 def _span(given: Mapping[str, str | None]) -> tuple[int, int] | None:
@@ -187,7 +196,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
     joined: list[str] = []
     for argument in argv:
         previous = joined[-1] if joined else ""
-        if previous in ("--", "--help"):  # which take no value
+        if previous in ("--", "--help", "--dry-run"):  # which take no value
             joined.append(argument)
         elif previous.startswith("--") and "=" not in previous and not argument.startswith("--"):
             joined[-1] = f"{previous}={argument}"

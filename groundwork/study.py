@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from groundwork.devices import mesh as mesh_lib
 from groundwork.devices.profile import Profile
 from groundwork.devices.watchdog import Watchdog
 from groundwork.entry import as_typed
+from groundwork.errors import UserError
 from groundwork.metric import ACCURACY, Metric
 from groundwork.report import live
 from groundwork.report.comparison import Comparison
-from groundwork.runs import identity, mirror, operations
+from groundwork.runs import identity, mirror, operations, rehearsal
 from groundwork.runs import run as run_lib
 from groundwork.runs.progress import LOG, Reporter
 from groundwork.runs.run import Run
@@ -68,6 +70,9 @@ class Study:
       check: resolved config → spec, which has `seed`, `replicates`, `eval_every`, `checkpoint`.
       units: spec → names of all units.
       prepare: spec, config, data set → `Prepared`.
+      following: spec, the run's folder → what its user may do next, as one line.
+      steps: spec, name of a unit → its training steps: 0 if it trains nothing, None if that is not
+        known before other units are done.
       show: makes the tables, figures and pages of run folders.
       compare: run folders → their comparison, for a sweep.
       warn: spec, config, keys that were typed → lines about settings without effect.
@@ -86,6 +91,10 @@ class Study:
     compare: Callable[[Sequence[Path]], Comparison]
     warn: Callable[[Any, Mapping[str, Any], Sequence[str]], list[str]] = lambda *_: []
     lost: Callable[[Run], dict[str, str]] = lambda run: {}
+    following: Callable[[Any, str], str] = lambda spec, folder: (
+        f"python -m groundwork.compare {folder} RUN … shows several runs on one page"
+    )
+    steps: Callable[[Any, str], int | None] = lambda spec, unit: None
 
     @property
     def usage(self) -> str:
@@ -107,6 +116,9 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
     spec = checked(study, config)
     span = config_lib.profiled(argv)
     processes.start()
+    if config_lib.rehearses(argv):
+        _rehearse(study, spec, config, workdir)
+        return
     with interruption.watched() as asked, mirror.opened(workdir) as (folder, bucket):
         processes.same("config", json.dumps(config), "start the same command everywhere")
         processes.same("--profile", json.dumps(span), "start the same command everywhere")
@@ -141,7 +153,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
             processes.same("run folder", seen, "--workdir must be on a disk that all share")
             done = set(units) & set(processes.on_first(run.units))
             with (
-                Reporter(folder / LOG, len(units), len(done)) as reporter,
+                Reporter(folder / LOG, _steps(study, spec, units), done) as reporter,
                 contextlib.closing(run),
             ):
                 for warning in warnings:
@@ -163,10 +175,57 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
                     reporter.say("warning: all units are done already: there is no profile")
             if processes.first():
                 study.show([folder])
+                terminal.say(f"next: {study.following(spec, str(workdir))}")
             run.send()
             if bucket and processes.first():
                 terminal.say(f"kept in {workdir}; the copy on this machine is removed")
             processes.wait_for_all("the report")
+
+
+def _steps(study: Study, spec: Any, units: Sequence[str]) -> dict[str, int | None]:
+    return {name: study.steps(spec, name) for name in units}
+
+
+def _rehearse(study: Study, spec: Any, config: Mapping[str, Any], workdir: Path | str) -> None:
+    """Times the first steps in a folder that is thrown away, and says what there is to do."""
+    if processes.count() > 1:
+        raise UserError("--dry-run times the steps of one process: start it alone")
+    done, begun = _done(study, spec, config, workdir)
+    units = study.units(spec)
+    steps = _steps(study, spec, units)
+    print(f"dry run of {workdir}, of which nothing is kept")
+    if len(done) == len(units):
+        print(*rehearsal.lines(rehearsal.NOTHING, steps, done, spec.replicates), sep="\n")
+        return
+    enough = rehearsal.Enough()
+    dataset = data_lib.load(config)
+    prepared = study.prepare(spec, config, dataset)
+    if not begun:
+        prepared.begin()
+    with (
+        tempfile.TemporaryDirectory(prefix="dry_run") as folder,
+        interruption.watched(enough) as asked,
+    ):
+        run, _ = run_lib.open_run(Path(folder), _identity(study, config))
+        with Reporter(run.folder / LOG, steps, ()) as reporter, contextlib.closing(run):
+            context = make_context(spec, dataset, prepared.mesh, run, reporter, asked)
+            with contextlib.suppress(rehearsal.Timed):
+                prepared.work(context)
+        seen = rehearsal.outlook(run, units)
+    print(*rehearsal.lines(seen, steps, done, spec.replicates), sep="\n")
+
+
+def _done(
+    study: Study, spec: Any, config: Mapping[str, Any], workdir: Path | str
+) -> tuple[list[str], bool]:
+    """Returns the units that are done and whole, and whether the run has begun; none in buckets."""
+    if not isinstance(workdir, Path) or not (workdir / identity.FILE).exists():
+        return [], False
+    identity.check_identity(workdir, _identity(study, config))
+    run = Run(workdir, id=identity.run_id(workdir))
+    run.check_places(study.units(spec))
+    whole = set(run_lib.whole(run)) - study.lost(run).keys()
+    return [name for name in study.units(spec) if name in whole], True
 
 
 def checked(study: Study, config: Mapping[str, Any]) -> Any:
@@ -219,13 +278,8 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
       UserError: the config is wrong, or the folder holds another run.
     """
     spec = checked(study, config)
-    if not (workdir / "config.json").exists():
-        return False
-    identity.check_identity(workdir, _identity(study, config))
-    units = study.units(spec)
-    run = Run(workdir, id=identity.run_id(workdir))
-    run.check_places(units)
-    return set(units) <= set(run_lib.whole(run)) - study.lost(run).keys()
+    done, _ = _done(study, spec, config, workdir)
+    return len(done) == len(study.units(spec))
 
 
 def _mend(study: Study, run: Run, units: Sequence[str]) -> list[str]:

@@ -85,3 +85,25 @@ def _spelled(error: UnicodeError) -> tuple[str, int]:
 
 def _escaped(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii")
+
+
+def duration(seconds: float) -> str:
+    """Returns `40 s`, `3 min`, `2 h 5 min` or `3 days 4 h`, as people say it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def size(count: float) -> str:
+    """Returns `512 bytes`, `3.1 kB`, `48 MB` or `1.2 GB`; a kB has 1,000 bytes."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            value = count / factor
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+    return f"{count:.0f} bytes"

@@ -309,3 +309,22 @@ def unit_names(spec: LotterySpec) -> list[str]:
         names.append(unit_name(level, "ticket"))
         names += [unit_name(level, b) for b, chosen in spec.branches.items() if level in chosen]
     return names
+
+
+def steps(spec: LotterySpec, unit: str) -> int | None:
+    """Returns the training steps of a unit; None where they depend on what a ticket keeps."""
+    if unit == "start":
+        return 0 if spec.ticket.source else spec.rewind.step
+    if unit.startswith("scored/"):
+        return spec.score_step - spec.rewind.step
+    name = unit.rpartition("/")[2]
+    if name == "ticket":
+        return spec.train.steps - (spec.score_step if spec.saves_scored else spec.rewind.step)
+    begins = {"rewind": spec.rewind.step, "start": 0}.get(BRANCHES[name].begins)
+    return None if begins is None else spec.train.steps - begins
+
+
+def following(spec: LotterySpec, folder: str) -> str:
+    """Returns what the user of a finished run may do next."""
+    more = f"--config.levels={spec.levels + 4} goes on from here"
+    return f'lottery.load("{folder}", level={spec.levels}) gives the ticket; {more}'

@@ -202,3 +202,18 @@ def unit_names(spec: LowRankSpec) -> list[str]:
         names += [plan_name(point), sweep_name(point)]
         names += [scratch_name(point)] if spec.decompose.scratch else []
     return names
+
+
+def steps(spec: LowRankSpec, unit: str) -> int:
+    """Returns the training steps of a unit."""
+    if unit == "original":
+        return 0 if spec.source.path else spec.train.steps
+    kinds = {sweep_name: spec.fine_tune, scratch_name: spec.train}
+    found = {kind(p): of.steps for p in spec.decompose.points for kind, of in kinds.items()}
+    return {**found, FINE_TUNED: spec.fine_tune.steps}.get(unit, 0)
+
+
+def following(spec: LowRankSpec, folder: str) -> str:
+    """Returns what the user of a finished run may do next."""
+    del spec
+    return f"python -m deploy.main --source={folder} writes files of engines, and times them"

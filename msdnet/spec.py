@@ -132,3 +132,15 @@ def unit_name(network: str) -> str:
 def unit_names(spec: MSDNetSpec) -> list[str]:
     """Returns the names of all units of a run, in their order."""
     return [unit_name(network) for network in spec.networks]
+
+
+def steps(spec: MSDNetSpec, unit: str) -> int:
+    """Returns the training steps of a unit."""
+    del unit
+    return spec.train.steps
+
+
+def following(spec: MSDNetSpec, folder: str) -> str:
+    """Returns what the user of a finished run may do next."""
+    del spec
+    return f"python -m deploy.main --source={folder} writes files of engines, a file per block"

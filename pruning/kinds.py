@@ -42,6 +42,13 @@ def units(of: Spec) -> list[str]:
     return weights_spec.unit_names(of) if isinstance(of, WeightsSpec) else spec.unit_names(of)
 
 
+def steps(of: Spec, unit: str) -> int | None:
+    """Returns the training steps of a unit, where they are known; see `Study.steps`."""
+    if isinstance(of, WeightsSpec):
+        return weights_spec.steps(of, unit)
+    return spec.steps(of, unit)
+
+
 def prepare(of: Spec, config: Mapping[str, Any], dataset: AnyDataset) -> Prepared:
     """Returns the devices and the work, which are checked.
 
@@ -58,3 +65,10 @@ def without_effect(of: Spec, config: Mapping[str, Any], given: Sequence[str]) ->
     if isinstance(of, WeightsSpec):
         return weights_spec.without_effect(of, config, given)
     return spec.without_effect(of, config, given)
+
+
+def following(of: Spec, folder: str) -> str:
+    """Returns what the user of a finished run may do next."""
+    if isinstance(of, WeightsSpec):
+        return f"python -m groundwork.compare {folder} RUN … shows several ways on one page"
+    return f"python -m deploy.main --source={folder} writes files of engines, and times them"

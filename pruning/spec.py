@@ -318,3 +318,18 @@ def unit_names(spec: PruningSpec) -> list[str]:
     for point in spec.prune.points:
         names += [unit_name(branch, point) for branch in ("pruned", *spec.branches.chosen)]
     return names
+
+
+def steps(spec: PruningSpec, unit: str) -> int | None:
+    """Returns the training steps of a unit, without those of units on the way to it.
+
+    Where a network is pruned in several iterations, or fades before, these are not known here;
+    neither are those of `scratch_b`, which trains as long as its multiply-adds allow.
+    """
+    if unit == "original":
+        return 0 if spec.source.path else spec.train.steps
+    branch = unit.partition("/")[0]
+    if branch in ("scratch_e", "scratch_b"):
+        return spec.train.steps if branch == "scratch_e" else None
+    several = spec.prune.iterations > 1 or spec.sparsity.penalty == "growing"
+    return None if several and branch == "pruned" else spec.fine_tune.steps

@@ -61,13 +61,13 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Interruption]:
+def watched(interruption: Interruption | None = None) -> Iterator[Interruption]:
     """Turns signals into requests to stop. It must be entered after `processes.start`.
 
     With several processes JAX handles SIGTERM itself. Outside the main thread, where Python
     delivers no signals, nothing is watched.
     """
-    interruption = Interruption()
+    interruption = interruption or Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -22,6 +22,8 @@ class Branch:
       linestyle: of its lines in figures of several runs.
       marker: of its points in figures of several runs.
       goes_on: whether it starts from its own level before, so that it is trained at every level.
+      begins: the step from which it is trained: `rewind`, the ticket's, or `start`, 0; `unknown`
+        where it trains longer than the ticket, by what the ticket has kept.
     """
 
     start: Callable[[Levels, int, Ticket, TrainState], Start]
@@ -29,6 +31,7 @@ class Branch:
     linestyle: Any
     marker: str
     goes_on: bool = False
+    begins: Literal["rewind", "start", "unknown"] = "rewind"
 
 
 def fresh(levels: Levels, network: Network, branch: str, level: int) -> Variables:

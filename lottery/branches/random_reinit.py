@@ -12,4 +12,4 @@ def start(levels: Levels, level: int, ticket: Ticket, point: TrainState) -> Star
     return Start(network=network, mask=ticket.mask, state=network.start(variables, ticket.mask))
 
 
-BRANCH = Branch(start=start, colour="#d1622b", linestyle="--", marker="s")
+BRANCH = Branch(start=start, colour="#d1622b", linestyle="--", marker="s", begins="start")

@@ -78,4 +78,6 @@ def times_as_long(costs: Costs, mask: Mapping[str, np.ndarray], at_most: float =
     return min(costs.total / max(costs.total - pruned, 1), at_most or math.inf)
 
 
-BRANCH = Branch(start=start, colour="#5b8c1f", linestyle=(0, (7, 2, 1, 2)), marker="X")
+BRANCH = Branch(
+    start=start, colour="#5b8c1f", linestyle=(0, (7, 2, 1, 2)), marker="X", begins="unknown"
+)

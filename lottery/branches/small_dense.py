@@ -20,4 +20,4 @@ def start(levels: Levels, level: int, ticket: Ticket, point: TrainState) -> Star
     return Start(network=network, mask=mask, state=network.start(variables, mask))
 
 
-BRANCH = Branch(start=start, colour="#009e73", linestyle="-.", marker="D")
+BRANCH = Branch(start=start, colour="#009e73", linestyle="-.", marker="D", begins="start")

@@ -138,3 +138,15 @@ def unit_name(point: Point) -> str:
 def unit_names(spec: WeightsSpec) -> list[str]:
     """Returns the names of all units of a run, in their order."""
     return ["dense", *(unit_name(point) for point in spec.prune.points)]
+
+
+def steps(spec: WeightsSpec, unit: str) -> int | None:
+    """Returns the training steps of a unit; None for a search, which ends when it has found."""
+    if unit == "dense":
+        return 0 if spec.source.path else spec.train.steps
+    if not spec.prune.how.fine_tunes:
+        return spec.train.steps
+    if spec.prune.searches:
+        return None
+    turns = spec.prune.iterations if spec.prune.method == "iterative" else 1
+    return spec.fine_tune.steps * turns

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import compress
-from compress import made, results, sensitivity
+from compress import made, main, results, sensitivity
 from compress.search import change
 from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
@@ -20,6 +20,7 @@ from groundwork.errors import UserError
 from groundwork.runs import metrics, trained
 from groundwork.runs.run import Run
 from groundwork.runs.unit import Unit
+from tests import steps
 from tests.compress import small
 from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
@@ -498,3 +499,7 @@ def test_sensitivities_of_a_run_are_drawn_kept_and_extended(
     (folder / "config.json").write_text(json.dumps({**about, "command": "msdnet"}))
     with pytest.raises(UserError, match="is a run of msdnet, not of compress, lottery"):
         sensitivity.main(asked)
+
+
+def test_the_steps_that_were_said_beforehand_are_those_of_each_unit(finished):
+    assert steps.agree(main.STUDY, finished[0]) == set()

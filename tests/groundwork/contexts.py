@@ -21,5 +21,5 @@ def context_of(folder, dataset, mesh, *, replicates, eval_every=10, seed=0):
         eval_every=eval_every,
         checkpoint=SimpleNamespace(every_seconds=60.0, poll_steps=50, hang_seconds=0),
     )
-    with Reporter(folder / "run.log", 1, 0) as reporter:
+    with Reporter(folder / "run.log", {"a": 1}) as reporter:
         yield study.make_context(spec, dataset, mesh, run, reporter, Interruption())

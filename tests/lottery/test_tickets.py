@@ -13,9 +13,10 @@ from groundwork import architectures, keys, trees
 from groundwork.devices import mesh
 from groundwork.errors import UserError
 from groundwork.runs import checkpoint
-from lottery import results, tickets
+from lottery import main, results, tickets
 from lottery.branches import random_mask
 from pruning import masks
+from tests import steps
 from tests.lottery import small
 
 pytestmark = pytest.mark.slow
@@ -326,3 +327,7 @@ def test_results_read_back_what_was_written(finished):
         if r["unit"] == "levels/02/ticket" and r.get("at") == "end"
     ]
     assert point.accuracy == ends
+
+
+def test_the_steps_that_were_said_beforehand_are_those_of_each_unit(finished):
+    assert steps.agree(main.STUDY, finished[0]) == set()

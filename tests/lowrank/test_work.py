@@ -16,9 +16,10 @@ from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs import metrics, trained
 from groundwork.runs.run import Run
-from lowrank import factorization, results, spec, work
+from lowrank import factorization, main, results, spec, work
 from lowrank.choose.planner import SEEN
 from lowrank.factorization.layers import Decomposed
+from tests import steps
 from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
 from tests.lowrank import small
@@ -225,3 +226,7 @@ def test_inputs_that_cannot_be_seen_are_said_before_anything_is_trained(tmp_path
 
 def _begun(experiment):
     raise AssertionError("begun")
+
+
+def test_the_steps_that_were_said_beforehand_are_those_of_each_unit(finished):
+    assert steps.agree(main.STUDY, finished[0]) == set()

@@ -10,9 +10,9 @@ from groundwork.data import dataset as data_lib
 from groundwork.devices.interruption import Interrupted, Interruption
 from groundwork.errors import UserError
 from groundwork.runs import metrics
-from msdnet import exits, results
+from msdnet import exits, main, results
 from msdnet.networks import build
-from tests import browser
+from tests import browser, steps
 from tests.conftest import ROOT
 from tests.lottery.small import assert_same_tree
 from tests.msdnet import small
@@ -151,3 +151,7 @@ def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):
         results.load(tmp_path)
     with pytest.raises(UserError, match="holds no readable run"):
         results.read(tmp_path)
+
+
+def test_the_steps_that_were_said_beforehand_are_those_of_each_unit(finished):
+    assert steps.agree(main.STUDY, finished[0]) == set()

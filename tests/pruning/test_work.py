@@ -16,7 +16,8 @@ from groundwork.runs import metrics
 from groundwork.runs.run import Run
 from groundwork.train import latency
 from groundwork.train.losses import CROSS_ENTROPY
-from pruning import branches, fit, plans, results, spec, structured, work
+from pruning import branches, fit, main, plans, results, spec, structured, work
+from tests import steps
 from tests.lottery.small import assert_same_tree
 from tests.pruning import tiny
 
@@ -270,3 +271,7 @@ def test_a_penalty_makes_units_small_in_training(finished, penalised):
         for path in (penalised, finished[0])
     ]
     assert norms[0] < 0.9 * norms[1]
+
+
+def test_the_steps_that_were_said_beforehand_are_those_of_each_unit(finished):
+    assert steps.agree(main.STUDY, finished[0]) == {"scratch_b/0.5"}

@@ -46,7 +46,7 @@ def test_a_run_takes_units_and_quantises_what_is_left(tmp_path, monkeypatch):
 def test_what_is_not_compensated_is_said_once_for_all_replicates(tmp_path, monkeypatch):
     missed = {"params/dw/kernel": "it has groups of channels"}
     monkeypatch.setattr(structured.units, "least_squares", lambda *given: (given, missed))
-    with Reporter(tmp_path / "log.txt", 1, 0) as reporter:
+    with Reporter(tmp_path / "log.txt", {"a": 1}) as reporter:
         made = structured.compensated(reporter, 1, ["a", "b"], [2, 3], 4)
         assert made == [(1, "a", 2, 4), (1, "b", 3, 4)]
     said = (tmp_path / "log.txt").read_text()
@@ -92,7 +92,7 @@ def test_a_pruned_network_stays_pruned_in_the_units_that_are_left(untrained, pip
 @pytest.fixture
 def trains(pipeline, tmp_path):
     """Makes a pipeline that trains in earnest."""
-    with Reporter(tmp_path / "run.log", 1, 0) as reporter:
+    with Reporter(tmp_path / "run.log", {"a": 1}) as reporter:
 
         def build(**sections):
             made = pipeline(**sections)

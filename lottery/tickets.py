@@ -366,7 +366,8 @@ def parameters_kept(ticket: Ticket) -> int:
         >>> import lottery
         >>> mask = {"fc/kernel": jnp.array([[True, False, True, False]])}  # one replicate
         >>> variables = {"params": {"fc": {"kernel": jnp.ones((1, 4)), "bias": jnp.ones((1, 1))}}}
-        >>> lottery.tickets.parameters_kept(lottery.Ticket(mask, variables, variables))
+        >>> ticket = lottery.Ticket(mask, rewound=variables, trained=variables)
+        >>> lottery.tickets.parameters_kept(ticket)  # two weights and the bias
         3
     """
     return int(rows.parameters(ticket.mask, ticket.trained).min())

@@ -132,7 +132,7 @@ def balance(factors: Sequence[jax.Array]) -> Factors:
     Example:
         >>> from lowrank import cp
         >>> rows, columns = cp.balance((jnp.array([[8.0]]), jnp.array([[2.0]])))
-        >>> rows.round(3).tolist(), columns.round(3).tolist()  # 16 = 4 × 4
+        >>> rows.round().tolist(), columns.round().tolist()  # 16 = 4 × 4
         ([[4.0]], [[4.0]])
     """
     root = norms(factors) ** (1 / len(factors))

@@ -70,8 +70,8 @@ def factorize(
         >>> variables = model.init(jax.random.key(0), inputs)
         >>> plan = {"layers_0": {"method": "svd", "rank": 1}}
         >>> apply, changed = lowrank.factorize(model, variables, plan, inputs)
-        >>> {name: jax.tree.map(jnp.shape, part) for name, part in changed["params"]["layers_0"].items()}
-        {'left': {'kernel': (4, 1)}, 'right': {'kernel': (1, 8)}, 'bias': (8,)}
+        >>> jax.tree.map(jnp.shape, changed["params"]["layers_0"])
+        {'bias': (8,), 'left': {'kernel': (4, 1)}, 'right': {'kernel': (1, 8)}}
         >>> apply(changed, inputs).shape
         (1, 2)
     """

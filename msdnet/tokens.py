@@ -66,12 +66,12 @@ def predict(
     Example:
         >>> import flax.linen as nn
         >>> from msdnet import heads, tokens
-        >>> model = heads.attach(nn.Sequential([nn.Embed(3, 3), nn.Dense(2)]), ["layers_0"], classes=2)
-        >>> texts = np.array([[0, 1], [0, 2]])
+        >>> network = nn.Sequential([nn.Embed(3, 3), nn.Dense(2)])
+        >>> model, texts = heads.attach(network, ["layers_0"], 2), np.array([[0, 1], [0, 2]])
         >>> chosen = lambda leaf: 5 * jnp.eye(*leaf.shape) if leaf.ndim == 2 else leaf
-        >>> variables = jax.tree.map(chosen, model.init(jax.random.key(0), texts))  # unsure of token 2
+        >>> variables = jax.tree.map(chosen, model.init(jax.random.key(0), texts))
         >>> found = tokens.predict(model, variables, texts, thresholds=[0.9])
-        >>> found.exits.tolist(), found.blocks.tolist()
+        >>> found.exits.tolist(), found.blocks.tolist()  # the first exit is unsure of token 2
         ([[0, 0], [0, 1]], [1, 2])
     """
     count: int = model.exits

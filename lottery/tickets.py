@@ -177,12 +177,36 @@ def rewind(levels: Levels, point: TrainState, mask: Mask) -> TrainState:
     Parameters and batch statistics are restored, and so is the step, so that the learning rate's
     schedule and the data order continue from there. Moments are fresh, or those of the rewind step
     with `rewind.restore=state`.
+
+    Example:
+        >>> from types import SimpleNamespace as Record
+        >>> from lottery import masks, tickets
+        >>> start = lambda variables, mask, step: (step, masks.apply(mask, variables))
+        >>> levels = Record(network=Record(start=start), restore="weights")
+        >>> point = Record(step=5, variables={"kernel": jnp.array([1.0, 2.0, 3.0])})
+        >>> tickets.rewind(levels, point, {"kernel": jnp.array([True, False, True])})
+        (5, {'kernel': Array([1., 0., 3.], dtype=float32)})
     """
     return rewound(levels.network, point, mask, levels.restore)
 
 
 def rewound(network: Network, point: TrainState, mask: Mask, restore: str) -> TrainState:
-    """Returns a state under a mask, with fresh moments, or with its own if `restore` is `state`."""
+    """Returns a state under a mask, with fresh moments, or with its own if `restore` is `state`.
+
+    Example:
+        >>> from types import SimpleNamespace as Record
+        >>> from groundwork.train.step import TrainState
+        >>> from lottery import masks, tickets
+        >>> dense, mask = ({"kernel": jnp.array([True, last])} for last in (True, False))
+        >>> start = lambda variables, mask, step: TrainState(step, None, variables, "fresh")
+        >>> moments = masks.EnforceState(dense, jnp.array([0.5, 0.5]))
+        >>> point = TrainState(5, None, {"kernel": jnp.array([1.0, 2.0])}, moments)
+        >>> network = Record(start=start)
+        >>> tickets.rewound(network, point, mask, restore="weights").opt_state
+        'fresh'
+        >>> tickets.rewound(network, point, mask, restore="state").opt_state.inner.tolist()
+        [0.5, 0.5]
+    """
     start = network.start(point.variables, mask, step=point.step)
     if restore == "state":
         start = start.replace(opt_state=jax.jit(masks.replace)(point.opt_state, mask))
@@ -203,6 +227,20 @@ def pruned(
 
     Raises:
       UserError: the scores are no numbers.
+
+    Example:
+        >>> from types import SimpleNamespace as Record
+        >>> from lottery import masks, tickets
+        >>> from pruning import schedule
+        >>> plan = schedule.plan({"kernel": np.zeros(4)}, 0.5, "layerwise", levels=1)
+        >>> best = jax.vmap(lambda mask, scores, n: masks.prune_to(mask, scores, n, plan.paths))
+        >>> prune = lambda roots, mask, variables, kept, *more: best(mask, variables, kept)
+        >>> context = Record(roots=None, replicates=2, put=lambda counts: counts)
+        >>> levels = Record(context=context, plan=plan, prune=prune, needs=())
+        >>> scored = {"kernel": jnp.array([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])}
+        >>> tickets.pruned(levels, {"kernel": scored["kernel"] > 0}, scored, level=1)
+        {'kernel': Array([[False, False,  True,  True],
+               [ True,  True, False, False]], dtype=bool)}
     """
     context, planned = levels.context, levels.plan.of_slices(level)
     counts = {g: np.full(context.replicates, count, np.int32) for g, count in planned.items()}
@@ -216,7 +254,18 @@ def pruned(
 
 
 def initial(levels: Levels) -> Variables:
-    """Returns the variables before any training: those from which the dense network begins."""
+    """Returns the variables before any training: those from which the dense network begins.
+
+    Example:
+        >>> from types import SimpleNamespace as Record
+        >>> from lottery import tickets
+        >>> init = lambda keys: {"params": {"kernel": jax.vmap(jax.random.normal)(keys)}}
+        >>> roots = jax.random.split(jax.random.key(0), 3)  # of three replicates
+        >>> network = Record(programs=Record(init=init))
+        >>> levels = Record(context=Record(roots=roots), network=network)
+        >>> tickets.initial(levels)["params"]["kernel"].shape
+        (3,)
+    """
     init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(levels.context.roots)
     return levels.network.programs.init(init_keys)
 
@@ -253,6 +302,15 @@ def load(workdir: str | Path, level: int, branch: str = "ticket") -> Loaded:
 
     Raises:
       UserError: the run has no such unit (the error lists its units), or its checkpoint is damaged.
+
+    Example:
+        >>> import lottery
+        >>> params = {"kernel": jnp.array([1.0, 2.0, 3.0, 4.0])}
+        >>> fit = lambda ticket, mask: {"kernel": ticket["kernel"] * 10}  # in place of a training
+        >>> levels = list(lottery.iterate(params, fit, levels=1, rate=0.5, folder="tickets"))
+        >>> ticket = lottery.load("tickets", level=1)
+        >>> ticket.mask["kernel"].tolist(), ticket.trained["kernel"].tolist()
+        ([False, False, True, True], [0.0, 0.0, 30.0, 40.0])
     """
     ticket = Loaded(*result_of(workdir, unit_name(level, branch)))
     folder = copies.near(workdir, identity.FILE)
@@ -279,6 +337,16 @@ def compile(
     Raises:
       UserError: there is no such replicate, or no model; or, with the first inputs, the run's
         network has other variables.
+
+    Example:
+        >>> import lottery
+        >>> mask = {"kernel": jnp.array([[[True], [False]]])}  # [1, 2, 1]: one replicate
+        >>> variables = {"params": {"kernel": jnp.array([[[2.0], [5.0]]])}}
+        >>> ticket = lottery.Ticket(mask, rewound=variables, trained=variables)
+        >>> model = lambda variables, inputs: inputs @ variables["params"]["kernel"]
+        >>> network = lottery.tickets.compile(ticket, model)
+        >>> network(jnp.array([[1.0, 1.0], [3.0, 1.0]])).tolist()  # the 5 is pruned
+        [[2.0], [6.0]]
     """
     replicates = trees.replicates(ticket.trained)
     if not 0 <= replicate < replicates:
@@ -292,17 +360,38 @@ def compile(
 
 
 def parameters_kept(ticket: Ticket) -> int:
-    """Returns how many parameters a ticket keeps, prunable or not: the least of its replicates."""
+    """Returns how many parameters a ticket keeps, prunable or not: the least of its replicates.
+
+    Example:
+        >>> import lottery
+        >>> mask = {"fc/kernel": jnp.array([[True, False, True, False]])}  # one replicate
+        >>> variables = {"params": {"fc": {"kernel": jnp.ones((1, 4)), "bias": jnp.ones((1, 1))}}}
+        >>> ticket = lottery.Ticket(mask, rewound=variables, trained=variables)
+        >>> lottery.tickets.parameters_kept(ticket)  # two weights and the bias
+        3
+    """
     return int(rows.parameters(ticket.mask, ticket.trained).min())
 
 
 def unit_name(level: int, branch: str) -> str:
-    """Returns `levels/03/ticket`."""
+    """Returns `levels/03/ticket`.
+
+    Example:
+        >>> from lottery import tickets
+        >>> tickets.unit_name(3, "random_mask")
+        'levels/03/random_mask'
+    """
     return f"levels/{level:02d}/{branch}"
 
 
 def scored_names(saved: bool, level: int) -> list[str]:
-    """Returns `scored/03`, the unit of a ticket at the step that is scored, if it has one."""
+    """Returns `scored/03`, the unit of a ticket at the step that is scored, if it has one.
+
+    Example:
+        >>> from lottery import tickets
+        >>> tickets.scored_names(True, 3), tickets.scored_names(False, 3)
+        (['scored/03'], [])
+    """
     return [f"scored/{level:02d}"] if saved else []
 
 

@@ -35,6 +35,16 @@ def costs(model: nn.Module, example: Any) -> list[Cost]:
 
     Raises:
       UserError: the network cannot take such examples.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from msdnet import costs, heads
+        >>> network = nn.Sequential([nn.Dense(8), nn.Dense(4), nn.Dense(2)])
+        >>> model = heads.attach(network, ["layers_0"], classes=2)
+        >>> for exit in costs(model, jax.ShapeDtypeStruct((1, 4), jnp.float32)):
+        ...     print(exit)  # 4·8 + 8·2 multiply-adds; then 4·8 + 8·4 + 4·2, and the head's 8·2
+        Cost(params=58, macs=48, macs_cumulative=48)
+        Cost(params=86, macs=72, macs_cumulative=88)
     """
     return list(_costs(model, *_flat(example)))
 
@@ -57,6 +67,13 @@ def parameters(model: nn.Module, example: Any) -> int:
     Args:
       model: see `costs`.
       example: see `costs`.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from msdnet import heads, parameters
+        >>> model = heads.attach(nn.Sequential([nn.Dense(8), nn.Dense(2)]), ["layers_0"], classes=2)
+        >>> parameters(model, jax.ShapeDtypeStruct((1, 4), jnp.float32))  # 5·8, and twice 9·2
+        76
     """
     return count(shapes(model, example)["params"])
 

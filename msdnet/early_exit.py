@@ -58,6 +58,15 @@ def predict(
     Raises:
       UserError: images of another shape or type, a wrong number of thresholds or temperatures, or
         a call from within `jax.jit`, since it is decided on the host which images go on.
+
+    Example:
+        >>> from msdnet import predict
+        >>> first = lambda variables, x: (x, x)  # features for the next block, and logits
+        >>> last = lambda variables, x: (x, variables["scale"] * x)
+        >>> images = np.array([[4.0, 0.0], [0.0, 1.0]])  # the second one is less clear
+        >>> found = predict([first, last], {"scale": 10.0}, images, thresholds=[0.9])
+        >>> found.labels.tolist(), found.exits.tolist()
+        ([0, 1], [0, 1])
     """
     _check_called_outside_jit(variables, thresholds, temperatures, images)
     is_module = isinstance(model, nn.Module)

@@ -46,6 +46,17 @@ def attach(model: Any, layers: Sequence[str], classes: int, *, head: int = 0) ->
     Raises:
       ValueError: the arguments are no such things; or, when the network is first traced, there is
         no such layer, no cut can be made at it, or the network has other outputs.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from msdnet import heads
+        >>> model = heads.attach(nn.Sequential([nn.Dense(8), nn.Dense(3)]), ["layers_0"], classes=3)
+        >>> inputs = jnp.ones((5, 4))
+        >>> variables = model.init(jax.random.key(0), inputs)
+        >>> sorted(variables["params"])
+        ['backbone', 'classifier_0']
+        >>> [logits.shape for logits in model.apply(variables, inputs)]
+        [(5, 3), (5, 3)]
     """
     names = (layers,) if isinstance(layers, str) else tuple(layers)
     if not names or not all(isinstance(name, str) for name in names):
@@ -67,6 +78,12 @@ def with_backbone(fresh: Variables, trained: Variables) -> dict[str, Any]:
 
     Raises:
       ValueError: the trained variables are of another network.
+
+    Example:
+        >>> from msdnet import heads
+        >>> fresh = {"params": {"backbone": {"kernel": 0.0}, "classifier_0": {"kernel": 7.0}}}
+        >>> heads.with_backbone(fresh, trained={"params": {"kernel": 5.0}})
+        {'params': {'backbone': {'kernel': 5.0}, 'classifier_0': {'kernel': 7.0}}}
     """
     kinds = {name: tree[BACKBONE] for name, tree in fresh.items() if BACKBONE in tree}
     if jax.tree.map(jnp.shape, kinds) != jax.tree.map(jnp.shape, dict(trained)):
@@ -85,6 +102,12 @@ def from_section(
     Raises:
       UserError: there is no such model.
       ValueError: `attach` refuses the rest.
+
+    Example:
+        >>> from msdnet import heads
+        >>> model = heads.from_section(10, {"name": "lenet_300_100"}, layers=("fc1", "fc2"))
+        >>> model.exits, model.layers
+        (3, ('fc1', 'fc2'))
     """
     return attach(architectures.build(model, classes), layers, classes, head=head)
 

@@ -62,6 +62,17 @@ def predict(
     Raises:
       ArgumentError: a wrong number of thresholds, an unknown confidence, no sequences, or a network
         that gives no logits of tokens.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from msdnet import heads, tokens
+        >>> network = nn.Sequential([nn.Embed(3, 3), nn.Dense(2)])
+        >>> model, texts = heads.attach(network, ["layers_0"], 2), np.array([[0, 1], [0, 2]])
+        >>> chosen = lambda leaf: 5 * jnp.eye(*leaf.shape) if leaf.ndim == 2 else leaf
+        >>> variables = jax.tree.map(chosen, model.init(jax.random.key(0), texts))
+        >>> found = tokens.predict(model, variables, texts, thresholds=[0.9])
+        >>> found.exits.tolist(), found.blocks.tolist()  # the first exit is unsure of token 2
+        ([[0, 0], [0, 1]], [1, 2])
     """
     count: int = model.exits
     limits = np.append(exits_lib.check_thresholds(thresholds, count), -np.inf)

@@ -59,6 +59,14 @@ def overlap(mask: AnyMask, other: AnyMask) -> Overlap:
 
     Raises:
       ValueError: the masks differ in paths or shapes, are empty, or are not of bools.
+
+    Example:
+        >>> from lottery import analysis
+        >>> first = {"fc/kernel": np.array([True, True, False, False])}
+        >>> second = {"fc/kernel": np.array([True, False, False, False])}
+        >>> found = analysis.overlap(first, second)  # of two kept weights, both keep one
+        >>> found.hamming, found.jaccard, round(found.chance, 3)
+        (0.25, 0.5, 0.2)
     """
     return Overlap(*(float(field[0, 1]) for field in matrix([mask, other])[:3]))
 
@@ -68,6 +76,14 @@ def by_layer(mask: AnyMask, other: AnyMask) -> dict[str, Compared]:
 
     Raises:
       ValueError: see `overlap`.
+
+    Example:
+        >>> from lottery import analysis
+        >>> first = {"fc1/kernel": np.array([True, False]), "fc2/kernel": np.array([True, False])}
+        >>> second = {"fc1/kernel": np.array([True, False]), "fc2/kernel": np.array([False, True])}
+        >>> layers = analysis.by_layer(first, second)
+        >>> {layer: found.jaccard for layer, found in layers.items()}
+        {'fc1': 1.0, 'fc2': 0.0}
     """
     masks = _checked([mask, other])
     parts: dict[str, list[str]] = {}
@@ -87,6 +103,13 @@ def matrix(masks: Sequence[AnyMask]) -> Compared:
 
     Raises:
       ValueError: there is no mask, or see `overlap`.
+
+    Example:
+        >>> from lottery import analysis
+        >>> rows = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0]], bool)
+        >>> found = analysis.matrix([{"fc/kernel": row} for row in rows])
+        >>> found.hamming.tolist()
+        [[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.5, 0.5, 0.0]]
     """
     sizes, kept, both = _counts(_checked(masks))
     weights, total = sizes.sum(), kept.sum(1)

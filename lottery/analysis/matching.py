@@ -56,6 +56,14 @@ def match(model: Any, first: Any, second: Any, *, example: Any = None, tries: in
       ValueError: the two networks differ in more than their values, `tries` is below 1, no example
         fits, the network has no units that could be permuted, or the result computes something else
         than the second network.
+
+    Example:
+        >>> from lottery import analysis
+        >>> network = lambda variables, x: jax.nn.relu(x @ variables["first"]) @ variables["last"]
+        >>> one = {"first": jnp.array([[1.0, 2.0, 3.0]]), "last": jnp.array([[1.0], [2.0], [3.0]])}
+        >>> two = jax.tree.map(jnp.flip, one)  # the same three units, in the other order
+        >>> analysis.match(network, one, two, example=jnp.ones((1, 1)))["first"].tolist()
+        [[1.0, 2.0, 3.0]]
     """
     check_ends(first, second)
     return matcher(model, second, example=example, tries=tries)(first, second)
@@ -74,6 +82,15 @@ def matcher(
 
     Raises:
       ValueError: see `match`.
+
+    Example:
+        >>> from lottery import analysis
+        >>> network = lambda variables, x: jax.nn.relu(x @ variables["first"]) @ variables["last"]
+        >>> one = {"first": jnp.array([[1.0, 2.0]]), "last": jnp.array([[1.0], [2.0]])}
+        >>> two = {"first": jnp.array([[2.5, 0.5]]), "last": jnp.array([[2.0], [1.0]])}
+        >>> match = analysis.matcher(network, one, example=jnp.ones((1, 1)))
+        >>> match(one, two)["first"].tolist(), match(two, one)["first"].tolist()
+        ([[0.5, 2.5]], [[2.0, 1.0]])
     """
     if tries < 1:
         raise ValueError(f"tries={tries} must be at least 1")

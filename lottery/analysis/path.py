@@ -50,6 +50,14 @@ def instability(
       ValueError: the trees differ in more than their values, have entries that are not finite, or
         others than floats and random keys that differ; there are too few points; or an error is not
         finite.
+
+    Example:
+        >>> from lottery import analysis
+        >>> error = lambda params: 1 - params["w"] ** 2  # 0 at -1 and at 1, and 1 halfway
+        >>> first, second = {"w": jnp.array(-1.0)}, {"w": jnp.array(1.0)}
+        >>> found = analysis.instability(error, first, second, points=3)
+        >>> found.errors.tolist(), float(found.instability)
+        ([0.0, 1.0, 0.0], 1.0)
     """
     if isinstance(points, bool) or not isinstance(points, int | np.integer) or points < 2:
         raise ValueError(f"points={points!r} must be an integer of at least 2: the ends are two")
@@ -68,6 +76,12 @@ def of_errors(errors: np.ndarray) -> Instability:
 
     Raises:
       ValueError: one is not finite.
+
+    Example:
+        >>> from lottery import analysis
+        >>> found = analysis.of_errors(np.array([0.1, 0.5, 0.2]))  # the ends' mean is 0.15
+        >>> round(float(found.instability), 3)
+        0.35
     """
     if not np.isfinite(errors).all():
         place = int(np.argwhere(~np.isfinite(errors))[0, 0])
@@ -80,6 +94,12 @@ def between(first: Any, second: Any, place: Any) -> Any:
 
     What is no float, such as an integer, a random key or a function, is that of `first`. It works
     under jit and vmap.
+
+    Example:
+        >>> from lottery import analysis
+        >>> first, second = {"w": jnp.array([0.0, 2.0])}, {"w": jnp.array([4.0, 4.0])}
+        >>> analysis.between(first, second, 0.25)["w"].tolist()
+        [1.0, 2.5]
     """
 
     def one(start: Any, end: Any) -> Any:

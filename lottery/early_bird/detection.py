@@ -24,6 +24,12 @@ def distances(masks: Sequence[Any]) -> np.ndarray:
     Raises:
       ValueError: there are no masks, they have no entries, or not all of them have the same paths
         and shapes and are bool.
+
+    Example:
+        >>> from lottery import early_bird
+        >>> rows = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]], bool)  # one mask an epoch
+        >>> early_bird.distances([{"kernel": row} for row in rows]).tolist()
+        [[0.0, 0.5, 0.75], [0.5, 0.0, 0.25], [0.75, 0.25, 0.0]]
     """
     if not len(masks):
         raise ValueError("there are no masks to compare")
@@ -56,6 +62,13 @@ def detect(
 
     Raises:
       ValueError: the distances are no sequence, or a number is out of its range.
+
+    Example:
+        >>> from lottery import early_bird
+        >>> early_bird.detect([0.4, 0.05, 0.2, 0.08, 0.03], threshold=0.1, patience=2)
+        4
+        >>> early_bird.detect([0.4, 0.05, 0.2], threshold=0.1, patience=2) is None
+        True
     """
     values = np.asarray(distances, float)
     if values.ndim != 1:

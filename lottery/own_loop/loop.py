@@ -110,6 +110,16 @@ def iterate(
         and, from the loop: `fit` returns another tree, values that are not finite, or pruned
         weights that are not zero.
       UserError: another process works in the folder, or one of its levels is damaged.
+
+    Example:
+        >>> import lottery
+        >>> params = {"kernel": jnp.array([1.0, 2.0, 3.0, 4.0])}
+        >>> fit = lambda ticket, mask: {"kernel": ticket["kernel"] * 10}  # in place of a training
+        >>> for level in lottery.iterate(params, fit, levels=2, rate=0.5):
+        ...     print(level.density, level.rewound["kernel"], level.trained["kernel"])
+        1.0 [1. 2. 3. 4.] [10. 20. 30. 40.]
+        0.5 [0. 0. 3. 4.] [ 0.  0. 30. 40.]
+        0.25 [0. 0. 0. 4.] [ 0.  0.  0. 40.]
     """
     arguments.check_functions(fit, prunable, warm_up, rewind)
     seen = {"loss": loss, "examples": examples, "apply": apply, "output_loss": output_loss}

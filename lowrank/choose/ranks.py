@@ -22,6 +22,11 @@ def energy(matrix: Any, share: float) -> int:
 
     Raises:
       ValueError: the share is outside (0, 1], the shape is another one, or entries are not finite.
+
+    Example:
+        >>> from lowrank import ranks
+        >>> ranks.energy([3.0, 2.0, 1.0], 0.9)  # the energies are 9, 4 and 1: 13 of 14 are enough
+        2
     """
     if not 0 < share <= 1:
         raise ValueError(f"share {share} is outside (0, 1]")
@@ -51,6 +56,13 @@ def vbmf(matrix: Any) -> int:
     Source: Nakajima, Sugiyama, Babacan & Tomioka, JMLR 14 (2013): the global solution of
     empirical variational Bayes; Nakajima, Tomioka, Sugiyama & Babacan, JMLR 16 (2015): threshold,
     free energy of the noise's variance and its bounds in the form used here.
+
+    Example:
+        >>> from lowrank import ranks
+        >>> signal = np.outer(np.ones(30), np.ones(40))  # of rank 1
+        >>> noise = np.random.default_rng(0).normal(size=(30, 40))
+        >>> ranks.vbmf(signal + 0.1 * noise), ranks.vbmf(noise)
+        (1, 0)
     """
     values = np.asarray(matrix, np.float64)
     if values.ndim != 2:
@@ -91,6 +103,14 @@ def choose(
     Raises:
       ValueError: the budget is below the cost of the cheapest choice, a layer has no candidates, a
         cost is below 0, an error or weight is out of range, or a weight is of an unknown layer.
+
+    Example:
+        >>> from lowrank import ranks
+        >>> whole, half = ranks.Candidate("none", 4, 100, 0.0), ranks.Candidate("svd", 2, 50, 0.1)
+        >>> rough = ranks.Candidate("svd", 2, 50, 0.3)
+        >>> chosen = ranks.choose({"fc1": [whole, half], "fc2": [whole, rough]}, budget=150)
+        >>> {layer: candidate.method for layer, candidate in chosen.items()}  # fc1 loses less
+        {'fc1': 'svd', 'fc2': 'none'}
     """
     weights = weights or {}
     if unknown := sorted(weights.keys() - candidates.keys()):

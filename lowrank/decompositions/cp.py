@@ -72,6 +72,13 @@ def decompose(
 
     Source: Kolda & Bader 2009, Figure 3.3; the grouping of modes is that of Phan et al. 2013
     ("Fast alternating LS algorithms for high order CANDECOMP/PARAFAC tensor factorizations").
+
+    Example:
+        >>> from lowrank import cp
+        >>> tensor = jnp.ones((2, 3, 4))  # one outer product of ones
+        >>> found = cp.decompose(jax.random.key(0), tensor, rank=1)
+        >>> [factor.shape for factor in found.factors], bool(found.error < 1e-3)
+        ([(2, 1), (3, 1), (4, 1)], True)
     """
     tensor, rank = _checked(tensor, rank)
     if min(restarts, sweeps) < 1:
@@ -92,13 +99,27 @@ def decompose(
 
 
 def reconstruct(factors: Sequence[jax.Array]) -> jax.Array:
-    """Returns the tensor [n_0, n_1, …] that the factors [n_i, K] make up."""
+    """Returns the tensor [n_0, n_1, …] that the factors [n_i, K] make up.
+
+    Example:
+        >>> from lowrank import cp
+        >>> rows, columns = jnp.array([[1.0], [2.0]]), jnp.array([[3.0], [4.0]])  # [2, 1] each
+        >>> cp.reconstruct((rows, columns)).tolist()
+        [[3.0, 4.0], [6.0, 8.0]]
+    """
     shape = tuple(factor.shape[0] for factor in factors)
     return als.product(tuple(factors), als.cut_at(shape)).reshape(shape)
 
 
 def norms(factors: Sequence[jax.Array]) -> jax.Array:
-    """Returns the norms [K] of the components, which cancel if far above the tensor's norm."""
+    """Returns the norms [K] of the components, which cancel if far above the tensor's norm.
+
+    Example:
+        >>> from lowrank import cp
+        >>> rows, columns = jnp.array([[3.0, 1.0], [4.0, 0.0]]), jnp.array([[2.0, 1.0]])
+        >>> cp.norms((rows, columns)).tolist()  # 5 × 2 and 1 × 1
+        [10.0, 1.0]
+    """
     product = arrays.norm(factors[0], 0)
     for factor in factors[1:]:
         product = product * arrays.norm(factor, 0)
@@ -106,7 +127,14 @@ def norms(factors: Sequence[jax.Array]) -> jax.Array:
 
 
 def balance(factors: Sequence[jax.Array]) -> Factors:
-    """Returns factors of the same tensor, each component's norm spread evenly over its columns."""
+    """Returns factors of the same tensor, each component's norm spread evenly over its columns.
+
+    Example:
+        >>> from lowrank import cp
+        >>> rows, columns = cp.balance((jnp.array([[8.0]]), jnp.array([[2.0]])))
+        >>> rows.round().tolist(), columns.round().tolist()  # 16 = 4 × 4
+        ([[4.0]], [[4.0]])
+    """
     root = norms(factors) ** (1 / len(factors))
     return tuple(als.unit(factor) * root[None, :] for factor in factors)
 
@@ -121,6 +149,12 @@ def kernels(factors: Sequence[jax.Array]) -> Kernels:
       ValueError: there are not four factors.
 
     Source: Lebedev et al., arXiv:1412.6553, Section 3.2.
+
+    Example:
+        >>> from lowrank import cp
+        >>> height, width, inputs, outputs = (jnp.ones((size, 2)) for size in (3, 3, 8, 16))
+        >>> [kernel.shape for kernel in cp.kernels((height, width, inputs, outputs))]
+        [(1, 1, 8, 2), (3, 1, 1, 2), (1, 3, 1, 2), (1, 1, 2, 16)]
     """
     if len(factors) != 4:
         raise ValueError(f"a kernel has four factors (height, width, in, out), not {len(factors)}")
@@ -146,6 +180,16 @@ def checked_factors(factors: Sequence[jax.Array], tensor: jax.Array, rank: int) 
 
     Raises:
       ValueError: their shapes are not [n_i, rank], or entries are not finite.
+
+    Example:
+        >>> from lowrank import cp
+        >>> factors = [jnp.ones((2, 1)), jnp.ones((3, 1))]
+        >>> [factor.shape for factor in cp.checked_factors(factors, jnp.ones((2, 3)), rank=1)]
+        [(2, 1), (3, 1)]
+        >>> cp.checked_factors(factors, jnp.ones((2, 3)), rank=2)
+        Traceback (most recent call last):
+            ...
+        ValueError: factors have the shapes [(2, 1), (3, 1)], but [(2, 2), (3, 2)] are needed
     """
     want = [(size, rank) for size in tensor.shape]
     got = [tuple(jnp.shape(factor)) for factor in factors]

@@ -36,6 +36,13 @@ def decompose(kernel: jax.Array, rank: int) -> Spatial:
       ValueError: there are not four axes, entries are not finite, or the rank is outside its range.
 
     Source: Jaderberg et al., arXiv:1405.3866, Section 2.1, scheme 2.
+
+    Example:
+        >>> from lowrank import spatial
+        >>> kernel = jnp.outer(jnp.array([1.0, 2.0, 1.0]), jnp.array([-1.0, 0.0, 1.0]))  # Sobel's
+        >>> vertical, horizontal, error = spatial.decompose(kernel[:, :, None, None], rank=1)
+        >>> vertical.shape, horizontal.shape, bool(error < 1e-5)
+        ((3, 1, 1, 1), (1, 3, 1, 1), True)
     """
     kernel = arrays.floats(kernel, "kernel", 4)
     height, width, channels, outputs = kernel.shape
@@ -47,5 +54,13 @@ def decompose(kernel: jax.Array, rank: int) -> Spatial:
 
 
 def reconstruct(vertical: jax.Array, horizontal: jax.Array) -> jax.Array:
-    """Returns the kernel [KH, KW, in, out] that the two make up."""
+    """Returns the kernel [KH, KW, in, out] that the two make up.
+
+    Example:
+        >>> from lowrank import spatial
+        >>> vertical = jnp.array([1.0, 2.0, 1.0]).reshape(3, 1, 1, 1)
+        >>> horizontal = jnp.array([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1)
+        >>> spatial.reconstruct(vertical, horizontal)[:, :, 0, 0].tolist()  # Sobel's filter
+        [[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]
+    """
     return jax.numpy.einsum("hik,wko->hwio", vertical[:, 0], horizontal[0])

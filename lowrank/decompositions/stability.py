@@ -46,6 +46,16 @@ def stabilize(
     Source: error-preserving correction, Phan et al., arXiv:1709.08349, by alternating updates, and
     its use for convolutions, Phan et al., arXiv:2008.05441. Departs: the bound is a share above
     the given error, and the components' norm is minimised in place of the latter's sensitivity.
+
+    Example:
+        >>> from lowrank import cp, stability
+        >>> tensor = jnp.array([[0.0, 0.1], [-1.0, 0.0]])
+        >>> first, second = jnp.array([[1, 1], [0, 0.01]]), jnp.array([[100.0, -100.0], [0, 0]])
+        >>> stable = stability.stabilize(tensor, (first, second))  # two terms that nearly cancel
+        >>> for factors in ((first, second), stable.factors):
+        ...     print([round(float(norm), 1) for norm in cp.norms(factors)])
+        [100.0, 100.0]
+        [0.5, 0.5]
     """
     tensor = arrays.floats(tensor, "tensor")
     rank = jnp.shape(factors[0])[-1] if len(factors) else 0

@@ -46,6 +46,14 @@ def decompose(matrix: jax.Array, rank: int) -> SVD:
       ValueError: it is not a matrix, entries are not finite, or the rank is outside its range.
 
     Source: Eckart & Young 1936.
+
+    Example:
+        >>> from lowrank import svd
+        >>> matrix = jnp.array([[3.0, 0.0], [0.0, 4.0]])  # singular values 4 and 3
+        >>> left, right, error = svd.decompose(matrix, rank=1)
+        >>> print(jnp.abs(left @ right).round(), round(float(error), 3))  # 3 of √(3² + 4²) is lost
+        [[0. 0.]
+         [0. 4.]] 0.6
     """
     matrix, rank = _checked(matrix, rank)
     return _decompose(matrix, rank)
@@ -70,6 +78,13 @@ def decompose_randomized(
       ValueError: as `decompose`, or a number is negative.
 
     Source: Halko, Martinsson & Tropp 2011 (arXiv:0909.4061), Algorithms 4.4 and 5.1.
+
+    Example:
+        >>> from lowrank import svd
+        >>> matrix = jnp.outer(jnp.arange(1.0, 5.0), jnp.arange(1.0, 4.0))  # of rank 1
+        >>> left, right, error = svd.decompose_randomized(jax.random.key(0), matrix, rank=1)
+        >>> left.shape, right.shape, bool(error < 1e-5)
+        ((4, 1), (1, 3), True)
     """
     matrix, rank = _checked(matrix, rank)
     if min(oversampling, iterations) < 0:
@@ -100,6 +115,15 @@ def decompose_outputs(matrix: jax.Array, inputs: jax.Array, rank: int) -> SVD:
 
     Source: the closed form of reduced-rank regression (Izenman 1975); Zhang et al.,
     arXiv:1505.06798, Section 3.1, for responses of convolutions.
+
+    Example:
+        >>> from lowrank import svd
+        >>> matrix = jnp.array([[3.0, 0.0], [0.0, 4.0]])
+        >>> inputs = jnp.array([[1.0, 0.0], [2.0, 0.0]])  # which never meet the 4
+        >>> for found in (svd.decompose(matrix, 1), svd.decompose_outputs(matrix, inputs, 1)):
+        ...     print(jnp.abs(inputs @ found.left @ found.right).round().tolist())
+        [[0.0, 0.0], [0.0, 0.0]]
+        [[3.0, 0.0], [6.0, 0.0]]
     """
     matrix, rank = _checked(matrix, rank)
     return _decompose_outputs(matrix, _checked_inputs(inputs, matrix), rank)
@@ -114,6 +138,13 @@ def output_errors(matrix: jax.Array, inputs: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: as `decompose_outputs`.
+
+    Example:
+        >>> from lowrank import svd
+        >>> matrix = jnp.array([[3.0, 0.0], [0.0, 4.0]])
+        >>> errors = svd.output_errors(matrix, inputs=jnp.eye(2))
+        >>> [round(float(error), 3) for error in errors]  # at the ranks 1 and 2
+        [0.6, 0.0]
     """
     matrix, _ = _checked(matrix, 1)
     return _output_errors(matrix, _checked_inputs(inputs, matrix))
@@ -133,6 +164,12 @@ def kernels(kernel: jax.Array, rank: int) -> Kernels:
 
     Source: Zhang et al., arXiv:1505.06798, Section 3.1. Departs: the error is that of the weights,
     not of the responses.
+
+    Example:
+        >>> from lowrank import svd
+        >>> first, last, error = svd.kernels(jnp.ones((3, 3, 4, 8)), rank=1)
+        >>> first.shape, last.shape, bool(error < 1e-5)  # 36 + 8 weights in place of 288
+        ((3, 3, 4, 1), (1, 1, 1, 8), True)
     """
     kernel = arrays.floats(kernel, "kernel", 4)
     left, right, error = decompose(kernel.reshape(-1, kernel.shape[-1]), rank)

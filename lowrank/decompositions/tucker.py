@@ -53,6 +53,12 @@ def decompose(tensor: jax.Array, ranks: Sequence[int | None], iterations: int = 
         modes, a rank is outside its range, or iterations are negative.
 
     Source: De Lathauwer et al. 2000a (HOSVD), 2000b (HOOI); Kolda & Bader 2009, Figures 4.3, 4.4.
+
+    Example:
+        >>> from lowrank import tucker
+        >>> core, factors, error = tucker.decompose(jnp.ones((2, 3, 4)), ranks=(1, 1, None))
+        >>> core.shape, jax.tree.map(jnp.shape, factors), bool(error < 1e-5)
+        ((1, 1, 4), ((2, 1), (3, 1), None), True)
     """
     tensor = arrays.floats(tensor, "tensor")
     if tensor.ndim < 2:
@@ -71,7 +77,14 @@ def decompose(tensor: jax.Array, ranks: Sequence[int | None], iterations: int = 
 
 
 def reconstruct(core: jax.Array, factors: Factors) -> jax.Array:
-    """Returns the tensor [n_0, n_1, …] that a core and its factors make up."""
+    """Returns the tensor [n_0, n_1, …] that a core and its factors make up.
+
+    Example:
+        >>> from lowrank import tucker
+        >>> core, factor = jnp.array([[2.0, 3.0]]), jnp.array([[1.0], [0.0]])  # [1, 2] and [2, 1]
+        >>> tucker.reconstruct(core, (factor, None)).tolist()
+        [[2.0, 3.0], [0.0, 0.0]]
+    """
     for mode, factor in enumerate(factors):
         if factor is not None:
             core = _along(core, factor, mode)
@@ -93,6 +106,12 @@ def kernels(kernel: jax.Array, inputs: int, outputs: int, iterations: int = 10) 
       ValueError: as `decompose`.
 
     Source: Kim et al., arXiv:1511.06530, Section 3.1.
+
+    Example:
+        >>> from lowrank import tucker
+        >>> first, core, last, error = tucker.kernels(jnp.ones((3, 3, 8, 16)), inputs=2, outputs=4)
+        >>> first.shape, core.shape, last.shape
+        ((1, 1, 8, 2), (3, 3, 2, 4), (1, 1, 4, 16))
     """
     kernel = arrays.floats(kernel, "kernel", 4)
     core, factors, error = decompose(kernel, (None, None, inputs, outputs), iterations)

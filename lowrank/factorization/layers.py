@@ -51,6 +51,15 @@ def factors(
       rank: within the method's range.
       key: for methods that start at random.
       inputs: [rows, N] what the layer is given, as `rows` returns it; for methods that need it.
+
+    Example:
+        >>> from lowrank import layers
+        >>> method = layers.METHODS["Dense"]["svd"]
+        >>> stages, found = layers.factors(method, jnp.ones((4, 6)), 1, jax.random.key(0))
+        >>> {name: stage["kernel"].shape for name, stage in stages.items()}
+        {'left': (4, 1), 'right': (1, 6)}
+        >>> bool(found.error < 1e-5)  # a kernel of ones has rank 1
+        True
     """
     stack = kernel.shape[: kernel.ndim - method.axes]
     if not stack:
@@ -82,7 +91,17 @@ def _each(
 
 
 def compute(method: Method, layer: Layer, stored: Params, x: jax.Array) -> jax.Array:
-    """Returns the outputs of a factorised layer; `override.override` puts this in its place."""
+    """Returns the outputs of a factorised layer; `override.override` puts this in its place.
+
+    Example:
+        >>> from groundwork.traced.products import Layer
+        >>> from lowrank import layers
+        >>> left, right = jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 4.0]])
+        >>> stages = {"left": {"kernel": left}, "right": {"kernel": right}}
+        >>> method, inputs = layers.METHODS["Dense"]["svd"], jnp.array([[1.0, 1.0]])
+        >>> layers.compute(method, Layer("fc1", "Dense"), stages, inputs).tolist()  # 3 × [3, 4]
+        [[9.0, 12.0]]
+    """
     for stage in method.stages:
         kernel = stored[stage.name]["kernel"]
         result = layer.result if stage is method.stages[-1] else None
@@ -95,7 +114,15 @@ def compute(method: Method, layer: Layer, stored: Params, x: jax.Array) -> jax.A
 
 
 def reconstruct(method: Method, stored: Params) -> jax.Array:
-    """Returns the kernel that the factors make up, [N, M] or [KH, KW, in, out], or stacks of it."""
+    """Returns the kernel that the factors make up, [N, M] or [KH, KW, in, out], or stacks of it.
+
+    Example:
+        >>> from lowrank import layers
+        >>> left, right = jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 4.0]])
+        >>> stages = {"left": {"kernel": left}, "right": {"kernel": right}}
+        >>> layers.reconstruct(layers.METHODS["Dense"]["svd"], stages).tolist()
+        [[3.0, 4.0], [6.0, 8.0]]
+    """
     kernels = [stored[stage.name]["kernel"] for stage in method.stages]
     whole = method.reconstruct
     for _ in range(kernels[0].ndim - method.axes):
@@ -116,6 +143,13 @@ def rows(layer: Layer, kernel: tuple[int, ...], inputs: jax.Array) -> jax.Array:
 
     Returns:
       [rows, N].
+
+    Example:
+        >>> from groundwork.traced.products import Layer
+        >>> from lowrank import layers
+        >>> image = jnp.arange(4.0).reshape(1, 2, 2, 1)
+        >>> layers.rows(Layer("conv1", "Conv"), (1, 2, 1, 8), image).tolist()  # each window of 1×2
+        [[0.0, 1.0], [2.0, 3.0]]
     """
     if layer.kind == "Dense":
         inputs = inputs.reshape(-1, inputs.shape[-1])

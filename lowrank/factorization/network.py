@@ -62,6 +62,18 @@ def factorize(
       ValueError: a path, method or rank does not exist, a kernel is not finite, a layer cannot be
         reached, an example is needed and missing, or `svd_outputs` is asked of a layer that is
         called more than once or within a scan; or the check fails.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> import lowrank
+        >>> model, inputs = nn.Sequential([nn.Dense(8), nn.Dense(2)]), jnp.ones((1, 4))
+        >>> variables = model.init(jax.random.key(0), inputs)
+        >>> plan = {"layers_0": {"method": "svd", "rank": 1}}
+        >>> apply, changed = lowrank.factorize(model, variables, plan, inputs)
+        >>> jax.tree.map(jnp.shape, changed["params"]["layers_0"])
+        {'bias': (8,), 'left': {'kernel': (4, 1)}, 'right': {'kernel': (1, 8)}}
+        >>> apply(changed, inputs).shape
+        (1, 2)
     """
     _check_arguments(model, variables, plan)
     example = inputs if example is None else example

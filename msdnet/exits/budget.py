@@ -37,6 +37,13 @@ def thresholds(confidences: ArrayLike, costs: ArrayLike, budget: float) -> np.nd
     Raises:
       ArgumentError: the first exit alone costs more; too few examples; shapes or values that are
         wrong.
+
+    Example:
+        >>> from msdnet import exits
+        >>> confidences = np.stack([np.arange(20) / 20, np.ones(20)], axis=1)  # of two exits
+        >>> limits = exits.thresholds(confidences, costs=[10, 30], budget=20)
+        >>> limits.round(3).tolist(), np.bincount(exits.route(confidences, limits)).tolist()
+        ([0.475], [10, 10])
     """
     confidences, costs = _checked(confidences, costs)
     budget = _checked_budget(budget, costs)
@@ -57,6 +64,11 @@ def shares(exits: int, ratio: float) -> np.ndarray:
 
     Raises:
       ArgumentError: the number of exits or the ratio is not above 0.
+
+    Example:
+        >>> from msdnet import exits
+        >>> exits.shares(exits=3, ratio=0.5).round(3).tolist()  # 4, 2 and 1 of 7
+        [0.571, 0.286, 0.143]
     """
     exits, factor = checks.count("exits", exits), checks.numbers("a ratio", ratio)
     if factor.ndim or not 0 < factor < np.inf:
@@ -74,6 +86,12 @@ def for_shares(confidences: ArrayLike, shares: ArrayLike) -> np.ndarray:
 
     Raises:
       ArgumentError: shapes differ, confidences are NaN, or shares do not add up to 1.
+
+    Example:
+        >>> from msdnet import exits
+        >>> confidences = [[0.9, 1.0], [0.7, 1.0], [0.3, 1.0], [0.1, 1.0]]
+        >>> exits.for_shares(confidences, shares=[0.5, 0.5]).tolist()  # midway from 0.7 to 0.3
+        [0.5]
     """
     confidences, parts = checks.rows("confidences", confidences), checks.numbers("shares", shares)
     examples, exits = confidences.shape
@@ -96,6 +114,12 @@ def route(confidences: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     Raises:
       ArgumentError: confidences are of another shape, there is not one threshold fewer than exits,
         or one of them is NaN.
+
+    Example:
+        >>> from msdnet import exits
+        >>> confidences = [[0.9, 1.0], [0.7, 1.0], [0.3, 1.0], [0.1, 1.0]]
+        >>> exits.route(confidences, thresholds=[0.5]).tolist()
+        [0, 0, 1, 1]
     """
     confidences = checks.rows("confidences", confidences)
     limits = checks.thresholds(thresholds, confidences.shape[1])

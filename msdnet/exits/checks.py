@@ -22,6 +22,15 @@ def numbers(what: str, given: ArrayLike) -> np.ndarray:
     Raises:
       ArgumentError: `given` does not hold real numbers, has rows of different lengths, or is
         traced by JAX.
+
+    Example:
+        >>> from msdnet import exits
+        >>> exits.numbers("costs", [1, 2])
+        array([1., 2.])
+        >>> exits.numbers("costs", ["one", "two"])
+        Traceback (most recent call last):
+            ...
+        groundwork.errors.ArgumentError: costs must be numbers, not <U3
     """
     if isinstance(given, jax.core.Tracer):
         raise ArgumentError(
@@ -115,6 +124,15 @@ def thresholds(given: ArrayLike, exits: int) -> np.ndarray:
 
     Raises:
       ArgumentError: there is not one threshold fewer than exits, or one of them is NaN.
+
+    Example:
+        >>> from msdnet import exits
+        >>> exits.check_thresholds([0.9, 0.5], exits=3).tolist()
+        [0.9, 0.5]
+        >>> exits.check_thresholds([0.9, 0.5], exits=2)
+        Traceback (most recent call last):
+            ...
+        groundwork.errors.ArgumentError: 2 exits need 1 thresholds, not an array of (2,)
     """
     limits = numbers("thresholds", given)
     if limits.shape != (exits - 1,):

@@ -20,6 +20,12 @@ def confidence(logits: ArrayLike, kind: str = "softmax") -> jax.Array:
 
     Raises:
       ArgumentError: an unknown kind, or logits that are no real numbers of at least one class.
+
+    Example:
+        >>> from msdnet import exits
+        >>> logits = jnp.log(jnp.array([0.7, 0.2, 0.1]))  # of three classes
+        >>> [round(float(exits.confidence(logits, kind)), 3) for kind in ("softmax", "margin")]
+        [0.7, 0.5]
     """
     if kind not in CONFIDENCES:
         raise ArgumentError(str(unknown("exits.confidence", kind, CONFIDENCES)))

@@ -30,6 +30,12 @@ def outcome(correct: ArrayLike, exits: ArrayLike, costs: ArrayLike) -> Outcome:
 
     Raises:
       ArgumentError: shapes differ, exits are out of range, or there is no example.
+
+    Example:
+        >>> from msdnet import exits
+        >>> correct = [[1, 1], [0, 1]]  # the first exit is wrong about the second example
+        >>> exits.outcome(correct, exits=[0, 1], costs=[10, 30])
+        Outcome(accuracy=1.0, cost=20.0)
     """
     each = checks.costs(costs)
     hits = checks.right(correct, len(each))
@@ -51,6 +57,14 @@ def budgeted(
 
     Raises:
       ArgumentError: shapes differ, or numbers are none.
+
+    Example:
+        >>> from msdnet import exits
+        >>> confidences = [[0.9, 1.0], [0.6, 1.0], [0.4, 1.0]]
+        >>> correct = [[1, 1], [1, 1], [0, 1]]  # the first exit is wrong where it is least sure
+        >>> curve = exits.budgeted(confidences, confidences, correct, costs=[10, 40])
+        >>> sorted({(point.cost, round(point.accuracy, 2)) for point in curve})
+        [(10.0, 0.67), (20.0, 1.0), (30.0, 1.0), (40.0, 1.0)]
     """
     each = checks.costs(costs)
     validation, test = (
@@ -66,6 +80,12 @@ def anytime(correct: ArrayLike, costs: ArrayLike) -> list[Outcome]:
 
     Raises:
       ArgumentError: shapes differ, or there is no example.
+
+    Example:
+        >>> from msdnet import exits
+        >>> correct = [[1, 1], [0, 1]]  # the first exit is wrong about the second example
+        >>> exits.anytime(correct, costs=[10, 30])
+        [Outcome(accuracy=0.5, cost=10.0), Outcome(accuracy=1.0, cost=30.0)]
     """
     each = checks.costs(costs)
     accuracies = checks.right(correct, len(each)).mean(0)
@@ -79,6 +99,12 @@ def area(curve: Sequence[Outcome]) -> float:
 
     Raises:
       ArgumentError: the curve has no point, or one that is no pair of finite numbers.
+
+    Example:
+        >>> from msdnet import exits
+        >>> curve = [exits.Outcome(accuracy=0.5, cost=10), exits.Outcome(accuracy=1.0, cost=30)]
+        >>> exits.area(curve)
+        0.75
     """
     listed = curve if hasattr(curve, "shape") else [tuple(point) for point in curve]
     points = checks.numbers("a curve", listed)

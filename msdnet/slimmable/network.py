@@ -167,6 +167,14 @@ def make(
     Raises:
       ValueError: widths are wrong, a group would lose all of its units, or the network does not
         take the example or has nothing that can be narrowed.
+
+    Example:
+        >>> from msdnet import slimmable
+        >>> network = lambda variables, x: jax.nn.relu(x @ variables["first"]) @ variables["last"]
+        >>> variables = {"first": jnp.ones((1, 4)), "last": jnp.ones((4, 1))}
+        >>> slim = slimmable.make(network, jnp.ones((1, 1)), (0.5, 1.0), variables=variables)
+        >>> [slim.apply(variables, jnp.ones((1, 1)), width=width).item() for width in slim.widths]
+        [2.0, 4.0]
     """
     chosen = widths_lib.check(widths)
     if variables is None:
@@ -198,6 +206,15 @@ def at(network: Slimmable, variables: Variables, width: float) -> tuple[Any, Var
 
     Raises:
       ValueError: there is no such width, or the variables are another network's.
+
+    Example:
+        >>> from msdnet import slimmable
+        >>> network = lambda variables, x: jax.nn.relu(x @ variables["first"]) @ variables["last"]
+        >>> variables = {"first": jnp.ones((1, 4)), "last": jnp.ones((4, 1))}
+        >>> slim = slimmable.make(network, jnp.ones((1, 1)), (0.5, 1.0), variables=variables)
+        >>> narrow, own = slimmable.at(slim, variables, width=0.5)
+        >>> jax.tree.map(jnp.shape, own), narrow.apply(own, jnp.ones((1, 1))).item()
+        ({'first': (1, 2), 'last': (2, 1)}, 2.0)
     """
     number, graph = network.index(width), network.graph
     flat, keep = network.leaves(variables), network.keeps[number]

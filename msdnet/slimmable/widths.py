@@ -16,6 +16,15 @@ def check(widths: Sequence[float]) -> tuple[float, ...]:
 
     Raises:
       ValueError: they are no shares in (0, 1] that grow and end with 1.
+
+    Example:
+        >>> from msdnet import slimmable
+        >>> slimmable.check([0.5, 1])
+        (0.5, 1.0)
+        >>> slimmable.check([1, 0.5])
+        Traceback (most recent call last):
+            ...
+        ValueError: widths=(1, 0.5) must grow: (0.5, 1)
     """
     given = tuple(widths) if isinstance(widths, Sequence) else ()
     numbers = [w for w in given if isinstance(w, int | float) and not isinstance(w, bool)]
@@ -41,6 +50,17 @@ def keeps(graph: Graph, widths: Sequence[float]) -> tuple[Keep, ...]:
 
     Raises:
       ValueError: a group would keep none of its units.
+
+    Example:
+        >>> from msdnet import slimmable
+        >>> from pruning import structured
+        >>> network = lambda variables, x: jax.nn.relu(x @ variables["first"]) @ variables["last"]
+        >>> variables = {"first": jnp.ones((2, 4)), "last": jnp.ones((4, 1))}
+        >>> graph = structured.groups(network, variables, jnp.ones((1, 2)))
+        >>> for keep in slimmable.keeps(graph, (0.5, 1.0)):
+        ...     print([units.astype(int).tolist() for units in keep.values()])
+        [[1, 1, 0, 0]]
+        [[1, 1, 1, 1]]
     """
     return tuple(_kept(graph, width) for width in check(widths))
 

@@ -28,6 +28,8 @@ from pruning.dynamic import movement
 from pruning.masks import Mask
 from pruning.schedule import Plan
 
+__all__ = ["Loaded", "Ticket", "compile", "load", "parameters_kept", "scored_names", "unit_name"]
+
 
 class Ticket(NamedTuple):
     """A branch at a level. Leaves have a leading replicate axis R."""
@@ -177,36 +179,12 @@ def rewind(levels: Levels, point: TrainState, mask: Mask) -> TrainState:
     Parameters and batch statistics are restored, and so is the step, so that the learning rate's
     schedule and the data order continue from there. Moments are fresh, or those of the rewind step
     with `rewind.restore=state`.
-
-    Example:
-        >>> from types import SimpleNamespace as Record
-        >>> from lottery import masks, tickets
-        >>> start = lambda variables, mask, step: (step, masks.apply(mask, variables))
-        >>> levels = Record(network=Record(start=start), restore="weights")
-        >>> point = Record(step=5, variables={"kernel": jnp.array([1.0, 2.0, 3.0])})
-        >>> tickets.rewind(levels, point, {"kernel": jnp.array([True, False, True])})
-        (5, {'kernel': Array([1., 0., 3.], dtype=float32)})
     """
     return rewound(levels.network, point, mask, levels.restore)
 
 
 def rewound(network: Network, point: TrainState, mask: Mask, restore: str) -> TrainState:
-    """Returns a state under a mask, with fresh moments, or with its own if `restore` is `state`.
-
-    Example:
-        >>> from types import SimpleNamespace as Record
-        >>> from groundwork.train.step import TrainState
-        >>> from lottery import masks, tickets
-        >>> dense, mask = ({"kernel": jnp.array([True, last])} for last in (True, False))
-        >>> start = lambda variables, mask, step: TrainState(step, None, variables, "fresh")
-        >>> moments = masks.EnforceState(dense, jnp.array([0.5, 0.5]))
-        >>> point = TrainState(5, None, {"kernel": jnp.array([1.0, 2.0])}, moments)
-        >>> network = Record(start=start)
-        >>> tickets.rewound(network, point, mask, restore="weights").opt_state
-        'fresh'
-        >>> tickets.rewound(network, point, mask, restore="state").opt_state.inner.tolist()
-        [0.5, 0.5]
-    """
+    """Returns a state under a mask, with fresh moments, or with its own if `restore` is `state`."""
     start = network.start(point.variables, mask, step=point.step)
     if restore == "state":
         start = start.replace(opt_state=jax.jit(masks.replace)(point.opt_state, mask))
@@ -227,20 +205,6 @@ def pruned(
 
     Raises:
       UserError: the scores are no numbers.
-
-    Example:
-        >>> from types import SimpleNamespace as Record
-        >>> from lottery import masks, tickets
-        >>> from pruning import schedule
-        >>> plan = schedule.plan({"kernel": np.zeros(4)}, 0.5, "layerwise", levels=1)
-        >>> best = jax.vmap(lambda mask, scores, n: masks.prune_to(mask, scores, n, plan.paths))
-        >>> prune = lambda roots, mask, variables, kept, *more: best(mask, variables, kept)
-        >>> context = Record(roots=None, replicates=2, put=lambda counts: counts)
-        >>> levels = Record(context=context, plan=plan, prune=prune, needs=())
-        >>> scored = {"kernel": jnp.array([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])}
-        >>> tickets.pruned(levels, {"kernel": scored["kernel"] > 0}, scored, level=1)
-        {'kernel': Array([[False, False,  True,  True],
-               [ True,  True, False, False]], dtype=bool)}
     """
     context, planned = levels.context, levels.plan.of_slices(level)
     counts = {g: np.full(context.replicates, count, np.int32) for g, count in planned.items()}
@@ -254,18 +218,7 @@ def pruned(
 
 
 def initial(levels: Levels) -> Variables:
-    """Returns the variables before any training: those from which the dense network begins.
-
-    Example:
-        >>> from types import SimpleNamespace as Record
-        >>> from lottery import tickets
-        >>> init = lambda keys: {"params": {"kernel": jax.vmap(jax.random.normal)(keys)}}
-        >>> roots = jax.random.split(jax.random.key(0), 3)  # of three replicates
-        >>> network = Record(programs=Record(init=init))
-        >>> levels = Record(context=Record(roots=roots), network=network)
-        >>> tickets.initial(levels)["params"]["kernel"].shape
-        (3,)
-    """
+    """Returns the variables before any training: those from which the dense network begins."""
     init_keys = jax.vmap(lambda root: keys.stream(root, "init"))(levels.context.roots)
     return levels.network.programs.init(init_keys)
 

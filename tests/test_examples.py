@@ -24,8 +24,8 @@ def functions_of(package: str) -> Iterator[Callable[..., Any]]:
     for name in module.__all__:
         value = getattr(module, name)
         if isinstance(value, types.ModuleType):
-            inner = [inner for inner in dir(value) if inner[0] != "_"]
-            for inner in getattr(value, "__all__", inner):
+            public = [inner for inner in dir(value) if inner[0] != "_"]
+            for inner in getattr(value, "__all__", public):
                 function = inspect.unwrap(getattr(value, inner))
                 if inspect.isfunction(function) and function.__module__.startswith(value.__name__):
                     yield function

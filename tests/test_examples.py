@@ -6,6 +6,7 @@ An example may use `jax`, `jnp` and `np`; what else it needs it imports as its u
 import doctest
 import importlib
 import inspect
+import itertools
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.test_public_names import PACKAGES
+from website import reference
 
 
 def functions_of(package: str) -> Iterator[Callable[..., Any]]:
@@ -33,11 +35,20 @@ def functions_of(package: str) -> Iterator[Callable[..., Any]]:
             yield inspect.unwrap(value)
 
 
+def functions_of_groundwork() -> Iterator[Callable[..., Any]]:
+    """What the reference lists of it."""
+    for module, names in reference.GROUNDWORK.items():
+        for name in names:
+            function = inspect.unwrap(getattr(importlib.import_module(module), name))
+            if inspect.isfunction(function):
+                yield function
+
+
 def by_module() -> dict[str, dict[str, Callable[..., Any]]]:
     found: dict[str, dict[str, Callable[..., Any]]] = {}
-    for package in PACKAGES:
-        for function in functions_of(package):
-            found.setdefault(function.__module__, {})[function.__name__] = function
+    of_packages = itertools.chain.from_iterable(map(functions_of, PACKAGES))
+    for function in (*of_packages, *functions_of_groundwork()):
+        found.setdefault(function.__module__, {})[function.__name__] = function
     return found
 
 

@@ -13,22 +13,30 @@ from typing import Any
 from website import docstrings
 
 PACKAGES = ("lottery", "msdnet", "lowrank", "pruning", "compress", "deploy")
-# Of groundwork, those modules that users' own code calls.
-GROUNDWORK = (
-    "groundwork.architectures",
-    "groundwork.architectures.blocks",
-    "groundwork.architectures.pretrained",
-    "groundwork.architectures.unfolded",
-    "groundwork.compare",
-    "groundwork.numerics.npz",
-    "groundwork.numerics.safetensors",
-    "groundwork.runs.trained",
-    "groundwork.traced.macs",
-    "groundwork.traced.memory",
-    "groundwork.traced.predictions",
-    "groundwork.traced.reach",
-    "groundwork.train.losses",
-)
+# Of groundwork, what users' own code calls.
+GROUNDWORK: dict[str, tuple[str, ...]] = {
+    "groundwork.architectures": ("MODELS", "build", "count", "shapes"),
+    "groundwork.architectures.blocks": (
+        "InvertedResidual", "Stage", "depthwise", "dilated", "group", "pointwise", "separable",
+        "shuffle", "squeeze_excite", "standard",
+    ),
+    "groundwork.architectures.pretrained": ("from_torch", "load", "read", "save", "to_torch"),
+    "groundwork.architectures.unfolded": (
+        "by_im2col", "by_mec", "im2col", "im2col_bytes", "mec", "mec_bytes",
+    ),
+    "groundwork.compare": ("compare",),
+    "groundwork.numerics.npz": ("read",),
+    "groundwork.numerics.safetensors": ("read", "write"),
+    "groundwork.runs.trained": ("load", "save"),
+    "groundwork.traced.macs": ("multiply_adds",),
+    "groundwork.traced.memory": ("peak_bytes",),
+    "groundwork.traced.predictions": ("Predictor", "predictor"),
+    "groundwork.traced.reach": ("Reached", "layers"),
+    "groundwork.train.losses": (
+        "Counts", "Judge", "Loss", "cross_entropy", "language_model", "mean_squared_error",
+        "of_examples", "sigmoid_cross_entropy", "squeezedet",
+    ),
+}  # fmt: skip
 INDEX = """# Reference
 What `dir(package)` lists, from the docstrings. Each name's source is a click away.
 
@@ -46,13 +54,13 @@ def modules() -> dict[str, tuple[str, ...]]:
         public = importlib.import_module(package)
         inner = [n for n in public.__all__ if isinstance(getattr(public, n), types.ModuleType)]
         pages[package] = (package, *(f"{package}.{name}" for name in inner))
-    return {**pages, "groundwork": GROUNDWORK}
+    return {**pages, "groundwork": tuple(GROUNDWORK)}
 
 
 def names(module: str) -> Names:
     """Returns the functions, classes and values that a module shows, without those of others."""
     public = _module(module)
-    listed = getattr(public, "__all__", None)
+    listed = GROUNDWORK.get(module) or getattr(public, "__all__", None)
     found: Names = {}
     for name in sorted(listed or (name for name in vars(public) if name[0] != "_")):
         value = getattr(public, name)

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from website import reference
 
 from tests.test_public_names import PACKAGES
-from website import reference
 
 
 def functions_of(package: str) -> Iterator[Callable[..., Any]]:

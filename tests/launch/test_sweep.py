@@ -19,6 +19,7 @@ from groundwork import study
 from groundwork.errors import UserError
 from launch import sweep
 from lottery import main
+from tests import browser
 from tests.conftest import CACHE, ROOT
 from tests.lottery import small
 
@@ -108,13 +109,14 @@ def test_the_file_has_a_row_a_point_branch_and_level(swept):
     assert int(row["replicates"]) == 2
 
 
-def test_the_page_has_the_points_that_ended_and_a_figure(swept):
+def test_the_page_has_the_points_that_ended_and_a_figure(swept, chromium):
     folder, _, out, _ = swept
     page = (folder / "comparison/report.html").read_text()
     assert f"report: {folder / 'comparison/report.html'}\n" in out
     assert page.count("data:image/png;base64,") == 1
     for name in ("prune.rate=0.5", "prune.rate=0.5_output_0.2~d3cc95"):
         assert f"<th scope='row'>{name}</th>" in page
+    browser.check(chromium, folder / "comparison/report.html")
 
 
 def test_finished_points_are_passed_over_and_the_rest_printed(swept, capsys):

@@ -8,6 +8,7 @@ import numpy as np
 from groundwork.report import tables
 from lottery.early_bird import plots, report
 from lottery.early_bird.results import Network, Results
+from tests import browser
 
 DENSE = Network([0.9, 0.92], [0.9, 0.92], 10, 4_089_184_256, 10**18, 23456.7)
 TICKET = Network([0.8912, 0.9034], [0.1, 0.3], 6, 1_500_000_000, 7 * 10**17, 12345.6)
@@ -62,3 +63,8 @@ def test_figures_are_drawn_with_and_without_a_ticket(tmp_path):
     assert report.detector_table(without)[1] == [
         ["0", "5", "never", "", ""], ["1", "never", "never", "", ""]
     ]  # fmt: skip
+
+
+def test_the_page_is_whole_in_a_browser(finished, chromium):
+    report.show([finished])
+    browser.check(chromium, finished / "report.html")

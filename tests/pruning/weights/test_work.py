@@ -20,6 +20,7 @@ from groundwork.train import programs
 from pruning import densities, masks, select
 from pruning.criteria import CRITERIA, Criterion, random
 from pruning.weights import results
+from tests import browser
 from tests.lottery.small import assert_same_tree
 from tests.pruning.weights import small
 
@@ -59,7 +60,7 @@ def assert_zero_where_pruned(mask, variables):
         assert not np.any(leaf[~mask[path]]), path
 
 
-def test_one_shot_keeps_the_largest_weights_of_the_dense_network(one_shot):
+def test_one_shot_keeps_the_largest_weights_of_the_dense_network(one_shot, chromium):
     folder, printed = one_shot
     assert Run(folder).units() == ["dense", "sparse/0.1", "sparse/0.3"]
     _, dense = results.load(folder, "dense")
@@ -78,6 +79,7 @@ def test_one_shot_keeps_the_largest_weights_of_the_dense_network(one_shot):
     assert all(network.seconds > 0 for network in run.sparse)
     assert "0.1000" in printed
     assert (folder / "report.html").read_text().count("</figure>") == 2
+    browser.check(chromium, folder / "report.html")
 
 
 def test_the_dense_network_may_come_from_a_file(one_shot, tmp_path, monkeypatch):

@@ -28,8 +28,8 @@ USAGE = """usage: {program} --config=FILE [--workdir=DIR]
   --workdir=DIR       the run's folder (default: runs/NAME-OF-THE-CONFIG), or
                       s3://BUCKET/DIR or gs://BUCKET/DIR; the same command
                       continues an unfinished run and shows a finished one
-  --dry-run           say what there is to do, how many steps, how large, and about
-                      how long, from steps timed in a folder that is thrown away
+  --dry-run           say what there is to do, how many steps, how large, and
+                      about how long, by steps that are timed and thrown away
   --profile=FIRST:STOP
                       trace the steps FIRST to STOP-1 of the first unit trained
                       now that computes them, into profile/ of the run's folder
@@ -255,7 +255,7 @@ def _describe(path: str | None) -> None:
         config = load(path)
     story = ast.get_docstring(ast.parse(file.read_bytes()), clean=False)
     where = "" if file == Path(path.partition(":")[0]) else f" ({file})"
-    print(f"{path}{where}\n\n{story or ''}\nkeys, their defaults and what they mean:")
+    print(f"{path}{where}\n\n{_filled(story or '')}\nkeys, their defaults and what they mean:")
     keys = overrides.keys(config)
     meant = meanings.of(files, keys)
     for section, inside in _grouped(list(keys), meanings.order(files)).items():
@@ -269,6 +269,17 @@ def _describe(path: str | None) -> None:
             print(f"  --config.{key}={'' if value is None else value}")
             for line in textwrap.wrap(meant.get(key, ""), WIDTH - 6):
                 print(f"      {line}")
+
+
+def _filled(story: str) -> str:
+    """Returns a text whose paragraphs fit; what is indented, such as commands, stays as it is."""
+    paragraphs = re.split(r"(\n\s*\n|\n(?= ))", story)
+    return "".join(
+        part
+        if part[:1] in (" ", "\n", "")
+        else textwrap.fill(" ".join(part.split()), WIDTH, break_on_hyphens=False)
+        for part in paragraphs
+    ) + ("\n" if story.endswith("\n") else "")
 
 
 def _has_keys(value: Any) -> bool:

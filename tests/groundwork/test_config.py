@@ -401,3 +401,14 @@ def test_steps_that_are_none_are_refused(file, wrong):
     with pytest.raises(UserError, match="must be FIRST:STOP"):
         parsed(f"--config={file}", f"--profile{wrong}")
     assert str(refusal.value).startswith(f"--profile{wrong or '='}"[:20])
+
+
+def test_a_story_fits_and_its_commands_stay_as_they_are():
+    command = "    python -m lottery.main --config=" + "a" * 60
+    long = " ".join(["early-bird"] * 20)
+    told = config_lib._filled(f"{long}\nand more.\n\n{command}\n    next\n\nEnd.\n")
+    *words, end = told.split(f"\n\n{command}\n    next\n\n")
+    assert end == "End.\n"
+    assert " ".join(words[0].split()) == f"{long} and more."
+    assert max(map(len, words[0].splitlines())) <= 80
+    assert all(line.endswith(("early-bird", "more.")) for line in words[0].splitlines())

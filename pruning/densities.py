@@ -19,6 +19,11 @@ def uniform(shapes: Mapping[str, Any], density: float) -> Densities:
 
     Raises:
       ValueError: the density is outside [0, 1], or there are no shapes.
+
+    Example:
+        >>> from pruning import densities
+        >>> densities.uniform({"fc/kernel": (8, 8), "output/kernel": (8, 2)}, 0.25)
+        {'fc/kernel': 0.25, 'output/kernel': 0.25}
     """
     _check(shapes, density)
     return dict.fromkeys(sorted(shapes), float(density))
@@ -41,6 +46,13 @@ def erdos_renyi(shapes: Mapping[str, Any], density: float) -> Densities:
 
     Raises:
       ValueError: see `uniform`.
+
+    Example:
+        >>> from pruning import densities
+        >>> shapes = {"fc/kernel": (8, 8), "output/kernel": (8, 2)}  # 16/64 and 10/16
+        >>> shared = densities.erdos_renyi(shapes, 26 / 80)
+        >>> {path: round(density, 3) for path, density in shared.items()}
+        {'fc/kernel': 0.25, 'output/kernel': 0.625}
     """
     return _shared(shapes, density, lambda shape: shape[-2:])
 
@@ -61,6 +73,13 @@ def erdos_renyi_kernel(shapes: Mapping[str, Any], density: float) -> Densities:
 
     Raises:
       ValueError: see `uniform`.
+
+    Example:
+        >>> from pruning import densities
+        >>> shapes = {"conv/kernel": (2, 2, 4, 4), "fc/kernel": (4, 4)}  # 12/64 and 8/16
+        >>> shared = densities.erdos_renyi_kernel(shapes, 20 / 80)
+        >>> {path: round(density, 4) for path, density in shared.items()}
+        {'conv/kernel': 0.1875, 'fc/kernel': 0.5}
     """
     return _shared(shapes, density, lambda shape: shape)
 
@@ -78,6 +97,12 @@ def counts(shapes: Mapping[str, Any], densities: Mapping[str, float]) -> dict[st
 
     Raises:
       ValueError: the paths differ, or a density is outside [0, 1].
+
+    Example:
+        >>> from pruning import densities
+        >>> shapes = {"fc1/kernel": (3, 1), "fc2/kernel": (3, 1)}
+        >>> densities.counts(shapes, densities.uniform(shapes, 0.5))  # 1.5 each, 3 in total
+        {'fc1/kernel': 2, 'fc2/kernel': 1}
     """
     if shapes.keys() != densities.keys():
         differing = sorted(shapes.keys() ^ densities.keys())

@@ -35,6 +35,16 @@ def enforce(
 
     Raises:
       ValueError: the mask has a path that the parameters lack, or `update` gets no `params`.
+
+    Example:
+        >>> import optax
+        >>> from pruning import enforce
+        >>> params = {"kernel": jnp.array([2.0, -1.0, 4.0])}
+        >>> mask = {"kernel": jnp.array([True, False, True])}
+        >>> optimizer = enforce.enforce(optax.sgd(0.5, momentum=0.9), mask)
+        >>> updates, _ = optimizer.update({"kernel": jnp.ones(3)}, optimizer.init(params), params)
+        >>> optax.apply_updates(params, updates)["kernel"].tolist()
+        [1.5, 0.0, 3.5]
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -67,6 +77,15 @@ def begin(
 
     Returns:
       (variables, mask) of one replicate → variables with pruned entries zero, optimiser's state.
+
+    Example:
+        >>> import optax
+        >>> from pruning import enforce, masks
+        >>> variables = {"params": {"kernel": jnp.array([2.0, -1.0])}}
+        >>> mask = {"kernel": jnp.array([True, False])}
+        >>> masked, state = enforce.begin(optax.adam(0.1))(variables, mask)
+        >>> masked["params"]["kernel"].tolist(), masks.mask_of(state)["kernel"].tolist()
+        ([2.0, 0.0], [True, False])
     """
 
     def masked(variables: Variables, mask: Mask) -> tuple[Variables, EnforceState]:

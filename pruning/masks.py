@@ -26,12 +26,27 @@ class EnforceState(NamedTuple):
 
 
 def is_kernel(path: str) -> bool:
-    """Returns whether a leaf is named `kernel`; by default, these leaves are prunable."""
+    """Returns whether a leaf is named `kernel`; by default, these leaves are prunable.
+
+    Example:
+        >>> from pruning import masks
+        >>> [masks.is_kernel(path) for path in ("fc1/kernel", "fc1/bias")]
+        [True, False]
+    """
     return path.rsplit("/", 1)[-1] == "kernel"
 
 
 def flatten(params: Params, prunable: Callable[[str], bool] | None = None) -> dict[str, Any]:
-    """Returns a tree's prunable leaves as a flat dict, path → leaf, sorted by path."""
+    """Returns a tree's prunable leaves as a flat dict, path → leaf, sorted by path.
+
+    Example:
+        >>> from pruning import masks
+        >>> params = {"fc2": {"kernel": 5, "bias": 6}, "fc1": {"kernel": 7}}
+        >>> masks.flatten(params)
+        {'fc1/kernel': 7, 'fc2/kernel': 5}
+        >>> masks.flatten(params, lambda path: path.startswith("fc2"))
+        {'fc2/bias': 6, 'fc2/kernel': 5}
+    """
     prunable = prunable or is_kernel
     leaves = trees.flatten(params)
     return {path: leaves[path] for path in sorted(leaves) if prunable(path)}
@@ -46,6 +61,11 @@ def ones(params: Params, prunable: Callable[[str], bool] | None = None) -> Mask:
 
     Raises:
       ValueError: nothing is prunable.
+
+    Example:
+        >>> from pruning import masks
+        >>> masks.ones({"fc": {"kernel": jnp.array([0.5, 0.0]), "bias": jnp.zeros(1)}})
+        {'fc/kernel': Array([ True,  True], dtype=bool)}
     """
     mask = {path: jnp.ones(leaf.shape, bool) for path, leaf in flatten(params, prunable).items()}
     if not mask:
@@ -54,7 +74,15 @@ def ones(params: Params, prunable: Callable[[str], bool] | None = None) -> Mask:
 
 
 def apply(mask: Mask, params: Params) -> Params:
-    """Returns the tree with pruned entries (also NaNs) exactly zero, and all others unchanged."""
+    """Returns the tree with pruned entries (also NaNs) exactly zero, and all others unchanged.
+
+    Example:
+        >>> from pruning import masks
+        >>> params = {"fc": {"kernel": jnp.array([3.0, jnp.nan, 2.0]), "bias": jnp.array([5.0])}}
+        >>> pruned = masks.apply({"fc/kernel": jnp.array([True, False, True])}, params)
+        >>> pruned["fc"]["kernel"].tolist(), pruned["fc"]["bias"].tolist()
+        ([3.0, 0.0, 2.0], [5.0])
+    """
     return map_masked(lambda keep, leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), mask, params)
 
 
@@ -72,6 +100,15 @@ def replace(state: Any, mask: Mask) -> Any:
 
     Raises:
       ValueError: the state has no mask, or one of other paths or shapes.
+
+    Example:
+        >>> import optax
+        >>> from pruning import enforce, masks
+        >>> params = {"kernel": jnp.array([3.0, 1.0])}
+        >>> state = enforce.enforce(optax.sgd(0.1), masks.ones(params)).init(params)
+        >>> state = masks.replace(state, {"kernel": jnp.array([True, False])})
+        >>> masks.mask_of(state)["kernel"].tolist()
+        [True, False]
     """
     held: Mask = {}
 
@@ -98,6 +135,14 @@ def mask_of(state: Any) -> Mask:
 
     Raises:
       ValueError: the state has no mask.
+
+    Example:
+        >>> import optax
+        >>> from pruning import enforce, masks
+        >>> mask = {"kernel": jnp.array([True, False])}
+        >>> optimizer = optax.MultiSteps(enforce.enforce(optax.sgd(0.1), mask), 4)
+        >>> masks.mask_of(optimizer.init({"kernel": jnp.array([3.0, 0.0])}))["kernel"].tolist()
+        [True, False]
     """
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, EnforceState))
     held = [node.mask for node in nodes if isinstance(node, EnforceState)]
@@ -107,18 +152,38 @@ def mask_of(state: Any) -> Mask:
 
 
 def density(mask: Mask) -> jax.Array:
-    """Returns kept / prunable, [] float32 in [0, 1]."""
+    """Returns kept / prunable, [] float32 in [0, 1].
+
+    Example:
+        >>> from pruning import masks
+        >>> mask = {"fc/kernel": jnp.array([True, False, False]), "out/kernel": jnp.array([False])}
+        >>> float(masks.density(mask))
+        0.25
+    """
     remaining = sum(jnp.sum(leaf, dtype=jnp.int32) for leaf in mask.values())
     return jnp.asarray(remaining / total(mask))
 
 
 def layer_of(path: str) -> str:
-    """Returns `fc1` of `fc1/kernel`; a leaf at the root is a layer by itself."""
+    """Returns `fc1` of `fc1/kernel`; a leaf at the root is a layer by itself.
+
+    Example:
+        >>> from pruning import masks
+        >>> [masks.layer_of(path) for path in ("block/fc1/kernel", "kernel")]
+        ['block/fc1', 'kernel']
+    """
     return path.rpartition("/")[0] or path
 
 
 def kept(mask: Mask) -> dict[str, jax.Array]:
-    """Returns the number of kept weights of each layer, layer → [] int32."""
+    """Returns the number of kept weights of each layer, layer → [] int32.
+
+    Example:
+        >>> from pruning import masks
+        >>> mask = {"fc/kernel": jnp.array([True, False, True]), "out/kernel": jnp.array([False])}
+        >>> {layer: int(count) for layer, count in masks.kept(mask).items()}
+        {'fc': 2, 'out': 0}
+    """
     counts: dict[str, Any] = {}
     for path in sorted(mask):
         layer = layer_of(path)
@@ -127,7 +192,13 @@ def kept(mask: Mask) -> dict[str, jax.Array]:
 
 
 def total(shapes: Mapping[str, Any]) -> int:
-    """Returns the number of prunable weights."""
+    """Returns the number of prunable weights.
+
+    Example:
+        >>> from pruning import masks
+        >>> masks.total({"fc/kernel": jnp.ones((4, 3)), "out/kernel": jnp.ones((3, 2))})
+        18
+    """
     return sum(math.prod(leaf.shape) for leaf in shapes.values())
 
 
@@ -138,6 +209,13 @@ def map_masked(
 
     Raises:
       ValueError: the mask has a path that the tree lacks, or another shape.
+
+    Example:
+        >>> from pruning import masks
+        >>> mask = {"kernel": jnp.array([True, False])}
+        >>> params = {"kernel": jnp.array([3.0, 1.0]), "bias": jnp.array([5.0])}
+        >>> masks.map_masked(lambda keep, leaf: jnp.where(keep, 2 * leaf, -leaf), mask, params)
+        {'bias': Array([5.], dtype=float32), 'kernel': Array([ 6., -1.], dtype=float32)}
     """
 
     def mapped(path: str, leaf: Any, *more: Any) -> Any:
@@ -152,6 +230,12 @@ def check_within(mask: Mask, params: Params) -> None:
 
     Raises:
       ValueError: they do not; the error names a path.
+
+    Example:
+        >>> from pruning import masks
+        >>> masks.check_within({"fc/kernel": jnp.ones(2, bool)}, {"fc": {"kernel": jnp.zeros(3)}})
+        Traceback (most recent call last):
+        ValueError: the mask's 'fc/kernel' has shape (2,), the parameter (3,)
     """
     leaves = trees.flatten(params)
     for path, keep in mask.items():

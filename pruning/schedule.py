@@ -65,6 +65,14 @@ def plan(
       UnreachableError: a level would not shrink a group, or would empty it.
       NothingToPruneError: every rate is 0.
       ValueError: the schedule is unknown, or the rates do not fit the layers.
+
+    Example:
+        >>> from pruning import schedule
+        >>> shapes = {"fc/kernel": jnp.ones((10, 10))}
+        >>> schedule.plan(shapes, 0.2, "layerwise", levels=3).kept
+        [{'fc': 100}, {'fc': 80}, {'fc': 64}, {'fc': 51}]
+        >>> schedule.plan(shapes, 0.2, "layerwise", levels=3, schedule="linear").kept
+        [{'fc': 100}, {'fc': 80}, {'fc': 60}, {'fc': 40}]
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r} (known: {', '.join(SCHEDULES)})")
@@ -103,6 +111,12 @@ def unpruned(
       scope: see `plan`.
       levels: see `plan`.
       stacked: see `plan`.
+
+    Example:
+        >>> from pruning import schedule
+        >>> shapes = {"fc1/kernel": jnp.ones((4, 3)), "fc2/kernel": jnp.ones((3, 2))}
+        >>> schedule.unpruned(shapes, "global", levels=2).kept
+        [{'all layers': 18}, {'all layers': 18}, {'all layers': 18}]
     """
     groups = select.groups(shapes, 0.0, scope, stacked)
     sizes = {name: masks.total({p: shapes[p] for p in g.paths}) for name, g in groups.items()}

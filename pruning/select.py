@@ -51,6 +51,17 @@ def prune(
         said to stack it.
 
     Source: Frankle & Carbin, arXiv:1803.03635, Section 1.
+
+    Example:
+        >>> from pruning import criteria, masks, select
+        >>> params = {"fc": {"kernel": jnp.array([4.0, -1.0, 3.0, 0.5])}}
+        >>> mask = masks.ones(params)
+        >>> mask = select.prune(mask, criteria.magnitude(params, mask), 0.25)
+        >>> mask["fc/kernel"].astype(int).tolist()
+        [1, 1, 1, 0]
+        >>> mask = select.prune(mask, criteria.magnitude(params, mask), 0.25)  # of 3 weights, 1
+        >>> mask["fc/kernel"].astype(int).tolist()
+        [1, 0, 1, 0]
     """
     check_same(mask, scores)
     counts, paths, slices = {}, {}, {}
@@ -79,6 +90,14 @@ def prune_to(
       counts: group → the weights that it keeps; of each slice, one number for all or an array [S].
       paths: group → the paths that are ranked together.
       slices: group → S, how many slices its leading axes stack (see `Group`); 1 by default.
+
+    Example:
+        >>> from pruning import select
+        >>> mask = {"fc1/kernel": jnp.ones(2, bool), "fc2/kernel": jnp.ones(3, bool)}
+        >>> scores = {"fc1/kernel": jnp.array([5.0, 1.0]), "fc2/kernel": jnp.array([2.0, 9.0, 4.0])}
+        >>> new = select.prune_to(mask, scores, {"both": 3}, {"both": ("fc1/kernel", "fc2/kernel")})
+        >>> {path: keep.astype(int).tolist() for path, keep in new.items()}
+        {'fc1/kernel': [1, 0], 'fc2/kernel': [0, 1, 1]}
     """
     new = dict(mask)
     for name, group in paths.items():
@@ -134,6 +153,14 @@ def groups(
 
     Raises:
       ValueError: see `prune`.
+
+    Example:
+        >>> from pruning import select
+        >>> shapes = {"fc1/kernel": jnp.ones((4, 3)), "output/kernel": jnp.ones((3, 2))}
+        >>> for name, group in select.groups(shapes, {"*": 0.2, "output": 0.1}).items():
+        ...     print(name, group.paths, group.rate)
+        fc1 ('fc1/kernel',) 0.2
+        output ('output/kernel',) 0.1
     """
     if scope not in SCOPES:
         raise ValueError(f"unknown scope {scope!r} (known: {', '.join(SCOPES)})")
@@ -173,6 +200,12 @@ def check_same(mask: Mask, scores: Scores) -> None:
 
     Raises:
       ValueError: they do not, or the mask is not bool; the error names a path.
+
+    Example:
+        >>> from pruning import select
+        >>> select.check_same({"fc1/kernel": jnp.ones(2, bool)}, {"fc2/kernel": jnp.ones(2)})
+        Traceback (most recent call last):
+        ValueError: mask and scores differ in the paths ['fc1/kernel', 'fc2/kernel']
     """
     if mask.keys() != scores.keys():
         differing = sorted(mask.keys() ^ scores.keys())

@@ -36,6 +36,12 @@ def top_k_gradients(k: float, axes: int = 1) -> Callable[[jax.Array], jax.Array]
         axes.
 
     Source: Sun et al., arXiv:1706.06197, equations 3 to 6.
+
+    Example:
+        >>> from pruning import top_k_gradients
+        >>> weights = jnp.array([1.0, -5.0, 3.0])
+        >>> jax.grad(lambda x: jnp.sum(weights * top_k_gradients(2)(x)))(jnp.ones(3)).tolist()
+        [0.0, -5.0, 3.0]
     """
     _check(k, axes)
 

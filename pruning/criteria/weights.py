@@ -10,13 +10,30 @@ from pruning.select import Scores
 
 
 def magnitude(params: Params, mask: Mask, *, key: jax.Array | None = None) -> Scores:
-    """Returns |weight| at the end of training. Source: Han et al., arXiv:1506.02626."""
+    """Returns |weight| at the end of training. Source: Han et al., arXiv:1506.02626.
+
+    Example:
+        >>> from pruning import criteria
+        >>> params = {"fc": {"kernel": jnp.array([3.0, -4.0, 0.5]), "bias": jnp.array([9.0])}}
+        >>> mask = {"fc/kernel": jnp.array([True, True, False])}
+        >>> {path: score.tolist() for path, score in criteria.magnitude(params, mask).items()}
+        {'fc/kernel': [3.0, 4.0, 0.5]}
+    """
     del key
     return {path: jnp.abs(leaf) for path, leaf in flatten(params, mask.__contains__).items()}
 
 
 def random(params: Params, mask: Mask, *, key: jax.Array) -> Scores:
-    """Returns uniform numbers in [0, 1), the control for every other criterion."""
+    """Returns uniform numbers in [0, 1), the control for every other criterion.
+
+    Example:
+        >>> from pruning import criteria, masks, select
+        >>> params = {"fc": {"kernel": jnp.arange(8.0)}}
+        >>> mask = masks.ones(params)
+        >>> scores = criteria.random(params, mask, key=jax.random.key(0))
+        >>> float(masks.density(select.prune(mask, scores, 0.25)))
+        0.75
+    """
     del params
     paths = sorted(mask)
     split = jax.random.split(key, len(paths))

@@ -55,6 +55,20 @@ def gradual(
     Raises:
       ValueError: a setting is out of its range; or, in `update`, `final` lacks a group or has more
         weights than one has. `init` and `update` raise that of `enforce`, too.
+
+    Example:
+        >>> import optax
+        >>> from pruning import dynamic, masks
+        >>> params, gradients = {"kernel": jnp.arange(1.0, 9.0)}, {"kernel": jnp.zeros(8)}
+        >>> dense = masks.ones(params)
+        >>> optimizer = dynamic.gradual(optax.sgd(0.1), dense, 0.25, begin=0, end=2, every=1)
+        >>> state = optimizer.init(params)
+        >>> for step in range(3):
+        ...     _, state = optimizer.update(gradients, state, params)
+        ...     print(step, masks.mask_of(state)["kernel"].astype(int))
+        0 [1 1 1 1 1 1 1 1]
+        1 [0 0 0 0 0 1 1 1]
+        2 [0 0 0 0 0 0 1 1]
     """
     if every < 1 or not 0 <= begin < end:
         raise ValueError(f"steps must be 0 ≤ begin < end and every ≥ 1: {begin}, {end}, {every}")

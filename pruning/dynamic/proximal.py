@@ -43,6 +43,15 @@ def proximal_l1(
 
     Raises:
       ValueError: the strength is negative or not finite, or `update` gets no `params`.
+
+    Example:
+        >>> import optax
+        >>> from pruning import dynamic
+        >>> params, gradients = {"kernel": jnp.array([2.0, -1.0, 0.25])}, {"kernel": jnp.zeros(3)}
+        >>> optimizer = dynamic.proximal_l1(optax.sgd(0.1), strength=0.5)
+        >>> updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        >>> optax.apply_updates(params, updates)["kernel"].tolist()
+        [1.5, -0.5, 0.0]
     """
     _check("strength", strength)
 
@@ -71,6 +80,15 @@ def proximal_l2(
 
     Raises:
       ValueError: see `proximal_l1`; or the threshold is negative or not finite.
+
+    Example:
+        >>> import optax
+        >>> from pruning import dynamic
+        >>> params, gradients = {"kernel": jnp.array([2.0, -1.0, 0.25])}, {"kernel": jnp.zeros(3)}
+        >>> optimizer = dynamic.proximal_l2(optax.sgd(0.1), strength=1.0, threshold=0.25)
+        >>> updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        >>> optax.apply_updates(params, updates)["kernel"].tolist()  # halves; 0.125 is too small
+        [1.0, -0.5, 0.0]
     """
     _check("strength", strength)
     _check("threshold", threshold)
@@ -83,7 +101,13 @@ def proximal_l2(
 
 
 def nonzero(params: Params, prunable: Callable[[str], bool] | None = None) -> Mask:
-    """Returns the mask of the weights that are not zero."""
+    """Returns the mask of the weights that are not zero.
+
+    Example:
+        >>> from pruning import dynamic
+        >>> dynamic.nonzero({"fc": {"kernel": jnp.array([2.0, 0.0, -0.1]), "bias": jnp.zeros(1)}})
+        {'fc/kernel': Array([ True, False,  True], dtype=bool)}
+    """
     return {path: leaf != 0 for path, leaf in masks.flatten(params, prunable).items()}
 
 

@@ -52,6 +52,17 @@ def rigl(
 
     Raises:
       ValueError: a setting is out of its range; `init` and `update` raise that of `enforce`.
+
+    Example:
+        >>> import optax
+        >>> from pruning import dynamic, masks
+        >>> params = {"kernel": jnp.array([3.0, 1.0, 0.0, 0.0])}
+        >>> mask = {"kernel": jnp.array([True, True, False, False])}
+        >>> optimizer = dynamic.rigl(optax.sgd(0.1), mask, every=1, fraction=0.5)
+        >>> gradients = {"kernel": jnp.array([1.0, 1.0, 2.0, -5.0])}
+        >>> _, state = optimizer.update(gradients, optimizer.init(params), params)
+        >>> masks.mask_of(state)["kernel"].astype(int).tolist()  # 1 went, and −5 brought the last
+        [1, 0, 0, 1]
     """
     regrowth.check(every, fraction, end)
 

@@ -40,6 +40,17 @@ def set(
 
     Raises:
       ValueError: see `rigl`.
+
+    Example:
+        >>> import optax
+        >>> from pruning import dynamic, masks
+        >>> params = {"kernel": jnp.array([3.0, 1.0, 0.0])}
+        >>> mask = {"kernel": jnp.array([True, True, False])}
+        >>> optimizer = dynamic.set(optax.sgd(0.1), mask, every=1, fraction=0.5)
+        >>> gradients = {"kernel": jnp.ones(3)}
+        >>> _, state = optimizer.update(gradients, optimizer.init(params), params)
+        >>> masks.mask_of(state)["kernel"].astype(int).tolist()  # the 1 went, and the 0 came
+        [1, 0, 1]
     """
     regrowth.check(every, fraction, end)
 

@@ -14,5 +14,15 @@ def static(
     Args:
       optimizer: see `enforce.enforce`.
       mask: see `enforce.enforce`; such as a random one with the counts of `pruning.densities`.
+
+    Example:
+        >>> import optax
+        >>> from pruning import dynamic
+        >>> params = {"kernel": jnp.array([2.0, 0.0, 4.0])}
+        >>> mask = {"kernel": jnp.array([True, False, True])}
+        >>> optimizer = dynamic.static(optax.sgd(0.5), mask)
+        >>> updates, _ = optimizer.update({"kernel": jnp.ones(3)}, optimizer.init(params), params)
+        >>> optax.apply_updates(params, updates)["kernel"].tolist()
+        [1.5, 0.0, 3.5]
     """
     return enforce.enforce(optimizer, mask)

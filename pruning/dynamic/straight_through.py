@@ -33,6 +33,15 @@ def straight_through(
 
     Raises:
       ValueError: a path is not among the parameters.
+
+    Example:
+        >>> from pruning import dynamic
+        >>> params, counts = {"kernel": jnp.array([3.0, 1.0, -2.0])}, {"kernel": 2}
+        >>> dynamic.straight_through(params, counts)["kernel"].tolist()
+        [3.0, 0.0, -2.0]
+        >>> loss = lambda params: jnp.sum(dynamic.straight_through(params, counts)["kernel"])
+        >>> jax.grad(loss)(params)["kernel"].tolist()
+        [1.0, 1.0, 1.0]
     """
     groups = paths or {path: (path,) for path in counts}
     ranked = {path for group in groups.values() for path in group}

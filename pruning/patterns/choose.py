@@ -49,6 +49,12 @@ def n_m(scores: Any, n: int, m: int, axis: Axis = INPUTS, *, order: Any = None) 
       ValueError: m does not divide an axis, or there is no such axis, pattern or order.
 
     Source: Mishra et al., arXiv:2104.08378, Section 3 (2:4).
+
+    Example:
+        >>> from pruning import patterns
+        >>> scores = jnp.array([4.0, 1.0, 3.0, 2.0, 9.0, 9.0, 9.0, 8.0])
+        >>> patterns.n_m(scores, 2, 4, axis=0).astype(int).tolist()
+        [1, 0, 1, 0, 1, 1, 0, 0]
     """
     check_n_m(n, m)
     if isinstance(scores, Mapping):
@@ -78,6 +84,12 @@ def blocks(scores: Any, shape: tuple[int, int], density: float) -> Any:
 
     Source: Narang et al., arXiv:1711.02782. Departs: ranked by sums, and not by the largest weight
     against a threshold.
+
+    Example:
+        >>> from pruning import patterns
+        >>> scores = jnp.array([[1.0, 2.0, 5.0, 5.0], [9.0, 0.0, 1.0, 1.0]])  # sums 3, 10, 9 and 2
+        >>> patterns.blocks(scores, (1, 2), density=0.5).astype(int).tolist()
+        [[0, 0, 1, 1], [1, 1, 0, 0]]
     """
     check_shape(shape)
     if not 0 <= density <= 1:
@@ -116,6 +128,16 @@ def prune_to(
     Raises:
       ValueError: the pattern or the density is none, the scores have other paths or shapes, or no
         leaf can be pruned.
+
+    Example:
+        >>> from pruning import masks, patterns
+        >>> fc = jnp.array([[4.0], [1.0], [3.0], [2.0]])
+        >>> scores = {"conv/kernel": jnp.ones((3, 3, 1, 2)), "fc/kernel": fc}
+        >>> mask, left = patterns.prune_to("2:4", masks.ones(scores), scores)
+        >>> mask["fc/kernel"].ravel().astype(int).tolist()
+        [1, 0, 1, 0]
+        >>> left
+        {'conv/kernel': '4 does not divide the 1 entries of axis -2'}
     """
     pattern = parse(pattern) if isinstance(pattern, str) else pattern
     check_same(mask, scores)

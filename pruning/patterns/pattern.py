@@ -46,6 +46,11 @@ def parse(text: str) -> Pattern:
 
     Raises:
       ValueError: it names none, or one that would prune nothing or everything.
+
+    Example:
+        >>> from pruning import patterns
+        >>> [patterns.parse(text) for text in ("2:4", "1x4", "output")]
+        [NM(n=2, m=4), Blocks(rows=1, columns=4), PerOutput()]
     """
     if text == "output":
         return PerOutput()
@@ -66,6 +71,12 @@ def unfit(pattern: Pattern | str, shapes: Mapping[str, Any], axis: Axis = INPUTS
     """Returns path → the reason, of the leaves that a pattern does not fit, from shapes alone.
 
     Such as a first convolution of 1 or 3 channels, a bias, a layer of 10 outputs for 4x4.
+
+    Example:
+        >>> from pruning import patterns
+        >>> shapes = {"fc/kernel": jnp.ones((8, 8)), "output/kernel": jnp.ones((8, 10))}
+        >>> patterns.unfit("4x4", shapes)
+        {'output/kernel': 'blocks of 4x4 do not divide the last two axes of (8, 10)'}
     """
     pattern = parse(pattern) if isinstance(pattern, str) else pattern
     left = {}
@@ -84,6 +95,14 @@ def input_axes(reached: Mapping[str, Reached]) -> dict[str, int]:
     output, it is the last. Needed where kernels are not [I, O] or [KH, KW, I, O]: of PyTorch's
     order, or [inputs, heads, dimensions]. Paths are those within `params`; masks of all variables,
     whose paths begin with `params/`, take them as they are.
+
+    Example:
+        >>> from groundwork.traced import reach
+        >>> from pruning import patterns
+        >>> network = lambda params, x: jnp.einsum("bi,oi->bo", x, params["fc"])  # PyTorch's order
+        >>> reached, _ = reach.layers(network, {"fc": jnp.ones((8, 4))}, jnp.ones((1, 4)))
+        >>> patterns.input_axes(reached)
+        {'fc': 1}
     """
     axes = {}
     for one in reached.values():

@@ -44,6 +44,15 @@ def n_m_permutation(
 
     Source: Pool & Yu, Channel Permutations for N:M Sparsity, NeurIPS 2021. Departs: an optimum is
     left by swaps at random, and groups are not searched exhaustively in pairs.
+
+    Example:
+        >>> from pruning import patterns
+        >>> scores = np.array([4.0, 3.0, 1.0, 2.0])
+        >>> found = patterns.n_m_permutation(scores, 1, 2, axis=0)
+        >>> found.before, found.after  # 4 + 2 of neighbours as they are, 4 + 3 at best
+        (6.0, 7.0)
+        >>> scores[found.order].tolist()
+        [1.0, 3.0, 4.0, 2.0]
     """
     check_n_m(n, m)
     scores = np.asarray(scores, np.float32)

@@ -45,6 +45,15 @@ def choose(
     Raises:
       ValueError: a ratio or limit is out of range, a pattern matches no group, or a score is
         missing.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.ones((2, 4)), "out": jnp.ones((4, 1))}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 2)))
+        >>> scores = {"hidden": np.array([3.0, 1.0, 4.0, 2.0])}
+        >>> structured.choose(graph, scores, 0.5)["hidden"].astype(int).tolist()
+        [1, 0, 1, 0]
     """
     _check(graph, scores, scope, round_to, limit)
     ratios = _ratios(graph, ratio)
@@ -80,6 +89,16 @@ def to_target(
 
     Raises:
       ValueError: the target is below what is left with one unit in each group; the error says it.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.ones((2, 4)), "out": jnp.ones((4, 1))}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 2)))
+        >>> scores = {"hidden": np.array([3.0, 1.0, 4.0, 2.0])}
+        >>> cost = lambda keep: 3 * keep["hidden"].sum()  # parameters: 2 before a unit, 1 behind it
+        >>> structured.to_target(graph, scores, cost, 10)[0]["hidden"].astype(int).tolist()
+        [1, 0, 1, 1]
     """
 
     def kept(ratio: float) -> Keep:
@@ -176,7 +195,13 @@ def _allowed(group: Group, gone: int, round_to: int, limit: float) -> int:
 
 
 def lowest_go(scores: np.ndarray, count: int) -> np.ndarray:
-    """Returns [U] bool, False for so many of the lowest scores; ties go to the higher index."""
+    """Returns [U] bool, False for so many of the lowest scores; ties go to the higher index.
+
+    Example:
+        >>> from pruning import structured
+        >>> structured.lowest_go(np.array([3.0, 1.0, 4.0, 1.0]), 1).astype(int).tolist()
+        [1, 1, 1, 0]
+    """
     keep = np.ones(len(scores), bool)
     order = np.lexsort((-np.arange(len(scores)), np.where(np.isnan(scores), -np.inf, scores)))
     keep[order[:count]] = False

@@ -44,6 +44,16 @@ def least_squares(
     Returns:
       `(variables, missed)`: at full size, zero where units go; and path → why a kernel that loses
       inputs stays as it is.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: (x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.array([[1.0, 2.0]]), "out": jnp.array([[1.0], [3.0]])}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> keep, inputs = {"hidden": np.array([True, False])}, jnp.ones((8, 1))
+        >>> solved, _ = structured.least_squares(graph, params, keep, inputs)
+        >>> jnp.round(solved["out"], 2).tolist()  # 1 × 1 + 2 × 3 = 1 × 7
+        [[7.0], [0.0]]
     """
     ones = mask(graph, jax.tree.map(jnp.ones_like, variables), keep)
     left, whole = trees.flatten(ones), trees.flatten(variables)

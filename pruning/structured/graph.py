@@ -93,6 +93,13 @@ def coupling(graph: Graph) -> dict[str, dict[str, list[str]]]:
 
     A layer is what has a kernel; it takes the units over which its products sum, and makes all
     others. Layers are in the order of the last group that they meet; those that make none are last.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
+        >>> structured.coupling(structured.groups(network, params, jnp.ones((1, 2))))
+        {'hidden': {'makes': ['hidden'], 'takes': []}, 'out': {'makes': [], 'takes': ['hidden']}}
     """
     order = {group.name: number for number, group in enumerate(graph.groups)}
     layers: dict[str, dict[str, list[str]]] = {}

@@ -53,6 +53,16 @@ def groups(
     Raises:
       ValueError: the network does not take the example, a pattern matches nothing, or nothing can
         be removed.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 2)))
+        >>> graph
+        Graph(hidden: 3)
+        >>> [(member.path, member.axis) for member in graph.groups[0].members]
+        [('hidden', 1), ('out', 0)]
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r} must be one of {', '.join(SPLITS)}")

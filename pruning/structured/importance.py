@@ -61,6 +61,14 @@ def scores(
     Raises:
       ValueError: the criterion is unknown, or cannot judge a group of this network; or the
         variables are another network's, or those of several replicates.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.array([[1.0, 5.0, 3.0]]), "out": jnp.array([[2.0, 0.0, 4.0]]).T}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> structured.scores(graph, params, "l1")["hidden"].tolist()  # 1 + 2, 5 + 0 and 3 + 4
+        [3.0, 5.0, 7.0]
     """
     if criterion not in CRITERIA:
         raise ValueError(str(unknown("criterion", criterion, CRITERIA)))
@@ -87,6 +95,14 @@ def check_criterion(graph: Graph, criterion: str, inputs: Any) -> None:
 
     Raises:
       ValueError: the error says which group, and why.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params, x = {"hidden": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}, jnp.ones((1, 2))
+        >>> structured.check_criterion(structured.groups(network, params, x), "scale", x)
+        Traceback (most recent call last):
+        ValueError: criterion scale: no normalisation scales the units of hidden
     """
     if criterion == "scale":
         for group in graph.groups:

@@ -26,6 +26,15 @@ def cut(graph: Graph, variables: Variables, keep: Keep) -> Variables:
 
     Raises:
       ValueError: a leaf that loses entries has not the shape that it has in the whole network.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": np.array([[1.0, 5.0, 3.0]]), "out": np.array([[1.0, 2.0, 4.0]]).T}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> small = structured.cut(graph, params, {"hidden": np.array([False, True, True])})
+        >>> small["hidden"].tolist(), small["out"].tolist()
+        ([[5.0, 3.0]], [[2.0], [4.0]])
     """
     kept = entries_kept(graph, keep)
 
@@ -51,6 +60,16 @@ def renewed(graph: Graph, variables: Variables, keep: Keep) -> Variables:
       graph: see `grouping.groups`.
       variables: of the whole network, before any training; leaves may be [R, …] if `keep` is.
       keep: see `Keep`.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": np.ones((1, 4)), "out": np.ones((4, 1))}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> keep = {"hidden": np.array([True, False, False, False])}
+        >>> new = structured.renewed(graph, params, keep)  # 1 input in place of 4: twice as large
+        >>> new["hidden"].tolist(), new["out"].tolist()
+        ([[1.0]], [[2.0]])
     """
 
     def one(path: str, leaf: Any) -> Any:
@@ -63,7 +82,18 @@ def renewed(graph: Graph, variables: Variables, keep: Keep) -> Variables:
 
 
 def expand(graph: Graph, variables: Variables, keep: Keep) -> Variables:
-    """Returns the variables of a narrow network at full size, with zeros where units are gone."""
+    """Returns the variables of a narrow network at full size, with zeros where units are gone.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": np.ones((1, 3)), "out": np.ones((3, 1))}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> small = {"hidden": np.array([[5.0, 3.0]]), "out": np.array([[2.0], [4.0]])}
+        >>> whole = structured.expand(graph, small, {"hidden": np.array([True, False, True])})
+        >>> whole["hidden"].tolist(), whole["out"].tolist()
+        ([[5.0, 0.0, 3.0]], [[2.0], [0.0], [4.0]])
+    """
     kept = entries_kept(graph, keep)
 
     def one(path: str, leaf: Any) -> Any:
@@ -79,6 +109,15 @@ def mask(graph: Graph, variables: Variables, keep: Keep) -> Variables:
 
     Raises:
       ValueError: see `narrow`.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": np.array([[1.0, 5.0, 3.0]]), "out": np.array([[1.0, 2.0, 4.0]]).T}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> zeroed = structured.mask(graph, params, {"hidden": np.array([False, True, True])})
+        >>> zeroed["hidden"].tolist(), zeroed["out"].tolist()
+        ([[0.0, 5.0, 3.0]], [[0.0], [2.0], [4.0]])
     """
     check(graph, keep)
     kept = entries_kept(graph, keep)
@@ -101,6 +140,15 @@ def check(graph: Graph, keep: Keep) -> None:
     Raises:
       ValueError: a group is unknown, has another number of units, loses all of them, or keeps
         another number in one replicate than in another.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 2)))
+        >>> structured.check(graph, {"hidden": np.array([False, False, False])})
+        Traceback (most recent call last):
+        ValueError: group hidden would lose all of its units: keep one at least
     """
     known = {group.name: group for group in graph.groups}
     for name, units in keep.items():

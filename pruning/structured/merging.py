@@ -34,6 +34,16 @@ def merge(
     Returns:
       `(variables, missed)`: at full size, zero where units go; and path → why a parameter that
       loses inputs stays as it is.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.array([[1.0, 2.0]]), "out": jnp.array([[1.0], [3.0]])}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> keep = {"hidden": np.array([True, False])}
+        >>> merged, _ = structured.merge(graph, params, keep, jnp.ones((8, 1)))
+        >>> merged["out"].tolist()  # 1 × 1 + 2 × 3 = 1 × 7
+        [[7.0], [0.0]]
     """
     evidence = Evidence(graph=graph, variables=variables, inputs=inputs)
     flat = {path: np.array(leaf) for path, leaf in trees.flatten(variables).items()}

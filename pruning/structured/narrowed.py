@@ -121,6 +121,17 @@ def narrow(graph: Graph, variables: Variables, keep: Keep) -> tuple[Narrowed, Va
 
     Raises:
       ValueError: a group is unknown, has another number of units, or would lose all of them.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.array([[1.0, 5.0, 3.0]]), "out": jnp.array([[1.0, 2.0, 4.0]]).T}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> small, few = structured.narrow(graph, params, {"hidden": np.array([False, True, True])})
+        >>> small
+        Narrowed(hidden: 2 of 3)
+        >>> small.apply(few, jnp.ones((1, 1))).tolist()  # 5 × 2 + 3 × 4
+        [[22.0]]
     """
     check(graph, keep)
     small = cut(graph, variables, keep)

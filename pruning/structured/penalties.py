@@ -28,6 +28,14 @@ def penalty(graph: Graph, variables: Variables, kind: str) -> jax.Array:
 
     Raises:
       ValueError: the kind is unknown, or the network has nothing that it looks at.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> params = {"hidden": jnp.array([[3.0, 0.0]]), "out": jnp.array([[4.0], [2.0]])}
+        >>> graph = structured.groups(network, params, jnp.ones((1, 1)))
+        >>> float(structured.penalty(graph, params, "units"))  # √(3² + 4²) + √(0² + 2²)
+        7.0
     """
     if kind not in PENALTIES:
         raise ValueError(str(unknown("penalty", kind, PENALTIES)))
@@ -102,6 +110,19 @@ def growing(
 
     Raises:
       ValueError: a number is not above 0.
+
+    Example:
+        >>> from pruning import structured
+        >>> params, gradients = {"kernel": jnp.array([2.0, 4.0])}, {"kernel": jnp.array([0.0, 0.0])}
+        >>> fading = {"kernel": jnp.array([True, False])}
+        >>> shrink = structured.growing(fading, step=0.5, every=1, ceiling=1.0)
+        >>> state = shrink.init(params)
+        >>> for _ in range(3):
+        ...     updates, state = shrink.update(gradients, state, params)
+        ...     print(updates["kernel"].tolist())
+        [1.0, 0.0]
+        [2.0, 0.0]
+        [2.0, 0.0]
     """
     if min(step, every, ceiling) <= 0:
         raise ValueError(f"step={step}, every={every} and ceiling={ceiling} must be above 0")

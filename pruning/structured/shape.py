@@ -34,6 +34,17 @@ def to_shape(graph: Graph, scores: Scores, narrow: Graph) -> Keep:
     Raises:
       ValueError: the narrower network has other variables, more units, or joins them otherwise;
         or scores are missing.
+
+    Example:
+        >>> from pruning import structured
+        >>> network = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["out"]
+        >>> wide = {"hidden": jnp.ones((1, 4)), "out": jnp.ones((4, 1))}
+        >>> narrow = {"hidden": jnp.ones((1, 2)), "out": jnp.ones((2, 1))}
+        >>> x = jnp.ones((1, 1))
+        >>> before, after = (structured.groups(network, params, x) for params in (wide, narrow))
+        >>> scores = {"hidden": np.array([3.0, 1.0, 4.0, 2.0])}
+        >>> structured.to_shape(before, scores, after)["hidden"].astype(int).tolist()
+        [1, 0, 1, 0]
     """
     check_scores(graph, scores)
     _check_variables(graph, narrow)

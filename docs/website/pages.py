@@ -24,6 +24,7 @@ PLACES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
+    "docs/tutorials/README.md": "tutorials/index.md",
     "docs/deploy.md": "engines.md",  # beside the command's guide, which has the same name
 }
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<path>[^()#:\s]*)(?P<anchor>#[^()\s]*)?\)")
@@ -34,6 +35,9 @@ def places(root: Path = ROOT) -> dict[str, str]:
     """Returns file of the repository → page of the site."""
     written = sorted((root / "docs").rglob("*.md"))
     own = {str(path.relative_to(root)): str(path.relative_to(root / "docs")) for path in written}
+    for file, place in own.items():
+        if place.startswith("tutorials/"):  # `tutorials.place` writes them
+            own[file] = place.replace(".md", ".ipynb")
     return own | {file: place for file, place in PLACES.items() if (root / file).is_file()}
 
 
@@ -71,7 +75,8 @@ def assemble(out: Path, root: Path = ROOT) -> None:
     where = places(root)
     for file, place in where.items():
         (out / place).parent.mkdir(parents=True, exist_ok=True)
-        (out / place).write_text(turned((root / file).read_text(), file, place, where, root))
+        if place.endswith(".md"):
+            (out / place).write_text(turned((root / file).read_text(), file, place, where, root))
     for picture in (root / "docs").rglob("*.png"):
         copy = out / picture.relative_to(root / "docs")
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Tutorials: executed on demand, and shown on the site with the outputs of the last execution."""
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -8,6 +9,8 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from website import pages
 
 ROOT = Path(__file__).parent.parent.parent
 WRITTEN = ROOT / "docs" / "tutorials"
@@ -43,6 +46,7 @@ def execute(path: Path, into: Path = EXECUTED) -> float:
 
 def place(out: Path) -> None:
     """Puts each tutorial there with its outputs; without any, a note says how to get them."""
+    where = pages.places()
     for path in written():
         notebook, executed = jupytext.read(path, fmt="md:myst"), EXECUTED / f"{path.stem}.ipynb"
         if executed.is_file() and cells(jupytext.read(executed)) == cells(notebook):
@@ -51,8 +55,15 @@ def place(out: Path) -> None:
             title, _, rest = notebook.cells[0].source.partition("\n")
             notebook.cells[0].source = f"{title}\n\n{NOTE}{rest}"
         notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "python"}
-        (out / path.name).unlink()
+        file = f"docs/tutorials/{path.name}"
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = pages.turned(cell.source, file, f"tutorials/{path.stem}", where)
         jupytext.write(notebook, out / f"{path.stem}.ipynb")
+    index = out / "index.md"
+    linked = re.findall(r"\]\((\w+)\.ipynb\)", index.read_text())
+    listed = "\n".join(dict.fromkeys(linked))
+    index.write_text(f"{index.read_text()}\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n")
 
 
 def main() -> int:

@@ -157,19 +157,19 @@ def test_outputs_are_shown_only_with_the_text_that_made_them(tmp_path, monkeypat
     written, executed, site = tmp_path / "written", tmp_path / "executed", tmp_path / "site"
     for folder in (written, site):
         folder.mkdir()
-        (folder / "one.md").write_text(text)
+    (written / "one.md").write_text(text)
+    (site / "index.md").write_text("[one](one.ipynb)\n")
     monkeypatch.setattr(tutorials, "WRITTEN", written)
     monkeypatch.setattr(tutorials, "EXECUTED", executed)
     tutorials.place(site)
     assert "built without the outputs" in (site / "one.ipynb").read_text()
+    assert (site / "index.md").read_text().endswith("{toctree}\n:hidden:\n\none\n```\n")
 
     tutorials.execute(written / "one.md", executed)
-    (site / "one.md").write_text(text)
     tutorials.place(site)
     assert "23" in (site / "one.ipynb").read_text()
     assert "built without the outputs" not in (site / "one.ipynb").read_text()
 
     (written / "one.md").write_text(text.replace("20 + 3", "20 + 4"))
-    (site / "one.md").write_text(text)
     tutorials.place(site)
     assert "built without the outputs" in (site / "one.ipynb").read_text()

@@ -39,7 +39,8 @@ def execute(path: Path, into: Path = EXECUTED) -> float:
     notebook, began = jupytext.read(path, fmt="md:myst"), time.monotonic()
     folder = into / f"{path.stem}_files"
     folder.mkdir(parents=True, exist_ok=True)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    place = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=600, resources=place).execute()
     jupytext.write(notebook, into / f"{path.stem}.ipynb")
     return time.monotonic() - began
 

@@ -106,18 +106,27 @@ def batch_norm(
 ) -> nn.Module:
     """Returns BatchNorm over B, H, W and, in training, over all devices that share the batch.
 
-    It begins with scale 1 and offset 0; statistics are float32 under every `dtype`, keep `momentum`
-    of their value at each step, and `epsilon` is added to the variance. Departs from PyTorch: the
-    running variance is the batch's own, not multiplied by n / (n − 1).
+    Those are the axis `data` of a mesh, where the network is trained on one; a loop of one's own
+    may have none. It begins with scale 1 and offset 0; statistics are float32 under every `dtype`,
+    keep `momentum` of their value at each step, and `epsilon` is added to the variance. Departs
+    from PyTorch: the running variance is the batch's own, not multiplied by n / (n − 1).
     """
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=momentum,
         epsilon=epsilon,
         dtype=dtype,
-        axis_name="data" if train else None,
+        axis_name="data" if train and _is_mapped("data") else None,
         name=name,
     )
+
+
+def _is_mapped(axis: str) -> bool:
+    try:
+        jax.lax.axis_size(axis)
+    except NameError:  # JAX's, for an axis that nothing around maps over
+        return False
+    return True
 
 
 def as_images(inputs: jax.Array) -> jax.Array:

@@ -135,8 +135,8 @@ def test_training_normalises_by_the_whole_batch_and_moves_the_statistics_by_a_te
     def train(variables, inputs):
         return module.apply(variables, inputs, train=True, mutable=["batch_stats"])
 
-    for devices in (1, 2):
-        spread = quickly(jax.vmap(train, (None, 0), axis_name="data"))
+    for devices, axis in ((1, None), (1, "data"), (2, "data")):  # a loop of one's own has no axis
+        spread = quickly(jax.vmap(train, (None, 0), axis_name=axis))
         shares = inputs.reshape(devices, -1, *INPUT[name])
         found, updated = spread(as_float32(tree), as_float32(shares))
         found = found.reshape(expected.shape)

@@ -1,5 +1,6 @@
-"""Names of the reference in running text become links: `lottery.load` leads to its entry."""
+"""Names of the reference and numbers of papers in running text become links."""
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -7,7 +8,31 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from website import reference
+from website import papers, reference
+
+ARXIV = re.compile(rf"(arXiv:{papers.NUMBER})")
+CODE = (nodes.literal, nodes.literal_block, nodes.title)
+
+
+class LinkPapers(SphinxPostTransform):
+    """Lets the number of a paper lead to it: arXiv:1803.03635."""
+
+    default_priority = 6
+
+    def run(self, **given: Any) -> None:
+        """Looks at all running text that is no link yet."""
+        for text in list(self.document.findall(nodes.Text)):
+            parts = ARXIV.split(text)
+            if len(parts) == 1 or isinstance(text.parent, (nodes.reference, *CODE)):
+                continue
+            made: list[nodes.Node] = []
+            for index, part in enumerate(parts):
+                if index % 2:
+                    url = f"https://arxiv.org/abs/{part.removeprefix('arXiv:')}"
+                    made.append(nodes.reference("", part, refuri=url, internal=False))
+                else:
+                    made.append(nodes.Text(part))
+            text.parent.replace(text, made)
 
 
 class LinkNames(SphinxPostTransform):
@@ -59,5 +84,6 @@ class LinkTypes(SphinxPostTransform):
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the transform."""
     app.add_post_transform(LinkTypes)
+    app.add_post_transform(LinkPapers)
     app.add_post_transform(LinkNames)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -48,17 +48,25 @@ TEACHERS = "teachers"  # the collection of the student's variables in which they
 def soften(logits: jax.Array, temperature: float, mean: Mean = "arithmetic") -> jax.Array:
     """Returns the answers of an ensemble at a temperature: log-probabilities [B, C].
 
-    Args:
-      logits: [K, B, C], or [B, C] of one teacher.
-      temperature: T > 0, which divides the logits.
-      mean: `arithmetic`, over the teachers' probabilities at T; or `geometric`, which is the mean
-        of their logits.
+        Args:
+          logits: [K, B, C], or [B, C] of one teacher.
+          temperature: T > 0, which divides the logits.
+          mean: `arithmetic`, over the teachers' probabilities at T; or `geometric`, which is the mean
+            of their logits.
 
-    Raises:
-      ValueError: the logits have another number of axes or no teacher, the temperature is not
-        positive and finite, or the mean is unknown.
+        Raises:
+          ValueError: the logits have another number of axes or no teacher, the temperature is not
+            positive and finite, or the mean is unknown.
 
     Source: Hinton et al., arXiv:1503.02531, Section 1 ("an arithmetic or geometric mean").
+
+    Example:
+        >>> from compress import distill
+        >>> logits = jnp.log(jnp.array([[1.0, 9.0]]))
+        >>> for temperature in (1.0, 2.0):  # at T = 2, odds of 9 become odds of 3
+        ...     print(np.exp(distill.soften(logits, temperature)).astype(float).round(3))
+        [[0.1 0.9]]
+        [[0.25 0.75]]
     """
     checks.name("mean", mean, get_args(Mean))
     _check_temperature(temperature)
@@ -86,6 +94,14 @@ def divergence(logits: jax.Array, target: jax.Array, temperature: float) -> jax.
 
     Raises:
       ValueError: the temperature is not positive and finite, or the shapes differ.
+
+    Example:
+        >>> from compress import distill
+        >>> undecided = distill.soften(jnp.zeros((2, 2)), 1.0)  # a teacher, about two examples
+        >>> logits = jnp.log(jnp.array([[1.0, 1.0], [1.0, 3.0]]))
+        >>> apart = distill.divergence(logits, undecided, 1.0)  # 0, and ½ log(½ / ¼) + ½ log(½ / ¾)
+        >>> [round(float(nats), 3) for nats in apart]
+        [0.0, 0.144]
     """
     _check_temperature(temperature)
     if logits.shape != target.shape:
@@ -127,6 +143,19 @@ def make_loss(
     Raises:
       ValueError: the temperature, weight or mean is invalid; when traced, the teachers have other
         classes.
+
+    Example:
+        >>> from compress import distill
+        >>> from groundwork.architectures import own
+        >>> from groundwork.train.step import Batch
+        >>> network = own.of(lambda params, inputs: inputs * params)
+        >>> teacher = distill.fixed((network, {"params": jnp.ones(1)}))
+        >>> batch = Batch(jnp.array([[0.0, jnp.log(3.0)]]), jnp.array([1]), jnp.array([True]))
+        >>> for weight in (0.0, 1.0):  # −log ¾ of the label alone; nothing of a teacher who agrees
+        ...     loss = distill.make_loss(network, teacher, temperature=2.0, weight=weight)
+        ...     print(round(float(loss(jax.random.key(0), {"params": 1.0}, batch)[0]), 3))
+        0.288
+        0.0
     """
     _check_temperature(temperature)
     checks.name("mean", mean, get_args(Mean))
@@ -180,6 +209,14 @@ def fixed(*teachers: tuple[Model, Any]) -> Teacher:
 
     Raises:
       ValueError: there is no teacher, or leaves do not share a leading axis.
+
+    Example:
+        >>> from compress import distill
+        >>> from groundwork.architectures import own
+        >>> network = own.of(lambda params, inputs: inputs * params)
+        >>> teacher = distill.fixed((network, {"params": jnp.array([1.0, 10.0])}))  # two runs of it
+        >>> teacher({}, jnp.array([[2.0, 3.0]])).tolist()
+        [[[2.0, 3.0]], [[20.0, 30.0]]]
     """
     if not teachers:
         raise ValueError("there is no teacher")
@@ -201,6 +238,13 @@ def carry(variables: Mapping[str, Any], *teachers: Any) -> dict[str, Any]:
       variables: of the student.
       *teachers: variables of each network, in the order given to `carried`: leaves [K, …], or
         [R, K, …] if the student's have an axis of replicates.
+
+    Example:
+        >>> from compress import distill
+        >>> student, teacher = {"params": {"w": jnp.zeros(3)}}, {"params": {"w": jnp.ones((1, 5))}}
+        >>> both = distill.carry(student, teacher)
+        >>> jax.tree.map(jnp.shape, both)
+        {'params': {'w': (3,)}, 'teachers': {'0': {'params': {'w': (1, 5)}}}}
     """
     return {**variables, TEACHERS: {str(number): tree for number, tree in enumerate(teachers)}}
 
@@ -210,6 +254,14 @@ def carried(*models: Model) -> Teacher:
 
     The teacher raises, when traced:
       ValueError: the variables have no teachers, or another number of them.
+
+    Example:
+        >>> from compress import distill
+        >>> from groundwork.architectures import own
+        >>> teacher = distill.carried(own.of(lambda params, inputs: inputs * params))
+        >>> variables = distill.carry({"params": jnp.zeros(1)}, {"params": jnp.array([10.0])})
+        >>> teacher(variables, jnp.array([[2.0, 3.0]])).tolist()  # [runs, examples, classes]
+        [[[20.0, 30.0]]]
     """
 
     def teacher(variables: Variables, inputs: jax.Array) -> jax.Array:
@@ -224,7 +276,14 @@ def carried(*models: Model) -> Teacher:
 
 
 def without_teachers(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the variables of the student alone."""
+    """Returns the variables of the student alone.
+
+    Example:
+        >>> from compress import distill
+        >>> both = distill.carry({"params": jnp.zeros(1)}, {"params": jnp.ones(1)})
+        >>> sorted(both), sorted(distill.without_teachers(both))
+        (['params', 'teachers'], ['params'])
+    """
     return {name: tree for name, tree in variables.items() if name != TEACHERS}
 
 

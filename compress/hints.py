@@ -57,6 +57,15 @@ def sizes(
     Raises:
       ValueError: a layer cannot be reached or is called more than once, or the two are given arrays
         of other places.
+
+    Example:
+        >>> from compress import hints
+        >>> from groundwork.architectures import own
+        >>> network = own.of(lambda params, x: jax.nn.relu(x @ params["one"]) @ params["two"])
+        >>> student = {"params": {"one": jnp.zeros((4, 3)), "two": jnp.zeros((3, 2))}}
+        >>> teacher = {"params": {"one": jnp.zeros((4, 8)), "two": jnp.zeros((8, 2))}}
+        >>> hints.sizes([("two", "two")], (network, student), (network, teacher), jnp.zeros((1, 4)))
+        [(3, 8)]
     """
     found = [_given(model, shapes, example) for model, shapes in (student, teacher)]
     channels = []
@@ -79,6 +88,12 @@ def regressors(key: jax.Array, channels: Sequence[tuple[int, int]]) -> dict[str,
     """Returns new regressors, number of the pair → kernel [N, M] and bias [M].
 
     Kernels are drawn by LeCun's normal initialiser; biases are 0.
+
+    Example:
+        >>> from compress import hints
+        >>> drawn = hints.regressors(jax.random.key(0), [(3, 8), (2, 2)])  # two pairs of layers
+        >>> jax.tree.map(jnp.shape, drawn["0"])
+        {'bias': (8,), 'kernel': (3, 8)}
     """
     draw = jax.nn.initializers.lecun_normal()
     return {
@@ -88,12 +103,28 @@ def regressors(key: jax.Array, channels: Sequence[tuple[int, int]]) -> dict[str,
 
 
 def begin(variables: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the student's variables with regressors among the params; any leading axes."""
+    """Returns the student's variables with regressors among the params; any leading axes.
+
+    Example:
+        >>> from compress import hints
+        >>> drawn = hints.regressors(jax.random.key(0), [(3, 8)])
+        >>> begun = hints.begin({"params": {"fc": jnp.zeros((4, 3))}}, drawn)
+        >>> sorted(begun["params"])
+        ['fc', 'hint_regressors']
+    """
     return {**variables, "params": {**variables["params"], REGRESSORS: drawn}}
 
 
 def without(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the variables of the student without regressors."""
+    """Returns the variables of the student without regressors.
+
+    Example:
+        >>> from compress import hints
+        >>> drawn = hints.regressors(jax.random.key(0), [(3, 8)])
+        >>> begun = hints.begin({"params": {"fc": jnp.zeros((4, 3))}}, drawn)
+        >>> sorted(hints.without(begun)["params"])  # what `begin` added is gone
+        ['fc']
+    """
     params = {name: tree for name, tree in variables["params"].items() if name != REGRESSORS}
     return {**variables, "params": params}
 
@@ -102,6 +133,16 @@ def looking(student: Model, paths: Sequence[str]) -> Network:
     """Returns the student with regressors among its params, for `make_loss` and evaluation.
 
     Where it is called with `mutable`, it says under `SEEN` what the layers at `paths` were given.
+
+    Example:
+        >>> from compress import hints
+        >>> from groundwork.architectures import own
+        >>> student = own.of(lambda params, x: jax.nn.relu(x @ params["one"]) @ params["two"])
+        >>> variables = {"params": {"one": jnp.array([[1.0, -1.0]]), "two": jnp.ones((2, 1))}}
+        >>> network = hints.looking(student, ["two"])
+        >>> _, updated = network.apply(variables, jnp.array([[3.0]]), mutable=["batch_stats"])
+        >>> updated["hint_inputs"][0].tolist()  # what the layer `two` was given: relu([3, −3])
+        [[3.0, 0.0]]
     """
 
     def apply(variables: Variables, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -120,6 +161,16 @@ def carried(model: Model, paths: Sequence[str]) -> Guide:
     """Returns what the layers of the first teacher are given: see `distill.carry`.
 
     The teacher is evaluated, and of several runs the first one is asked.
+
+    Example:
+        >>> from compress import distill, hints
+        >>> from groundwork.architectures import own
+        >>> model = own.of(lambda params, x: jax.nn.relu(x @ params["one"]) @ params["two"])
+        >>> params = {"one": jnp.array([[[1.0, -1.0]]]), "two": jnp.ones((1, 2, 1))}  # of one run
+        >>> guide = hints.carried(model, ["two"])
+        >>> variables = distill.carry({"params": {}}, {"params": params})
+        >>> guide(variables, jnp.array([[3.0]]))[0].tolist()  # relu([3, −3])
+        [[3.0, 0.0]]
     """
 
     def guide(variables: Variables, inputs: jax.Array) -> list[jax.Array]:
@@ -141,6 +192,19 @@ def make_loss(base: LossFn, guide: Guide, weight: float, alone: bool = False) ->
 
     Raises:
       ValueError: the weight is not positive and finite.
+
+    Example:
+        >>> from compress import hints
+        >>> from groundwork.architectures import own
+        >>> from groundwork.train import step
+        >>> student = hints.looking(own.of(lambda params, x: x @ params["out"]), ["out"])
+        >>> regressor = {"0": {"kernel": jnp.eye(1), "bias": jnp.zeros(1)}}
+        >>> begun = hints.begin({"params": {"out": jnp.ones((1, 2))}}, regressor)
+        >>> guide = lambda variables, inputs: [inputs + 2]  # what the teacher's layer is given
+        >>> loss = hints.make_loss(step.make_loss(student), guide, weight=1.0, alone=True)
+        >>> batch = step.Batch(jnp.ones((1, 1)), jnp.array([0]), jnp.array([True]))
+        >>> float(loss(jax.random.key(0), begun, batch)[0])  # ½ × (1 − 3)²
+        2.0
     """
     if not 0 < weight < float("inf"):
         raise ValueError(f"weight {weight} must be positive and finite")

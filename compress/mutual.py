@@ -36,6 +36,12 @@ def join(*variables: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
       ValueError: there are fewer than two students, or their collections differ.
+
+    Example:
+        >>> from compress import mutual
+        >>> both = mutual.join({"params": jnp.zeros(2)}, {"params": jnp.ones(2)})
+        >>> {number: params.tolist() for number, params in both["params"].items()}
+        {'0': [0.0, 0.0], '1': [1.0, 1.0]}
     """
     if len(variables) < 2:
         raise ValueError(f"{len(variables)} students cannot teach each other: it takes two")
@@ -45,12 +51,28 @@ def join(*variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def student(variables: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Returns the variables of one student, from 0, of those that `join` returns."""
+    """Returns the variables of one student, from 0, of those that `join` returns.
+
+    Example:
+        >>> from compress import mutual
+        >>> both = mutual.join({"params": jnp.zeros(2)}, {"params": jnp.ones(2)})
+        >>> mutual.student(both, 1)["params"].tolist()
+        [1.0, 1.0]
+    """
     return {name: each[str(number)] for name, each in variables.items()}
 
 
 def together(model: Model) -> Network:
-    """Returns the network of joined variables, for evaluation: the answers of the first student."""
+    """Returns the network of joined variables, for evaluation: the answers of the first student.
+
+    Example:
+        >>> from compress import mutual
+        >>> from groundwork.architectures import own
+        >>> network = mutual.together(own.of(lambda params, inputs: inputs * params))
+        >>> both = mutual.join({"params": jnp.float32(2)}, {"params": jnp.float32(5)})
+        >>> network.apply(both, jnp.ones((1, 3))).tolist()  # of the first one
+        [[2.0, 2.0, 2.0]]
+    """
 
     def apply(variables: Variables, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return model.apply(student(variables, 0), inputs, *args, **kwargs)
@@ -73,6 +95,18 @@ def make_loss(model: Model, students: int, objective: Loss = CROSS_ENTROPY) -> L
 
     Raises:
       ValueError: there are fewer than two students; when traced, the logits have other axes.
+
+    Example:
+        >>> from compress import mutual
+        >>> from groundwork.architectures import own
+        >>> from groundwork.train.step import Batch
+        >>> loss = mutual.make_loss(own.of(lambda params, inputs: inputs * params), students=2)
+        >>> batch = Batch(jnp.array([[0.0, jnp.log(3.0)]]), jnp.array([1]), jnp.array([True]))
+        >>> for other in (1.0, -1.0):  # 2 log(4/3); then log(4/3) + log 4, and twice ½ log 3
+        ...     both = mutual.join({"params": jnp.float32(1)}, {"params": jnp.float32(other)})
+        ...     print(round(float(loss(jax.random.key(0), both, batch)[0]), 3))
+        0.575
+        2.773
     """
     if students < 2:
         raise ValueError(f"students={students} cannot teach each other: it takes two")

@@ -38,6 +38,12 @@ def tie(params: Mapping[str, Any], groups: Groups, values: Values = "first") -> 
     Raises:
       ValueError: there is no such path (the message lists those there are), a path is in two groups
         or inside another path, a group has fewer than two paths, or leaves or shapes differ.
+
+    Example:
+        >>> from compress import share
+        >>> params = {"a": {"kernel": jnp.array([1.0])}, "b": {"kernel": jnp.array([3.0])}}
+        >>> share.tie(params, [("a", "b")], values="mean")
+        {'a': {'kernel': Array([2.], dtype=float32)}}
     """
     checks.name("values", values, get_args(Values))
     flat = flatten_dict(dict(params), sep="/")
@@ -60,6 +66,15 @@ def materialize(stored: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
 
     Raises:
       ValueError: the first path of a group is missing, or another one of it is there.
+
+    Example:
+        >>> from compress import share
+        >>> def product(stored):
+        ...     params = share.materialize(stored, [("a", "b")])
+        ...     return params["a"] * params["b"]
+        >>> stored = {"a": jnp.float32(3)}
+        >>> float(product(stored)), float(jax.grad(product)(stored)["a"])  # a², and its slope 2a
+        (9.0, 6.0)
     """
     flat = flatten_dict(dict(stored), sep="/")
     whole = dict(flat)
@@ -75,7 +90,14 @@ def materialize(stored: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
 
 
 def without(params: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
-    """Returns the tree without all but the first of each group, whether or not they are there."""
+    """Returns the tree without all but the first of each group, whether or not they are there.
+
+    Example:
+        >>> from compress import share
+        >>> params = {name: {"kernel": jnp.zeros((2, 2))} for name in ("a", "b", "c")}
+        >>> sorted(share.without(params, [("a", "b")]))
+        ['a', 'c']
+    """
     flat = flatten_dict(dict(params), sep="/")
     for _, *others in groups:
         for other in others:
@@ -89,6 +111,14 @@ def layers_left(params: Mapping[str, Any], groups: Groups) -> list[str]:
 
     Of tied layers these are all but the first, which stands for the others. Of tied leaves they are
     all the layers.
+
+    Example:
+        >>> from compress import share
+        >>> params = {name: {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)} for name in "ab"}
+        >>> share.layers_left(params, [("a", "b")])
+        ['b']
+        >>> share.layers_left(params, [("a/kernel", "b/kernel")])
+        ['a', 'b']
     """
     flat, layers = flatten_dict(dict(params), sep="/"), []
     for first, *others in groups:
@@ -104,6 +134,17 @@ def shared(model: Model, groups: Groups, values: Values = "first") -> Network:
 
     Its `init` raises:
       ValueError: as `tie`.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from compress import share
+        >>> model = nn.Sequential([nn.Dense(4), nn.Dense(4), nn.Dense(4)])
+        >>> network = share.shared(model, [("layers_0", "layers_1", "layers_2")])
+        >>> variables = network.init(jax.random.key(0), jnp.ones((1, 4)))
+        >>> jax.tree.map(jnp.shape, variables["params"])
+        {'layers_0': {'bias': (4,), 'kernel': (4, 4)}}
+        >>> network.apply(variables, jnp.ones((1, 4))).shape
+        (1, 4)
     """
 
     def init(*args: Any, **kwargs: Any) -> Variables:

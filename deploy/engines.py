@@ -137,6 +137,14 @@ def load(path: str | Path, engine: str, threads: int = 1) -> Callable[..., Any]:
       ValueError: there is no such engine, or it is not installed; the threads are less than 1 or
         more than `MOST_THREADS`; the engine cannot read the file.
       FileNotFoundError: there is no such file.
+
+    Example:
+        >>> import deploy
+        >>> double = lambda factor, inputs: factor * inputs
+        >>> files = deploy.export(double, 2.0, jnp.zeros((1, 2)), "onnxruntime", "double")
+        >>> run = deploy.load("double.onnx", "onnxruntime")  # which needs no JAX
+        >>> run(np.float32([[1, 2], [3, 4]])).tolist()
+        [[2.0, 4.0], [6.0, 8.0]]
     """
     is_count = isinstance(threads, numbers.Integral) and not isinstance(threads, bool)
     if not is_count or not 1 <= threads <= MOST_THREADS:

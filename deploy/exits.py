@@ -51,6 +51,15 @@ def export_exits(
     Raises:
       ValueError: see `export`; the model has no exits.
       OSError: a file cannot be written.
+
+    Example:
+        >>> import deploy
+        >>> first = lambda scale, x: (x, x)  # features for the next block, and logits
+        >>> last = lambda scale, x: (None, scale * x)
+        >>> example = jnp.zeros((1, 2))
+        >>> files = deploy.export_exits([first, last], 10.0, example, "onnxruntime", "exits")
+        >>> [path.name for path in files]
+        ['block_0.onnx', 'block_1.onnx', 'exits.json']
     """
     blocks = _blocks(model)
     folder = Path(folder)

@@ -43,6 +43,16 @@ def export(
         has not, which is named with its layer; shapes are not all known; the calibration inputs do
         not fit; the example has no examples; the file would be larger than 2 GB.
       OSError: the file cannot be written, or its folder does not exist.
+
+    Example:
+        >>> import deploy
+        >>> network = lambda kernel, inputs: jax.nn.relu(inputs @ kernel)
+        >>> kernel, example = jnp.array([[1.0, -1.0]]), jnp.zeros((1, 1))
+        >>> files = deploy.export(network, kernel, example, "onnxruntime", "net")
+        >>> [str(path) for path in files]
+        ['net.onnx']
+        >>> deploy.load(files[0], "onnxruntime")(np.float32([[3.0]])).tolist()
+        [[3.0, 0.0]]
     """
     engines.engine(engine)
     _check_place(_completed(engine, path), engine)

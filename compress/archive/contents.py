@@ -43,6 +43,17 @@ def describe(path: str | Path) -> Description:
 
     Raises:
       UserError: as `load`, except about the model.
+
+    Example:
+        >>> import compress
+        >>> weights = jax.random.normal(jax.random.key(0), (80, 100))
+        >>> stored = compress.quantize.binary(weights, scaled=True)
+        >>> compress.save("net.cna", lambda variables, x: x, {"params": {"kernel": stored}})
+        >>> for stream in compress.describe("net.cna").streams:  # a bit for each of 8000 signs
+        ...     print(stream.kind, stream.symbols, round(stream.coded_bits))
+        header 0 0
+        codebook 2 32
+        weights 8000 1
     """
     try:
         file = reading.parse(reading.read(path))

@@ -99,6 +99,16 @@ def save(
         entries per byte of the file, and more than 2^20); the model cannot have the groups, bits or
         grids.
       OSError: the file cannot be written.
+
+    Example:
+        >>> import os
+        >>> import compress
+        >>> kernel = jax.random.normal(jax.random.key(0), (80, 100))  # 32,000 bytes of float32
+        >>> variables = {"params": {"kernel": compress.quantize.binary(kernel, scaled=True)}}
+        >>> network = lambda variables, inputs: inputs @ variables["params"]["kernel"]
+        >>> compress.save("net.cna", network, variables)
+        >>> round(32_000 / os.path.getsize("net.cna"))  # times smaller
+        29
     """
     _check_model(model)
     narrow = model if kept.is_narrow(model) else None
@@ -168,6 +178,15 @@ def load(
       UserError: there is no such file; it is damaged, of a later version, or contradicts itself;
         there is no model, or a model that has other arrays; there is no such `compute`, or the file
         lacks what it needs, and then the message says how to make such a file.
+
+    Example:
+        >>> import compress
+        >>> network = lambda variables, inputs: inputs @ variables["params"]["kernel"]
+        >>> variables = {"params": {"kernel": jnp.array([[1.0, 2.0], [3.0, 4.0]])}}
+        >>> compress.save("net.cna", network, variables)
+        >>> apply, loaded = compress.load("net.cna", network, like=variables)
+        >>> apply(loaded, jnp.ones((1, 2))).tolist()
+        [[4.0, 6.0]]
     """
     if compute != computing.DENSE:
         return computing.loaded(compute, path, model, like)

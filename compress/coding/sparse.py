@@ -32,6 +32,13 @@ def gaps(mask: Any, bits: int) -> Gaps:
     Source: Han, Mao & Dally, arXiv:1510.00149, Section 2 and Figure 2: 8 bits for convolutions, 5
     for dense layers. Departs: the difference of two indices is never 0, and one less is stored. The
     first difference counts from index −1, so that index 0 can be stored too.
+
+    Example:
+        >>> from compress import sparse
+        >>> mask = np.array([True, False, False, True] + 5 * [False] + [True])
+        >>> found = sparse.gaps(mask, bits=2)  # gaps are below 4
+        >>> found.gaps.tolist(), found.kept.tolist()
+        ([0, 2, 3, 1], [True, True, False, True])
     """
     mask = np.asarray(mask)
     if mask.dtype != bool:
@@ -59,6 +66,11 @@ def positions(gaps: Any, bits: int, size: int) -> np.ndarray:
     Raises:
       ValueError: the gaps are not integers on one axis or out of range, or an entry lies beyond the
         size.
+
+    Example:
+        >>> from compress import sparse
+        >>> sparse.positions([0, 2, 3, 1], bits=2, size=10).tolist()  # a step more than each gap
+        [0, 3, 7, 9]
     """
     gaps, span = np.asarray(gaps), _span(bits)
     if gaps.ndim != 1 or (gaps.size and gaps.dtype.kind not in "iu"):

@@ -42,6 +42,13 @@ def calibrate(
         of the axis.
 
     Source: Jacob et al., arXiv:1712.05877, Section 3.1 (moving averages).
+
+    Example:
+        >>> from compress import quantize
+        >>> batches = [jnp.array([0.0, 1.0]), jnp.array([0.5, 3.0])]  # after ReLU
+        >>> grid = quantize.calibrate(batches, bits=2)  # 0, 1, 2 and 3
+        >>> quantize.fake_quantize(jnp.array([0.4, 0.6, 2.2, 9.0]), grid).tolist()
+        [0.0, 1.0, 2.0, 3.0]
     """
     bits = checks.bits(bits, 2, 16)
     checks.name("range", range, RANGES)

@@ -32,6 +32,13 @@ def allocate(
       BudgetError: the budget is below the fewest bits of all layers together.
       ValueError: there is no layer, or one has sensitivities and no size or the reverse; a size is
         below 1; a layer has no bits, or bits outside 1…32; an increase is not finite.
+
+    Example:
+        >>> from compress import quantize
+        >>> losses = {"first": {2: 0.9, 4: 0.1}, "last": {2: 0.2, 4: 0.1}}
+        >>> sizes = {"first": 100, "last": 100}
+        >>> quantize.allocate(losses, sizes, budget_bits=600)  # 3 bits per weight
+        {'first': 4, 'last': 2}
     """
     _check(sensitivities, sizes)
     choices = {layer: sorted(by_bits.items()) for layer, by_bits in sensitivities.items()}

@@ -11,6 +11,12 @@ def round_stochastically(key: jax.Array, values: jax.Array) -> jax.Array:
     """Rounds each value to the integer below or above, with the chance that makes the mean right.
 
     The result has the values' dtype, and integers stay what they are. Works under jit and vmap.
+
+    Example:
+        >>> from compress import quantize
+        >>> rounded = quantize.round_stochastically(jax.random.key(0), jnp.full(10_000, 2.3))
+        >>> sorted(set(rounded.tolist())), round(float(rounded.mean()), 1)
+        ([2.0, 3.0], 2.3)
     """
     below = jnp.floor(values)
     up = jax.random.uniform(key, values.shape, values.dtype) < values - below
@@ -37,6 +43,15 @@ def quantize_gradient(
         1…16, or there is no such axis.
 
     Source: Zhou et al., arXiv:1606.06160, Section 2.5.
+
+    Example:
+        >>> from compress import quantize
+        >>> gradient = jnp.array([-3.0, 0.0, 3.0])  # two bits can say −3, −1, 1 and 3
+        >>> drawn = jax.vmap(lambda key: quantize.quantize_gradient(key, gradient, bits=2))(
+        ...     jax.random.split(jax.random.key(0), 20)
+        ... )
+        >>> np.unique(drawn.round(), axis=0).tolist()
+        [[-3.0, -1.0, 3.0], [-3.0, 1.0, 3.0]]
     """
     wide = arrays.floats(gradient, "gradient")
     steps = 2 ** checks.bits(bits, 1, 16) - 1
@@ -55,6 +70,16 @@ def quantized_backward(
 
     Apply it to the outputs of a layer. Arguments and errors are those of `quantize_gradient`.
     Reverse mode only.
+
+    Example:
+        >>> from compress import quantize
+        >>> def loss(values):
+        ...     values = quantize.quantized_backward(jax.random.key(0), values, bits=1)
+        ...     return values @ jnp.array([2.0, 0.5])
+        >>> float(loss(jnp.ones(2)))
+        2.5
+        >>> jnp.abs(jax.grad(loss)(jnp.ones(2))).tolist()  # one bit can say −2 and 2
+        [2.0, 2.0]
     """
     checks.bits(bits, 1, 16)
     checks.others(axis, values.ndim)

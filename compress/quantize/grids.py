@@ -58,6 +58,12 @@ def uniform(
     Source: Jacob et al., arXiv:1712.05877, Section 2.1 (affine) and 3 (zero point); Krishnamoorthi,
     arXiv:1806.08342, Sections 2.1 to 3 (symmetric; per channel). Departs: symmetric leaves out
     −2**(bits − 1), so that −w always has the negative of w's integer.
+
+    Example:
+        >>> from compress import quantize
+        >>> stored = quantize.uniform(jnp.array([-1.5, 0.2, 0.6, 1.0]), bits=3)  # −3 … 3
+        >>> stored.values.tolist(), float(stored.scale)
+        ([-3, 0, 1, 2], 0.5)
     """
     weights = checks.weights(weights)
     chosen = grid(weights, bits, symmetric, axis, range, share)
@@ -75,7 +81,14 @@ def grid(
     range: str = "minmax",
     share: float = ranges.SHARE,
 ) -> Grid:
-    """Returns the grid of `uniform`, for `fake_quantize`; arguments and errors are the same."""
+    """Returns the grid of `uniform`, for `fake_quantize`; arguments and errors are the same.
+
+    Example:
+        >>> from compress import quantize
+        >>> grid = quantize.grid(jnp.array([[3.0, 0.5], [-1.0, -1.5]]), bits=3, axis=-1)
+        >>> grid.scale.tolist(), int(grid.lowest), int(grid.highest)  # one scale for each column
+        ([[1.0, 0.5]], -3, 3)
+    """
     weights = checks.weights(weights)
     bits = checks.bits(bits, 2, 16)
     reduced = checks.others(axis, weights.ndim)
@@ -139,6 +152,15 @@ def fake_quantize(values: jax.Array, grid: Grid) -> jax.Array:
 
     Source: Jacob et al., arXiv:1712.05877, Section 3; the zero outside is that of equation 4 of
     Hubara et al., arXiv:1602.02830.
+
+    Example:
+        >>> from compress import quantize
+        >>> grid = quantize.grid(jnp.array([-1.5, 1.5]), bits=3)  # −1.5, −1, … 1.5
+        >>> values = jnp.array([0.6, -1.1, 4.0])
+        >>> quantize.fake_quantize(values, grid).tolist()
+        [0.5, -1.0, 1.5]
+        >>> jax.grad(lambda values: quantize.fake_quantize(values, grid).sum())(values).tolist()
+        [1.0, 1.0, 0.0]
     """
     grid = jax.lax.stop_gradient(grid)
     wide = jax.lax.stop_gradient(values).astype(grid.scale.dtype)

@@ -61,6 +61,13 @@ def kmeans(
 
     Source: Han, Mao & Dally, arXiv:1510.00149, Section 3. Departs: zero has an index of its own
     if a mask is given; the paper stores only the kept weights, by their positions.
+
+    Example:
+        >>> from compress import quantize
+        >>> weights = jnp.array([1.0, 1.5, 4.0, 5.0, 0.2])
+        >>> stored = quantize.kmeans(weights, bits=2, mask=weights > 0.5)  # 0.2 is pruned
+        >>> stored.codebook.tolist(), stored.indices.tolist()
+        ([0.0, 1.25, 4.0, 5.0], [1, 1, 2, 3, 0])
     """
     bits = checks.bits(bits, 1, 16)
     if mask is not None:
@@ -144,6 +151,15 @@ def fake_clusters(
       weights: latent weights of any shape.
       codebook: [K], in any order. With a mask, entry 0 belongs to pruned weights and is not used.
       mask: bool, of the weights' shape, True = kept. Pruned weights are 0 and have no gradient.
+
+    Example:
+        >>> from compress import quantize
+        >>> weights, codebook = jnp.array([0.9, 1.2, 2.8]), jnp.array([0.0, 1.0, 3.0])
+        >>> quantize.fake_clusters(weights, codebook).tolist()
+        [1.0, 1.0, 3.0]
+        >>> loss = lambda codebook: quantize.fake_clusters(weights, codebook).sum()
+        >>> jax.grad(loss)(codebook).tolist()  # summed over each cluster
+        [0.0, 2.0, 1.0]
     """
     codebook = jnp.sort(codebook if mask is None else codebook[1:])
     value = codebook[nearest(codebook, jax.lax.stop_gradient(weights))].astype(weights.dtype)

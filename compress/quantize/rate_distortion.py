@@ -49,6 +49,15 @@ def rate_distortion(
     Source: Chou, Lookabaugh & Gray 1989 (entropy-constrained quantisation); Wiedemann et al.,
     arXiv:1907.11900, Section III-B. Departs: values are free (the paper has a grid), the lengths
     come from the assignment before, not from a coder on its way, and all are assigned at once.
+
+    Example:
+        >>> from compress import quantize
+        >>> weights = np.array([0.125, 1.0, -1.25, 0.125, 1.25, -0.75])
+        >>> for rate in (0.0, 0.01):  # where a bit costs something, small weights are not worth it
+        ...     stored = quantize.rate_distortion(weights, bits=2, rate=rate)
+        ...     print(quantize.dequantize(stored).tolist())
+        [0.125, 1.125, -1.0, 0.125, 1.125, -1.0]
+        [0.0, 1.125, -1.0, 0.0, 1.125, -1.0]
     """
     bits = checks.bits(bits, 1, 16)
     given = np.asarray(weights)

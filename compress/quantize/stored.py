@@ -24,6 +24,12 @@ def dequantize(stored: Stored) -> jax.Array:
 
     Raises:
       ValueError: it is not a stored form.
+
+    Example:
+        >>> from compress import quantize
+        >>> stored = quantize.binary(jnp.array([0.5, -1.5]), scaled=True)
+        >>> quantize.dequantize(stored).tolist()
+        [1.0, -1.0]
     """
     match stored:
         case Clusters():
@@ -47,6 +53,16 @@ def materialize(stored: Any, learned: Any = None) -> Any:
 
     Raises:
       ValueError: `learned` has other paths or shapes.
+
+    Example:
+        >>> from compress import quantize
+        >>> kernel = quantize.kmeans(jnp.array([1.0, 1.5, 4.0, 5.0]), bits=1)
+        >>> params = quantize.materialize({"kernel": kernel, "bias": jnp.zeros(1)})
+        >>> params["kernel"].tolist()
+        [1.25, 1.25, 4.5, 4.5]
+        >>> loss = lambda learned: quantize.materialize(kernel, learned).sum()
+        >>> jax.grad(loss)(quantize.learnable(kernel)).tolist()  # of the codebook: two weights each
+        [2.0, 2.0]
     """
     if learned is not None:
         stored = learn(stored, learned)
@@ -60,6 +76,13 @@ def learn(stored: Any, learned: Any) -> Any:
 
     Raises:
       ValueError: `learned` has other paths or shapes.
+
+    Example:
+        >>> from compress import quantize
+        >>> kernel = quantize.kmeans(jnp.array([1.0, 1.5, 4.0, 5.0]), bits=1)
+        >>> trained = quantize.learnable(kernel) + 1  # a codebook after some steps
+        >>> quantize.dequantize(quantize.learn(kernel, trained)).tolist()
+        [2.25, 2.25, 5.5, 5.5]
     """
     _check_same(learnable(stored), learned)
     return jax.tree.map(_with, stored, learned, is_leaf=_is_stored)
@@ -70,6 +93,13 @@ def learnable(stored: Any) -> Any:
 
     `Clusters` become their codebook, `Uniform` and `Binary` their scale, and `Ternary` a dict of
     both scales. Plain arrays stay as they are.
+
+    Example:
+        >>> from compress import quantize
+        >>> weights = jnp.array([1.0, 1.5, 4.0, 5.0])
+        >>> stored = {"fc1": quantize.kmeans(weights, bits=1), "fc2": quantize.ternary(weights)}
+        >>> jax.tree.map(jnp.shape, quantize.learnable(stored))
+        {'fc1': (2,), 'fc2': {'negative': (), 'positive': ()}}
     """
 
     def floats(leaf: Any) -> Any:

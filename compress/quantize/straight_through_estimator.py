@@ -16,6 +16,12 @@ def straight_through(value: jax.Array, carrier: jax.Array) -> jax.Array:
       carrier: of the same shape and dtype.
 
     Source: Bengio, Léonard & Courville, arXiv:1308.3432.
+
+    Example:
+        >>> from compress import quantize
+        >>> rounded = lambda x: quantize.straight_through(jnp.round(x), x)
+        >>> float(rounded(2.7)), float(jax.grad(rounded)(2.7))
+        (3.0, 1.0)
     """
     del carrier
     return value

@@ -48,6 +48,12 @@ def ternary(weights: jax.Array, scales: str = "trained", threshold: float | None
 
     Source: Zhu, Han, Mao & Dally, arXiv:1612.01064, equations 6 and 9; Li, Zhang & Liu,
     arXiv:1605.04711, Section 2. Departs: the start of trained scales is ours.
+
+    Example:
+        >>> from compress import quantize
+        >>> stored = quantize.ternary(jnp.array([1.0, 3.0, 0.1, -4.0]))  # 0.1 is below 0.05 × 4
+        >>> stored.signs.tolist(), float(stored.positive), float(stored.negative)
+        ([1, 1, 0, -1], 2.0, 4.0)
     """
     weights = checks.weights(weights)
     size = jnp.abs(weights)
@@ -84,6 +90,15 @@ def fake_ternary(
 
     Source: Zhu et al., arXiv:1612.01064, equations 6 to 8. Departs: equation 7 leaves out that
     ∂w/∂negative = −1 on its side, and the paper divides latent weights by their maximum first.
+
+    Example:
+        >>> from compress import quantize
+        >>> weights = jnp.array([1.0, 3.0, 0.1, -4.0])
+        >>> made = lambda weights: quantize.fake_ternary(weights, positive=2.0, negative=5.0)
+        >>> made(weights).tolist()
+        [2.0, 2.0, 0.0, -5.0]
+        >>> jax.grad(lambda weights: made(weights).sum())(weights).tolist()  # scales, and 1 at 0.1
+        [2.0, 2.0, 1.0, 5.0]
     """
     if (positive is None) != (negative is None):
         raise ValueError("positive and negative scales are given together or not at all")
@@ -122,6 +137,12 @@ def binary(
 
     Source: Courbariaux, Bengio & David, arXiv:1511.00363, equations 1 to 3; Rastegari et al.,
     arXiv:1603.05279, Section 3.1 (scaled).
+
+    Example:
+        >>> from compress import quantize
+        >>> stored = quantize.binary(jnp.array([0.5, -1.5, 0.0, -2.0]), scaled=True)
+        >>> stored.signs.tolist(), float(stored.scale)
+        ([1, -1, 1, -1], 1.0)
     """
     weights = checks.weights(weights)
     reduced = checks.others(axis, weights.ndim)
@@ -150,6 +171,14 @@ def fake_binary(
     Source: Courbariaux et al., arXiv:1511.00363, Algorithm 1; the zero outside is equation 4 of
     Hubara et al., arXiv:1602.02830. Departs: Rastegari et al., arXiv:1603.05279, Section 3.1, have
     g/n for the part of the scale, whose derivative is sign(w)/n × Σ g × signs.
+
+    Example:
+        >>> from compress import quantize
+        >>> weights = jnp.array([0.5, -0.25, 2.0])
+        >>> quantize.fake_binary(weights).tolist()
+        [1.0, -1.0, 1.0]
+        >>> jax.grad(lambda weights: quantize.fake_binary(weights).sum())(weights).tolist()
+        [1.0, 1.0, 0.0]
     """
     stored = binary(jax.lax.stop_gradient(weights), key, scaled, axis)
     inside = jnp.where(jnp.abs(weights) <= 1, weights, 0)
@@ -161,7 +190,13 @@ def fake_binary(
 
 
 def clip(weights: jax.Array) -> jax.Array:
-    """Clips latent weights to [−1, 1], as BinaryConnect does after each update."""
+    """Clips latent weights to [−1, 1], as BinaryConnect does after each update.
+
+    Example:
+        >>> from compress import quantize
+        >>> quantize.clip(jnp.array([-1.5, 0.5, 2.0])).tolist()
+        [-1.0, 0.5, 1.0]
+    """
     return jnp.clip(weights, -1, 1)
 
 

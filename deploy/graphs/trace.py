@@ -55,6 +55,15 @@ def graph(
     Raises:
       ValueError: an operation has no rule, which is named with its layer; a shape is not known; a
         result has no axis of the batch; `stored` names no parameter, or not its values.
+
+    Example:
+        >>> import deploy
+        >>> network = lambda params, x: jax.nn.softmax(jax.nn.relu(x @ params["fc"]["kernel"]))
+        >>> graph = deploy.graph(network, {"fc": {"kernel": jnp.ones((4, 2))}}, jnp.zeros((1, 4)))
+        >>> for node in graph.nodes:  # ReLU is the lower bound of what the layer gives
+        ...     print(node.operation, node.inputs, node.output, dict(node.attributes))
+        dense ('input', 'fc/kernel', 'fc/bias') fc {'bounds': (0.0, inf)}
+        softmax ('fc',) logits {'axis': 1}
     """
     if variables is None and isinstance(model, nnx.Module):
         variables = {}  # all are the module's own

@@ -40,6 +40,13 @@ def run(graph: Graph, *inputs: Any, rounding: Rounding = "once") -> Any:
     Raises:
       ValueError: shapes differ from the graph's; an operation has no integers (`Unsupported`); a
         sum could leave an int32.
+
+    Example:
+        >>> import deploy
+        >>> inputs = np.float32([[0.0, 1.004, 2.55]])  # 256 steps of 0.01
+        >>> graph = deploy.graph(lambda kernel, x: x @ kernel, jnp.eye(3), inputs)
+        >>> deploy.integers.run(graph, inputs).astype(float).round(3).tolist()
+        [[0.0, 1.0, 2.55]]
     """
     if not graph.grids:
         graph = _calibrated(graph, inputs)
@@ -66,6 +73,14 @@ def codes(graph: Graph, *inputs: Any, rounding: Rounding = "once") -> dict[str, 
 
     Raises:
       ValueError: see `run`.
+
+    Example:
+        >>> import deploy
+        >>> from deploy import grids
+        >>> inputs = np.float32([[0.0, 1.004, 2.55]])  # 256 steps of 0.01; the lowest one is −128
+        >>> graph = deploy.graph(lambda kernel, x: x @ kernel, jnp.eye(3), inputs)
+        >>> deploy.integers.codes(grids.quantized(graph, inputs), inputs)["logits"].tolist()
+        [[-128, -28, 127]]
     """
     if not graph.grids:
         raise ValueError("the graph has no grids: deploy.grids.quantized makes a graph with them")
@@ -112,6 +127,15 @@ def constant_grid(operation: str, array: np.ndarray, result: Grid | None) -> Gri
 
     Products and sums have a factor for each operand, so that it has its own grid; for operations
     that choose or move entries it is rounded to the grid of the result at once.
+
+    Example:
+        >>> import deploy
+        >>> from deploy.graphs.graph import Grid
+        >>> constant, result = np.float32([-127.0, 3.0]), Grid(scale=0.5, zero=0)
+        >>> for operation in ("add", "max"):
+        ...     print(operation, deploy.integers.constant_grid(operation, constant, result))
+        add Grid(scale=1.0, zero=0, bits=8)
+        max Grid(scale=0.5, zero=0, bits=8)
     """
     own = operation in ("add", "sub", "mul", "matmul") or result is None
     return fixed.of_constant(array) if own or result is None else result

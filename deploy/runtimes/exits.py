@@ -52,6 +52,16 @@ def load_exits(
       FileNotFoundError: the folder is not what a finished `export_exits` left.
 
     Source: Huang et al., arXiv:1703.09844, Section 3.
+
+    Example:
+        >>> import deploy
+        >>> first = lambda scale, x: (x, x)  # features for the next block, and logits
+        >>> last = lambda scale, x: (None, scale * x)
+        >>> _ = deploy.export_exits([first, last], 10.0, jnp.zeros((1, 2)), "onnxruntime", "exits")
+        >>> run = deploy.load_exits("exits", "onnxruntime", thresholds=[0.9])
+        >>> answers = run(np.float32([[4.0, 0.0], [0.0, 1.0]]))  # the second one is less clear
+        >>> answers.exits.tolist(), answers.logits.tolist()
+        ([0, 1], [[4.0, 0.0], [0.0, 10.0]])
     """
     from deploy import engines
 

@@ -62,8 +62,9 @@ def dilated(
         >>> from groundwork.architectures import blocks
         >>> conv = blocks.dilated(1, 3, 2, name="conv", dtype=jnp.float32)
         >>> variables = {"params": {"kernel": jnp.ones((3, 3, 1, 1))}}
-        >>> pixel = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)  # who sees it?
-        >>> print(conv.apply(variables, pixel)[0, :, :, 0].astype(int))
+        >>> pixel = np.zeros((1, 5, 5, 1), np.float32)
+        >>> pixel[0, 2, 2] = 1.0  # which outputs see it?
+        >>> print(np.asarray(conv.apply(variables, pixel), int)[0, :, :, 0])
         [[1 0 1 0 1]
          [0 0 0 0 0]
          [1 0 1 0 1]

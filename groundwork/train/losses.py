@@ -131,7 +131,7 @@ def cross_entropy(label_smoothing: float = 0.0, tokens: bool = False) -> Loss:
     Example:
         >>> from groundwork.train import losses
         >>> logits, labels = jnp.array([[0.0, 0.0], [0.0, 50.0]]), jnp.array([0, 1])
-        >>> counts = losses.cross_entropy().count(logits, labels, jnp.array([True, True]))
+        >>> counts = jax.jit(losses.cross_entropy().count)(logits, labels, jnp.array([True, True]))
         >>> round(float(counts.loss), 3), int(counts.measures["accuracy"])  # log 2 + 0, both right
         (0.693, 2)
     """
@@ -166,7 +166,7 @@ def language_model() -> Loss:
     Example:
         >>> from groundwork.train import losses
         >>> logits, labels = jnp.zeros((1, 3, 4)), jnp.array([[0, 3, -1]])  # an even guess of 4
-        >>> counts = losses.language_model().count(logits, labels, jnp.array([True]))
+        >>> counts = jax.jit(losses.language_model().count)(logits, labels, jnp.array([True]))
         >>> int(counts.examples), round(float(counts.means()["bits_per_character"]), 3)
         (2, 2.0)
     """
@@ -267,8 +267,8 @@ def squeezedet(
         >>> loss = losses.squeezedet(image=(8, 8), stride=8, shapes=((4.0, 4.0),))  # one anchor
         >>> truths = jnp.array([[[4.0, 4.0, 4.0, 4.0, 0.0]]])  # there, and of the first class
         >>> outputs = jnp.array([[[0.0, 0.0, 0.0, 0.0, 0.0, 50.0, 0.0]]])  # found, half sure of it
-        >>> means = loss.count(outputs, truths, jnp.array([True])).means()
-        >>> float(means["loss"]), float(means["object_accuracy"])  # 75 · (0.5 − 1)²
+        >>> counts = jax.jit(loss.count)(outputs, truths, jnp.array([True]))
+        >>> float(counts.loss), float(counts.measures["object_accuracy"])  # 75 · (0.5 − 1)²
         (18.75, 1.0)
     """
     if grid not in detection.GRIDS:

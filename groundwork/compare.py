@@ -33,6 +33,17 @@ def compare(folders: Sequence[Path]) -> Path:
 
     Raises:
       UserError: a folder has no run with a finished network, or one of a command that tells none.
+
+    Example:
+        >>> import sys, types
+        >>> from pathlib import Path
+        >>> from groundwork.compare import compare
+        >>> Path("run").mkdir()
+        >>> size = Path("run/config.json").write_text('{"command": "forest", "config": {}}')
+        >>> records = lambda name, folder: [{"run": name, "bytes": 96, "accuracy_mean": 0.75}]
+        >>> sys.modules["forest.report"] = types.SimpleNamespace(records=records)  # a command's own
+        >>> compare([Path("run")]).with_name("networks.csv").read_text().split()
+        ['run,command,accuracy_mean,bytes', 'run,forest,0.75,96']
     """
     return survey.write(Path(folders[0]).resolve().parent / FOLDER, *_networks(folders))
 

@@ -63,7 +63,13 @@ def map_with_path(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
 
 
 def count(tree: Shapes) -> int:
-    """Returns the number of entries of all leaves."""
+    """Returns the number of entries of all leaves.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> architectures.count({"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)})  # 12 and 4
+        16
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 

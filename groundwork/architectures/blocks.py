@@ -36,6 +36,14 @@ def standard(
     """Returns a convolution in which each output sees all inputs.
 
     [B, H, W, C] → [B, H', W', O]; k²·C·O parameters; H'·W'·k²·C·O multiply-adds.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> from groundwork.architectures import blocks
+        >>> conv = blocks.standard(8, 3, name="conv", dtype=jnp.float32)
+        >>> variables = architectures.shapes(conv, (6, 6, 4))
+        >>> variables["params"]["kernel"].shape, architectures.count(variables)  # 3² · 4 · 8
+        ((3, 3, 4, 8), 288)
     """
     return dilated(channels, size, 1, name=name, dtype=dtype, strides=strides)
 
@@ -49,6 +57,19 @@ def dilated(
     dilations 1, 2, 4, …, 2ⁿ⁻¹ and k = 3 see 2ⁿ⁺¹ − 1.
 
     Source: Yu & Koltun, arXiv:1511.07122, equation 2.
+
+    Example:
+        >>> from groundwork.architectures import blocks
+        >>> conv = blocks.dilated(1, 3, 2, name="conv", dtype=jnp.float32)
+        >>> variables = {"params": {"kernel": jnp.ones((3, 3, 1, 1))}}
+        >>> pixel = np.zeros((1, 5, 5, 1), np.float32)
+        >>> pixel[0, 2, 2] = 1.0  # which outputs see it?
+        >>> print(np.asarray(conv.apply(variables, pixel), int)[0, :, :, 0])
+        [[1 0 1 0 1]
+         [0 0 0 0 0]
+         [1 0 1 0 1]
+         [0 0 0 0 0]
+         [1 0 1 0 1]]
     """
     return layers.conv(
         channels,
@@ -71,6 +92,14 @@ def group(
     [B, H, W, C] → [B, H', W', O]; k²·C·O / groups parameters; H'·W'·k²·C·O / groups multiply-adds.
 
     Source: Xie et al., arXiv:1611.05431, Section 3; Zhang et al., arXiv:1707.01083, Section 3.1.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> from groundwork.architectures import blocks
+        >>> conv = blocks.group(8, 3, 2, name="conv", dtype=jnp.float32)
+        >>> variables = architectures.shapes(conv, (6, 6, 4))  # each output sees 2 of the 4 inputs
+        >>> variables["params"]["kernel"].shape, architectures.count(variables)
+        ((3, 3, 2, 8), 144)
     """
     return layers.conv(
         channels,
@@ -93,6 +122,14 @@ def depthwise(
     [B, H, W, C] → [B, H', W', C]; k²·C parameters; H'·W'·k²·C multiply-adds.
 
     Source: Howard et al., arXiv:1704.04861, equation 3.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> from groundwork.architectures import blocks
+        >>> conv = blocks.depthwise(4, 3, name="conv", dtype=jnp.float32)
+        >>> variables = architectures.shapes(conv, (6, 6, 4))  # each output sees its own input
+        >>> variables["params"]["kernel"].shape, architectures.count(variables)
+        ((3, 3, 1, 4), 36)
     """
     return group(channels, size, channels, name=name, dtype=dtype, strides=strides)
 
@@ -101,6 +138,14 @@ def pointwise(channels: int, *, name: str, dtype: DTypeLike, strides: int = 1) -
     """Returns a convolution of each pixel by itself.
 
     [B, H, W, C] → [B, H', W', O]; C·O parameters; H'·W'·C·O multiply-adds.
+
+    Example:
+        >>> from groundwork.architectures import blocks
+        >>> conv = blocks.pointwise(1, name="conv", dtype=jnp.float32)
+        >>> variables = {"params": {"kernel": jnp.array([[[[1.0], [10.0]]]])}}  # [1, 1, 2, 1]
+        >>> pixels = jnp.array([[[[1.0, 2.0], [3.0, 4.0]]]])  # a row of two, of two channels
+        >>> conv.apply(variables, pixels).tolist()
+        [[[[21.0], [43.0]]]]
     """
     return standard(channels, 1, name=name, dtype=dtype, strides=strides)
 
@@ -115,6 +160,18 @@ def separable(
     standard convolution whose kernel is depthwise[h, w, c] × pointwise[c, o].
 
     Source: Chollet, arXiv:1610.02357, Section 1.2; its cost: arXiv:1704.04861, equation 5.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from groundwork import architectures
+        >>> from groundwork.architectures import blocks
+        >>> class Block(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         return blocks.separable(x, 8, 3, names=("each", "mix"), dtype=jnp.float32)
+        >>> params = architectures.shapes(Block(), (6, 6, 4))["params"]
+        >>> {layer: leaves["kernel"].shape for layer, leaves in params.items()}  # 36 + 32, not 288
+        {'each': (3, 3, 1, 4), 'mix': (1, 1, 4, 8)}
     """
     x = depthwise(x.shape[-1], size, name=names[0], dtype=dtype)(x)
     return pointwise(channels, name=names[1], dtype=dtype)(x)
@@ -130,6 +187,12 @@ def shuffle(x: jax.Array, groups: int) -> jax.Array:
     Args:
       x: [B, H, W, C].
       groups: a divisor of C.
+
+    Example:
+        >>> from groundwork.architectures import blocks
+        >>> channels = jnp.arange(6).reshape(1, 1, 1, 6)  # two groups: 0 1 2 and 3 4 5
+        >>> blocks.shuffle(channels, 2).ravel().tolist()
+        [0, 3, 1, 4, 2, 5]
     """
     parts = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     return jnp.swapaxes(parts, -1, -2).reshape(x.shape)
@@ -146,6 +209,18 @@ def squeeze_excite(
 
     Source: Hu et al., arXiv:1709.01507, equations 2 to 4. Departs as MobileNet v3 and EfficientNet
     do: both layers have biases, and the activation may be another than ReLU.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from groundwork import architectures
+        >>> from groundwork.architectures import blocks
+        >>> class Block(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         return blocks.squeeze_excite(x, 2, nn.relu, jnp.float32)
+        >>> params = architectures.shapes(Block(), (6, 6, 4))["params"]
+        >>> {layer: architectures.count(leaves) for layer, leaves in params.items()}
+        {'reduce': 10, 'restore': 12}
     """
     means = jnp.mean(x, (1, 2), keepdims=True)
     for channels, name, after in (

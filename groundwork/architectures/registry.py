@@ -115,6 +115,13 @@ def build(config: Mapping[str, Any], classes: int) -> Any:
     Raises:
       UserError: an unknown name, dtype or setting, a width that is not positive or that the family
         has not, or no classes.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> model = architectures.build({"name": "lenet_300_100", "width": 0.1}, classes=10)
+        >>> params = architectures.shapes(model, (784,))["params"]
+        >>> {layer: leaves["kernel"].shape for layer, leaves in params.items()}
+        {'fc1': (784, 30), 'fc2': (30, 10), 'output': (10, 10)}
     """
     section = config.get("model", config) if isinstance(config, Mapping) else config
     return _built(model_spec(section), classes)
@@ -181,6 +188,13 @@ def shapes(module: Any, example: Any) -> Shapes:
 
     Raises:
       UserError: the module cannot take such examples.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> model = architectures.build({"name": "lenet_300_100"}, classes=10)
+        >>> variables = architectures.shapes(model, (784,))
+        >>> variables["params"]["fc1"]["kernel"].shape, variables["params"]["fc1"]["bias"].shape
+        ((784, 300), (300,))
     """
     example = trees.example(example)
     if isinstance(module, own.Own):

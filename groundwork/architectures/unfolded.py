@@ -47,6 +47,13 @@ def im2col(
 
     Raises:
       ValueError or TypeError: as `jax.lax.conv_general_dilated`.
+
+    Example:
+        >>> from groundwork.architectures import unfolded
+        >>> images = jnp.arange(9.0).reshape(1, 3, 3, 1)  # rows 0 1 2, 3 4 5, 6 7 8
+        >>> sums = unfolded.im2col(images, jnp.ones((2, 2, 1, 1)), padding="VALID")
+        >>> sums[0, :, :, 0].tolist()  # 0 + 1 + 3 + 4, …
+        [[8.0, 12.0], [20.0, 24.0]]
     """
     geometry = convolution.geometry(images, kernel, strides, padding, dilation, groups)
     return by_im2col(geometry, images, kernel)
@@ -60,7 +67,15 @@ def mec(
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
 ) -> jax.Array:
-    """Returns a convolution by one product for each row of pixels; see `im2col`."""
+    """Returns a convolution by one product for each row of pixels; see `im2col`.
+
+    Example:
+        >>> from groundwork.architectures import unfolded
+        >>> images = jnp.arange(9.0).reshape(1, 3, 3, 1)  # rows 0 1 2, 3 4 5, 6 7 8
+        >>> sums = unfolded.mec(images, jnp.ones((3, 3, 1, 1)), strides=(2, 2))
+        >>> sums[0, :, :, 0].tolist()  # at each corner, 0 + 1 + 3 + 4, …
+        [[8.0, 12.0], [20.0, 24.0]]
+    """
     geometry = convolution.geometry(images, kernel, strides, padding, dilation, groups)
     return by_mec(geometry, images, kernel)
 
@@ -70,6 +85,14 @@ def im2col_bytes(geometry: Geometry, itemsize: int = 4) -> int:
 
     Of several groups, C counts those of one group, but in a depthwise convolution, where all groups
     are taken together. It is 0 where the image itself is the matrix.
+
+    Example:
+        >>> from groundwork.architectures import unfolded
+        >>> from groundwork.architectures.cpu import convolution
+        >>> images, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
+        >>> geometry = convolution.geometry(images, kernel, strides=(1, 1), padding="SAME")
+        >>> unfolded.im2col_bytes(geometry)  # 4 · 4 windows of 3 · 3 numbers of 4 bytes
+        576
     """
     _, height, width, _ = geometry.output
     down, across, *_ = geometry.kernel
@@ -82,6 +105,14 @@ def mec_bytes(geometry: Geometry, itemsize: int = 4) -> int:
 
     `rows` are those that windows reach, padding included: (OH − 1) · stride + (KH − 1) · dilation +
     1. C counts as in `im2col_bytes`. Where strides are larger than KH, im2col needs less.
+
+    Example:
+        >>> from groundwork.architectures import unfolded
+        >>> from groundwork.architectures.cpu import convolution
+        >>> images, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
+        >>> geometry = convolution.geometry(images, kernel, strides=(1, 1), padding="SAME")
+        >>> unfolded.mec_bytes(geometry)  # 4 columns of 6 rows and 3 numbers of 4 bytes
+        288
     """
     size = geometry.output[2] * reach(geometry) * geometry.kernel[1] * channels_at_once(geometry)
     return 0 if is_view(geometry) else size * itemsize
@@ -111,7 +142,16 @@ def reach(geometry: Geometry) -> int:
 
 
 def by_im2col(geometry: Geometry, images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns the outputs [N, OH, OW, O] of a convolution, by im2col."""
+    """Returns the outputs [N, OH, OW, O] of a convolution, by im2col.
+
+    Example:
+        >>> from groundwork.architectures import unfolded
+        >>> from groundwork.architectures.cpu import convolution
+        >>> images, kernel = jnp.arange(4.0).reshape(1, 1, 4, 1), jnp.ones((1, 2, 1, 1))
+        >>> geometry = convolution.geometry(images, kernel, strides=(1, 1), padding="VALID")
+        >>> unfolded.by_im2col(geometry, images, kernel).ravel().tolist()  # 0 + 1, 1 + 2, 2 + 3
+        [1.0, 3.0, 5.0]
+    """
     _, height, width, _ = geometry.output
     (stride, _), (dilation, _) = geometry.strides, geometry.dilation
     down, across, *_ = geometry.kernel
@@ -130,7 +170,16 @@ def by_im2col(geometry: Geometry, images: jax.Array, kernel: jax.Array) -> jax.A
 
 
 def by_mec(geometry: Geometry, images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns the outputs [N, OH, OW, O] of a convolution, by MEC."""
+    """Returns the outputs [N, OH, OW, O] of a convolution, by MEC.
+
+    Example:
+        >>> from groundwork.architectures import unfolded
+        >>> from groundwork.architectures.cpu import convolution
+        >>> images, kernel = jnp.arange(4.0).reshape(1, 4, 1, 1), jnp.ones((2, 1, 1, 1))
+        >>> geometry = convolution.geometry(images, kernel, strides=(1, 1), padding="VALID")
+        >>> unfolded.by_mec(geometry, images, kernel).ravel().tolist()  # 0 + 1, 1 + 2, 2 + 3
+        [1.0, 3.0, 5.0]
+    """
     _, height, width, _ = geometry.output
     (stride, _), (dilation, _) = geometry.strides, geometry.dilation
     down, across, *_ = geometry.kernel

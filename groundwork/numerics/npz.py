@@ -73,6 +73,15 @@ def read(
       ValueError: the file cannot be read or is damaged; an array is encrypted, packed by anything
         but DEFLATE, there twice, or no array of numbers; or the file inflates to more than
         `FREE` bytes and `RATIO` times its size.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from groundwork.numerics import npz
+        >>> np.savez("weights.npz", kernel=np.array([[1.0, 2.0]]), bias=np.array([3.0]))
+        >>> {name: array.tolist() for name, array in npz.read(Path("weights.npz")).items()}
+        {'kernel': [[1.0, 2.0]], 'bias': [3.0]}
+        >>> list(npz.read(Path("weights.npz"), names={"bias"}))
+        ['bias']
     """
     with opened(path) as file:
         with _said():

@@ -67,6 +67,16 @@ def read(
     Raises:
       ValueError: the file cannot be read or is damaged; its header is longer than `LONGEST` bytes;
         or an array is of a type that `DTYPES` has not, or there twice.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from groundwork.numerics import safetensors
+        >>> safetensors.write(Path("weights.safetensors"), {"bias": jnp.ones(3, jnp.bfloat16)})
+        >>> look = lambda headers: print("to be read:", headers["bias"].shape)
+        >>> arrays = safetensors.read(Path("weights.safetensors"), check=look)
+        to be read: (3,)
+        >>> arrays["bias"].tolist(), arrays["bias"].dtype.name
+        ([1.0, 1.0, 1.0], 'bfloat16')
     """
     with opened(path) as file:
         size = file.seek(0, io.SEEK_END)
@@ -96,6 +106,17 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     Raises:
       ValueError: an array is of a type that `DTYPES` has not, or a name is one that `read` refuses.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from groundwork.numerics import safetensors
+        >>> file = Path("mask.safetensors")
+        >>> safetensors.write(file, {"fc.mask": np.array([True, False])})
+        >>> safetensors.read(file)["fc.mask"].tolist()
+        [True, False]
+        >>> safetensors.write(file, {"fc.phase": np.array([1j])})
+        Traceback (most recent call last):
+        ValueError: fc.phase is of complex128, which a file of safetensors has not
     """
     codes = {dtype: code for code, dtype in DTYPES.items()}
     entries: dict[str, Any] = {}

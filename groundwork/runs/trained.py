@@ -40,6 +40,13 @@ def load(path: str | Path, unit: str, shapes: Shapes | None = None, model: Any =
     Raises:
       UserError: the file, run or unit does not exist, or is damaged, or holds no variables; or a
         file holds those of another network.
+
+    Example:
+        >>> from groundwork.runs import trained
+        >>> trained.save("network.npz", {"params": {"fc1": {"kernel": np.array([1.0, 2.0])}}})
+        >>> variables = trained.load("network.npz", unit="")  # a file has no units
+        >>> variables["params"]["fc1"]["kernel"].tolist()
+        [1.0, 2.0]
     """
     if pretrained.is_file(path):
         near = pretrained.near(path)
@@ -129,7 +136,15 @@ def check_data(path: str | Path, data: Mapping[str, Any], key: str, apart: bool 
 
 
 def save(path: str | Path, variables: Variables) -> None:
-    """Writes an `.npz` file that `load` reads."""
+    """Writes an `.npz` file that `load` reads.
+
+    Example:
+        >>> from groundwork.runs import trained
+        >>> params = {"fc1": {"kernel": np.ones((2, 3)), "bias": np.zeros(3)}}
+        >>> trained.save("network.npz", {"params": params})
+        >>> sorted(np.load("network.npz").files)
+        ['params/fc1/bias', 'params/fc1/kernel']
+    """
     np.savez(paths.given(path), **trees.flatten(variables))
 
 

@@ -26,6 +26,12 @@ def multiply_adds(function: Callable[..., Any], *args: Any, **kwargs: Any) -> in
 
     Raises:
       ValueError: a loop of unknown length, a branch or a Pallas kernel has products in it.
+
+    Example:
+        >>> from groundwork.traced import macs
+        >>> product = lambda inputs, kernel: jax.nn.relu(inputs @ kernel)
+        >>> macs.multiply_adds(product, jnp.ones((2, 3)), jnp.ones((3, 4)))  # 8 sums of 3 products
+        24
     """
     return _total(jax.make_jaxpr(lambda *args: function(*args, **kwargs))(*args).jaxpr)
 

@@ -26,6 +26,14 @@ def peak_bytes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
       function: anything that JAX traces.
       *args: arrays, or `jax.ShapeDtypeStruct`s.
       **kwargs: are passed on as they are.
+
+    Example:
+        >>> from groundwork.traced import memory
+        >>> inputs = jnp.ones(1000)
+        >>> memory.peak_bytes(lambda x: jnp.sin(x), inputs)  # the outputs alone
+        4000
+        >>> memory.peak_bytes(lambda x: jnp.sin(jnp.sin(jnp.sin(x))), inputs)  # two at a time
+        8000
     """
     return _peak(jax.make_jaxpr(lambda *args: function(*args, **kwargs))(*args).jaxpr)
 

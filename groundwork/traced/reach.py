@@ -53,6 +53,16 @@ def layers(
     Returns:
       `(reached, refused)`: layers by path; and path → the reason, of every other parameter that
       has two or more axes and is not called a bias or scale.
+
+    Example:
+        >>> from groundwork.traced import reach
+        >>> network = lambda params, x: jax.nn.relu(x @ params["fc1"]) @ params["fc2"]
+        >>> params = {"fc1": jnp.ones((3, 4)), "fc2": jnp.ones((4, 2)), "spare": jnp.ones((5, 5))}
+        >>> reached, refused = reach.layers(network, params, jnp.ones((1, 3)))
+        >>> {path: (layer.kernel, layer.inputs) for path, layer in reached.items()}
+        {'fc1': ((3, 4), ((1, 3),)), 'fc2': ((4, 2), ((1, 4),))}
+        >>> refused
+        {'spare': 'nothing is multiplied by it in this call'}
     """
     weights = trees.flatten(network.params_of(variables))
     shapes = {path: tuple(getattr(leaf, "shape", ())) for path, leaf in weights.items()}

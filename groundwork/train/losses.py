@@ -72,6 +72,14 @@ def of_examples(function: Callable[[Any, Any], jax.Array], name: str = "the loss
 
     Its metric is the loss itself. When it is traced, it raises a UserError if the function gives
     something else; `name` is what the error calls it.
+
+    Example:
+        >>> from groundwork.train import losses
+        >>> loss = losses.of_examples(lambda outputs, targets: jnp.abs(outputs - targets))
+        >>> outputs, targets = jnp.array([1.0, 5.0, 9.0]), jnp.array([2.0, 2.0, 0.0])
+        >>> counts = loss.count(outputs, targets, jnp.array([True, True, False]))  # 1 + 3
+        >>> float(counts.loss), int(counts.examples), float(counts.means()["loss"])
+        (4.0, 2, 2.0)
     """
 
     def count(outputs: Any, targets: Any, valid: jax.Array) -> Counts:
@@ -119,6 +127,13 @@ def cross_entropy(label_smoothing: float = 0.0, tokens: bool = False) -> Loss:
 
     Raises:
       UserError: the share is outside [0, 1).
+
+    Example:
+        >>> from groundwork.train import losses
+        >>> logits, labels = jnp.array([[0.0, 0.0], [0.0, 50.0]]), jnp.array([0, 1])
+        >>> counts = jax.jit(losses.cross_entropy().count)(logits, labels, jnp.array([True, True]))
+        >>> round(float(counts.loss), 3), int(counts.measures["accuracy"])  # log 2 + 0, both right
+        (0.693, 2)
     """
     if not 0 <= label_smoothing < 1:
         raise UserError(f"loss_kwargs: label_smoothing={label_smoothing} must be in [0, 1)")
@@ -147,6 +162,13 @@ def language_model() -> Loss:
     network gives the right token: lower is better, and log₂ C is what an even guess has. Of bytes
     (`data.kwargs={"unit": "bytes"}`) they are bits per byte. 2 to its power is the perplexity;
     `accuracy` is the share of tokens that are named first.
+
+    Example:
+        >>> from groundwork.train import losses
+        >>> logits, labels = jnp.zeros((1, 3, 4)), jnp.array([[0, 3, -1]])  # an even guess of 4
+        >>> counts = jax.jit(losses.language_model().count)(logits, labels, jnp.array([True]))
+        >>> int(counts.examples), round(float(counts.means()["bits_per_character"]), 3)
+        (2, 2.0)
     """
     of_tokens = cross_entropy(tokens=True)
 
@@ -165,7 +187,16 @@ def language_model() -> Loss:
 
 
 def mean_squared_error() -> Loss:
-    """Returns the squared error, the mean over the numbers of each example's target [B, …]."""
+    """Returns the squared error, the mean over the numbers of each example's target [B, …].
+
+    Example:
+        >>> from groundwork.train import losses
+        >>> outputs = jnp.array([[1.0, 2.0], [0.0, 0.0]])
+        >>> targets = jnp.array([[1.0, 4.0], [0.0, 0.0]])
+        >>> counts = losses.mean_squared_error().count(outputs, targets, jnp.array([True, True]))
+        >>> float(counts.means()["mean_squared_error"])  # of 2 and 0
+        1.0
+    """
 
     def count(outputs: jax.Array, targets: jax.Array, valid: jax.Array) -> Counts:
         _check_same(outputs, targets)
@@ -181,6 +212,13 @@ def sigmoid_cross_entropy() -> Loss:
     """Returns the cross-entropy of C yes-or-no labels [B, C], the mean over an example's labels.
 
     Its metric is the share of labels that are right, where a logit above 0 says yes.
+
+    Example:
+        >>> from groundwork.train import losses
+        >>> logits, labels = jnp.array([[3.0, -3.0], [3.0, 3.0]]), jnp.array([[1, 0], [1, 0]])
+        >>> counts = losses.sigmoid_cross_entropy().count(logits, labels, jnp.array([True, True]))
+        >>> float(counts.means()["label_accuracy"])  # only the last of four is wrong
+        0.75
     """
 
     def count(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Counts:
@@ -223,6 +261,15 @@ def squeezedet(
 
     Raises:
       UserError: there is no such grid, or a number is out of range.
+
+    Example:
+        >>> from groundwork.train import losses
+        >>> loss = losses.squeezedet(image=(8, 8), stride=8, shapes=((4.0, 4.0),))  # one anchor
+        >>> truths = jnp.array([[[4.0, 4.0, 4.0, 4.0, 0.0]]])  # there, and of the first class
+        >>> outputs = jnp.array([[[0.0, 0.0, 0.0, 0.0, 0.0, 50.0, 0.0]]])  # found, half sure of it
+        >>> counts = jax.jit(loss.count)(outputs, truths, jnp.array([True]))
+        >>> float(counts.loss), float(counts.measures["object_accuracy"])  # 75 · (0.5 − 1)²
+        (18.75, 1.0)
     """
     if grid not in detection.GRIDS:
         raise unknown("loss_kwargs: grid", grid, detection.GRIDS)

@@ -49,6 +49,14 @@ def from_torch(layers: Layers, tensors: Mapping[str, np.ndarray], shapes: Shapes
 
     Raises:
       ValueError: see `check`.
+
+    Example:
+        >>> from groundwork.architectures import pretrained
+        >>> tensors = {"classifier.1.weight": np.array([[1.0, 2.0, 3.0]], np.float32)}  # [1, 3]
+        >>> shapes = {"params": {"fc1": {"kernel": jax.ShapeDtypeStruct((3, 1), np.float32)}}}
+        >>> variables = pretrained.from_torch({"fc1": "classifier.1"}, tensors, shapes)
+        >>> variables["params"]["fc1"]["kernel"].tolist()
+        [[1.0], [2.0], [3.0]]
     """
     check(layers, tensors, shapes)
     found = {}

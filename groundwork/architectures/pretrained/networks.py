@@ -41,6 +41,17 @@ def load(name: str | Mapping[str, Any], path: str | Path, classes: int = 1000) -
 
     Raises:
       UserError, also a ValueError: the file cannot be read, or is not of this network.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> from groundwork.architectures import pretrained
+        >>> small = {"name": "alexnet", "width": 1 / 64}
+        >>> shapes = architectures.shapes(architectures.build(small, classes=2), (224, 224, 3))
+        >>> variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+        >>> pretrained.save("small.safetensors", pretrained.to_torch(small, variables))
+        >>> loaded = pretrained.load(small, "small.safetensors", classes=2)
+        >>> loaded["params"]["output"]["bias"].tolist()
+        [1.0, 1.0]
     """
     module, shapes = _network(name, classes)
     return read(module, path, shapes)
@@ -56,6 +67,17 @@ def read(module: nn.Module, path: str | Path, shapes: Shapes) -> Variables:
 
     Raises:
       UserError: see `load`.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> from groundwork.architectures import pretrained
+        >>> model = architectures.build({"name": "alexnet", "width": 1 / 64}, classes=2)
+        >>> shapes = architectures.shapes(model, (224, 224, 3))
+        >>> pretrained.save("other.safetensors", {"fc.weight": np.ones((2, 3))})
+        >>> pretrained.read(model, "other.safetensors", shapes)
+        Traceback (most recent call last):
+        groundwork.errors.ArgumentError: other.safetensors does not serve for alexnet: it holds the
+        weights of another network: 0 of the 16 tensors of alexnet are among its 1
     """
     name = _name(module)
     fitting: list[Layers] = []
@@ -92,6 +114,16 @@ def to_torch(name: str | Mapping[str, Any], variables: Variables) -> dict[str, n
     Raises:
       UserError, also a ValueError: PyTorch's names are not known, or the variables are not the
         network's.
+
+    Example:
+        >>> from groundwork import architectures
+        >>> from groundwork.architectures import pretrained
+        >>> small = {"name": "alexnet", "width": 1 / 64}
+        >>> shapes = architectures.shapes(architectures.build(small, classes=2), (224, 224, 3))
+        >>> variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+        >>> tensors = pretrained.to_torch(small, variables)
+        >>> variables["params"]["conv1"]["kernel"].shape, tensors["features.0.weight"].shape
+        ((11, 11, 3, 1), (1, 3, 11, 11))
     """
     leaves = trees.flatten(variables)
     output = [leaf.shape[-1] for path, leaf in leaves.items() if path == "params/output/kernel"]
@@ -122,6 +154,14 @@ def save(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     Raises:
       UserError, also a ValueError: the path ends in anything else or cannot be written, or an
         array's type does not exist there.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from groundwork.architectures import pretrained
+        >>> from groundwork.numerics import safetensors
+        >>> pretrained.save("layer.safetensors", {"fc.weight": np.array([[1.0, 2.0]])})
+        >>> safetensors.read(Path("layer.safetensors"))["fc.weight"].tolist()
+        [[1.0, 2.0]]
     """
     file = paths.given(path)
     if file.suffix != ".safetensors":

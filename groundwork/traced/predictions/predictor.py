@@ -61,6 +61,15 @@ def predictor(
       ValueError: no form of a convolution fits `compute_memory`, or its memory is not known: it is
         no convolution of images by one kernel, or one inside of a loop, or not on the CPU; or
         `sparse`, and the variables are no arrays, or there is `compute_memory` too.
+
+    Example:
+        >>> from groundwork.traced import predictions
+        >>> network = lambda variables, x: x @ (variables["kernel"] * variables["scale"])
+        >>> variables = {"kernel": jnp.array([[1.0], [2.0]]), "scale": jnp.array(10.0)}
+        >>> predict = predictions.predictor(network, variables, jnp.ones((1, 2)))
+        >>> prepared = predict.prepare(variables)  # kernel times scale, once
+        >>> predict.apply(prepared, jnp.array([[3.0, 4.0]])).tolist()
+        [[110.0]]
     """
     every, tree = jax.tree.flatten(variables)
     places = [place for place, leaf in enumerate(every) if hasattr(leaf, "dtype")]

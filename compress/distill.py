@@ -48,15 +48,15 @@ TEACHERS = "teachers"  # the collection of the student's variables in which they
 def soften(logits: jax.Array, temperature: float, mean: Mean = "arithmetic") -> jax.Array:
     """Returns the answers of an ensemble at a temperature: log-probabilities [B, C].
 
-        Args:
-          logits: [K, B, C], or [B, C] of one teacher.
-          temperature: T > 0, which divides the logits.
-          mean: `arithmetic`, over the teachers' probabilities at T; or `geometric`, which is the mean
-            of their logits.
+    Args:
+      logits: [K, B, C], or [B, C] of one teacher.
+      temperature: T > 0, which divides the logits.
+      mean: `arithmetic`, over the teachers' probabilities at T; or `geometric`, which is the mean
+        of their logits.
 
-        Raises:
-          ValueError: the logits have another number of axes or no teacher, the temperature is not
-            positive and finite, or the mean is unknown.
+    Raises:
+      ValueError: the logits have another number of axes or no teacher, the temperature is not
+        positive and finite, or the mean is unknown.
 
     Source: Hinton et al., arXiv:1503.02531, Section 1 ("an arithmetic or geometric mean").
 

@@ -77,9 +77,11 @@ def _stream(
 
     `ideal` are the bits of all symbols by their frequencies; None if they are not coded.
     """
-    coded, symbols = 8 * len(part), max(count, 1)
+    coded = 8 * len(part)
     entropy = coded if ideal is None else ideal
-    return Stream(name, kind, len(part), count, bits, coded / symbols, entropy / symbols)
+    if not count:  # the bytes that say so belong to no symbol
+        return Stream(name, kind, len(part), 0, bits, 0.0, 0.0)
+    return Stream(name, kind, len(part), count, bits, coded / count, entropy / count)
 
 
 def _entropy(entry: Entry, part: memoryview, streams: list[memoryview]) -> float:

@@ -104,3 +104,12 @@ class TestSizes:
         signs = np.append(signs, np.zeros(-800 % group, bool)).reshape(-1, group)
         joint = signs @ (1 << np.arange(group))
         assert stream.entropy_bits == pytest.approx(joint.size * _entropy(joint) / 800)
+
+
+def test_streams_without_a_symbol_have_no_bits_of_one(tmp_path):
+    zeros = {"params": {"bias": jnp.zeros(64), "kernel": jnp.ones((4, 4))}}
+    compress.save(tmp_path / "a", lambda variables, x: x, zeros)
+    _, streams = compress.describe(tmp_path / "a")
+    empty = [s for s in streams if not s.symbols and s.kind != "header"]
+    assert empty
+    assert all((s.coded_bits, s.entropy_bits) == (0, 0) for s in empty)

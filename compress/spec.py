@@ -139,5 +139,5 @@ def _check_order(stages: tuple[str, ...]) -> None:
 
 def following(spec: CompressSpec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
-    name = nodes(spec)[-1].name
-    return f'compress.load("{folder}/files/{name}/0.cna") gives the network, ready to predict'
+    file = f'compress.load("{folder}/files/{nodes(spec)[-1].name}/0.cna")'
+    return f"{file} gives the network; if it is your own, its module comes second"

@@ -28,6 +28,7 @@ STUDY = study.Study(
     check=spec.from_config,
     units=spec.unit_names,
     following=spec.following,
+    steps=spec.steps,
     prepare=work.prepare,
     show=report.show,
     compare=report.compare,

@@ -251,3 +251,8 @@ def following(spec: DeploySpec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
     del spec
     return f"deploy.load takes a file of {folder}/files; {folder}/samples has inputs and answers"
+
+
+def steps(spec: DeploySpec, unit: str) -> int:
+    """Returns the training steps of a unit."""
+    return spec.train.steps if unit == TRAINED else 0

@@ -54,7 +54,8 @@ def call(key: str, function: Callable[..., Any], kwargs: Mapping[str, Any], **mo
     """Returns what a user's function gives for the arguments of a config.
 
     Args:
-      key: the config's key that has the arguments, such as `model.kwargs`, for errors.
+      key: the config's key that has the arguments, such as `model.kwargs`, for errors; where there
+        are none, what names the function.
       function: of the user.
       kwargs: the config's; lists become tuples, as they are before a config is saved as JSON.
       **more: arguments that the config does not have.
@@ -67,7 +68,8 @@ def call(key: str, function: Callable[..., Any], kwargs: Mapping[str, Any], **mo
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise UserError(f"{key}={dict(kwargs)}: {reason(error)}") from error
+        given = "" if "=" in key else f"={dict(kwargs)}"
+        raise UserError(f"{key}{given}: {reason(error)}") from error
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

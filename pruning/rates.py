@@ -32,7 +32,7 @@ def rates(layers: Layers, rate: Rate) -> dict[str, float]:
             raise ValueError(f"the rate {value!r} of {pattern!r} must be a number") from None
         if not inside:
             raise ValueError(f"rate {value} of {pattern!r} is outside [0, 1]")
-    matching = _matching(layers, patterns, "rate pattern")
+    matching = _matching(layers, patterns, "rate pattern", "; one number is the rate of all")
     for layer in layers:
         if layer not in matching:
             raise ValueError(f"no rate for layer {layer!r}: add '*' or a pattern that matches it")
@@ -93,7 +93,7 @@ def _axes(pattern: str, axes: Any) -> int:
     return axes
 
 
-def _matching(layers: Layers, patterns: Iterable[str], what: str) -> dict[str, str]:
+def _matching(layers: Layers, patterns: Iterable[str], what: str, hint: str = "") -> dict[str, str]:
     """Returns layer → the longest of the patterns that match it or one of its paths."""
     longest, used = {}, set()
     for layer, paths in layers.items():
@@ -103,5 +103,6 @@ def _matching(layers: Layers, patterns: Iterable[str], what: str) -> dict[str, s
             longest[layer] = max(matching, key=lambda p: (len(p), p))
     for pattern in patterns:
         if pattern not in used and pattern != "*":
-            raise ValueError(f"{what} {pattern!r} matches none of {', '.join(layers)}")
+            names = ", ".join(layers)
+            raise ValueError(f"{what} {pattern!r} matches none of {names}{hint}")
     return longest

@@ -277,6 +277,13 @@ def unit_names(spec: SearchSpec) -> list[str]:
     return [*first, *map(history.name_of, range(spec.candidates)), chosen_unit(spec)]
 
 
+def steps(spec: SearchSpec, unit: str) -> int | None:
+    """Returns the training steps of a unit; candidates take as many as their promise is worth."""
+    if unit == made_lib.unit_name(ORIGINAL):
+        return 0 if spec.compress.source.path else spec.compress.train.steps
+    return 0 if unit == KNOWLEDGE else None
+
+
 def chosen_unit(spec: SearchSpec) -> str:
     """Returns the unit of the network that is chosen after so many evaluations."""
     return f"chosen/{spec.candidates:04d}"

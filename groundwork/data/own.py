@@ -48,7 +48,7 @@ def read_function(name: str, kwargs: Mapping[str, Any]) -> Given:
     function = named.load("data.source", name)
     if not callable(function):
         raise UserError(f"data.source={name} is no function: {function!r}")
-    given = named.call("data.kwargs", function, kwargs)
+    given = named.call("data.kwargs" if kwargs else f"data.source={name}", function, kwargs)
     shown = "{'train': (inputs, targets), 'test': (inputs, targets)}"
     if not isinstance(given, Mapping) or not set(NEEDED) <= set(given):
         got = f"a mapping with {sorted(given)}" if isinstance(given, Mapping) else type(given)
@@ -110,7 +110,8 @@ def check_kwargs(source: str, kwargs: Mapping[str, Any], known: tuple[str, ...])
 
 def _pair(name: str, split: str, pair: Any) -> Arrays:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise UserError(f"data.source={name}: {split} must be (inputs, targets), not {type(pair)}")
+        got = f"{len(pair)} values" if isinstance(pair, tuple | list) else type(pair)
+        raise UserError(f"data.source={name}: {split} must be (inputs, targets), not {got}")
     return pair[0], pair[1]
 
 

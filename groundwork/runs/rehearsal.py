@@ -119,7 +119,10 @@ def lines(seen: Outlook, steps: Steps, done: Sequence[str], replicates: int) -> 
             (count or 0) * seen.by_unit.get(unit, seen.seconds) for unit, count in left.items()
         )
         least = "at least" if unknown else "about"
-        said.append(("time", f"{least} {terminal.duration(training)} of training"))
+        if training or not unknown:
+            said.append(("time", f"{least} {terminal.duration(training)} of training"))
+        else:
+            said.append(("time", "not known before units are done"))
         each = terminal.duration(seen.compiling)
         said.append(("", f"and up to {each} for each network that is compiled anew"))
     elif known:

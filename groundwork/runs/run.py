@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundwork import atomic, copies
+from groundwork import atomic, buckets, copies
 from groundwork.devices import processes
-from groundwork.errors import UserError
+from groundwork.errors import UserError, missing
 from groundwork.runs import checkpoint, metrics, place, tensorboard
 from groundwork.runs.identity import FILE, Identity, read_about, refuse_other, run_id, software
 from groundwork.runs.mirror import Mirror
@@ -118,6 +118,8 @@ def result_of(workdir: str | Path, name: str) -> Any:
     folder = copies.near(workdir, FILE, f"checkpoints/{name}/final")
     run = Run(folder, id=run_id(folder))
     if not run.unit(name).done:
+        if not buckets.is_url(str(workdir)) and not Path(workdir).is_dir():
+            raise UserError(f"there is no run: {missing(workdir)}")
         run = Run(copies.near(workdir, f"checkpoints/*/final/{checkpoint.MANIFEST}"))
         finished = ", ".join(run.units()) or "none"
         raise UserError(f"{workdir} has no finished {name} (finished: {finished})")

@@ -13,6 +13,7 @@ STUDY = study.Study(
     extendable=(),
     check=spec.from_config,
     units=spec.unit_names,
+    steps=spec.steps,
     prepare=work.prepare,
     show=report.show,
     compare=report.compare,

@@ -168,3 +168,11 @@ def unit_names(spec: Spec) -> list[str]:
     if spec.controls.late:
         names.insert(names.index("late"), "drawn/late")
     return names
+
+
+def steps(spec: Spec, unit: str) -> int:
+    """Returns the training steps of a unit; where the detector does not fire, they are fewer."""
+    if unit.startswith("epochs/"):
+        return spec.early_bird.every
+    trains = unit not in ("distances", "dense") and not unit.startswith("drawn/")
+    return spec.fine_tune.steps if trains else 0

@@ -177,3 +177,14 @@ def unit_names(spec: Spec) -> list[str]:
         names += [copy_name(network, step, copy) for copy in (1, 2)]
         names.append(path_name(network, step))
     return names + [pair_name(*pair) for pair in spec.stability.pairs]
+
+
+def steps(spec: Spec, unit: str) -> int:
+    """Returns the training steps of a unit."""
+    before = 0
+    for step in spec.stability.steps:
+        if unit == point_name(step):
+            return step - before
+        before = step
+    copies = (copy_name(*path, copy) for path in paths(spec.stability) for copy in (1, 2))
+    return spec.train.steps - int(unit.split("/")[-2]) if unit in copies else 0

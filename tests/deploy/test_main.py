@@ -15,7 +15,7 @@ from groundwork.errors import UserError
 from groundwork.runs import run as run_lib
 from groundwork.runs import trained
 from groundwork.study import checked
-from tests import browser, in_process
+from tests import browser, in_process, steps
 
 MODEL = {"name": "lenet_300_100", "width": 0.05}
 QUICK = [
@@ -204,3 +204,7 @@ def test_without_effect():
         "calibration.range has no effect: kinds=('float',) has no int8",
         "source.unit has no effect: source.path is empty",
     ]
+
+
+def test_the_steps_that_were_said_beforehand_are_those_of_each_unit(folder):
+    assert steps.agree(main.STUDY, folder[0]) == set()

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from groundwork.report import tables
-from lottery.early_bird import plots, report
+from lottery.early_bird import main, plots, report
 from lottery.early_bird.results import Network, Results
-from tests import browser
+from tests import browser, steps
 
 DENSE = Network([0.9, 0.92], [0.9, 0.92], 10, 4_089_184_256, 10**18, 23456.7)
 TICKET = Network([0.8912, 0.9034], [0.1, 0.3], 6, 1_500_000_000, 7 * 10**17, 12345.6)
@@ -68,3 +68,7 @@ def test_figures_are_drawn_with_and_without_a_ticket(tmp_path):
 def test_the_page_is_whole_in_a_browser(finished, chromium):
     report.show([finished])
     browser.check(chromium, finished / "report.html")
+
+
+def test_the_steps_that_were_said_beforehand_are_those_of_each_unit(finished):
+    assert steps.agree(main.STUDY, finished) == set()

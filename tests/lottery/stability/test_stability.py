@@ -16,7 +16,7 @@ from lottery import main as lottery_main
 from lottery import tickets
 from lottery.stability import main, report, results, spec
 from lottery.stability import source as source_lib
-from tests import browser, in_process
+from tests import browser, in_process, steps
 
 SHARED = [
     "--config.replicates=2",
@@ -273,3 +273,7 @@ def test_units_are_those_that_are_done():
     made = spec.StabilitySpec(**SECTION, source="x")
     assert made.networks == ("dense", "level-01", "random-01")
     assert made.pairs == ((0, 1),)
+
+
+def test_the_steps_that_were_said_beforehand_are_those_of_each_unit(folder):
+    assert steps.agree(main.STUDY, folder) == set()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.made import ORIGINAL, CompressSpec, Node
+from compress.stages import peers, students
 from compress.stages.all_stages import STAGES
 from groundwork import idle
 from groundwork.errors import UserError, unknown
@@ -113,13 +114,17 @@ def unit_names(spec: CompressSpec) -> list[str]:
 
 
 def steps(spec: CompressSpec, unit: str) -> int | None:
-    """Returns the training steps of a unit, those that learn hints alone included."""
+    """Returns the training steps of a unit. Students that teach each other are trained at once."""
     (node,) = [node for node in nodes(spec) if node.unit == unit]
     if node.stage == ORIGINAL:
         return 0 if spec.source.path else spec.train.steps
     section = spec.sections[node.stage]
-    trained = sum(getattr(spec, name).steps for name in STAGES[node.stage].trains(section))
-    return trained + getattr(section, "hint_steps", 0)
+    step = node.name.rpartition("+")[2]
+    if step == students.HINT:
+        return section.hint_steps
+    if step.startswith(peers.PEER):
+        return 0
+    return sum(getattr(spec, name).steps for name in STAGES[node.stage].trains(section))
 
 
 def _check_order(stages: tuple[str, ...]) -> None:
@@ -139,5 +144,6 @@ def _check_order(stages: tuple[str, ...]) -> None:
 
 def following(spec: CompressSpec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
-    file = f'compress.load("{folder}/files/{nodes(spec)[-1].name}/0.cna")'
-    return f"{file} gives the network; if it is your own, its module comes second"
+    del spec
+    file = f"compress.load({folder + '/files/NAME/0.cna'!r})"
+    return f"{file} gives a network by its name; of your own networks, name the module, too"

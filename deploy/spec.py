@@ -250,7 +250,8 @@ def without_effect(spec: DeploySpec, config: Mapping[str, Any], given: Sequence[
 def following(spec: DeploySpec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
     del spec
-    return f"deploy.load takes a file of {folder}/files; {folder}/samples has inputs and answers"
+    file = f"deploy.load({folder + '/files/NETWORK/onnxruntime-float-1.onnx'!r}, 'onnxruntime')"
+    return f"{file} runs a file in Python"
 
 
 def steps(spec: DeploySpec, unit: str) -> int:

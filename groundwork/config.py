@@ -271,12 +271,15 @@ def _describe(path: str | None) -> None:
                 print(f"      {line}")
 
 
+LISTED = re.compile(r"(?m)^(?:[-*] |[|]|\d+[.] )")  # lists and tables stay as they are
+
+
 def _filled(story: str) -> str:
     """Returns a text whose paragraphs fit; what is indented, such as commands, stays as it is."""
     paragraphs = re.split(r"(\n\s*\n|\n(?= ))", story)
     return "".join(
         part
-        if part[:1] in (" ", "\n", "")
+        if part[:1] in (" ", "\n", "") or LISTED.search(part)
         else textwrap.fill(" ".join(part.split()), WIDTH, break_on_hyphens=False)
         for part in paragraphs
     ) + ("\n" if story.endswith("\n") else "")

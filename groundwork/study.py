@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ class Study:
     warn: Callable[[Any, Mapping[str, Any], Sequence[str]], list[str]] = lambda *_: []
     lost: Callable[[Run], dict[str, str]] = lambda run: {}
     following: Callable[[Any, str], str] = lambda spec, folder: (
-        f"python -m groundwork.compare {folder} RUN … shows several runs on one page"
+        f"python -m groundwork.compare {shlex.quote(folder)} RUN … shows several runs on one page"
     )
     steps: Callable[[Any, str], int | None] = lambda spec, unit: None
 
@@ -117,7 +118,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
     span = config_lib.profiled(argv)
     processes.start()
     if config_lib.rehearses(argv):
-        _rehearse(study, spec, config, workdir)
+        _rehearse(study, spec, config, argv)
         return
     with interruption.watched() as asked, mirror.opened(workdir) as (folder, bucket):
         processes.same("config", json.dumps(config), "start the same command everywhere")
@@ -186,46 +187,59 @@ def _steps(study: Study, spec: Any, units: Sequence[str]) -> dict[str, int | Non
     return {name: study.steps(spec, name) for name in units}
 
 
-def _rehearse(study: Study, spec: Any, config: Mapping[str, Any], workdir: Path | str) -> None:
-    """Times the first steps in a folder that is thrown away, and says what there is to do."""
+def _rehearse(study: Study, spec: Any, config: Mapping[str, Any], argv: Sequence[str]) -> None:
+    """Times the first steps that are left in a copy that is thrown away, and says what is to do.
+
+    Raises:
+      UserError: there are several processes, or the command is refused for another reason.
+      Interrupted: it was asked to stop.
+    """
     if processes.count() > 1:
         raise UserError("--dry-run times the steps of one process: start it alone")
-    done, begun = _done(study, spec, config, workdir)
-    units = study.units(spec)
-    steps = _steps(study, spec, units)
-    print(f"dry run of {workdir}, of which nothing is kept")
-    if len(done) == len(units):
-        print(*rehearsal.lines(rehearsal.NOTHING, steps, done, spec.replicates), sep="\n")
-        return
-    enough = rehearsal.Enough()
+    if config_lib.profiled(argv):
+        raise UserError("--dry-run traces nothing: leave out --profile")
+    _, workdir = config_lib.parse(argv, study.usage)
     dataset = data_lib.load(config)
     prepared = study.prepare(spec, config, dataset)
-    if not begun:
+    same = _identity(study, config, _own(config, prepared, data_lib.digest(dataset)))
+    done, units = _done(study, spec, workdir, same), study.units(spec)
+    if done is None:
         prepared.begin()
-    with (
-        tempfile.TemporaryDirectory(prefix="dry_run") as folder,
-        interruption.watched(enough) as asked,
-    ):
-        run, _ = run_lib.open_run(Path(folder), _identity(study, config))
-        with Reporter(run.folder / LOG, steps, ()) as reporter, contextlib.closing(run):
-            context = make_context(spec, dataset, prepared.mesh, run, reporter, asked)
-            with contextlib.suppress(rehearsal.Timed):
-                prepared.work(context)
-        seen = rehearsal.outlook(run, units)
-    print(*rehearsal.lines(seen, steps, done, spec.replicates), sep="\n")
+    print(f"dry run of {workdir}, of which nothing is kept")
+    warnings = study.warn(spec, config, config_lib.typed_keys(argv)) + _slower(config)
+    warnings += data_lib.warnings(dataset, classifies=prepared.metric == ACCURACY)
+    if not isinstance(workdir, Path):
+        warnings.append("what is done in a bucket is not looked at")
+    for warning in warnings:
+        print(f"warning: {warning}")
+    steps, seen = _steps(study, spec, units), rehearsal.NOTHING
+    if len(done or ()) < len(units):
+        with tempfile.TemporaryDirectory(prefix="dry_run") as folder:
+            trial = Path(folder) / "run"
+            if done is not None and isinstance(workdir, Path):
+                rehearsal.copy(workdir, trial)
+            with interruption.watched(rehearsal.Enough()) as asked, run_lib.locked(trial):
+                run, _ = run_lib.open_run(trial, same)
+                before = len(operations.read(run.metrics))
+                with rehearsal.Watched(trial / LOG, steps, done or (), asked) as reporter:
+                    context = make_context(spec, dataset, prepared.mesh, run, reporter, asked)
+                    with contextlib.suppress(rehearsal.Timed), contextlib.closing(run):
+                        prepared.work(context)
+                seen = rehearsal.outlook(run, [u for u in units if u not in (done or ())], before)
+    print(*rehearsal.lines(seen, steps, done or (), spec.replicates), sep="\n")
 
 
 def _done(
-    study: Study, spec: Any, config: Mapping[str, Any], workdir: Path | str
-) -> tuple[list[str], bool]:
-    """Returns the units that are done and whole, and whether the run has begun; none in buckets."""
+    study: Study, spec: Any, workdir: Path | str, same: identity.Identity
+) -> list[str] | None:
+    """Returns the units that are done and whole; None if no run has begun, or it is in a bucket."""
     if not isinstance(workdir, Path) or not (workdir / identity.FILE).exists():
-        return [], False
-    identity.check_identity(workdir, _identity(study, config))
+        return None
+    identity.check_identity(workdir, same)
     run = Run(workdir, id=identity.run_id(workdir))
     run.check_places(study.units(spec))
     whole = set(run_lib.whole(run)) - study.lost(run).keys()
-    return [name for name in study.units(spec) if name in whole], True
+    return [name for name in study.units(spec) if name in whole]
 
 
 def checked(study: Study, config: Mapping[str, Any]) -> Any:
@@ -278,8 +292,8 @@ def finished(study: Study, workdir: Path, config: Mapping[str, Any]) -> bool:
       UserError: the config is wrong, or the folder holds another run.
     """
     spec = checked(study, config)
-    done, _ = _done(study, spec, config, workdir)
-    return len(done) == len(study.units(spec))
+    done = _done(study, spec, workdir, _identity(study, config))
+    return done is not None and len(done) == len(study.units(spec))
 
 
 def _mend(study: Study, run: Run, units: Sequence[str]) -> list[str]:

@@ -103,7 +103,7 @@ def duration(seconds: float) -> str:
 def size(count: float) -> str:
     """Returns `512 bytes`, `3.1 kB`, `48 MB` or `1.2 GB`; a kB has 1,000 bytes."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
+        if count >= 0.9995 * factor:
             value = count / factor
             return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
     return f"{count:.0f} bytes"

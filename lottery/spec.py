@@ -326,5 +326,5 @@ def steps(spec: LotterySpec, unit: str) -> int | None:
 
 def following(spec: LotterySpec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
-    more = f"--config.levels={spec.levels + 4} goes on from here"
-    return f'lottery.load("{folder}", level={spec.levels}) gives the ticket; {more}'
+    more = "" if spec.ticket.source else f"; --config.levels={spec.levels + 4} goes on from here"
+    return f"lottery.load({folder!r}, level={spec.trained_levels[-1]}) gives the ticket{more}"

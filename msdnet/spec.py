@@ -1,6 +1,7 @@
 """The config's sections as dataclasses that check themselves; ConfigDicts stop here."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -143,4 +144,5 @@ def steps(spec: MSDNetSpec, unit: str) -> int:
 def following(spec: MSDNetSpec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
     del spec
-    return f"python -m deploy.main --source={folder} writes files of engines, a file per block"
+    run = shlex.quote(folder)
+    return f"python -m deploy.main --source={run} writes files of engines, a file per block"

@@ -1,5 +1,6 @@
 """The two kinds of runs of the command: whole units go, or single weights; `prune.method` says."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ def without_effect(of: Spec, config: Mapping[str, Any], given: Sequence[str]) ->
 
 def following(of: Spec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
+    run = shlex.quote(folder)
     if isinstance(of, WeightsSpec):
-        return f"python -m groundwork.compare {folder} RUN … shows several ways on one page"
-    return f"python -m deploy.main --source={folder} writes files of engines, and times them"
+        return f"python -m groundwork.compare {run} RUN … shows several ways on one page"
+    return f"python -m deploy.main --source={run} writes files of engines, and times them"

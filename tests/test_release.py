@@ -1,6 +1,7 @@
 """`.ci/release`: what it refuses, and the release that it makes in a clone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,14 @@ def clone(tmp_path):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    version = re.search(r'^version = "(.*)"$', (folder / "pyproject.toml").read_text(), re.M)[1]
+    for name, before, now in (
+        ("pyproject.toml", f'version = "{version}"', 'version = "0.1.0"'),
+        ("CITATION.cff", f"version: {version}", "version: 0.1.0"),
+    ):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace(before, now))
+    (folder / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n- A change.\n")
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "all")

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,21 +19,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="website", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "site", help="a folder")
     out = parser.parse_args().out
-    began, source = time.monotonic(), out.parent / "site_sources"
-    shutil.rmtree(source, ignore_errors=True)
+    began = time.monotonic()
     if (out / ".buildinfo").exists():  # Sphinx's: an earlier site, of which nothing may be left
         shutil.rmtree(out)
-    try:
-        pages.assemble(source)
-        pages.fill(source / "house.md", house.pictures())
-        pages.fill(source / "bibliography.md", {"<!-- works -->": papers.listed()})
-        reference.write(source / "reference")
-        tutorials.place(source / "tutorials")
-    except ValueError as wrong:
-        print(wrong, file=sys.stderr)
-        return 1
-    settings = ["-c", str(ROOT / "docs"), "-d", str(source / ".doctrees")]
-    code = build_main(["-W", "--keep-going", "-q", *settings, str(source), str(out)])
+    with tempfile.TemporaryDirectory(prefix="site") as folder:
+        source = Path(folder)
+        try:
+            pages.assemble(source)
+            pages.fill(source / "house.md", house.pictures())
+            pages.fill(source / "bibliography.md", {"<!-- works -->": papers.listed()})
+            reference.write(source / "reference")
+            tutorials.place(source / "tutorials")
+        except ValueError as wrong:
+            print(wrong, file=sys.stderr)
+            return 1
+        settings = ["-c", str(ROOT / "docs"), "-d", str(source / ".doctrees")]
+        code = build_main(["-W", "--keep-going", "-q", *settings, str(source), str(out)])
     faults = [] if code else [*check.faults(out)]
     print(*faults, sep="\n", end="", file=sys.stderr)
     if not code and not faults:

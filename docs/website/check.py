@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 LOADED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
-RELATIONS = ("stylesheet", "icon", "preload", "modulepreload")  # of <link>; others load nothing
+RELATIONS = {"stylesheet", "icon", "preload", "modulepreload"}  # of <link>; others load nothing
 
 
 class Read(HTMLParser):
@@ -25,7 +25,9 @@ class Read(HTMLParser):
         self.places |= {given[name] for name in ("id", "name") if name in given}
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
-        elif given.get(LOADED.get(tag, "")) and (tag != "link" or given.get("rel") in RELATIONS):
+        elif given.get(LOADED.get(tag, "")) and (
+            tag != "link" or {*given.get("rel", "").split()} & RELATIONS
+        ):
             self.loads.append(given[LOADED[tag]])
 
 

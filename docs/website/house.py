@@ -22,7 +22,7 @@ def floors(root: Path = ROOT) -> tuple[list[str], list[str]]:
     return split[0], [f"groundwork.{name}" for name in rooms]
 
 
-def imports(names: list[str], root: Path = ROOT) -> tuple[Edges, dict[str, int]]:
+def imports(names: list[str]) -> tuple[Edges, dict[str, int]]:
     """Returns how many imports of modules go from one to another, and the modules of each."""
     packages = sorted({name.split(".")[0] for name in names})
     graph = grimp.build_graph(*packages, cache_dir=None)
@@ -89,7 +89,7 @@ def pictures(root: Path = ROOT) -> dict[str, str]:
         ("<!-- packages -->", packages, "Packages, from the top, and which imports which"),
         ("<!-- rooms -->", rooms, "Rooms of groundwork, from the top, and which imports which"),
     ):
-        edges, sizes = imports(names, root)
+        edges, sizes = imports(names)
         upward = [edge for edge in edges if names.index(edge[0]) > names.index(edge[1])]
         if upward:
             raise ValueError(f"imports run upward: {upward}")

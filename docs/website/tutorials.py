@@ -1,6 +1,7 @@
 """Tutorials: executed on demand, and shown on the site with the outputs of the last execution."""
 
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellControlSignal, DeadKernelError
 
 from website import pages
 
@@ -34,11 +35,12 @@ def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
 def execute(path: Path, into: Path = EXECUTED) -> float:
     """Runs all cells in an empty folder, writes the notebook, and returns the seconds that it took.
 
-    Raises CellExecutionError where a cell fails.
+    Raises CellControlSignal where a cell fails or takes too long.
     """
     notebook, began = jupytext.read(path, fmt="md:myst"), time.monotonic()
     folder = into / f"{path.stem}_files"
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     place = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=600, resources=place).execute()
     jupytext.write(notebook, into / f"{path.stem}.ipynb")
@@ -69,12 +71,15 @@ def place(out: Path) -> None:
 
 def main() -> int:
     """Executes all tutorials, or those that are named, and says how long each took."""
-    named = sys.argv[1:]
+    named, known = sys.argv[1:], [path.stem for path in written()]
+    if unknown := set(named) - set(known):
+        print(f"no tutorial {', '.join(sorted(unknown))}: there are {', '.join(known)}")
+        return 1
     failed = 0
     for path in (path for path in written() if not named or path.stem in named):
         try:
             print(f"{path.stem}: {execute(path):.0f} s", flush=True)
-        except CellExecutionError as wrong:
+        except (CellControlSignal, DeadKernelError) as wrong:
             print(f"{path.stem}: {wrong}", file=sys.stderr)
             failed = 1
     return failed

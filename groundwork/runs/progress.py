@@ -55,6 +55,8 @@ class Pace:
 
     def of_run(self, now: float) -> float | None:
         """Returns the seconds that all units still take; None where that is not known (yet)."""
+        if self._unit not in self._left:  # on the way to one that is: its steps count there
+            return None
         left = {**self._left, self._unit: self._stop - self._at}
         known = [count for count in left.values() if count is not None]
         if len(known) < len(left):

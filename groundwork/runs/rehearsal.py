@@ -4,22 +4,27 @@
 written until then, and `lines` says it.
 """
 
+import os
+import shutil
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from groundwork import terminal
-from groundwork.devices.interruption import Interrupted, Interruption
-from groundwork.runs import operations
+from groundwork.devices.interruption import BY_HAND, Interrupted, Interruption
+from groundwork.runs import identity, operations
+from groundwork.runs.progress import Reporter
 from groundwork.runs.run import Run
 
 SECONDS = 5.0  # of steps, after those that waited for the compiler
+PATIENCE = 30.0  # seconds of what trains nothing, before it is given up
 Steps = Mapping[str, int | None]  # unit → training steps; None where they are not known beforehand
 
 
 class Timed(Interrupted):
-    """The steps of a dry run have been timed."""
+    """A dry run has seen enough."""
 
 
 class Enough(Interruption):
@@ -27,19 +32,56 @@ class Enough(Interruption):
 
     def __init__(self) -> None:
         super().__init__()
-        self._began = 0.0
+        self._made, self._began = time.monotonic(), 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether steps have been timed for a while, or none have come for long."""
+        now = time.monotonic()
+        if self._checks < 2:
+            return now - self._made > PATIENCE
+        return now - self._began > SECONDS
 
     def reached(self) -> bool:
         """Returns whether to stop at this step: some seconds after the second time it is asked."""
         self._checks += 1
         if self._checks == 2:
             self._began = time.monotonic()
-        timed = self._checks > 2 and time.monotonic() - self._began > SECONDS
-        return self._asked is not None or timed
+        return self._asked is not None or (self._checks > 2 and self.over)
 
     def stop(self, where: str) -> Interrupted:
         """Returns the exception to raise: `Timed`, or that of a signal."""
-        return Timed("timed", 0) if self._asked is None else super().stop(where)
+        if self._asked is None:
+            return Timed("timed", 0)
+        code = BY_HAND if self._asked == signal.SIGINT else 128 + self._asked
+        return Interrupted(f"the dry run was stopped at {where}; nothing is kept", code)
+
+
+class Watched(Reporter):
+    """A reporter that ends a dry run between two units, too."""
+
+    def __init__(self, log_file: Path, steps: Steps, done: Collection[str], enough: Interruption):
+        super().__init__(log_file, steps, done)
+        self._enough = enough
+
+    def begin(self, name: str, step: int, stop: int) -> None:
+        """Shows that a unit begins, if there is still something to be seen of it."""
+        if isinstance(self._enough, Enough) and self._enough.over:
+            raise Timed("timed", 0)
+        super().begin(name, step, stop)
+
+
+def copy(run: Path, to: Path) -> None:
+    """Copies a run's folder; checkpoints and files are links, since they are read alone."""
+
+    def one(source: str, target: str) -> None:
+        inside = Path(source).relative_to(run).parts
+        if inside[0] in ("checkpoints", "files") and len(inside) > 1:
+            os.symlink(os.path.abspath(source), target)
+        elif inside[0] in (identity.FILE, "metrics.jsonl", "starts.jsonl"):
+            shutil.copy2(source, target)
+
+    shutil.copytree(run, to, copy_function=one)
 
 
 class Outlook(NamedTuple):
@@ -65,9 +107,15 @@ class Outlook(NamedTuple):
 NOTHING = Outlook("", 0, 0.0, {}, 0.0, {})
 
 
-def outlook(run: Run, units: Sequence[str]) -> Outlook:
-    """Returns what a run in a folder to be thrown away has shown until it was stopped."""
-    rows = operations.read(run.metrics)
+def outlook(run: Run, units: Sequence[str], before: int = 0) -> Outlook:
+    """Returns what a run in a folder to be thrown away has shown until it was stopped.
+
+    Args:
+      run: in that folder.
+      units: that were to be done.
+      before: the rows of operations that were there before.
+    """
+    rows = operations.read(run.metrics)[before:]
     rows = [row for row in rows if "step_seconds" in row]
     steps: dict[str, int] = {}
     seconds: dict[str, float] = {}
@@ -112,7 +160,7 @@ def lines(seen: Outlook, steps: Steps, done: Sequence[str], replicates: int) -> 
     also = f", and those of {_listed(unknown)}, not known before" if unknown else ""
     said.append(("steps", f"{known:,} in {trained} units, {at_once}{also}"))
     if seen.steps:
-        each = f"{seen.seconds * 1000:.3g} ms in {seen.unit}, evaluations included"
+        each = f"{seen.seconds * 1000:.3g} ms in {seen.unit}"
         of = f"{seen.steps:,} steps timed, after {seen.compiling:.0f} s of compiling"
         said.append(("one step", f"{each} ({of})"))
         training = sum(
@@ -123,14 +171,16 @@ def lines(seen: Outlook, steps: Steps, done: Sequence[str], replicates: int) -> 
             said.append(("time", f"{least} {terminal.duration(training)} of training"))
         else:
             said.append(("time", "not known before units are done"))
-        each = terminal.duration(seen.compiling)
-        said.append(("", f"and up to {each} for each network that is compiled anew"))
-    elif known:
+        anew = terminal.duration(seen.compiling)
+        said.append(("", f"and up to {anew} for each network that is compiled anew, and tests"))
+    elif known or unknown:
         said.append(("time", "not known: nothing was trained in the first units"))
+    else:
+        said.append(("time", "not known: nothing is trained; units measure, or write files"))
     if seen.bytes:
         unit, size = max(seen.bytes.items(), key=lambda item: item[1])
-        total = f"at most about {terminal.size(size * len(left))} of checkpoints"
-        said.append(("disk", f"{total}, {terminal.size(size)} as for {unit}"))
+        total = f"about {terminal.size(size * len(left))} of checkpoints"
+        said.append(("disk", f"{total}, if all are as large as that of {unit}"))
     return [f"  {name:<9} {text}" for name, text in said]
 
 

@@ -404,6 +404,8 @@ def test_steps_that_are_none_are_refused(file, wrong):
 
 
 def test_a_story_fits_and_its_commands_stay_as_they_are():
+    listed = "Keys:\n- a: one\n- b: two\n1. first"
+    assert config_lib._filled(listed) == listed
     command = "    python -m lottery.main --config=" + "a" * 60
     long = " ".join(["early-bird"] * 20)
     told = config_lib._filled(f"{long}\nand more.\n\n{command}\n    next\n\nEnd.\n")

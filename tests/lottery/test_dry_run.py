@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from groundwork import config as config_lib
 from groundwork.errors import UserError
 from groundwork.runs import rehearsal
 from lottery import main
@@ -37,6 +38,38 @@ def test_what_is_done_is_not_to_be_done_again(finished, monkeypatch):
     said = dry(folder, "--config.levels=3")
     assert "3 to do, 9 done: levels/03/ticket, levels/03/random_mask" in said
     assert sorted(folder.rglob("*")) == before
+    assert "levels/03/ticket (" in said  # the steps that are left are those that are timed
+
+
+STEPS = {  # overrides → unit → steps, of 60 a level, from step 20 on
+    "plain": ([], {"start": 20, "levels/00/ticket": 40, "levels/01/random_mask": 40}),
+    "fresh": ([], {"levels/01/random_reinit": 60, "levels/02/small_dense": 60}),
+    "scored": (
+        ["--config.prune.score_step=50"],
+        {"scored/01": 30, "levels/01/ticket": 10, "levels/01/random_mask": 40},
+    ),
+    "longer": (["--config.branches.scratch_b=(1,)"], {"levels/01/scratch_b": None}),
+    "goes on": (["--config.branches.finetune=(1,)"], {"levels/01/finetune": 40}),
+    "of another run": (
+        ["--config.ticket.source=elsewhere", "--config.rewind.step=0"],
+        {"start": 0, "levels/00/ticket": 60},
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "expected"), STEPS.values(), ids=STEPS)
+def test_steps_of_units_follow_from_the_config(overrides, expected):
+    config, _ = config_lib.parse([*small.ARGS, *overrides], main.STUDY.usage)
+    spec = main.STUDY.check(config_lib.resolve(config))
+    assert set(expected) <= set(main.STUDY.units(spec))
+    assert {unit: main.STUDY.steps(spec, unit) for unit in expected} == expected
+
+
+def test_a_profile_is_refused_and_warnings_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(rehearsal, "SECONDS", 0)
+    with pytest.raises(UserError, match="leave out --profile"):
+        dry(tmp_path / "run", "--profile=1:3")
+    assert "warning: " in dry(tmp_path / "run", "--config.optimizer.drop_steps=(30,)")
 
 
 def test_another_run_in_the_folder_is_refused(finished):
@@ -52,4 +85,4 @@ def test_it_takes_no_value(tmp_path):
 def test_the_last_line_says_what_to_do_next(finished):
     folder, printed = finished
     last = printed.splitlines()[-1]
-    assert last.startswith(f'next: lottery.load("{folder}", level=2) gives the ticket')
+    assert last.startswith(f"next: lottery.load({str(folder)!r}, level=2) gives the ticket")

@@ -70,7 +70,4 @@ def test_pages_are_whole_in_a_browser(chromium, address, page, scheme, width):
 def test_names_in_running_text_lead_to_the_reference(chromium, address):
     with browser.served(chromium, f"{address}/guides/lottery.html") as opened:
         opened.locator("a code", has_text="lottery.iterate").first.click()
-        assert (
-            opened.url.endswith("reference/lottery.html#lottery.iterate")
-            or "own_loop" in opened.url
-        )
+        assert opened.url.endswith("reference/lottery.html#lottery.iterate")

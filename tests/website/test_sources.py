@@ -100,7 +100,7 @@ def test_the_house_is_drawn_from_its_imports():
 
 
 def test_imports_that_run_upward_are_refused(monkeypatch):
-    upside_down = lambda names, root: ({(names[-1], names[0]): 1}, dict.fromkeys(names, 1))  # noqa: E731
+    upside_down = lambda names: ({(names[-1], names[0]): 1}, dict.fromkeys(names, 1))  # noqa: E731
     monkeypatch.setattr(house, "imports", upside_down)
     with pytest.raises(ValueError, match="imports run upward"):
         house.pictures()

@@ -208,3 +208,19 @@ def test_settings_that_change_nothing_are_said():
     (line,) = said("weight", "mutual", mutual=2)
     assert line == "distill.weight has no effect: distill.mutual=2 students teach each other"
     assert not said("weight", "hint_weight", hints=HINTS)
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({"hints": HINTS, "hint_steps": 30}, {"distill-hint": 30, "distill": 400}),
+        ({"hints": (), "hint_steps": 30}, {"distill": 400}),
+        ({"mutual": 3}, {"distill": 400, "distill-peer-2": 0, "distill-peer-3": 0}),
+        ({"controls": ("alone",)}, {"original": 400, "distill-alone": 400}),
+    ],
+)
+def test_the_steps_of_each_network_are_those_that_it_is_trained_for(rules, expected):
+    checked = spec.from_config(config(stages=("distill",), distill=rules))
+    units = {name: f"networks/{name}" for name in expected}
+    assert set(units.values()) <= set(spec.unit_names(checked))
+    assert {name: spec.steps(checked, unit) for name, unit in units.items()} == expected

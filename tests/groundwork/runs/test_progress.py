@@ -98,3 +98,12 @@ def test_lines_say_the_time_that_is_left(monkeypatch, tmp_path):
         reporter.update(20, 100, {})
     line = (tmp_path / "run.log").read_text().splitlines()[-1]
     assert line.endswith("80 s left, 2 min for the run")  # 80 and 130 steps, one a second
+
+
+def test_units_on_the_way_to_another_leave_the_run_without_an_estimate():
+    pace = progress.Pace({"sparse/0.1": 300}, [])
+    pace.begin("iterations/0.1/1", 0, 100)
+    pace.reach(10, 1.0)
+    pace.reach(20, 2.0)
+    assert pace.of_unit(2.0) == 8.0
+    assert pace.of_run(2.0) is None  # its steps are among those of the other one

@@ -39,7 +39,7 @@ def test_each_unit_takes_its_own_time_and_others_that_of_the_last_one(seen):
     assert "3 to do, 1 done: a, c, d" in text
     assert "1,400 in 2 units, 3 replicates at once" in text
     assert "about 10 min of training" in text  # 400 · 0.25 + 1,000 · 0.5 = 600 s
-    assert "at most about 60 kB of checkpoints, 20 kB as for a" in text
+    assert "about 60 kB of checkpoints, if all are as large as that of a" in text
 
 
 def test_units_whose_steps_are_not_known_make_it_the_least(seen):
@@ -70,4 +70,37 @@ def test_a_signal_still_stops_at_once_with_its_own_code():
     stop = enough.stop("a, step 3")
     assert not isinstance(stop, rehearsal.Timed)
     assert isinstance(stop, Interrupted)
-    assert stop.code == 75
+    assert stop.code == 143  # not 75, for which schedulers would start it again
+    assert "nothing is kept" in str(stop)
+
+
+def test_what_trains_nothing_is_given_up_between_two_units(monkeypatch, tmp_path):
+    clock = [0.0]
+    monkeypatch.setattr(rehearsal.time, "monotonic", lambda: clock[0])
+    enough = rehearsal.Enough()
+    with rehearsal.Watched(tmp_path / "run.log", {"a": 0, "b": 0}, (), enough) as reporter:
+        reporter.begin("a", 0, 1)
+        clock[0] = rehearsal.PATIENCE + 1
+        with pytest.raises(rehearsal.Timed):
+            reporter.begin("b", 0, 1)
+
+
+def test_where_nothing_trains_no_time_is_told(seen):
+    text = "\n".join(rehearsal.lines(rehearsal.NOTHING, {"a": 0, "b": 0}, [], 1))
+    assert "not known: nothing is trained" in text
+    unknown = "\n".join(rehearsal.lines(seen, {"a": None}, [], 1))
+    assert "not known before units are done" in unknown
+
+
+def test_a_copy_of_a_run_links_what_is_read_and_copies_what_grows(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints/a").mkdir(parents=True)
+    for name in ("config.json", "metrics.jsonl", "run.log", "checkpoints/a/data"):
+        (run / name).write_text(name)
+    rehearsal.copy(run, tmp_path / "copy")
+    copied = tmp_path / "copy"
+    assert {p.relative_to(copied).as_posix() for p in copied.rglob("*") if p.is_file()} == {
+        "config.json", "metrics.jsonl", "checkpoints/a/data",
+    }  # fmt: skip
+    assert (copied / "checkpoints/a/data").is_symlink()
+    assert not (copied / "metrics.jsonl").is_symlink()

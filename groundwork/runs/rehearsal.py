@@ -62,12 +62,13 @@ class Watched(Reporter):
 
     def __init__(self, log_file: Path, steps: Steps, done: Collection[str], enough: Interruption):
         super().__init__(log_file, steps, done)
-        self._enough = enough
+        self._enough, self._first = enough, True
 
     def begin(self, name: str, step: int, stop: int) -> None:
-        """Shows that a unit begins, if there is still something to be seen of it."""
-        if isinstance(self._enough, Enough) and self._enough.over:
+        """Shows that a unit begins, if it is the first, or there is still something to be seen."""
+        if isinstance(self._enough, Enough) and self._enough.over and not self._first:
             raise Timed("timed", 0)
+        self._first = False
         super().begin(name, step, stop)
 
 

@@ -183,7 +183,9 @@ def test_the_table_has_every_path_within_80_columns(folder, chromium):
     assert [row[:2] for row in table[1]] == [
         [network, step] for network in ("dense", "level 1", "random 1") for step in ("0", "10")
     ]
-    assert max(map(len, printed.splitlines())) <= max(80, len(f"report: {folder}/report.html"))
+    *lines, following = printed.splitlines()
+    assert max(map(len, lines)) <= max(80, len(f"report: {folder}/report.html"))
+    assert following.startswith(f"next: python -m groundwork.compare {folder} RUN")
     level = next(p for p in run.of("level 1") if p.step == 10).instability("test")
     assert f"{np.mean(level):.3f}±{np.std(level, ddof=1):.3f}" in printed
     page = (folder / "report.html").read_text()

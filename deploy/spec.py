@@ -250,8 +250,7 @@ def without_effect(spec: DeploySpec, config: Mapping[str, Any], given: Sequence[
 def following(spec: DeploySpec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
     del spec
-    file = f"deploy.load({folder + '/files/NETWORK/onnxruntime-float-1.onnx'!r}, 'onnxruntime')"
-    return f"{file} runs a file in Python"
+    return f"deploy.load(FILE, ENGINE) runs a file of {folder}/files in Python"
 
 
 def steps(spec: DeploySpec, unit: str) -> int:

@@ -118,7 +118,7 @@ def conduct(study: Study, argv: Sequence[str]) -> None:
     span = config_lib.profiled(argv)
     processes.start()
     if config_lib.rehearses(argv):
-        _rehearse(study, spec, config, argv)
+        _rehearse(study, spec, config, argv, workdir)
         return
     with interruption.watched() as asked, mirror.opened(workdir) as (folder, bucket):
         processes.same("config", json.dumps(config), "start the same command everywhere")
@@ -187,7 +187,9 @@ def _steps(study: Study, spec: Any, units: Sequence[str]) -> dict[str, int | Non
     return {name: study.steps(spec, name) for name in units}
 
 
-def _rehearse(study: Study, spec: Any, config: Mapping[str, Any], argv: Sequence[str]) -> None:
+def _rehearse(
+    study: Study, spec: Any, config: Mapping[str, Any], argv: Sequence[str], workdir: Path | str
+) -> None:
     """Times the first steps that are left in a copy that is thrown away, and says what is to do.
 
     Raises:
@@ -198,7 +200,6 @@ def _rehearse(study: Study, spec: Any, config: Mapping[str, Any], argv: Sequence
         raise UserError("--dry-run times the steps of one process: start it alone")
     if config_lib.profiled(argv):
         raise UserError("--dry-run traces nothing: leave out --profile")
-    _, workdir = config_lib.parse(argv, study.usage)
     dataset = data_lib.load(config)
     prepared = study.prepare(spec, config, dataset)
     same = _identity(study, config, _own(config, prepared, data_lib.digest(dataset)))

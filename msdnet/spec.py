@@ -145,4 +145,4 @@ def following(spec: MSDNetSpec, folder: str) -> str:
     """Returns what the user of a finished run may do next."""
     del spec
     run = shlex.quote(folder)
-    return f"python -m deploy.main --source={run} writes files of engines, a file per block"
+    return f"python -m deploy.main --source={run} writes files of engines, and times them"

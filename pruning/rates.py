@@ -65,6 +65,15 @@ def stacked(reached: Mapping[str, Reached]) -> dict[str, int]:
 
     Args:
       reached: layer → what the network calls, whose paths are those of its parameters.
+
+    Example:
+        >>> from groundwork.traced import reach
+        >>> from lottery import masks
+        >>> def network(params, x):  # three layers in one array
+        ...     return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, params["hidden"])[0]
+        >>> params = {"hidden": jnp.zeros((3, 4, 4))}
+        >>> masks.stacked(reach.layers(network, params, jnp.zeros((1, 4)))[0])
+        {'hidden': 1}
     """
     return {glob.escape(layer): len(one.stack) for layer, one in reached.items() if one.stack}
 

@@ -4,11 +4,9 @@ An example may use `jax`, `jnp` and `np`; what else it needs it imports as its u
 """
 
 import doctest
-import importlib
 import inspect
 import itertools
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,38 +15,15 @@ import numpy as np
 import pytest
 from website import reference
 
-from tests.test_public_names import PACKAGES
-
-
-def functions_of(package: str) -> Iterator[Callable[..., Any]]:
-    """Of the package's public names, and of those that are modules."""
-    module = importlib.import_module(package)
-    for name in module.__all__:
-        value = getattr(module, name)
-        if isinstance(value, types.ModuleType):
-            public = [inner for inner in dir(value) if inner[0] != "_"]
-            for inner in getattr(value, "__all__", public):
-                function = inspect.unwrap(getattr(value, inner))
-                if inspect.isfunction(function) and function.__module__.startswith(value.__name__):
-                    yield function
-        elif not inspect.isclass(value) and callable(value):
-            yield inspect.unwrap(value)
-
-
-def functions_of_groundwork() -> Iterator[Callable[..., Any]]:
-    """What the reference lists of it."""
-    for module, names in reference.GROUNDWORK.items():
-        for name in names:
-            function = inspect.unwrap(getattr(importlib.import_module(module), name))
-            if inspect.isfunction(function):
-                yield function
-
 
 def by_module() -> dict[str, dict[str, Callable[..., Any]]]:
+    """What the reference lists: module → name → function, under its source's module."""
     found: dict[str, dict[str, Callable[..., Any]]] = {}
-    of_packages = itertools.chain.from_iterable(map(functions_of, PACKAGES))
-    for function in (*of_packages, *functions_of_groundwork()):
-        found.setdefault(function.__module__, {})[function.__name__] = function
+    for module in itertools.chain.from_iterable(reference.modules().values()):
+        for value in reference.names(module).values():
+            if reference.kind(value) == "function":
+                function = inspect.unwrap(value)
+                found.setdefault(function.__module__, {})[function.__name__] = function
     return found
 
 

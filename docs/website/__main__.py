@@ -36,7 +36,8 @@ def main() -> int:
         settings = ["-c", str(ROOT / "docs"), "-d", str(source / ".doctrees")]
         code = build_main(["-W", "--keep-going", "-q", *settings, str(source), str(out)])
     faults = [] if code else [*check.faults(out)]
-    print(*faults, sep="\n", end="", file=sys.stderr)
+    for fault in faults:
+        print(fault, file=sys.stderr)
     if not code and not faults:
         print(f"{out / 'index.html'}, in {time.monotonic() - began:.0f} s")
     return code or int(bool(faults))

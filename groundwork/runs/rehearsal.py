@@ -73,13 +73,16 @@ class Watched(Reporter):
 
 
 def copy(run: Path, to: Path) -> None:
-    """Copies a run's folder; checkpoints and files are links, since they are read alone."""
+    """Copies a run's folder; checkpoints are links, since what is saved gets new names.
+
+    Files of networks are copied, since some are written anew in their place.
+    """
 
     def one(source: str, target: str) -> None:
         inside = Path(source).relative_to(run).parts
-        if inside[0] in ("checkpoints", "files") and len(inside) > 1:
+        if inside[0] == "checkpoints":
             os.symlink(os.path.abspath(source), target)
-        elif inside[0] in (identity.FILE, "metrics.jsonl", "starts.jsonl"):
+        elif inside[0] in ("files", identity.FILE, "metrics.jsonl", "starts.jsonl"):
             shutil.copy2(source, target)
 
     shutil.copytree(run, to, copy_function=one)

@@ -95,12 +95,16 @@ def test_where_nothing_trains_no_time_is_told(seen):
 def test_a_copy_of_a_run_links_what_is_read_and_copies_what_grows(tmp_path):
     run = tmp_path / "run"
     (run / "checkpoints/a").mkdir(parents=True)
-    for name in ("config.json", "metrics.jsonl", "run.log", "checkpoints/a/data"):
+    (run / "files").mkdir()
+    for name in ("config.json", "metrics.jsonl", "run.log", "checkpoints/a/data", "files/0.cna"):
         (run / name).write_text(name)
     rehearsal.copy(run, tmp_path / "copy")
     copied = tmp_path / "copy"
     assert {p.relative_to(copied).as_posix() for p in copied.rglob("*") if p.is_file()} == {
-        "config.json", "metrics.jsonl", "checkpoints/a/data",
+        "config.json", "metrics.jsonl", "checkpoints/a/data", "files/0.cna",
     }  # fmt: skip
     assert (copied / "checkpoints/a/data").is_symlink()
-    assert not (copied / "metrics.jsonl").is_symlink()
+    (copied / "metrics.jsonl").write_text("more")
+    (copied / "files/0.cna").write_text("other")
+    assert (run / "metrics.jsonl").read_text() == "metrics.jsonl"
+    assert (run / "files/0.cna").read_text() == "files/0.cna"
